@@ -1,0 +1,275 @@
+"""Names to models, corpora and tasks: plain data that imports neither torch nor transformers.
+
+A real study and an embedded one are the same cell; only the entry here differs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchsuite.errors import UsageError, unknown_name
+
+DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model: where its weights are and what shape it has.
+
+    ``shape`` holds the keyword arguments of the transformers configuration of ``model_type``, so
+    that the model can be built with random weights where there is no hub.
+    """
+
+    name: str
+    hub_id: str
+    model_type: str
+    shape: Mapping[str, Any]
+    dtype: str
+    revision: str = "main"
+    gated: bool = False
+    embedded: bool = False
+    published: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def document_name(self) -> str:
+        """The name that the study documents print: ``llama-2-7b-hf``, for one."""
+        return self.hub_id.rsplit("/", 1)[-1].lower() if not self.embedded else self.name
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights, counted from the shape (norms and biases are left out)."""
+        s = self.shape
+        hidden, inner, layers = s["hidden_size"], s["intermediate_size"], s["num_hidden_layers"]
+        heads = s["num_attention_heads"]
+        head_dim = s.get("head_dim") or hidden // heads
+        kv = s.get("num_key_value_heads", heads) * head_dim
+        attention = 2 * hidden * heads * head_dim + 2 * hidden * kv
+        mlp = (2 if self.model_type == "opt" else 3) * hidden * inner
+        embeddings = s["vocab_size"] * hidden * (1 if s.get("tie_word_embeddings") else 2)
+        if self.model_type == "opt":
+            embeddings += (s["max_position_embeddings"] + 2) * hidden
+        return layers * (attention + mlp) + embeddings
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights in the entry's own dtype."""
+        return self.n_parameters * DTYPE_BYTES[self.dtype]
+
+
+@dataclass(frozen=True)
+class CorpusEntry:
+    """One text corpus: an embedded one, or a configuration of a hub data set with a text column."""
+
+    name: str
+    hub_id: str = ""
+    config: str | None = None
+    column: str = "text"
+    revision: str = "main"
+    embedded: bool = False
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """One task: its name, its schema (``question``, ``choice`` or ``problem``), its place."""
+
+    name: str
+    schema: str
+    hub_id: str = ""
+    config: str | None = None
+    revision: str = "main"
+    embedded: bool = False
+
+
+MODELS: dict[str, ModelEntry] = {}
+CORPORA: dict[str, CorpusEntry] = {}
+TASKS: dict[str, TaskEntry] = {}
+
+
+TABLES: dict[str, dict[str, Any]] = {"models": MODELS, "corpora": CORPORA, "tasks": TASKS}
+
+
+def register(entry: ModelEntry | CorpusEntry | TaskEntry) -> None:
+    """Add an entry under its name; a user's own ``conftest.py`` calls this too."""
+    tables: dict[type, Any] = {ModelEntry: MODELS, CorpusEntry: CORPORA, TaskEntry: TASKS}
+    table = tables[type(entry)]
+    if table.get(entry.name, entry) != entry:
+        raise UsageError(
+            f"the name {entry.name!r} is already registered for something else",
+            fix="choose another name for your entry",
+        )
+    table[entry.name] = entry
+
+
+def model(name: str) -> ModelEntry:
+    """Return a model's entry; an unknown name is a usage error naming the nearest."""
+    if name not in MODELS:
+        raise unknown_name("model", name, MODELS)
+    return MODELS[name]
+
+
+def corpus(name: str) -> CorpusEntry:
+    """Return a corpus' entry; an unknown name is a usage error naming the nearest."""
+    if name not in CORPORA:
+        raise unknown_name("corpus", name, CORPORA)
+    return CORPORA[name]
+
+
+def task(name: str) -> TaskEntry:
+    """Return a task's entry; an unknown name is a usage error naming the nearest."""
+    if name not in TASKS:
+        raise unknown_name("task", name, TASKS)
+    return TASKS[name]
+
+
+def _tiny(name: str, model_type: str, **shape: Any) -> None:
+    register(ModelEntry(name, f"benchsuite/{name}", model_type, shape, "bfloat16", embedded=True))
+
+
+_TINY = {"vocab_size": 2048, "num_hidden_layers": 4, "max_position_embeddings": 512}
+_1M = _TINY | {"hidden_size": 128, "intermediate_size": 384, "num_attention_heads": 4}
+_4M = _TINY | {"hidden_size": 256, "intermediate_size": 768, "num_attention_heads": 4}
+
+_tiny("tiny_llama_1m", "llama", **_1M, num_key_value_heads=2, tie_word_embeddings=True)
+_tiny("tiny_llama_4m", "llama", **_4M, num_key_value_heads=2, tie_word_embeddings=True)
+_tiny("tiny_qwen_1m", "qwen2", **_1M, num_key_value_heads=2, tie_word_embeddings=True)
+_tiny("tiny_qwen_4m", "qwen2", **_4M, num_key_value_heads=2, tie_word_embeddings=True)
+_tiny("tiny_mistral_1m", "mistral", **_1M, num_key_value_heads=1, tie_word_embeddings=True)
+_tiny("tiny_mistral_4m", "mistral", **_4M, num_key_value_heads=1, tie_word_embeddings=True)
+_tiny("tiny_opt_4m", "opt", **(_4M | {"intermediate_size": 1024}), tie_word_embeddings=True)
+
+_LLAMA2 = {"vocab_size": 32000, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5}
+register(
+    ModelEntry(
+        "llama2_7b",
+        "meta-llama/Llama-2-7b-hf",
+        "llama",
+        _LLAMA2
+        | {
+            "hidden_size": 4096,
+            "intermediate_size": 11008,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 32,
+        },
+        "float16",
+        gated=True,
+    )
+)
+register(
+    ModelEntry(
+        "llama2_13b",
+        "meta-llama/Llama-2-13b-hf",
+        "llama",
+        _LLAMA2
+        | {
+            "hidden_size": 5120,
+            "intermediate_size": 13824,
+            "num_hidden_layers": 40,
+            "num_attention_heads": 40,
+            "num_key_value_heads": 40,
+        },
+        "float16",
+        gated=True,
+    )
+)
+register(
+    ModelEntry(
+        "opt_6_7b",
+        "facebook/opt-6.7b",
+        "opt",
+        {
+            "vocab_size": 50272,
+            "hidden_size": 4096,
+            "intermediate_size": 16384,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "max_position_embeddings": 2048,
+            "tie_word_embeddings": True,
+        },
+        "float16",
+    )
+)
+register(
+    ModelEntry(
+        "mistral_7b",
+        "mistralai/Mistral-7B-v0.1",
+        "mistral",
+        {
+            "vocab_size": 32000,
+            "hidden_size": 4096,
+            "intermediate_size": 14336,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "max_position_embeddings": 32768,
+            "sliding_window": 4096,
+            "rms_norm_eps": 1e-5,
+        },
+        "bfloat16",
+    )
+)
+
+register(
+    ModelEntry(
+        "llama3_2_1b_instruct",
+        "meta-llama/Llama-3.2-1B-Instruct",
+        "llama",
+        {
+            "vocab_size": 128256,
+            "hidden_size": 2048,
+            "intermediate_size": 8192,
+            "num_hidden_layers": 16,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "head_dim": 64,
+            "max_position_embeddings": 131072,
+            "rms_norm_eps": 1e-5,
+            "tie_word_embeddings": True,
+        },
+        "bfloat16",
+        gated=True,
+    )
+)
+
+# COLA-Zero's scorer: the small model whose perplexity is one of its features.
+register(
+    ModelEntry(
+        "gpt2",
+        "openai-community/gpt2",
+        "gpt2",
+        {
+            "vocab_size": 50257,
+            "hidden_size": 768,
+            "intermediate_size": 3072,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+            "max_position_embeddings": 1024,
+            "tie_word_embeddings": True,
+        },
+        "float32",
+    )
+)
+
+register(CorpusEntry("embedded_text", embedded=True))
+register(CorpusEntry("wikitext2", "Salesforce/wikitext", "wikitext-2-raw-v1"))
+register(CorpusEntry("c4", "allenai/c4", "en"))
+register(CorpusEntry("mathqa", "allenai/math_qa", column="Problem"))
+
+for _name, _schema in (
+    ("closed_book", "question"),
+    ("passages", "question"),
+    ("four_choices", "choice"),
+    ("word_problems", "problem"),
+    ("word_problems_sentences", "problem"),
+    ("word_problems_hard", "problem"),
+    ("word_problems_rephrased", "problem"),
+):
+    register(TaskEntry(_name, _schema, embedded=True))
+
+register(TaskEntry("arc_challenge", "choice", "allenai/ai2_arc", "ARC-Challenge"))
+register(TaskEntry("arc_easy", "choice", "allenai/ai2_arc", "ARC-Easy"))
+register(TaskEntry("squad_v2", "question", "rajpurkar/squad_v2", "squad_v2"))
+register(TaskEntry("trivia_qa", "question", "mandarjoshi/trivia_qa", "rc.nocontext"))
+register(TaskEntry("gsm8k", "problem", "openai/gsm8k", "main"))
+register(TaskEntry("svamp", "problem", "ChilleD/SVAMP"))
+register(TaskEntry("openmath", "problem", "nvidia/OpenMathInstruct-2"))

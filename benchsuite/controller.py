@@ -1,0 +1,254 @@
+"""What the process that controls a session does: announce, gather, judge, report."""
+
+import datetime
+import json
+import logging
+import os
+import shutil
+import signal
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchsuite import environment
+from benchsuite.errors import BenchsuiteError
+from benchsuite.items import cell_of, is_worker, stop_file
+from benchsuite.progress import uncaptured
+from benchsuite.record import crashed
+from benchsuite.results import Outcome, judge
+from benchsuite.session import PROPERTY, Bench
+from benchsuite.study import names
+
+logger = logging.getLogger("benchsuite")
+
+_CRASHED = "the worker process died in this cell: out of memory, or a crash in native code"
+
+EXTRAS = {"hub": "datasets", "downstream": "lm_eval"}
+
+
+class Controller:
+    """Hooks of the controlling process: the only one without xdist, the controller with it."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.bench = Bench.of(config)
+        self.left: dict[str, dict[str, Any]] = {}
+        self.outcome: Outcome | None = None
+        self.interrupted = False
+        self.folder: Path | None = None
+        self._last_failed: dict[str, bool] = {}
+        self._old_handler: Any = None
+
+    # --- start
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Announce the session if it has cells."""
+        if any(cell_of(item) for item in session.items) and not self.config.option.collectonly:
+            self._begin()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Announce the session once the first worker knows its cells."""
+        declared = {cell.id for name in names() for cell in self.bench.cells(name)}
+        if any(nodeid.rpartition("[")[2].removesuffix("]") in declared for nodeid in ids):
+            self._begin()
+
+    def _begin(self) -> None:
+        if self.folder is not None:
+            return
+        try:
+            self.bench.store.prepare()
+        except BenchsuiteError as error:
+            raise pytest.UsageError(str(error)) from error
+        cut_off = self.bench.store.sweep()
+        stop_file(self.config).unlink(missing_ok=True)
+        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+        self.folder = (
+            self.bench.options.reports_dir / "sessions" / f"{stamp}-{uuid.uuid4().hex[:6]}"
+        )
+        self.folder.mkdir(parents=True)
+        self._log_to(self.folder / "session.log")
+        last_failed = self.config.pluginmanager.get_plugin("lfplugin")
+        self._last_failed = dict(getattr(last_failed, "lastfailed", {}))
+        self._old_handler = signal.signal(signal.SIGINT, self._on_interrupt)
+        for line in self._header(cut_off):
+            self._write(line)
+
+    def _log_to(self, path: Path) -> None:
+        handler = logging.FileHandler(path)
+        handler.name = "session"
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+
+    def _header(self, cut_off: list[str]) -> list[str]:
+        options = self.bench.options
+        devices = [f"{gpu.name} ({gpu.memory_bytes / 2**30:.0f} GiB)" for gpu in environment.gpus()]
+        free = shutil.disk_usage(options.reports_dir).free / 2**30
+        lines = [
+            f"benchsuite: {', '.join(devices) or environment.cpu().name}, "
+            f"{options.cell_threads} thread(s) a cell, "
+            f"{free:.0f} GiB free for {_short(options.reports_dir)}"
+        ]
+        missing = [e for e, package in EXTRAS.items() if environment.version(package) == "absent"]
+        if missing:
+            lines.append(f"extras not installed: pip install 'benchsuite[{','.join(missing)}]'")
+        if cut_off:
+            lines.append(f"cut off in an earlier session, measured again: {', '.join(cut_off)}")
+        return lines
+
+    def _write(self, line: str, **markup: bool) -> None:
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None or self.config.option.verbose < 0:
+            return
+        with uncaptured(self.config):
+            reporter.ensure_newline()
+            reporter.write_line(line, **markup)
+            reporter.flush()
+
+    # --- Ctrl-C: once lets the running cells finish, twice stops at once
+
+    def _on_interrupt(self, number: int, frame: Any) -> None:
+        if self.interrupted:
+            signal.signal(signal.SIGINT, self._old_handler)
+            raise KeyboardInterrupt
+        self.interrupted = True
+        self._write("Ctrl-C: finishing the running cells; once more stops at once", yellow=True)
+        self.stop("interrupted; the same command resumes")
+
+    def stop(self, reason: str) -> None:
+        """Let running cells finish and start no other, here and in the workers."""
+        stop_file(self.config).touch()
+        distributed = self.config.pluginmanager.get_plugin("dsession")
+        if distributed is not None:
+            distributed.shouldstop = reason
+        session = self.config.pluginmanager.get_plugin("session")
+        if session is not None:
+            session.shouldstop = reason
+
+    # --- while cells run
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Gather what a cell left; keep cells that cannot run here among the last failed."""
+        properties: dict[str, Any] = dict(report.user_properties)
+        left = properties.get(PROPERTY)
+        if left is not None:
+            self.left[report.nodeid] = left
+        if report.skipped and report.nodeid in self._last_failed:
+            last_failed: Any = self.config.pluginmanager.get_plugin("lfplugin")
+            last_failed.lastfailed[report.nodeid] = True
+        if report.failed and left is not None:
+            logger.info("%s failed: %s", report.nodeid, str(report.longrepr)[:2000])
+        maxfail = self.config.getoption("maxfail")
+        if report.failed and maxfail and self.folder is not None:
+            self._failures = getattr(self, "_failures", 0) + 1
+            if self._failures >= maxfail:
+                stop_file(self.config).touch()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
+        """Write the record of a cell whose worker died while it ran."""
+        for marker in self.bench.store.running_markers():
+            if marker["nodeid"] != crashitem:
+                continue
+            record = crashed(marker["cell"], marker, _CRASHED)
+            self.bench.store.write(record)
+            self.bench.store.unmark_running(record["fingerprint"]["value"])
+            facts = marker["cell"]
+            report.longrepr = f"{facts['id']}: {_CRASHED}. Rerun it alone with -n 0 to see why"
+            self.left[crashitem] = {
+                "state": "crashed",
+                "study": facts["study"],
+                "id": facts["id"],
+                "model": facts["axes"]["model"],
+                "path": str(self.config.rootpath / crashitem.partition("::")[0]),
+                "fingerprint": record["fingerprint"]["value"],
+                "reasons": [],
+                "outcome": "crashed",
+            }
+
+    # --- end
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Judge the claims over the declared grid, write the report, set the exit status."""
+        if self.folder is None or is_worker(self.config):
+            return
+        if self._old_handler is not None:
+            signal.signal(signal.SIGINT, self._old_handler)
+        stop_file(self.config).unlink(missing_ok=True)
+        benchmarks = {left["study"]: Path(left["path"]) for left in self.left.values()}
+        verbose = self.config.option.verbose > 0
+        models = {left["model"] for left in self.left.values()}
+        self.outcome = judge(self.bench, benchmarks, models=models, verbose=verbose)
+        if self.outcome.fails(self.bench.options.strict_claims) and session.exitstatus == 0:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        manifest = {
+            "options": vars(self.bench.options),
+            "environment": self.bench.environment,
+            "exitstatus": int(session.exitstatus),
+            "cells": self.left,
+            "claims": [vars(j) for j in self.outcome.judgements],
+            "moved_aside": self.bench.store.moved_aside,
+        }
+        text = json.dumps(manifest, indent=2, default=str)
+        (self.folder / "manifest.json").write_text(text)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Say what was claimed, what is missing, what was stale, and where the report is."""
+        if self.outcome is None:
+            return
+        lines = [*self._notices(), *self.outcome.lines]
+        if lines:
+            terminalreporter.section("benchsuite", sep="=")
+        for text, markup in lines:
+            terminalreporter.write_line(text, **markup)
+        terminalreporter.write_line(f"report: {_short(self.outcome.page)}")
+
+    def _notices(self) -> list[tuple[str, dict[str, bool]]]:
+        notices: list[tuple[str, dict[str, bool]]] = []
+        for what in self.bench.store.moved_aside:
+            notices.append((f"moved aside: {what}", {"yellow": True}))
+        stale = Counter(
+            reason
+            for left in self.left.values()
+            if left["state"] == "stale"
+            for reason in left["reasons"]
+        )
+        if stale:
+            why = ", ".join(f"{reason} ({n})" for reason, n in stale.items())
+            notices.append((f"stale records, measured again: changed {why}", {"yellow": True}))
+        notices += [(text, {"yellow": True}) for text in self._stand_ins()]
+        again = [left["reproduced"] for left in self.left.values() if "reproduced" in left]
+        if again:
+            text = f"rerun: {sum(again)} of {len(again)} cells bit-identical to their record"
+            notices.append((text, {"green": all(again), "red": not all(again)}))
+        for nodeid, left in self.left.items():
+            if left.get("reproduced") is False:
+                notices.append((f"  differs: {nodeid}", {"red": True}))
+        return notices
+
+    def _stand_ins(self) -> list[str]:
+        """Name the models whose weights are not the catalogued ones, once each."""
+        assert self.outcome is not None
+        seen = {left["fingerprint"] for left in self.left.values()}
+        reasons = {
+            record["cell"]["axes"]["model"]: record["stand_in"]
+            for results in self.outcome.studies
+            for record in results.records.values()
+            if record["stand_in"] and record["fingerprint"]["value"] in seen
+        }
+        return [f"stand-in for {model}: {reason}" for model, reason in reasons.items()]
+
+
+def _short(path: Path) -> str:
+    try:
+        return os.path.relpath(path)
+    except ValueError:
+        return str(path)

@@ -1,0 +1,34 @@
+"""The errors that a user can meet: one paragraph that says what, where and what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class BenchsuiteError(Exception):
+    """An error with a cause, a place and a fix, printed as one paragraph without a traceback."""
+
+    def __init__(self, what: str, where: str = "", fix: str = "") -> None:
+        self.what, self.where, self.fix = what, where, fix
+        place = f" ({where})" if where else ""
+        advice = fix[:1].upper() + fix[1:]
+        super().__init__(f"{what}{place}. {advice}" if fix else f"{what}{place}.")
+
+
+class UsageError(BenchsuiteError):
+    """A wrong name, option or file given by the user."""
+
+
+class CellCannotRun(BenchsuiteError):
+    """This machine lacks something that the cell needs: the cell is skipped with the reason."""
+
+
+class CorruptRecord(BenchsuiteError):
+    """A stored file that is truncated or was edited by hand."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """Return the error for a name that is not registered, with the nearest valid one."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return UsageError(f"unknown {kind}: {name!r}", fix=f"{hint}Known: {', '.join(names)}")

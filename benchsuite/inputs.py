@@ -1,0 +1,139 @@
+"""What goes into a cell, named by digest, and whether this machine can hold it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchsuite import catalog
+from benchsuite.catalog import ModelEntry
+from benchsuite.cell import Cell
+from benchsuite.environment import Device
+from benchsuite.errors import CellCannotRun
+from benchsuite.options import Options
+from benchsuite.study import Study
+
+GIB = 2**30
+# Beyond this a calibration or evaluation pass on a CPU takes days, not minutes.
+CPU_WEIGHT_BYTES = 4 * GIB
+
+
+def weights_kind(name: str, options: Options) -> str:
+    """Say which weights a model runs with: checkpoint, embedded, random, local or hub."""
+    if name in options.checkpoint:
+        return "checkpoint"
+    if catalog.model(name).embedded:
+        return "embedded"
+    if options.weights == "random":
+        return "random"
+    return "local" if name in options.local else "hub"
+
+
+def corpus_in_force(name: str, cell: Cell, options: Options) -> str:
+    """Return the corpus that a cell really reads: a rehearsal without the hub takes the embedded.
+
+    Its numbers say nothing about quality in any case, and its tokens are as many.
+    """
+    rehearsal = weights_kind(cell.model, options) == "random"
+    return "embedded_text" if rehearsal and name not in options.local else name
+
+
+# What a rehearsal asks in the place of a public set that it cannot have.
+_REHEARSED = {"question": "passages", "choice": "four_choices", "problem": "word_problems"}
+
+
+def task_in_force(cell: Cell, parameter: str, options: Options) -> str:
+    """Return the task that a cell really asks; see `corpus_in_force`."""
+    name = cell[parameter]
+    rehearsal = weights_kind(cell.model, options) == "random"
+    entry = catalog.task(name)
+    return _REHEARSED[entry.schema] if rehearsal and name not in options.local else name
+
+
+def of_cell(study: Study, cell: Cell, options: Options, cache_file: Path) -> Mapping[str, Any]:
+    """Return everything that decides the cell's numbers apart from code and environment."""
+    weights = {
+        name: _weights_digest(name, options, cache_file) for name in model_names(study, cell)
+    }
+    corpora = {
+        parameter: _text_digest(corpus_in_force(cell[parameter], cell, options), split, options)
+        for parameter, split in study.corpora.items()
+    }
+    asked = [task_in_force(cell, parameter, options) for parameter in study.tasks]
+    tasks = {name: _task_digest(name, options) for name in asked}
+    return {
+        "study": cell.study,
+        "axes": dict(cell.axes),
+        "parameters": dict(cell.parameters),
+        "weights": weights,
+        "corpora": corpora,
+        "tasks": tasks,
+        "checkpoint": _checkpoint_digest(cell, options, cache_file),
+        "trusted": sorted(set(options.trust_remote_code) & set(weights)),
+    }
+
+
+def model_names(study: Study, cell: Cell) -> list[str]:
+    """Return the catalogue names of the models that a cell loads."""
+    return _values(study.models, cell)
+
+
+def _values(names: Any, cell: Cell) -> list[str]:
+    values = {**cell.parameters, **cell.axes}
+    return list(dict.fromkeys(values[name] for name in names if values.get(name)))
+
+
+def _weights_digest(name: str, options: Options, cache_file: Path) -> str:
+    from benchsuite.models import weights_digest
+
+    return weights_digest(
+        catalog.model(name),
+        weights=options.weights,
+        local=options.local.get(name),
+        cache_file=cache_file,
+    )
+
+
+def _text_digest(name: str, split: str, options: Options) -> str:
+    from benchsuite.corpora import text_digest
+
+    return text_digest(name, split, local=options.local.get(name))
+
+
+def _task_digest(name: str, options: Options) -> str:
+    from benchsuite.corpora import task_digest
+
+    return task_digest(name, "test", local=options.local.get(name))
+
+
+def _checkpoint_digest(cell: Cell, options: Options, cache_file: Path) -> str | None:
+    path = options.checkpoint.get(cell.model)
+    if path is None:
+        return None
+    from benchsuite.models.source import folder_digest
+
+    return folder_digest(path, cache_file=cache_file)
+
+
+def require(entry: ModelEntry, options: Options, device: Device) -> None:
+    """Raise `CellCannotRun` with the fix if ``device`` cannot hold or reasonably run the model."""
+    if entry.embedded:
+        return
+    from benchsuite.models import requirements
+
+    needed = requirements(
+        entry,
+        weights=options.weights,
+        local=options.local.get(entry.name),
+        device=device.kind,
+    )
+    size = f"{entry.name} needs {needed / GIB:.1f} GiB"
+    if device.kind == "cpu" and needed > CPU_WEIGHT_BYTES and options.device != "cpu":
+        raise CellCannotRun(
+            f"{size} on a CUDA GPU; none found",
+            fix="run on a machine with one, or insist with --device cpu",
+        )
+    if needed > device.memory_bytes:
+        raise CellCannotRun(
+            f"{size} and {device.name} has {device.memory_bytes / GIB:.1f} GiB",
+            fix="choose a smaller model or a larger device",
+        )

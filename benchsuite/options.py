@@ -1,0 +1,189 @@
+"""The command-line options and their ini defaults."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchsuite.errors import UsageError, unknown_name
+from benchsuite.study import parse_setting, study
+
+_CHOICES = {"weights": ("hub", "random"), "device": ("auto", "cpu", "cuda")}
+
+
+@dataclass(frozen=True)
+class _Option:
+    flag: str
+    ini_type: Any
+    default: Any
+    help: str
+    argparse: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.flag.removeprefix("--").replace("-", "_")
+
+
+_SWITCH = {"action": "store_const", "const": True}
+_REPEATED = {"action": "append"}
+
+OPTIONS = (
+    _Option("--reports-dir", "string", "reports", "folder for records, artefacts and reports"),
+    _Option("--rerun", "bool", False, "measure selected cells again, cached or not", _SWITCH),
+    _Option("--tour", "bool", False, "the quick tour: few models and seeds, small counts", _SWITCH),
+    _Option("--seeds", "string", "", "seeds instead of the study's: 123,456,789"),
+    _Option("--strict-cells", "bool", False, "a cell that cannot run here fails", _SWITCH),
+    _Option("--strict-claims", "bool", False, "a violated comparison fails the session", _SWITCH),
+    _Option("--weights", "string", "hub", "hub, or random: a rehearsal at the true shapes"),
+    _Option("--local", "args", [], "NAME=PATH: a model or data set from a folder", _REPEATED),
+    _Option(
+        "--checkpoint",
+        "args",
+        [],
+        "NAME=PATH: evaluate this quantized model instead of making one",
+        _REPEATED,
+    ),
+    _Option("--save-models", "bool", False, "keep each cell's quantized model", _SWITCH),
+    _Option(
+        "--downstream",
+        "string",
+        "",
+        "also run the downstream tasks, on the first seed or on all",
+        {"nargs": "?", "const": "first", "choices": ("first", "all")},
+    ),
+    _Option("--device", "string", "auto", "auto, cpu or cuda"),
+    _Option(
+        "--trust-remote-code", "args", [], "MODEL whose own code may run", {"action": "append"}
+    ),
+    _Option(
+        "--set", "args", [], "STUDY.PARAMETER=VALUE; enters fingerprint and file name", _REPEATED
+    ),
+    _Option("--cell-threads", "string", "1", "CPU threads of a cell; enters the fingerprint"),
+)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare the options, each with an ini setting ``benchsuite_<name>`` as its default."""
+    group = parser.getgroup("benchsuite", "benchmarks of LLM compression (benchsuite)")
+    for option in OPTIONS:
+        group.addoption(
+            option.flag,
+            dest=f"benchsuite_{option.name}",
+            default=None,
+            help=f"{option.help} [ini: benchsuite_{option.name}]",
+            **option.argparse,
+        )
+        parser.addini(
+            f"benchsuite_{option.name}",
+            f"default of {option.flag}",
+            option.ini_type,
+            option.default,
+        )
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options in force, checked."""
+
+    reports_dir: Path
+    rerun: bool
+    tour: bool
+    seeds: tuple[int, ...]
+    strict_cells: bool
+    strict_claims: bool
+    weights: str
+    local: Mapping[str, Path]
+    checkpoint: Mapping[str, Path]
+    save_models: bool
+    downstream: str
+    device: str
+    trust_remote_code: tuple[str, ...]
+    settings: Mapping[str, Mapping[str, Any]]
+    cell_threads: int
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> "Options":
+        """Read the options, the command line before the ini file."""
+
+        def value(name: str) -> Any:
+            given = config.getoption(f"benchsuite_{name}")
+            return config.getini(f"benchsuite_{name}") if given is None else given
+
+        where = config.invocation_params.dir
+        reports = Path(value("reports_dir"))
+        base = where if config.getoption("benchsuite_reports_dir") else config.rootpath
+        for name, allowed in _CHOICES.items():
+            if value(name) not in allowed:
+                raise unknown_name(f"value of --{name}", str(value(name)), allowed)
+        return cls(
+            reports_dir=base / reports,
+            rerun=value("rerun"),
+            tour=value("tour"),
+            seeds=_seeds(value("seeds")),
+            strict_cells=value("strict_cells"),
+            strict_claims=value("strict_claims"),
+            weights=value("weights"),
+            local=_named_paths("--local", value("local"), where),
+            checkpoint=_named_paths("--checkpoint", value("checkpoint"), where),
+            save_models=value("save_models"),
+            downstream=value("downstream"),
+            device=value("device"),
+            trust_remote_code=tuple(value("trust_remote_code")),
+            settings=_settings(value("set")),
+            cell_threads=_positive("--cell-threads", value("cell_threads")),
+        )
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        seeds = tuple(int(part) for part in str(text).split(",") if part.strip())
+    except ValueError:
+        raise UsageError(
+            f"--seeds {text!r} cannot be read", fix="write integers, as in --seeds 123,456,789"
+        ) from None
+    if len(set(seeds)) != len(seeds) or any(not 0 <= seed < 2**32 for seed in seeds):
+        raise UsageError(
+            f"--seeds {text!r} names a seed twice or out of range", fix="seeds are 0 to 2**32 - 1"
+        )
+    return seeds
+
+
+def _positive(flag: str, text: str) -> int:
+    if not str(text).isdigit() or int(text) < 1:
+        raise UsageError(f"{flag} {text!r} is not a positive integer", fix=f"write {flag} 1")
+    return int(text)
+
+
+def _named_paths(flag: str, values: list[str], where: Path) -> dict[str, Path]:
+    from benchsuite import catalog
+
+    known = {*catalog.MODELS, *catalog.CORPORA, *catalog.TASKS}
+    found = {}
+    for text in values:
+        name, equals, path = text.partition("=")
+        if not equals or not path:
+            raise UsageError(f"{flag} {text!r} cannot be read", fix=f"write {flag} NAME=PATH")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise UsageError(
+                f"{flag} names {name!r}, which is not in the catalogue",
+                fix=f"{hint}`benchsuite list` shows the names",
+            )
+        found[name] = (where / path).resolve()
+        if not found[name].exists():
+            raise UsageError(f"{flag} {name}: there is no {found[name]}", fix="check the path")
+    return found
+
+
+def _settings(values: list[str]) -> dict[str, dict[str, Any]]:
+    settings: dict[str, dict[str, Any]] = {}
+    for text in values:
+        name, parameter, value = parse_setting(text)
+        settings.setdefault(study(name).name, {})[parameter] = value
+    for name, parameters in settings.items():
+        next(study(name).cells(settings=parameters))
+    return settings

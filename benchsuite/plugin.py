@@ -1,0 +1,138 @@
+"""The pytest plugin: hooks only. The logic is in the modules beside it; none imports torch here."""
+
+import logging
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from benchsuite import items
+from benchsuite.environment import choose_device
+from benchsuite.errors import BenchsuiteError
+from benchsuite.options import Options, add_options
+from benchsuite.session import BENCH, PROPERTY, Bench, ignore_first_interrupt, limit_threads
+from benchsuite.store import Store
+
+MARKS = (
+    "study(name): the test is the body of this study's cells",
+    "cell(study, model, method, seed, ...): one cell; select with -m \"cell(model='...')\"",
+    "embedded: the cell's model ships with the project",
+    "hub: the cell's model comes from the hub or a local folder",
+    "gpu: the cell needs a CUDA GPU",
+    "small: the cell's model has fewer than 4 billion parameters",
+    "large: the cell's model has 4 billion parameters or more",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marks and set up this process' state."""
+    for mark in MARKS:
+        config.addinivalue_line("markers", mark)
+    try:
+        options = Options.of(config)
+        if options.device == "cuda":
+            choose_device(options.device)
+    except BenchsuiteError as error:
+        raise pytest.UsageError(str(error)) from error
+    # torch's own use of torch.jit, at import
+    config.addinivalue_line("filterwarnings", "ignore:.*torch.jit.*:DeprecationWarning")
+    limit_threads(options.cell_threads)
+    config.stash[BENCH] = Bench(options, Store(options.reports_dir), config.rootpath)
+    if items.is_worker(config):
+        ignore_first_interrupt()
+    else:
+        from benchsuite.controller import Controller
+
+        config.pluginmanager.register(Controller(config), "benchsuite-controller")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrize a study's test with the cells of its grid."""
+    mark = metafunc.definition.get_closest_marker("study")
+    if mark is None or "cell" not in metafunc.fixturenames:
+        return
+    try:
+        cells = Bench.of(metafunc.config).cells(mark.args[0])
+    except BenchsuiteError as error:
+        raise pytest.UsageError(str(error)) from error
+    metafunc.parametrize("cell", [items.parameter(cell) for cell in cells])
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Take this process' GPU, before anything starts CUDA."""
+    items.take_gpu(session)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Hold a cell's lock while it runs, so that two sessions never measure it at once."""
+    with items.locked(item):
+        return (yield)
+
+
+@pytest.hookimpl(tryfirst=True, specname="pytest_runtest_protocol")
+def pytest_runtest_protocol_cached(item: pytest.Item) -> bool | None:
+    """Report a cached cell without setting anything up, and start nothing once told to stop."""
+    if items.told_to_stop(item):
+        return True
+    return items.report_if_cached(item)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Check that the cell can run here, and start its record."""
+    items.start(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Run the cell seeded, with fixed threads, and verify what it must have left untouched."""
+    with items.running(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep the record of a finished cell, whatever became of it."""
+    report = yield
+    items.conclude(item, call, report)
+    return report
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, Any] | None:
+    """Name the outcomes *cached* and *stale*."""
+    left = dict(getattr(report, "user_properties", ())).get(PROPERTY)
+    if report.when != "call" or not report.passed or not left:
+        return None
+    if left["state"] == "cached":
+        return "cached", "c", ("CACHED", {"cyan": True})
+    if left["state"] == "stale":
+        return "stale", "~", ("PASSED (was stale)", {"yellow": True})
+    return None
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out cells one by one, preferring the worker that holds their model."""
+    if config.getvalue("dist") != "load":
+        return None
+    from benchsuite.scheduling.affinity import AffinityScheduling
+
+    return AffinityScheduling(config)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave logging and the GPU as they were found."""
+    bench = config.stash.get(BENCH, None)
+    if bench is not None and bench.gpu is not None:
+        bench.gpu.release()
+    for handler in [h for h in logging.getLogger("benchsuite").handlers if h.name == "session"]:
+        logging.getLogger("benchsuite").removeHandler(handler)
+        handler.close()

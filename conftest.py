@@ -1,0 +1,8 @@
+"""Loads the fixtures that the benchmarks' cells are made of."""
+
+pytest_plugins = [
+    "benchsuite.fixtures.calibration",
+    "benchsuite.fixtures.models",
+    "benchsuite.fixtures.record",
+    "benchsuite.fixtures.tasks",
+]

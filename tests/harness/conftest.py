@@ -1,0 +1,47 @@
+"""Real pytest runs over a user's own small project."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parent / "project"
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A copy of the project with five studies' shapes."""
+    shutil.copytree(PROJECT, pytester.path, dirs_exist_ok=True)
+    return pytester
+
+
+@pytest.fixture
+def bench(project: pytest.Pytester) -> Callable[..., pytest.RunResult]:
+    """Run its benchmarks in a process of their own: ``bench("-n", "2")``."""
+
+    def run(*args: str) -> pytest.RunResult:
+        return project.runpytest_subprocess("benchmarks", "-p", "no:cacheprovider", *args)
+
+    return run
+
+
+@pytest.fixture
+def records(project: pytest.Pytester) -> Callable[..., dict[str, dict]]:
+    """Read the good records in the store: ``records("two_models")`` by cell id."""
+
+    def read(study: str = "") -> dict[str, dict]:
+        found = {}
+        for path in (project.path / "reports/store/records").glob("*.json"):
+            record = json.loads(path.read_text())
+            if path.stem.count(".") == 0 and (not study or record["cell"]["study"] == study):
+                found[f"{record['cell']['study']}/{record['cell']['id']}"] = record
+        return found
+
+    return read
+
+
+def measured(records: dict[str, dict]) -> dict[str, str]:
+    """Reduce records to what must not depend on how a cell was run."""
+    return {cell_id: record["results_sha256"] for cell_id, record in records.items()}

@@ -1,0 +1,83 @@
+"""Claims are judged at the end of a session, from the store over the declared grid."""
+
+import pytest
+
+CONFTEST = """
+from benchsuite.catalog import ModelEntry, register
+from benchsuite.study import Study, identical, lower, register as register_study
+
+pytest_plugins = ["benchsuite.fixtures.record"]
+SHAPE = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+         "num_attention_heads": 1}
+register(ModelEntry("toy", "toys/toy", "llama", SHAPE, "float32", embedded=True))
+claims = (identical("weights_sha256", "fixed"), lower("perplexity", "better", than="worse"))
+axes = {"model": ("toy",), "method": ("fixed", "better", "worse")}
+register_study(Study("claimed", "?", axes, (1, 2, 3, 4), models=(), claims=claims))
+"""
+
+BODY = """
+import pytest
+
+MEANS = {"fixed": 5.0, "better": BETTER, "worse": 6.0}
+
+@pytest.mark.study("claimed")
+def test_claimed(cell, record):
+    noise = 0.0 if cell.method == "fixed" else 0.01 * cell.seed
+    record.update(perplexity=MEANS[cell.method] + noise)
+    record.update(weights_sha256=f"{cell.method}-{SALT if cell.method == 'fixed' else cell.seed}")
+"""
+
+
+@pytest.fixture
+def claimed(pytester):
+    """Run the claimed study with a mean for ``better`` and a fixed or moving digest."""
+
+    def run(*args: str, better: float = 5.0, salt: str = "'same'") -> pytest.RunResult:
+        pytester.makeconftest(CONFTEST)
+        body = BODY.replace("BETTER", str(better)).replace("SALT", salt)
+        pytester.makepyfile(test_claimed=body)
+        return pytester.runpytest_subprocess("test_claimed.py", *args)
+
+    return run
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_held_claims_are_counted_and_the_session_passes(claimed, workers):
+    result = claimed("-n", workers)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["claimed: 12 of 12 cells; claims: 2 held", "report: *index.html"])
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_violated_determinism_claim_fails_the_session(claimed, workers):
+    result = claimed("-n", workers, salt="cell.seed")
+    result.assert_outcomes(passed=12)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*violated: fixed is bit-identical over seeds*"])
+
+
+def test_a_violated_comparison_fails_only_with_strict_claims(claimed):
+    result = claimed(better=7.0)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*violated: better has lower perplexity than worse*"])
+    assert claimed("--strict-claims", better=7.0).ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_the_missing_cells_of_a_selection_are_named_with_their_command(claimed):
+    result = claimed("-k", "better")
+    result.stdout.fnmatch_lines(
+        ["claimed: 4 of 12 cells*", "*8 missing*", "*pytest benchmarks -m*"]
+    )
+    rest = claimed("-n", "2")
+    rest.stdout.fnmatch_lines(["claimed: 12 of 12 cells; claims: 2 held", "*8 passed, 4 cached*"])
+
+
+def test_a_method_of_ones_own_joins_a_study_by_one_line(claimed, pytester):
+    claimed()
+    conftest = CONFTEST + "\nfrom benchsuite.study import study\n"
+    conftest += "register_study(study('claimed').with_methods('mine'))\n"
+    pytester.makeconftest(conftest)
+    source = (pytester.path / "test_claimed.py").read_text()
+    pytester.makepyfile(test_claimed=source.replace('"worse": 6.0', '"worse": 6.0, "mine": 4.0'))
+    result = pytester.runpytest_subprocess("test_claimed.py", "-k", "mine")
+    result.assert_outcomes(passed=4, deselected=12)

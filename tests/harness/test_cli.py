@@ -1,0 +1,41 @@
+"""The command line: what there is and what is done."""
+
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def command(project):
+    """Run ``benchsuite`` in the project."""
+    return lambda *args: project.run(sys.executable, "-m", "benchsuite.cli", *args)
+
+
+def test_list_shows_questions_axes_and_parameters(command):
+    result = command("list")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        ["select_and_quantize: *", "*model*toy_a, toy_b", "*n_samples=8*", "*12 cells selected"]
+    )
+
+
+def test_status_counts_done_failed_stale_and_missing(command, bench, project):
+    bench("-k", "two_models and toy_a")
+    result = command("status", "-k", "two_models")
+    result.stdout.fnmatch_lines(["missing  two_models/toy_b-same-seed1", "6 done, 6 missing"])
+    path = project.path / "benchmarks/test_shapes.py"
+    path.write_text(path.read_text().replace("0.75, 0.26", "0.75, 0.27"))
+    again = command("status", "-k", "two_models and toy_a")
+    again.stdout.fnmatch_lines(["stale    two_models/toy_a-same-seed1: changed code", "6 stale"])
+
+
+def test_claims_judges_without_running(command, bench):
+    bench("-k", "select_and_quantize")
+    result = command("claims", "-k", "select_and_quantize")
+    result.stdout.fnmatch_lines(["*held: first is bit-identical over seeds*"])
+
+
+def test_a_wrong_expression_is_one_paragraph(command):
+    result = command("status", "-k", "and and")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "Traceback" not in result.stderr.str()

@@ -1,0 +1,274 @@
+"""One GPU for each process, taken by lock; shared GPUs and crowded sockets are told."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+
+import pytest
+
+from benchsuite import environment
+from benchsuite.scheduling.devices import take_gpu
+from tests.harness.test_failures import CONFTEST
+
+ONE, TWO = "GPU-1c0ffee1-0000", "GPU-2badcafe-0000"
+LISTED = f"""\
+NVIDIA H200, 9.0, 143771, 570.1, {ONE}
+NVIDIA GB10, 12.1, [N/A], 570.1, {TWO}
+"""
+
+
+@pytest.fixture
+def smi(tmp_path, monkeypatch):
+    """Put an ``nvidia-smi`` that knows two GPUs first on the path, and locks of our own."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "nvidia-smi"
+
+    def say(text: str, status: int = 0) -> None:
+        program.write_text(f"#!/bin/sh\ncat <<'END'\n{text}END\nexit {status}\n")
+        program.chmod(0o755)
+        environment._installed_gpus.cache_clear()
+
+    say(LISTED)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    yield say
+    environment._installed_gpus.cache_clear()
+
+
+def test_the_gpus_are_described_without_torch(smi):
+    one, two = environment.gpus()
+    assert (one.name, one.capability, one.driver, one.uuid) == (
+        "NVIDIA H200",
+        "sm_90",
+        "570.1",
+        ONE,
+    )
+    assert one.memory_bytes == 143771 * 2**20
+    # Where the GPU has no memory of its own, the machine's.
+    assert two.memory_bytes == environment.cpu().memory_bytes
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        ("1", [TWO]),
+        ("1,0", [TWO, ONE]),
+        (TWO, [TWO]),
+        (f"{TWO}, {ONE}", [TWO, ONE]),
+        ("GPU-1c", [ONE]),
+        ("", []),
+        ("-1", []),
+        ("0,7,1", [ONE]),
+        ("0,-1,1", [ONE]),
+        ("GPU-", []),
+    ],
+)
+def test_the_users_choice_of_gpus_is_honoured(smi, monkeypatch, visible, expected):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [gpu.uuid for gpu in environment.gpus()] == expected
+
+
+def test_an_nvidia_smi_that_fails_means_no_gpu(smi):
+    smi("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n", 9)
+    assert environment.gpus() == ()
+    assert take_gpu() is None
+
+
+HOLDER = """
+import sys
+from benchsuite.scheduling.devices import take_gpu
+taken = take_gpu()
+print(taken.gpu.uuid, taken.rank, flush=True)
+for line in sys.stdin:
+    print(taken.shared(), flush=True)
+"""
+
+
+class Holder:
+    """A process that has taken a GPU."""
+
+    def __init__(self) -> None:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process = subprocess.Popen([sys.executable, "-c", HOLDER], **pipes)
+        uuid, rank = self.process.stdout.readline().split()
+        self.uuid, self.rank = uuid, int(rank)
+
+    def shares(self) -> bool:
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline() == "True\n"
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate()
+
+
+@pytest.fixture
+def holder(smi):
+    """Start processes that each take a GPU and keep it."""
+    started: list[Holder] = []
+
+    def start() -> Holder:
+        started.append(Holder())
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.kill()
+
+
+def test_each_process_takes_a_gpu_of_its_own_and_a_replacement_the_freed_one(holder):
+    first, second = holder(), holder()
+    assert (first.uuid, second.uuid) == (ONE, TWO)
+    assert not first.shares()
+    first.kill()
+    replacement = holder()
+    assert (replacement.uuid, replacement.rank) == (ONE, 0)
+    assert not second.shares()
+
+
+def test_more_processes_than_gpus_share_evenly_and_know_it(holder):
+    holders = [holder() for _ in range(4)]
+    assert [(h.uuid, h.rank) for h in holders] == [(ONE, 0), (TWO, 0), (ONE, 1), (TWO, 1)]
+    assert all(h.shares() for h in holders)
+    holders[2].kill()
+    assert [h.shares() for h in holders if h is not holders[2]] == [False, True, True]
+    assert holder().uuid == ONE
+
+
+@pytest.mark.parametrize(("visible", "expected"), [("1", TWO), (TWO, TWO), ("1,0", TWO)])
+def test_a_process_takes_from_the_users_choice(holder, monkeypatch, visible, expected):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert holder().uuid == expected
+
+
+def test_releasing_leaves_the_environment_as_it_was(smi, monkeypatch):
+    for before in ("1,0", None):
+        if before is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+        taken = take_gpu()
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == taken.gpu.uuid
+        assert environment.gpus() == (taken.gpu,)
+        taken.release()
+        assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
+
+
+# --- whole sessions
+
+BODY = """
+import os
+import pytest
+
+@pytest.mark.study("shaky")
+def test_shaky(cell, record):
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+    if cell.id == os.environ.get("CRASH"):
+        with open("crashed", "w") as file:
+            file.write(visible)
+        os._exit(3)
+    record.update(perplexity=1.5, process=os.getpid(), visible=visible)
+"""
+
+
+@pytest.fixture
+def cells(smi, pytester):
+    """Run eight cells that say which process and GPU they ran on; return their records."""
+
+    def run(*args: str) -> list[dict]:
+        pytester.makeconftest(CONFTEST)
+        pytester.makepyfile(test_shaky=BODY)
+        pytester.runpytest_subprocess("test_shaky.py", "-p", "no:cacheprovider", *args)
+        folder = pytester.path / "reports/store/records"
+        found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+        return [record for record in found if record["outcome"] == "passed"]
+
+    return run
+
+
+def by_process(records):
+    found = defaultdict(set)
+    for record in records:
+        found[record["process"]].add(record["visible"])
+    return dict(found)
+
+
+@pytest.mark.parametrize("args", [("-n", "0"), ("-n", "1")])
+def test_a_lone_process_takes_the_first_gpu(cells, args):
+    records = cells(*args)
+    assert {r["visible"] for r in records} == {ONE}
+    assert {r["environment"]["device"] for r in records} == {"NVIDIA H200"}
+    assert {r["timings"]["contended"] for r in records} == {False}
+
+
+def test_every_worker_has_a_gpu_of_its_own(cells):
+    records = cells("-n", "2")
+    assert sorted(by_process(records).values(), key=str) == [{ONE}, {TWO}]
+    assert {r["timings"]["contended"] for r in records} == {False}
+
+
+def test_surplus_workers_share_and_their_timings_are_contended(cells):
+    records = cells("-n", "3")
+    processes = by_process(records)
+    assert sorted(map(sorted, processes.values())) == [[ONE], [ONE], [TWO]]
+    contended = defaultdict(set)
+    for record in records:
+        contended[record["process"]].add(record["timings"]["contended"])
+    alone = next(process for process, gpus in processes.items() if gpus == {TWO})
+    assert contended.pop(alone) == {False}
+    assert {True} in contended.values()
+
+
+def test_the_worker_that_replaces_a_crashed_one_takes_its_gpu(cells, pytester, monkeypatch):
+    monkeypatch.setenv("CRASH", "toy_a-plain-seed1")
+    records = cells("-n", "1")
+    assert len(records) == 7
+    assert (pytester.path / "crashed").read_text() == ONE
+    assert list(by_process(records).values()) == [{ONE}]
+
+
+def test_another_sessions_gpu_is_left_to_it(cells, holder):
+    assert holder().uuid == ONE
+    assert {r["visible"] for r in cells()} == {TWO}
+
+
+def test_cells_on_the_cpu_and_ordinary_tests_leave_the_gpus_alone(cells, pytester):
+    assert {r["visible"] for r in cells("--device", "cpu")} == {"all"}
+    check = "def test_it():\n    assert 'CUDA_VISIBLE_DEVICES' not in os.environ\n"
+    pytester.makepyfile(test_plain="import os\n\n" + check)
+    pytester.runpytest_subprocess("test_plain.py").assert_outcomes(passed=1)
+
+
+MEETING = """
+import pytest
+
+@pytest.mark.study("shaky")
+def test_shaky(cell, record):
+    if cell.id == "toy_a-plain-seed1":
+        open("meeting", "w").close()
+    if cell.id == "toy_b-plain-seed1":
+        open("meeting").close()
+    record.update(perplexity=1.5)
+"""
+
+
+def test_cells_that_overlap_on_one_socket_are_contended_both(pytester):
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(test_shaky=MEETING)
+    os.mkfifo(pytester.path / "meeting")
+    args = ("-n", "2", "-k", "plain and seed1", "--device", "cpu")
+    pytester.runpytest_subprocess("test_shaky.py", *args).assert_outcomes(passed=2)
+    folder = pytester.path / "reports"
+    found = [json.loads(p.read_text()) for p in folder.glob("store/records/*.json")]
+    assert [r["timings"]["contended"] for r in found] == [True, True]
+    assert not list(folder.glob("store/running/*.crowded"))
+    pytester.runpytest_subprocess("test_shaky.py", *args[2:], "-k", "toy_a and odd and seed1")
+    alone = json.loads((folder / "shaky/raw_runs/toy_a__odd__seed1.json").read_text())
+    assert alone["timings"]["contended"] is False

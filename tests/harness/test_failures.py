@@ -1,0 +1,179 @@
+"""A failing cell fails alone: a clear message, a failed record, and the suite goes on."""
+
+import json
+
+import pytest
+
+CONFTEST = """
+from benchsuite.catalog import ModelEntry, register
+from benchsuite.study import Study, register as register_study
+
+pytest_plugins = ["benchsuite.fixtures.record"]
+SHAPE = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+         "num_attention_heads": 1}
+for name in ("toy_a", "toy_b"):
+    register(ModelEntry(name, "toys/" + name, "llama", SHAPE, "float32", embedded=True))
+axes = {"model": ("toy_a", "toy_b"), "method": ("plain", "odd")}
+register_study(Study("shaky", "?", axes, (1, 2), models=()))
+"""
+
+BODY = '''
+import os
+import pytest
+from benchsuite.errors import BenchsuiteError, CellCannotRun
+
+@pytest.mark.study("shaky")
+def test_shaky(cell, record):
+    """One cell."""
+    with record.stage("quant"):
+        record.update(perplexity=1.5)
+        if cell.id == os.environ.get("ODD", "toy_a-odd-seed2"):
+            {mischief}
+'''
+
+
+@pytest.fixture
+def shaky(pytester):
+    """Run a study one of whose eight cells does ``mischief``."""
+
+    def run(mischief: str, *args: str) -> pytest.RunResult:
+        pytester.makeconftest(CONFTEST)
+        pytester.makepyfile(test_shaky=BODY.replace("{mischief}", mischief))
+        return pytester.runpytest_subprocess("test_shaky.py", *args)
+
+    run.pytester = pytester
+    return run
+
+
+def stored(pytester, pattern):
+    folder = pytester.path / "reports/store/records"
+    return [json.loads(path.read_text()) for path in sorted(folder.glob(pattern))]
+
+
+RAISES = {
+    "assertion": ("assert 2 + 2 == 5", "*assert (2 + 2) == 5*"),
+    "ours": (
+        "raise BenchsuiteError('the corpus is empty', 'wiki.txt', 'give another')",
+        "*toy_a-odd-seed2: the corpus is empty (wiki.txt). Give another*",
+    ),
+    "memory": ("raise MemoryError('no 9 GiB')", "*out of memory in stage 'quant'*Lower*--set*"),
+    "file": ("open('/nowhere/x')", "*missing file /nowhere/x*"),
+    "nan": ("record.update(perplexity=float('nan'))", "*perplexity is not a finite number*"),
+}
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("kind", RAISES)
+def test_one_failure_leaves_the_others_and_a_failed_record(shaky, kind, workers):
+    mischief, said = RAISES[kind]
+    result = shaky(mischief, "-n", workers)
+    result.assert_outcomes(passed=7, failed=1)
+    result.stdout.fnmatch_lines([said])
+    (failed,) = stored(shaky.pytester, "*.failed-1.json")
+    assert failed["outcome"] == "failed"
+    assert failed["error"]["stage"] in ("quant", "between stages")
+    assert failed["cell"]["id"] == "toy_a-odd-seed2"
+    assert len(stored(shaky.pytester, "*.json")) == 8
+
+
+def test_last_failed_reruns_only_what_failed_and_a_failure_is_never_reused(shaky):
+    shaky("assert False")
+    again = shaky("assert False", "--lf")
+    again.assert_outcomes(failed=1)
+    assert len(stored(shaky.pytester, "*.failed-*.json")) == 2
+    shaky.pytester.makepyfile(test_shaky=BODY.replace("{mischief}", "pass"))
+    mended = shaky.pytester.runpytest_subprocess("test_shaky.py", "--lf", "-n", "2")
+    mended.assert_outcomes(passed=1)
+    assert len(stored(shaky.pytester, "*.failed-*.json")) == 2
+
+
+def test_a_crashing_cell_fails_once_and_takes_nobody_along(shaky):
+    result = shaky("os._exit(3)", "-n", "2")
+    result.assert_outcomes(passed=7, failed=1)
+    result.stdout.fnmatch_lines(["*toy_a-odd-seed2: the worker process died*"])
+    (crashed,) = stored(shaky.pytester, "*.failed-*.json")
+    assert crashed["outcome"] == "crashed"
+    assert crashed["error"]["stage"] == "quant"
+    assert not list((shaky.pytester.path / "reports/store/running").glob("*.json"))
+
+
+WAITS = """
+        if cell.model == "toy_b":
+            while not list(__import__("pathlib").Path("reports/store/running").glob("stop-*")):
+                pass
+        else:
+            assert False
+"""
+
+
+def test_stopping_at_the_first_failure_starts_nothing_after_the_running_cells(shaky):
+    shaky.pytester.makeconftest(CONFTEST)
+    body = BODY[: BODY.index("        if cell.id")] + WAITS.lstrip("\n")
+    shaky.pytester.makepyfile(test_shaky=body)
+    result = shaky.pytester.runpytest_subprocess("test_shaky.py", "-n", "2", "-x")
+    result.assert_outcomes(failed=1, passed=1)
+
+
+CANNOT = "raise CellCannotRun('toy_a needs 14 GiB on a CUDA GPU; none found', fix='get one')"
+
+
+def test_a_cell_that_cannot_run_is_skipped_with_reason_and_fix(shaky):
+    result = shaky(CANNOT, "-rs")
+    result.assert_outcomes(passed=7, skipped=1)
+    result.stdout.fnmatch_lines(["*toy_a needs 14 GiB on a CUDA GPU; none found. Get one*"])
+    assert not stored(shaky.pytester, "*.failed-*.json")
+
+
+def test_strict_cells_turns_the_skip_into_a_failure(shaky):
+    shaky(CANNOT, "--strict-cells").assert_outcomes(passed=7, failed=1)
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_skipped_cell_does_not_vanish_from_last_failed(shaky, workers):
+    shaky("assert False")
+    shaky(CANNOT, "--lf", "-n", workers).assert_outcomes(skipped=1)
+    shaky("assert False", "--lf", "-n", workers).assert_outcomes(failed=1)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "edited", "emptied", "not json", "no side file"])
+def test_a_damaged_record_is_named_moved_aside_and_measured_again(shaky, damage):
+    shaky("pass")
+    folder = shaky.pytester.path / "reports/store/records"
+    path = sorted(folder.glob("*.json"))[0]
+    text = path.read_text()
+    path.write_text(
+        {
+            "truncated": text[: len(text) // 2],
+            "edited": text.replace('"perplexity": 1.5', '"perplexity": 1.4'),
+            "emptied": "",
+            "not json": "[" * 100_000,
+            "no side file": text.replace('"items": null', '"items": {"file": "gone.parquet"}'),
+        }[damage]
+    )
+    result = shaky("pass")
+    result.stdout.fnmatch_lines([f"*moved aside: {path.name}*", "*1 passed, 7 cached*"])
+    assert result.ret == 0
+    assert len(list((shaky.pytester.path / "reports/store/moved_aside").iterdir())) == 1
+    shaky("pass").stdout.fnmatch_lines(["*8 cached*"])
+
+
+def test_changed_code_makes_records_stale_and_keeps_them(shaky):
+    shaky("pass")
+    result = shaky("record.update(more=1)")
+    result.stdout.fnmatch_lines(["*stale records, measured again: changed code (8)*", "*8 stale*"])
+    assert len(stored(shaky.pytester, "*.json")) == 16
+
+
+def test_a_changed_docstring_or_comment_changes_nothing(shaky):
+    shaky("pass")
+    body = BODY.replace("{mischief}", "pass  # why").replace("One cell.", "One fine cell.")
+    shaky.pytester.makepyfile(test_shaky=body)
+    result = shaky.pytester.runpytest_subprocess("test_shaky.py")
+    result.stdout.fnmatch_lines(["*8 cached*"])
+
+
+def test_an_unwritable_reports_folder_is_a_usage_error(shaky):
+    (shaky.pytester.path / "blocked").write_text("a file, not a folder")
+    result = shaky("pass", "--reports-dir", "blocked")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*the reports folder cannot be written*--reports-dir*"])

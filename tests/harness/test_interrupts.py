@@ -1,0 +1,155 @@
+"""Ctrl-C, SIGKILL and two sessions at once: nothing finished is lost, nothing counts twice."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tests.harness.test_failures import CONFTEST
+
+# A cell that says that it runs and then waits until it is let go.
+GATED = """
+import os
+import pytest
+
+@pytest.mark.study("shaky")
+def test_shaky(cell, record):
+    if cell.id == "toy_a-plain-seed2" and os.path.exists("gate"):
+        with open("started", "w") as started:
+            started.write(str(os.getpid()))
+        open("gate").read()
+    record.update(perplexity=1.5)
+"""
+
+
+@pytest.fixture
+def gated(pytester):
+    """Start a run that stops at the gate, and return it once it is there."""
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(test_shaky=GATED)
+    os.mkfifo(pytester.path / "gate")
+    os.mkfifo(pytester.path / "started")
+    runs, watchdogs = [], []
+
+    def start(*args: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "pytest", "test_shaky.py", *args]
+        run = subprocess.Popen(
+            command,
+            cwd=pytester.path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        runs.append(run)
+        watchdogs.append(threading.Timer(120, os.killpg, (run.pid, signal.SIGKILL)))
+        watchdogs[-1].start()
+        wait_for_the_cell(run, pytester.path / "started")
+        return run
+
+    yield start
+    for watchdog in watchdogs:
+        watchdog.cancel()
+    for run in runs:
+        if run.poll() is None:  # only where the test itself failed
+            os.killpg(run.pid, signal.SIGKILL)
+
+
+def wait_for_the_cell(run, fifo):
+    """Wait until the cell has written to the pipe; a run that ends before is an error."""
+    pipe = os.open(fifo, os.O_RDWR)  # a plain open would wait for a writer that may have died
+    while not select.select([pipe], [], [], 1)[0]:
+        assert run.poll() is None, run.stdout.read()
+    os.read(pipe, 100)
+    os.close(pipe)
+
+
+def let_go(pytester):
+    with open(pytester.path / "gate", "w"):
+        pass
+    os.unlink(pytester.path / "gate")
+
+
+def good_records(pytester):
+    folder = pytester.path / "reports/store/records"
+    return {json.loads(p.read_text())["cell"]["id"] for p in folder.glob("*.json")}
+
+
+def read_until(run, text):
+    seen = ""
+    while text not in seen:
+        character = run.stdout.read(1)
+        assert character, f"the run ended without saying {text!r}: {seen}"
+        seen += character
+
+
+def interrupt(run):
+    """Do what a terminal does: signal every process of the group."""
+    os.killpg(run.pid, signal.SIGINT)
+
+
+@pytest.mark.parametrize("args", [(), ("-n", "2")])
+def test_interrupted_once_the_running_cell_is_finished_and_no_other_begun(gated, pytester, args):
+    run = gated(*args)
+    interrupt(run)
+    read_until(run, "once more stops at once")
+    let_go(pytester)
+    output = run.communicate()[0]
+    assert run.returncode == pytest.ExitCode.INTERRUPTED
+    assert "the same command resumes" in output
+    done = good_records(pytester)
+    assert "toy_a-plain-seed2" in done
+    assert "toy_a-odd-seed1" not in done
+    result = pytester.runpytest_subprocess("test_shaky.py", *args)
+    assert result.ret == 0
+    assert result.parseoutcomes()["cached"] == len(done)
+
+
+@pytest.mark.parametrize("args", [(), ("-n", "2")])
+def test_interrupted_twice_stops_at_once(gated, pytester, args):
+    run = gated(*args)
+    interrupt(run)
+    read_until(run, "once more stops at once")
+    interrupt(run)
+    run.communicate()
+    assert run.returncode == pytest.ExitCode.INTERRUPTED
+    assert "toy_a-plain-seed2" not in good_records(pytester)
+
+
+@pytest.mark.parametrize("args", [(), ("-n", "2")])
+def test_after_a_kill_the_same_command_completes(gated, pytester, args):
+    run = gated(*args)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+    before = good_records(pytester)
+    os.unlink(pytester.path / "gate")
+    result = pytester.runpytest_subprocess("test_shaky.py", *args)
+    assert result.parseoutcomes()["passed"] == 8 - len(before)
+    result.stdout.fnmatch_lines(["*cut off in an earlier session*toy_a-plain-seed2*"])
+    assert len(good_records(pytester)) == 8
+    assert not list((pytester.path / "reports").rglob(".draft-*"))
+
+
+def test_two_sessions_on_one_folder_measure_each_cell_once(gated, pytester):
+    first = gated()
+    second = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "test_shaky.py", "-p", "no:cacheprovider"],
+        cwd=pytester.path,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    # The second finds seed1 cached and then waits for the lock of the cell that the first holds.
+    read_until(second, "test_shaky.py c")
+    let_go(pytester)
+    first.communicate()
+    second.communicate()
+    assert (first.returncode, second.returncode) == (0, 0)
+    names = [p.name for p in (pytester.path / "reports/store/records").glob("*.json")]
+    assert len(names) == 8
+    assert not [name for name in names if "rerun" in name]

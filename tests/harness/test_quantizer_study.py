@@ -1,0 +1,83 @@
+"""The quantizer study through the command that a user types, at small counts."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchsuite.quantizers.registry import QUANTIZERS
+from benchsuite.study import study
+
+ROOT = Path(__file__).parents[2]
+SMALL = [
+    f"--set=quantizers.{setting}"
+    for setting in (
+        "n_calibration_samples=8",
+        "seq_len=64",
+        "evaluation_tokens=4096",
+        "pool_documents=200",
+        "n_questions=8",
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    """The records of a few methods of every kind on one embedded model."""
+    import subprocess
+    import sys
+
+    reports = tmp_path_factory.mktemp("reports")
+    chosen = "tiny_llama_1m and seed42 and (fp16 or rtn_w3 or gptq_w3 or smoothquant or zeroed)"
+    command = [sys.executable, "-m", "pytest", "benchmarks/test_quantizers.py", "-k", chosen]
+    done = subprocess.run(
+        [*command, f"--reports-dir={reports}", "-p", "no:cacheprovider", *SMALL],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    found = {}
+    for path in (reports / "quantizers/raw_runs").glob("*.json"):
+        record = json.loads(path.read_text())
+        found[record["method"]] = record
+    return found
+
+
+def test_rounding_costs_more_than_gptq_and_both_cost_something(records):
+    perplexity = {method: record["perplexity"] for method, record in records.items()}
+    assert perplexity["fp16"] < perplexity["gptq_w3"] < perplexity["rtn_w3"]
+    assert perplexity["zeroed_layer"] > perplexity["rtn_w3"]
+
+
+def test_the_original_diverges_from_itself_by_nothing(records):
+    assert records["fp16"]["kl"] == pytest.approx(0, abs=1e-9)
+    assert records["rtn_w3"]["kl"] > records["smoothquant_w8a8"]["kl"] > 0
+
+
+def test_sizes_are_those_of_the_packed_model(records):
+    assert records["fp16"]["compression_ratio"] == 1
+    assert records["rtn_w3"]["compression_ratio"] > records["smoothquant_w8a8"]["compression_ratio"]
+    for method in ("rtn_w3", "gptq_w3", "smoothquant_w8a8"):
+        record = records[method]
+        ratio = record["size_before_mb"] / record["size_after_mb"]
+        assert ratio == pytest.approx(record["compression_ratio"])
+
+
+def test_latency_is_kept_out_of_what_must_be_equal_bit_for_bit(records):
+    record = records["rtn_w3"]
+    assert record["latency_seconds"] > 0
+    assert record["tokens_per_second"] > 0
+    assert record["n_questions_asked"] == 8
+
+
+def test_methods_of_another_kind_are_never_ranked_beside_weight_only():
+    apart = {name for name, entry in QUANTIZERS.items() if entry.ranking != "weight-only"}
+    assert apart == {"smoothquant_w8a8", "quarot_w4a4kv4"}
+    assert apart <= set(study("quantizers").unranked)
+
+
+def test_methods_without_randomness_run_once():
+    cells = [c for c in study("quantizers").cells() if c.model == "tiny_llama_1m"]
+    seeds = {m: [c.seed for c in cells if c.method == m] for m in ("rtn_w4", "hqq_w4", "gptq_w4")}
+    assert seeds == {"rtn_w4": [42], "hqq_w4": [42], "gptq_w4": [42, 43, 44]}
