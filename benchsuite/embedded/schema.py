@@ -1,0 +1,41 @@
+"""The items of every task, in the schemas of the public sets; plain data without dependencies."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with a short answer: closed-book (TriviaQA) or about a passage (SQuAD v2).
+
+    ``aliases`` are the accepted answers, the preferred one first; an unanswerable question has
+    none. ``context`` is empty for a closed-book question.
+    """
+
+    id: str
+    question: str
+    aliases: tuple[str, ...]
+    context: str = ""
+    answerable: bool = True
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A question with options (ARC); ``answer`` is the index of the right one."""
+
+    id: str
+    question: str
+    choices: tuple[str, ...]
+    answer: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A word problem (GSM8K): ``steps`` lead to ``answer``, a number written in digits."""
+
+    id: str
+    question: str
+    steps: tuple[str, ...]
+    answer: str
+
+
+Item = Question | Choice | Problem
