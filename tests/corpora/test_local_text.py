@@ -1,0 +1,230 @@
+import gzip
+import json
+import os
+import shutil
+from hashlib import sha256
+from pathlib import Path
+
+import datasets
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchsuite.corpora import load_text, text_digest
+from benchsuite.errors import BenchsuiteError, UsageError
+from tests.corpora.conftest import ROWS, write_jsonl, write_parquet
+
+
+def _parquet(root: Path) -> None:
+    for split, rows in ROWS.items():
+        write_parquet(root / f"{split}.parquet", rows)
+
+
+def _sharded_parquet(root: Path) -> None:
+    for split, rows in ROWS.items():
+        write_parquet(root / split / "0000.parquet", rows[:1])
+        write_parquet(root / split / "0001.parquet", rows[1:])
+
+
+def _snapshot(root: Path) -> None:
+    for split, rows in ROWS.items():
+        write_parquet(root / "wikitext-2-raw-v1" / f"{split}-00000-of-00001.parquet", rows)
+        write_parquet(root / "wikitext-103-raw-v1" / f"{split}-00000-of-00001.parquet", ["no"])
+
+
+def _jsonl(root: Path) -> None:
+    for split, rows in ROWS.items():
+        write_jsonl(root / f"{split}.jsonl", rows)
+
+
+def _compressed_json(root: Path) -> None:
+    for split, rows in ROWS.items():
+        lines = "".join(json.dumps({"text": row}) + "\n" for row in rows)
+        with gzip.open(root / f"wiki-{split}.json.gz", "wt", encoding="utf-8") as stream:
+            stream.write(lines)
+
+
+def _raw_files(root: Path) -> None:
+    for split, rows in ROWS.items():
+        name = "valid" if split == "validation" else split
+        (root / f"wiki.{name}.raw").write_text("".join(row or " \n" for row in rows))
+
+
+def _saved_dictionary(root: Path) -> None:
+    parts = {split: datasets.Dataset.from_dict({"text": rows}) for split, rows in ROWS.items()}
+    datasets.DatasetDict(parts).save_to_disk(root)
+
+
+def _hub_cache(root: Path) -> None:
+    repository = root / "datasets--Salesforce--wikitext"
+    _snapshot(repository / "snapshots" / "abc123")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc123")
+    (repository / "snapshots" / "older").mkdir()
+
+
+def _hub_home(root: Path) -> None:
+    (root / "hub").mkdir()
+    _hub_cache(root / "hub")
+
+
+LAYOUTS = [
+    _parquet,
+    _sharded_parquet,
+    _snapshot,
+    _jsonl,
+    _compressed_json,
+    _raw_files,
+    _saved_dictionary,
+    _hub_cache,
+    _hub_home,
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("split", ROWS)
+def test_every_layout_gives_the_same_corpus(layout, split, tmp_path):
+    layout(tmp_path)
+
+    corpus = load_text("wikitext2", split, local=tmp_path)
+
+    assert corpus.documents == tuple(row for row in ROWS[split] if row)
+    assert corpus.joined == "\n\n".join(ROWS[split])
+    assert corpus.digest == sha256(b"".join(r.encode() + b"\0" for r in ROWS[split])).hexdigest()
+    assert (corpus.name, corpus.split, corpus.source) == ("wikitext2", split, "local")
+    assert corpus.revision == text_digest("wikitext2", split, tmp_path)
+
+
+def test_a_text_file_has_one_row_per_line(tmp_path):
+    (tmp_path / "train.txt").write_text("one\n\ntwo\n")
+
+    corpus = load_text("wikitext2", "train", local=str(tmp_path))
+
+    assert corpus.documents == ("one", "two")
+    assert corpus.joined == "one\n\n\n\ntwo"
+
+
+def test_one_saved_data_set_stands_for_the_split_that_is_asked(tmp_path):
+    datasets.Dataset.from_dict({"text": ["one"]}).save_to_disk(tmp_path)
+
+    assert load_text("wikitext2", "test", local=tmp_path).documents == ("one",)
+
+
+def test_the_catalogued_column_is_read(tmp_path):
+    write_jsonl(tmp_path / "train.jsonl", ["How many?"], column="Problem")
+
+    assert load_text("mathqa", "train", local=tmp_path).documents == ("How many?",)
+
+
+@given(rows=st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=1, max_size=8))
+@settings(max_examples=40, deadline=None)
+def test_rows_come_back_as_they_were_written(rows, tmp_path_factory):
+    root = tmp_path_factory.mktemp("rows")
+    write_jsonl(root / "train.jsonl", [*rows, "something"])
+
+    corpus = load_text("wikitext2", "train", local=root)
+
+    assert corpus.joined == "\n\n".join([*rows, "something"])
+    assert corpus.documents == tuple(row for row in [*rows, "something"] if row.strip())
+
+
+@pytest.mark.parametrize("write", [write_parquet, write_jsonl])
+def test_a_missing_column_names_file_found_and_expected(write, tmp_path):
+    name = "train.parquet" if write is write_parquet else "train.jsonl"
+    write(tmp_path / name, ["text"], column="body")
+
+    with pytest.raises(BenchsuiteError, match="no column 'text'") as caught:
+        load_text("wikitext2", "train", local=tmp_path)
+
+    assert "'body'" in str(caught.value)
+    assert str(tmp_path / name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_split_names_the_ones_found(tmp_path):
+    write_parquet(tmp_path / "train.parquet", ["text"])
+
+    with pytest.raises(UsageError, match=r"no test split .* 1 data files of train"):
+        text_digest("wikitext2", "test", tmp_path)
+
+
+def test_a_missing_split_of_a_saved_dictionary(tmp_path):
+    part = datasets.Dataset.from_dict({"text": ["one"]})
+    datasets.DatasetDict({"train": part}).save_to_disk(tmp_path)
+
+    with pytest.raises(UsageError, match="no test split"):
+        load_text("wikitext2", "test", local=tmp_path)
+
+
+def test_a_missing_directory(tmp_path):
+    with pytest.raises(UsageError, match="no such directory"):
+        load_text("wikitext2", "test", local=tmp_path / "nowhere")
+
+
+def test_a_cache_with_several_snapshots_and_no_main(tmp_path):
+    _hub_cache(tmp_path)
+    (tmp_path / "datasets--Salesforce--wikitext" / "refs" / "main").unlink()
+
+    with pytest.raises(UsageError, match="2 snapshots"):
+        load_text("wikitext2", "test", local=tmp_path)
+
+
+def test_a_corpus_without_text(tmp_path):
+    write_parquet(tmp_path / "train.parquet", ["", " \n"])
+
+    with pytest.raises(BenchsuiteError, match="2 rows, all empty"):
+        load_text("wikitext2", "train", local=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"text": "one"}\n{"text":\n', "line 2 is not a JSON object"),
+        ("[1, 2]\n", "line 1 is not a JSON object"),
+        ('{"text": 7}\n', "row 1: column 'text' holds a int"),
+    ],
+)
+def test_malformed_rows_are_named(content, message, tmp_path):
+    (tmp_path / "train.jsonl").write_text(content)
+
+    with pytest.raises(BenchsuiteError, match=message):
+        load_text("wikitext2", "train", local=tmp_path)
+
+
+def test_a_truncated_parquet_file_is_named(tmp_path):
+    file = tmp_path / "train.parquet"
+    write_parquet(file, ["text"] * 100)
+    file.write_bytes(file.read_bytes()[:-20])
+
+    with pytest.raises(BenchsuiteError, match=r"cannot be read.*train\.parquet"):
+        load_text("wikitext2", "train", local=tmp_path)
+
+
+def test_an_unknown_corpus_names_the_nearest():
+    with pytest.raises(UsageError, match="'wikitext2'"):
+        load_text("wikitext", "test")
+
+
+def test_the_digest_is_of_the_bytes_alone(tmp_path, snapshot):
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(snapshot, copy)
+    before = text_digest("wikitext2", "test", snapshot)
+
+    assert text_digest("wikitext2", "test", copy) == before
+    assert text_digest("wikitext2", "train", copy) != before
+
+
+def test_the_digest_changes_with_a_file(snapshot):
+    before = text_digest("wikitext2", "test", snapshot)
+    file = snapshot / "wikitext-2-raw-v1" / "test-00000-of-00001.parquet"
+    write_parquet(file, [*ROWS["test"], " More . \n"])
+    os.utime(file, ns=(1, 1))  # as a copy that keeps times would look
+
+    assert text_digest("wikitext2", "test", snapshot) != before
+
+
+def test_touching_a_file_does_not_change_the_digest(snapshot):
+    before = text_digest("wikitext2", "test", snapshot)
+    os.utime(snapshot / "wikitext-2-raw-v1" / "test-00000-of-00001.parquet", ns=(5, 5))
+
+    assert text_digest("wikitext2", "test", snapshot) == before
