@@ -1,0 +1,22 @@
+"""Models: where their weights are, how they are loaded, and the pool that cells lease them from."""
+
+from benchsuite.lazy import attach
+
+__getattr__, __all__ = attach(
+    __name__,
+    {
+        "Lease": "pool",
+        "LoadedModel": "loading",
+        "ModelPool": "pool",
+        "PeakMemory": "memory",
+        "architecture": "architecture",
+        "architecture_of": "architecture",
+        "default_budget": "memory",
+        "folder_digest": "source",
+        "load": "loading",
+        "load_tokenizer": "loading",
+        "requirements": "source",
+        "stand_in_reason": "stand_in",
+        "weights_digest": "source",
+    },
+)

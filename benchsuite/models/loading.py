@@ -1,0 +1,349 @@
+"""One way to load any catalogued model: embedded, hub, local folder, or random at true shapes.
+
+Every model is loaded from a folder of safetensors, checked tensor by tensor, and frozen. What this
+machine cannot get (gated, offline) is ``CellCannotRun`` with the fix; what is broken is
+``BenchsuiteError`` naming the tensors or the file.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from benchsuite.catalog import ModelEntry
+from benchsuite.errors import BenchsuiteError, CellCannotRun
+from benchsuite.models import random_weights, source, stand_in
+
+# What a hub download takes; `consolidated*` are Mistral's second copy of the same weights.
+_WANTED = ["*.json", "*.safetensors", "*.model", "merges.txt", "*.py"]
+_UNWANTED = ["consolidated*", "*/*"]
+_CONVERTER = "SFconvertbot"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model as it was loaded: frozen, in evaluation mode, on its device.
+
+    ``weights`` is ``embedded``, ``hub``, ``local`` or ``random``; ``digest`` is what
+    ``weights_digest`` gives; ``n_bytes`` counts parameters and buffers, shared ones once;
+    ``stand_in`` says why this is not the catalogued model, or is None.
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    entry: ModelEntry
+    weights: str
+    digest: str
+    n_bytes: int
+    stand_in: str | None = None
+
+
+def load(
+    entry: ModelEntry,
+    *,
+    weights: str = "hub",
+    device: str = "cpu",
+    dtype: str | None = None,
+    local: Path | None = None,
+    trust_remote_code: bool = False,
+    seed: int = 0,
+    digest_cache: Path | None = None,
+) -> LoadedModel:
+    """Load ``entry`` onto ``device`` in ``dtype`` (``source.default_dtype`` unless asked).
+
+    ``weights="random"`` draws weights from ``seed`` at the catalogue's true shapes (a rehearsal);
+    embedded models ignore it. ``digest_cache`` is ``weights_digest``'s ``cache_file``.
+    """
+    dtype = dtype or source.default_dtype(entry, device)
+    place = source.locate(entry, weights=weights, local=local)
+    identity: dict[str, Any] = {"weights": weights, "local": local, "seed": seed}
+    if place.weights == "random":
+        model: nn.Module = random_weights.build(entry, device=device, dtype=dtype, seed=seed)
+        tokenizer = random_weights.rehearsal_tokenizer(entry)
+        reason = None
+    else:
+        folder = place.folder or _download(entry)
+        where = f"{entry.name}, {folder}"
+        config = source.read_config(folder)
+        reason = None if entry.embedded else stand_in.stand_in_reason(entry, config)
+        if entry.embedded:
+            _check_card(entry, folder)
+        model = _load_folder(folder, where, device, dtype, trust_remote_code)
+        tokenizer = load_tokenizer(entry, folder, trust_remote_code)
+        _check_vocabulary(model, tokenizer, where)
+    model.eval().requires_grad_(False)
+    digest = source.weights_digest(entry, **identity, cache_file=digest_cache)
+    return LoadedModel(
+        model, tokenizer, entry, place.weights, digest, tensor_bytes(model), stand_in=reason
+    )
+
+
+def tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield (name, tensor) of all parameters and buffers, each shared one once."""
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def tensor_bytes(model: nn.Module) -> int:
+    """Return the bytes of a model's parameters and buffers, each shared one once."""
+    return sum(tensor.nbytes for _, tensor in tensors(model))
+
+
+def _load_folder(
+    folder: Path, where: str, device: str, dtype: str, trust_remote_code: bool
+) -> nn.Module:
+    from transformers import AutoModelForCausalLM
+
+    for _ in source.tensor_headers(folder):  # a truncated file is named here, before torch reads it
+        pass
+    try:
+        with _quiet_transformers():
+            loader: Any = AutoModelForCausalLM
+            model, report = loader.from_pretrained(
+                folder,
+                dtype=getattr(torch, dtype),
+                device_map={"": device},
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=trust_remote_code,
+                ignore_mismatched_sizes=True,  # reported below, all of them at once
+                output_loading_info=True,
+            )
+    except SafetensorError as error:
+        raise BenchsuiteError(
+            f"the weight files cannot be read: {error}", where, "Copy or download them again"
+        ) from error
+    except (ValueError, OSError, ImportError) as error:
+        if "trust_remote_code" in str(error):
+            raise _needs_remote_code(where) from error
+        raise BenchsuiteError(
+            f"transformers cannot load it: {_first_line(error)}",
+            where,
+            "Check that config.json and the weights are of one model that transformers knows",
+        ) from error
+    _check_complete(report, where)
+    _check_finite(model, where)
+    return model
+
+
+def _check_card(entry: ModelEntry, folder: Path) -> None:
+    """Raise where an embedded model's weights are not those whose numbers its card states."""
+    from benchsuite.embedded import models as embedded_models
+
+    (file,) = source.weight_files(folder)
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != embedded_models.digest(entry.name):
+        raise BenchsuiteError(
+            f"the weights of {entry.name} are not those of its card (sha256 {found[:12]}...)",
+            where=str(file),
+            fix="Restore the folder, or train it again with benchsuite.embedded.train",
+        )
+
+
+def _check_complete(report: Any, where: str) -> None:
+    """Raise where the files' tensors are not exactly the model's."""
+    read = report.get if isinstance(report, dict) else lambda key: getattr(report, key, None)
+    missing = sorted(map(str, read("missing_keys") or ()))
+    extra = sorted(map(str, read("unexpected_keys") or ()))
+    mismatched = sorted(
+        f"{key[0]} ({list(key[1])} in the file, {list(key[2])} in the model)"
+        if isinstance(key, tuple)
+        else str(key)
+        for key in read("mismatched_keys") or ()
+    )
+    faults = [
+        f"{label} {_some(names)}"
+        for label, names in (
+            ("missing tensors", missing),
+            ("tensors that the model does not have", extra),
+            ("tensors of another shape", mismatched),
+        )
+        if names
+    ]
+    if faults:
+        raise BenchsuiteError(
+            f"the checkpoint does not fit its config.json: {'; '.join(faults)}",
+            where,
+            "Give the weights and the config.json of one and the same model",
+        )
+
+
+def _check_finite(model: nn.Module, where: str) -> None:
+    bad = [
+        name
+        for name, tensor in model.named_parameters()
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+    ]
+    if bad:
+        raise BenchsuiteError(
+            f"the checkpoint holds NaN or infinite weights: {_some(bad)}",
+            where,
+            "Copy or download it again; if it is your own, it diverged in training or overflowed "
+            "in conversion to a smaller dtype",
+        )
+
+
+def load_tokenizer(entry: ModelEntry, folder: Path, trust_remote_code: bool = False) -> Any:
+    """Return the tokenizer of a model folder.
+
+    An embedded model's is taken as its file says: transformers' own class for a model type may
+    rebuild it with tokens that the model does not know (Qwen's adds an end of text).
+    """
+    from transformers import AutoTokenizer
+
+    if entry.embedded:
+        from benchsuite.embedded import tokenizer
+
+        return tokenizer.load(folder)
+    try:
+        with _quiet_transformers():
+            return AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=trust_remote_code
+            )
+    except Exception as error:  # each tokenizer class fails in its own way on absent files
+        if "trust_remote_code" in str(error):
+            raise _needs_remote_code(f"{entry.name}, {folder}") from error
+        raise BenchsuiteError(
+            f"the folder holds no tokenizer that can be loaded: {_first_line(error)}",
+            where=f"{entry.name}, {folder}",
+            fix=f"Copy tokenizer.json and tokenizer_config.json of {entry.hub_id} into it",
+        ) from error
+
+
+def _check_vocabulary(model: nn.Module, tokenizer: Any, where: str) -> None:
+    rows = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+    top = max([len(tokenizer) - 1, *tokenizer.get_vocab().values()])
+    if top >= rows:
+        raise BenchsuiteError(
+            f"the tokenizer goes up to id {top}, but the model embeds {rows} ids (0 to {rows - 1})",
+            where,
+            "Give the tokenizer that the model was trained with, or resize the embeddings and "
+            "save the model again",
+        )
+
+
+def _download(entry: ModelEntry) -> Path:
+    """Return the snapshot folder of a hub model after fetching what the cache lacks."""
+    folder = _fetch(entry, entry.revision)
+    try:
+        source.weight_files(folder)
+        return folder
+    except BenchsuiteError as error:
+        lacking = error
+    revision = _conversion(entry)
+    if revision is not None:
+        return _fetch(entry, revision)
+    raise CellCannotRun(
+        f"{entry.hub_id} has no complete safetensors at revision {entry.revision!r} "
+        f"({lacking.what})",
+        where=str(folder),
+        fix="Convert it once where you trust it (save_pretrained writes safetensors) and "
+        f"give that folder with --local {entry.name}=PATH",
+    )
+
+
+def _fetch(entry: ModelEntry, revision: str) -> Path:
+    from huggingface_hub import errors, snapshot_download
+
+    instead = f"give a folder with --local {entry.name}=PATH, or rehearse with --weights random"
+    try:
+        return Path(
+            snapshot_download(
+                entry.hub_id,
+                revision=revision,
+                cache_dir=source.hub_cache(),
+                local_files_only=source.hub_offline(),
+                allow_patterns=_WANTED,
+                ignore_patterns=_UNWANTED,
+            )
+        )
+    except errors.GatedRepoError as error:
+        raise CellCannotRun(
+            f"{entry.hub_id} is gated",
+            fix=f"Accept its terms on the hub and log in with `hf auth login`, or {instead}",
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise CellCannotRun(
+            f"{entry.hub_id} has no revision {revision!r} on the hub",
+            fix=f"Name one that is there in the model's catalogue entry, or {instead}",
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise CellCannotRun(
+            f"{entry.hub_id} is not on the hub, or is private",
+            fix=f"Check its name, log in with `hf auth login`, or {instead}",
+        ) from error
+    # Offline, no route, a proxy's refusal, a full disk: all are reasons of this machine.
+    except (OSError, errors.HfHubHTTPError) as error:
+        gate = " (gated: log in with `hf auth login` first)" if entry.gated else ""
+        state = "is not in the hub cache, and " + (
+            "HF_HUB_OFFLINE forbids the network"
+            if source.hub_offline()
+            else f"fetching it failed ({_first_line(error)})"
+        )
+        raise CellCannotRun(
+            f"{entry.hub_id} {state}",
+            where=str(source.hub_cache()),
+            fix=f"Fetch it where there is a network with `hf download {entry.hub_id}`{gate}, "
+            f"or {instead}",
+        ) from error
+
+
+def _conversion(entry: ModelEntry) -> str | None:
+    """Return the revision of the hub bot's safetensors conversion, if it has an open one.
+
+    Only the bot's own: anybody may open a pull request with other weights.
+    """
+    from huggingface_hub import HfApi, errors
+
+    if source.hub_offline():
+        return None
+    try:
+        requests = HfApi().get_repo_discussions(
+            entry.hub_id, author=_CONVERTER, discussion_type="pull_request"
+        )
+        ours = [r for r in requests if r.author == _CONVERTER and r.status == "open"]
+    except (OSError, errors.HfHubHTTPError):
+        return None
+    return f"refs/pr/{ours[-1].num}" if ours else None
+
+
+def _needs_remote_code(where: str) -> BenchsuiteError:
+    return CellCannotRun(
+        "the model brings its own Python code, which is not run unasked",
+        where,
+        "Read that code, then allow it with --trust-remote-code MODEL",
+    )
+
+
+def _some(names: list[str], limit: int = 6) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Silence the loading report and its progress bar: what they tell is checked and raised."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()

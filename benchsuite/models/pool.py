@@ -1,0 +1,258 @@
+"""The model pool: original tensors stay on the device; cells lease fresh module trees over them.
+
+A lease's module tree is new, its parameters share storage with the originals. So a cell may replace
+modules and parameters at will, two leases never see each other, and nothing has to be restored. The
+one thing forbidden is writing into a shared tensor; the pool checks that when the lease ends.
+"""
+
+import copy
+import gc
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchsuite.catalog import ModelEntry
+from benchsuite.errors import BenchsuiteError, CellCannotRun
+from benchsuite.models import source
+from benchsuite.models.loading import LoadedModel, load, tensors
+from benchsuite.models.memory import available_bytes, default_budget
+
+_GIB = 2**30
+
+
+@dataclass
+class _Resident:
+    """One thing in the pool: a model with its tensors' state when loaded, or arbitrary tensors."""
+
+    name: str
+    value: Any
+    n_bytes: int
+    used: int
+    open_leases: int = 0
+    state: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+class Lease:
+    """A cell's own module tree over a pooled model; a context manager, or call ``release``.
+
+    ``model`` is frozen and in evaluation mode. Replace its modules and parameters freely; never
+    write into a tensor that came with it (``tensor.copy_``, ``tensor.data += ...``).
+    """
+
+    def __init__(self, pool: "ModelPool", resident: _Resident) -> None:
+        loaded: LoadedModel = resident.value
+        self._pool, self._resident = pool, resident
+        self._model: nn.Module | None = fresh_tree(loaded.model)
+        self.tokenizer: Any = loaded.tokenizer
+        self.entry: ModelEntry = loaded.entry
+        self.weights: str = loaded.weights
+        self.digest: str = loaded.digest
+        self.n_bytes: int = loaded.n_bytes
+        self.stand_in: str | None = loaded.stand_in
+        resident.open_leases += 1
+
+    @property
+    def model(self) -> nn.Module:
+        """The leased module tree; gone once the lease is released."""
+        if self._model is None:
+            raise RuntimeError(f"the lease of {self.entry.name} was already released")
+        return self._model
+
+    def release(self) -> None:
+        """End the lease. Raises ``BenchsuiteError`` if a shared tensor was written in place."""
+        if self._model is None:
+            return
+        self._model = None
+        self._pool._released(self._resident)
+
+    def __enter__(self) -> "Lease":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.release()
+        except BenchsuiteError as written:
+            if error is None:
+                raise
+            error.add_note(str(written))  # the cell's own error matters more
+
+
+class ModelPool:
+    """Models, and tensors such as calibration batches, kept on one device within a byte budget.
+
+    What was used longest ago is dropped first, a model with an open lease never. A single model
+    above the budget is still loaded, everything else evicted, if the device can hold it.
+    """
+
+    def __init__(
+        self,
+        device: str = "cpu",
+        budget_bytes: int | None = None,
+        *,
+        loader: Callable[..., LoadedModel] = load,
+    ) -> None:
+        self.device = device
+        self.budget_bytes = default_budget(device) if budget_bytes is None else budget_bytes
+        self._loader = loader
+        self._clock = itertools.count()
+        self._residents: dict[tuple[Any, ...], _Resident] = {}
+        self._refused: dict[tuple[Any, ...], tuple[str, str, str]] = {}
+
+    @property
+    def resident(self) -> tuple[str, ...]:
+        """Names of what is kept, least recently used first."""
+        return tuple(r.name for r in sorted(self._residents.values(), key=lambda r: r.used))
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of everything kept, leased models included."""
+        return sum(resident.n_bytes for resident in self._residents.values())
+
+    def lease(self, entry: ModelEntry, **options: Any) -> Lease:
+        """Return a lease of ``entry``, loaded if need be with ``load``'s options.
+
+        A model that this machine cannot get is refused again at once, without another try.
+        """
+        key = self._key(entry, options)
+        if key not in self._residents:
+            self._residents[key] = self._load(entry, key, options)
+        resident = self._residents[key]
+        resident.used = next(self._clock)
+        return Lease(self, resident)
+
+    def tensor(self, key: tuple[Any, ...] | str, build: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Return the tensor kept under ``key`` on the device, built and moved there if need be.
+
+        It is shared by all who ask: do not write into it. A tensor above the whole budget is
+        returned without being kept.
+        """
+        full_key = ("tensor", key)
+        if full_key not in self._residents:
+            value = build().to(self.device)
+            if value.nbytes > self.budget_bytes:
+                return value
+            self._make_room(value.nbytes)
+            name = key if isinstance(key, str) else "/".join(map(str, key))
+            self._residents[full_key] = _Resident(name, value, value.nbytes, next(self._clock))
+        resident = self._residents[full_key]
+        resident.used = next(self._clock)
+        return resident.value
+
+    def clear(self) -> None:
+        """Drop everything that no open lease holds, and give the memory back to the device."""
+        for key in [k for k, r in self._residents.items() if not r.open_leases]:
+            del self._residents[key]
+        self._give_back()
+
+    def _key(self, entry: ModelEntry, options: dict[str, Any]) -> tuple[Any, ...]:
+        """Return what tells two loaded models apart; options that change nothing are left out."""
+        weights = "embedded" if entry.embedded else options.get("weights", "hub")
+        local = options.get("local") if weights == "hub" else None
+        seed = options.get("seed", 0) if weights == "random" else None
+        dtype = options.get("dtype") or source.default_dtype(entry, self.device)
+        trusted = bool(options.get("trust_remote_code", False))
+        return ("model", entry.name, weights, str(local), seed, dtype, trusted)
+
+    def _load(self, entry: ModelEntry, key: tuple[Any, ...], options: dict[str, Any]) -> _Resident:
+        if key in self._refused:
+            raise CellCannotRun(*self._refused[key])
+        chosen = {k: options[k] for k in ("weights", "local", "dtype") if k in options}
+        expected = source.requirements(entry, device=self.device, **chosen)
+        self._make_room(expected)
+        free = available_bytes(self.device)
+        if expected > free:
+            raise CellCannotRun(
+                f"{entry.name} needs {expected / _GIB:.1f} GiB on {self.device} for its weights "
+                f"alone; {free / _GIB:.1f} GiB are free",
+                fix="Free memory there, choose a larger device with --device, or a smaller model",
+            )
+        try:
+            loaded = self._loader(entry, device=self.device, **options)
+        except CellCannotRun as error:
+            self._refused[key] = (error.what, error.where, error.fix)
+            raise
+        self._make_room(loaded.n_bytes)  # by its true size: the catalogue leaves norms out
+        return _Resident(
+            entry.name, loaded, loaded.n_bytes, next(self._clock), state=_state(loaded.model)
+        )
+
+    def _make_room(self, n_bytes: int) -> None:
+        dropped_model = False
+        while self.used_bytes + n_bytes > self.budget_bytes:
+            idle = [(r.used, key) for key, r in self._residents.items() if not r.open_leases]
+            if not idle:
+                break
+            oldest = min(idle, key=lambda pair: pair[0])[1]
+            dropped_model |= isinstance(self._residents.pop(oldest).value, LoadedModel)
+        if dropped_model:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        gc.collect()  # module trees hold reference cycles
+        if torch.device(self.device).type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _released(self, resident: _Resident) -> None:
+        resident.open_leases -= 1
+        written = _written(resident.value.model, resident.state)
+        if not written:
+            return
+        self._residents = {k: r for k, r in self._residents.items() if r is not resident}
+        more = f" and {len(written) - 3} more" if len(written) > 3 else ""
+        raise BenchsuiteError(
+            f"the cell wrote into shared weights of {resident.name}: "
+            f"{', '.join(written[:3])}{more}; the model was dropped from the pool",
+            fix="Assign a new nn.Parameter or module instead of writing into the leased tensor",
+        )
+
+
+def fresh_tree(model: nn.Module) -> nn.Module:
+    """Return a deep copy of a module tree whose parameters and buffers share storage with it."""
+    memo: dict[int, Any] = {}
+    for _, parameter in model.named_parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+    for _, buffer in model.named_buffers():
+        memo[id(buffer)] = buffer.detach()
+    return copy.deepcopy(model, memo)
+
+
+def _state(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """Return each tensor's (version, checksum)."""
+    return {name: (tensor._version, _checksum(tensor)) for name, tensor in tensors(model)}
+
+
+def _written(model: nn.Module, state: dict[str, tuple[int, int]]) -> list[str]:
+    """Return the names of tensors that changed since ``state`` was taken.
+
+    A tensor and its ``detach()`` count versions together, which tells every ordinary write. Writes
+    through ``.data`` count nowhere: the checksum tells those.
+    """
+    return [
+        name
+        for name, tensor in tensors(model)
+        if tensor._version != state[name][0] or _checksum(tensor) != state[name][1]
+    ]
+
+
+def _checksum(tensor: torch.Tensor) -> int:
+    """Return the sum of the tensor's bits read as integers (modulo 2^64), at memory speed."""
+    flat = tensor.detach()
+    if not flat.is_contiguous():
+        flat = flat.contiguous()
+    flat = flat.reshape(-1).view(torch.uint8)
+    words = flat.view(torch.int64) if flat.numel() % 8 == 0 and _aligned(flat) else flat
+    return int(words.sum(dtype=torch.int64))
+
+
+def _aligned(flat: torch.Tensor) -> bool:
+    return flat.storage_offset() % 8 == 0

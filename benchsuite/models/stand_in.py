@@ -1,0 +1,60 @@
+"""Is a folder the catalogued model, or another under its name? Answered from ``config.json``.
+
+A stand-in (a tiny Llama under the name of Llama-2-7b, say) runs through the real loading code, and
+every report marks its cells and never mixes them with the real weights'.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchsuite.catalog import ModelEntry
+
+# The catalogue's names of the shape, where a transformers configuration calls them otherwise.
+_CONFIG_NAMES = {"opt": {"intermediate_size": "ffn_dim"}}
+
+# What decides the shapes of the weights. The context length or a norm's epsilon do not: mirrors of
+# one and the same checkpoint differ in them.
+_DECISIVE = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+)
+
+
+def config_arguments(entry: ModelEntry) -> dict[str, Any]:
+    """Return ``entry.shape`` as keyword arguments of the transformers configuration class."""
+    names = _CONFIG_NAMES.get(entry.model_type, {})
+    return {names.get(key, key): value for key, value in entry.shape.items()}
+
+
+def stand_in_reason(entry: ModelEntry, config: Mapping[str, Any]) -> str | None:
+    """Return why a checkpoint with this ``config.json`` is not the catalogued model, else None."""
+    found_type = config.get("model_type")
+    if found_type != entry.model_type:
+        return f"its model_type is {found_type!r}, not {entry.model_type!r}"
+    names = _CONFIG_NAMES.get(entry.model_type, {})
+    expected = _with_defaults(entry.shape)
+    found = _with_defaults({key: config.get(names.get(key, key)) for key in _DECISIVE})
+    differences = [
+        f"{names.get(key, key)} is {found[key]}, not {expected[key]}"
+        for key in _DECISIVE
+        if key in expected and found.get(key) != expected[key]
+    ]
+    if "quantization_config" in config:
+        method = config["quantization_config"].get("quant_method", "some method")
+        differences.append(f"it is already quantized ({method})")
+    return "; ".join(differences) or None
+
+
+def _with_defaults(shape: Mapping[str, Any]) -> dict[str, Any]:
+    full = {key: value for key, value in shape.items() if value is not None}
+    heads = full.get("num_attention_heads")
+    if heads:
+        full.setdefault("num_key_value_heads", heads)
+        if "hidden_size" in full:
+            full.setdefault("head_dim", full["hidden_size"] // heads)
+    return full

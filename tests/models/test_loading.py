@@ -1,0 +1,219 @@
+import hashlib
+import json
+
+import httpx
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub import errors
+from safetensors.torch import load_file, save_file
+
+from benchsuite import catalog
+from benchsuite.embedded import models as embedded_models
+from benchsuite.errors import BenchsuiteError, CellCannotRun
+from benchsuite.models import load, weights_digest
+from tests.models import tiny
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return tiny.checkpoint(tmp_path / "checkpoint")
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty hub cache, without a network."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path / "hub"
+
+
+def edit_weights(folder, change):
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    change(weights)
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen2", "mistral", "opt"])
+def test_a_local_checkpoint_loads_exactly_and_frozen(tmp_path, model_type):
+    original = tiny.model(model_type)
+    folder = tiny.checkpoint(tmp_path / "local", model_type=model_type)
+    before = torch.get_rng_state()
+    loaded = load(tiny.entry(model_type=model_type), local=folder)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (loaded.weights, loaded.stand_in) == ("local", None)
+    expected = dict(original.named_parameters())
+    for name, parameter in loaded.model.named_parameters():
+        assert torch.equal(parameter, expected[name])
+        assert not parameter.requires_grad
+    assert not loaded.model.training
+    assert loaded.n_bytes >= sum(p.nbytes for p in original.parameters())
+    assert loaded.digest == weights_digest(loaded.entry, local=folder)
+    assert loaded.tokenizer("ab").input_ids[0] == loaded.tokenizer.bos_token_id
+
+
+def test_a_hub_cache_offline_loads_as_hub_weights_and_is_marked_a_stand_in(checkpoint, hub):
+    entry = catalog.model("llama2_7b")
+    tiny.hub_cache(hub, entry.hub_id, checkpoint)
+    loaded = load(entry)
+    assert loaded.weights == "hub"
+    assert "hidden_size is 64, not 4096" in loaded.stand_in
+    assert loaded.model.dtype == torch.float16
+    assert loaded.model(torch.arange(9)[None]).logits.shape == (1, 9, 300)
+
+
+def test_bfloat16_weights_become_float32_exactly(tmp_path):
+    folder = tiny.checkpoint(tmp_path / "bf16", dtype=torch.bfloat16)
+    stored = load_file(folder / "model.safetensors")
+    loaded = load(tiny.entry(dtype="bfloat16"), local=folder, dtype="float32")
+    for name, parameter in loaded.model.named_parameters():
+        assert parameter.dtype == torch.float32
+        assert torch.equal(parameter, stored[name].float())
+
+
+def test_offline_and_absent_says_how_to_get_it(hub):
+    with pytest.raises(CellCannotRun) as caught:
+        load(catalog.model("llama2_7b"))
+    message = str(caught.value)
+    assert "meta-llama/Llama-2-7b-hf is not in the hub cache" in message
+    assert "hf download meta-llama/Llama-2-7b-hf" in message
+    assert "hf auth login" in message
+    assert "--local llama2_7b=PATH" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (errors.GatedRepoError, "meta-llama/Llama-2-7b-hf is gated.*hf auth login.*--local llama2"),
+        (errors.RepositoryNotFoundError, "is not on the hub, or is private"),
+        (errors.RevisionNotFoundError, "no revision 'main'"),
+    ],
+)
+def test_the_hubs_refusals_say_the_fix(hub, monkeypatch, kind, expected):
+    """The one part that cannot run here is the hub's own answer."""
+
+    def refuse(*args, **kwargs):
+        response = httpx.Response(403, request=httpx.Request("GET", "https://huggingface.co"))
+        raise kind("refused", response=response)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(CellCannotRun, match=expected):
+        load(catalog.model("llama2_7b"))
+
+
+def test_pickled_weights_on_main_give_way_to_the_hubs_own_conversion(hub, tmp_path, monkeypatch):
+    """opt_6_7b is such a model. The hub's answers are the one part that cannot run here."""
+    entry = tiny.entry()
+    pickled = tiny.checkpoint(tmp_path / "pickled")
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    repository = tiny.hub_cache(hub, entry.hub_id, pickled, commit="a" * 40)
+    with pytest.raises(CellCannotRun, match=r"no complete safetensors at revision 'main'"):
+        load(entry)
+
+    class Request:
+        def __init__(self, num, author, status="open"):
+            self.num, self.author, self.status = num, author, status
+
+    def discussions(*args, **options):
+        return [Request(7, "SFconvertbot"), Request(9, "somebody"), Request(2, "SFconvertbot", "x")]
+
+    def download(hub_id, revision, **options):
+        commit = {"main": "a" * 40, "refs/pr/7": "b" * 40}[revision]
+        if revision != "main":
+            (repository / "refs" / "refs" / "pr").mkdir(parents=True, exist_ok=True)
+            converted = tiny.checkpoint(tmp_path / "converted")
+            tiny.hub_cache(hub, hub_id, converted, revision=revision, commit=commit)
+        return str(repository / "snapshots" / commit)
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr(huggingface_hub.HfApi, "get_repo_discussions", discussions)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    first = load(entry)
+    monkeypatch.undo()
+    monkeypatch.setenv("HF_HUB_CACHE", str(hub))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    again = load(entry)  # from the cache alone
+    assert first.digest == again.digest
+    assert again.weights == "hub"
+
+
+def test_missing_extra_and_misshapen_tensors_are_named(checkpoint):
+    def change(weights):
+        del weights["model.layers.1.mlp.up_proj.weight"]
+        weights["model.layers.7.mlp.up_proj.weight"] = torch.zeros(2, 2)
+        weights["model.norm.weight"] = torch.ones(65)
+
+    edit_weights(checkpoint, change)
+    with pytest.raises(BenchsuiteError) as caught:
+        load(tiny.entry(), local=checkpoint)
+    message = str(caught.value)
+    assert "missing tensors model.layers.1.mlp.up_proj.weight" in message
+    assert "does not have model.layers.7.mlp.up_proj.weight" in message
+    assert "another shape model.norm.weight" in message
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(checkpoint, value):
+    def change(weights):
+        weights["model.layers.0.self_attn.q_proj.weight"][3, 5] = value
+
+    edit_weights(checkpoint, change)
+    with pytest.raises(BenchsuiteError, match=r"infinite weights: model\.layers\.0\.self_attn\.q"):
+        load(tiny.entry(), local=checkpoint)
+
+
+def test_a_tokenizer_beyond_the_embeddings_is_an_error(tmp_path):
+    folder = tiny.checkpoint(tmp_path / "few_rows", vocab_size=200)
+    with pytest.raises(BenchsuiteError, match="up to id 257, but the model embeds 200 ids"):
+        load(tiny.entry(vocab_size=200), local=folder)
+
+
+def test_an_absent_tokenizer_is_an_error(tmp_path):
+    folder = tiny.checkpoint(tmp_path / "bare", with_tokenizer=False)
+    with pytest.raises(BenchsuiteError, match="no tokenizer that can be loaded"):
+        load(tiny.entry(), local=folder)
+
+
+def test_an_unknown_architecture_is_an_error(checkpoint):
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | {"model_type": "elephant"}))
+    with pytest.raises(BenchsuiteError, match=r"transformers cannot load it.*elephant"):
+        load(tiny.entry(), local=checkpoint)
+
+
+def test_a_models_own_code_does_not_run_unasked(checkpoint, tmp_path):
+    trace = tmp_path / "ran"
+    (checkpoint / "own.py").write_text(f"open({str(trace)!r}, 'w')\nclass OwnConfig: pass\n")
+    config = json.loads((checkpoint / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CellCannotRun, match="--trust-remote-code"):
+        load(tiny.entry(), local=checkpoint)
+    assert not trace.exists()
+
+
+@pytest.fixture
+def embedded(tmp_path, monkeypatch):
+    """A bfloat16 model with its card in the place of tiny_llama_1m."""
+    monkeypatch.setattr(embedded_models, "ROOT", tmp_path)
+    embedded_models.card.cache_clear()
+    folder = tiny.checkpoint(tmp_path / "tiny_llama_1m", dtype=torch.bfloat16)
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    (folder / "card.json").write_text(json.dumps({"weights_sha256": digest}))
+    yield folder
+    embedded_models.card.cache_clear()
+
+
+def test_embedded_models_use_their_own_weights_whatever_is_asked(embedded):
+    loaded = load(catalog.model("tiny_llama_1m"), weights="random", seed=3)
+    assert (loaded.weights, loaded.stand_in) == ("embedded", None)
+    assert loaded.model.dtype == torch.float32
+    assert loaded.digest == json.loads((embedded / "card.json").read_text())["weights_sha256"]
+
+
+def test_embedded_weights_must_be_those_of_their_card(embedded):
+    edit_weights(embedded, lambda weights: weights["model.norm.weight"].mul_(2))
+    with pytest.raises(BenchsuiteError, match="tiny_llama_1m are not those of its card"):
+        load(catalog.model("tiny_llama_1m"))

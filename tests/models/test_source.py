@@ -1,0 +1,138 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchsuite import catalog
+from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.models import source
+from tests.models import tiny
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return tiny.checkpoint(tmp_path / "checkpoint")
+
+
+@pytest.fixture
+def empty_hub(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path / "hub"
+
+
+def test_digests_and_requirements_need_no_torch(checkpoint):
+    code = (
+        "import sys; from pathlib import Path; from benchsuite import catalog, models;"
+        "e = catalog.model('llama2_7b'); p = Path(sys.argv[1]);"
+        "models.weights_digest(e, local=p); models.requirements(e, local=p);"
+        "models.stand_in_reason(e, {});"
+        "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(checkpoint)], check=True)
+
+
+def test_absent_and_random_weights_have_symbolic_digests(empty_hub):
+    entry = tiny.entry()
+    assert source.weights_digest(entry) == "hub:example/small_llama@main"
+    seven = source.weights_digest(entry, weights="random", seed=7)
+    assert seven.startswith("random:")
+    assert seven.endswith(":7")
+    assert seven != source.weights_digest(tiny.entry(hidden_size=128), weights="random", seed=7)
+
+
+def test_same_files_same_digest_wherever_they_are(checkpoint, empty_hub):
+    """A hub cache names its blobs by sha256, which must be what hashing the file gives."""
+    entry = tiny.entry()
+    tiny.hub_cache(empty_hub, entry.hub_id, checkpoint)
+    local = source.weights_digest(entry, local=checkpoint)
+    assert source.weights_digest(entry) == local
+    assert source.locate(entry).weights == "hub"
+    assert len(local) == 64
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_any_changed_file_changes_the_digest(checkpoint, tmp_path, name):
+    entry, memo = tiny.entry(), tmp_path / "digests.json"
+    before = source.weights_digest(entry, local=checkpoint, cache_file=memo)
+    assert source.weights_digest(entry, local=checkpoint, cache_file=memo) == before
+    content = (checkpoint / name).read_bytes()
+    (checkpoint / name).write_bytes(content + b" ")
+    assert source.weights_digest(entry, local=checkpoint, cache_file=memo) != before
+
+
+def test_digests_are_remembered_and_a_broken_memory_is_no_harm(checkpoint, tmp_path):
+    entry, memo = tiny.entry(), tmp_path / "deep" / "digests.json"
+    digest = source.weights_digest(entry, local=checkpoint, cache_file=memo)
+    known = json.loads(memo.read_text())
+    weights = str((checkpoint / "model.safetensors").resolve())
+    known[weights][2] = "0" * 64  # proof that the second call does not hash
+    memo.write_text(json.dumps(known))
+    assert source.weights_digest(entry, local=checkpoint, cache_file=memo) != digest
+    memo.write_text("{")
+    assert source.weights_digest(entry, local=checkpoint, cache_file=memo) == digest
+
+
+def test_a_local_path_may_be_a_checkpoint_or_a_hub_cache(checkpoint, tmp_path):
+    entry = tiny.entry()
+    repository = tiny.hub_cache(tmp_path / "home" / "hub", entry.hub_id, checkpoint)
+    for path in (checkpoint, repository, repository.parent, repository.parent.parent):
+        place = source.locate(entry, local=path)
+        assert place.weights == "local"
+        assert (place.folder / "config.json").exists()
+
+
+def test_a_local_path_without_a_model_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match=r"--local small_llama=.* holds no model"):
+        source.locate(tiny.entry(), local=tmp_path)
+
+
+def test_a_revision_chooses_its_snapshot(checkpoint, empty_hub):
+    entry = tiny.entry()
+    tiny.hub_cache(empty_hub, entry.hub_id, checkpoint, commit="a" * 40)
+    tiny.hub_cache(empty_hub, entry.hub_id, checkpoint, revision="v2", commit="b" * 40)
+    pinned = catalog.ModelEntry(
+        "v2", entry.hub_id, entry.model_type, entry.shape, entry.dtype, revision="v2"
+    )
+    assert source.locate(entry).folder.name == "a" * 40
+    assert source.locate(pinned).folder.name == "b" * 40
+
+
+def test_a_half_downloaded_snapshot_counts_as_absent(checkpoint, empty_hub):
+    entry = tiny.entry()
+    (checkpoint / "model.safetensors").unlink()
+    tiny.hub_cache(empty_hub, entry.hub_id, checkpoint)
+    assert source.locate(entry) == source.Source("hub", None)
+
+
+def test_pickled_weights_are_refused(checkpoint):
+    (checkpoint / "model.safetensors").rename(checkpoint / "pytorch_model.bin")
+    with pytest.raises(BenchsuiteError, match=r"pickled weights only.*save_pretrained"):
+        source.weights_digest(tiny.entry(), local=checkpoint)
+
+
+def test_a_truncated_file_is_named(checkpoint):
+    file = checkpoint / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(BenchsuiteError, match=r"model\.safetensors: .*truncated"):
+        list(source.tensor_headers(checkpoint))
+    file.write_bytes(b"\xff" * 64)
+    with pytest.raises(BenchsuiteError, match=r"model\.safetensors: the header is longer"):
+        list(source.tensor_headers(checkpoint))
+
+
+def test_requirements_count_files_where_there_are_any(checkpoint, empty_hub):
+    entry = tiny.entry()
+    n = sum(p.numel() for p in tiny.model().parameters())
+    assert source.requirements(entry, local=checkpoint, dtype="float16") == 2 * n
+    assert source.requirements(entry) == 4 * entry.n_parameters
+    norms = n - entry.n_parameters
+    assert 0 < norms < 0.01 * n
+
+
+def test_embedded_models_run_in_float32_on_the_cpu_alone():
+    entry = catalog.model("tiny_llama_1m")
+    assert source.default_dtype(entry, "cpu") == "float32"
+    assert source.default_dtype(entry, "cuda:0") == "bfloat16"
+    assert source.default_dtype(catalog.model("llama2_7b"), "cpu") == "float16"
