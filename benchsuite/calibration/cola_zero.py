@@ -1,0 +1,127 @@
+"""COLA-Zero: documents that are typical of the corpus' clusters in text, difficulty and length.
+
+TF-IDF, perplexity under a scoring model, length and diversity of each long document are
+standardised and clustered; the documents nearest each centre are joined and cut. The original
+multiplied its feature weights in *before* standardising, which cancels them; here they come after,
+and ``weights_before_scaling`` is the ablation.
+"""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchsuite.calibration import features
+from benchsuite.calibration.clustering import Clusters, kmeans, standardized_gram
+from benchsuite.calibration.pool import Account, CalibrationPool, Progress, Selection
+from benchsuite.calibration.tokens import SEPARATOR, as_batch, document_tokens, encode, fill
+
+WEIGHTS = {"tfidf": 1.0, "perplexity": 1.0, "length": 1.0, "diversity": 1.0}
+COVERAGE = 1.10  # tokens held by the chosen documents, as a multiple of those needed
+PER_CLUSTER = (2, 3)
+
+
+def select(
+    pool: CalibrationPool,
+    n_samples: int,
+    seq_len: int,
+    seed: int,
+    *,
+    weights: Mapping[str, float] | None = None,
+    weights_before_scaling: bool = False,
+    min_tokens: Sequence[int] = (175, 200, 225),
+    max_documents: int | None = 8192,
+    n_init: int = 50,
+    max_iter: int = 300,
+    scoring_max_length: int = 256,
+    scoring_batch_size: int = 16,
+    progress: Progress | None = None,
+) -> Selection:
+    """Return chunks of the documents nearest the centres of ``n_samples`` clusters.
+
+    ``weights`` replaces some of ``WEIGHTS``. Document lengths ``min_tokens`` are tried in turn
+    until the chosen documents hold 1.10 times the tokens needed; otherwise the best coverage
+    found is taken. ``max_documents`` caps the documents considered, the same ones for every seed.
+    Raises ``CorpusTooShort`` when there are fewer long documents than clusters.
+    """
+    weighted = {**WEIGHTS, **(weights or {})}
+    account = Account(pool)
+    tokens = document_tokens(pool, account)
+    lengths = np.array([len(t) for t in tokens])
+    considered = features.long_enough(lengths, min(min_tokens), max_documents, n_samples)
+    perplexities = features.document_perplexities(
+        pool,
+        account,
+        considered,
+        max_length=scoring_max_length,
+        batch_size=scoring_batch_size,
+        progress=progress,
+    )
+
+    def attempts() -> Iterator[dict[str, Any]]:
+        for threshold in min_tokens:
+            kept = lengths[considered] >= threshold
+            documents = considered[kept]
+            if len(documents) < n_samples:
+                continue
+            columns = {
+                "tfidf": features.tfidf(pool, account, documents),
+                "perplexity": perplexities[kept][:, None],
+                "length": lengths[documents][:, None].astype(float),
+                "diversity": np.array([[features.diversity(tokens[i])] for i in documents]),
+            }
+            gram, shares = standardized_gram(
+                [(columns[name], weighted[name]) for name in WEIGHTS],
+                weights_before_scaling=weights_before_scaling,
+            )
+            clusters = kmeans(gram, n_samples, seed, n_init=n_init, max_iter=max_iter)
+            for per_cluster in PER_CLUSTER:
+                chosen = _nearest(clusters, documents, n_samples, per_cluster)
+                yield {
+                    "min_tokens": threshold,
+                    "n_considered": len(documents),
+                    "documents_per_cluster": per_cluster,
+                    "n_documents": len(chosen),
+                    "documents": chosen,
+                    "coverage": float(lengths[chosen].sum() / (n_samples * seq_len)),
+                    "variance_shares": dict(zip(WEIGHTS, shares, strict=True)),
+                    "inertia": clusters.inertia,
+                    "n_iter": clusters.n_iter,
+                }
+
+    best = _first_covering(attempts())
+    text = SEPARATOR.join(pool.documents[i] for i in best["documents"])
+    ids = encode(pool.tokenizer, text, special=False)
+    chunks, overlapping = fill(ids, n_samples, seq_len, random.Random(seed))
+    return account.close(
+        as_batch(chunks),
+        sampler="cola_zero",
+        **best,
+        overlapping_chunks=overlapping,
+        max_documents=max_documents,
+        weights=weighted,
+        weights_before_scaling=weights_before_scaling,
+        scoring_model=pool.scorer.name,
+        n_init=n_init,
+        max_iter=max_iter,
+    )
+
+
+def _nearest(
+    clusters: Clusters, documents: np.ndarray, n_clusters: int, per_cluster: int
+) -> list[int]:
+    """Return the documents nearest each centre, cluster by cluster."""
+    members = clusters.nearest(n_clusters, per_cluster)
+    return [int(documents[i]) for cluster in members for i in cluster]
+
+
+def _first_covering(attempts: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    """Return the first attempt that covers the tokens needed, or the one that covers most."""
+    best: dict[str, Any] = {}
+    for attempt in attempts:
+        if not best or attempt["coverage"] > best["coverage"]:
+            best = attempt
+        if best["coverage"] >= COVERAGE:
+            break
+    return best

@@ -1,0 +1,106 @@
+"""Tokens out of documents, and calibration sequences out of tokens."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchsuite.calibration.pool import Account, Arrays, CalibrationPool
+from benchsuite.errors import BenchsuiteError
+
+SEPARATOR = "\n\n"
+
+
+class CorpusTooShort(BenchsuiteError):
+    """The pool holds fewer tokens or documents than a sampler needs."""
+
+
+def encode(tokenizer: Any, text: str, *, special: bool) -> np.ndarray:
+    """Return a text's token ids, int64 ``[n]``, without truncation or length warning."""
+    ids = tokenizer(text, add_special_tokens=special, return_attention_mask=False, verbose=False)[
+        "input_ids"
+    ]
+    return np.asarray(ids, dtype=np.int64)
+
+
+def joined_tokens(pool: CalibrationPool, account: Account) -> np.ndarray:
+    """Return the tokens of all documents joined with blank lines, with specials, int32 ``[n]``.
+
+    They depend on corpus and tokenizer alone, so all samplers, seeds and models share them.
+    """
+    key = {
+        "feature": "joined_tokens",
+        "corpus": pool.corpus_key,
+        "tokenizer": pool.tokenizer_key,
+    }
+
+    def build() -> Arrays:
+        ids = encode(pool.tokenizer, SEPARATOR.join(pool.documents), special=True)
+        return {"ids": ids.astype(np.int32)}
+
+    return account.fetch(key, build)["ids"]
+
+
+def document_tokens(pool: CalibrationPool, account: Account) -> list[np.ndarray]:
+    """Return the tokens of each document, without specials, one int32 array per document."""
+    key = {
+        "feature": "document_tokens",
+        "corpus": pool.corpus_key,
+        "tokenizer": pool.tokenizer_key,
+    }
+
+    def build() -> Arrays:
+        rows = pool.tokenizer(
+            list(pool.documents),
+            add_special_tokens=False,
+            return_attention_mask=False,
+            verbose=False,
+        )["input_ids"]
+        flat = [np.asarray(row, dtype=np.int32) for row in rows]
+        ends = np.cumsum([len(row) for row in flat], dtype=np.int64)
+        return {"ids": np.concatenate([*flat, np.empty(0, np.int32)]), "ends": ends}
+
+    arrays = account.fetch(key, build)
+    return np.split(arrays["ids"], arrays["ends"][:-1])
+
+
+def consecutive_chunks(tokens: np.ndarray, n_samples: int, seq_len: int) -> np.ndarray:
+    """Return the first non-overlapping chunks, at most ``n_samples``, int64 ``[m, seq_len]``."""
+    n = min(n_samples, len(tokens) // seq_len)
+    return tokens[: n * seq_len].reshape(n, seq_len).astype(np.int64)
+
+
+def chunks_at(tokens: np.ndarray, starts: list[int], seq_len: int) -> np.ndarray:
+    """Return the chunks that begin at ``starts``, int64 ``[len(starts), seq_len]``."""
+    index = np.asarray(starts, dtype=np.int64).reshape(-1, 1) + np.arange(seq_len)
+    return tokens[index].astype(np.int64)
+
+
+def fill(
+    tokens: np.ndarray, n_samples: int, seq_len: int, generator: random.Random
+) -> tuple[np.ndarray, int]:
+    """Cut ``n_samples`` chunks: non-overlapping from the start, then random overlapping ones.
+
+    Returns int64 ``[n_samples, seq_len]`` and how many of them are overlapping. Raises
+    ``CorpusTooShort`` if not one chunk fits.
+    """
+    require_tokens(len(tokens), seq_len, "one sequence")
+    chunks = consecutive_chunks(tokens, n_samples, seq_len)
+    missing = n_samples - len(chunks)
+    starts = [generator.randint(0, len(tokens) - seq_len) for _ in range(missing)]
+    return np.concatenate([chunks, chunks_at(tokens, starts, seq_len)]), missing
+
+
+def require_tokens(found: int, needed: int, purpose: str) -> None:
+    """Raise ``CorpusTooShort`` unless there are as many tokens as needed."""
+    if found < needed:
+        raise CorpusTooShort(
+            f"the calibration pool holds {found} tokens and {purpose} needs {needed}",
+            fix="Use a larger corpus, fewer samples (n_calibration_samples) or a shorter seq_len",
+        )
+
+
+def as_batch(chunks: np.ndarray) -> torch.Tensor:
+    """Return chunks as the selection's batch, int64 on the CPU, sharing no memory."""
+    return torch.tensor(chunks, dtype=torch.int64)
