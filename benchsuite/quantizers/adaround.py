@@ -1,0 +1,248 @@
+"""AdaRound (Nagel et al. 2020, arXiv 2004.10568): learn which weights to round up.
+
+Each weight becomes s clip(floor(W/s) + h(V)) with h(V) = clip(1.2 sigmoid(V) - .1, 0, 1), where V
+starts at the fraction W/s - floor(W/s). Layer by layer, Adam minimises over V
+
+    mean ||W x - W^ x||^2  +  lambda sum(1 - |2h - 1|^b)
+
+with lambda = .01. The second term drives every h to 0 or 1; it is off for the first 20 % of the
+iterations, then b falls from 20 to 2 on half a cosine. What has not arrived is rounded at .5.
+
+The paper draws 32 of some 2,000 samples per step. The mean over *all* calibration tokens is
+tr(E H E^T) / 2 with E = W^ - W and H = (2/n) sum x x^T, and its gradient by W^ is E H: the
+expectation of the mini-batch gradient, without its noise, at a price that does not depend on the
+number of tokens. So every step here sees all samples, and nothing is random. The grid is fitted
+beforehand, as for round to nearest.
+
+Rows are independent, so linears with a common input are learned together, and of each row the
+better of learned and nearest rounding is kept: no layer is worse than round to nearest on the
+calibration data. How often that was needed is in the results.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from benchsuite.errors import UsageError
+from benchsuite.models.architecture import InputGroup
+from benchsuite.quantizers.clock import StageClock
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.hessian import Hessian, weighted_norm
+from benchsuite.quantizers.linear import QuantizedLinear, model_digest, stored_bytes
+from benchsuite.quantizers.precision import products_for_a_gradient
+from benchsuite.quantizers.result import LayerResult, QuantizationResult
+from benchsuite.quantizers.rtn import quantized_linear
+from benchsuite.quantizers.walk import Progress, walk
+
+STRETCH, SHIFT = 1.2, -0.1
+"""h may leave [0, 1] before it is clipped, so that it reaches both ends."""
+
+PAPER_TRAVEL = 15_000 * 1e-3
+"""Iterations times learning rate in the paper: about how far V can move."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how hard to optimise; see the module's text."""
+
+    iterations: int = 15_000
+    learning_rate: float | None = None
+    regularisation: float = 0.01
+    b_start: float = 20.0
+    b_end: float = 2.0
+    warm_start: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or not 0 <= self.warm_start < 1 or self.regularisation < 0:
+            raise UsageError(
+                "AdaRound wants at least one iteration, a warm start in [0, 1) and a "
+                f"regularisation of at least 0, not {self}"
+            )
+
+    @property
+    def step(self) -> float:
+        """The learning rate; where none is given, V can move as far as in the paper."""
+        return self.learning_rate or PAPER_TRAVEL / self.iterations
+
+    def b(self, iteration: int) -> float | None:
+        """Return the regulariser's exponent, None during the warm start."""
+        warm = self.warm_start * self.iterations
+        if iteration < warm:
+            return None
+        gone = (iteration - warm) / (self.iterations - warm)
+        return self.b_end + (self.b_start - self.b_end) * (1 + math.cos(math.pi * gone)) / 2
+
+
+def start_at(fraction: Tensor) -> Tensor:
+    """Return V with h(V) = ``fraction`` in [0, 1)."""
+    return -(STRETCH / (fraction - SHIFT) - 1).log()
+
+
+def gradient(
+    v: Tensor,
+    base: Tensor,
+    step: Tensor,
+    hessian: Tensor,
+    regularisation: float,
+    b: float | None,
+) -> Tensor:
+    """Return the loss' gradient by V, all [rows, columns], for W^ - W = base + step * h(V)."""
+    sigmoid = v.sigmoid()
+    stretched = sigmoid * STRETCH + SHIFT
+    h = stretched.clamp(0, 1)
+    with products_for_a_gradient(base):
+        by_h = torch.addcmul(base, step, h) @ hessian
+    by_h *= step
+    if b is not None:
+        side = 2 * h - 1
+        by_h -= side.sign() * side.abs_().pow_(b - 1).mul_(2 * regularisation * b)
+    inside = (stretched > 0) & (stretched < 1)
+    return by_h.mul_(sigmoid * (1 - sigmoid)).mul_(STRETCH).mul_(inside)
+
+
+def learn(
+    weight: Tensor, hessian: Tensor, scale: Tensor, zero: Tensor, max_code: int, plan: Schedule
+) -> Tensor:
+    """Return the learned codes, float [rows, columns], of ``weight`` [rows, columns].
+
+    ``hessian`` is [columns, columns]; ``scale`` and ``zero`` have the shape of ``weight``.
+    """
+    level = weight / scale
+    low = level.floor()
+    v = start_at(level - low)
+    # Where one of the two neighbours lies outside the grid there is nothing to choose.
+    free = (low >= -zero) & (low < max_code - zero)
+    low = torch.minimum(torch.maximum(low, -zero), max_code - zero)
+    base, step = low * scale - weight, scale * free
+    adam = torch.optim.Adam([v], lr=plan.step, fused=True)
+    for iteration in range(plan.iterations):
+        b = plan.b(iteration)
+        v.grad = gradient(v, base, step, hessian, plan.regularisation, b)
+        adam.step()
+    return low + zero + (free & (v >= 0))  # h(0) is a half
+
+
+def better_rows(weight: Tensor, hessian: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """Return the mask [rows] of rows where the weights ``other`` leave less error than ``one``."""
+    errors = [((w - weight) @ hessian).mul_(w - weight).sum(1) for w in (one, other)]
+    return errors[1] < errors[0]
+
+
+class AdaRoundMethod:
+    """AdaRound as the walk drives it; collects one account per linear."""
+
+    def __init__(self, grid: QuantizationGrid, plan: Schedule, device: torch.device) -> None:
+        self.grid, self.plan = grid, plan
+        self.clock, self.group_clock = StageClock(device), StageClock(device)
+        self._accounts: list[tuple[str, str, float, Tensor, Tensor, Tensor]] = []
+
+    def statistic(self, name: str, group: InputGroup, linears: Mapping[str, nn.Linear]) -> Hessian:
+        """Return the Hessian that the group's linears share."""
+        linear = linears[group.linears[0]]
+        return Hessian(linear.in_features, linear.weight.device)
+
+    def quantize(
+        self, name: str, group: InputGroup, linears: Mapping[str, nn.Linear], statistic: Hessian
+    ) -> dict[str, QuantizedLinear]:
+        """Quantize the group's linears together."""
+        where = f"{name}.{group.name}"
+        with self.group_clock.measure(where):
+            hessian = statistic.mean()
+            weight = torch.cat([linear.weight.detach().float() for linear in linears.values()])
+            scales, zeros = self.grid.fit_groups(weight)
+            n_columns = weight.shape[1]
+            scale, zero = self.grid.spread(scales, n_columns), self.grid.spread(zeros, n_columns)
+            with self.clock.measure("learn"):
+                codes = learn(weight, hessian, scale, zero, self.grid.max_code, self.plan)
+            with self.clock.measure("compare"):
+                nearest = self.grid.encode(weight, scale, zero)
+                learned_weight = self.grid.decode(codes, scale, zero)
+                nearest_weight = self.grid.decode(nearest, scale, zero)
+                kept = better_rows(weight, hessian, learned_weight, nearest_weight)
+                codes = torch.where(kept[:, None], nearest, codes).to(torch.uint8)
+            return self._replacements(name, where, linears, hessian, codes, scales, zeros, kept)
+
+    def _replacements(
+        self,
+        name: str,
+        where: str,
+        linears: Mapping[str, nn.Linear],
+        hessian: Tensor,
+        codes: Tensor,
+        scales: Tensor,
+        zeros: Tensor,
+        kept: Tensor,
+    ) -> dict[str, QuantizedLinear]:
+        replaced, start = {}, 0
+        for path, linear in linears.items():
+            rows = slice(start, start + linear.out_features)
+            start += linear.out_features
+            parts = (codes[rows].contiguous(), scales[rows].contiguous(), zeros[rows])
+            replaced[path] = quantized_linear(linear, self.grid, *parts)
+            weight = linear.weight.detach().float()
+            error = weighted_norm(weight - replaced[path].dequantize(torch.float32), hessian)
+            share = linear.out_features / len(codes)
+            account = (f"{name}.{path}", where, share, error, weighted_norm(weight, hessian))
+            self._accounts.append((*account, kept[rows].float().mean()))
+        return replaced
+
+    def results(self) -> list[LayerResult]:
+        """Return the accounts of all linears so far (waits for the device)."""
+        seconds = self.group_clock.seconds()
+        return [
+            LayerResult(
+                name=name,
+                error=float(error),
+                relative_error=float(error / reference.clamp(min=1e-30)),
+                seconds=share * seconds[where],
+                details={"rows_kept_nearest": float(kept)},
+            )
+            for name, where, share, error, reference, kept in self._accounts
+        ]
+
+
+@torch.no_grad()
+def quantize(
+    model: nn.Module,
+    batch: Tensor,
+    *,
+    bits: int = 4,
+    group_size: int = 128,
+    sym: bool = True,
+    iterations: int = 15_000,
+    learning_rate: float | None = None,
+    regularisation: float = 0.01,
+    tokens_per_step: int | None = None,
+    budget_bytes: int | None = None,
+    progress: Progress | None = None,
+) -> QuantizationResult:
+    """Quantize every block linear of ``model`` with AdaRound, in place on its module tree.
+
+    ``batch`` is the calibration data, int64 [n_samples, seq_len]. ``learning_rate`` is the paper's
+    1e-3 at the paper's 15,000 iterations; shorter runs take as much larger steps unless it is
+    given. Each layer's ``details`` hold ``rows_kept_nearest``, the share of its rows on which round
+    to nearest was better and was kept.
+    """
+    grid = QuantizationGrid(bits, group_size, sym)
+    plan = Schedule(iterations, learning_rate, regularisation)
+    method = AdaRoundMethod(grid, plan, next(model.parameters()).device)
+    size_before = stored_bytes(model)
+    seconds = walk(
+        model,
+        batch,
+        method,
+        tokens_per_step=tokens_per_step,
+        budget_bytes=budget_bytes,
+        progress=progress,
+    )
+    del seconds["method"]
+    return QuantizationResult(
+        layers=method.results(),
+        weights_sha256=model_digest(model),
+        size_before_bytes=size_before,
+        size_after_bytes=stored_bytes(model),
+        stage_seconds=seconds | method.clock.seconds(),
+    )

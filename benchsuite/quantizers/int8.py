@@ -1,0 +1,74 @@
+"""A linear layer in which 8-bit integers multiply 8-bit integers."""
+
+import torch
+from torch import Tensor
+
+from benchsuite.errors import UsageError
+from benchsuite.quantizers.activations import quantize_per_token
+from benchsuite.quantizers.linear import KERNELS, QuantizedLinear
+
+SMALLEST_CUDA_BATCH = 17
+"""``torch._int_mm`` on CUDA refuses fewer rows, so that a few tokens are padded with zeros."""
+
+
+def int8_matmul(left: Tensor, right: Tensor) -> Tensor:
+    """Return left @ right^T, int32 [m, n], exactly; ``left`` int8 [m, k], ``right`` int8 [n, k].
+
+    Runs on the integer units through ``torch._int_mm``. Where that cannot (another device, on CUDA
+    sizes that are no multiple of 8, on the CPU k = 1, of which PyTorch 2.13 makes noise) the
+    product is taken in float64, which holds every sum of fewer than 2^39 such products exactly.
+    """
+    rows, columns = left.shape
+    if left.is_cuda and columns % 8 == 0 and len(right) % 8 == 0:
+        missing = max(SMALLEST_CUDA_BATCH - rows, 0)
+        padded = torch.nn.functional.pad(left, (0, 0, 0, missing))
+        return torch._int_mm(padded, right.t())[:rows]
+    if left.device.type == "cpu" and columns > 1:
+        return torch._int_mm(left, right.t())
+    return (left.double() @ right.double().t()).to(torch.int32)
+
+
+class Int8Linear(QuantizedLinear):
+    """``y = x W^T + b`` in integers: W8 per output channel, A8 per token, both symmetric.
+
+    The inputs are quantized while the model runs, the product is accumulated in int32 and scaled
+    once: ``y = (codes_x codes_W^T) * scale_x * scale_W + b``. ``packed`` holds the weight's codes
+    as signed int8 [out, in], ready for the integer units, so that every kernel choice is the same.
+    """
+
+    def __init__(
+        self,
+        codes: Tensor,
+        scales: Tensor,
+        *,
+        bias: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Take ``codes`` uint8 [out, in] around 128 and ``scales`` [out, 1]."""
+        super().__init__(codes, scales, None, bits=8, group_size=-1, bias=bias, dtype=dtype)
+        self.packed = (codes ^ 128).view(torch.int8)
+
+    @property
+    def codes(self) -> Tensor:
+        """The weight's integers as the grid counts them, uint8 [out, in] around 128."""
+        return self.packed.view(torch.uint8) ^ 128
+
+    def use(self, kernel: str) -> "Int8Linear":
+        """Accept ``dequantize`` and ``held``, which both mean the integer product."""
+        if kernel not in KERNELS or kernel == "int4_cpu":
+            raise UsageError(f"an 8-bit integer layer has no kernel {kernel!r}")
+        self.kernel = kernel
+        return self
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return [..., out] for inputs [..., in], of their dtype."""
+        codes, scales = quantize_per_token(inputs.reshape(-1, self.in_features))
+        outputs = int8_matmul(codes, self.packed).float()
+        outputs.mul_(scales).mul_(self.scales.float().t())
+        if self.bias is not None:
+            outputs.add_(self.bias)
+        return outputs.to(inputs.dtype).reshape(*inputs.shape[:-1], self.out_features)
+
+    def extra_repr(self) -> str:
+        """Return the shape and grids, for the module's repr."""
+        return f"in={self.in_features}, out={self.out_features}, weights=8, activations=8"

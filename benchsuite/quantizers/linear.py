@@ -1,0 +1,231 @@
+"""A linear layer whose weight is packed integers."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchsuite.errors import UsageError
+from benchsuite.quantizers.packing import pack, unpack
+
+KERNELS = ("dequantize", "held", "int4_cpu")
+"""How a QuantizedLinear multiplies: see ``QuantizedLinear.use``."""
+
+
+HASHING_THREADS = 4
+
+
+class QuantizedLinear(nn.Module):
+    """``y = x W^T + b`` with ``W[r, c] = scale[r, g] * (code[r, c] - zero[r, g])``, g = g_idx[c].
+
+    Buffers: ``packed`` uint8 [out, packed bytes], ``scales`` [out, groups], ``packed_zeros`` uint8
+    [groups, packed bytes] (None on a symmetric grid, whose zero is 2^(bits-1)), ``free_zeros``
+    [out, groups] instead where zero points are not integers (HQQ), ``g_idx`` int32 [in] (None where
+    column c belongs to group c // group_size). ``dtype`` is that of the weight it replaces:
+    dequantized weights and outputs have it.
+    """
+
+    packed: Tensor
+    scales: Tensor
+    packed_zeros: Tensor | None
+    free_zeros: Tensor | None
+    g_idx: Tensor | None
+    bias: Tensor | None
+
+    def __init__(
+        self,
+        codes: Tensor,
+        scales: Tensor,
+        zeros: Tensor | None,
+        *,
+        bits: int,
+        group_size: int,
+        bias: Tensor | None = None,
+        g_idx: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
+        free_zeros: bool = False,
+    ) -> None:
+        """Pack ``codes`` uint8 [out, in] and ``zeros`` [out, groups] (None: symmetric).
+
+        ``free_zeros`` stores the zero points as the floating-point numbers they are.
+        """
+        super().__init__()
+        self.out_features, self.in_features = codes.shape
+        self.bits, self.dtype = bits, dtype
+        self.group_size = self.in_features if group_size == -1 else group_size
+        self.kernel = "dequantize"
+        self.register_buffer("packed", pack(codes, bits))
+        self.register_buffer("scales", scales)
+        free, integers = (zeros, None) if free_zeros else (None, zeros)
+        packed_zeros = None if integers is None else pack(integers.t().to(torch.uint8), bits)
+        self.register_buffer("packed_zeros", packed_zeros)
+        self.register_buffer("free_zeros", free)
+        self.register_buffer("g_idx", None if g_idx is None else g_idx.to(torch.int32))
+        # The bias is the original's own tensor, shared with other trees and never written.
+        self.register_buffer("bias", None if bias is None else bias.detach())
+        self._operand: Tensor | None = None
+        self._operand_parameters: Tensor | None = None
+
+    @property
+    def sym(self) -> bool:
+        """Whether the grid is symmetric: all zero points are 2^(bits-1)."""
+        return self.packed_zeros is None and self.free_zeros is None
+
+    @property
+    def codes(self) -> Tensor:
+        """The integers, uint8 [out, in]."""
+        return unpack(self.packed, self.bits, self.in_features)
+
+    @property
+    def zeros(self) -> Tensor:
+        """The zero points [out, groups]: uint8, or floating point where they are free."""
+        if self.free_zeros is not None:
+            return self.free_zeros
+        if self.packed_zeros is None:
+            return torch.full_like(self.scales, 2 ** (self.bits - 1), dtype=torch.uint8)
+        return unpack(self.packed_zeros, self.bits, self.out_features).t()
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of everything stored in place of the weight: codes, scales, zeros, g_idx."""
+        stored = (self.packed, self.scales, self.packed_zeros, self.free_zeros, self.g_idx)
+        return sum(t.numel() * t.element_size() for t in stored if t is not None)
+
+    @property
+    def digest(self) -> str:
+        """Hex sha256 of codes, scales, zeros and groups, equal on any device for equal values."""
+        sha = hashlib.sha256(repr((self.bits, self.group_size, *self.packed.shape)).encode())
+        for name in ("packed", "scales", "packed_zeros", "free_zeros", "g_idx"):
+            tensor = getattr(self, name)
+            if tensor is not None:
+                if name in ("scales", "free_zeros"):
+                    tensor = tensor.float()
+                array = tensor.detach().cpu().contiguous().numpy()
+                sha.update(f"{name}{tuple(array.shape)}".encode())
+                sha.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
+        return sha.hexdigest()
+
+    def dequantize(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Return the weight [out, in] in ``dtype`` (default: the replaced weight's)."""
+        columns = self._column_groups()
+        zeros = 2 ** (self.bits - 1) if self.sym else self._spread(self.zeros.float(), columns)
+        weight = (self.codes.float() - zeros) * self._spread(self.scales.float(), columns)
+        return weight.to(dtype or self.dtype)
+
+    def _column_groups(self) -> Tensor | None:
+        return None if self.g_idx is None else self.g_idx.long()
+
+    def _spread(self, parameters: Tensor, columns: Tensor | None) -> Tensor:
+        if columns is not None:
+            return parameters[:, columns]
+        if parameters.shape[1] == 1:
+            return parameters
+        return parameters.repeat_interleave(self.group_size, 1)[:, : self.in_features]
+
+    def use(self, kernel: str) -> "QuantizedLinear":
+        """Choose how ``forward`` multiplies, and return self.
+
+        ``dequantize`` rebuilds the weight in every call: memory stays that of the packed model.
+        ``held`` keeps the dequantized weight until another choice: fastest for large batches, at
+        the memory of the original. ``int4_cpu`` runs PyTorch's own 4-bit kernel (symmetric or not,
+        group size 32, 64, 128 or 256, no g_idx): fastest for a few tokens on a CPU.
+        """
+        if kernel not in KERNELS:
+            raise UsageError(f"unknown kernel {kernel!r}", fix=f"Known: {', '.join(KERNELS)}")
+        self._operand = self._operand_parameters = None
+        if kernel == "held":
+            self._operand = self.dequantize()
+        elif kernel == "int4_cpu":
+            self._operand = self._int4_operand()
+            self._operand_parameters = self._int4_parameters()
+        self.kernel = kernel
+        return self
+
+    def _int4_operand(self) -> Tensor:
+        fits = self.bits == 4 and self.g_idx is None and self.packed.device.type == "cpu"
+        fits = fits and self.group_size in (32, 64, 128, 256)
+        if not (fits and self.in_features % self.group_size == 0 and self.out_features % 16 == 0):
+            raise UsageError(
+                f"PyTorch's int4 CPU kernel takes 4-bit weights with group size 32 to 256 and no "
+                f"act order, not {self.extra_repr()}",
+                fix="use kernel 'dequantize' or 'held'",
+            )
+        return torch.ops.aten._convert_weight_to_int4pack_for_cpu(self.codes.int(), 1)
+
+    def _int4_parameters(self) -> Tensor:
+        # The kernel computes scale * (code - 8) + offset, groups first.
+        scales = self.scales.float()
+        offset = (8 - self.zeros.float()) * scales
+        return torch.stack((scales.t(), offset.t()), -1).to(self.dtype).contiguous()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return [..., out] for inputs [..., in]."""
+        if self.kernel == "int4_cpu":
+            flat = inputs.reshape(-1, self.in_features)
+            outputs = torch.ops.aten._weight_int4pack_mm_for_cpu(
+                flat, self._operand, self.group_size, self._operand_parameters
+            )
+            outputs = outputs.reshape(*inputs.shape[:-1], self.out_features)
+            return outputs if self.bias is None else outputs + self.bias
+        weight = self._operand
+        if weight is None or weight.dtype != inputs.dtype:
+            weight = self.dequantize(inputs.dtype)
+        return F.linear(inputs, weight, self.bias)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantizedLinear":
+        """Move like any module, but keep the dtype of stored scales and zeros."""
+        scales, zeros = self.scales, self.free_zeros
+        super()._apply(fn, recurse)
+        if self.scales.dtype != scales.dtype:
+            self.scales = scales.to(self.scales.device)
+            self.free_zeros = None if zeros is None else zeros.to(self.scales.device)
+        return self.use(self.kernel)
+
+    def extra_repr(self) -> str:
+        """Return the shape and grid, for the module's repr."""
+        order = "" if self.g_idx is None else ", act order"
+        return (
+            f"in={self.in_features}, out={self.out_features}, bits={self.bits}, "
+            f"group_size={self.group_size}, sym={self.sym}{order}"
+        )
+
+
+def quantized_linears(model: nn.Module) -> dict[str, QuantizedLinear]:
+    """Return the model's quantized linears by their paths."""
+    return {n: m for n, m in model.named_modules() if isinstance(m, QuantizedLinear)}
+
+
+@contextmanager
+def using_kernel(model: nn.Module, kernel: str) -> Iterator[nn.Module]:
+    """Let every quantized linear of ``model`` use ``kernel`` inside the ``with`` block."""
+    linears = quantized_linears(model).values()
+    before = [linear.kernel for linear in linears]
+    try:
+        for linear in linears:
+            linear.use(kernel)
+        yield model
+    finally:
+        for linear, kernel_before in zip(linears, before, strict=True):
+            linear.use(kernel_before)
+
+
+def stored_bytes(model: nn.Module) -> int:
+    """Return the bytes of the model's state: parameters and saved buffers, tied ones once."""
+    tensors = model.state_dict(keep_vars=True).values()
+    unique = {(t.data_ptr(), t.shape, t.dtype): t for t in tensors if t.numel()}
+    return sum(t.numel() * t.element_size() for t in unique.values())
+
+
+def model_digest(model: nn.Module) -> str:
+    """Return the hex sha256 over the names and digests of the model's quantized linears."""
+    linears = sorted(quantized_linears(model).items())
+    # Hashing releases the interpreter lock, but on a CPU the cell's own threads are all it may use.
+    threads = HASHING_THREADS if any(m.packed.is_cuda for _, m in linears) else 1
+    with ThreadPoolExecutor(threads) as pool:
+        digests = pool.map(lambda item: item[1].digest, linears)
+    lines = (f"{name} {digest}\n" for (name, _), digest in zip(linears, digests, strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,0 +1,80 @@
+"""Names to quantizers: plain data, so that a study can be declared without torch.
+
+A new quantizer is one file with a ``quantize`` function and one entry here, or one call of
+``register_quantizer`` in a user's own ``conftest.py``.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchsuite.errors import UsageError, unknown_name
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """One way to quantize: a module with ``quantize``, its settings, and its kind.
+
+    ``ranking`` is ``weight-only``, ``W8A8`` or ``W4A4``: methods that round activations are never
+    ranked beside those that do not. ``calibrated`` methods take a batch, ``seeded`` ones a seed;
+    ``options`` names the study parameters that are handed on.
+    """
+
+    module: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    ranking: str = "weight-only"
+    calibrated: bool = True
+    seeded: bool = False
+    options: tuple[str, ...] = ()
+
+
+def _own(name: str, settings: Mapping[str, Any], **kind: Any) -> Quantizer:
+    return Quantizer(f"benchsuite.quantizers.{name}", settings, **kind)
+
+
+QUANTIZERS: dict[str, Quantizer] = {
+    "rtn_w8": _own("rtn", {"bits": 8}, calibrated=False, options=("group_size",)),
+    "rtn_w4": _own("rtn", {"bits": 4}, calibrated=False, options=("group_size",)),
+    "rtn_w3": _own("rtn", {"bits": 3}, calibrated=False, options=("group_size",)),
+    "gptq_w8": _own("gptq", {"bits": 8}, options=("group_size",)),
+    "gptq_w4": _own("gptq", {"bits": 4}, options=("group_size",)),
+    "gptq_w3": _own("gptq", {"bits": 3}, options=("group_size",)),
+    "awq_w4": _own("awq", {"bits": 4}, options=("group_size",)),
+    "hqq_w8": _own("hqq", {"bits": 8}, calibrated=False),
+    "hqq_w4": _own("hqq", {"bits": 4}, calibrated=False),
+    "adaround_w8": _own("adaround", {"bits": 8}, options=("group_size", "iterations")),
+    "adaround_w4": _own("adaround", {"bits": 4}, options=("group_size", "iterations")),
+    "smoothquant_w8a8": _own("smoothquant", {}, ranking="W8A8"),
+    "quarot_w4a16": _own("quarot", {"bits": 4, "activation_bits": 16, "kv_bits": 16}, seeded=True),
+    "quarot_w4a4kv4": _own("quarot", {"bits": 4}, ranking="W4A4", seeded=True),
+}
+
+
+def register_quantizer(name: str, quantizer: Quantizer) -> None:
+    """Add a quantizer under ``name``; a name that stands for another one is a usage error."""
+    if QUANTIZERS.get(name, quantizer) != quantizer:
+        raise UsageError(f"the quantizer {name!r} is already registered", fix="Choose another name")
+    QUANTIZERS[name] = quantizer
+
+
+def quantizer(name: str) -> Quantizer:
+    """Return a quantizer's entry; an unknown name is a usage error naming the nearest."""
+    if name not in QUANTIZERS:
+        raise unknown_name("quantizer", name, QUANTIZERS)
+    return QUANTIZERS[name]
+
+
+def apply(name: str, model: Any, batch: Any, *, seed: int, progress: Any, **options: Any) -> Any:
+    """Quantize ``model`` in place with a registered method and return its QuantizationResult.
+
+    ``batch`` is int64 [n_samples, seq_len], None for methods that need no data. Of ``options``
+    (study parameters) each method takes those that its entry names.
+    """
+    entry = quantizer(name)
+    arguments: dict[str, Any] = {k: v for k, v in options.items() if k in entry.options}
+    if entry.seeded:
+        arguments["seed"] = seed
+    data = (batch,) if entry.calibrated else ()
+    quantize = importlib.import_module(entry.module).quantize
+    return quantize(model, *data, **entry.settings, **arguments, progress=progress)

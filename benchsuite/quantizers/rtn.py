@@ -1,0 +1,82 @@
+"""Round to nearest: the data-free baseline of every weight-only method.
+
+Each group of weights gets the grid that covers its range (or, with ``mse``, the clipped grid of
+least error) and every weight its nearest code. Nothing is random and nothing is calibrated.
+"""
+
+import time
+
+import torch
+from torch import Tensor, nn
+
+from benchsuite.models.architecture import architecture_of
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.linear import QuantizedLinear, model_digest, stored_bytes
+from benchsuite.quantizers.result import LayerResult, QuantizationResult
+from benchsuite.quantizers.walk import Progress, replace
+
+
+def round_weight(weight: Tensor, grid: QuantizationGrid) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (codes uint8 [out, in], scales, zeros [out, groups]) of the nearest grid points."""
+    weight = weight.float()
+    scales, zeros = grid.fit_groups(weight)
+    n_columns = weight.shape[1]
+    codes = grid.encode(weight, grid.spread(scales, n_columns), grid.spread(zeros, n_columns))
+    return codes.to(torch.uint8), scales, zeros
+
+
+def quantized_linear(
+    linear: nn.Linear,
+    grid: QuantizationGrid,
+    codes: Tensor,
+    scales: Tensor,
+    zeros: Tensor,
+    g_idx: Tensor | None = None,
+) -> QuantizedLinear:
+    """Return the layer that replaces ``linear``, sharing its bias."""
+    return QuantizedLinear(
+        codes,
+        scales.to(grid.scale_dtype),
+        None if grid.sym else zeros,
+        bits=grid.bits,
+        group_size=grid.group_size,
+        bias=linear.bias,
+        g_idx=g_idx,
+        dtype=linear.weight.dtype,
+    )
+
+
+@torch.no_grad()
+def quantize(
+    model: nn.Module,
+    *,
+    bits: int = 4,
+    group_size: int = 128,
+    sym: bool = True,
+    mse: bool = False,
+    progress: Progress | None = None,
+) -> QuantizationResult:
+    """Round every block linear of ``model`` to nearest, in place on its module tree."""
+    grid = QuantizationGrid(bits, group_size, sym, mse)
+    architecture = architecture_of(model)
+    size_before = stored_bytes(model)
+    began = time.perf_counter()
+    layers = []
+    per_block = len(architecture.linears)
+    n_blocks = len(architecture.block_list(model))
+    for number, (name, linear) in enumerate(list(architecture.named_linears(model))):
+        if progress is not None and number % per_block == 0:
+            progress("quantize", number // per_block, n_blocks)
+        assert isinstance(linear, nn.Linear)
+        started = time.perf_counter()
+        replace(model, name, quantized_linear(linear, grid, *round_weight(linear.weight, grid)))
+        layers.append(LayerResult(name, seconds=time.perf_counter() - started))
+    if progress is not None:
+        progress("quantize", n_blocks, n_blocks)
+    return QuantizationResult(
+        layers=layers,
+        weights_sha256=model_digest(model),
+        size_before_bytes=size_before,
+        size_after_bytes=stored_bytes(model),
+        stage_seconds={"method": time.perf_counter() - began},
+    )

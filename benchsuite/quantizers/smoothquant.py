@@ -1,0 +1,175 @@
+"""SmoothQuant (Xiao et al. 2023, arXiv 2211.10438): W8A8 with outliers moved into the weights.
+
+A few channels of a norm's output are far larger than the rest, and a scale per token must cover
+them. Dividing channel j by
+
+    s_j = max|X_j|^alpha / max|W_j|^(1 - alpha)
+
+and multiplying column j of the weights that read it by s_j leaves their product as it was and both
+sides easier to round. The division is free: it goes into the norm's own weight (and bias). It is
+applied where a norm feeds linears: before q/k/v and before fc1, or gate and up.
+
+Then every linear of every block runs in 8-bit integers: weights per output channel, activations per
+token with scales taken from the token itself, both symmetric. Defaults are the paper's and its
+repository's: alpha .5 for OPT, .85 for the Llama family; max|W_j| and s_j at least 1e-5.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchsuite.models.architecture import InputGroup, architecture_of
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.int8 import Int8Linear
+from benchsuite.quantizers.linear import model_digest, stored_bytes
+from benchsuite.quantizers.result import LayerResult, QuantizationResult
+from benchsuite.quantizers.rtn import round_weight
+from benchsuite.quantizers.walk import Progress, Visit, replace, walk_blocks
+
+ALPHA = {"opt": 0.5, "opt_post_norm": 0.5}
+"""Smoothing strength by architecture; the others are of the Llama family."""
+
+LLAMA_ALPHA = 0.85
+SMALLEST = 1e-5
+
+
+class ChannelMaximum:
+    """max|X_j| over all tokens seen, float32 [features]."""
+
+    def __init__(self, n_features: int, device: torch.device) -> None:
+        self.value = torch.zeros(n_features, device=device)
+
+    def update(self, inputs: Tensor) -> None:
+        """Take in inputs [tokens, features]."""
+        torch.maximum(self.value, inputs.abs().amax(0).float(), out=self.value)
+
+
+def smoothing_scale(maximum: Tensor, weights: list[Tensor], alpha: float) -> Tensor:
+    """Return s, float32 [features], for inputs of ``maximum`` [features], weights [out, features].
+
+    The weights share the input, so that max|W_j| is taken over all of them.
+    """
+    largest = torch.stack([weight.abs().amax(0) for weight in weights]).amax(0).float()
+    scale = maximum.pow(alpha) / largest.clamp(min=SMALLEST).pow(1 - alpha)
+    return scale.clamp_(min=SMALLEST)
+
+
+def _norm(block: nn.Module, group: InputGroup) -> Any:
+    """Return the norm that feeds the group and can take up its scale, or None."""
+    source = None if group.source is None else block.get_submodule(group.source)
+    has_weight = getattr(source, "weight", None) is not None
+    return None if isinstance(source, nn.Linear) or not has_weight else source
+
+
+def smooth_group(block: nn.Module, group: InputGroup, maximum: Tensor, alpha: float) -> None:
+    """Divide what the group's norm puts out by s and multiply the columns that read it by s.
+
+    Norm and linears get new parameters; the old ones are only read.
+    """
+    norm = _norm(block, group)
+    assert norm is not None
+    linears: list[Any] = [block.get_submodule(path) for path in group.linears]
+    scale = smoothing_scale(maximum, [linear.weight for linear in linears], alpha)
+    for linear in linears:
+        linear.weight = _parameter(linear.weight.float() * scale, linear.weight)
+    norm.weight = _parameter(norm.weight.float() / scale, norm.weight)
+    if getattr(norm, "bias", None) is not None:
+        norm.bias = _parameter(norm.bias.float() / scale, norm.bias)
+
+
+def _parameter(tensor: Tensor, like: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor.to(like.dtype), requires_grad=False)
+
+
+def _smooth_block(here: Visit, alpha: float) -> None:
+    """Smooth one block with the maxima of its unquantized inputs.
+
+    Smoothing does not change what the block computes, and the next block is to see unquantized
+    inputs too: so the forward that collects the maxima also makes the next block's inputs.
+    """
+    groups = [group for group in here.groups if _norm(here.block, group) is not None]
+    maxima = []
+    for group in groups:
+        linear = here.linears(group)[group.linears[0]]
+        maxima.append(ChannelMaximum(linear.in_features, linear.weight.device))
+    watched = [(group.linears[0], maximum) for group, maximum in zip(groups, maxima, strict=True)]
+    here.collect(list(watched), advance=True)
+    for group, maximum in zip(groups, maxima, strict=True):
+        with here.clock.measure("smooth"):
+            smooth_group(here.block, group, maximum.value, alpha)
+
+
+def default_alpha(model: nn.Module) -> float:
+    """Return the smoothing strength that the source recommends for the model's family."""
+    return ALPHA.get(architecture_of(model).model_type, LLAMA_ALPHA)
+
+
+def smooth(model: nn.Module, batch: Tensor, alpha: float) -> None:
+    """Move the outliers of every block into its weights; the model computes what it did before.
+
+    ``batch`` is int64 [n_samples, seq_len]. Norms and linears of the module tree get new
+    parameters; tensors of the model are only read.
+    """
+    walk_blocks(model, batch, lambda here: _smooth_block(here, alpha))
+
+
+@torch.no_grad()
+def int8_linear(linear: nn.Linear) -> Int8Linear:
+    """Return the W8A8 layer that replaces ``linear``, sharing its bias."""
+    grid = QuantizationGrid(bits=8, group_size=-1, sym=True)
+    codes, scales, _ = round_weight(linear.weight, grid)
+    return Int8Linear(
+        codes, scales.to(grid.scale_dtype), bias=linear.bias, dtype=linear.weight.dtype
+    )
+
+
+@torch.no_grad()
+def quantize(
+    model: nn.Module,
+    batch: Tensor,
+    *,
+    alpha: float | None = None,
+    tokens_per_step: int | None = None,
+    budget_bytes: int | None = None,
+    progress: Progress | None = None,
+) -> QuantizationResult:
+    """Make every block linear of ``model`` W8A8, smoothed, in place on its module tree.
+
+    ``batch`` is the calibration data, int64 [n_samples, seq_len]; ``alpha`` (None: the family's
+    default) is the share of an outlier that goes into the weights. Layer errors are not measured:
+    activations are rounded anew on every input.
+    """
+    strength = default_alpha(model) if alpha is None else alpha
+    size_before = stored_bytes(model)
+    layers: list[LayerResult] = []
+
+    def visit(here: Visit) -> None:
+        linears = dict(_all_linears(here))
+        _smooth_block(here, strength)
+        with here.clock.measure("round"):
+            for path, linear in linears.items():
+                replace(here.block, path, int8_linear(linear))
+                layers.append(LayerResult(f"{here.name}.{path}"))
+
+    seconds = walk_blocks(
+        model,
+        batch,
+        visit,
+        tokens_per_step=tokens_per_step,
+        budget_bytes=budget_bytes,
+        progress=progress,
+    )
+    return QuantizationResult(
+        layers=layers,
+        weights_sha256=model_digest(model),
+        size_before_bytes=size_before,
+        size_after_bytes=stored_bytes(model),
+        stage_seconds=seconds,
+    )
+
+
+def _all_linears(here: Visit) -> Iterator[tuple[str, nn.Linear]]:
+    for group in here.groups:
+        yield from here.linears(group).items()

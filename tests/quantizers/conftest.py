@@ -1,0 +1,54 @@
+"""Tiny random models and the seeds that the quantizers' tests share."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+SHAPE = {
+    "vocab_size": 256,
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 128,
+}
+SHAPES = {
+    "llama": SHAPE | {"intermediate_size": 256, "num_key_value_heads": 2},
+    "mistral": SHAPE | {"intermediate_size": 256, "num_key_value_heads": 2, "sliding_window": 16},
+    "qwen2": SHAPE | {"intermediate_size": 256, "num_key_value_heads": 2},
+    "qwen3": SHAPE | {"intermediate_size": 256, "num_key_value_heads": 2, "head_dim": 32},
+    "opt": SHAPE | {"ffn_dim": 256, "word_embed_proj_dim": 128},
+}
+
+
+def build(model_type: str = "llama", dtype: torch.dtype = torch.float32, **changes) -> nn.Module:
+    """Return a random model in evaluation mode; equal calls return equal models."""
+    config = AutoConfig.for_model(model_type, **(SHAPES[model_type] | changes))
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = AutoModelForCausalLM.from_config(config)
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                nn.init.normal_(parameter, std=0.02)
+    return model.to(dtype).eval()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def make_model() -> Callable[..., nn.Module]:
+    return build
+
+
+@pytest.fixture
+def tokens() -> torch.Tensor:
+    """Eight calibration sequences of 48 tokens."""
+    return torch.randint(0, 256, (8, 48), generator=torch.Generator().manual_seed(3))

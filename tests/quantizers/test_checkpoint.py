@@ -1,0 +1,196 @@
+"""Checkpoints: our own round trip, a real reader of the format, and every way to be broken."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+
+from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.quantizers import checkpoint, gptq, quarot, rtn, smoothquant
+from benchsuite.quantizers.linear import QuantizedLinear, model_digest
+
+
+def logits(model, tokens):
+    with torch.no_grad():
+        return model(input_ids=tokens[:2]).logits
+
+
+def tokenizer():
+    words = {f"w{i}": i for i in range(256)}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(words, unk_token="w0")),
+        unk_token="w0",
+        pad_token="w0",
+        eos_token="w1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("llama", {"bits": 4, "group_size": 32}),
+        ("llama", {"bits": 3, "group_size": 64, "sym": False}),
+        ("qwen2", {"bits": 8, "group_size": -1}),
+        ("opt", {"bits": 2, "group_size": 32, "desc_act": True}),
+        ("mistral", {"bits": 4, "group_size": 32, "sym": False, "desc_act": True}),
+    ],
+    ids=str,
+)
+def test_a_saved_model_loads_as_the_same_model(family, options, make_model, tokens, tmp_path):
+    model = make_model(family, torch.bfloat16, tie_word_embeddings=family != "qwen2")
+    gptq.quantize(model, tokens, **options)
+    checkpoint.save(model, tmp_path, details={"seed": 1})
+    back = checkpoint.load(tmp_path)
+    assert model_digest(back) == model_digest(model)
+    assert torch.equal(logits(back, tokens), logits(model, tokens))
+    settings = json.loads((tmp_path / "quantize_config.json").read_text())
+    assert settings == json.loads((tmp_path / "config.json").read_text())["quantization_config"]
+    assert settings["meta"] == {"quantizer": "benchsuite", "seed": 1}
+    assert settings["checkpoint_format"] == ("gptq" if options.get("sym", True) else "gptq_v2")
+
+
+def test_packed_tensors_follow_the_format_by_hand(make_model, tmp_path):
+    model = make_model()
+    rtn.quantize(model, bits=4, group_size=32)
+    checkpoint.save(model, tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    name = "model.layers.1.mlp.down_proj"
+    linear = model.get_submodule(name)
+    qweight, qzeros = state[f"{name}.qweight"], state[f"{name}.qzeros"]
+    assert qweight.shape == (256 // 8, 128)
+    assert qzeros.shape == (8, 128 // 8)
+    for row, column in [(0, 0), (5, 77), (31, 127)]:
+        word = qweight[row, column].item() & 0xFFFFFFFF
+        expected = linear.codes[column, 8 * row : 8 * row + 8].tolist()
+        assert [word >> (4 * i) & 15 for i in range(8)] == expected
+    assert (qzeros == 0x77777777).all()  # zero points of 8, minus one
+    assert torch.equal(state[f"{name}.scales"], linear.scales.t())
+    assert torch.equal(state[f"{name}.g_idx"], torch.arange(256, dtype=torch.int32) // 32)
+
+
+def test_loading_leaves_the_caller_s_config_and_tensors_alone(make_model, tmp_path):
+    model = make_model()
+    rtn.quantize(model, group_size=32)
+    before = model.config.to_dict()
+    versions = [p._version for p in model.parameters()]
+    checkpoint.save(model, tmp_path)
+    assert model.config.to_dict() == before
+    assert [p._version for p in model.parameters()] == versions
+
+
+@pytest.fixture
+def saved(make_model, tmp_path):
+    model = make_model()
+    rtn.quantize(model, group_size=32)
+    checkpoint.save(model, tmp_path)
+    return tmp_path
+
+
+def edit(folder, change):
+    path = folder / "model.safetensors"
+    state = load_file(path)
+    change(state)
+    save_file(state, path, metadata={"format": "pt"})
+
+
+BROKEN = {
+    "missing model.layers.0.mlp.up_proj.qweight": lambda s: s.pop(
+        "model.layers.0.mlp.up_proj.qweight"
+    ),
+    "missing model.norm.weight": lambda s: s.pop("model.norm.weight"),
+    "extra model.layers.9.thing": lambda s: s.update({"model.layers.9.thing": torch.zeros(1)}),
+    "scales are not all finite": lambda s: s["model.layers.0.mlp.up_proj.scales"].fill_(
+        float("nan")
+    ),
+    "g_idx names groups outside 0 to 3": lambda s: s["model.layers.0.mlp.up_proj.g_idx"].fill_(9),
+    r"scales has shape \[1, 256\], not \[4, 256\]": lambda s: s.update(
+        {"model.layers.0.mlp.up_proj.scales": s["model.layers.0.mlp.up_proj.scales"][:1].clone()}
+    ),
+    r"model.norm.weight has shape \[3\], not \[128\]": lambda s: s.update(
+        {"model.norm.weight": torch.zeros(3)}
+    ),
+}
+
+
+@pytest.mark.parametrize("message", BROKEN)
+def test_a_broken_checkpoint_is_one_paragraph(message, saved):
+    edit(saved, BROKEN[message])
+    with pytest.raises(BenchsuiteError, match=message) as caught:
+        checkpoint.load(saved)
+    assert str(saved) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_missing_and_foreign_files_are_named(saved):
+    path = saved / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(BenchsuiteError, match="unreadable file"):
+        checkpoint.load(saved)
+    path.unlink()
+    with pytest.raises(BenchsuiteError, match="no safetensors file"):
+        checkpoint.load(saved)
+    config = json.loads((saved / "config.json").read_text())
+    config["quantization_config"]["quant_method"] = "fp8"
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BenchsuiteError, match="method 'fp8'"):
+        checkpoint.load(saved)
+    (saved / "config.json").write_text("{")
+    with pytest.raises(BenchsuiteError, match="no readable quantization config"):
+        checkpoint.load(saved)
+
+
+def test_models_that_the_format_cannot_hold_are_refused(make_model, tmp_path):
+    with pytest.raises(UsageError, match="no quantized layer"):
+        checkpoint.save(make_model(), tmp_path)
+    model = make_model()
+    rtn.quantize(model, bits=5, group_size=32)
+    with pytest.raises(UsageError, match="no 5-bit codes"):
+        checkpoint.save(model, tmp_path)
+    mixed = make_model()
+    rtn.quantize(mixed, bits=4, group_size=32)
+    layer = mixed.model.layers[0].mlp.up_proj
+    mixed.model.layers[0].mlp.up_proj = QuantizedLinear(
+        layer.codes, layer.scales, None, bits=8, group_size=32
+    )
+    with pytest.raises(UsageError, match="2 different grids"):
+        checkpoint.save(mixed, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bits": 4, "group_size": 32},
+        {"bits": 4, "group_size": 32, "sym": False, "desc_act": True},
+        {"bits": 3, "group_size": 32},
+    ],
+    ids=str,
+)
+def test_gptqmodel_reads_our_checkpoints(options, make_model, tokens, tmp_path, monkeypatch):
+    monkeypatch.setenv("GPTQMODEL_CPU_WORKERS", "2")
+    gptqmodel = pytest.importorskip("gptqmodel")
+    model = make_model("llama", torch.float16, tie_word_embeddings=False)
+    gptq.quantize(model, tokens, **options)
+    checkpoint.save(model, tmp_path, tokenizer=tokenizer())
+    theirs = gptqmodel.GPTQModel.load(
+        str(tmp_path), device="cpu", backend=gptqmodel.BACKEND.GPTQ_TORCH
+    ).model
+    with torch.no_grad():
+        ours_32 = model.float()(input_ids=tokens[:2]).logits
+        got = theirs(input_ids=tokens[:2]).logits.float()
+    # Their layers compute in half precision: 1 % of the logits' size.
+    assert (got - ours_32).norm() < 0.01 * ours_32.norm()
+
+
+@pytest.mark.parametrize("method", [smoothquant, quarot], ids=["W8A8", "rotated"])
+def test_a_model_that_quantizes_activations_is_not_saved_without_them(
+    method, make_model, tokens, tmp_path
+):
+    model = make_model()
+    method.quantize(model, tokens)
+    with pytest.raises(UsageError, match="hold weights only"):
+        checkpoint.save(model, tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()

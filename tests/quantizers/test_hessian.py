@@ -1,0 +1,86 @@
+"""The Hessian's accumulation and the factor of its inverse."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchsuite.errors import BenchsuiteError
+from benchsuite.quantizers.hessian import Hessian, inverse_factor, invert_upper, revive_dead
+
+
+def inputs(seed: int = 0, tokens: int = 200, features: int = 24) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(features, features, generator=generator, dtype=torch.float64)
+    return torch.randn(tokens, features, generator=generator, dtype=torch.float64) @ mixing
+
+
+@given(seed=st.integers(0, 2**16), cuts=st.lists(st.integers(1, 199), max_size=4))
+def test_accumulation_does_not_depend_on_the_micro_batches(seed, cuts):
+    x = inputs(seed)
+    expected = 2 * x.T @ x / len(x)
+    hessian = Hessian(24, "cpu")
+    for part in torch.tensor_split(x, sorted(cuts)):
+        hessian.update(part.float())
+    assert hessian.n_vectors == 200
+    torch.testing.assert_close(hessian.mean().double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_inputs_are_summed_in_full_precision(dtype):
+    x = inputs(tokens=4000).to(dtype)
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    hessian = Hessian(24, "cpu")
+    hessian.update(x)
+    expected = 2 * x.double().T @ x.double() / len(x)
+    error = (hessian.mean().double() - expected).norm() / expected.norm()
+    assert error < 1e-6
+    assert torch.backends.mkldnn.matmul.fp32_precision == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_factor_is_the_upper_cholesky_factor_of_the_damped_inverse(dtype):
+    x = inputs()
+    h = (2 * x.T @ x / len(x)).to(dtype)
+    factor = inverse_factor(h, 0.01, "layer")
+    damped = h.double() + 0.01 * h.double().diagonal().mean() * torch.eye(24).double()
+    expected = torch.linalg.cholesky(torch.linalg.inv(damped), upper=True)
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-10
+    torch.testing.assert_close(
+        factor.upper.double(), expected, rtol=tolerance, atol=tolerance * expected.abs().max()
+    )
+    assert (factor.damp, factor.retries) == (0.01, 0)
+
+
+@pytest.mark.parametrize("n", [1, 512, 513, 1100])
+def test_triangular_inversion_by_halves_is_the_inverse(n):
+    generator = torch.Generator().manual_seed(n)
+    upper = torch.randn(n, n, generator=generator, dtype=torch.float64).triu() / n
+    upper.diagonal().add_(2)
+    inverse = invert_upper(upper)
+    torch.testing.assert_close(inverse @ upper, torch.eye(n).double(), rtol=0, atol=1e-12)
+    assert torch.equal(inverse, inverse.triu())
+
+
+def test_a_failed_cholesky_raises_the_damping_and_is_recorded():
+    h = torch.eye(4)
+    h[0, 1] = h[1, 0] = 1.05  # an eigenvalue of -.05: damping .01 fails, .1 does not
+    factor = inverse_factor(h, 0.01, "layer")
+    assert factor.retries == 1
+    assert factor.damp == pytest.approx(0.1)
+    assert inverse_factor(h, 0.0, "layer").retries == 3
+
+
+def test_a_hopeless_hessian_is_an_error_that_names_the_layer():
+    with pytest.raises(BenchsuiteError, match=r"positive definite.*layer\.3"):
+        inverse_factor(-torch.eye(3) + 1e-9, 0.01, "layer.3")
+    with pytest.raises(BenchsuiteError, match=r"infinite.*layer\.3"):
+        inverse_factor(torch.full((3, 3), torch.nan), 0.01, "layer.3")
+
+
+def test_dead_inputs_get_a_unit_diagonal_and_the_original_stays():
+    h = torch.diag(torch.tensor([2.0, 0.0, 3.0]))
+    revived, dead = revive_dead(h)
+    assert revived.diagonal().tolist() == [2, 1, 3]
+    assert dead.tolist() == [False, True, False]
+    assert h.diagonal().tolist() == [2, 0, 3]
