@@ -1,0 +1,125 @@
+"""How far a quantized model is from its original: KL of next-token predictions, flipped answers.
+
+Both see what averages hide: a model can keep its accuracy while its answers change in both
+directions (Dutta et al. 2024, arXiv 2407.09141).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.evaluation.generation import Progress, evaluating
+
+# Tokens per forward pass, fixed so that a number does not depend on what else runs.
+_BATCH_TOKENS = 2048
+# fp32 log-probabilities held at a time, of both models together.
+_SLICE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """KL(original || quantized) in nats per token: the mean, and by chunk.
+
+    ``chunk_kl`` float64 [n_chunks]: the mean over the chunk's ``seq_len - 1`` predictions, the same
+    ones as perplexity's; ``value`` is its mean. ``n_predictions`` counts them.
+    """
+
+    value: float
+    chunk_kl: np.ndarray = field(repr=False)
+    n_predictions: int
+
+
+@dataclass(frozen=True)
+class Flips:
+    """``share`` of changed answers in percent; ``flipped`` bool [n], item by item."""
+
+    share: float
+    flipped: np.ndarray = field(repr=False)
+
+
+def divergence(
+    original: nn.Module,
+    quantized: nn.Module,
+    token_ids: Tensor,
+    *,
+    seq_len: int,
+    progress: Progress | None = None,
+) -> Divergence:
+    """Return KL(original || quantized) over the whole chunks of ``token_ids`` int64 [N].
+
+    Chunks are ``seq_len`` tokens each and share nothing, as perplexity's. The models may be on
+    different devices. Both models' logits of at most 2,048 tokens (or one chunk) are held, in their
+    own dtype; log-probabilities are taken in fp32 and summed in fp64, some positions at a time.
+    Raises ``UsageError`` for a text below one chunk or unlike vocabularies, ``BenchsuiteError``
+    where a model's predictions are not finite.
+    """
+    n_chunks = len(token_ids) // seq_len
+    if seq_len < 2 or n_chunks == 0:
+        raise UsageError(
+            f"{len(token_ids)} tokens give no chunk of {seq_len}",
+            fix="Give a longer text or set a shorter seq_len, of 2 or more",
+        )
+    chunks = token_ids[: n_chunks * seq_len].view(n_chunks, seq_len)
+    batch_size = max(1, _BATCH_TOKENS // seq_len)
+    values = []
+    with evaluating(original), evaluating(quantized):
+        for batch in chunks.split(batch_size):
+            values.append(_mean_kl(_logits(original, batch), _logits(quantized, batch)))
+            if progress is not None:
+                progress("divergence", min(len(values) * batch_size, n_chunks), n_chunks)
+    chunk_kl = torch.cat(values).cpu().numpy()
+    if not np.isfinite(chunk_kl).all():
+        first = int(np.flatnonzero(~np.isfinite(chunk_kl))[0])
+        raise BenchsuiteError(
+            f"the divergence is not finite: chunk {first} of {n_chunks} gives {chunk_kl[first]}",
+            fix="Weights or activations overflow: look at the layer errors, or use another dtype",
+        )
+    return Divergence(float(chunk_kl.mean()), chunk_kl, n_chunks * (seq_len - 1))
+
+
+def flips(before: Sequence[Any] | np.ndarray, after: Sequence[Any] | np.ndarray) -> Flips:
+    """Return which of the items have another answer in ``after`` than in ``before``.
+
+    Given predictions, any change counts; given per-item correctness, only changes from right to
+    wrong and back, as in the paper. Raises ``UsageError`` for lists of different length.
+    """
+    if len(before) != len(after) or len(before) == 0:
+        raise UsageError(
+            f"{len(before)} and {len(after)} answers cannot be compared item by item",
+            fix="Give both models' answers to the same items, at least one",
+        )
+    flipped = np.array([a != b for a, b in zip(before, after, strict=True)], dtype=bool)
+    return Flips(100 * float(flipped.mean()), flipped)
+
+
+def _logits(model: nn.Module, batch: Tensor) -> Tensor:
+    """Return the logits [B, T - 1, vocabulary] that predict the batch's tokens but the first."""
+    device = next(model.parameters()).device
+    return model(input_ids=batch.to(device), use_cache=False).logits[:, :-1]
+
+
+def _mean_kl(original: Tensor, quantized: Tensor) -> Tensor:
+    """Return each chunk's mean KL, float64 [B], for logits [B, P, vocabulary]."""
+    if original.shape != quantized.shape:
+        raise UsageError(
+            f"the models' vocabularies differ: {original.shape[-1]} and {quantized.shape[-1]}",
+            fix="Compare a model with its own original",
+        )
+    n_chunks, length, vocabulary = original.shape
+    first, second = original.flatten(0, 1), quantized.flatten(0, 1)
+    step = max(1, _SLICE_BYTES // (8 * vocabulary))
+    kl = torch.cat(
+        [_kl(p, q.to(p.device)) for p, q in zip(first.split(step), second.split(step), strict=True)]
+    )
+    return kl.view(n_chunks, length).mean(1)
+
+
+def _kl(original: Tensor, quantized: Tensor) -> Tensor:
+    """Return KL(original || quantized) [P] float64 for logits [P, vocabulary]."""
+    log_p, log_q = original.float().log_softmax(-1), quantized.float().log_softmax(-1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1, dtype=torch.float64)

@@ -1,0 +1,270 @@
+"""Greedy answers in batches, with their log-probabilities, and the log-probabilities of given ones.
+
+Plain greedy decoding: the model's own ``generation_config`` (penalties, sampling) has no say, so
+that every model answers under one rule. Prompts of a batch are padded on the left and share one
+key-value cache. Batching changes a number in its last bits only: in fp32, log-probabilities agree
+with those of batch size one within ``TOLERANCE``.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchsuite.errors import UsageError
+
+TOLERANCE = 1e-4
+"""Nats by which a token's fp32 log-probability may differ between batch sizes."""
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Answers in the order of their prompts, each cut before its stop string or end token.
+
+    ``texts`` as decoded, blanks included. ``token_ids`` int64 and ``log_probs`` float64 (nats),
+    [answer length] each: the tokens that the text needs, so a token that holds both an answer's end
+    and the stop is kept whole, and an empty answer has none. ``ended_by`` is ``stop``, ``end`` (an
+    end-of-text token) or ``limit``.
+    """
+
+    texts: tuple[str, ...]
+    token_ids: tuple[np.ndarray, ...]
+    log_probs: tuple[np.ndarray, ...]
+    ended_by: tuple[str, ...]
+
+
+def generate(
+    model: nn.Module,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    stop: Sequence[str] = (),
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> Generation:
+    """Return the greedy continuation of every prompt, cut before the first of ``stop``.
+
+    Prompts are batched by length, the longest first. Raises ``UsageError`` for an empty prompt, or
+    one whose answer would not fit into the model's context.
+    """
+    if not prompts:
+        return Generation((), (), (), ())
+    ids: list[list[int]] = tokenizer(list(prompts), verbose=False)["input_ids"]
+    _check_lengths(model, ids, max_new_tokens)
+    ends = _end_ids(model, tokenizer)
+    answers: dict[int, _Answer] = {}
+    with evaluating(model):
+        for batch in batches([len(row) for row in ids], batch_size):
+            new = [_Answer(tokenizer, stop, ends) for _ in batch]
+            _answer(model, [ids[i] for i in batch], new, max_new_tokens)
+            answers.update(zip(batch, new, strict=True))
+            if progress is not None:
+                progress("generation", len(answers), len(ids))
+    ordered = [answers[i] for i in range(len(ids))]
+    return Generation(
+        tuple(answer.text for answer in ordered),
+        tuple(np.array(answer.ids, np.int64) for answer in ordered),
+        tuple(answer.log_probs for answer in ordered),
+        tuple(answer.ended_by for answer in ordered),
+    )
+
+
+def log_likelihoods(
+    model: nn.Module,
+    prefixes: Sequence[Sequence[int]],
+    continuations: Sequence[Sequence[int]],
+    *,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> list[np.ndarray]:
+    """Return the log-probability of every continuation's tokens after its prefix, teacher-forced.
+
+    ``prefixes`` and ``continuations`` are token ids, at least one each; the result is float64
+    [continuation length] each, in nats. Raises ``UsageError`` for a sequence beyond the context.
+    """
+    rows = [[*prefix, *rest] for prefix, rest in zip(prefixes, continuations, strict=True)]
+    if not all(map(len, prefixes)) or not all(map(len, continuations)):
+        raise ValueError("a prefix or a continuation has no token")
+    _check_lengths(model, rows, 0)
+    device = next(model.parameters()).device
+    found: dict[int, np.ndarray] = {}
+    with evaluating(model):
+        for batch in batches([len(row) for row in rows], batch_size):
+            ids, mask = padded([rows[i] for i in batch], device)
+            longest = max(len(continuations[i]) for i in batch)
+            logits = model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=_positions(mask),
+                use_cache=False,
+                logits_to_keep=longest + 1,
+            ).logits  # [batch, longest + 1, vocabulary], in the model's dtype
+            for row, i in enumerate(batch):
+                n = len(continuations[i])
+                found[i] = _chosen(logits[row, -n - 1 : -1], ids[row, -n:]).cpu().numpy()
+            if progress is not None:
+                progress("scoring", len(found), len(rows))
+    return [found[i] for i in range(len(rows))]
+
+
+def greedy(
+    model: nn.Module, ids: Tensor, mask: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the most probable next tokens [B] and their logits [B, vocabulary] without end.
+
+    ``ids`` int64 [B, T] with ``mask`` 0 on padding, or None where there is none: then nothing here
+    waits for the device. The first step reads the prompts, each later one a single token. To be run
+    inside ``evaluating``.
+    """
+    positions, cache = _positions(torch.ones_like(ids) if mask is None else mask), None
+    while True:
+        out = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits, cache = out.logits[:, -1], out.past_key_values
+        tokens = logits.argmax(-1)
+        yield tokens, logits
+        ids, positions = tokens[:, None], positions[:, -1:] + 1
+        if mask is not None:
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+
+
+def padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return ids and mask, int64 [rows, longest], with the padding on the left.
+
+    The padding's id is 0: any would do, since nothing attends to it.
+    """
+    longest = max(map(len, rows))
+    ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows])
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+    return ids.to(device), mask.to(device)
+
+
+def batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Yield the indices of ``lengths`` in batches of like length, the longest first.
+
+    So the first batch needs the most memory, and a shortage shows at once.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put the model into evaluation mode without gradients, and back afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+class _Answer:
+    """One growing answer: it watches for its end, and cuts itself there."""
+
+    def __init__(self, tokenizer: Any, stop: Sequence[str], ends: frozenset[int]) -> None:
+        self._tokenizer, self._stop, self._ends = tokenizer, stop, ends
+        self.ids: list[int] = []
+        self.text = ""
+        self.ended_by = ""
+        self.log_probs: np.ndarray = np.empty(0)
+
+    def add(self, token: int) -> None:
+        """Take the next token, unless the answer has ended."""
+        if self.ended_by:
+            return
+        if token in self._ends:
+            self.ended_by = "end"
+            return
+        self.ids.append(token)
+        self.text = self._decode(self.ids)
+        # The whole text is searched: a stop string may begin in an earlier token.
+        cuts = [self.text.find(stop) for stop in self._stop]
+        if any(cut >= 0 for cut in cuts):
+            self.ended_by = "stop"
+            self._cut(min(cut for cut in cuts if cut >= 0))
+
+    def close(self, log_probs: np.ndarray) -> None:
+        """Keep the log-probabilities, float64 [steps], of the tokens that are left."""
+        self.ended_by = self.ended_by or "limit"
+        self.log_probs = log_probs[: len(self.ids)].copy()
+
+    def _cut(self, length: int) -> None:
+        self.text = self.text[:length]
+        needed = 0
+        while self._decode(self.ids[:needed])[:length] != self.text:
+            needed += 1
+        self.ids = self.ids[:needed]
+
+    def _decode(self, ids: list[int]) -> str:
+        return self._tokenizer.decode(
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+
+
+def _answer(
+    model: nn.Module, rows: list[list[int]], answers: list[_Answer], max_new_tokens: int
+) -> None:
+    """Let the answers of one batch grow to their ends."""
+    ids, mask = padded(rows, next(model.parameters()).device)
+    log_probs = []
+    for tokens, logits in islice(greedy(model, ids, mask), max_new_tokens):
+        log_probs.append(_chosen(logits, tokens))
+        for answer, token in zip(answers, tokens.tolist(), strict=True):
+            answer.add(token)
+        if all(answer.ended_by for answer in answers):
+            break
+    values = torch.stack(log_probs, 1).cpu().numpy()  # [batch, steps]
+    for answer, row in zip(answers, values, strict=True):
+        answer.close(row)
+
+
+def _chosen(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Return the log-probabilities [N] float64 of tokens [N] under logits [N, vocabulary]."""
+    logits = logits.float()
+    picked = logits.gather(-1, tokens[:, None])[:, 0]
+    return (picked - logits.logsumexp(-1)).double()
+
+
+def _positions(mask: Tensor) -> Tensor:
+    """Return each token's place in its own sequence, whatever padding stands before it."""
+    return (mask.cumsum(1) - 1).clamp(min=0)
+
+
+def _end_ids(model: nn.Module, tokenizer: Any) -> frozenset[int]:
+    """Return the tokens that end a text: the tokenizer's, and those the model's own files name."""
+    named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    listed = named if isinstance(named, list | tuple) else [named]
+    return frozenset(i for i in (*listed, tokenizer.eos_token_id) if i is not None)
+
+
+def _check_lengths(model: nn.Module, rows: Sequence[Sequence[int]], new_tokens: int) -> None:
+    lengths = [len(row) for row in rows]
+    if min(lengths, default=1) == 0:
+        raise UsageError(
+            f"prompt {lengths.index(0)} has no token", fix="Give a text before the answer"
+        )
+    longest = max(lengths, default=0)
+    context = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    if context is not None and longest + new_tokens > context:
+        raise UsageError(
+            f"prompt {lengths.index(longest)} has {longest} tokens: with {new_tokens} new ones it "
+            f"exceeds the model's context of {context}",
+            fix="Give fewer worked examples, shorter items or a smaller max_new_tokens",
+        )

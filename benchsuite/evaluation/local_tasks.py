@@ -1,0 +1,161 @@
+"""Choice tasks that need no network, of the same kinds as the study document's public ones.
+
+| here                  | kind                                   | public counterpart |
+|-----------------------|----------------------------------------|--------------------|
+| `four_choices`        | four-choice questions, options as text | arc_easy           |
+| `continuations`       | which text goes on so                  | hellaswag          |
+| `closed_book_choices` | facts from memory, four candidates     | mmlu               |
+| `passage_pairs`       | two candidates from one passage        | winogrande         |
+
+They keep their own names: no number of theirs is ever printed as the public task's.
+"""
+
+import random
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchsuite.embedded import prompts
+from benchsuite.embedded.schema import Choice, Question
+
+_WORD = re.compile(r"\S+")
+
+
+@dataclass(frozen=True)
+class ChoiceDoc:
+    """One item: ``choices`` are scored as continuations of ``query``, leading blanks included."""
+
+    id: str
+    query: str
+    choices: tuple[str, ...]
+    answer: int
+
+
+@dataclass(frozen=True)
+class LocalTask:
+    """A named task of choice items."""
+
+    name: str
+    docs: tuple[ChoiceDoc, ...]
+
+
+def four_choices(items: Sequence[Choice]) -> LocalTask:
+    """Return the task of choice items; the options' texts are scored, as lm-eval does for ARC."""
+    docs = [
+        ChoiceDoc(
+            item.id,
+            prompts.prompt(item, form="text"),
+            tuple(f" {choice}" for choice in item.choices),
+            item.answer,
+        )
+        for item in items
+    ]
+    return LocalTask("four_choices", tuple(docs))
+
+
+def closed_book_choices(items: Sequence[Question], seed: int = 0) -> LocalTask:
+    """Return four-choice items from closed-book questions.
+
+    The three wrong candidates are answers to questions of the same wording with other names, so
+    that the kind of answer does not give the right one away.
+    """
+    by_wording: dict[str, dict[str, None]] = defaultdict(dict)
+    for item in items:
+        if item.aliases:
+            by_wording[_wording(item.question)][item.aliases[0]] = None
+            by_wording[""][item.aliases[0]] = None
+    draw = random.Random(seed)
+    docs = []
+    for item in items:
+        if not item.aliases:
+            continue
+        wrong = _others(by_wording[_wording(item.question)], item.aliases)
+        if len(wrong) < 3:
+            wrong = _others(by_wording[""], item.aliases)
+        if len(wrong) >= 3:
+            docs.append(_doc(item, draw.sample(wrong, 3), draw))
+    return LocalTask("closed_book_choices", tuple(docs))
+
+
+def passage_pairs(items: Sequence[Question], seed: int = 0) -> LocalTask:
+    """Return two-choice items from answerable questions about a passage.
+
+    The wrong candidate stands in the same passage and answers a question that begins alike, where
+    there is one: reading decides, not knowing. Items without a candidate are left out.
+    """
+    alike: dict[str, dict[str, None]] = defaultdict(dict)
+    for item in items:
+        if item.aliases:
+            alike[item.question.split()[0]][item.aliases[0]] = None
+            alike[""][item.aliases[0]] = None
+    draw = random.Random(seed)
+    docs = []
+    for item in items:
+        if not item.aliases:
+            continue
+        for pool in (alike[item.question.split()[0]], alike[""]):
+            present = [a for a in _others(pool, item.aliases) if _occurs(a, item.context)]
+            if present:
+                docs.append(_doc(item, [draw.choice(present)], draw))
+                break
+    return LocalTask("passage_pairs", tuple(docs))
+
+
+def continuations(
+    documents: Sequence[str],
+    n: int = 200,
+    *,
+    context_words: int = 40,
+    words: int = 10,
+    seed: int = 0,
+) -> LocalTask:
+    """Return ``n`` items asking which of four texts of ``words`` words follows a context.
+
+    The wrong ones are cut at random from the other documents. Fewer than four documents long enough
+    give fewer or no items.
+    """
+    spans = [[m.span() for m in _WORD.finditer(text)] for text in documents]
+    long_enough = [i for i, found in enumerate(spans) if len(found) >= context_words + words]
+    draw = random.Random(seed)
+    docs: list[ChoiceDoc] = []
+    for number in range(n if len(long_enough) >= 4 else 0):
+        own, *others = draw.sample(long_enough, 4)
+        start = draw.randrange(len(spans[own]) - context_words - words + 1)
+        query = _cut(documents[own], spans[own], start, context_words)
+        right = _cut(documents[own], spans[own], start + context_words, words)
+        wrong = []
+        for other in others:
+            at = draw.randrange(len(spans[other]) - words + 1)
+            wrong.append(_cut(documents[other], spans[other], at, words))
+        docs.append(_shuffled(f"continuation-{number}", query, right, wrong, draw))
+    return LocalTask("continuations", tuple(docs))
+
+
+def _doc(item: Question, wrong: list[str], draw: random.Random) -> ChoiceDoc:
+    return _shuffled(item.id, prompts.prompt(item), item.aliases[0], wrong, draw)
+
+
+def _shuffled(
+    name: str, query: str, right: str, wrong: list[str], draw: random.Random
+) -> ChoiceDoc:
+    place = draw.randrange(len(wrong) + 1)
+    options = [*wrong[:place], right, *wrong[place:]]
+    return ChoiceDoc(name, query, tuple(f" {option}" for option in options), place)
+
+
+def _others(pool: dict[str, None], accepted: Sequence[str]) -> list[str]:
+    return [answer for answer in pool if answer not in accepted]
+
+
+def _wording(question: str) -> str:
+    """Return a question with capitalised words and numbers masked: its wording, no names."""
+    return re.sub(r"\b(?:[A-Z]\w*|\d+)(?: (?:[A-Z]\w*|\d+))*", "*", question)
+
+
+def _occurs(answer: str, context: str) -> bool:
+    return re.search(rf"\b{re.escape(answer)}\b", context) is not None
+
+
+def _cut(text: str, spans: list[tuple[int, int]], start: int, n: int) -> str:
+    return text[spans[start][0] : spans[start + n - 1][1]]

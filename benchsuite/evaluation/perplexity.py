@@ -1,0 +1,168 @@
+"""Perplexity by the protocol of the GPTQ family, with the per-chunk values kept for paired tests.
+
+The text is cut into ``numel // seq_len`` chunks that share nothing; each chunk's value is the mean
+cross-entropy over its ``seq_len - 1`` predicted positions; perplexity is exp of the mean over
+chunks. Numbers of other protocols (strided, per word) are other numbers.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchsuite.errors import BenchsuiteError, UsageError
+
+MIN_TOKENS = 4096
+# fp32 logits held at a time. Larger slices are no faster: the head is a small part of the work.
+_LOGIT_BYTES = {"cpu": 8 * 2**20, "cuda": 512 * 2**20}
+# Tokens per forward pass. Fixed, not fitted to free memory: sums in a matrix product may depend on
+# the batch's shape in the last bits, and a number must not depend on what else runs.
+_BATCH_TOKENS = {"cpu": 2048, "cuda": 8192}
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """``value`` = exp(mean of ``chunk_nll``); ``chunk_nll`` float64 [n_chunks], nats per token.
+
+    ``n_tokens`` counts the tokens evaluated (n_chunks * seq_len).
+    """
+
+    value: float
+    chunk_nll: np.ndarray
+    n_tokens: int
+
+
+def tokenize_protocol(tokenizer: Any, text: str) -> torch.Tensor:
+    """Return the ids [N] int64 of a whole corpus, joined with blank lines, default specials."""
+    ids = tokenizer(text, return_tensors="pt", verbose=False)["input_ids"]
+    return ids[0].long()
+
+
+def perplexity(
+    model: nn.Module,
+    token_ids: torch.Tensor,
+    *,
+    seq_len: int,
+    batch_size: int | None = None,
+    max_tokens: int | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Perplexity:
+    """Return the perplexity of a causal language model on ``token_ids`` [N].
+
+    ``batch_size`` counts chunks per forward pass. ``max_tokens`` (at least 4,096) keeps only the
+    first whole chunks. A chunk whose value is not finite raises ``BenchsuiteError`` naming it.
+    """
+    chunks = _chunks(token_ids, seq_len, max_tokens)
+    _check_context(model, seq_len)
+    device = next(model.parameters()).device
+    batch_size = batch_size or max(1, _BATCH_TOKENS.get(device.type, 2048) // seq_len)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            # No synchronisation inside the loop: the device runs ahead, values are read at the end.
+            logits_of = _logits_function(model, chunks[:1, : min(seq_len, 16)].to(device))
+            values = []
+            for start in range(0, len(chunks), batch_size):
+                values.append(_batch_nll(logits_of, chunks[start : start + batch_size].to(device)))
+                if progress is not None:
+                    progress("perplexity", min(start + batch_size, len(chunks)), len(chunks))
+    finally:
+        model.train(was_training)
+    nll = torch.cat(values).cpu().numpy()
+    _check_finite(nll, seq_len)
+    return Perplexity(math.exp(float(nll.mean())), nll, chunks.numel())
+
+
+def _chunks(token_ids: torch.Tensor, seq_len: int, max_tokens: int | None) -> torch.Tensor:
+    """Return the chunks [n_chunks, seq_len]."""
+    if token_ids.dim() != 1:
+        raise ValueError(f"token_ids must be one sequence [N], not {list(token_ids.shape)}")
+    if seq_len < 2:
+        raise UsageError(f"seq_len must be at least 2, not {seq_len}", fix="Set a longer context")
+    n_tokens = token_ids.numel()
+    if max_tokens is not None:
+        if max_tokens < MIN_TOKENS:
+            raise UsageError(
+                f"max_tokens is {max_tokens}: too few for a perplexity that means something",
+                fix=f"Set at least {MIN_TOKENS}",
+            )
+        n_tokens = min(n_tokens, max_tokens)
+    n_chunks = n_tokens // seq_len
+    if n_chunks == 0:
+        raise BenchsuiteError(
+            f"the text has {n_tokens} tokens, less than one chunk of {seq_len}",
+            fix="Give a longer text or set a shorter seq_len",
+        )
+    return token_ids[: n_chunks * seq_len].view(n_chunks, seq_len)
+
+
+def _check_context(model: nn.Module, seq_len: int) -> None:
+    longest = getattr(getattr(model, "config", None), "max_position_embeddings", seq_len)
+    if seq_len > longest:
+        raise UsageError(
+            f"seq_len is {seq_len}, but the model knows positions up to {longest}",
+            fix=f"Set seq_len to {longest} or less",
+        )
+
+
+# hidden states of some positions [P, D] -> logits [P, vocabulary]
+_Head = Callable[[torch.Tensor], torch.Tensor]
+# ids [B, T] -> (hidden states [B, T, D], head)
+_LogitsFunction = Callable[[torch.Tensor], tuple[torch.Tensor, _Head]]
+
+
+def _logits_function(model: nn.Module, probe: torch.Tensor) -> _LogitsFunction:
+    """Return how to get logits a few positions at a time.
+
+    The head is applied to slices of the backbone's output where that gives the model's own logits
+    exactly, tried on ``probe``; architectures that do more after the head (soft caps, scales) give
+    their whole logits in their own dtype and only the fp32 part is sliced.
+    """
+    backbone = getattr(model, "base_model", None)
+    head = model.get_output_embeddings()  # type: ignore[operator]
+
+    def split(ids: torch.Tensor) -> tuple[torch.Tensor, _Head]:
+        return backbone(input_ids=ids, use_cache=False).last_hidden_state, head  # type: ignore[misc]
+
+    def whole(ids: torch.Tensor) -> tuple[torch.Tensor, _Head]:
+        return model(input_ids=ids, use_cache=False).logits, lambda logits: logits
+
+    if backbone is None or backbone is model or head is None:
+        return whole
+    hidden, _ = split(probe)
+    expected, _ = whole(probe)
+    same = hidden.shape[-1] == getattr(head, "in_features", hidden.shape[-1])
+    return split if same and torch.equal(head(hidden), expected) else whole
+
+
+def _batch_nll(logits_of: _LogitsFunction, ids: torch.Tensor) -> torch.Tensor:
+    """Return the mean cross-entropy of each chunk, ids [B, T] -> float64 [B]."""
+    n_chunks, length = ids.shape
+    hidden, head = logits_of(ids)
+    rows = hidden[:, :-1].reshape(n_chunks * (length - 1), -1)
+    targets = ids[:, 1:].reshape(-1)
+    nll = torch.empty(len(targets), dtype=torch.float64, device=ids.device)
+    vocabulary = head(rows[:1]).shape[-1]
+    step = max(1, _LOGIT_BYTES.get(ids.device.type, 2**25) // (4 * vocabulary))
+    for start in range(0, len(targets), step):
+        part = slice(start, start + step)
+        logits = head(rows[part]).float()
+        nll[part] = nn.functional.cross_entropy(logits, targets[part], reduction="none").double()
+    return nll.view(n_chunks, length - 1).mean(dim=1)
+
+
+def _check_finite(nll: np.ndarray, seq_len: int) -> None:
+    bad = np.flatnonzero(~np.isfinite(nll))
+    if len(bad):
+        first = int(bad[0])
+        raise BenchsuiteError(
+            f"the perplexity is not finite: chunk {first} (tokens {first * seq_len} to "
+            f"{(first + 1) * seq_len - 1}) gives {nll[first]}, and {len(bad)} of {len(nll)} do",
+            fix="The weights or activations overflow: look at the quantizer's layer errors, or "
+            "run in another dtype",
+        )

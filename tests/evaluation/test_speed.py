@@ -1,0 +1,101 @@
+"""What is measured and how often; never how fast."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from benchsuite import quantizers
+from benchsuite.errors import UsageError
+from benchsuite.evaluation import speed
+from benchsuite.evaluation.generation import evaluating, greedy
+from tests.evaluation import embedded_model
+from tests.models import tiny
+
+PROMPT = torch.arange(3, 23)
+
+
+def counted(model):
+    """Note the tokens of every forward pass."""
+    lengths = []
+    model.register_forward_pre_hook(
+        lambda module, args, kwargs: lengths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    return lengths
+
+
+def test_every_pass_reads_the_prompt_once_and_then_token_by_token():
+    model = tiny.model()
+    lengths = counted(model)
+    found = speed.measure(model, PROMPT, new_tokens=6, repeats=3, warmup=2)
+
+    assert lengths == 6 * [20, 1, 1, 1, 1, 1]  # two to warm up, one for memory, three timed
+    assert (found.prompt_tokens, found.new_tokens, found.batch_size) == (20, 6, 1)
+    assert found.seconds.shape == found.first_seconds.shape == (3,)
+    assert found.seconds.dtype == np.float64
+
+
+def test_summaries_are_those_of_the_single_values():
+    found = speed.measure(tiny.model(), PROMPT.repeat(2, 1), new_tokens=5, repeats=4, warmup=0)
+
+    assert (found.first_seconds > 0).all()
+    assert (found.seconds > found.first_seconds).all()
+    assert found.latency_seconds == np.median(found.seconds)
+    assert found.first_token_seconds == np.median(found.first_seconds)
+    assert found.tokens_per_second == pytest.approx(2 * 5 / found.latency_seconds)
+    rest = np.median(found.seconds - found.first_seconds)
+    assert found.decode_tokens_per_second == pytest.approx(2 * 4 / rest)
+    assert (found.device, found.memory_kind) == ("cpu", "resident")
+    assert found.peak_memory_bytes > 10 * 2**20
+    assert found.threads == torch.get_num_threads()
+
+
+@pytest.mark.parametrize("kernel", ["dequantize", "held", "int4_cpu"])
+def test_packed_layers_run_on_the_callers_kernel(kernel):
+    model = copy.deepcopy(embedded_model.load()[0])
+    quantizers.rtn.quantize(model, bits=4, group_size=32, sym=True)
+    linears = quantizers.quantized_linears(model)
+    used = set()
+    for linear in linears.values():
+        linear.register_forward_hook(lambda module, *_: used.add(module.kernel))
+    with quantizers.using_kernel(model, kernel):
+        speed.measure(model, PROMPT, new_tokens=2, repeats=1, warmup=0)
+
+    assert used == {kernel}
+
+
+@pytest.mark.parametrize("model_type", ["llama", "mistral", "opt"])
+def test_unpadded_steps_are_the_padded_ones(model_type):
+    model, ids = tiny.model(model_type), PROMPT[None]
+    with evaluating(model):
+        bare, masked = greedy(model, ids), greedy(model, ids, torch.ones_like(ids))
+        for _ in range(5):
+            (token, logits), (expected, reference) = next(bare), next(masked)
+            assert token.tolist() == expected.tolist()
+            torch.testing.assert_close(logits, reference, atol=1e-5, rtol=1e-5)
+
+
+def test_progress_mode_and_generators():
+    model = tiny.model().train()
+    before, seen = torch.get_rng_state(), []
+    speed.measure(
+        model, PROMPT, new_tokens=2, repeats=2, warmup=1, progress=lambda *a: seen.append(a)
+    )
+
+    assert seen == [("speed", n, 4) for n in (1, 2, 3, 4)]
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"new_tokens": 1}, "nothing to measure"),
+        ({"repeats": 0}, "nothing to measure"),
+        ({"new_tokens": 500}, "20 tokens and 500 new ones exceed the model's context of 512"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(change, message):
+    with pytest.raises(UsageError, match=message):
+        speed.measure(tiny.model(), PROMPT, **({"new_tokens": 4, "repeats": 1} | change))
