@@ -1,0 +1,83 @@
+"""Numbers as text, with as many digits as their uncertainty carries."""
+
+import math
+
+MOST_DECIMALS = 8
+
+
+def decimals_for(uncertainty: float) -> int:
+    """Return the decimals that an uncertainty justifies, by the Particle Data Group's rule.
+
+    Of its three leading digits, 100 to 354 keep two digits and 355 to 949 one; 950 to 999 round up
+    to 1000 and keep two (Review of Particle Physics, section 5.3).
+    """
+    if not (uncertainty > 0 and math.isfinite(uncertainty)):
+        return 4
+    exponent = math.floor(math.log10(uncertainty))
+    leading = round(uncertainty / 10**exponent * 100)
+    if leading >= 950:
+        exponent, leading = exponent + 1, 100
+    digits = 2 if leading < 355 else 1
+    return min(MOST_DECIMALS, max(0, digits - 1 - exponent))
+
+
+def with_uncertainty(mean: float | None, std: float | None, *, plus_minus: str = " ± ") -> str:
+    """Return ``5.72 ± 0.08``; a std of 0 is written as 0, an unknown one is left out."""
+    if mean is None:
+        return "–"
+    if std is None:
+        return plain(mean)
+    if std == 0:
+        return f"{plain(mean)}{plus_minus}0"
+    decimals = decimals_for(std)
+    return f"{_fixed(mean, decimals)}{plus_minus}{std:.{decimals}f}"
+
+
+def with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    """Return ``−0.07 [−0.22, 0.08]``, rounded by the interval's half-width."""
+    if value is None:
+        return "–"
+    if low is None or high is None:
+        return plain(value)
+    if low == high:
+        return f"{plain(value)} (exact)"
+    decimals = decimals_for((high - low) / 2)
+    return f"{_fixed(value, decimals)} [{_fixed(low, decimals)}, {_fixed(high, decimals)}]"
+
+
+def plain(value: float, digits: int = 4) -> str:
+    """Return a number without known uncertainty: four decimals at most, or four digits."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 10**6 or abs(value) < 10**-digits:
+        return f"{value:.{digits - 1}e}".replace("-", "−", 1 if value < 0 else 0)
+    return _fixed(value, digits if abs(value) < 1000 else 1)
+
+
+def p_text(p_value: float | None) -> str:
+    """Return ``p = 0.24``, ``p = 0.0031`` or ``p < 0.0001``."""
+    if p_value is None:
+        return "no p-value"
+    if p_value < 0.0001:
+        return "p < 0.0001"
+    return f"p = {p_value:.4f}" if p_value < 0.01 else f"p = {p_value:.3f}"
+
+
+def short(value: float) -> str:
+    """Return a positive number with two significant digits, for prose."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    decimals = 1 - math.floor(math.log10(abs(value)))
+    return _fixed(value, decimals) if 0 <= decimals <= MOST_DECIMALS else f"{value:.2g}"
+
+
+def signed(value: float | None, decimals: int = 2) -> str:
+    """Return a number with a real minus sign, for prose."""
+    return "–" if value is None else _fixed(value, decimals)
+
+
+def _fixed(value: float, decimals: int) -> str:
+    text = f"{value:.{decimals}f}"
+    if text.startswith("-"):
+        return text[1:] if float(text) == 0 else "−" + text[1:]
+    return text

@@ -1,0 +1,55 @@
+"""What every test does first: look at the sample and refuse it with a reason."""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+Sample = npt.NDArray[np.float64]
+LARGEST = 1e150
+
+
+def as_sample(values: Iterable[float]) -> Sample:
+    """Return the values as a one-dimensional float64 array."""
+    return np.asarray(list(values), dtype=np.float64).reshape(-1)
+
+
+def refusal(*named: tuple[str, Sample], least: int = 2) -> str:
+    """Return why these samples cannot be used, or an empty string.
+
+    A sample with a missing or infinite value is refused, not thinned: a run that lost a seed is
+    another experiment.
+    """
+    for name, sample in named:
+        bad = int(np.count_nonzero(~np.isfinite(sample)))
+        if bad:
+            return f"{bad} of {len(sample)} values of {name} are not finite"
+        if len(sample) and np.abs(sample).max() > LARGEST:
+            return f"some values of {name} are out of the range whose squares float64 can hold"
+        if len(sample) < least:
+            return f"n = {len(sample)} for {name}: at least {least} values are needed"
+    return ""
+
+
+def is_constant(sample: Sample) -> bool:
+    """Say whether all values are equal, bit for bit."""
+    return len(sample) > 0 and bool(np.all(sample == sample[0]))
+
+
+def mean_of(sample: Sample) -> float:
+    """Return the mean; of a constant sample exactly its value, which a rounded sum can miss."""
+    return float(sample[0]) if is_constant(sample) else float(np.mean(sample))
+
+
+def variance_of(sample: Sample) -> float:
+    """Return the variance with ddof 1; of a constant sample exactly 0."""
+    if is_constant(sample):
+        return 0.0
+    with np.errstate(all="ignore"):
+        return float(np.var(sample, ddof=1))
+
+
+def std_of(sample: Sample) -> float:
+    """Return the standard deviation with ddof 1; of a constant sample exactly 0."""
+    return math.sqrt(variance_of(sample))

@@ -1,0 +1,68 @@
+import math
+
+import pytest
+from hypothesis import given
+from scipy import stats
+
+from benchsuite.statistics import describe
+from tests.statistics.samples_for_tests import anything, clean, varied
+
+
+@given(varied)
+def test_agrees_with_scipy(values):
+    seen = describe(values)
+    reference = stats.describe(values)
+    interval = stats.t.interval(0.95, len(values) - 1, loc=reference.mean, scale=stats.sem(values))
+
+    assert seen.mean == pytest.approx(reference.mean, rel=1e-9, abs=1e-9)
+    assert seen.std == pytest.approx(math.sqrt(reference.variance), rel=1e-9)
+    assert (seen.min, seen.max) == reference.minmax
+    assert (seen.ci_low, seen.ci_high) == pytest.approx(interval, rel=1e-9, abs=1e-9)
+
+
+def test_cv_is_a_percentage_of_the_mean():
+    seen = describe([9.0, 10.0, 11.0])
+
+    assert seen.cv_percent == pytest.approx(10.0)
+    assert describe([-9.0, -10.0, -11.0]).cv_percent == pytest.approx(10.0)
+
+
+def test_equal_values_have_a_std_of_exactly_zero():
+    value = 5.700000000000001  # three times this is not three times its third
+
+    seen = describe([value] * 7)
+
+    assert (seen.mean, seen.std, seen.cv_percent) == (value, 0.0, 0.0)
+    assert (seen.ci_low, seen.ci_high) == (value, value)
+    assert seen.constant
+    assert "equal" in seen.reason
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ([], "n = 0"),
+        ([5.7], "n = 1"),
+        ([5.7, float("nan"), 5.8], "1 of 3 values"),
+        ([5.7, float("inf")], "1 of 2 values"),
+        ([-1.0, 1.0], "mean is 0"),
+        ([1e308, -1e308], "range"),
+    ],
+)
+def test_what_has_no_answer_says_why(values, reason):
+    seen = describe(values)
+
+    assert not seen.defined
+    assert reason in seen.reason
+    assert clean(seen)
+
+
+def test_one_value_keeps_its_mean():
+    seen = describe([5.7])
+
+    assert (seen.n, seen.mean, seen.min, seen.max, seen.std) == (1, 5.7, 5.7, 5.7, None)
+
+
+@given(anything)
+def test_never_nan_and_never_silent(values):
+    assert clean(describe(values))
