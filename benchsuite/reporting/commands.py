@@ -1,0 +1,49 @@
+"""The command that reruns cells: finished ones are cached, so it may name a few too many."""
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from benchsuite.cell import Cell
+from benchsuite.reporting.groups import ADDITIONS
+
+
+def rerun_command(study: Any, cells: Sequence[Cell], *, weights: str | None = None) -> str:
+    """Return the shortest command whose selection covers ``cells`` of one study.
+
+    It names the axis values that all of them share and the options that their parameters need.
+    """
+    words = ["pytest", "benchmarks"]
+    marks = [f"study={study.name!r}"]
+    for axis in cells[0].axes:
+        shared = {cell.axes[axis] for cell in cells}
+        if len(shared) == 1:
+            marks.append(f"{axis}={shared.pop()!r}")
+    words += ["-m", f"cell({', '.join(marks)})"]
+    tour = _is_tour(study, cells)
+    if tour:
+        words.append("--tour")
+    changed = {k: v for k, v in cells[0].changed.items() if k not in ADDITIONS}
+    for name, value in changed.items():
+        if not (tour and name in study.tour.parameters):
+            words += ["--set", f"{study.name}.{name}={value}"]
+    declared = study.tour.seeds if tour else study.seeds
+    seeds = sorted({cell.seed for cell in cells})
+    if not set(seeds) <= set(declared):
+        words += ["--seeds", ",".join(map(str, seeds))]
+    if weights == "random":
+        words += ["--weights", "random"]
+    return " ".join(_quoted(word) for word in words)
+
+
+def _is_tour(study: Any, cells: Sequence[Cell]) -> bool:
+    tour = study.tour
+    if tour is None or not tour.parameters:
+        return False
+    return all(cell.parameters.get(k) == v for cell in cells for k, v in tour.parameters.items())
+
+
+def _quoted(word: str) -> str:
+    if shlex.quote(word) == word:
+        return word
+    return f'"{word}"' if not set(word) & set('"$`\\!') else shlex.quote(word)

@@ -1,0 +1,149 @@
+"""Which cells may stand in one table: same model, same parameters, same kind of weights."""
+
+import functools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from benchsuite import catalog
+from benchsuite.cell import Cell
+
+Record = Mapping[str, Any]
+
+# Parameters that measure more and change nothing of what is measured without them.
+ADDITIONS = ("downstream",)
+
+KINDS = ("real", "stand_in", "rehearsal")
+
+
+class Results(Protocol):
+    """What is read of one study's results (``benchsuite.results.StudyResults``).
+
+    ``records`` maps the ids of ``cells`` to their current, good records; ``stale`` and
+    ``failed`` are keyed by cell id too, ``missing`` lists ids.
+    """
+
+    study: Any
+    cells: list[Cell]
+    records: dict[str, dict[str, Any]]
+    stale: Any
+    failed: dict[str, dict[str, Any]]
+    missing: list[str]
+    judgements: list[Any]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The cells of one model that may be compared, and their records.
+
+    ``key`` is the documents' model name, followed by the values of further axes and by every
+    parameter that is not the study's default: ``llama-2-7b-hf__quant_bits-3``.
+    """
+
+    key: str
+    model: str
+    kind: str
+    cells: tuple[Cell, ...]
+    records: Mapping[str, Record] = field(default_factory=dict)
+
+    @functools.cached_property
+    def methods(self) -> dict[str, list[Cell]]:
+        """The cells of each method, in the grid's order."""
+        found: dict[str, list[Cell]] = {}
+        for cell in self.cells:
+            found.setdefault(cell.method, []).append(cell)
+        return found
+
+    @property
+    def missing(self) -> list[Cell]:
+        """The declared cells without a good record."""
+        return [cell for cell in self.cells if cell.id not in self.records]
+
+    def records_of(self, method: str) -> dict[int, Record]:
+        """Return seed -> record for the cells of a method that have one."""
+        cells = self.methods.get(method, ())
+        return {c.seed: self.records[c.id] for c in cells if c.id in self.records}
+
+    def values(self, method: str, metric: str) -> dict[int, Any]:
+        """Return seed -> value of a metric, for the records that hold it."""
+        found = {seed: value(r, metric) for seed, r in self.records_of(method).items()}
+        return {seed: v for seed, v in found.items() if v is not None}
+
+    @property
+    def stand_in(self) -> str | None:
+        """Why the weights only stand in for the model, or None."""
+        reasons = {r.get("stand_in") for r in self.records.values()} - {None}
+        return "; ".join(sorted(map(str, reasons))) or None
+
+
+def value(record: Record, metric: str) -> Any:
+    """Return a metric of a record; ``downstream.mmlu`` looks inside."""
+    found: Any = record
+    for part in metric.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def kind_of(record: Record) -> str:
+    """Say what a record's numbers may be used for: real, stand_in or rehearsal."""
+    if record.get("weights") == "random":
+        return "rehearsal"
+    return "stand_in" if record.get("stand_in") else "real"
+
+
+def groups_of(
+    cells: Iterable[Cell], records: Mapping[str, Record] | Sequence[Record]
+) -> list[Group]:
+    """Return the groups of a grid in its order; failed records never count.
+
+    ``records`` is keyed by cell id, or a sequence of records. A model whose records are of two
+    kinds gives two groups, each over all its cells.
+    """
+    by_id = _by_id(records)
+    grids: dict[str, list[Cell]] = {}
+    for cell in cells:
+        grids.setdefault(group_key(cell), []).append(cell)
+    groups = []
+    for key, members in grids.items():
+        found: dict[str, dict[str, Record]] = {}
+        for cell in members:
+            for record in by_id.get(cell.id, ()):
+                if _belongs(record, cell):
+                    found.setdefault(kind_of(record), {})[cell.id] = record
+        for kind in KINDS:
+            if kind in (found or {"real": {}}):
+                mine = found.get(kind, {})
+                groups.append(Group(key, members[0].model, kind, tuple(members), mine))
+    return groups
+
+
+def group_key(cell: Cell) -> str:
+    """Return the name of the cell's group: document name, further axes, changed parameters."""
+    further = [str(v) for k, v in cell.axes.items() if k not in ("model", "method", "seed")]
+    additions = {k: v for k, v in cell.parameters.items() if k in ADDITIONS}
+    plain = replace(cell, parameters={**cell.parameters, **_own(cell.defaults, additions)})
+    unchanged = replace(plain, defaults=plain.parameters)
+    changed = plain.name[len(unchanged.name) :].strip("_")
+    return "__".join([catalog.model(cell.model).document_name, *further, *filter(None, [changed])])
+
+
+def _own(defaults: Mapping[str, Any], additions: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: defaults.get(k) for k in additions}
+
+
+def _by_id(records: Mapping[str, Record] | Sequence[Record]) -> dict[str, list[Record]]:
+    by_id: dict[str, list[Record]] = {}
+    for record in records.values() if isinstance(records, Mapping) else records:
+        if record.get("outcome", "passed") == "passed":
+            by_id.setdefault(record["cell"]["id"], []).append(record)
+    return by_id
+
+
+def _belongs(record: Record, cell: Cell) -> bool:
+    """Say whether a record measured the cell with the cell's own parameters."""
+    measured, declared = record["cell"]["parameters"], dict(cell.parameters)
+    # JSON turns tuples into lists: the texts are compared where the objects differ.
+    return measured == declared or json.dumps(measured, sort_keys=True) == json.dumps(
+        declared, sort_keys=True, default=str
+    )

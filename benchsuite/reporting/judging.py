@@ -1,0 +1,101 @@
+"""From a study's records to its judged claims: which values make an arm, which claims a family."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from benchsuite.reporting.groups import Group, Record, Results, groups_of
+from benchsuite.statistics.claims import Arm, Judgement, Question, judge_family
+from benchsuite.statistics.item_tests import identity
+
+Columns = Callable[[Record], Mapping[str, Any]]
+
+
+def judge_study(
+    results: Results, *, columns: Columns | None = None, alpha: float = 0.05
+) -> list[Judgement]:
+    """Judge every claim of the study on every group of its grid.
+
+    All comparisons on real weights are one Holm family, those on stand-ins another.
+
+    ``columns(record)`` returns the per-item evidence of a record (``Store.columns``); without it
+    the paired item tests are left out. Rehearsals are never judged: their quality means nothing.
+    """
+    groups = groups_of(results.cells, results.records)
+    return judge_groups(results.study, groups, columns=columns, alpha=alpha)
+
+
+def judge_groups(
+    study: Any, groups: Sequence[Group], *, columns: Columns | None = None, alpha: float = 0.05
+) -> list[Judgement]:
+    """Judge every claim of a study on the given groups; see ``judge_study``."""
+    judged = []
+    for kind in ("real", "stand_in"):
+        mine = [group for group in groups if group.kind == kind]
+        judged += judge_family(_questions(study, mine, columns), alpha=alpha)
+    return judged
+
+
+def _questions(study: Any, groups: Sequence[Group], columns: Columns | None) -> list[Question]:
+    questions = []
+    for group in groups:
+        for claim in study.claims:
+            if not {claim.method, claim.other or claim.method} <= set(group.methods):
+                continue
+            arm = _arm(group, claim, claim.method, columns)
+            other = _arm(group, claim, claim.other, columns) if claim.other else None
+            if other is not None:
+                arm, other = _as_often(study, claim, arm, other)
+            by_seed = bool(getattr(claim, "by_seed", False))
+            questions.append(Question(claim, label(group), arm, other, by_seed))
+    return questions
+
+
+def label(group: Group) -> str:
+    """Return the name under which a group is judged and shown."""
+    return f"{group.key} (stand-in)" if group.kind == "stand_in" else group.key
+
+
+def _arm(group: Group, claim: Any, method: str, columns: Columns | None) -> Arm:
+    values = group.values(method, claim.metric)
+    missing = [c.id for c in group.methods[method] if c.seed not in values]
+    column, metric = _item_column(claim.metric)
+    items = {}
+    if columns is not None and claim.kind in ("lower", "equivalent") and not missing:
+        for seed, record in group.records_of(method).items():
+            found = columns(record).get(column) if record.get("items") else None
+            if found is not None:
+                items[seed] = found
+    return Arm(values, items, missing, metric)
+
+
+def _as_often(study: Any, claim: Any, arm: Arm, other: Arm) -> tuple[Arm, Arm]:
+    """Let a method that runs once stand as the constant that it is, for each of the other's seeds.
+
+    It has no randomness of its own: more seeds would repeat the same number.
+    """
+    if claim.method in study.once and claim.other not in study.once:
+        return _repeated(arm, other), other
+    if claim.other in study.once and claim.method not in study.once:
+        return arm, _repeated(other, arm)
+    return arm, other
+
+
+def _repeated(once: Arm, other: Arm) -> Arm:
+    if len(once.values) != 1:
+        return once
+    (value,), items = once.values.values(), list(once.items.values())
+    return replace(
+        once,
+        values=dict.fromkeys(other.values, value),
+        items=dict.fromkeys(other.values, items[0]) if items else {},
+    )
+
+
+def _item_column(metric: str) -> tuple[str, Callable[[Any], Any]]:
+    """Return the column whose mean makes the metric, and how."""
+    if metric == "perplexity":
+        import numpy as np
+
+        return "chunk_nll", np.exp
+    return {"accuracy": "correct"}.get(metric, metric), identity

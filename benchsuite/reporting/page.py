@@ -1,0 +1,263 @@
+"""The report that people open: one self-contained HTML page over all studies."""
+
+import datetime
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchsuite.reporting import published, strip
+from benchsuite.reporting.commands import rerun_command
+from benchsuite.reporting.groups import Group, Results, groups_of
+from benchsuite.reporting.judging import label
+from benchsuite.reporting.summary import best_method as best_of
+from benchsuite.reporting.summary import described, device_name, null_results, timings
+from benchsuite.reporting.text import OUTCOMES, cells_by_id, weights_of
+from benchsuite.statistics.rounding import plain, with_interval, with_uncertainty
+
+MOST_CELLS = 40
+WORDS = {
+    "held": "held",
+    "violated": "violated",
+    "inconclusive": "inconclusive",
+    "not_run": "not run",
+}
+
+
+def render_page(studies: Sequence[Results], *, now: datetime.datetime | None = None) -> str:
+    """Return the page. Links to record files are relative to the reports folder."""
+    moment = now or datetime.datetime.now(datetime.UTC)
+    shown = [study_view(results) for results in studies]
+    counts = {o: sum(s["counts"][o] for s in shown) for o in OUTCOMES}
+    return _template().render(
+        studies=shown,
+        counts=counts,
+        words=WORDS,
+        outcomes=OUTCOMES,
+        written=moment.strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def study_view(results: Results) -> dict[str, Any]:
+    """Return what the template shows of one study: strings and numbers only."""
+    groups = groups_of(results.cells, results.records)
+    stand_ins = {label(group) for group in groups if group.kind == "stand_in"}
+    judged = [j for j in results.judgements if j.model not in stand_ins]
+    aside = [j for j in results.judgements if j.model in stand_ins]
+    counts = {o: sum(j.outcome == o for j in judged) for o in OUTCOMES}
+    return {
+        "name": results.study.name,
+        "question": results.study.question,
+        "metric": results.study.metric,
+        "counts": counts,
+        "claims": claims_view(judged),
+        "stand_in_claims": claims_view(aside),
+        "nulls": null_results(results.study, groups, judged),
+        "models": [model_view(results.study, g) for g in groups if g.kind == "real" and g.records],
+        "stand_ins": [model_view(results.study, g) for g in groups if g.kind == "stand_in"],
+        "rehearsals": timing_view([g for g in groups if g.kind == "rehearsal"]),
+        "timings": timing_view([g for g in groups if g.kind == "real"]),
+        "absent": absent_view(results),
+        "provenance": provenance_view(results),
+        "n_cells": len(results.cells),
+        "n_records": len(results.records),
+    }
+
+
+def claims_view(judgements: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return the claims in the study's order, each with its outcome on every model."""
+    claims: dict[str, dict[str, Any]] = {}
+    for judgement in judgements:
+        claim = judgement.claim
+        row = claims.setdefault(
+            claim.sentence, {"sentence": claim.sentence, "control": claim.control, "models": []}
+        )
+        row["models"].append(
+            {
+                "model": judgement.model,
+                "outcome": judgement.outcome,
+                "sentence": tight(judgement.sentence),
+            }
+        )
+    for row in claims.values():
+        outcomes = [m["outcome"] for m in row["models"]]
+        row["counts"] = [(o, outcomes.count(o)) for o in OUTCOMES if o in outcomes]
+        row["open"] = any(o in ("violated", "inconclusive") for o in outcomes)
+        # A model of which no cell ran needs no sentence of its own.
+        row["not_run"] = [m["model"] for m in row["models"] if m["outcome"] == "not_run"]
+        row["told"] = [m for m in row["models"] if m["outcome"] != "not_run"]
+    order = {outcome: i for i, outcome in enumerate(OUTCOMES)}
+    return sorted(claims.values(), key=lambda row: min(order[o] for o, _ in row["counts"]))
+
+
+def tight(text: str) -> str:
+    """Keep ``p = 0.05`` and ``5.72 ± 0.08`` on one line."""
+    return re.sub(r"(?<=\S) ([=<±]) (?=\S)", "\u00a0\\1\u00a0", text)
+
+
+def model_view(study: Any, group: Group) -> dict[str, Any]:
+    """Return one model's methods: text, strip and links to the records behind them.
+
+    Controls are drawn on the axis of the others; what they do is leave it.
+    """
+    metric = study.metric
+    arms = {
+        method: described(values)
+        for method in group.methods
+        if (values := group.values(method, metric))
+    }
+    numeric = [a for m, a in arms.items() if m not in study.controls] or list(arms.values())
+    axis = strip.shared_axis(numeric) if numeric else None
+    best = best_of(study, group)
+    return {
+        "label": label(group),
+        "stand_in": group.stand_in,
+        "axis": axis,
+        "methods": [
+            method_view(group, method, arm, axis, control=method in study.controls)
+            | {"best": method == best}
+            for method, arm in arms.items()
+        ],
+        "published": published.beside(group),
+        "missing": len(group.missing),
+    }
+
+
+def method_view(
+    group: Group, method: str, arm: Mapping[str, Any], axis: Any, *, control: bool
+) -> dict[str, Any]:
+    """Return one row of a model's table."""
+    low, high = arm["ci95"] or (None, None)
+    interval = with_interval(arm["mean"], low, high).partition(" ")[2]
+    records = sorted(group.records_of(method).items())
+    return {
+        "method": method,
+        "control": control,
+        "n": arm["n"],
+        "n_declared": len(group.methods[method]),
+        "value": with_uncertainty(arm["mean"], arm["std"]),
+        "interval": interval if low != high else "",
+        "cv": "" if arm["cv_percent"] is None else f"{arm['cv_percent']:.2g} %",
+        "reason": "the same for every seed" if low == high and low is not None else arm["reason"],
+        "strip": strip.strip(arm, axis),
+        "records": [
+            {"seed": seed, "value": plain(arm["values"][i], 6), "href": record_href(record)}
+            for i, (seed, record) in enumerate((s, r) for s, r in records if s in arm["seeds"])
+        ],
+    }
+
+
+def record_href(record: Mapping[str, Any]) -> str | None:
+    """Return the record's file relative to the reports folder, if its fingerprint names one."""
+    fingerprint = str((record.get("fingerprint") or {}).get("value") or "")
+    if not fingerprint or not fingerprint.isalnum():
+        return None
+    return f"store/records/{fingerprint}.json"
+
+
+def timing_view(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """Return timings by device: one table per device and contention, never compared across."""
+    tables: dict[tuple[str, bool], list[dict[str, Any]]] = {}
+    for row in timings(groups):
+        tables.setdefault((row["device"], row["contended"]), []).append(
+            {
+                "model": row["model"],
+                "method": row["method"],
+                "n": row["n"],
+                "selection": seconds(row["selection_time_sec_mean"]),
+                "quant": seconds(row["quant_time_sec_mean"]),
+                "total": seconds(row["total_time_sec_mean"]),
+                "memory": gibibytes(row["peak_memory_bytes"]),
+            }
+        )
+    return [
+        {"device": device, "contended": crowded, "rows": rows}
+        for (device, crowded), rows in sorted(tables.items())
+    ]
+
+
+def absent_view(results: Results) -> list[dict[str, Any]]:
+    """Return missing, failed and stale cells, each kind with the command that reruns it."""
+    cells = cells_by_id(results.cells)
+    found = []
+    stale = results.stale if isinstance(results.stale, Mapping) else dict.fromkeys(results.stale)
+    kinds: tuple[tuple[str, Mapping[str, Any]], ...] = (
+        ("failed", results.failed),
+        ("stale", stale),
+        ("missing", dict.fromkeys(results.missing)),
+    )
+    for word, table in kinds:
+        known = [cells[i] for i in table if i in cells]
+        if not known:
+            continue
+        found.append(
+            {
+                "word": word,
+                "n": len(known),
+                "cells": [
+                    {"id": cell.id, "why": why_absent(table[cell.id])}
+                    for cell in known[:MOST_CELLS]
+                ],
+                "more": max(0, len(known) - MOST_CELLS),
+                "command": rerun_command(results.study, known, weights=weights_of(results)),
+            }
+        )
+    return found
+
+
+def why_absent(found: Any) -> str:
+    """Return what a failed record or the reasons of a stale one say."""
+    if isinstance(found, Mapping):
+        error = found.get("error") or {}
+        return f"{error.get('stage', '')}: {error.get('message', 'no message')}".lstrip(": ")
+    if isinstance(found, str):
+        return found
+    return "; ".join(map(str, found)) if found else ""
+
+
+def provenance_view(results: Results) -> list[tuple[str, str]]:
+    """Return (what, the distinct values over the study's records)."""
+    records = list(results.records.values())
+    environments = [r.get("environment") or {} for r in records]
+    facts = {
+        "devices": {device_name(r) for r in records},
+        "weights": {str(r.get("weights")) for r in records if r.get("weights")},
+        "stand-ins": {str(r["stand_in"]) for r in records if r.get("stand_in")},
+    }
+    for name in ("benchsuite", "torch", "transformers", "python", "platform", "driver", "threads"):
+        facts[name] = {str(e[name]) for e in environments if e.get(name) not in (None, "")}
+    dates = sorted(str(r["started_at"]) for r in records if r.get("started_at"))
+    if dates:
+        first, last = dates[0][:16].replace("T", " "), dates[-1][:16].replace("T", " ")
+        facts["measured (UTC)"] = {first if first == last else f"{first} to {last}"}
+    return [(what, ", ".join(sorted(values))) for what, values in facts.items() if values]
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration to three digits."""
+    if value is None:
+        return "–"
+    if value >= 100:
+        return f"{value:.0f} s"
+    return f"{value:.1f} s" if value >= 10 else f"{value:.2f} s"
+
+
+def gibibytes(value: float | None) -> str:
+    """Return an amount of memory in MiB or GiB."""
+    if value is None:
+        return "–"
+    return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
+
+
+@functools.cache
+def _template() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("benchsuite.reporting"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")

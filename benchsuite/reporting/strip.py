@@ -1,0 +1,105 @@
+"""Strip plots by hand: every seed a dot, the mean a tick, its interval a line."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+LEFT, RIGHT = 3.0, 97.0  # percent of the plot's width that the data may use
+JITTER = 5.0  # pixels between dots that would cover each other
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One seed: its place in percent of the width, its offset from the row's middle in pixels."""
+
+    x: float
+    dy: float
+    seed: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One method's row; ``outside`` counts the dots that lie beyond the axis."""
+
+    dots: tuple[Dot, ...]
+    mean: float | None
+    low: float | None
+    high: float | None
+    outside: str
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The axis that all methods of a model share: its range and the ticks (percent, label)."""
+
+    start: float
+    stop: float
+    ticks: tuple[tuple[float, str], ...]
+
+    def place(self, value: float) -> float:
+        """Return where a value lies, in percent of the width."""
+        if self.stop == self.start:
+            return 50.0
+        share = (value - self.start) / (self.stop - self.start)
+        return round(LEFT + share * (RIGHT - LEFT), 3)
+
+
+def shared_axis(arms: Sequence[Mapping[str, Any]]) -> Axis:
+    """Return an axis over the arms' values and intervals (``described`` dicts).
+
+    An interval of two seeds reaches six standard deviations to each side: beyond half the range
+    of the values it is cut off, so that the dots stay apart.
+    """
+    values = [v for arm in arms for v in arm["values"]]
+    low, high = min(values), max(values)
+    room = (high - low) / 2 or abs(high) * 1e-3 or 1.0
+    ends = [end for arm in arms if arm["ci95"] for end in arm["ci95"]]
+    low = max(min([low, *ends]), low - room)
+    high = min(max([high, *ends]), high + room)
+    if low == high:
+        low, high = low - room, high + room
+    return Axis(low, high, tuple(_ticks(low, high)))
+
+
+def strip(arm: Mapping[str, Any], axis: Axis) -> Strip:
+    """Return one method's row on the axis."""
+    dots: list[Dot] = []
+    inside = [
+        (seed, value)
+        for seed, value in zip(arm["seeds"], arm["values"], strict=True)
+        if axis.start <= value <= axis.stop
+    ]
+    for seed, value in inside:
+        x = axis.place(value)
+        near = sum(abs(dot.x - x) < 1.2 for dot in dots)
+        dots.append(Dot(x, (-1) ** near * JITTER * ((near + 1) // 2), seed, value))
+    outside = _outside(arm, axis, len(inside))
+    shown = arm["mean"] is not None and axis.start <= arm["mean"] <= axis.stop
+    low, high = arm["ci95"] or (None, None)
+    return Strip(
+        tuple(dots),
+        axis.place(arm["mean"]) if shown else None,
+        None if low is None or outside else axis.place(max(low, axis.start)),
+        None if high is None or outside else axis.place(min(high, axis.stop)),
+        outside,
+    )
+
+
+def _outside(arm: Mapping[str, Any], axis: Axis, inside: int) -> str:
+    out = len(arm["values"]) - inside
+    if not out:
+        return ""
+    higher = sum(value > axis.stop for value in arm["values"])
+    return f"{out} of {len(arm['values'])} lie {'above' if higher else 'below'} this range"
+
+
+def _ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """Return three to six round values inside the range."""
+    axis, span = Axis(low, high, ()), high - low
+    power = 10 ** math.floor(math.log10(span / 3))
+    step = max(s * power for s in (1, 2, 5, 10) if s * power <= span / 3)
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    first, last = math.ceil(low / step), math.floor(high / step)
+    return [(axis.place(i * step), f"{i * step:.{decimals}f}") for i in range(first, last + 1)]

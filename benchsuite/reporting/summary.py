@@ -1,0 +1,255 @@
+"""The study document's ``summary_stats.json``, and what it leaves out."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchsuite.cell import Cell
+from benchsuite.reporting import published, wording
+from benchsuite.reporting.groups import Group, Record, groups_of, value
+from benchsuite.reporting.judging import judge_groups, label
+from benchsuite.statistics.claims import Judgement
+from benchsuite.statistics.compare import holm, welch
+from benchsuite.statistics.descriptive import describe
+from benchsuite.statistics.interpret import guide
+
+SCHEMA_VERSION = 1
+# The one key beside the models: everything the document's structure has no place for.
+EXTRA = "_benchsuite"
+METRIC_KEYS = {"perplexity": "ppl"}
+
+
+def summarise(
+    study: Any,
+    cells: Iterable[Cell],
+    records: Mapping[str, Record] | Sequence[Record],
+    judgements: Sequence[Judgement] | None = None,
+) -> dict[str, Any]:
+    """Return a study's summary under the documents' model names.
+
+    Each model holds, per method, ``ppl`` (mean, std, cv_percent, min, max, and n, ci95, seeds,
+    values), ``times``, and a ``ttest_A_vs_B`` for every declared comparison. Only real weights
+    stand there; stand-ins, rehearsals, timings per device, missing cells, judgements and
+    published values are under ``_benchsuite``. Claims are judged here if ``judgements`` is None.
+    """
+    grid = list(cells)
+    groups = groups_of(grid, records)
+    if judgements is None:
+        judgements = judge_groups(study, groups)
+    summary: dict[str, Any] = {}
+    stand_ins, rehearsals = {}, {}
+    for group in groups:
+        mine = [j for j in judgements if j.model == label(group)]
+        if group.kind == "rehearsal":
+            rehearsals[group.key] = {m: rehearsed(group, m) for m in _run(group)}
+        elif group.kind == "stand_in":
+            stand_ins[group.key] = {"reason": group.stand_in, **model_summary(study, group, mine)}
+        elif group.records:
+            summary[group.key] = model_summary(study, group, mine)
+    summary[EXTRA] = {
+        "schema_version": SCHEMA_VERSION,
+        "study": study.name,
+        "question": study.question,
+        "metric": study.metric,
+        "stand_ins": stand_ins,
+        "rehearsals": rehearsals,
+        "timings": timings(groups),
+        "judgements": [j.as_dict() for j in judgements],
+        "null_results": null_results(study, groups, judgements),
+        "published": {g.key: rows for g in groups if (rows := published.beside(g))},
+        "missing": [cell.id for group in groups for cell in group.missing],
+        "n_records": sum(len(group.records) for group in groups),
+        "n_cells": len(grid),
+    }
+    return summary
+
+
+def model_summary(study: Any, group: Group, judgements: Sequence[Judgement]) -> dict[str, Any]:
+    """Return one group's methods and comparisons in the document's structure."""
+    key = METRIC_KEYS.get(study.metric, study.metric)
+    out: dict[str, Any] = {}
+    best = best_method(study, group)
+    for method in _run(group):
+        out[method] = {key: described(group.values(method, study.metric))}
+        out[method]["times"] = times(list(group.records_of(method).values()))
+        tasks = downstream(list(group.records_of(method).values()))
+        if tasks:
+            out[method]["downstream"] = tasks
+        if method == best:
+            out[method]["best"] = True
+    for judgement in judgements:
+        claim = judgement.claim
+        if claim.kind in ("lower", "equivalent"):
+            out[f"ttest_{claim.method}_vs_{claim.other}"] = comparison(judgement)
+    return out
+
+
+def described(values: Mapping[int, float]) -> dict[str, Any]:
+    """Return the document's statistics of one arm with n, interval, seeds and values."""
+    seeds = sorted(values)
+    seen = describe(values[seed] for seed in seeds)
+    return {
+        "mean": seen.mean,
+        "std": seen.std,
+        "cv_percent": seen.cv_percent,
+        "min": seen.min,
+        "max": seen.max,
+        "n": seen.n,
+        "ci95": None if seen.ci_low is None else [seen.ci_low, seen.ci_high],
+        "seeds": seeds,
+        "values": [values[seed] for seed in seeds],
+        "reason": seen.reason or None,
+    }
+
+
+def comparison(judgement: Judgement) -> dict[str, Any]:
+    """Return a comparison in the document's format, with the test that decided beside it.
+
+    ``t_stat`` and ``p_value`` are Student's for two seeded arms, as the document prints them, and
+    the one-sample (or paired) test's otherwise; ``test`` says which. ``decided_by`` is the test
+    that the claim was judged with, after Holm's correction.
+    """
+    seen = judgement.evidence
+    if judgement.outcome == "not_run":
+        missing = {"missing": seen["missing"], "reason": judgement.sentence}
+        return {"t_stat": None, "p_value": None, "cohens_d": None, "test": None, **missing}
+    two_arms = seen["test"] == "welch" and seen["student"]["statistic"] is not None
+    shown = seen["student"] if two_arms else seen
+    return {
+        "t_stat": shown["statistic"],
+        "p_value": shown["p_value"],
+        "cohens_d": seen["cohens_d"],
+        "test": "student" if two_arms else seen["test"],
+        "df": shown["df"],
+        "n": seen["n"],
+        "n_other": seen["n_other"],
+        "hedges_g": seen["hedges_g"],
+        "difference": seen["difference"],
+        "ci95": seen["ci95"],
+        "decided_by": seen["test"],
+        "welch": seen["welch"],
+        "exact_p": seen["exact_p"],
+        "p_holm": seen.get("p_holm"),
+        "family_size": seen.get("family_size"),
+        "mde": seen.get("mde"),
+        "mde_d": seen.get("mde_d"),
+        "items": seen.get("items"),
+        "outcome": judgement.outcome,
+        "interpretation": guide(seen["p_value"], seen["cohens_d"]),
+        "reason": seen["reason"] or None,
+    }
+
+
+def times(records: Sequence[Record]) -> dict[str, Any]:
+    """Return the document's mean times; None over several device kinds: never averaged."""
+    kinds = sorted({device_kind(r) for r in records})
+    out: dict[str, Any] = {}
+    for name in ("selection_time_sec", "quant_time_sec", "total_time_sec"):
+        seen = [r[name] for r in records if r.get(name) is not None]
+        mean = sum(seen) / len(seen) if seen and len(kinds) == 1 else None
+        out[f"{name}_mean"] = mean
+    out["device_kind"] = kinds[0] if len(kinds) == 1 else kinds
+    out["contended"] = any(contended(r) for r in records)
+    return out
+
+
+def timings(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """Return mean times per model, method, device and contention: rows that may be ranked apart."""
+    rows = []
+    for group in groups:
+        for method in _run(group):
+            records = list(group.records_of(method).values())
+            for device, crowded in sorted({(device_name(r), contended(r)) for r in records}):
+                mine = [r for r in records if (device_name(r), contended(r)) == (device, crowded)]
+                row = {"model": group.key, "kind": group.kind, "method": method, "n": len(mine)}
+                peak = [r["peak_memory_bytes"] for r in mine if r.get("peak_memory_bytes")]
+                row |= {"device": device, **times(mine)}
+                row["peak_memory_bytes"] = max(peak) if peak else None
+                rows.append(row)
+    return rows
+
+
+def rehearsed(group: Group, method: str) -> dict[str, Any]:
+    """Return what a rehearsal can say: times and memory, never quality."""
+    records = list(group.records_of(method).values())
+    peak = [r["peak_memory_bytes"] for r in records if r.get("peak_memory_bytes")]
+    return {
+        "n": len(records),
+        "times": times(records),
+        "peak_memory_bytes": max(peak, default=None),
+    }
+
+
+def downstream(records: Sequence[Record]) -> dict[str, Any]:
+    """Return the mean of each downstream task over the seeds that ran it."""
+    names = sorted({name for r in records for name in (r.get("downstream") or {})})
+    out = {}
+    for name in names:
+        seen = [v for r in records if (v := value(r, f"downstream.{name}")) is not None]
+        if seen:
+            out[name] = {"mean": sum(seen) / len(seen), "n": len(seen)}
+    return out
+
+
+def best_method(study: Any, group: Group) -> str | None:
+    """Return the method whose metric is lower (or, for the study, higher) than every other's.
+
+    Welch against each, Holm over all pairs because the winner is picked after looking; controls
+    do not compete. None if one of its comparisons is not significant.
+    """
+    apart = {*study.controls, *study.unranked}
+    competing = [m for m in _run(group) if m not in apart]
+    arms = {m: v for m in competing if (v := group.values(m, study.metric))}
+    means = {method: sum(v.values()) / len(v) for method, v in arms.items()}
+    if len(arms) < 2:
+        return None
+    pick = max if getattr(study, "higher_is_better", False) else min
+    winner = pick(means, key=lambda m: means[m])
+    names = sorted(arms)
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    p_values = [welch(arms[a].values(), arms[b].values()).p_value for a, b in pairs]
+    corrected = dict(zip(pairs, holm(p_values), strict=True))
+    mine = [p for pair, p in corrected.items() if winner in pair]
+    return winner if all(p is not None and p < 0.05 for p in mine) else None
+
+
+def null_results(
+    study: Any, groups: Sequence[Group], judgements: Sequence[Judgement]
+) -> list[dict[str, Any]]:
+    """Return the document's "Reporting Null Results" paragraph for every tested null."""
+    found = []
+    by_label = {label(group): group for group in groups if group.kind != "rehearsal"}
+    for judgement in judgements:
+        claim = judgement.claim
+        tested = judgement.evidence.get("p_value") is not None
+        if judgement.outcome == "inconclusive" and claim.kind == "lower" and tested:
+            text = wording.null_result(judgement, by_label[judgement.model].cells[0].parameters)
+            found.append(
+                {
+                    "model": judgement.model,
+                    "method": claim.method,
+                    "other": claim.other,
+                    "text": text,
+                }
+            )
+    return found
+
+
+def device_kind(record: Record) -> str:
+    """Return cpu, cuda or unknown."""
+    return str((record.get("environment") or {}).get("device_kind") or "unknown")
+
+
+def device_name(record: Record) -> str:
+    """Return the device's name with its kind."""
+    device = (record.get("environment") or {}).get("device")
+    kind = device_kind(record)
+    return f"{kind}: {device}" if device and device != kind else kind
+
+
+def contended(record: Record) -> bool:
+    """Say whether another cell ran on the same device or socket."""
+    return bool((record.get("timings") or {}).get("contended"))
+
+
+def _run(group: Group) -> list[str]:
+    return [method for method in group.methods if group.records_of(method)]

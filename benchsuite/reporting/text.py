@@ -1,0 +1,113 @@
+"""What the terminal says at the end of a session: little when all is well, exact when not."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchsuite.cell import Cell
+from benchsuite.reporting.commands import rerun_command
+from benchsuite.reporting.groups import Results
+from benchsuite.statistics.rounding import p_text, short, with_uncertainty
+
+Line = tuple[str, dict[str, bool]]
+
+OUTCOMES = ("violated", "inconclusive", "not_run", "held")
+MARKUP: dict[str, dict[str, bool]] = {
+    "held": {"green": True},
+    "violated": {"red": True, "bold": True},
+    "inconclusive": {"yellow": True},
+    "not_run": {},
+}
+MOST_LINES = 12
+# Below this a t-test has one or two degrees of freedom in all: it runs, and decides nothing.
+ENOUGH_SEEDS = 3
+
+
+def terminal_lines(results: Results, *, verbose: bool = False) -> list[Line]:
+    """Return the lines of one study with their markup (keywords of ``write_line``).
+
+    Held claims are counted, the others are told with their numbers; missing, failed and stale
+    cells come with the command that runs them. ``verbose`` tells held claims too.
+    """
+    lines = [(f"{results.study.name}: {_count(results)}", {"bold": True})]
+    lines += _claims(results.judgements, verbose)
+    lines += _absent("failed", results, list(results.failed), {"red": True})
+    lines += _absent("stale", results, list(results.stale), {"yellow": True})
+    lines += _absent("missing", results, results.missing, {})
+    return lines
+
+
+def _count(results: Results) -> str:
+    parts = [f"{len(results.records)} of {len(results.cells)} cells"]
+    rehearsed = sum(r.get("weights") == "random" for r in results.records.values())
+    if rehearsed:
+        parts.append(f"{rehearsed} of them rehearsals with random weights")
+    if results.judgements:
+        counts = {o: sum(j.outcome == o for j in results.judgements) for o in OUTCOMES}
+        told = [f"{n} {o.replace('_', ' ')}" for o, n in counts.items() if n]
+        parts.append(f"claims: {', '.join(reversed(told))}")
+    return "; ".join(parts)
+
+
+def _claims(judgements: Sequence[Any], verbose: bool) -> Iterable[Line]:
+    outcomes = ("violated", "inconclusive", *(("not_run", "held") if verbose else ()))
+    told = [j for outcome in outcomes for j in judgements if j.outcome == outcome]
+    few = [] if verbose else [j for j in told if _is_smoke(j)]
+    if few:
+        told = [j for j in told if j not in few]
+        text = f"  {len(few)} comparisons of fewer than {ENOUGH_SEEDS} seeds an arm decide nothing"
+        yield f"{text}: a smoke run, numbers in the report", {}
+    most = len(told) if verbose else MOST_LINES
+    for judgement in told[:most]:
+        word = judgement.outcome.replace("_", " ")
+        said = judgement.sentence if verbose else _brief(judgement)
+        text = f"  {word}: {judgement.claim.sentence} [{judgement.model}]: {said}"
+        yield text, MARKUP[judgement.outcome]
+    if len(told) > most:
+        yield f"  and {len(told) - most} more such claims in the report", {}
+
+
+def _is_smoke(judgement: Any) -> bool:
+    evidence = judgement.evidence
+    if judgement.outcome != "inconclusive" or "n_other" not in evidence:
+        return False
+    return min(evidence["n"], evidence["n_other"]) < ENOUGH_SEEDS
+
+
+def _brief(judgement: Any) -> str:
+    """Return a tested comparison in one line; the page tells it in full."""
+    evidence = judgement.evidence
+    if evidence.get("p_holm") is None or "mde_corrected" not in evidence:
+        return judgement.sentence
+    first = with_uncertainty(evidence["mean"], evidence["std"])
+    second = with_uncertainty(evidence["mean_other"], evidence["std_other"])
+    seen = f"; 80 % power from {short(evidence['mde_corrected'])} on"
+    decided = judgement.outcome != "inconclusive"
+    return f"{first} against {second}, Holm {p_text(evidence['p_holm'])}{'' if decided else seen}"
+
+
+def _absent(
+    word: str, results: Results, ids: Sequence[str], markup: dict[str, bool]
+) -> Iterable[Line]:
+    cells = cells_by_id(results.cells)
+    known = [cells[i] for i in ids if i in cells]
+    if not known:
+        return
+    shown = ", ".join(cell.id for cell in known[:3])
+    more = f" and {len(known) - 3} more" if len(known) > 3 else ""
+    yield f"  {len(known)} {word}: {shown}{more}", markup
+    yield f"    {rerun_command(results.study, known, weights=weights_of(results))}", {}
+
+
+def cells_by_id(cells: Iterable[Cell]) -> dict[str, Cell]:
+    """Return the grid by cell id."""
+    return {cell.id: cell for cell in cells}
+
+
+def weights_of(results: Results) -> str | None:
+    """Return the one kind of weights that all records have, or None."""
+    kinds = {record.get("weights") for record in _all(results.records, results.failed)}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _all(*tables: Mapping[str, Any]) -> Iterable[Any]:
+    return (record for table in tables for record in table.values())

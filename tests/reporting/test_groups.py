@@ -1,0 +1,90 @@
+import pytest
+
+from benchsuite.reporting import groups_of
+from benchsuite.reporting.groups import kind_of
+from tests.reporting.factory import drawn, grid, record
+
+BOTH = ["random", "cola_zero"]
+
+
+def test_one_group_per_model_under_the_documents_name():
+    cells = grid("tiny_llama_1m", "llama2_7b", methods=BOTH)
+
+    groups = groups_of(cells, drawn(cells))
+
+    assert [g.key for g in groups] == ["tiny_llama_1m", "llama-2-7b-hf"]
+    assert all(len(g.records) == 10 and not g.missing for g in groups)
+
+
+def test_changed_parameters_make_another_group():
+    cells = grid("llama2_7b", methods=BOTH)
+    fewer_bits = grid("llama2_7b", methods=BOTH, settings={"quant_bits": 3})
+    records = [*drawn(cells).values(), *drawn(fewer_bits).values()]
+
+    groups = groups_of([*cells, *fewer_bits], records)
+
+    assert [g.key for g in groups] == ["llama-2-7b-hf", "llama-2-7b-hf__quant_bits-3"]
+    assert [len(g.records) for g in groups] == [10, 10]
+    assert {r["quant_bits"] for r in groups[1].records.values()} == {3}
+
+
+def test_downstream_on_the_first_seed_keeps_the_seeds_together():
+    from benchsuite.study import study
+
+    cells = [
+        c
+        for c in study("calibration_selection").cells(first_seed={"downstream": True})
+        if c.model == "llama2_7b" and c.method == "random"
+    ]
+
+    (group,) = groups_of(cells, drawn(cells))
+
+    assert group.key == "llama-2-7b-hf"
+    assert len(group.records) == 5
+
+
+def test_failed_records_never_count():
+    cells = grid("llama2_7b", methods=["random"])
+    records = drawn(cells, change=lambda c: {"outcome": "failed"} if c.seed == 44 else {})
+
+    (group,) = groups_of(cells, records)
+
+    assert sorted(group.values("random", "perplexity")) == [42, 43, 45, 46]
+    assert [c.seed for c in group.missing] == [44]
+
+
+def test_kinds_of_weights_never_share_a_group():
+    cells = grid("llama2_7b", methods=["random"])
+    kinds = {42: {"weights": "random"}, 43: {"weights": "local", "stand_in": "two layers"}}
+
+    groups = groups_of(cells, drawn(cells, change=lambda c: kinds.get(c.seed, {})))
+
+    assert [(g.kind, len(g.records)) for g in groups] == [
+        ("real", 3),
+        ("stand_in", 1),
+        ("rehearsal", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"weights": "hub"}, "real"),
+        ({"weights": "random", "stand_in": "x"}, "rehearsal"),
+        ({"weights": "local", "stand_in": "x"}, "stand_in"),
+        ({"weights": "local", "stand_in": None}, "real"),
+    ],
+)
+def test_kind(changes, kind):
+    (cell, *_) = grid("llama2_7b", methods=["random"])
+
+    assert kind_of(record(cell, **changes)) == kind
+
+
+def test_a_record_of_other_parameters_does_not_fill_a_cell():
+    cells = grid("llama2_7b", methods=["random"], settings={"quant_bits": 3})
+    other = drawn(grid("llama2_7b", methods=["random"]))
+
+    (group,) = groups_of(cells, other)
+
+    assert not group.records

@@ -1,0 +1,168 @@
+import datetime
+import html.parser
+import re
+
+import pytest
+
+from benchsuite.reporting import render_page, strip
+from benchsuite.reporting.page import tight
+from benchsuite.reporting.summary import described
+from tests.reporting.factory import drawn, grid, record, results
+
+THREE = ["gptq_default", "random", "cola_zero"]
+HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>\"&"
+VOID = {"meta", "link", "br", "img"}
+
+
+class Parser(html.parser.HTMLParser):
+    """Collects tags and attributes and fails on unbalanced ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.stack, self.tags, self.attributes = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+
+def parsed(page):
+    parser = Parser()
+    parser.feed(page)
+    assert not parser.stack
+    return parser
+
+
+@pytest.fixture(scope="module")
+def page():
+    cells = grid("tiny_llama_1m", "llama2_7b", methods=THREE)
+    return render_page([results(cells)])
+
+
+def test_it_is_whole_and_needs_no_network(page):
+    parser = parsed(page)
+
+    assert "script" not in parser.tags
+    outside = [v for k, v in parser.attributes if k in ("href", "src") and "//" in (v or "")]
+    assert outside == []
+    assert "@import" not in page
+    assert "url(" not in page
+
+
+def test_claims_come_before_tables(page):
+    assert page.index("gptq_default is bit-identical over seeds") < page.index("<svg")
+
+
+def test_every_seed_is_a_dot_that_links_to_its_record(page):
+    parser = parsed(page)
+
+    assert parser.tags.count("circle") == 30
+    links = [v for k, v in parser.attributes if k == "href" and "records/" in v]
+    assert len(links) == 30
+    assert all(re.fullmatch(r"store/records/[0-9a-f]{64}\.json", link) for link in links)
+
+
+def test_strings_from_records_are_escaped():
+    cells = grid("llama2_7b", methods=["random"])
+
+    def hostile(cell):
+        return {
+            "stand_in": HOSTILE,
+            "weights": "local",
+            "started_at": HOSTILE,
+            "environment": {"device": HOSTILE, "device_kind": HOSTILE, "torch": HOSTILE},
+            "fingerprint": {"value": "../../" + HOSTILE},
+        }
+
+    records = drawn(cells, change=hostile)
+    failed = {cells[0].id: record(cells[0], error={"stage": HOSTILE, "message": HOSTILE})}
+    del records[cells[0].id]
+    stale = {cells[1].id: [HOSTILE]}
+    del records[cells[1].id]
+
+    page = render_page([results(cells, records, failed=failed, stale=stale)])
+
+    assert not {"script", "img"} & set(parsed(page).tags)
+    assert "&lt;script&gt;" in page
+    assert "../" not in page.partition("<body>")[2].replace("&lt;", "")
+
+
+def test_absent_cells_show_reason_and_command():
+    cells = grid("llama2_7b", methods=["random"])
+    records = drawn(cells)
+    lost = records.pop(cells[0].id)
+    failed = {cells[0].id: lost | {"error": {"stage": "quant", "message": "out of memory"}}}
+
+    page = render_page([results(cells, records, failed=failed)])
+
+    assert "1 failed cell" in page
+    assert "quant: out of memory" in page
+    assert "pytest benchmarks -m" in page
+
+
+def test_rehearsals_show_times_and_no_quality():
+    cells = grid("opt_6_7b", methods=["random"])
+    page = render_page([results(cells, drawn(cells, change=lambda c: {"weights": "random"}))])
+
+    assert "Rehearsals" in page
+    assert "756 s" in page
+    assert "circle" not in parsed(page).tags
+
+
+def test_many_missing_cells_do_not_flood_the_page():
+    from benchsuite.study import study
+
+    cells = list(study("calibration_selection").cells())
+    page = render_page([results(cells, {})])
+
+    assert f"{len(cells)} missing cells" in page
+    assert f"and {len(cells) - 40} more" in page
+
+
+def test_no_study_at_all():
+    moment = datetime.datetime(2025, 11, 20, 22, 6, tzinfo=datetime.UTC)
+
+    assert "2025-11-20 22:06 UTC" in render_page([], now=moment)
+
+
+def test_the_axis_holds_the_dots_and_controls_may_leave_it():
+    near = described({42: 5.70, 43: 5.75, 44: 5.80})
+    far = described({42: 9.0, 43: 9.1, 44: 9.2})
+    axis = strip.shared_axis([near])
+
+    row = strip.strip(near, axis)
+
+    assert [dot.x for dot in row.dots] == sorted(dot.x for dot in row.dots)
+    assert all(0 <= dot.x <= 100 for dot in row.dots)
+    assert row.low < row.mean < row.high
+    assert strip.strip(far, axis).outside == "3 of 3 lie above this range"
+    assert strip.strip(far, axis).dots == ()
+
+
+def test_ticks_are_round_numbers_inside():
+    axis = strip.shared_axis([described({42: 5.612, 43: 5.874, 44: 5.803})])
+
+    assert 3 <= len(axis.ticks) <= 6
+    assert all(0 <= place <= 100 for place, _ in axis.ticks)
+    assert all(re.fullmatch(r"\d\.\d", text) or len(text) <= 5 for _, text in axis.ticks)
+
+
+def test_equal_values_spread_their_dots():
+    arm = described(dict.fromkeys(range(5), 5.8))
+    row = strip.strip(arm, strip.shared_axis([arm]))
+
+    assert len({dot.x for dot in row.dots}) == 1
+    assert len({dot.dy for dot in row.dots}) == 5
+
+
+def test_numbers_are_not_broken_over_lines():
+    assert tight("p = 0.05 of 5.72 ± 0.08") == "p\u00a0=\u00a00.05 of 5.72\u00a0±\u00a00.08"

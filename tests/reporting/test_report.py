@@ -1,0 +1,100 @@
+import json
+import subprocess
+import sys
+
+from benchsuite.reporting import load_records, write_report
+from tests.reporting.factory import drawn, grid, results
+
+FILES = {"summary_stats.json", "summary.csv", "summary.tex", "summary.md"}
+
+
+def test_it_writes_the_documents_files_and_the_page(tmp_path):
+    page = write_report(tmp_path, [results(grid("llama2_7b"))])
+
+    assert page == tmp_path / "index.html"
+    written = {p.name for p in (tmp_path / "calibration_selection").iterdir()}
+    assert written == FILES
+    summary = json.loads((tmp_path / "calibration_selection/summary_stats.json").read_text())
+    assert summary["llama-2-7b-hf"]["random"]["ppl"]["n"] == 5
+
+
+def test_writing_again_replaces_and_leaves_no_drafts(tmp_path):
+    cells = grid("llama2_7b")
+    write_report(tmp_path, [results(cells, drawn(cells, rng_seed=1))])
+    write_report(tmp_path, [results(cells, drawn(cells, rng_seed=2))])
+
+    assert not [p for p in tmp_path.rglob("*") if p.name.startswith(".")]
+
+
+def test_results_of_one_study_are_merged(tmp_path):
+    four, three = grid("llama2_7b"), grid("llama2_7b", settings={"quant_bits": 3})
+    write_report(tmp_path, [results(four), results(three)])
+
+    summary = json.loads((tmp_path / "calibration_selection/summary_stats.json").read_text())
+    assert {"llama-2-7b-hf", "llama-2-7b-hf__quant_bits-3"} < set(summary)
+    assert summary["_benchsuite"]["n_cells"] == 90
+
+
+def test_no_torch_and_no_pytest_are_imported():
+    code = (
+        "import sys, benchsuite.reporting as r; r.write_report; r.terminal_lines; r.judge_study;"
+        "r.check_summary; r.summarise;"
+        "print([m for m in ('torch', 'transformers', 'pytest', 'pandas') if m in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert ran.stdout.strip() == "[]"
+
+
+def stored(folder, records):
+    folder.mkdir(parents=True)
+    for name, found in records.items():
+        (folder / f"{name}.json").write_text(json.dumps(found))
+
+
+def test_records_load_as_a_frame(tmp_path):
+    records = drawn(grid("llama2_7b", methods=["random"]))
+    stored(tmp_path / "store/records", records)
+    stored(tmp_path / "calibration_selection/raw_runs", records)
+
+    frame = load_records(tmp_path)
+
+    assert len(frame) == 5
+    assert frame["perplexity"].tolist() == [r["perplexity"] for r in records.values()]
+    assert set(frame["environment.device_kind"]) == {"cuda"}
+    assert set(frame["cell.study"]) == {"calibration_selection"}
+    assert frame.attrs["unreadable"] == []
+
+
+def test_the_documents_own_files_load_too(tmp_path):
+    document = {
+        "model": "meta-llama/Llama-2-7b-hf",
+        "method": "cola_zero",
+        "seed": 42,
+        "n_calibration_samples": 128,
+        "seq_len": 2048,
+        "quant_bits": 4,
+        "group_size": 128,
+        "selection_time_sec": 165.14,
+        "quant_time_sec": 755.78,
+        "total_time_sec": 920.92,
+        "perplexity": 5.70,
+        "downstream": {"arc_easy": None, "average": None},
+    }
+    stored(tmp_path / "metrics/raw_runs", {"a": document, "b": document | {"seed": 43}})
+    (tmp_path / "metrics/raw_runs/broken.json").write_text('{"model": ')
+    (tmp_path / "metrics/raw_runs/other.json").write_text("[1, 2]")
+
+    frame = load_records(tmp_path / "metrics/raw_runs")
+
+    assert frame["seed"].tolist() == [42, 43]
+    assert frame["outcome"].tolist() == ["passed", "passed"]
+    assert len(frame.attrs["unreadable"]) == 2
+
+
+def test_several_folders_are_one_frame(tmp_path):
+    for machine, rng_seed in (("a", 1), ("b", 2)):
+        records = drawn(grid("llama2_7b", methods=["random"]), rng_seed=rng_seed)
+        stored(tmp_path / machine / "store/records", records)
+
+    assert len(load_records(tmp_path / "a", tmp_path / "b")) == 10

@@ -1,0 +1,80 @@
+import csv
+import io
+import re
+
+from benchsuite.reporting import summarise, to_csv, to_latex, to_markdown
+from benchsuite.reporting.tables import latex_escape
+from benchsuite.study import study
+from tests.reporting.factory import CALIBRATION, drawn, grid
+
+CLEAR = {"gptq_default": 5.80, "random": 5.79, "cola_zero": 5.50}
+
+
+def made(std=0.05, means=CLEAR, **options):
+    cells = grid("tiny_llama_1m", "llama2_7b", methods=list(CLEAR))
+    return summarise(study(CALIBRATION), cells, drawn(cells, std=std, means=means, **options))
+
+
+def test_csv_has_one_unrounded_row_per_model_and_method():
+    summary = made()
+    rows = list(csv.DictReader(io.StringIO(to_csv(summary))))
+
+    assert [(r["model"], r["method"]) for r in rows][:2] == [
+        ("tiny_llama_1m", "gptq_default"),
+        ("tiny_llama_1m", "random"),
+    ]
+    assert len(rows) == 6
+    mean = summary["llama-2-7b-hf"]["random"]["ppl"]["mean"]
+    assert float(rows[4]["mean"]) == mean
+
+
+def test_latex_escapes_underscores_and_balances():
+    text = to_latex(made())
+
+    assert r"cola\_zero" in text
+    assert not re.search(r"(?<!\\)_(?!\{)", text)
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2
+    assert r"\toprule" in text
+    assert "±" not in text
+    assert "−" not in text
+    body = [line for line in text.splitlines() if line.endswith(r"\\")]
+    columns = {line.count(" & ") for line in body}
+    assert columns == {4, 5}
+
+
+def test_latex_numbers_follow_their_uncertainty():
+    cell = re.search(r"cola\\_zero & 5 & (.*?) &", to_latex(made(std=0.05))).group(1)
+
+    assert re.fullmatch(r"(\\textbf\{)?5\.\d{2,3} \$\\pm\$ 0\.0\d{1,2}\}?", cell)
+
+
+def test_only_a_confirmed_best_is_bold():
+    assert r"\textbf" in to_latex(made(std=0.01))
+    assert r"\textbf" not in to_latex(made(std=0.8))
+    assert "**" in to_markdown(made(std=0.01))
+    assert "**" not in to_markdown(made(std=0.8))
+
+
+def test_every_special_character_of_latex_is_escaped():
+    assert latex_escape(r"a_b&c%d$e#f{g}~^\x") == (
+        r"a\_b\&c\%d\$e\#f\{g\}\textasciitilde{}\textasciicircum{}\textbackslash{}x"
+    )
+
+
+def test_an_empty_summary_gives_empty_tables():
+    cells = grid("llama2_7b", methods=["random"])
+    summary = summarise(study(CALIBRATION), cells, {})
+
+    assert to_latex(summary) == ""
+    assert len(to_csv(summary).splitlines()) == 1
+    assert "Missing: 5 of 5 cells" in to_markdown(summary)
+
+
+def test_markdown_keeps_stand_ins_apart():
+    stand_in = {"weights": "local", "stand_in": "two layers"}
+    text = to_markdown(made(change=lambda c: stand_in if c.model == "llama2_7b" else {}))
+
+    ours, _, theirs = text.partition("## Stand-ins")
+    assert "tiny_llama_1m" in ours
+    assert "llama-2-7b-hf (stand-in)" in theirs
+    assert "| random |" in theirs

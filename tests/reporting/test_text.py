@@ -1,0 +1,101 @@
+import ast
+import re
+import shlex
+
+import pytest
+
+from benchsuite.reporting import rerun_command, terminal_lines
+from benchsuite.study import study
+from tests.reporting.factory import CALIBRATION, drawn, grid, record, results
+
+THREE = ["gptq_default", "random", "cola_zero"]
+CLEAR = {"gptq_default": 5.80, "random": 5.70, "cola_zero": 5.50}
+STUDY = study(CALIBRATION)
+
+
+def test_little_is_said_when_all_is_well():
+    cells = grid("llama2_7b", methods=THREE)
+
+    lines = terminal_lines(results(cells, drawn(cells, std=0.01, means=CLEAR)))
+
+    assert [text for text, _ in lines] == [
+        "calibration_selection: 15 of 15 cells; claims: 6 held",
+    ]
+
+
+def test_what_did_not_hold_is_told_with_its_numbers():
+    cells = grid("llama2_7b", methods=THREE)
+    means = {"gptq_default": 5.60, "random": 5.70, "cola_zero": 5.69}
+
+    lines = terminal_lines(results(cells, drawn(cells, std=0.02, means=means)))
+
+    violated = [(t, m) for t, m in lines if t.startswith("  violated")]
+    assert len(violated) == 2
+    assert "random has lower perplexity than gptq_default [llama-2-7b-hf]" in violated[1][0]
+    assert violated[0][1]["red"]
+    (null,) = [t for t, _ in lines if t.startswith("  inconclusive")]
+    assert "80 % power" in null
+
+
+def test_missing_and_failed_cells_come_with_their_command():
+    cells = grid("llama2_7b", methods=THREE)
+    records = drawn(cells)
+    del records["llama2_7b-random-seed44"]
+    failed = {"llama2_7b-cola_zero-seed42": records.pop("llama2_7b-cola_zero-seed42")}
+
+    texts = [t for t, _ in terminal_lines(results(cells, records, failed=failed))]
+
+    at = texts.index("  1 missing: llama2_7b-random-seed44")
+    assert texts[at + 1].strip() == (
+        "pytest benchmarks -m \"cell(study='calibration_selection', model='llama2_7b', "
+        "method='random', seed=44)\""
+    )
+    assert "  1 failed: llama2_7b-cola_zero-seed42" in texts
+
+
+def selected(command, cells):
+    """Return the cells that a command's mark expression selects."""
+    expression = shlex.split(command)[shlex.split(command).index("-m") + 1]
+    call = ast.parse(expression, mode="eval").body
+    wanted = {k.arg: ast.literal_eval(k.value) for k in call.keywords}
+    wanted.pop("study")
+    return [c for c in cells if all(c.axes[k] == v for k, v in wanted.items())]
+
+
+@pytest.mark.parametrize("pick", [slice(0, 1), slice(0, 5), slice(0, 45), slice(3, 60)])
+def test_the_command_covers_the_cells(pick):
+    cells = grid("llama2_7b", "opt_6_7b")
+    wanted = cells[pick]
+
+    command = rerun_command(STUDY, wanted)
+
+    assert {c.id for c in wanted} <= {c.id for c in selected(command, cells)}
+
+
+def test_the_command_carries_what_the_cells_need():
+    bits = grid("llama2_7b", methods=["random"], settings={"quant_bits": 3})
+    tour = grid("tiny_llama_1m", methods=["random"], tour=True)
+    seeds = grid("llama2_7b", methods=["random"], seeds=[1, 2])
+
+    assert "--set calibration_selection.quant_bits=3" in rerun_command(STUDY, bits)
+    assert re.search(r"--tour$", rerun_command(STUDY, tour))
+    assert "--seeds 1,2" in rerun_command(STUDY, seeds)
+    assert "--seeds" not in rerun_command(STUDY, bits)
+    assert rerun_command(STUDY, bits, weights="random").endswith("--weights random")
+
+
+def test_rehearsals_are_named_as_such():
+    cells = grid("opt_6_7b", methods=["random"])
+
+    (line, *_) = terminal_lines(results(cells, {c.id: record(c, weights="random") for c in cells}))
+
+    assert "5 of them rehearsals with random weights" in line[0]
+
+
+def test_verbose_tells_held_claims_too():
+    cells = grid("llama2_7b", methods=THREE)
+    made = results(cells, drawn(cells, std=0.01, means=CLEAR))
+
+    texts = [t for t, _ in terminal_lines(made, verbose=True)]
+
+    assert sum(t.startswith("  held") for t in texts) == 6
