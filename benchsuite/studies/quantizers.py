@@ -1,0 +1,105 @@
+"""Which quantizer costs a model least, at which size?
+
+After the comparison of six quantizers on one small instruction model: GPTQ, AWQ, HQQ, SmoothQuant,
+AdaRound and QuaRot at the widths that each is made for, beside rounding to nearest and the model
+itself. Calibration text is drawn at random by the seed, the same for every method.
+"""
+
+from collections.abc import Sequence
+
+from benchsuite.cell import Cell
+from benchsuite.quantizers.registry import QUANTIZERS, quantizer
+from benchsuite.studies.calibration_selection import TINY
+from benchsuite.study import Study, Tour, equivalent, lower, register
+
+REFERENCE = "fp16"
+# The model's first block without its MLP: a study that does not see this sees nothing.
+CONTROL = "zeroed_layer"
+OTHER_KINDS = tuple(n for n, entry in QUANTIZERS.items() if entry.ranking != "weight-only")
+DATA_FREE = tuple(name for name, entry in QUANTIZERS.items() if not entry.calibrated)
+
+
+def _code(cell: Cell) -> Sequence[str]:
+    own = () if cell.method in (REFERENCE, CONTROL) else (quantizer(cell.method).module,)
+    return (
+        *own,
+        "benchsuite.fixtures.calibration",
+        "benchsuite.fixtures.models",
+        "benchsuite.fixtures.tasks",
+        "benchsuite.models.pool",
+        "benchsuite.calibration.random_chunks",
+        "benchsuite.evaluation.perplexity",
+        "benchsuite.evaluation.divergence",
+        "benchsuite.evaluation.arc",
+        "benchsuite.evaluation.squad",
+        "benchsuite.evaluation.maths",
+        "benchsuite.evaluation.speed",
+    )
+
+
+register(
+    Study(
+        name="quantizers",
+        question="Which quantizer costs a model least, at which size?",
+        axes={
+            "model": (*TINY, "llama3_2_1b_instruct"),
+            "method": (REFERENCE, *QUANTIZERS, CONTROL),
+        },
+        seeds=(42, 43, 44),
+        parameters={
+            "n_calibration_samples": 128,
+            "seq_len": 2048,
+            "group_size": 128,
+            "iterations": 15_000,
+            "calibration_corpus": "wikitext2",
+            "pool_documents": 0,
+            "evaluation_corpus": "wikitext2",
+            "evaluation_tokens": 0,
+            "arc_task": "arc_challenge",
+            "arc_form": "letters",
+            "squad_task": "squad_v2",
+            "maths_task": "openmath",
+            "n_questions": 400,
+        },
+        embedded={
+            "n_calibration_samples": 32,
+            "seq_len": 256,
+            "iterations": 300,
+            "calibration_corpus": "embedded_text",
+            "pool_documents": 2000,
+            "evaluation_corpus": "embedded_text",
+            "evaluation_tokens": 16384,
+            "arc_task": "four_choices",
+            "arc_form": "listed",
+            "squad_task": "passages",
+            "maths_task": "word_problems",
+            "n_questions": 200,
+        },
+        only={"iterations": ("adaround_w4", "adaround_w8")},
+        once=(REFERENCE, CONTROL, *DATA_FREE),
+        tour=Tour(
+            axes={"model": ("tiny_llama_1m",)},
+            seeds=(42, 43),
+            parameters={
+                "n_calibration_samples": 16,
+                "evaluation_tokens": 8192,
+                "n_questions": 64,
+            },
+        ),
+        claims=(
+            lower("perplexity", "gptq_w4", than="rtn_w4"),
+            lower("perplexity", "gptq_w3", than="rtn_w3"),
+            lower("perplexity", "awq_w4", than="rtn_w4"),
+            lower("perplexity", "hqq_w4", than="rtn_w4"),
+            lower("perplexity", "adaround_w4", than="rtn_w4"),
+            lower("perplexity", "quarot_w4a16", than="rtn_w4"),
+            equivalent("perplexity", "gptq_w8", to=REFERENCE, within=0.05),
+            lower("perplexity", "gptq_w3", than=CONTROL, control=True),
+        ),
+        code=_code,
+        corpora={"calibration_corpus": "train", "evaluation_corpus": "test"},
+        tasks=("arc_task", "squad_task", "maths_task"),
+        controls=(CONTROL,),
+        unranked=(REFERENCE, *OTHER_KINDS),
+    )
+)
