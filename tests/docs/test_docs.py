@@ -1,0 +1,311 @@
+"""The docs say what is so: commands parse, links resolve, options, studies and examples exist."""
+
+import inspect
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchsuite import catalog, cli
+from benchsuite.calibration.registry import SAMPLERS
+from benchsuite.cell import Cell
+from benchsuite.fingerprint import Fingerprint
+from benchsuite.options import OPTIONS
+from benchsuite.record import RecordBuilder, seal
+from benchsuite.study import names, study
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    *(
+        ROOT / name
+        for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "reports/README.md")
+    ),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+# Options of ours, or anybody's, that take a folder which is on the user's machine alone.
+TAKE_PATHS = ("--local", "--checkpoint")
+
+
+def name_of(page: Path) -> str:
+    """Return a page's name for a test's id."""
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: Path, language: str | None = None) -> list[str]:
+    """Return a page's code blocks: indented ones, or the fenced ones of a language."""
+    text = page.read_text()
+    if language is not None:
+        return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
+    text = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    return re.findall(r"(?:^ {4,}\S.*\n?)+", text, flags=re.M)
+
+
+def shown_commands(page: Path) -> set[str]:
+    """Return every ``pytest``, ``benchsuite`` and ``make`` command of a page."""
+    prose = re.sub(r"^```.*?^```|^ {4,}[^\n]*$", "", page.read_text(), flags=re.M | re.S)
+    spans = [re.sub(r"\s+", " ", span) for span in re.findall(r"`([^`]+)`", prose)]
+    lines = [line for block in blocks(page) for line in block.splitlines()]
+    found = set()
+    for line in [*spans, *lines]:
+        command = re.sub(r"\s#.*$", "", line).strip()
+        command = re.sub(r"^(\.venv/bin/)?python -m (?=pytest)|^\.venv/bin/", "", command)
+        if re.match(r"(pytest|benchsuite|make)( |$)", command) and command != "benchsuite":
+            found.add(command)
+    return found
+
+
+COMMANDS = sorted({command for page in PAGES for command in shown_commands(page)})
+
+
+def test_the_docs_show_commands_at_all():
+    assert len(COMMANDS) > 25
+    assert {command.split()[0] for command in COMMANDS} == {"pytest", "benchsuite", "make"}
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make")])
+def test_every_make_target_exists(command):
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.M)
+    wanted = [word for word in command.split()[1:] if "=" not in word]
+    assert set(wanted) <= set(targets)
+
+
+def of_benchmarks(command: str) -> list[str] | None:
+    """Return the arguments by which a command selects cells; None if it selects none."""
+    program, *words = shlex.split(command.replace(" | ", "|"))
+    if program == "benchsuite":
+        (names, *arguments) = words or ["list"]
+        assert set(names.split("|")) <= set(cli._COMMANDS), names
+        return None if names == "check" or not arguments else arguments
+    if words[:1] == ["benchmarks"]:
+        return words[1:]
+    for word in words:
+        if word.startswith("tests"):
+            assert (ROOT / word).exists(), word
+    return None
+
+
+def runnable(arguments: list[str], folder: Path) -> list[str]:
+    """Put a folder that is there in the place of the docs' own, and leave reports/ alone."""
+    words, takes_path = [f"--reports-dir={folder}"], False
+    for word in arguments:
+        if word != "--lf" and not word.startswith("--reports-dir"):
+            words.append(f"{word.partition('=')[0]}={folder}" if takes_path else word)
+        takes_path = word in TAKE_PATHS
+    return words
+
+
+COLLECT = """
+import json, sys
+from benchsuite.cli import collect
+from benchsuite.errors import BenchsuiteError
+results = []
+for arguments in json.loads(sys.argv[1]):
+    try:
+        results.append(len(collect(arguments).cells))
+    except BenchsuiteError as error:
+        results.append(str(error)[-2000:])
+print(json.dumps(results))
+"""
+
+
+def collected(commands: list[list[str]], project: Path) -> list[int | str]:
+    """Return how many cells each command selects in a project, or what is wrong with it."""
+    done = subprocess.run(
+        [sys.executable, "-c", COLLECT, json.dumps(commands)],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_every_command_over_benchmarks_selects_cells(tmp_path, examples):
+    arguments = {c: of_benchmarks(c) for c in COMMANDS if not c.startswith("make")}
+    shown = {c: runnable(a, tmp_path) for c, a in arguments.items() if a is not None}
+    own = [c for c in shown if "rtn_bits" in c or "my_notes" in c]
+    ours = [c for c in shown if c not in own]
+    found = dict(zip(ours, collected([shown[c] for c in ours], ROOT), strict=True))
+    found |= dict(zip(own, collected([shown[c] for c in own], examples), strict=True))
+    wrong = {c: n for c, n in found.items() if not isinstance(n, int) or n == 0}
+    assert not wrong
+    assert len(ours) > 10
+
+
+# --- links, paths and options
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.M)
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_resolve(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith("http"):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_paths_in_the_text_exist(page):
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    top = r"(?:benchsuite|benchmarks|fixtures|tests|docs)/"
+    for path in re.findall(rf"`({top}[\w./]*)`", prose):
+        assert (ROOT / path).exists() or "longest" in path, path
+
+
+@pytest.fixture(scope="module")
+def flags():
+    """Every long option of pytest with its plugins, and of the project's own scripts."""
+    command = [sys.executable, "-m", "pytest", "--help", "-p", "no:cacheprovider"]
+    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for folder in ("benchsuite", "benchmarks", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            text += " ".join(re.findall(r"[\"']--[a-z-]+[\"']", path.read_text()))
+    return set(re.findall(r"--[a-z][a-z-]+", text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_options_in_the_text_exist(page, flags):
+    others = ("pip", "hf ", "ruff", "--constraint")  # commands that are not ours
+    for line in page.read_text().splitlines():
+        if not any(program in line for program in others):
+            assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)) <= flags, line
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.flag)
+def test_every_option_is_in_the_readme(option):
+    assert f"| `{option.flag}" in (ROOT / "README.md").read_text()
+
+
+# --- what the pages say of the code
+
+
+def test_the_readme_shows_the_cell_that_runs():
+    (shown,) = blocks(ROOT / "README.md", "python")
+    assert shown in (ROOT / "benchmarks/test_calibration_selection.py").read_text()
+
+
+def test_the_readme_makes_what_the_makefile_makes():
+    makefile = (ROOT / "Makefile").read_text()
+    readme = (ROOT / "README.md").read_text()
+    without_make = readme.partition("### Without make")[2].partition("\n## ")[0]
+    for recipe in re.findall(r"^\t\$\(BIN\)/(python -m pytest .*)$", makefile, flags=re.M):
+        assert f".venv/bin/{recipe}" in without_make
+    for part in ("PIP_BUILD_CONSTRAINT=build-constraints.txt", "--constraint constraints.txt"):
+        assert part in makefile
+        assert part in without_make
+    (extras,) = re.findall(r"^EXTRAS \?= (.*)$", makefile, flags=re.M)
+    assert f"--editable '.[{extras}]'" in without_make
+
+
+def test_every_study_has_a_page_and_a_row():
+    shipped = [name for name in names() if (ROOT / f"benchsuite/studies/{name}.py").exists()]
+    assert "calibration_selection" in shipped
+    for name in shipped:
+        assert (ROOT / f"docs/studies/{name}.md").exists(), name
+        assert f"docs/studies/{name}.md" in (ROOT / "README.md").read_text(), name
+
+
+def test_the_study_page_states_the_declared_grid():
+    page = (ROOT / "docs/studies/calibration_selection.md").read_text()
+    declared = study("calibration_selection")
+    for name, value in declared.parameters.items():
+        embedded = declared.embedded.get(name, value)
+        assert f"| `{name}` | {value} | {embedded} |" in page
+    for values in declared.axes.values():
+        assert all(f"`{value}`" in page for value in values)
+    assert f"{len(list(declared.cells()))} cells" in page
+    assert ", ".join(map(str, declared.seeds)) in page
+    for claim in declared.claims:
+        assert claim.method in page.partition("## Claims")[2]
+
+
+def test_every_sampler_is_in_the_table():
+    table = (ROOT / "docs/samplers.md").read_text()
+    assert [name for name in SAMPLERS if f"| `{name}` |" not in table] == []
+
+
+def test_every_key_of_a_record_is_explained():
+    cell = Cell("toy", {"model": "tiny_llama_1m", "method": "a", "seed": 1}, {}, {})
+    builder = RecordBuilder(cell, Fingerprint("i", "c", "e"), {})
+    page = (ROOT / "docs/records.md").read_text()
+    for key in {*seal(builder.finish("passed")), "items", *builder.source, "weights_digest"}:
+        assert f"`{key}`" in page, key
+
+
+def test_the_changelog_begins_with_the_version_of_the_package():
+    from benchsuite import __version__
+
+    (newest, *_) = re.findall(r"^## (\S+?),", (ROOT / "CHANGELOG.md").read_text(), flags=re.M)
+    assert newest == __version__
+    assert f"version: {__version__}" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_the_citation_names_what_it_must():
+    import yaml
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    for reference in citation["references"]:
+        assert {"type", "title", "authors", "year"} <= set(reference)
+
+
+# --- the project that docs/adding.md writes
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    """A project made of the code blocks of docs/adding.md, each named by its first line."""
+    folder = tmp_path_factory.mktemp("own_project")
+    for block in blocks(ROOT / "docs/adding.md", "python"):
+        name = re.match(r"# ([\w/]+\.py)\n", block)
+        assert name, "a block's first line names its file"
+        path = folder / name[1]
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(block)
+    (folder / "my_project/__init__.py").touch()
+    shipped = ROOT / "benchmarks/test_calibration_selection.py"
+    (folder / "benchmarks" / shipped.name).write_text(shipped.read_text())
+    return folder
+
+
+def test_the_project_in_the_docs_runs(examples, tmp_path):
+    paragraphs = [part for page in PAGES for part in page.read_text().split("\n\n")]
+    for split in ("train", "test"):
+        rows = [json.dumps({"text": paragraph}) for paragraph in paragraphs]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(rows))
+    settings = [
+        "rtn_bits.evaluation_corpus=my_notes",
+        "calibration_selection.evaluation_corpus=my_notes",
+        "calibration_selection.calibration_corpus=my_notes",
+        "calibration_selection.evaluation_tokens=4096",
+        "calibration_selection.n_calibration_samples=4",
+    ]
+    options = ["--seeds=1", f"--local=my_notes={tmp_path}", *(f"--set={s}" for s in settings)]
+    chosen = ["benchmarks", "-k", "tiny_llama_1m and (longest or bits_4)"]
+    command = [sys.executable, "-m", "pytest", *chosen, *options, "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=examples, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    raw = {path.name.split("__seed")[0] for path in (examples / "reports").glob("*/raw_runs/*")}
+    assert raw == {"tiny_llama_1m__longest", "tiny_llama_1m__bits_4"}
+
+
+def test_the_catalogue_names_in_the_docs_exist(examples):
+    text = "\n".join(page.read_text() for page in PAGES)
+    own = set(re.findall(r"(?:ModelEntry|CorpusEntry)\(\"(\w+)\"", text))
+    known = {*catalog.MODELS, *catalog.CORPORA, *catalog.TASKS, *own, "NAME"}
+    assert set(re.findall(r"--(?:local|checkpoint) (\w+)=", text)) <= known
+    assert inspect.getdoc(catalog.register)
