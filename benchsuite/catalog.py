@@ -70,7 +70,11 @@ class CorpusEntry:
 
 @dataclass(frozen=True)
 class TaskEntry:
-    """One task: its name, its schema (``question``, ``choice`` or ``problem``), its place."""
+    """One task: its name, its schema (``question``, ``choice`` or ``problem``), its place.
+
+    ``split`` is the one that models are tried on: a public set's test split where its answers are
+    public, its validation split otherwise.
+    """
 
     name: str
     schema: str
@@ -78,6 +82,7 @@ class TaskEntry:
     config: str | None = None
     revision: str = "main"
     embedded: bool = False
+    split: str = "test"
 
 
 MODELS: dict[str, ModelEntry] = {}
@@ -268,8 +273,10 @@ for _name, _schema in (
 
 register(TaskEntry("arc_challenge", "choice", "allenai/ai2_arc", "ARC-Challenge"))
 register(TaskEntry("arc_easy", "choice", "allenai/ai2_arc", "ARC-Easy"))
-register(TaskEntry("squad_v2", "question", "rajpurkar/squad_v2", "squad_v2"))
-register(TaskEntry("trivia_qa", "question", "mandarjoshi/trivia_qa", "rc.nocontext"))
+register(TaskEntry("squad_v2", "question", "rajpurkar/squad_v2", "squad_v2", split="validation"))
+register(
+    TaskEntry("trivia_qa", "question", "mandarjoshi/trivia_qa", "rc.nocontext", split="validation")
+)
 register(TaskEntry("gsm8k", "problem", "openai/gsm8k", "main"))
 register(TaskEntry("svamp", "problem", "ChilleD/SVAMP"))
-register(TaskEntry("openmath", "problem", "nvidia/OpenMathInstruct-2"))
+register(TaskEntry("openmath", "problem", "nvidia/OpenMathInstruct-2", split="train"))

@@ -102,7 +102,7 @@ def _text_digest(name: str, split: str, options: Options) -> str:
 def _task_digest(name: str, options: Options) -> str:
     from benchsuite.corpora import task_digest
 
-    return task_digest(name, "test", local=options.local.get(name))
+    return task_digest(name, catalog.task(name).split, local=options.local.get(name))
 
 
 def _checkpoint_digest(cell: Cell, options: Options, cache_file: Path) -> str | None:

@@ -136,6 +136,31 @@ class Options:
             cell_threads=_positive("--cell-threads", value("cell_threads")),
         )
 
+    def again(self, rootpath: Path) -> tuple[str, ...]:
+        """Return the words by which a command typed here finds the same records.
+
+        Without the parameters, the seeds and the tour: those the cells themselves tell.
+        """
+        here = Path.cwd()
+        words = []
+        if self.reports_dir != rootpath / "reports":
+            words += ["--reports-dir", _relative(self.reports_dir, here)]
+        for flag, value in (("--weights", self.weights), ("--device", self.device)):
+            if value != _CHOICES[flag.removeprefix("--")][0]:
+                words += [flag, value]
+        for flag, paths in (("--local", self.local), ("--checkpoint", self.checkpoint)):
+            for name, path in paths.items():
+                words += [flag, f"{name}={_relative(path, here)}"]
+        for name in self.trust_remote_code:
+            words += ["--trust-remote-code", name]
+        if self.cell_threads != 1:
+            words += ["--cell-threads", str(self.cell_threads)]
+        return tuple(words)
+
+
+def _relative(path: Path, here: Path) -> str:
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
 
 def _seeds(text: str) -> tuple[int, ...]:
     try:

@@ -59,9 +59,12 @@ class RecordBuilder:
         self.current_stage = name
         self._on_stage(name)
         _synchronize()
+        self._peak.fold()
         start = time.perf_counter()
         yield
         _synchronize()
+        # A stage that measures memory itself resets the process's mark: keep what was seen so far.
+        self._peak.fold()
         self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
         self.current_stage = "between stages"
 
@@ -126,7 +129,7 @@ class RecordBuilder:
             "fingerprint": self.fingerprint.as_dict(),
             "environment": self.environment,
             **self.source,
-            "peak_memory_bytes": self._peak.read(),
+            "peak_memory_bytes": self._peak.fold(),
             "timings": measured,
             "started_at": self.started_at,
             "outcome": outcome,
@@ -214,30 +217,43 @@ def _column_digest(column: "np.ndarray") -> str:
 
 
 def _synchronize() -> None:
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
+    cuda = _cuda()
+    if cuda is not None:
+        cuda.synchronize()
 
 
 class _PeakMemory:
     """Peak bytes since creation: of the GPU where CUDA is in use, of this process otherwise."""
 
     def __init__(self) -> None:
+        self._highest = {"cuda": 0, "resident": 0}
         with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
             file.write("5")
-        self._reset_cuda()
+        cuda = _cuda()
+        if cuda is not None:
+            cuda.reset_peak_memory_stats()
 
-    def _reset_cuda(self) -> None:
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-            torch.cuda.reset_peak_memory_stats()
+    def fold(self) -> int | None:
+        """Return the highest mark of all calls so far, that of this moment included."""
+        cuda = _cuda()
+        kind, mark = "resident", _resident_peak()
+        if cuda is not None:
+            kind, mark = "cuda", int(cuda.max_memory_allocated())
+        self._highest[kind] = max(self._highest[kind], mark)
+        return self._highest[kind] or None
 
-    def read(self) -> int | None:
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-            return int(torch.cuda.max_memory_allocated())
-        with contextlib.suppress(OSError), open("/proc/self/status") as file:
-            for line in file:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-        return None
+
+def _cuda() -> Any:
+    """Return ``torch.cuda`` if this process uses it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda
+    return None
+
+
+def _resident_peak() -> int:
+    with contextlib.suppress(OSError), open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0

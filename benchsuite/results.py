@@ -16,7 +16,10 @@ Line = tuple[str, dict[str, bool]]
 
 @dataclass
 class StudyResults:
-    """One study's grid beside what the store holds of it."""
+    """One study's grid beside what the store holds of it.
+
+    ``options`` are the words that a command needs to mean these very cells.
+    """
 
     study: Any
     cells: list[Cell]
@@ -25,6 +28,7 @@ class StudyResults:
     failed: dict[str, Record] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     judgements: list[Any] = field(default_factory=list)
+    options: tuple[str, ...] = ()
 
 
 @dataclass
@@ -49,7 +53,7 @@ class Outcome:
 def gather(bench: Bench, name: str, benchmark: Path) -> StudyResults:
     """Look every cell of a study's grid up in the store."""
     cells = bench.cells(name)
-    results = StudyResults(study(name), cells)
+    results = StudyResults(study(name), cells, options=bench.options.again(bench.rootpath))
     for cell in cells:
         decision = bench.decide(cell, benchmark)
         if decision.state == "cached" and decision.record is not None:

@@ -8,10 +8,11 @@ from benchsuite.cell import Cell
 from benchsuite.reporting.groups import ADDITIONS
 
 
-def rerun_command(study: Any, cells: Sequence[Cell], *, weights: str | None = None) -> str:
+def rerun_command(study: Any, cells: Sequence[Cell], options: Sequence[str] = ()) -> str:
     """Return the shortest command whose selection covers ``cells`` of one study.
 
-    It names the axis values that all of them share and the options that their parameters need.
+    It names the axis values that all of them share, the options that their parameters need, and
+    the session's own ``options``.
     """
     words = ["pytest", "benchmarks"]
     marks = [f"study={study.name!r}"]
@@ -31,9 +32,7 @@ def rerun_command(study: Any, cells: Sequence[Cell], *, weights: str | None = No
     seeds = sorted({cell.seed for cell in cells})
     if not set(seeds) <= set(declared):
         words += ["--seeds", ",".join(map(str, seeds))]
-    if weights == "random":
-        words += ["--weights", "random"]
-    return " ".join(_quoted(word) for word in words)
+    return " ".join(_quoted(word) for word in [*words, *options])
 
 
 def _is_tour(study: Any, cells: Sequence[Cell]) -> bool:

@@ -21,7 +21,8 @@ class Results(Protocol):
     """What is read of one study's results (``benchsuite.results.StudyResults``).
 
     ``records`` maps the ids of ``cells`` to their current, good records; ``stale`` and
-    ``failed`` are keyed by cell id too, ``missing`` lists ids.
+    ``failed`` are keyed by cell id too, ``missing`` lists ids. ``options`` are the words of a
+    command line that mean these cells.
     """
 
     study: Any
@@ -31,6 +32,7 @@ class Results(Protocol):
     failed: dict[str, dict[str, Any]]
     missing: list[str]
     judgements: list[Any]
+    options: tuple[str, ...]
 
 
 @dataclass(frozen=True)

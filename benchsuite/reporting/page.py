@@ -12,7 +12,7 @@ from benchsuite.reporting.groups import Group, Results, groups_of
 from benchsuite.reporting.judging import label
 from benchsuite.reporting.summary import best_method as best_of
 from benchsuite.reporting.summary import described, device_name, null_results, timings
-from benchsuite.reporting.text import OUTCOMES, cells_by_id, weights_of
+from benchsuite.reporting.text import OUTCOMES, cells_by_id
 from benchsuite.statistics.rounding import plain, with_interval, with_uncertainty
 
 MOST_CELLS = 40
@@ -199,7 +199,7 @@ def absent_view(results: Results) -> list[dict[str, Any]]:
                     for cell in known[:MOST_CELLS]
                 ],
                 "more": max(0, len(known) - MOST_CELLS),
-                "command": rerun_command(results.study, known, weights=weights_of(results)),
+                "command": rerun_command(results.study, known, results.options),
             }
         )
     return found

@@ -1,6 +1,6 @@
 """What the terminal says at the end of a session: little when all is well, exact when not."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from benchsuite.cell import Cell
@@ -95,19 +95,9 @@ def _absent(
     shown = ", ".join(cell.id for cell in known[:3])
     more = f" and {len(known) - 3} more" if len(known) > 3 else ""
     yield f"  {len(known)} {word}: {shown}{more}", markup
-    yield f"    {rerun_command(results.study, known, weights=weights_of(results))}", {}
+    yield f"    {rerun_command(results.study, known, results.options)}", {}
 
 
 def cells_by_id(cells: Iterable[Cell]) -> dict[str, Cell]:
     """Return the grid by cell id."""
     return {cell.id: cell for cell in cells}
-
-
-def weights_of(results: Results) -> str | None:
-    """Return the one kind of weights that all records have, or None."""
-    kinds = {record.get("weights") for record in _all(results.records, results.failed)}
-    return kinds.pop() if len(kinds) == 1 else None
-
-
-def _all(*tables: Mapping[str, Any]) -> Iterable[Any]:
-    return (record for table in tables for record in table.values())

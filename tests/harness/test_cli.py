@@ -1,5 +1,6 @@
 """The command line: what there is and what is done."""
 
+import shlex
 import sys
 
 import pytest
@@ -39,3 +40,14 @@ def test_a_wrong_expression_is_one_paragraph(command):
     result = command("status", "-k", "and and")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "Traceback" not in result.stderr.str()
+
+
+def test_the_printed_command_repeats_the_options_that_mean_these_cells(command, bench, tmp_path):
+    said = bench("-k", "toy_a and two_models and same", "--reports-dir=elsewhere", "--device=cpu")
+    said.stdout.fnmatch_lines(["*3 missing*", "*--reports-dir elsewhere --device cpu"])
+    printed = next(line for line in said.outlines if "--reports-dir elsewhere" in line)
+    words = shlex.split(printed.strip())
+    assert words[:2] == ["pytest", "benchmarks"]
+    bench(*words[2:])
+    result = command("status", "-k", "two_models", "--reports-dir=elsewhere", "--device=cpu")
+    result.stdout.fnmatch_lines(["*6 done, 6 missing"])

@@ -201,7 +201,7 @@ def test_toys_killed_once_complete_with_nothing_lost(toys, seed, tmp_path):
 
 
 REAL = (
-    *("-k", "tiny_llama_1m and (random or gptq_default)"),
+    *("-k", "calibration_selection and tiny_llama_1m and (random or gptq_default)"),
     "--set=calibration_selection.n_calibration_samples=8",
     "--set=calibration_selection.seq_len=64",
     "--set=calibration_selection.evaluation_tokens=4096",

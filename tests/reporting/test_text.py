@@ -81,7 +81,7 @@ def test_the_command_carries_what_the_cells_need():
     assert re.search(r"--tour$", rerun_command(STUDY, tour))
     assert "--seeds 1,2" in rerun_command(STUDY, seeds)
     assert "--seeds" not in rerun_command(STUDY, bits)
-    assert rerun_command(STUDY, bits, weights="random").endswith("--weights random")
+    assert rerun_command(STUDY, bits, ("--weights", "random")).endswith("--weights random")
 
 
 def test_rehearsals_are_named_as_such():
