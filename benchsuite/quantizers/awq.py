@@ -78,10 +78,13 @@ def channel_scales(mean_size: Tensor, exponent: float) -> Tensor:
 
 
 def rounded(weight: Tensor, grid: QuantizationGrid) -> Tensor:
-    """Return ``weight`` [out, in] rounded to nearest on its own grid, dequantized, float32."""
-    codes, scales, zeros = round_weight(weight, grid)
-    n_in = weight.shape[1]
-    return grid.decode(codes.float(), grid.spread(scales, n_in), grid.spread(zeros, n_in))
+    """Return ``weight`` [out, in] rounded to nearest on its own grid, dequantized, float32.
+
+    Its groups are whole: scales broadcast over a group instead of being spread over columns.
+    """
+    groups = weight.float().unflatten(1, (-1, grid.columns_per_group(weight.shape[1])))
+    scale, zero = (parameter.unsqueeze(-1) for parameter in grid.fit(groups))
+    return grid.decode(grid.encode(groups, scale, zero), scale, zero).flatten(1)
 
 
 def candidate(weight: Tensor, scales: Tensor, grid: QuantizationGrid) -> Tensor:

@@ -112,10 +112,14 @@ class QuantizationGrid:
 
     def fit_groups(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Fit every group of ``weight`` [rows, columns]; returns (scale, zero), [rows, groups]."""
-        fitted = [
-            self.fit(part) for part in weight.split(self.columns_per_group(weight.shape[1]), 1)
-        ]
-        return torch.stack([s for s, _ in fitted], 1), torch.stack([z for _, z in fitted], 1)
+        width = self.columns_per_group(weight.shape[1])
+        whole = weight.shape[1] - weight.shape[1] % width
+        scale, zero = self.fit(weight[:, :whole].unflatten(1, (-1, width)))
+        if whole < weight.shape[1]:
+            last_scale, last_zero = self.fit(weight[:, whole:])
+            scale = torch.cat((scale, last_scale[:, None]), 1)
+            zero = torch.cat((zero, last_zero[:, None]), 1)
+        return scale, zero
 
     def spread(self, parameters: Tensor, n_columns: int) -> Tensor:
         """Repeat per-group parameters [rows, groups] for each column: [rows, n_columns]."""
