@@ -18,7 +18,8 @@ Line = tuple[str, dict[str, bool]]
 class StudyResults:
     """One study's grid beside what the store holds of it.
 
-    ``options`` are the words that a command needs to mean these very cells.
+    ``options`` are the words that a command needs to mean these very cells; ``files`` are what the
+    study's own reporter wrote, relative to the reports folder; ``notes`` say what went wrong there.
     """
 
     study: Any
@@ -29,6 +30,8 @@ class StudyResults:
     missing: list[str] = field(default_factory=list)
     judgements: list[Any] = field(default_factory=list)
     options: tuple[str, ...] = ()
+    files: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -85,7 +88,7 @@ def judge(
     for results in found:
         results.judgements = judge_study(results, columns=bench.store.columns)
     outcome = Outcome(found)
-    outcome.page = write_report(bench.options.reports_dir, found)
+    outcome.page = write_report(bench.options.reports_dir, found, columns=bench.store.columns)
     for results in found:
         outcome.lines += terminal_lines(_of_interest(results, models), verbose=verbose)
     return outcome

@@ -22,11 +22,12 @@ Axis = Sequence[str]
 class Claim:
     """An assertion over many cells, judged per model after the run.
 
-    ``kind`` is one of ``lower`` (``method`` has a lower ``metric`` than ``other``), ``identical``
-    (``metric`` equal bit for bit over the seeds of ``method``), ``cv_below`` (the coefficient of
-    variation of ``metric`` stays under ``limit`` percent) and ``equivalent`` (``method`` within
-    ``limit`` of ``other``). A ``control`` is a comparison that must come out: if it does not, the
-    study cannot see what it is looking for.
+    ``kind`` is one of ``lower`` and ``higher`` (``method`` has a lower or higher ``metric`` than
+    ``other``), ``identical`` (``metric`` equal bit for bit over the seeds of ``method``),
+    ``cv_below`` (the coefficient of variation of ``metric`` stays under ``limit`` percent) and
+    ``equivalent`` (``method`` within ``limit`` of ``other``). A ``control`` is a comparison that
+    must come out: if it does not, the study cannot see what it is looking for. ``by_seed`` says
+    that a seed fixes randomness which both methods share, so that the paired test decides.
     """
 
     sentence: str
@@ -36,6 +37,7 @@ class Claim:
     other: str | None = None
     limit: float | None = None
     control: bool = False
+    by_seed: bool = False
 
     @property
     def fails_session(self) -> bool:
@@ -43,10 +45,20 @@ class Claim:
         return self.kind == "identical"
 
 
-def lower(metric: str, method: str, *, than: str, control: bool = False) -> Claim:
+def lower(
+    metric: str, method: str, *, than: str, control: bool = False, by_seed: bool = False
+) -> Claim:
     """Claim that ``method`` has a lower ``metric`` than ``than``."""
     sentence = f"{method} has lower {metric} than {than}"
-    return Claim(sentence, "lower", metric, method, than, control=control)
+    return Claim(sentence, "lower", metric, method, than, control=control, by_seed=by_seed)
+
+
+def higher(
+    metric: str, method: str, *, than: str, control: bool = False, by_seed: bool = False
+) -> Claim:
+    """Claim that ``method`` has a higher ``metric`` than ``than``."""
+    sentence = f"{method} has higher {metric} than {than}"
+    return Claim(sentence, "higher", metric, method, than, control=control, by_seed=by_seed)
 
 
 def identical(metric: str, method: str) -> Claim:
@@ -60,10 +72,10 @@ def cv_below(metric: str, method: str, percent: float) -> Claim:
     return Claim(sentence, "cv_below", metric, method, limit=percent)
 
 
-def equivalent(metric: str, method: str, *, to: str, within: float) -> Claim:
+def equivalent(metric: str, method: str, *, to: str, within: float, by_seed: bool = False) -> Claim:
     """Claim that ``method`` is equivalent to ``to`` within a margin set beforehand."""
     sentence = f"{method} is equivalent to {to} within {within:g} {metric}"
-    return Claim(sentence, "equivalent", metric, method, to, limit=within)
+    return Claim(sentence, "equivalent", metric, method, to, limit=within, by_seed=by_seed)
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,9 @@ class Study:
     name the axes and parameters whose values are catalogue entries that the cell reads.
     ``unranked`` methods are shown beside the others and never called best: references, and methods
     of another kind, such as those that round activations too.
+    ``metric`` is what methods are ranked by and ``metrics`` are further numbers of a record that
+    the report shows. ``reporter`` names a function that writes the study's own files into
+    ``reports/<study>/``, as ``"module:function"``; see ``benchsuite.reporting.report.Reporter``.
     """
 
     name: str
@@ -115,6 +130,9 @@ class Study:
     corpora: Mapping[str, str] = field(default_factory=dict)
     tasks: Sequence[str] = ()
     metric: str = "perplexity"
+    higher_is_better: bool = False
+    metrics: Sequence[str] = ()
+    reporter: str = ""
     controls: Sequence[str] = ()
     unranked: Sequence[str] = ()
 

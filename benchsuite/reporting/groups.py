@@ -4,6 +4,7 @@ import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from benchsuite import catalog
@@ -22,7 +23,8 @@ class Results(Protocol):
 
     ``records`` maps the ids of ``cells`` to their current, good records; ``stale`` and
     ``failed`` are keyed by cell id too, ``missing`` lists ids. ``options`` are the words of a
-    command line that mean these cells.
+    command line that mean these cells, ``files`` what the study's reporter wrote, ``notes`` what
+    the reader must know besides.
     """
 
     study: Any
@@ -33,6 +35,8 @@ class Results(Protocol):
     missing: list[str]
     judgements: list[Any]
     options: tuple[str, ...]
+    files: list[Path]
+    notes: list[str]
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,7 @@ def _questions(study: Any, groups: Sequence[Group], columns: Columns | None) -> 
             other = _arm(group, claim, claim.other, columns) if claim.other else None
             if other is not None:
                 arm, other = _as_often(study, claim, arm, other)
-            by_seed = bool(getattr(claim, "by_seed", False))
-            questions.append(Question(claim, label(group), arm, other, by_seed))
+            questions.append(Question(claim, label(group), arm, other, claim.by_seed))
     return questions
 
 
@@ -61,7 +60,7 @@ def _arm(group: Group, claim: Any, method: str, columns: Columns | None) -> Arm:
     missing = [c.id for c in group.methods[method] if c.seed not in values]
     column, metric = _item_column(claim.metric)
     items = {}
-    if columns is not None and claim.kind in ("lower", "equivalent") and not missing:
+    if columns is not None and claim.other and not missing:
         for seed, record in group.records_of(method).items():
             found = columns(record).get(column) if record.get("items") else None
             if found is not None:

@@ -59,6 +59,8 @@ def study_view(results: Results) -> dict[str, Any]:
         "timings": timing_view([g for g in groups if g.kind == "real"]),
         "absent": absent_view(results),
         "provenance": provenance_view(results),
+        "notes": results.notes,
+        "files": [path.as_posix() for path in results.files],
         "n_cells": len(results.cells),
         "n_records": len(results.records),
     }

@@ -1,23 +1,45 @@
 """Write a session's reports: per study the documents' files, over all studies one page."""
 
+import importlib
 import json
+import logging
 import os
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from benchsuite.reporting.groups import Results
+from benchsuite.files import write_whole
+from benchsuite.reporting.groups import Record, Results
+from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.page import render_page
 from benchsuite.reporting.summary import EXTRA, summarise
 from benchsuite.reporting.tables import to_csv, to_latex, to_markdown
 
+logger = logging.getLogger("benchsuite")
 
-def write_report(reports_dir: Path, studies: Sequence[Results]) -> Path:
+
+class Reporter(Protocol):
+    """What ``Study.reporter`` names: it writes a study's own files and returns their paths.
+
+    ``records`` are the study's current good records in the grid's order, rehearsals and stand-ins
+    included (``groups.kind_of`` tells them apart); ``folder`` is ``reports/<study>`` and exists;
+    ``columns(record)`` returns a record's per-item evidence. Called again after every session, it
+    replaces what it wrote (``write_text``). What it raises is told in the report and stops nothing.
+    """
+
+    def __call__(  # noqa: D102
+        self, records: Sequence[Record], folder: Path, columns: Columns
+    ) -> Sequence[Path]: ...
+
+
+def write_report(
+    reports_dir: Path, studies: Sequence[Results], *, columns: Columns | None = None
+) -> Path:
     """Write ``<study>/summary_stats.json``, ``.csv``, ``.tex``, ``.md`` and ``index.html``.
 
     Returns the page's path. Several results of one study (other parameters, other machines) go
-    into one summary. Every file is written whole or not at all.
+    into one summary. Every file is written whole or not at all. ``columns`` reads per-item
+    evidence for the studies' own reporters.
     """
     summaries: dict[str, dict[str, Any]] = {}
     for results in studies:
@@ -27,13 +49,35 @@ def write_report(reports_dir: Path, studies: Sequence[Results]) -> Path:
     for name, summary in summaries.items():
         folder = reports_dir / name
         text = json.dumps(summary, indent=2, allow_nan=False, default=str)
-        write_whole(folder / "summary_stats.json", text + "\n")
-        write_whole(folder / "summary.csv", to_csv(summary))
-        write_whole(folder / "summary.tex", to_latex(summary))
-        write_whole(folder / "summary.md", to_markdown(summary))
+        write_text(folder / "summary_stats.json", text + "\n")
+        write_text(folder / "summary.csv", to_csv(summary))
+        write_text(folder / "summary.tex", to_latex(summary))
+        write_text(folder / "summary.md", to_markdown(summary))
+        own = [results for results in studies if results.study.name == name]
+        _write_own_files(own, folder, columns or _no_columns)
     page = reports_dir / "index.html"
-    write_whole(page, render_page(studies))
+    write_text(page, render_page(studies))
     return page
+
+
+def _write_own_files(results: Sequence[Results], folder: Path, columns: Columns) -> None:
+    first = results[0]
+    records = [r.records[c.id] for r in results for c in r.cells if c.id in r.records]
+    if not first.study.reporter or not records:
+        return
+    module, _, function = first.study.reporter.partition(":")
+    try:
+        write: Reporter = getattr(importlib.import_module(module), function)
+        first.files = [
+            Path(os.path.relpath(path, folder.parent)) for path in write(records, folder, columns)
+        ]
+    except Exception as error:
+        logger.exception("the reporter %s failed", first.study.reporter)
+        first.notes = [f"{first.study.reporter} wrote no files: {type(error).__name__}: {error}"]
+
+
+def _no_columns(record: Record) -> Mapping[str, Any]:
+    return {}
 
 
 def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,12 +94,7 @@ def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]
     return {**models, EXTRA: extra}
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the old one or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".draft-{os.getpid()}-{uuid.uuid4().hex}")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_whole(path, text.encode(), durable=False)

@@ -70,6 +70,8 @@ def model_summary(study: Any, group: Group, judgements: Sequence[Judgement]) -> 
     best = best_method(study, group)
     for method in _run(group):
         out[method] = {key: described(group.values(method, study.metric))}
+        further = {m: group.values(method, m) for m in study.metrics}
+        out[method] |= {m: described(values) for m, values in further.items() if values}
         out[method]["times"] = times(list(group.records_of(method).values()))
         tasks = downstream(list(group.records_of(method).values()))
         if tasks:
@@ -78,8 +80,9 @@ def model_summary(study: Any, group: Group, judgements: Sequence[Judgement]) -> 
             out[method]["best"] = True
     for judgement in judgements:
         claim = judgement.claim
-        if claim.kind in ("lower", "equivalent"):
-            out[f"ttest_{claim.method}_vs_{claim.other}"] = comparison(judgement)
+        if claim.other:
+            which = "" if claim.metric == study.metric else f"__{claim.metric}"
+            out[f"ttest_{claim.method}_vs_{claim.other}{which}"] = comparison(judgement)
     return out
 
 
@@ -108,10 +111,11 @@ def comparison(judgement: Judgement) -> dict[str, Any]:
     the one-sample (or paired) test's otherwise; ``test`` says which. ``decided_by`` is the test
     that the claim was judged with, after Holm's correction.
     """
-    seen = judgement.evidence
+    seen, claim = judgement.evidence, judgement.claim
+    what = {"method": claim.method, "other": claim.other, "metric": claim.metric}
     if judgement.outcome == "not_run":
         missing = {"missing": seen["missing"], "reason": judgement.sentence}
-        return {"t_stat": None, "p_value": None, "cohens_d": None, "test": None, **missing}
+        return {"t_stat": None, "p_value": None, "cohens_d": None, "test": None, **what, **missing}
     two_arms = seen["test"] == "welch" and seen["student"]["statistic"] is not None
     shown = seen["student"] if two_arms else seen
     return {
@@ -119,6 +123,7 @@ def comparison(judgement: Judgement) -> dict[str, Any]:
         "p_value": shown["p_value"],
         "cohens_d": seen["cohens_d"],
         "test": "student" if two_arms else seen["test"],
+        **what,
         "df": shown["df"],
         "n": seen["n"],
         "n_other": seen["n_other"],
@@ -202,7 +207,7 @@ def best_method(study: Any, group: Group) -> str | None:
     means = {method: sum(v.values()) / len(v) for method, v in arms.items()}
     if len(arms) < 2:
         return None
-    pick = max if getattr(study, "higher_is_better", False) else min
+    pick = max if study.higher_is_better else min
     winner = pick(means, key=lambda m: means[m])
     names = sorted(arms)
     pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
@@ -221,7 +226,7 @@ def null_results(
     for judgement in judgements:
         claim = judgement.claim
         tested = judgement.evidence.get("p_value") is not None
-        if judgement.outcome == "inconclusive" and claim.kind == "lower" and tested:
+        if judgement.outcome == "inconclusive" and claim.kind in ("lower", "higher") and tested:
             text = wording.null_result(judgement, by_label[judgement.model].cells[0].parameters)
             found.append(
                 {

@@ -72,8 +72,7 @@ def comparisons(methods: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str
     """Yield (method, other, comparison) of one model's tests that were run."""
     for name, found in methods.items():
         if name.startswith("ttest_") and found["test"] is not None:
-            method, other = name.removeprefix("ttest_").split("_vs_", 1)
-            yield method, other, found
+            yield found["method"], found["other"], found
 
 
 def to_csv(summary: Mapping[str, Any]) -> str:

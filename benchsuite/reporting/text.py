@@ -29,6 +29,7 @@ def terminal_lines(results: Results, *, verbose: bool = False) -> list[Line]:
     cells come with the command that runs them. ``verbose`` tells held claims too.
     """
     lines = [(f"{results.study.name}: {_count(results)}", {"bold": True})]
+    lines += [(f"  {note}", {"yellow": True}) for note in results.notes]
     lines += _claims(results.judgements, verbose)
     lines += _absent("failed", results, list(results.failed), {"red": True})
     lines += _absent("stale", results, list(results.stale), {"yellow": True})

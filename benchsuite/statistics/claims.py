@@ -136,7 +136,7 @@ def _draft(question: Question, alpha: float) -> verdicts.Draft:
         return verdicts.not_run(missing)
     if claim.kind == "cv_below":
         return verdicts.cv_below(arm.values, claim.limit)
-    if other is None or claim.kind not in ("lower", "equivalent"):
+    if other is None or claim.kind not in ("lower", "higher", "equivalent"):
         raise ValueError(f"the claim {claim.sentence!r} is of the unknown kind {claim.kind!r}")
     evidence = verdicts.compared(arm.values, other.values, question.by_seed)
     evidence |= verdicts.item_evidence(arm, other)
@@ -144,4 +144,4 @@ def _draft(question: Question, alpha: float) -> verdicts.Draft:
         return verdicts.equivalent(
             arm.values, other.values, claim.limit, evidence, question.by_seed, alpha
         )
-    return verdicts.lower(evidence)
+    return verdicts.ordered(claim.kind, evidence)

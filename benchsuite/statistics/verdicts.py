@@ -123,15 +123,15 @@ def compared(
     }
 
 
-def lower(evidence: dict[str, Any]) -> Draft:
-    """Lower on average, decided by the seed test; without seed variation by the exact numbers."""
+def ordered(kind: str, evidence: dict[str, Any]) -> Draft:
+    """``lower`` or ``higher`` on average, by the seed test; without variation by the numbers."""
     p_value = evidence["p_value"]
     if p_value is not None:
-        return Draft("lower", p_value, evidence)
+        return Draft(kind, p_value, evidence)
     difference = evidence["difference"]
     if evidence["test"] != "exact" or not difference:
         return Draft("inconclusive", evidence=evidence)
-    return Draft("held" if difference < 0 else "violated", evidence=evidence)
+    return Draft(_direction(kind, difference), evidence=evidence)
 
 
 def equivalent(
@@ -166,8 +166,7 @@ def decide(draft: Draft) -> Draft:
         evidence |= _smallest_margin(evidence, corrected)
         return replace(draft, outcome=outcome, evidence=evidence)
     evidence |= _detectable(evidence, corrected)
-    below = evidence["difference"] < 0
-    outcome = ("held" if below else "violated") if significant else "inconclusive"
+    outcome = _direction(draft.outcome, evidence["difference"]) if significant else "inconclusive"
     return replace(draft, outcome=outcome, evidence=evidence)
 
 
@@ -180,6 +179,10 @@ def item_evidence(arm: Any, other: Any) -> dict[str, Any]:
     rows_a = [arm.items[seed] for seed in sorted(arm.items)]
     rows_b = [other.items[seed] for seed in sorted(other.items)]
     return {"items": asdict(item_bootstrap(rows_a, rows_b, metric=arm.item_metric))}
+
+
+def _direction(kind: str, difference: float) -> str:
+    return "held" if (difference < 0) == (kind == "lower") else "violated"
 
 
 def _decisive(a: Sample, b: Sample, by_seed: bool) -> tuple[Comparison, float, dict[str, Any], int]:

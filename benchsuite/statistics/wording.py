@@ -28,7 +28,7 @@ def sentence(claim: Any, model: str, draft: Draft) -> str:
     elif claim.kind == "equivalent":
         text = _equivalent(claim, draft.outcome, evidence)
     else:
-        text = _lower(claim, draft.outcome, evidence)
+        text = _ordered(claim, draft.outcome, evidence)
     if claim.control and draft.outcome not in ("held", "not_run"):
         text += f" The control did not come out: the study cannot see a difference on {model}."
     return text
@@ -69,14 +69,14 @@ def _cv(outcome: str, evidence: Mapping[str, Any]) -> str:
     return text + "."
 
 
-def _lower(claim: Any, outcome: str, evidence: Mapping[str, Any]) -> str:
+def _ordered(claim: Any, outcome: str, evidence: Mapping[str, Any]) -> str:
     text = _difference(evidence)
     if evidence["p_value"] is None:
         reason = evidence.get("reason")
         return f"{text}: {reason}.{_items(evidence)}" if reason else f"{text}.{_items(evidence)}"
     text += f" ({_test(evidence)})"
     if outcome == "violated":
-        text = f"{claim.other} is the lower one: {text}"
+        text = f"{claim.other} is the {claim.kind} one: {text}"
     elif outcome == "inconclusive":
         text = f"No significant difference: {text}. {power_sentence(evidence)}"
         return text + _items(evidence)

@@ -1,8 +1,10 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
-from benchsuite.reporting import load_records, write_report
+from benchsuite.reporting import load_records, terminal_lines, write_report
+from benchsuite.reporting.report import write_text
 from tests.reporting.factory import drawn, grid, results
 
 FILES = {"summary_stats.json", "summary.csv", "summary.tex", "summary.md"}
@@ -98,3 +100,38 @@ def test_several_folders_are_one_frame(tmp_path):
         stored(tmp_path / machine / "store/records", records)
 
     assert len(load_records(tmp_path / "a", tmp_path / "b")) == 10
+
+
+def write_seeds(records, folder, columns):
+    """Write the records' seeds, as a study's own reporter would."""
+    path = folder / "figures" / "seeds.txt"
+    write_text(path, " ".join(str(record["seed"]) for record in records))
+    return [path]
+
+
+def refuse(records, folder, columns):
+    """Fail, as a study's own reporter may."""
+    raise ValueError("no such column")
+
+
+def with_reporter(name, cells):
+    made = results(cells)
+    made.study = replace(made.study, reporter=f"{__name__}:{name}")
+    return made
+
+
+def test_a_study_writes_further_files_and_the_page_links_them(tmp_path):
+    cells = grid("llama2_7b", methods=["random"])
+    page = write_report(tmp_path, [with_reporter("write_seeds", cells)])
+
+    link = "calibration_selection/figures/seeds.txt"
+    assert (tmp_path / link).read_text() == "42 43 44 45 46"
+    assert f'<a href="{link}">' in page.read_text()
+
+
+def test_a_reporter_that_fails_is_told_and_stops_nothing(tmp_path):
+    made = with_reporter("refuse", grid("llama2_7b", methods=["random"]))
+    page = write_report(tmp_path, [made])
+
+    assert "refuse wrote no files: ValueError: no such column" in page.read_text()
+    assert any("no such column" in text for text, _ in terminal_lines(made))

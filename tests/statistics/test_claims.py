@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from benchsuite.statistics import claims, judge
 from benchsuite.statistics.claims import Arm, Question, judge_family
-from benchsuite.study import cv_below, equivalent, identical, lower
+from benchsuite.study import cv_below, equivalent, higher, identical, lower
 from tests.statistics.samples_for_tests import with_moments
 
 SEEDS = (42, 43, 44, 45, 46)
@@ -208,4 +208,16 @@ def test_an_unknown_kind_is_an_error():
     from benchsuite.study import Claim
 
     with pytest.raises(ValueError, match="unknown kind"):
-        claims.judge(Claim("?", "higher", "p", "a", "b"), "m", arm(5, 0.1), arm(5, 0.1))
+        claims.judge(Claim("?", "sideways", "p", "a", "b"), "m", arm(5, 0.1), arm(5, 0.1))
+
+
+def test_higher_is_lower_with_the_sign_turned():
+    better, worse = {1: 0.91, 2: 0.92, 3: 0.915}, {1: 0.81, 2: 0.80, 3: 0.82}
+    claim = higher("accuracy", "kava", than="no_cot")
+
+    assert judge(claim, "m", Arm(better), Arm(worse)).outcome == "held"
+    turned = judge(claim, "m", Arm(worse), Arm(better))
+    assert turned.outcome == "violated"
+    assert "no_cot is the higher one" in turned.sentence
+    constant = judge(claim, "m", Arm({1: 0.9, 2: 0.9}), Arm({1: 0.8, 2: 0.8}))
+    assert constant.outcome == "held"
