@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -123,15 +124,94 @@ def claims(arguments: Sequence[str]) -> int:
 
 
 def report(arguments: Sequence[str]) -> int:
-    """Write the report over the stored records and print where it is."""
+    """Write the report over the stored records, or over those of any reports folders named.
+
+    `benchsuite report machine_a machine_b --reports-dir=both` brings several machines' records
+    together, the study documents' own files among them; where two records of a cell differ, the
+    first folder's counts and the report says so.
+    """
     from benchsuite.results import judge
 
+    folders = [word for word in arguments if _holds_records(word)]
+    if folders:
+        return _report_folders(folders, [word for word in arguments if word not in folders])
     collected = collect(arguments)
     if collected.bench is None:
         return 0
     outcome = judge(collected.bench, collected.studies())
     print(outcome.page)
     return 0
+
+
+def _holds_records(word: str) -> bool:
+    from benchsuite.reporting.load import record_files
+
+    return Path(word).is_dir() and next(record_files(word), None) is not None
+
+
+def _report_folders(folders: Sequence[str], arguments: Sequence[str]) -> int:
+    from benchsuite.reporting import write_report
+    from benchsuite.sources import judged
+
+    options = argparse.ArgumentParser(prog="benchsuite report DIR ...", add_help=False)
+    options.add_argument("--reports-dir", type=Path, default=Path(folders[0]))
+    target = options.parse_args(arguments).reports_dir
+    _register_own()
+    sources, results = judged(folders, target)
+    for note in sources.notes:
+        print(note)
+    print(f"{len(sources.conflicts)} conflicts, {sources.agreeing} further records agree")
+    print(write_report(target, results, columns=sources.columns))
+    return 0
+
+
+def _register_own() -> None:
+    """Load the conftest of the folder that the command is run in: it may register studies."""
+    if Path("conftest.py").exists():
+        collect([".", "--ignore-glob=*"])
+
+
+def diff(arguments: Sequence[str]) -> int:
+    """Say what changed from one reports folder to another: `benchsuite diff OLD NEW`.
+
+    Per cell, method and claim, and whether by more than the seeds' noise; timings are compared on
+    equal devices alone. Status 1 if a metric, a claim or a cell is worse.
+    """
+    from benchsuite.reporting.diff import differences
+    from benchsuite.sources import judged
+
+    if len(arguments) != 2:
+        raise UsageError("diff compares two folders", fix="write benchsuite diff OLD NEW")
+    _register_own()
+    (old, before), (new, after) = (judged([folder]) for folder in arguments)
+    for note in [*old.notes, *new.notes]:
+        print(note)
+    found = differences(before, after)
+    print("\n".join(map(str, found)))
+    return int(any(difference.worse for difference in found))
+
+
+def reproduce(arguments: Sequence[str]) -> int:
+    """Measure a record's cell again and name what differs: `benchsuite reproduce RECORD.json`.
+
+    Status 0 if the measured bits are the same. Further arguments are pytest's, as in --local
+    NAME=PATH; --reports-dir DIR keeps the new record there instead of in a temporary folder.
+    """
+    from benchsuite import reproduce as again
+
+    options = argparse.ArgumentParser(prog="benchsuite reproduce", add_help=False)
+    options.add_argument("record", type=Path)
+    options.add_argument("--reports-dir", type=Path)
+    chosen, further = options.parse_known_args(arguments)
+    _register_own()
+    old = again.read(chosen.record)
+    folder = chosen.reports_dir or Path(tempfile.mkdtemp(prefix="benchsuite-"))
+    new = again.measure(old, folder.resolve(), further)
+    for line in again.compared(old, new):
+        print(line)
+    same = again.is_equal(old, new)
+    print(f"{old['cell']['id']}: {'bit-identical' if same else 'not the same bits'} ({folder})")
+    return int(not same)
 
 
 def check(arguments: Sequence[str]) -> int:
@@ -158,6 +238,8 @@ _COMMANDS: dict[str, Any] = {
     "status": status,
     "claims": claims,
     "report": report,
+    "diff": diff,
+    "reproduce": reproduce,
     "check": check,
 }
 

@@ -20,6 +20,8 @@ class StudyResults:
 
     ``options`` are the words that a command needs to mean these very cells; ``files`` are what the
     study's own reporter wrote, relative to the reports folder; ``notes`` say what went wrong there.
+    ``conflicts`` tell records of one cell that differ, ``links`` where a cell's record lies if not
+    in the store under the report.
     """
 
     study: Any
@@ -32,6 +34,8 @@ class StudyResults:
     options: tuple[str, ...] = ()
     files: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
+    links: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass

@@ -24,7 +24,8 @@ class Results(Protocol):
     ``records`` maps the ids of ``cells`` to their current, good records; ``stale`` and
     ``failed`` are keyed by cell id too, ``missing`` lists ids. ``options`` are the words of a
     command line that mean these cells, ``files`` what the study's reporter wrote, ``notes`` what
-    the reader must know besides.
+    the reader must know besides, ``conflicts`` the cells of which two records differ, ``links``
+    where records lie if not in the store under the report.
     """
 
     study: Any
@@ -37,6 +38,8 @@ class Results(Protocol):
     options: tuple[str, ...]
     files: list[Path]
     notes: list[str]
+    conflicts: list[str]
+    links: dict[str, str]
 
 
 @dataclass(frozen=True)

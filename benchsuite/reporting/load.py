@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-PATTERNS = ("store/records/*.json", "raw_runs/*.json")
-
 
 def load_records(*directories: str | Path) -> "pd.DataFrame":
     """Return one row per record found under the directories (default ``reports``).
@@ -38,11 +36,15 @@ def load_records(*directories: str | Path) -> "pd.DataFrame":
 
 
 def record_files(*directories: str | Path) -> Iterator[Path]:
-    """Yield the record files under each directory, which may be a record folder itself."""
+    """Yield the record files under each directory, which may be a record folder itself.
+
+    The views that a store exports are left out: they show records that it holds.
+    """
     for directory in map(Path, directories):
-        found: set[Path] = set()
-        for pattern in PATTERNS:
-            found |= set(directory.rglob(pattern))
+        found = set(directory.rglob("store/records/*.json"))
+        stores = {path.parents[2] for path in found}
+        views = directory.rglob("raw_runs/*.json")
+        found |= {path for path in views if not stores & set(path.parents)}
         if directory.name in ("records", "raw_runs"):
             found |= set(directory.glob("*.json"))
         yield from sorted(found)

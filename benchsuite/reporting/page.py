@@ -53,13 +53,14 @@ def study_view(results: Results) -> dict[str, Any]:
         "claims": claims_view(judged),
         "stand_in_claims": claims_view(aside),
         "nulls": null_results(results.study, groups, judged),
-        "models": [model_view(results.study, g) for g in groups if g.kind == "real" and g.records],
-        "stand_ins": [model_view(results.study, g) for g in groups if g.kind == "stand_in"],
+        "models": [model_view(results, g) for g in groups if g.kind == "real" and g.records],
+        "stand_ins": [model_view(results, g) for g in groups if g.kind == "stand_in"],
         "rehearsals": timing_view([g for g in groups if g.kind == "rehearsal"]),
         "timings": timing_view([g for g in groups if g.kind == "real"]),
         "absent": absent_view(results),
         "provenance": provenance_view(results),
         "notes": results.notes,
+        "conflicts": results.conflicts,
         "files": [path.as_posix() for path in results.files],
         "n_cells": len(results.cells),
         "n_records": len(results.records),
@@ -97,12 +98,12 @@ def tight(text: str) -> str:
     return re.sub(r"(?<=\S) ([=<±]) (?=\S)", "\u00a0\\1\u00a0", text)
 
 
-def model_view(study: Any, group: Group) -> dict[str, Any]:
+def model_view(results: Results, group: Group) -> dict[str, Any]:
     """Return one model's methods: text, strip and links to the records behind them.
 
     Controls are drawn on the axis of the others; what they do is leave it.
     """
-    metric = study.metric
+    study, metric = results.study, results.study.metric
     arms = {
         method: described(values)
         for method in group.methods
@@ -116,7 +117,9 @@ def model_view(study: Any, group: Group) -> dict[str, Any]:
         "stand_in": group.stand_in,
         "axis": axis,
         "methods": [
-            method_view(group, method, arm, axis, control=method in study.controls)
+            method_view(
+                group, method, arm, axis, links=results.links, control=method in study.controls
+            )
             | {"best": method == best}
             for method, arm in arms.items()
         ],
@@ -126,7 +129,13 @@ def model_view(study: Any, group: Group) -> dict[str, Any]:
 
 
 def method_view(
-    group: Group, method: str, arm: Mapping[str, Any], axis: Any, *, control: bool
+    group: Group,
+    method: str,
+    arm: Mapping[str, Any],
+    axis: Any,
+    *,
+    links: Mapping[str, str],
+    control: bool,
 ) -> dict[str, Any]:
     """Return one row of a model's table."""
     low, high = arm["ci95"] or (None, None)
@@ -143,14 +152,16 @@ def method_view(
         "reason": "the same for every seed" if low == high and low is not None else arm["reason"],
         "strip": strip.strip(arm, axis),
         "records": [
-            {"seed": seed, "value": plain(arm["values"][i], 6), "href": record_href(record)}
+            {"seed": seed, "value": plain(arm["values"][i], 6), "href": record_href(record, links)}
             for i, (seed, record) in enumerate((s, r) for s, r in records if s in arm["seeds"])
         ],
     }
 
 
-def record_href(record: Mapping[str, Any]) -> str | None:
-    """Return the record's file relative to the reports folder, if its fingerprint names one."""
+def record_href(record: Mapping[str, Any], links: Mapping[str, str]) -> str | None:
+    """Return the record's file relative to the reports folder: given, or by its fingerprint."""
+    if links:
+        return links.get(record["cell"]["id"])
     fingerprint = str((record.get("fingerprint") or {}).get("value") or "")
     if not fingerprint or not fingerprint.isalnum():
         return None

@@ -79,7 +79,9 @@ def of_benchmarks(command: str) -> list[str] | None:
     if program == "benchsuite":
         (names, *arguments) = words or ["list"]
         assert set(names.split("|")) <= set(cli._COMMANDS), names
-        return None if names == "check" or not arguments else arguments
+        takes_cells = {"list", "status", "claims", "report"} >= set(names.split("|"))
+        selects = takes_cells and arguments[:1] and arguments[0].startswith("-")
+        return arguments if selects else None
     if words[:1] == ["benchmarks"]:
         return words[1:]
     for word in words:

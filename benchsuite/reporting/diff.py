@@ -1,0 +1,235 @@
+"""What changed between two sets of records: per cell, per method and per claim."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from benchsuite.reporting.groups import Group, Record, Results, groups_of, value
+from benchsuite.reporting.judging import label
+from benchsuite.reporting.summary import contended, device_name
+from benchsuite.statistics.changes import Change, arm_change, seed_change, settled
+from benchsuite.statistics.descriptive import describe
+from benchsuite.statistics.rounding import p_text, plain, with_uncertainty
+
+Groups = dict[tuple[str, str, str], tuple[Any, Group]]
+# Where a claim may go without being worse off than before.
+RANK = {"violated": 0, "inconclusive": 1, "held": 2}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One line of a diff; what is ``worse`` makes its exit status 1."""
+
+    subject: str
+    text: str
+    worse: bool = False
+
+    def __str__(self) -> str:
+        return f"{'worse: ' if self.worse else ''}{self.subject}: {self.text}"
+
+
+def differences(old: Sequence[Results], new: Sequence[Results]) -> list[Difference]:
+    """Compare two judged sets of results, the worse first.
+
+    Worse are: a metric that moved against the study's wish by more than the seeds' noise, a claim
+    that held and does not, or that is newly violated, and a cell that failed. Timings are told,
+    and only where both sides have them from the same device, uncontended.
+    """
+    before, after = _groups(old), _groups(new)
+    shared = [key for key in before if key in after]
+    found = [_cells(before, after), *_failures(old, new), *_claims(old, new)]
+    for study in dict.fromkeys(key[0] for key in shared):
+        pairs = [(before[key], after[key][1]) for key in shared if key[0] == study]
+        found += _metrics([(s, a, b) for (s, a), b in pairs if a.kind != "rehearsal"])
+        found += _timings([(a, b) for (_, a), b in pairs])
+    return sorted(found, key=lambda difference: not difference.worse)
+
+
+def _groups(results: Sequence[Results]) -> Groups:
+    return {
+        (r.study.name, group.key, group.kind): (r.study, group)
+        for r in results
+        for group in groups_of(r.cells, r.records)
+        if group.records
+    }
+
+
+def _cells(before: Groups, after: Groups) -> Difference:
+    def digests(groups: Groups) -> dict[tuple[Any, ...], Any]:
+        return {
+            (key, cell_id): record.get("results_sha256") or record.get("perplexity")
+            for key, (_, group) in groups.items()
+            for cell_id, record in group.records.items()
+        }
+
+    old, new = digests(before), digests(after)
+    equal = sum(old[key] == new[key] for key in old.keys() & new.keys())
+    changed = len(old.keys() & new.keys()) - equal
+    text = f"{equal} bit-identical, {changed} changed"
+    for n, where in ((len(old.keys() - new.keys()), "old"), (len(new.keys() - old.keys()), "new")):
+        text += f", {n} only in the {where} ones" if n else ""
+    return Difference("cells", text)
+
+
+def _failures(old: Sequence[Results], new: Sequence[Results]) -> Iterator[Difference]:
+    good = {(r.study.name, cell_id) for r in old for cell_id in r.records}
+    for results in new:
+        for cell_id, record in results.failed.items():
+            if (results.study.name, cell_id) in good:
+                message = (record.get("error") or {}).get("message") or "no message"
+                text = f"passed before, failed now: {message.strip().splitlines()[-1][:200]}"
+                yield Difference(f"{results.study.name}/{cell_id}", text, worse=True)
+
+
+def _claims(old: Sequence[Results], new: Sequence[Results]) -> Iterator[Difference]:
+    def judged(results: Sequence[Results]) -> dict[tuple[str, str, str], Any]:
+        return {(r.study.name, j.model, j.claim.sentence): j for r in results for j in r.judgements}
+
+    before = judged(old)
+    for (study, model, sentence), now in judged(new).items():
+        was = before.get((study, model, sentence))
+        if was is None or was.outcome == now.outcome or "not_run" in (was.outcome, now.outcome):
+            continue
+        worse = RANK[now.outcome] < RANK[was.outcome] and (
+            now.outcome == "violated" or was.outcome == "held"
+        )
+        text = f"{sentence}: {was.outcome} before, {now.outcome} now. {now.sentence}"
+        yield Difference(f"{study}/{model}", text, worse)
+
+
+# --- metrics
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """A number before and now, and what the noise says of it."""
+
+    study: Any
+    metric: str
+    subject: str
+    before: str
+    now: str
+    change: Change
+
+
+def _metrics(pairs: Sequence[tuple[Any, Group, Group]]) -> Iterator[Difference]:
+    """Compare every metric of a study: its methods are one family, its seeds another."""
+    arms: list[_Moved] = []
+    seeds: list[_Moved] = []
+    for study, before, after in pairs:
+        for method in before.methods:
+            for metric in (study.metric, *study.metrics):
+                old, new = (_numbers(group, method, metric) for group in (before, after))
+                if not old or not new or old == new:
+                    continue
+                where = f"{study.name}/{label(after)}/{method}"
+                change = arm_change(old, new)
+                what = f"{where} {metric}"
+                arms.append(_Moved(study, metric, what, _spread(old), _spread(new), change))
+                for seed, now in new.items():
+                    was = plain(old[seed], 6) if seed in old else "no value"
+                    what, change = f"{where} seed {seed} {metric}", seed_change(old, seed, now)
+                    seeds.append(_Moved(study, metric, what, was, plain(now, 6), change))
+    yield from (_difference(moved) for moved in _settled(arms))
+    for moved in _settled(seeds):
+        if moved.change.outcome == "beyond_noise" and moved.change.p_value is not None:
+            yield _difference(moved)
+
+
+def _settled(moved: Sequence[_Moved]) -> list[_Moved]:
+    changes = settled([one.change for one in moved])
+    return [replace(one, change=change) for one, change in zip(moved, changes, strict=True)]
+
+
+def _difference(moved: _Moved) -> Difference:
+    text = f"{moved.before} before, {moved.now} now: {_verdict(moved.change)}"
+    return Difference(moved.subject, text, _is_worse(moved.study, moved.metric, moved.change))
+
+
+def _spread(values: Mapping[int, float]) -> str:
+    seen = describe(values.values())
+    return with_uncertainty(seen.mean, seen.std)
+
+
+def _numbers(group: Group, method: str, metric: str) -> dict[int, float]:
+    return {
+        seed: float(number)
+        for seed, number in group.values(method, metric).items()
+        if isinstance(number, int | float)
+    }
+
+
+def _verdict(change: Change) -> str:
+    if change.outcome == "unknown":
+        return f"changed, and {change.reason}"
+    words = "beyond seed noise" if change.outcome == "beyond_noise" else "within seed noise"
+    if change.p_value is None:
+        return f"{words}, for {change.reason}"
+    return f"{words} ({p_text(change.p_value)}, Holm {p_text(change.p_holm)})"
+
+
+def _is_worse(study: Any, metric: str, change: Change) -> bool:
+    """Say whether the study's own metric moved the wrong way; others have no known right way."""
+    if change.outcome != "beyond_noise" or metric != study.metric or not change.difference:
+        return False
+    return (change.difference < 0) == study.higher_is_better
+
+
+# --- times
+
+
+def _timings(pairs: Sequence[tuple[Group, Group]]) -> Iterator[Difference]:
+    refused: dict[tuple[str, str], int] = {}
+    tested: list[tuple[str, float, float, Change]] = []
+    for before, after in pairs:
+        for method in before.methods:
+            one, two = (list(g.records_of(method).values()) for g in (before, after))
+            if not one or not two:
+                continue
+            devices = (_devices(one), _devices(two))
+            if devices[0] == devices[1] and _is_one_device((*one, *two)):
+                tested += _times(f"{label(after)}/{method}", one, two)
+            else:
+                refused[devices] = refused.get(devices, 0) + 1
+    for (old, new), n in refused.items():
+        yield Difference("timings", f"of {n} methods not compared: {old} against {new}")
+    changes = settled([change for *_, change in tested])
+    for (what, old_mean, new_mean, _), change in zip(tested, changes, strict=True):
+        if change.outcome == "beyond_noise":
+            text = f"{old_mean:.3g} s before, {new_mean:.3g} s now: {_verdict(change)}"
+            yield Difference(what, text)
+
+
+def _is_one_device(records: Sequence[Record]) -> bool:
+    return len({device_name(r) for r in records}) == 1 and not any(contended(r) for r in records)
+
+
+def _devices(records: Iterable[Record]) -> str:
+    told = {f"{device_name(r)}{', contended' if contended(r) else ''}" for r in records}
+    return " and ".join(sorted(told))
+
+
+def _times(
+    what: str, old: Sequence[Record], new: Sequence[Record]
+) -> Iterator[tuple[str, float, float, Change]]:
+    """Compare the logarithms of each stage's seconds: times scatter by ratio."""
+    for name in [key for key in old[0] if key.endswith("_time_sec")]:
+        one, two = ({r["seed"]: s for r in rs if (s := _positive(r, name))} for rs in (old, new))
+        if one and two and one != two:
+            change = arm_change(_logs(one), _logs(two))
+            yield (
+                f"{what} {name}",
+                math.exp(sum(_logs(one).values()) / len(one)),
+                math.exp(sum(_logs(two).values()) / len(two)),
+                change,
+            )
+
+
+def _positive(record: Record, name: str) -> float | None:
+    seconds = value(record, name)
+    return float(seconds) if isinstance(seconds, int | float) and seconds > 0 else None
+
+
+def _logs(times: Mapping[int, float]) -> dict[int, float]:
+    return {seed: math.log(seconds) for seed, seconds in times.items()}

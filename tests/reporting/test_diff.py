@@ -1,0 +1,98 @@
+from dataclasses import replace
+
+from benchsuite.reporting.diff import differences
+from tests.reporting.factory import MEANS, drawn, grid, record, results
+
+THREE = ["gptq_default", "random", "cola_zero"]
+
+
+def made(means=MEANS, rng_seed=0, **options):
+    cells = grid("llama2_7b", methods=THREE)
+    return results(cells, drawn(cells, means=means, rng_seed=rng_seed, **options))
+
+
+def worse(found):
+    return [str(difference) for difference in found if difference.worse]
+
+
+def test_the_same_records_differ_in_nothing():
+    (only,) = differences([made()], [made()])
+
+    assert str(only) == "cells: 15 bit-identical, 0 changed"
+
+
+def test_other_seeds_noise_is_told_and_not_worse():
+    found = differences([made()], [made(rng_seed=5)])
+
+    assert worse(found) == []
+    assert any("random perplexity" in str(d) and "within seed noise" in str(d) for d in found)
+
+
+def test_a_higher_perplexity_beyond_noise_is_worse_and_a_lower_one_is_not():
+    up = differences([made()], [made(means=MEANS | {"random": 6.5}, rng_seed=1)])
+    down = differences([made()], [made(means=MEANS | {"random": 5.0}, rng_seed=1)])
+
+    assert any("/random perplexity: " in text for text in worse(up))
+    assert not any("/random perplexity" in text for text in worse(down))
+    assert any("/random perplexity" in str(d) and "beyond" in str(d) for d in down)
+
+
+def test_a_claim_that_held_and_does_not_is_worse():
+    clear = MEANS | {"cola_zero": 5.0}
+    found = differences([made(means=clear)], [made(means=clear | {"cola_zero": 6.9}, rng_seed=1)])
+
+    assert any("held before, violated now" in text for text in worse(found))
+
+
+def test_one_seed_that_leaves_its_arm_is_named():
+    cells = grid("llama2_7b", methods=["random"])
+    old = drawn(cells)
+    off = {**old, cells[2].id: record(cells[2], 9.9)}
+
+    found = differences([results(cells, old)], [results(cells, off)])
+
+    assert any("random seed 44 perplexity" in text for text in worse(found))
+
+
+def test_a_cell_that_fails_now_is_worse():
+    cells = grid("llama2_7b", methods=["random"])
+    kept = drawn(cells)
+    lost = kept.pop(cells[0].id) | {"error": {"stage": "quant", "message": "out of memory"}}
+
+    found = differences([results(cells)], [results(cells, kept, failed={cells[0].id: lost})])
+
+    assert any("failed now: out of memory" in text for text in worse(found))
+
+
+def test_timings_are_compared_on_one_device_and_refused_across_two():
+    def timed(seconds, **environment):
+        def change(cell):
+            facts = record(cell)["environment"] | environment
+            return {"quant_time_sec": seconds + cell.seed / 100, "environment": facts}
+
+        return made(change=change)
+
+    same = differences([timed(20.0)], [timed(30.0)])
+    across = differences([timed(20.0)], [timed(30.0, device="Xeon", device_kind="cpu")])
+
+    assert any("quant_time_sec: 20.4 s before, 30.4 s now: beyond" in str(d) for d in same)
+    refused = [str(d) for d in across if d.subject == "timings"]
+    assert refused == ["timings: of 3 methods not compared: cuda: NVIDIA H200 against cpu: Xeon"]
+    assert not any("quant_time_sec" in str(d) for d in across)
+    assert worse(same) == worse(across) == []
+
+
+def test_contended_timings_are_refused():
+    busy = made(change=lambda c: {"timings": {"contended": True}, "quant_time_sec": 99.0})
+
+    found = differences([made()], [busy])
+
+    assert any("contended" in str(d) for d in found if d.subject == "timings")
+
+
+def test_a_study_that_wishes_higher_values_turns_what_is_worse():
+    old, new = made(), made(means=MEANS | {"random": 5.0}, rng_seed=1)
+    for one in (old, new):
+        one.study = replace(one.study, higher_is_better=True)
+
+    assert any("/random perplexity" in text for text in worse(differences([old], [new])))
