@@ -19,7 +19,7 @@ def test_calibration_selection(
         with record.stage("quant"):
             quantized = quantize(cell, model, batch, progress)
         record.update(raised_damping=quantized.raised_damping)
-        save_model(model)
+        save_model(model, quantized)
     with record.stage("evaluation"), quantizers.using_kernel(model.model, "held"):
         quality = evaluation.perplexity.perplexity(
             model.model, evaluation_tokens, seq_len=cell["seq_len"], progress=progress

@@ -9,7 +9,9 @@ from benchsuite import evaluation, quantizers
 
 
 @pytest.mark.study("quantizers")
-def test_quantizers(cell, model, lease, calibrate, evaluation_tokens, questions, record, progress):
+def test_quantizers(
+    cell, model, lease, calibrate, evaluation_tokens, questions, save_model, record, progress
+):
     """Quantize, then ask what it saved and what it cost."""
     original, network, seq_len = lease(cell.model).model, model.model, cell["seq_len"]
     with record.stage("selection"):
@@ -17,6 +19,7 @@ def test_quantizers(cell, model, lease, calibrate, evaluation_tokens, questions,
     with record.stage("quant"):
         quantized = quantize(cell, network, batch, progress)
     record.update(**sizes(quantized))
+    save_model(model, quantized)
     with record.stage("evaluation"), quantizers.using_kernel(network, "held"):
         quality = evaluation.perplexity.perplexity(network, evaluation_tokens, seq_len=seq_len)
         change = evaluation.divergence.divergence(

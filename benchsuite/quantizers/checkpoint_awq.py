@@ -36,12 +36,20 @@ def _in_order(packed: Tensor) -> Tensor:
     return ordered.reshape(len(packed), -1)
 
 
+def fault(config: Mapping[str, Any]) -> str:
+    """Return why a checkpoint of this quantization config cannot be read, or nothing."""
+    version, bits = config.get("version", "gemm"), config.get("bits")
+    if str(version).lower() != "gemm":
+        return f"its format is {version!r}"
+    return "" if bits == 4 else f"it has {bits} bits"
+
+
 def settings(linears: Mapping[str, QuantizedLinear], folder: Path) -> dict[str, Any]:
     """Return the quantization config; a usage error if the format cannot hold the layers."""
     for name, linear in linears.items():
-        fault = _fault(linear)
-        if fault:
-            raise UsageError(f"the AutoAWQ format has no {fault}, as in {name}", str(folder))
+        lacking = _lacking(linear)
+        if lacking:
+            raise UsageError(f"the AutoAWQ format has no {lacking}, as in {name}", str(folder))
     widths = {linear.group_size for linear in linears.values()}
     if linears and all(linear.group_size == linear.in_features for linear in linears.values()):
         widths = {-1}
@@ -58,7 +66,7 @@ def settings(linears: Mapping[str, QuantizedLinear], folder: Path) -> dict[str, 
     }
 
 
-def _fault(linear: QuantizedLinear) -> str:
+def _lacking(linear: QuantizedLinear) -> str:
     if linear.bits != 4:
         return f"{linear.bits}-bit codes"
     if linear.g_idx is not None:

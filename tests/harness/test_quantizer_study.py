@@ -28,10 +28,11 @@ def records(tmp_path_factory):
     import sys
 
     reports = tmp_path_factory.mktemp("reports")
-    chosen = "tiny_llama_1m and seed42 and (fp16 or rtn_w3 or gptq_w3 or smoothquant or zeroed)"
+    methods = "fp16 or rtn_w3 or gptq_w3 or hqq_w4 or smoothquant or zeroed"
+    chosen = f"tiny_llama_1m and seed42 and ({methods})"
     command = [sys.executable, "-m", "pytest", "benchmarks/test_quantizers.py", "-k", chosen]
     done = subprocess.run(
-        [*command, f"--reports-dir={reports}", "-p", "no:cacheprovider", *SMALL],
+        [*command, "--save-models", f"--reports-dir={reports}", "-p", "no:cacheprovider", *SMALL],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -41,6 +42,10 @@ def records(tmp_path_factory):
     for path in (reports / "quantizers/raw_runs").glob("*.json"):
         record = json.loads(path.read_text())
         found[record["method"]] = record
+    for folder in (reports / "quantizers/quantized_models").iterdir():
+        method = folder.name.split("__")[1]
+        found[method]["saved"] = json.loads((folder / "metadata.json").read_text())
+        found[method]["files"] = {path.name for path in folder.iterdir()}
     return found
 
 
@@ -62,6 +67,17 @@ def test_sizes_are_those_of_the_packed_model(records):
         record = records[method]
         ratio = record["size_before_mb"] / record["size_after_mb"]
         assert ratio == pytest.approx(record["compression_ratio"])
+
+
+def test_models_are_saved_in_their_format_or_say_why_not(records):
+    formats = {method: record["saved"]["format"] for method, record in records.items()}
+    assert formats["rtn_w3"] == formats["gptq_w3"] == "gptq"
+    assert formats["smoothquant_w8a8"] == "compressed-tensors"
+    assert "model.safetensors" in records["gptq_w3"]["files"]
+    assert records["gptq_w3"]["saved"]["weights_sha256"] == records["gptq_w3"]["weights_sha256"]
+    assert records["hqq_w4"]["files"] == {"metadata.json"}
+    assert "no fractional zero points" in records["hqq_w4"]["saved"]["not_saved"]
+    assert "no quantized layer" in records["fp16"]["saved"]["not_saved"]
 
 
 def test_latency_is_kept_out_of_what_must_be_equal_bit_for_bit(records):

@@ -10,8 +10,8 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from benchsuite.errors import BenchsuiteError, UsageError
-from benchsuite.quantizers import checkpoint, gptq, quarot, rtn, smoothquant
-from benchsuite.quantizers.linear import QuantizedLinear, model_digest
+from benchsuite.quantizers import awq, checkpoint, gptq, quarot, rtn, smoothquant
+from benchsuite.quantizers.linear import QuantizedLinear, model_digest, quantized_linears
 
 
 def logits(model, tokens):
@@ -136,7 +136,7 @@ def test_truncated_missing_and_foreign_files_are_named(saved):
     config = json.loads((saved / "config.json").read_text())
     config["quantization_config"]["quant_method"] = "fp8"
     (saved / "config.json").write_text(json.dumps(config))
-    with pytest.raises(BenchsuiteError, match="method 'fp8'"):
+    with pytest.raises(BenchsuiteError, match="method 'fp8' cannot be read: an unknown method"):
         checkpoint.load(saved)
     (saved / "config.json").write_text("{")
     with pytest.raises(BenchsuiteError, match="no readable quantization config"):
@@ -185,12 +185,92 @@ def test_gptqmodel_reads_our_checkpoints(options, make_model, tokens, tmp_path, 
     assert (got - ours_32).norm() < 0.01 * ours_32.norm()
 
 
-@pytest.mark.parametrize("method", [smoothquant, quarot], ids=["W8A8", "rotated"])
-def test_a_model_that_quantizes_activations_is_not_saved_without_them(
-    method, make_model, tokens, tmp_path
-):
+@pytest.mark.parametrize("family", ["llama", "qwen2", "opt"])
+def test_a_w8a8_model_loads_as_the_same_model(family, make_model, tokens, tmp_path):
+    model = make_model(family, torch.bfloat16)
+    smoothquant.quantize(model, tokens)
+    checkpoint.save(model, tmp_path)
+    back = checkpoint.load(tmp_path)
+    assert model_digest(back) == model_digest(model)
+    assert torch.equal(logits(back, tokens), logits(model, tokens))
+
+
+def test_transformers_reads_our_w8a8_checkpoint(make_model, tokens, tmp_path):
+    pytest.importorskip("compressed_tensors")
+    from transformers import AutoModelForCausalLM
+
     model = make_model()
-    method.quantize(model, tokens)
-    with pytest.raises(UsageError, match="hold weights only"):
+    smoothquant.quantize(model, tokens)
+    checkpoint.save(model, tmp_path)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    got, goal = logits(theirs, tokens), logits(model, tokens)
+    # Theirs covers a token with max / 127.5, ours with max / 127.
+    assert (got - goal).norm() < 0.02 * goal.norm()
+    for name, linear in quantized_linears(model).items():
+        weight = theirs.get_submodule(name).weight
+        torch.testing.assert_close(weight, linear.dequantize(), rtol=1e-3, atol=0)
+
+
+def test_llm_compressor_s_w8a8_checkpoint_is_read(make_model, tokens, tmp_path, monkeypatch):
+    pytest.importorskip("llmcompressor")
+    from llmcompressor import oneshot
+    from llmcompressor.modifiers.quantization import QuantizationModifier
+
+    monkeypatch.chdir(tmp_path)  # it writes its recipe's log into the working folder
+    theirs = make_model(dtype=torch.bfloat16)
+    theirs.save_pretrained("original")
+    theirs.config._name_or_path = "original"  # it wants a model with a name
+    recipe = QuantizationModifier(targets="Linear", scheme="W8A8", ignore=["lm_head"])
+    oneshot(model=theirs, recipe=recipe)
+    goal = logits(theirs, tokens)
+    theirs.save_pretrained(tmp_path, save_compressed=True)
+    got = logits(checkpoint.load(tmp_path), tokens)
+    assert (got - goal).norm() < 0.02 * goal.norm()
+
+
+W8A8_FAULTS = {
+    "strategy of its weights is 'tensor'": ("weights", "strategy", "tensor"),
+    "num_bits of its weights is 4": ("weights", "num_bits", 4),
+    "its activation scales are fixed": ("input_activations", "dynamic", False),
+}
+
+
+@pytest.mark.parametrize("message", W8A8_FAULTS)
+def test_other_kinds_of_compressed_tensors_are_refused(message, make_model, tokens, tmp_path):
+    model = make_model()
+    smoothquant.quantize(model, tokens)
+    checkpoint.save(model, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    part, key, value = W8A8_FAULTS[message]
+    config["quantization_config"]["config_groups"]["group_0"][part][key] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BenchsuiteError, match=message):
+        checkpoint.load(tmp_path)
+
+
+def test_each_method_has_the_format_that_engines_expect_of_it(make_model, tokens):
+    found = {}
+    for name, method, options in [
+        ("rtn", rtn, {"group_size": 32}),
+        ("awq", awq, {"group_size": 32}),
+        ("smoothquant", smoothquant, {}),
+    ]:
+        model = make_model()
+        method.quantize(model, *([] if method is rtn else [tokens]), **options)
+        found[name] = checkpoint.format_for(quantized_linears(model))
+    assert found == {"rtn": "gptq", "awq": "awq", "smoothquant": "compressed-tensors"}
+
+
+def test_a_rotated_model_is_not_saved_without_its_rotations(make_model, tokens, tmp_path):
+    model = make_model()
+    quarot.quantize(model, tokens)
+    with pytest.raises(UsageError, match="rounds or transforms what its layers read"):
         checkpoint.save(model, tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
+
+
+def test_w8a8_does_not_pass_for_weights_only(make_model, tokens, tmp_path):
+    model = make_model()
+    smoothquant.quantize(model, tokens)
+    with pytest.raises(UsageError, match="hold weights only"):
+        checkpoint.save(model, tmp_path, format="gptq")
