@@ -1,7 +1,7 @@
-"""Greedy answers in batches, with their log-probabilities, and the log-probabilities of given ones.
+"""Answers in batches, greedy or sampled, with their log-probabilities, and those of given answers.
 
-Plain greedy decoding: the model's own ``generation_config`` (penalties, sampling) has no say, so
-that every model answers under one rule. Prompts of a batch are padded on the left and share one
+Plain decoding: the model's own ``generation_config`` (penalties, sampling) has no say, so that
+every model answers under one rule. Prompts of a batch are padded on the left and share one
 key-value cache. Batching changes a number in its last bits only: in fp32, log-probabilities agree
 with those of batch size one within ``TOLERANCE``.
 """
@@ -9,7 +9,7 @@ with those of batch size one within ``TOLERANCE``.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ TOLERANCE = 1e-4
 """Nats by which a token's fp32 log-probability may differ between batch sizes."""
 
 Progress = Callable[[str, int, int], None]
+Choice = Callable[[Tensor], Tensor]
+"""How the next tokens [B] follow from their logits [B, vocabulary]."""
 
 
 @dataclass(frozen=True)
@@ -55,26 +57,56 @@ def generate(
     Prompts are batched by length, the longest first. Raises ``UsageError`` for an empty prompt, or
     one whose answer would not fit into the model's context.
     """
-    if not prompts:
-        return Generation((), (), (), ())
-    ids: list[list[int]] = tokenizer(list(prompts), verbose=False)["input_ids"]
-    _check_lengths(model, ids, max_new_tokens)
-    ends = _end_ids(model, tokenizer)
-    answers: dict[int, _Answer] = {}
-    with evaluating(model):
-        for batch in batches([len(row) for row in ids], batch_size):
-            new = [_Answer(tokenizer, stop, ends) for _ in batch]
-            _answer(model, [ids[i] for i in batch], new, max_new_tokens)
-            answers.update(zip(batch, new, strict=True))
-            if progress is not None:
-                progress("generation", len(answers), len(ids))
-    ordered = [answers[i] for i in range(len(ids))]
-    return Generation(
-        tuple(answer.text for answer in ordered),
-        tuple(np.array(answer.ids, np.int64) for answer in ordered),
-        tuple(answer.log_probs for answer in ordered),
-        tuple(answer.ended_by for answer in ordered),
+    answers = _answers(
+        model, tokenizer, prompts, _most_probable, 1, max_new_tokens, stop, batch_size, progress
     )
+    return _gathered([answer for (answer,) in answers])
+
+
+def sample(
+    model: nn.Module,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    *,
+    n_samples: int,
+    seed: int,
+    temperature: float = 1.0,
+    max_new_tokens: int,
+    stop: Sequence[str] = (),
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> list[Generation]:
+    """Return ``n_samples`` drawn continuations of every prompt, one ``Generation`` per prompt.
+
+    Tokens are drawn from the whole distribution at ``temperature``; ``log_probs`` are the model's
+    own, at temperature 1. Every answer has its own stream of uniform numbers, made from ``seed``,
+    the prompt's place and the sample's, so that neither batch size nor device chooses the answers.
+    ``batch_size`` counts answers; a prompt is read once for all of its own.
+    """
+    if n_samples == 0:
+        return [Generation((), (), (), ()) for _ in prompts]
+    if temperature <= 0:
+        raise UsageError(f"a temperature of {temperature:g} draws nothing", fix="Give one above 0")
+    uniform = [np.random.default_rng([seed, i]) for i in range(len(prompts))]
+    numbers = np.stack([rng.random((n_samples, max_new_tokens)) for rng in uniform])
+
+    def drawn(batch: list[int], device: torch.device) -> Choice:
+        rows = torch.from_numpy(numbers[batch].reshape(-1, max_new_tokens)).to(device)
+        step = count()
+
+        def choose(logits: Tensor) -> Tensor:
+            heaped = (logits.float() / temperature).softmax(-1).double().cumsum(-1)
+            at = rows[:, next(step)] * heaped[:, -1]
+            # Right of equal sums, so that a token of probability 0 is never drawn.
+            return torch.searchsorted(heaped, at[:, None], right=True)[:, 0]
+
+        return choose
+
+    size = max(1, batch_size // n_samples)
+    answers = _answers(
+        model, tokenizer, prompts, drawn, n_samples, max_new_tokens, stop, size, progress
+    )
+    return [_gathered(own) for own in answers]
 
 
 def log_likelihoods(
@@ -118,11 +150,18 @@ def log_likelihoods(
 def greedy(
     model: nn.Module, ids: Tensor, mask: Tensor | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the most probable next tokens [B] and their logits [B, vocabulary] without end.
+    """Yield the most probable next tokens [B] and their logits [B, vocabulary] without end."""
+    return decode(model, ids, mask, lambda logits: logits.argmax(-1))
+
+
+def decode(
+    model: nn.Module, ids: Tensor, mask: Tensor | None, choose: Choice, *, copies: int = 1
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the next tokens [B * copies] and their logits [B * copies, vocabulary] without end.
 
     ``ids`` int64 [B, T] with ``mask`` 0 on padding, or None where there is none: then nothing here
-    waits for the device. The first step reads the prompts, each later one a single token. To be run
-    inside ``evaluating``.
+    waits for the device. The first step reads the prompts, each later one a single token; every
+    prompt goes on in ``copies`` rows that follow each other. To be run inside ``evaluating``.
     """
     positions, cache = _positions(torch.ones_like(ids) if mask is None else mask), None
     while True:
@@ -134,8 +173,14 @@ def greedy(
             use_cache=True,
             logits_to_keep=1,
         )
+        first = cache is None
         logits, cache = out.logits[:, -1], out.past_key_values
-        tokens = logits.argmax(-1)
+        if first and copies > 1:
+            cache.batch_repeat_interleave(copies)
+            logits = logits.repeat_interleave(copies, 0)
+            positions = positions.repeat_interleave(copies, 0)
+            mask = None if mask is None else mask.repeat_interleave(copies, 0)
+        tokens = choose(logits)
         yield tokens, logits
         ids, positions = tokens[:, None], positions[:, -1:] + 1
         if mask is not None:
@@ -218,13 +263,46 @@ class _Answer:
         )
 
 
-def _answer(
-    model: nn.Module, rows: list[list[int]], answers: list[_Answer], max_new_tokens: int
-) -> None:
+def _most_probable(batch: list[int], device: torch.device) -> Choice:
+    return lambda logits: logits.argmax(-1)
+
+
+def _answers(
+    model: nn.Module,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    choice: Callable[[list[int], torch.device], Choice],
+    copies: int,
+    max_new_tokens: int,
+    stop: Sequence[str],
+    batch_size: int,
+    progress: Progress | None,
+) -> list[list[_Answer]]:
+    """Return ``copies`` answers to every prompt, in the prompts' order."""
+    if not prompts:
+        return []
+    device = next(model.parameters()).device
+    ids: list[list[int]] = tokenizer(list(prompts), verbose=False)["input_ids"]
+    _check_lengths(model, ids, max_new_tokens)
+    ends = _end_ids(model, tokenizer)
+    found: dict[int, list[_Answer]] = {}
+    with evaluating(model):
+        for batch in batches([len(row) for row in ids], batch_size):
+            new = [_Answer(tokenizer, stop, ends) for _ in batch for _ in range(copies)]
+            rows, mask = padded([ids[i] for i in batch], device)
+            steps = decode(model, rows, mask, choice(batch, device), copies=copies)
+            _grow(new, islice(steps, max_new_tokens))
+            for place, i in enumerate(batch):
+                found[i] = new[place * copies : (place + 1) * copies]
+            if progress is not None:
+                progress("generation" if copies == 1 else "sampling", len(found), len(ids))
+    return [found[i] for i in range(len(ids))]
+
+
+def _grow(answers: list[_Answer], steps: Iterator[tuple[Tensor, Tensor]]) -> None:
     """Let the answers of one batch grow to their ends."""
-    ids, mask = padded(rows, next(model.parameters()).device)
     log_probs = []
-    for tokens, logits in islice(greedy(model, ids, mask), max_new_tokens):
+    for tokens, logits in steps:
         log_probs.append(_chosen(logits, tokens))
         for answer, token in zip(answers, tokens.tolist(), strict=True):
             answer.add(token)
@@ -233,6 +311,15 @@ def _answer(
     values = torch.stack(log_probs, 1).cpu().numpy()  # [batch, steps]
     for answer, row in zip(answers, values, strict=True):
         answer.close(row)
+
+
+def _gathered(answers: list[_Answer]) -> Generation:
+    return Generation(
+        tuple(answer.text for answer in answers),
+        tuple(np.array(answer.ids, np.int64) for answer in answers),
+        tuple(answer.log_probs for answer in answers),
+        tuple(answer.ended_by for answer in answers),
+    )
 
 
 def _chosen(logits: Tensor, tokens: Tensor) -> Tensor:

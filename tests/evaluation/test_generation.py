@@ -197,3 +197,69 @@ def test_batches_hold_every_item_once_the_longest_first(lengths, batch_size):
     assert sorted(order) == list(range(len(lengths)))
     assert [lengths[i] for i in order] == sorted(lengths, reverse=True)
     assert all(len(batch) == batch_size for batch in found[:-1])
+
+
+# --- sampled answers
+
+
+def sampled(model, tokenizer, **options):
+    options = {"n_samples": 6, "seed": 5, "max_new_tokens": 8} | options
+    return generation.sample(model, tokenizer, PROMPTS, **options)
+
+
+def test_samples_do_not_depend_on_the_batch_size_but_on_the_seed():
+    model, tokenizer = hub_like()
+    together = sampled(model, tokenizer, batch_size=64)
+    apart = sampled(model, tokenizer, batch_size=1)
+
+    assert [found.texts for found in together] == [found.texts for found in apart]
+    for one, other in zip(together, apart, strict=True):
+        for values, again in zip(one.log_probs, other.log_probs, strict=True):
+            np.testing.assert_allclose(values, again, atol=TOLERANCE)
+    assert len(set(together[0].texts)) > 1
+    assert [f.texts for f in sampled(model, tokenizer, seed=6)] != [f.texts for f in together]
+
+
+@pytest.mark.parametrize("model_type", ["llama", "mistral", "opt"])
+def test_the_log_probs_of_samples_are_those_of_teacher_forcing(model_type):
+    model, tokenizer = hub_like(model_type)
+    for prompt, found in zip(PROMPTS, sampled(model, tokenizer, temperature=1.5), strict=True):
+        rows = [ids.tolist() for ids in found.token_ids if len(ids)]
+        prefixes = [tokenizer(prompt)["input_ids"]] * len(rows)
+        forced = log_likelihoods(model, prefixes, rows)
+        for values, expected in zip([v for v in found.log_probs if len(v)], forced, strict=True):
+            np.testing.assert_allclose(values, expected, atol=TOLERANCE)
+
+
+def test_a_cold_sample_is_the_greedy_answer():
+    model, tokenizer = hub_like()
+    greedy = generate(model, tokenizer, PROMPTS, max_new_tokens=8)
+    cold = sampled(model, tokenizer, temperature=1e-4, n_samples=2)
+    assert [found.texts for found in cold] == [(text, text) for text in greedy.texts]
+
+
+def test_first_tokens_are_drawn_as_often_as_the_model_says():
+    model, tokenizer = hub_like()
+    n = 4000
+    (found,) = generation.sample(
+        model, tokenizer, PROMPTS[:1], n_samples=n, seed=0, max_new_tokens=1, batch_size=n
+    )
+    with torch.no_grad():
+        ids = torch.tensor([tokenizer(PROMPTS[0])["input_ids"]])
+        expected = model(ids).logits[0, -1].softmax(-1).numpy()
+    counts = np.zeros(len(expected))
+    for ids in found.token_ids:
+        if len(ids):
+            counts[ids[0]] += 1
+    kept = expected * n >= 5
+    kept[list(generation._end_ids(model, tokenizer))] = False  # none of an answer's tokens
+    spread = (counts - expected * n)[kept] / np.sqrt(expected * n * (1 - expected))[kept]
+    assert np.abs(spread).max() < 4.5
+    assert 0.7 < float((spread**2).mean()) < 1.3
+
+
+def test_a_temperature_must_be_positive():
+    model, tokenizer = hub_like()
+    with pytest.raises(UsageError, match="draws nothing"):
+        sampled(model, tokenizer, temperature=0)
+    assert sampled(model, tokenizer, n_samples=0)[0].texts == ()
