@@ -1,0 +1,42 @@
+"""p(True) (Kadavath et al. 2022): the model is asked whether its own answer is true."""
+
+from collections.abc import Sequence
+
+from benchsuite.evaluation.generation import log_likelihoods
+from benchsuite.evaluation.uncertainty.answers import Asked
+from benchsuite.evaluation.uncertainty.correctness import grade
+from benchsuite.evaluation.uncertainty.scores import Tools
+
+TRUE, FALSE = " A", " B"
+
+
+def p_true(asked: Sequence[Asked], tools: Tools) -> list[float]:
+    """Return minus the log-probability of `` A`` (true) after the question about the own answer.
+
+    Before it stand ``tools.demonstrations``: train questions that the same model answered, with
+    what is true of its answers.
+    """
+    told = "".join(
+        f"{prompt(one)}{TRUE if right else FALSE}\n\n"
+        for one, right in zip(
+            tools.demonstrations, grade(tools.demonstrations).correct, strict=True
+        )
+    )
+    tokenizer = tools.tokenizer
+    prefixes = tokenizer([told + prompt(one) for one in asked], verbose=False)["input_ids"]
+    wanted = tokenizer(TRUE, add_special_tokens=False)["input_ids"]
+    found = log_likelihoods(
+        tools.network, prefixes, [wanted] * len(prefixes), batch_size=tools.batch_size
+    )
+    return [-float(values.sum()) for values in found]
+
+
+def prompt(one: Asked) -> str:
+    """Return the question about a greedy answer, after the sampled ones as brainstormed ideas."""
+    context = f"Context: {one.question.context}\n" if one.question.context else ""
+    ideas = "\n".join(answer.text.strip() for answer in (*one.samples, one.greedy))
+    return (
+        f"{context}Question: {one.question.question}\nBrainstormed Answers: {ideas}\n"
+        f"Possible answer: {one.greedy.text.strip()}\n"
+        "Is the possible answer:\nA) True\nB) False\nThe possible answer is:"
+    )

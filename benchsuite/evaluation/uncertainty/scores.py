@@ -1,0 +1,82 @@
+"""One score for every question, and what scores may need beside the answers."""
+
+import importlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from benchsuite.evaluation.uncertainty.answers import Asked
+from benchsuite.evaluation.uncertainty.registry import entry
+from benchsuite.evaluation.uncertainty.relevance import Relevance
+from benchsuite.evaluation.uncertainty.similarity import Similarity, lexical
+
+
+@dataclass(frozen=True)
+class Undefined:
+    """Why a score has no value for a question."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """``values`` float64 [n], higher is less sure, NaN where undefined; ``reasons`` counts why."""
+
+    values: np.ndarray
+    reasons: dict[str, int]
+
+    @property
+    def defined(self) -> np.ndarray:
+        """Which questions have a value, bool [n]."""
+        return ~np.isnan(self.values)
+
+
+@dataclass
+class Tools:
+    """What scores may need. ``entailment`` is that of ``semantic.nli``, asked for when needed.
+
+    ``network`` and ``tokenizer`` are the model that answered; ``demonstrations`` are train
+    questions that it answered too.
+    """
+
+    seed: int = 0
+    similarity: Similarity = lexical
+    get_entailment: Callable[[], Any] | None = None
+    network: Any = None
+    tokenizer: Any = None
+    demonstrations: Sequence[Asked] = ()
+    batch_size: int = 32
+    relevance: Relevance = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.relevance = Relevance(self.similarity)
+
+    @cached_property
+    def entailment(self) -> Any:
+        """Pairs (premise, hypothesis) -> bool [n]."""
+        if self.get_entailment is None:
+            raise ValueError("this score needs a model for natural-language inference")
+        return self.get_entailment()
+
+
+def score(name: str, asked: Sequence[Asked], tools: Tools) -> Scores:
+    """Return a registered score of every question.
+
+    A greedy answer without a token leaves nothing to be unsure of: such questions are undefined
+    under every score, so that all scores are compared on the same ones.
+    """
+    answered = [one for one in asked if len(one.greedy.token_ids)]
+    chosen = entry(name)
+    function = getattr(importlib.import_module(chosen.module), chosen.function)
+    found = iter(function(answered, tools) if answered else ())
+    values: list[float | Undefined] = [
+        next(found) if len(one.greedy.token_ids) else Undefined("the answer has no token")
+        for one in asked
+    ]
+    reasons = Counter(value.reason for value in values if isinstance(value, Undefined))
+    numbers = [np.nan if isinstance(value, Undefined) else value for value in values]
+    return Scores(np.array(numbers, np.float64), dict(reasons))

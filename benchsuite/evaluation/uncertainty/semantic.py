@@ -1,0 +1,99 @@
+"""Semantic entropy (Kuhn et al. 2023, Farquhar et al. 2024): over meanings, not wordings."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import logsumexp
+
+from benchsuite.evaluation import squad
+from benchsuite.evaluation.uncertainty.answers import Answer, Asked
+from benchsuite.evaluation.uncertainty.scores import Tools, Undefined
+
+Pair = tuple[str, str]
+Entailment = Callable[[Sequence[Pair]], np.ndarray]
+"""Pairs (premise, hypothesis) -> bool [n]: does the first entail the second?"""
+
+
+def semantic_discrete(asked: Sequence[Asked], tools: Tools) -> list[float | Undefined]:
+    """Entropy of how often each answer was drawn; SQuAD's normalisation says which are the same.
+
+    In nats, 0 to log(samples). An empty answer is an answer of its own.
+    """
+    return [_discrete(one.samples) for one in asked]
+
+
+def _discrete(samples: Sequence[Answer]) -> float | Undefined:
+    if not samples:
+        return Undefined("no answer was sampled")
+    texts = [squad.normalise(squad.prediction(sample.text)) for sample in samples]
+    shares = np.array([texts.count(text) for text in dict.fromkeys(texts)]) / len(texts)
+    return abs(float(shares @ np.log(shares)))
+
+
+def semantic_nli(asked: Sequence[Asked], tools: Tools) -> list[float | Undefined]:
+    """Entropy over clusters of sampled answers that entail each other, given the question.
+
+    A cluster's mass is the logsumexp of its members' mean token log-probabilities, normalised over
+    the clusters. A sample without a token is left out.
+    """
+    values: list[float | Undefined] = []
+    for one in asked:
+        kept = [sample for sample in one.samples if len(sample.log_probs)]
+        if not kept:
+            values.append(Undefined("no sampled answer has a token"))
+            continue
+        texts = [f"{one.question.question} {sample.text.strip()}" for sample in kept]
+        likelihoods = np.array([sample.log_probs.mean() for sample in kept])
+        values.append(entropy(clusters(texts, tools.entailment), likelihoods))
+    return values
+
+
+def clusters(texts: Sequence[str], entails: Entailment) -> np.ndarray:
+    """Return each text's cluster, int [n]: it joins the first whose founder it is equivalent to."""
+    pairs = [(a, b) for a in texts for b in texts if a != b]
+    known = dict(zip(pairs, entails(pairs), strict=True)) if pairs else {}
+    founders: list[str] = []
+    found = []
+    for text in texts:
+        same = (
+            i
+            for i, other in enumerate(founders)
+            if text == other or (known[text, other] and known[other, text])
+        )
+        place = next(same, len(founders))
+        if place == len(founders):
+            founders.append(text)
+        found.append(place)
+    return np.array(found)
+
+
+def entropy(cluster: np.ndarray, log_likelihoods: np.ndarray) -> float:
+    """Return -sum p log p in nats over clusters [n] of members with these log-likelihoods [n]."""
+    mass = np.array([logsumexp(log_likelihoods[cluster == c]) for c in np.unique(cluster)])
+    log_p = mass - logsumexp(mass)
+    return abs(float(np.exp(log_p) @ log_p))
+
+
+def nli(model: Any, tokenizer: Any, *, batch_size: int = 64) -> Entailment:
+    """Return the entailment of a hub model for natural-language inference.
+
+    Its configuration says which label is entailment.
+    """
+    import torch
+
+    labels = {str(name).lower(): int(i) for i, name in model.config.id2label.items()}
+    wanted = labels["entailment"]
+
+    def entails(pairs: Sequence[Pair]) -> np.ndarray:
+        found = []
+        for start in range(0, len(pairs), batch_size):
+            first, second = zip(*pairs[start : start + batch_size], strict=True)
+            batch = tokenizer(
+                list(first), list(second), padding=True, truncation=True, return_tensors="pt"
+            ).to(model.device)
+            with torch.no_grad():
+                found.append((model(**batch).logits.argmax(-1) == wanted).cpu().numpy())
+        return np.concatenate(found) if found else np.empty(0, bool)
+
+    return entails
