@@ -5,4 +5,5 @@ pytest_plugins = [
     "benchsuite.fixtures.models",
     "benchsuite.fixtures.record",
     "benchsuite.fixtures.tasks",
+    "benchsuite.fixtures.uncertainty",
 ]

@@ -45,6 +45,7 @@ class ModelEntry:
         kv = s.get("num_key_value_heads", heads) * head_dim
         attention = 2 * hidden * heads * head_dim + 2 * hidden * kv
         mlp = (2 if self.model_type == "opt" else 3) * hidden * inner
+        mlp *= s.get("num_local_experts", 1)
         embeddings = s["vocab_size"] * hidden * (1 if s.get("tie_word_embeddings") else 2)
         if self.model_type == "opt":
             embeddings += (s["max_position_embeddings"] + 2) * hidden
@@ -236,6 +237,145 @@ register(
     )
 )
 
+# The uncertainty study's families: a smaller and a larger model each, and the 70B-class extensions.
+_LLAMA3 = {"vocab_size": 128256, "num_key_value_heads": 8, "rms_norm_eps": 1e-5}
+register(
+    ModelEntry(
+        "llama3_2_1b",
+        "meta-llama/Llama-3.2-1B",
+        "llama",
+        MODELS["llama3_2_1b_instruct"].shape,
+        "bfloat16",
+        gated=True,
+    )
+)
+register(
+    ModelEntry(
+        "llama3_8b",
+        "meta-llama/Meta-Llama-3-8B",
+        "llama",
+        _LLAMA3
+        | {
+            "hidden_size": 4096,
+            "intermediate_size": 14336,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "max_position_embeddings": 8192,
+        },
+        "bfloat16",
+        gated=True,
+    )
+)
+register(
+    ModelEntry(
+        "llama3_1_70b_instruct",
+        "meta-llama/Llama-3.1-70B-Instruct",
+        "llama",
+        _LLAMA3
+        | {
+            "hidden_size": 8192,
+            "intermediate_size": 28672,
+            "num_hidden_layers": 80,
+            "num_attention_heads": 64,
+            "max_position_embeddings": 131072,
+        },
+        "bfloat16",
+        gated=True,
+    )
+)
+_QWEN2_5 = {"max_position_embeddings": 131072, "rms_norm_eps": 1e-6}
+register(
+    ModelEntry(
+        "qwen2_5_1_5b",
+        "Qwen/Qwen2.5-1.5B",
+        "qwen2",
+        _QWEN2_5
+        | {
+            "vocab_size": 151936,
+            "hidden_size": 1536,
+            "intermediate_size": 8960,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 12,
+            "num_key_value_heads": 2,
+            "tie_word_embeddings": True,
+        },
+        "bfloat16",
+    )
+)
+register(
+    ModelEntry(
+        "qwen2_5_7b",
+        "Qwen/Qwen2.5-7B",
+        "qwen2",
+        _QWEN2_5
+        | {
+            "vocab_size": 152064,
+            "hidden_size": 3584,
+            "intermediate_size": 18944,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 28,
+            "num_key_value_heads": 4,
+        },
+        "bfloat16",
+    )
+)
+register(
+    ModelEntry(
+        "qwen2_5_72b",
+        "Qwen/Qwen2.5-72B",
+        "qwen2",
+        _QWEN2_5
+        | {
+            "vocab_size": 152064,
+            "hidden_size": 8192,
+            "intermediate_size": 29568,
+            "num_hidden_layers": 80,
+            "num_attention_heads": 64,
+            "num_key_value_heads": 8,
+        },
+        "bfloat16",
+    )
+)
+_MISTRAL_V0_3 = {
+    **MODELS["mistral_7b"].shape,
+    "vocab_size": 32768,
+    "sliding_window": None,
+}
+for _name, _hub_id in (
+    ("mistral_v0_3_base", "mistralai/Mistral-7B-v0.3"),
+    ("mistral_v0_3_instruct", "mistralai/Mistral-7B-Instruct-v0.3"),
+):
+    register(ModelEntry(_name, _hub_id, "mistral", _MISTRAL_V0_3, "bfloat16"))
+register(
+    ModelEntry(
+        "mixtral_8x7b_instruct",
+        "mistralai/Mixtral-8x7B-Instruct-v0.1",
+        "mixtral",
+        {
+            **MODELS["mistral_7b"].shape,
+            "sliding_window": None,
+            "num_local_experts": 8,
+            "num_experts_per_tok": 2,
+        },
+        "bfloat16",
+    )
+)
+
+# Judges of texts: how alike two are (STS-B), and whether one entails the other (MNLI).
+_ROBERTA_LARGE = {
+    "vocab_size": 50265,
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "max_position_embeddings": 514,
+}
+for _name, _hub_id in (
+    ("stsb_roberta_large", "cross-encoder/stsb-roberta-large"),
+    ("roberta_large_mnli", "FacebookAI/roberta-large-mnli"),
+):
+    register(ModelEntry(_name, _hub_id, "roberta", _ROBERTA_LARGE, "float32"))
+
 # COLA-Zero's scorer: the small model whose perplexity is one of its features.
 register(
     ModelEntry(
@@ -277,6 +417,10 @@ register(TaskEntry("squad_v2", "question", "rajpurkar/squad_v2", "squad_v2", spl
 register(
     TaskEntry("trivia_qa", "question", "mandarjoshi/trivia_qa", "rc.nocontext", split="validation")
 )
+register(
+    TaskEntry("nq", "question", "google-research-datasets/nq_open", "nq_open", split="validation")
+)
+register(TaskEntry("bioasq", "question", "kroshan/BioASQ", split="validation"))
 register(TaskEntry("gsm8k", "problem", "openai/gsm8k", "main"))
 register(TaskEntry("svamp", "problem", "ChilleD/SVAMP"))
 register(TaskEntry("openmath", "problem", "nvidia/OpenMathInstruct-2", split="train"))

@@ -20,7 +20,7 @@ SCHEMA_VERSION = 1
 Record = dict[str, Any]
 
 # The documents' total_time_sec is the time to make the compressed model, not to judge it.
-_NOT_MAKING = ("selection_spent", "evaluation", "downstream")
+_NOT_MAKING = ("selection_spent", "generation_spent", "evaluation", "downstream")
 
 
 class RecordBuilder:

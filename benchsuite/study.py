@@ -27,7 +27,8 @@ class Claim:
     ``cv_below`` (the coefficient of variation of ``metric`` stays under ``limit`` percent) and
     ``equivalent`` (``method`` within ``limit`` of ``other``). A ``control`` is a comparison that
     must come out: if it does not, the study cannot see what it is looking for. ``by_seed`` says
-    that a seed fixes randomness which both methods share, so that the paired test decides.
+    that a seed fixes randomness which both methods share, so that the paired test decides;
+    ``over_items`` that the paired bootstrap over the items decides, which both methods ranked.
     """
 
     sentence: str
@@ -38,6 +39,7 @@ class Claim:
     limit: float | None = None
     control: bool = False
     by_seed: bool = False
+    over_items: bool = False
 
     @property
     def fails_session(self) -> bool:
@@ -59,6 +61,11 @@ def higher(
     """Claim that ``method`` has a higher ``metric`` than ``than``."""
     sentence = f"{method} has higher {metric} than {than}"
     return Claim(sentence, "higher", metric, method, than, control=control, by_seed=by_seed)
+
+
+def ranks_better(metric: str, method: str, *, than: str, control: bool = False) -> Claim:
+    """Claim that ``method`` ranks the same items with a higher ``metric`` (AUROC) than ``than``."""
+    return replace(higher(metric, method, than=than, control=control), over_items=True)
 
 
 def identical(metric: str, method: str) -> Claim:

@@ -5,6 +5,8 @@
 | allenai/ai2_arc             | choice   | id, question, choices, answerKey         |
 | rajpurkar/squad_v2          | question | id, context, question, answers           |
 | mandarjoshi/trivia_qa       | question | question_id, question, answer            |
+| google-research-datasets/nq_open | question | question, answer                    |
+| kroshan/BioASQ              | question | question, text                           |
 | openai/gsm8k                | problem  | question, answer                         |
 | ChilleD/SVAMP               | problem  | ID, Body, Question, Equation, Answer     |
 | nvidia/OpenMathInstruct-2   | problem  | problem, generated_solution, expected_answer |
@@ -29,6 +31,8 @@ Row = dict[str, Any]
 
 # GSM8K's calculator notes: <<48/2=24>>.
 _CALCULATION = re.compile(r"<<[^<>]*>>")
+# BioASQ's answer stands in one column with its passage: "<answer> BRCA1 <context> The gene ...".
+_BIOASQ = re.compile(r"<answer>(.*?)<context>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,17 @@ def _trivia(row: Row, name: str) -> Question:
     return Question(_text(row, "question_id"), _text(row, "question"), aliases)
 
 
+def _nq(row: Row, name: str) -> Question:
+    return Question(name, _text(row, "question"), _different(_texts(row["answer"], "answer")))
+
+
+def _bioasq(row: Row, name: str) -> Question:
+    marked = _BIOASQ.match(_text(row, "text"))
+    if marked is None:
+        raise ValueError(f"'text' is {row['text'][:40]!r}..., not '<answer> ... <context> ...'")
+    return Question(name, _text(row, "question"), (marked[1].strip(),))
+
+
 def _gsm8k(row: Row, name: str) -> Problem:
     solution, mark, final = _text(row, "answer").rpartition("####")
     answer = _digits(final)
@@ -128,6 +143,8 @@ ADAPTERS = {
     "allenai/ai2_arc": Adapter(("id", "question", "choices", "answerKey"), _arc),
     "rajpurkar/squad_v2": Adapter(("id", "context", "question", "answers"), _squad),
     "mandarjoshi/trivia_qa": Adapter(("question_id", "question", "answer"), _trivia),
+    "google-research-datasets/nq_open": Adapter(("question", "answer"), _nq),
+    "kroshan/BioASQ": Adapter(("question", "text"), _bioasq),
     "openai/gsm8k": Adapter(("question", "answer"), _gsm8k),
     "ChilleD/SVAMP": Adapter(("ID", "Body", "Question", "Equation", "Answer"), _svamp),
     "nvidia/OpenMathInstruct-2": Adapter(

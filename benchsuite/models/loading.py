@@ -68,7 +68,7 @@ def load(
         tokenizer = random_weights.rehearsal_tokenizer(entry)
         reason = None
     else:
-        folder = place.folder or _download(entry)
+        folder = place.folder or download(entry)
         where = f"{entry.name}, {folder}"
         config = source.read_config(folder)
         reason = None if entry.embedded else stand_in.stand_in_reason(entry, config)
@@ -103,7 +103,7 @@ def _load_folder(
     for _ in source.tensor_headers(folder):  # a truncated file is named here, before torch reads it
         pass
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             loader: Any = AutoModelForCausalLM
             model, report = loader.from_pretrained(
                 folder,
@@ -204,7 +204,7 @@ def load_tokenizer(entry: ModelEntry, folder: Path, trust_remote_code: bool = Fa
 
         return tokenizer.load(folder)
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             return AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=trust_remote_code
             )
@@ -230,7 +230,7 @@ def _check_vocabulary(model: nn.Module, tokenizer: Any, where: str) -> None:
         )
 
 
-def _download(entry: ModelEntry) -> Path:
+def download(entry: ModelEntry) -> Path:
     """Return the snapshot folder of a hub model after fetching what the cache lacks."""
     folder = _fetch(entry, entry.revision)
     try:
@@ -334,7 +334,7 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Silence the loading report and its progress bar: what they tell is checked and raised."""
     from transformers.utils import logging
 

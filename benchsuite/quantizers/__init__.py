@@ -16,6 +16,7 @@ __getattr__, __all__ = attach(
         "checkpoint": "checkpoint",
         "gptq": "gptq",
         "hqq": "hqq",
+        "loaded": "loaded",
         "model_digest": "linear",
         "quantized_linears": "linear",
         "quarot": "quarot",

@@ -57,6 +57,8 @@ def label(group: Group) -> str:
 
 def _arm(group: Group, claim: Any, method: str, columns: Columns | None) -> Arm:
     values = group.values(method, claim.metric)
+    if claim.over_items:
+        return _ranked_arm(group, method, values, columns)
     missing = [c.id for c in group.methods[method] if c.seed not in values]
     column, metric = _item_column(claim.metric)
     items = {}
@@ -66,6 +68,26 @@ def _arm(group: Group, claim: Any, method: str, columns: Columns | None) -> Arm:
             if found is not None:
                 items[seed] = found
     return Arm(values, items, missing, metric)
+
+
+def _ranked_arm(
+    group: Group, method: str, values: Mapping[int, Any], columns: Columns | None
+) -> Arm:
+    """Return an arm whose metric is the AUROC of its items; a value may be undefined there."""
+    found = group.records_of(method)
+    missing = [c.id for c in group.methods[method] if c.seed not in found]
+    read = columns or (lambda record: {})
+    rankings = {seed: ranking_of(read(r)) for seed, r in found.items() if columns}
+    return Arm(values, missing=missing, rankings=rankings)
+
+
+def ranking_of(columns: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return which items of a record were answered wrong, bool, and how unsure the answers were.
+
+    Items without a score are left out; they are the same ones under every score.
+    """
+    scored = columns["uncertainty"] == columns["uncertainty"]
+    return ~columns["correct"][scored], columns["uncertainty"][scored]
 
 
 def _as_often(study: Any, claim: Any, arm: Arm, other: Arm) -> tuple[Arm, Arm]:

@@ -220,12 +220,12 @@ def best_method(study: Any, group: Group) -> str | None:
 def null_results(
     study: Any, groups: Sequence[Group], judgements: Sequence[Judgement]
 ) -> list[dict[str, Any]]:
-    """Return the document's "Reporting Null Results" paragraph for every tested null."""
+    """Return the document's "Reporting Null Results" paragraph for every null over seeds."""
     found = []
     by_label = {label(group): group for group in groups if group.kind != "rehearsal"}
     for judgement in judgements:
         claim = judgement.claim
-        tested = judgement.evidence.get("p_value") is not None
+        tested = judgement.evidence.get("p_value") is not None and not claim.over_items
         if judgement.outcome == "inconclusive" and claim.kind in ("lower", "higher") and tested:
             text = wording.null_result(judgement, by_label[judgement.model].cells[0].parameters)
             found.append(

@@ -71,6 +71,8 @@ def _is_smoke(judgement: Any) -> bool:
     evidence = judgement.evidence
     if judgement.outcome != "inconclusive" or "n_other" not in evidence:
         return False
+    if judgement.claim.over_items:
+        return False
     return min(evidence["n"], evidence["n_other"]) < ENOUGH_SEEDS
 
 

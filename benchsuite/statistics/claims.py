@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from benchsuite.statistics import verdicts, wording
 from benchsuite.statistics.compare import holm
 from benchsuite.statistics.item_tests import identity
+from benchsuite.statistics.ranking import Ranking
 
 
 class ClaimLike(Protocol):
@@ -29,6 +30,8 @@ class ClaimLike(Protocol):
     def limit(self) -> float | None: ...  # noqa: D102
     @property
     def control(self) -> bool: ...  # noqa: D102
+    @property
+    def over_items(self) -> bool: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,17 @@ class Arm:
     """One method's results on one model.
 
     ``values`` maps seed to the claim's metric, ``items`` seed to per-item evidence whose mean
-    ``item_metric`` turns into the metric (``np.exp`` for NLL and perplexity). ``missing`` are the
-    ids of declared cells without a usable record: a claim is judged on the seeds declared for it,
-    because judging while they come in would raise the rate of false positives.
+    ``item_metric`` turns into the metric (``np.exp`` for NLL and perplexity). ``rankings`` maps
+    seed to which items are positive and their scores, of which the metric is the AUROC. ``missing``
+    are the ids of declared cells without a usable record: a claim is judged on the seeds declared
+    for it, because judging while they come in would raise the rate of false positives.
     """
 
     values: Mapping[int, Any]
     items: Mapping[int, Sequence[float]] = field(default_factory=dict)
     missing: Sequence[str] = ()
     item_metric: Callable[[Any], Any] = identity
+    rankings: Mapping[int, Ranking] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,8 @@ def _draft(question: Question, alpha: float) -> verdicts.Draft:
     if claim.kind == "identical":
         return verdicts.identical(arm.values, arm.missing)
     missing = [*arm.missing, *(other.missing if other else ())]
+    if claim.over_items and other is not None and not missing:
+        return verdicts.ranked(arm, other, claim.kind)
     if missing or not arm.values or (claim.other and (other is None or not other.values)):
         return verdicts.not_run(missing)
     if claim.kind == "cv_below":

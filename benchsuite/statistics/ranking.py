@@ -53,14 +53,14 @@ def auroc(
     """Return the AUROC of ``positive`` bool [n] under ``scores`` [n], higher meaning positive."""
     labels, values = _arrays(positive, scores)
     reason = _refusal(labels, values)
-    counts = {"n": len(labels), "n_positive": int(labels.sum())}
+    n, n_positive = len(labels), int(labels.sum())
     if reason:
-        return Auroc(None, **counts, reason=reason)
-    drawn = _bootstrapped(labels, values, _resamples(len(labels), rounds, rng_seed))
+        return Auroc(None, n, n_positive, reason=reason)
+    drawn = _bootstrapped(labels, values, _resamples(n, rounds, rng_seed))
     drawn = drawn[np.isfinite(drawn)]
     tail = (1 - confidence) / 2
     low, high = (float(q) for q in np.quantile(drawn, [tail, 1 - tail]))
-    return Auroc(_area(labels, values), **counts, ci_low=low, ci_high=high, rounds=len(drawn))
+    return Auroc(_area(labels, values), n, n_positive, low, high, len(drawn))
 
 
 def auroc_difference(
@@ -91,7 +91,9 @@ def auroc_difference(
     drawn = np.zeros(rounds)
     for seed, (one, two) in enumerate(zip(*arms, strict=True)):
         resamples = _resamples(len(one[0]), rounds, rng_seed + seed)
-        drawn += (_bootstrapped(*one, resamples) - _bootstrapped(*two, resamples)) / len(arms[0])
+        drawn += (
+            _bootstrapped(one[0], one[1], resamples) - _bootstrapped(two[0], two[1], resamples)
+        ) / len(arms[0])
     drawn = drawn[np.isfinite(drawn)]
     tail = (1 - confidence) / 2
     low, high = (float(q) for q in np.quantile(drawn, [tail, 1 - tail]))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from scipy.special import chdtri
+from scipy.special import chdtri, ndtri
 
 from benchsuite.statistics.compare import Comparison, paired, student, welch
 from benchsuite.statistics.descriptive import describe
@@ -14,6 +14,7 @@ from benchsuite.statistics.equivalence import tost
 from benchsuite.statistics.exact import permutation, sign_flip
 from benchsuite.statistics.item_tests import item_bootstrap
 from benchsuite.statistics.power import equivalence_margin, minimum_detectable_effect
+from benchsuite.statistics.ranking import auroc_difference
 from benchsuite.statistics.samples import Sample, as_sample, is_constant, std_of, variance_of
 
 # Above this, counting all arrangements of every comparison would slow the end of a session.
@@ -134,6 +135,35 @@ def ordered(kind: str, evidence: dict[str, Any]) -> Draft:
     return Draft(_direction(kind, difference), evidence=evidence)
 
 
+def ranked(arm: Any, other: Any, kind: str) -> Draft:
+    """Lower or ``higher`` AUROC over the same items, by the paired bootstrap."""
+    seeds = sorted(set(arm.rankings) & set(other.rankings))
+    found = auroc_difference([arm.rankings[s] for s in seeds], [other.rankings[s] for s in seeds])
+    one, two = (describe(a.values[s] for s in seeds if s in a.values) for a in (arm, other))
+    evidence: dict[str, Any] = {
+        "test": found.test,
+        "n": one.n,
+        "n_other": two.n,
+        "seeds": seeds,
+        "seeds_other": seeds,
+        "mean": one.mean,
+        "std": one.std,
+        "cv_percent": one.cv_percent,
+        "mean_other": two.mean,
+        "std_other": two.std,
+        "cv_percent_other": two.cv_percent,
+        "difference": found.difference,
+        "error": found.error,
+        "ci95": [found.ci_low, found.ci_high] if found.defined else None,
+        "n_items": found.n_items,
+        "p_value": found.p_value,
+        "reason": found.reason,
+        **dict.fromkeys(("statistic", "df", "correlation", "cohens_d", "hedges_g", "exact_p")),
+        "welch": None,
+    }
+    return Draft(kind if found.defined else "inconclusive", found.p_value, evidence)
+
+
 def equivalent(
     a: Mapping[int, float],
     b: Mapping[int, float],
@@ -165,7 +195,8 @@ def decide(draft: Draft) -> Draft:
         outcome = "held" if significant else "violated" if different else "inconclusive"
         evidence |= _smallest_margin(evidence, corrected)
         return replace(draft, outcome=outcome, evidence=evidence)
-    evidence |= _detectable(evidence, corrected)
+    over_items = evidence["test"] == "item_bootstrap"
+    evidence |= (_detectable_over_items if over_items else _detectable)(evidence, corrected)
     outcome = _direction(draft.outcome, evidence["difference"]) if significant else "inconclusive"
     return replace(draft, outcome=outcome, evidence=evidence)
 
@@ -225,6 +256,13 @@ def _detectable(evidence: Mapping[str, Any], corrected: float) -> dict[str, Any]
         "mde_corrected": family * unit,
         "power": POWER,
     }
+
+
+def _detectable_over_items(evidence: Mapping[str, Any], corrected: float) -> dict[str, Any]:
+    """Return the difference that these items would show with ``POWER``, under the normal law."""
+    reach = [ndtri(1 - alpha / 2) + ndtri(POWER) for alpha in (evidence["alpha"], corrected)]
+    alone, family = (float(r * evidence["error"]) for r in reach)
+    return {"mde": alone, "mde_corrected": family, "power": POWER}
 
 
 def _smallest_margin(evidence: Mapping[str, Any], corrected: float) -> dict[str, Any]:

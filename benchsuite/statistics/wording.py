@@ -13,6 +13,7 @@ TEST_NAMES = {
     "paired": "paired t-test",
     "one_sample": "one-sample t-test against the constant arm",
     "exact": "exact comparison of two constants",
+    "item_bootstrap": "paired bootstrap over items",
 }
 
 
@@ -102,9 +103,14 @@ def _equivalent(claim: Any, outcome: str, evidence: Mapping[str, Any]) -> str:
 
 def power_sentence(evidence: Mapping[str, Any]) -> str:
     """Return what these seeds could have seen: the sentence that belongs beside every null."""
-    size, d = short(evidence["mde_corrected"]), evidence["mde_d_corrected"]
+    size, d = short(evidence["mde_corrected"]), evidence.get("mde_d_corrected")
     family = evidence["family_size"]
     correction = f" after correction for {family} tests" if family > 1 else ""
+    if d is None:
+        return (
+            f"With these {evidence['n_items']} items only a true difference of {size} or more is "
+            f"found with 80 % power{correction}: this does not show that they are equal."
+        )
     return (
         f"With {evidence['effective_n']} seeds only a true difference of {size} (d = {d:.2f}) or "
         f"more is found with 80 % power{correction}: this does not show that they are equal."
@@ -123,7 +129,8 @@ def _difference(evidence: Mapping[str, Any]) -> str:
 
 def _test(evidence: Mapping[str, Any]) -> str:
     name = TEST_NAMES.get(evidence["test"], evidence["test"])
-    text = f"{name}, n = {evidence['n']} and {evidence['n_other']}, {p_text(evidence['p_value'])}"
+    n = evidence.get("n_items") or f"{evidence['n']} and {evidence['n_other']}"
+    text = f"{name}, n = {n}, {p_text(evidence['p_value'])}"
     if evidence["family_size"] > 1:
         text += f", Holm {p_text(evidence['p_holm'])} of {evidence['family_size']}"
     if evidence["hedges_g"] is not None:

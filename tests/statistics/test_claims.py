@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from benchsuite.statistics import claims, judge
 from benchsuite.statistics.claims import Arm, Question, judge_family
-from benchsuite.study import cv_below, equivalent, higher, identical, lower
+from benchsuite.statistics.ranking import auroc
+from benchsuite.study import cv_below, equivalent, higher, identical, lower, ranks_better
 from tests.statistics.samples_for_tests import with_moments
 
 SEEDS = (42, 43, 44, 45, 46)
@@ -221,3 +222,42 @@ def test_higher_is_lower_with_the_sign_turned():
     assert "no_cot is the higher one" in turned.sentence
     constant = judge(claim, "m", Arm({1: 0.9, 2: 0.9}), Arm({1: 0.8, 2: 0.8}))
     assert constant.outcome == "held"
+
+
+# --- comparisons over items
+
+RANKS = ranks_better("auroc", "g_nll", than="shuffled", control=True)
+
+
+def ranked(shift, seed=0, n=200):
+    """Return an arm whose score separates the wrong items by ``shift`` standard deviations."""
+    wrong = np.arange(n) % 3 == 0
+    scores = np.random.default_rng(seed).normal(size=n) + shift * wrong
+    return Arm({42: auroc(wrong, scores, rounds=10).value}, rankings={42: (wrong, scores)})
+
+
+def test_one_seed_is_enough_where_the_items_decide():
+    judged = judge(RANKS, "m", ranked(1.5), ranked(0, seed=1))
+    assert judged.outcome == "held"
+    assert judged.evidence["test"] == "item_bootstrap"
+    assert "paired bootstrap over items, n = 200, p < 0.0001" in judged.sentence
+    assert judge(RANKS, "m", ranked(0, seed=1), ranked(1.5)).outcome == "violated"
+    json.dumps(judged.as_dict())
+
+
+def test_a_null_over_items_names_what_the_items_could_have_shown():
+    judged = judge(RANKS, "m", ranked(0.1), ranked(0, seed=1))
+    assert judged.outcome == "inconclusive"
+    expected = (1.959964 + 0.841621) * judged.evidence["error"]
+    assert judged.evidence["mde"] == pytest.approx(expected, rel=1e-5)
+    assert "With these 200 items only a true difference of" in judged.sentence
+    assert "The control did not come out" in judged.sentence
+
+
+def test_one_class_is_undefined_with_its_reason_and_waits_for_nothing():
+    alone = Arm({}, rankings={42: (np.ones(9, bool), np.arange(9.0))})
+    judged = judge(RANKS, "m", alone, alone)
+    assert judged.outcome == "inconclusive"
+    assert "all 9 items are positive" in judged.sentence
+    waiting = judge(RANKS, "m", Arm({}, missing=["m-g_nll-seed42"]), ranked(1))
+    assert waiting.outcome == "not_run"

@@ -19,7 +19,7 @@ class Relevance:
     """
 
     def __init__(self, similarity: Similarity) -> None:
-        self._similarity = similarity
+        self.similarity = similarity
         self._known: dict[Hashable, np.ndarray] = {}
 
     def of(self, pairs: Sequence[tuple[Question, Answer]]) -> list[np.ndarray]:
@@ -30,7 +30,7 @@ class Relevance:
             for question, answer in missing.values()
             for left in answer.without
         ]
-        values = np.clip(1 - self._similarity(texts), 0, None)
+        values = np.clip(1 - self.similarity(texts), 0, None)
         ends = np.cumsum([len(answer.without) for _, answer in missing.values()], dtype=int)
         for key, own in zip(missing, np.split(values, ends[:-1]), strict=False):
             self._known[key] = own

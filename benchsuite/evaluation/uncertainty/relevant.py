@@ -38,7 +38,7 @@ def sar(asked: Sequence[Asked], tools: Tools) -> list[float | Undefined]:
         for i, a in enumerate(own)
         for b in own[i + 1 :]
     ]
-    similar = iter(tools.similarity(texts))
+    similar = iter(tools.relevance.similarity(texts))
     values: list[float | Undefined] = []
     for own in kept:
         p = np.exp([-weighted_nll(s.log_probs, next(relevance)) for s in own])

@@ -2,9 +2,8 @@
 
 import importlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from benchsuite.evaluation.uncertainty.answers import Asked
 from benchsuite.evaluation.uncertainty.registry import entry
 from benchsuite.evaluation.uncertainty.relevance import Relevance
-from benchsuite.evaluation.uncertainty.similarity import Similarity, lexical
+from benchsuite.evaluation.uncertainty.similarity import lexical
 
 
 @dataclass(frozen=True)
@@ -37,30 +36,20 @@ class Scores:
 
 @dataclass
 class Tools:
-    """What scores may need. ``entailment`` is that of ``semantic.nli``, asked for when needed.
+    """What scores may need beside the answers.
 
-    ``network`` and ``tokenizer`` are the model that answered; ``demonstrations`` are train
-    questions that it answered too.
+    ``relevance`` holds a similarity too; ``entailment`` is that of ``semantic.nli``. ``network``
+    and ``tokenizer`` are the model that answered, ``demonstrations`` train questions that it
+    answered as well.
     """
 
     seed: int = 0
-    similarity: Similarity = lexical
-    get_entailment: Callable[[], Any] | None = None
+    relevance: Relevance = field(default_factory=lambda: Relevance(lexical))
+    entailment: Any = None
     network: Any = None
     tokenizer: Any = None
     demonstrations: Sequence[Asked] = ()
     batch_size: int = 32
-    relevance: Relevance = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.relevance = Relevance(self.similarity)
-
-    @cached_property
-    def entailment(self) -> Any:
-        """Pairs (premise, hypothesis) -> bool [n]."""
-        if self.get_entailment is None:
-            raise ValueError("this score needs a model for natural-language inference")
-        return self.get_entailment()
 
 
 def score(name: str, asked: Sequence[Asked], tools: Tools) -> Scores:

@@ -1,0 +1,73 @@
+"""Models as their users load them: in full precision, in 8 bits or in 4.
+
+Hub models go through bitsandbytes, which is what the study documents' ``8bit`` and ``4bit`` mean:
+LLM.int8() (Dettmers et al. 2022) and NF4 (2023) in every linear layer but the head. Embedded models
+are rounded to nearest by our own quantizer, in groups of 128.
+"""
+
+import importlib
+from typing import Any
+
+from torch import nn
+
+from benchsuite.errors import CellCannotRun
+from benchsuite.models.architecture import architecture_of
+from benchsuite.quantizers import rtn
+from benchsuite.quantizers.walk import replace
+
+BITS = {"fp16": 16, "8bit": 8, "4bit": 4}
+"""Precision -> bits; ``fp16`` is the model as it is, in its own 16-bit dtype (or more)."""
+
+
+def description(precision: str, *, embedded: bool) -> str:
+    """Say in words how a model at this precision is made."""
+    bits = BITS[precision]
+    if bits == 16:
+        return "none"
+    if embedded:
+        return f"benchsuite RTN W{bits} g128"
+    return {8: "bitsandbytes LLM.int8()", 4: "bitsandbytes NF4"}[bits]
+
+
+def reduce(model: nn.Module, precision: str, *, embedded: bool) -> nn.Module:
+    """Bring a leased model to ``precision``, in place on its module tree, and return it.
+
+    Raises ``CellCannotRun`` where bitsandbytes is not installed.
+    """
+    bits = BITS[precision]
+    if bits == 16:
+        return model
+    if embedded:
+        rtn.quantize(model, bits=bits)
+        return model
+    try:
+        library = importlib.import_module("bitsandbytes")
+    except ImportError as error:
+        raise CellCannotRun(
+            f"{precision} models from the hub need bitsandbytes",
+            fix="pip install --constraint constraints.txt 'benchsuite[bitsandbytes]'",
+        ) from error
+    for name, linear in list(architecture_of(model).named_linears(model)):
+        assert isinstance(linear, nn.Linear)
+        replace(model, name, _bitsandbytes_linear(library, linear, bits))
+    return model
+
+
+def _bitsandbytes_linear(library: Any, linear: nn.Linear, bits: int) -> nn.Module:
+    """Return the layer's bitsandbytes twin; the weights are quantized on their way to the device.
+
+    They are copied, so that a weight that other leases share stays as it is.
+    """
+    size, bias = (linear.in_features, linear.out_features), linear.bias is not None
+    weight = linear.weight.detach().cpu().clone()
+    if bits == 8:
+        made = library.nn.Linear8bitLt(*size, bias=bias, has_fp16_weights=False, threshold=6.0)
+        made.weight = library.nn.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
+    else:
+        made = library.nn.Linear4bit(
+            *size, bias=bias, quant_type="nf4", compute_dtype=linear.weight.dtype
+        )
+        made.weight = library.nn.Params4bit(weight, requires_grad=False, quant_type="nf4")
+    if bias:
+        made.bias = nn.Parameter(linear.bias.detach().clone(), requires_grad=False)
+    return made.to(linear.weight.device).eval()

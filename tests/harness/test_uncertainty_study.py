@@ -1,0 +1,144 @@
+"""The uncertainty study through the command that a user types, at small counts."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchsuite import catalog
+from benchsuite.evaluation.uncertainty.registry import SCORES
+from benchsuite.store import Store
+from benchsuite.study import study
+
+ROOT = Path(__file__).parents[2]
+EMBEDDED = [name for name, entry in SCORES.items() if "nli" not in entry.needs]
+
+
+def run(reports, *words):
+    command = [sys.executable, "-m", "pytest", "benchmarks/test_uncertainty.py", *words]
+    return subprocess.run(
+        [*command, f"--reports-dir={reports}", "-p", "no:cacheprovider"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    """Every score of one embedded model in 8 bits on passages, 60 questions."""
+    folder = tmp_path_factory.mktemp("reports")
+    chosen = ("-k", "tiny_qwen_4m and 8bit and passages")
+    done = run(folder, *chosen, "--set=uncertainty.samples=60", "--set=uncertainty.draws=3")
+    assert done.returncode == 0, done.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
+def records(reports):
+    paths = (reports / "uncertainty/raw_runs").glob("*.json")
+    return {record["method"]: record for record in (json.loads(p.read_text()) for p in paths)}
+
+
+def test_every_embedded_score_has_its_record(records):
+    assert sorted(records) == sorted(EMBEDDED)
+    for record in records.values():
+        assert record["n_questions"] == record["n_scored"] == 60
+        assert 0 <= record["auroc"] <= 1
+        low, high = record["auroc_ci95"]
+        assert low <= record["auroc"] <= high
+        assert record["quantization"] == "benchsuite RTN W8 g128"
+        assert record["undefined"] == {}
+
+
+def test_all_scores_share_one_generation_pass(records, reports):
+    assert len(list((reports / "store/artefacts").glob("*/answers.parquet"))) == 1
+    cost = {record["generation_time_sec"] for record in records.values()}
+    assert len(cost) == 1
+    paid = [r for r in records.values() if r["generation_spent_time_sec"] > 0]
+    assert len(paid) == 1
+    for record in records.values():
+        assert record["total_time_sec"] == pytest.approx(
+            record["generation_time_sec"] + record["scoring_time_sec"]
+        )
+
+
+def test_the_similarity_is_named_where_one_was_used(records):
+    named = {method for method, record in records.items() if record.get("similarity")}
+    assert named == {"rw_gnll", "sar"}
+    assert records["sar"]["similarity"] == "lexical"
+
+
+def test_g_nll_tells_wrong_answers_and_the_control_does_not(records):
+    low, high = records["shuffled"]["auroc_ci95"]
+    assert low < 0.5 < high
+    assert records["g_nll"]["auroc_ci95"][0] > 0.5
+
+
+def test_parts_are_reported_together_and_apart(records):
+    whole = records["g_nll"]
+    parts = whole["parts"]
+    assert parts["answerable"]["n_questions"] + parts["unanswerable"]["n_questions"] == 60
+    assert sum(p["abstained"] for p in parts.values()) == whole["abstained"]
+    assert len(whole["rejection_accuracy"]) == 20
+    assert whole["rejection_accuracy"][-1] == pytest.approx(whole["accuracy"])
+
+
+def test_the_rows_hold_every_question_with_its_tokens(records, reports):
+    columns = Store(reports).columns(records["g_nll"])
+    assert len(set(columns["question_id"])) == 60
+    tokens = [json.loads(row) for row in columns["tokens"]]
+    for row, uncertainty, answer in zip(
+        tokens, columns["uncertainty"], columns["answer"], strict=True
+    ):
+        assert -sum(log_p for _, log_p in row) == pytest.approx(uncertainty)
+        assert "".join(piece for piece, _ in row) == answer
+    assert columns["correct"].sum() == 60 - records["g_nll"]["n_wrong"]
+
+
+def test_correctness_by_a_judge_without_a_judge_is_one_paragraph(tmp_path):
+    done = run(
+        *(tmp_path, "-k", "tiny_llama_1m and passages and g_nll"),
+        *("--set=uncertainty.samples=2", "--set=uncertainty.correctness=judge"),
+    )
+    assert done.returncode == 1
+    assert "uncertainty.judge_model=" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+# --- the declared grid
+
+
+def cells():
+    return list(study("uncertainty").cells())
+
+
+def test_models_meet_the_data_sets_and_precisions_that_are_theirs():
+    for cell in cells():
+        embedded = catalog.model(cell.model).embedded
+        assert embedded == catalog.task(cell["dataset"]).embedded
+        assert not (embedded and cell.method == "semantic_nli")
+    kinds = {(cell.model, cell["precision"]) for cell in cells()}
+    eight = {model for model, precision in kinds if precision == "8bit"}
+    assert eight >= {"llama3_8b", "qwen2_5_7b", "mistral_v0_3_base", "mistral_v0_3_instruct"}
+    assert {(model, "fp16") for model in eight} <= kinds
+
+
+def test_parameters_are_those_of_the_methods_that_have_them():
+    for cell in cells():
+        assert ("similarity_model" in cell.parameters) == (cell.method in ("rw_gnll", "sar"))
+        assert ("nli_model" in cell.parameters) == (cell.method == "semantic_nli")
+        assert ("demonstrations" in cell.parameters) == (cell.method == "p_true")
+
+
+def test_the_page_states_the_declared_grid():
+    page = (ROOT / "docs/studies/uncertainty.md").read_text()
+    declared = study("uncertainty")
+    for name, value in declared.parameters.items():
+        assert f"| `{name}` | {value} | {declared.embedded.get(name, value)} |" in page
+    for values in declared.axes.values():
+        assert all(f"`{value}`" in page for value in values)
+    embedded = [cell for cell in cells() if catalog.model(cell.model).embedded]
+    assert f"{len(cells())} cells, {len(embedded)} of them embedded" in page
