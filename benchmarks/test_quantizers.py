@@ -32,7 +32,7 @@ def test_quantizers(
     record.update(maths_mean_difference=maths.mean_difference, maths_accuracy=maths.accuracy)
     record.update(maths_median_difference=maths.median_difference, maths_parsed=maths.parse_rate)
     record.items(chunk_nll=quality.chunk_nll, chunk_kl=change.chunk_kl)
-    with record.stage("latency"):
+    with record.stage("latency"), quantizers.using_kernel(network, "few_tokens"):
         speed = evaluation.speed.measure(network, evaluation_tokens[: seq_len // 2], repeats=3)
     record.clock(latency_seconds=speed.latency_seconds, tokens_per_second=speed.tokens_per_second)
     record.clock(inference_memory_bytes=speed.peak_memory_bytes)

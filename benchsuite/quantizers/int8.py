@@ -5,7 +5,7 @@ from torch import Tensor
 
 from benchsuite.errors import UsageError
 from benchsuite.quantizers.activations import quantize_per_token
-from benchsuite.quantizers.linear import KERNELS, QuantizedLinear
+from benchsuite.quantizers.linear import QuantizedLinear
 
 SMALLEST_CUDA_BATCH = 17
 """``torch._int_mm`` on CUDA refuses fewer rows, so that a few tokens are padded with zeros."""
@@ -55,10 +55,14 @@ class Int8Linear(QuantizedLinear):
 
     def use(self, kernel: str) -> "Int8Linear":
         """Accept ``dequantize`` and ``held``, which both mean the integer product."""
-        if kernel not in KERNELS or kernel == "int4_cpu":
+        if kernel not in ("dequantize", "held"):
             raise UsageError(f"an 8-bit integer layer has no kernel {kernel!r}")
         self.kernel = kernel
         return self
+
+    def fastest_for_few_tokens(self) -> str:
+        """Return the kernel as it is: there is one."""
+        return self.kernel
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return [..., out] for inputs [..., in], of their dtype."""

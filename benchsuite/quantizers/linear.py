@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,11 @@ from torch.nn import functional as F
 from benchsuite.errors import UsageError
 from benchsuite.quantizers.packing import pack, unpack
 
-KERNELS = ("dequantize", "held", "int4_cpu")
+KERNELS = ("dequantize", "held", "int4_cpu", "triton")
 """How a QuantizedLinear multiplies: see ``QuantizedLinear.use``."""
 
+FEW_TOKENS = 8
+"""Up to here a product is limited by reading the weight, and packed codes are what to read."""
 
 HASHING_THREADS = 4
 
@@ -132,23 +135,46 @@ class QuantizedLinear(nn.Module):
         ``dequantize`` rebuilds the weight in every call: memory stays that of the packed model.
         ``held`` keeps the dequantized weight until another choice: fastest for large batches, at
         the memory of the original. ``int4_cpu`` runs PyTorch's own 4-bit kernel (symmetric or not,
-        group size 32, 64, 128 or 256, no g_idx): fastest for a few tokens on a CPU.
+        group size 32, 64, 128 or 256, no g_idx): fastest for a few tokens in bfloat16 on a CPU.
+        ``triton`` reads the packed codes of any layer on CUDA for up to 8 tokens at once, and
+        rebuilds the weight for more: fastest for generating.
         """
         if kernel not in KERNELS:
             raise UsageError(f"unknown kernel {kernel!r}", fix=f"Known: {', '.join(KERNELS)}")
         self._operand = self._operand_parameters = None
         if kernel == "held":
             self._operand = self.dequantize()
+        elif kernel == "triton":
+            self._check_triton()
+            # Unpacked once: they lie the other way round, and are 1 / group_size of the weight.
+            self._operand_parameters = None if self.sym else self.zeros.contiguous()
         elif kernel == "int4_cpu":
             self._operand = self._int4_operand()
             self._operand_parameters = self._int4_parameters()
         self.kernel = kernel
         return self
 
-    def _int4_operand(self) -> Tensor:
+    def fastest_for_few_tokens(self) -> str:
+        """Return the kernel to generate with where the layer lies; memory stays the packed one."""
+        if self.packed.is_cuda and find_spec("triton"):
+            return "triton"
+        on_cpu = self.packed.device.type == "cpu" and self.dtype == torch.bfloat16
+        return "int4_cpu" if on_cpu and self._fits_int4_cpu() else "dequantize"
+
+    def _check_triton(self) -> None:
+        if not find_spec("triton"):
+            raise UsageError(
+                "kernel 'triton' needs the package triton, which PyTorch for CUDA brings along",
+                fix="use kernel 'dequantize' or 'held'",
+            )
+
+    def _fits_int4_cpu(self) -> bool:
         fits = self.bits == 4 and self.g_idx is None and self.packed.device.type == "cpu"
         fits = fits and self.group_size in (32, 64, 128, 256)
-        if not (fits and self.in_features % self.group_size == 0 and self.out_features % 16 == 0):
+        return fits and self.in_features % self.group_size == 0 and self.out_features % 16 == 0
+
+    def _int4_operand(self) -> Tensor:
+        if not self._fits_int4_cpu():
             raise UsageError(
                 f"PyTorch's int4 CPU kernel takes 4-bit weights with group size 32 to 256 and no "
                 f"act order, not {self.extra_repr()}",
@@ -171,10 +197,27 @@ class QuantizedLinear(nn.Module):
             )
             outputs = outputs.reshape(*inputs.shape[:-1], self.out_features)
             return outputs if self.bias is None else outputs + self.bias
+        if self.kernel == "triton" and inputs.numel() <= FEW_TOKENS * self.in_features:
+            return self._few_tokens(inputs)
         weight = self._operand
         if weight is None or weight.dtype != inputs.dtype:
             weight = self.dequantize(inputs.dtype)
         return F.linear(inputs, weight, self.bias)
+
+    def _few_tokens(self, inputs: Tensor) -> Tensor:
+        from benchsuite.quantizers import few_tokens
+
+        outputs = few_tokens.product(
+            inputs.reshape(-1, self.in_features),
+            self.packed,
+            self.scales,
+            self._operand_parameters,
+            self.g_idx,
+            bits=self.bits,
+            group_size=self.group_size,
+        )
+        outputs = outputs.reshape(*inputs.shape[:-1], self.out_features)
+        return outputs if self.bias is None else outputs + self.bias
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantizedLinear":
         """Move like any module, but keep the dtype of stored scales and zeros."""
@@ -201,12 +244,15 @@ def quantized_linears(model: nn.Module) -> dict[str, QuantizedLinear]:
 
 @contextmanager
 def using_kernel(model: nn.Module, kernel: str) -> Iterator[nn.Module]:
-    """Let every quantized linear of ``model`` use ``kernel`` inside the ``with`` block."""
+    """Let every quantized linear of ``model`` use ``kernel`` inside the ``with`` block.
+
+    ``few_tokens`` lets each layer choose what generates fastest: `fastest_for_few_tokens`.
+    """
     linears = quantized_linears(model).values()
     before = [linear.kernel for linear in linears]
     try:
         for linear in linears:
-            linear.use(kernel)
+            linear.use(linear.fastest_for_few_tokens() if kernel == "few_tokens" else kernel)
         yield model
     finally:
         for linear, kernel_before in zip(linears, before, strict=True):

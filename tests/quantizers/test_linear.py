@@ -164,3 +164,11 @@ def test_model_digest_covers_names():
     one = torch.nn.ModuleDict({"a": quantized})
     other = torch.nn.ModuleDict({"b": quantized})
     assert model_digest(one) != model_digest(other)
+
+
+def test_generating_takes_the_integer_kernel_where_there_is_one():
+    fitting = layer(dtype=torch.bfloat16)[1]
+    model = torch.nn.ModuleList([fitting, layer(bits=3, dtype=torch.bfloat16)[1], layer()[1]])
+    with using_kernel(model, "few_tokens"):
+        assert [linear.kernel for linear in model] == ["int4_cpu", "dequantize", "dequantize"]
+    assert {linear.kernel for linear in model} == {"dequantize"}

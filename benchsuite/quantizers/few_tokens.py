@@ -1,0 +1,107 @@
+"""Packed weights times a few tokens as one CUDA kernel; imported only where Triton can run.
+
+Generating one token after another reads every weight once per token and computes little, so what
+counts is the bytes read: the packed codes here, not a weight that was unpacked to memory before.
+Codes of any width from 2 to 8 bits are taken from their bit stream (``packing``) in registers.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+ROWS_PER_PROGRAM = 4
+COLUMNS_PER_STEP = 512
+
+
+@triton.jit
+def _product_kernel(
+    inputs_ptr,
+    packed_ptr,
+    scales_ptr,
+    zeros_ptr,
+    groups_ptr,
+    outputs_ptr,
+    n_rows,
+    n_columns,
+    row_bytes,
+    n_groups,
+    group_size,
+    BITS: tl.constexpr,
+    SYMMETRIC: tl.constexpr,
+    ORDERED: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    token = tl.program_id(1)
+    real = rows < n_rows
+    sums = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
+    for start in range(0, n_columns, COLUMNS):
+        columns = start + tl.arange(0, COLUMNS)
+        inside = columns < n_columns
+        both = real[:, None] & inside[None, :]
+        bit = columns * BITS
+        octet = packed_ptr + rows[:, None] * row_bytes + (bit >> 3)[None, :]
+        word = tl.load(octet, mask=both, other=0).to(tl.int32)
+        if 8 % BITS != 0:
+            # A code may reach into the next byte; the last byte of a row has none after it.
+            more = both & ((bit >> 3) + 1 < row_bytes)[None, :]
+            word = word | (tl.load(octet + 1, mask=more, other=0).to(tl.int32) << 8)
+        code = ((word >> (bit & 7)[None, :]) & ((1 << BITS) - 1)).to(tl.float32)
+        if ORDERED:
+            group = tl.load(groups_ptr + columns, mask=inside, other=0)
+        else:
+            group = columns // group_size
+        parameter = rows[:, None] * n_groups + group[None, :]
+        scale = tl.load(scales_ptr + parameter, mask=both, other=0.0).to(tl.float32)
+        if SYMMETRIC:
+            level = code - (1 << (BITS - 1))
+        else:
+            level = code - tl.load(zeros_ptr + parameter, mask=both, other=0).to(tl.float32)
+        token_part = tl.load(inputs_ptr + token * n_columns + columns, mask=inside, other=0.0)
+        # Rounded as the unpacked weight is, so that only the order of the sums differs.
+        weight = (level * scale).to(token_part.dtype).to(tl.float32)
+        sums += weight * token_part.to(tl.float32)[None, :]
+    total = tl.sum(sums, axis=1)
+    tl.store(outputs_ptr + token * n_rows + rows, total, mask=real)
+
+
+def product(
+    inputs: Tensor,
+    packed: Tensor,
+    scales: Tensor,
+    zeros: Tensor | None,
+    groups: Tensor | None,
+    *,
+    bits: int,
+    group_size: int,
+) -> Tensor:
+    """Return ``inputs`` [tokens, in] times the packed weight [out, in] transposed, [tokens, out].
+
+    ``packed`` uint8 [out, packed bytes], ``scales`` and ``zeros`` [out, groups] (None: 2^(bits-1)),
+    ``groups`` int32 [in] the group of each column (None: column // group_size). Sums are float32,
+    the result has the inputs' dtype. Deterministic: no sum depends on what runs beside it.
+    """
+    inputs = inputs.contiguous()
+    (n_tokens, n_columns), n_rows = inputs.shape, len(packed)
+    outputs = torch.empty(n_tokens, n_rows, dtype=torch.float32, device=inputs.device)
+    _product_kernel[(triton.cdiv(n_rows, ROWS_PER_PROGRAM), n_tokens)](
+        inputs,
+        packed,
+        scales,
+        scales if zeros is None else zeros,
+        packed if groups is None else groups,
+        outputs,
+        n_rows,
+        n_columns,
+        packed.shape[1],
+        scales.shape[1],
+        group_size,
+        BITS=bits,
+        SYMMETRIC=zeros is None,
+        ORDERED=groups is not None,
+        ROWS=ROWS_PER_PROGRAM,
+        COLUMNS=COLUMNS_PER_STEP,
+    )
+    return outputs.to(inputs.dtype)
