@@ -46,6 +46,14 @@ def trivia_row(value="Paris", aliases=("Paris", "City of Light"), **changes):
     return {"question": "Where?", "question_id": "tc_2", "answer": answer} | changes
 
 
+def nq_row(*texts):
+    return {"question": "where is the louvre ", "answer": list(texts or ("Paris", "France"))}
+
+
+def bioasq_row(text="<answer> BRCA1 <context> The gene BRCA1 was found in 1994."):
+    return {"question": "Which gene?", "text": text}
+
+
 def svamp_row(answer="145"):
     return {
         "ID": "chal-777",
@@ -145,6 +153,14 @@ def test_gsm8k(tmp_path):
     assert [item.id[-1] for item in items] == ["0", "1", "2"]
 
 
+def test_nq_and_bioasq(tmp_path):
+    (first,) = load(tmp_path / "nq", "nq", [nq_row("Paris", "France", "Paris")], "validation")
+    name = "nq-validation-00000"
+    assert first == Question(name, "where is the louvre", ("Paris", "France"))
+    (second,) = load(tmp_path / "bioasq", "bioasq", [bioasq_row()], "validation")
+    assert second == Question("bioasq-validation-00000", "Which gene?", ("BRCA1",))
+
+
 @pytest.mark.parametrize("answer", ["145", "145.0", 145.0])
 def test_svamp(answer, tmp_path):
     (item,) = load(tmp_path, "svamp", [svamp_row(answer)])
@@ -185,6 +201,8 @@ def test_openmath_keeps_each_problem_once_and_numbers_alone(tmp_path):
             "'answers.text' is 'x', not a list of texts",
         ),
         ("trivia_qa", trivia_row("<unk>", ()), "the answers of the test split are withheld"),
+        ("nq", nq_row() | {"answer": "Paris"}, "'answer' is 'Paris', not a list of texts"),
+        ("bioasq", bioasq_row("BRCA1"), "'text' is 'BRCA1'"),
         ("gsm8k", gsm8k_row("72"), r"'answer' ends in '72', not in '#### ' and a number"),
         ("gsm8k", gsm8k_row("#### many"), "'answer' ends in ' many'"),
         ("svamp", svamp_row("many"), "'Answer' is 'many', not a number"),
@@ -223,6 +241,8 @@ def test_every_public_task_has_an_adapter_of_its_schema(tmp_path):
         "arc_easy": arc_row(),
         "squad_v2": squad_row("x"),
         "trivia_qa": trivia_row(),
+        "nq": nq_row(),
+        "bioasq": bioasq_row(),
         "gsm8k": gsm8k_row(),
         "svamp": svamp_row(),
         "openmath": openmath_row(),

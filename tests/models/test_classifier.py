@@ -1,0 +1,70 @@
+"""Models that judge texts, made on the spot and read as from the hub."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import RobertaConfig, RobertaForSequenceClassification
+
+from benchsuite import catalog
+from benchsuite.errors import BenchsuiteError, CellCannotRun
+from benchsuite.evaluation.uncertainty import semantic, similarity
+from benchsuite.models import load_classifier
+from tests.models import tiny
+
+
+def folder(path, **options):
+    config = RobertaConfig(
+        vocab_size=258,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=130,
+        pad_token_id=1,
+        **options,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        RobertaForSequenceClassification(config).save_pretrained(path)
+    tokenizer = tiny.tokenizer()
+    tokenizer.pad_token = "</s>"
+    tokenizer.model_max_length = 128
+    tokenizer.save_pretrained(path)
+    return path
+
+
+PAIRS = [("an owl", "an owl sees"), ("bees", "the moon"), ("x", "a much longer text than that")]
+
+
+def test_a_cross_encoder_gives_its_sigmoid_whatever_the_batch(tmp_path):
+    entry = catalog.model("stsb_roberta_large")
+    model, tokenizer = load_classifier(entry, local=folder(tmp_path, num_labels=1))
+    found = similarity.cross_encoder(model, tokenizer)(PAIRS)
+    alone = similarity.cross_encoder(model, tokenizer, batch_size=1)(PAIRS)
+    np.testing.assert_allclose(found, alone, atol=1e-5)
+    with torch.no_grad():
+        logit = model(**tokenizer(*PAIRS[1], return_tensors="pt")).logits[0, 0]
+    assert found[1] == pytest.approx(float(logit.sigmoid()), abs=1e-5)
+    assert similarity.cross_encoder(model, tokenizer)([]).shape == (0,)
+
+
+def test_entailment_is_the_label_that_the_configuration_names(tmp_path):
+    labels = {0: "ENTAILMENT", 1: "NEUTRAL", 2: "CONTRADICTION"}
+    entry = catalog.model("roberta_large_mnli")
+    model, tokenizer = load_classifier(entry, local=folder(tmp_path, id2label=labels))
+    model.classifier.out_proj.weight.zero_()
+    for wins, expected in ((0, True), (1, False)):
+        model.classifier.out_proj.bias.copy_(torch.eye(3)[wins])
+        assert semantic.nli(model, tokenizer)(PAIRS).tolist() == [expected] * 3
+    assert semantic.nli(model, tokenizer)([]).shape == (0,)
+
+
+def test_what_cannot_be_had_or_read_says_so(tmp_path, monkeypatch):
+    entry = catalog.model("stsb_roberta_large")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(CellCannotRun, match="stsb_roberta_large=PATH"):
+        load_classifier(entry)
+    (tmp_path / "config.json").write_text('{"model_type": "roberta"}')
+    with pytest.raises(BenchsuiteError, match="as a classifier"):
+        load_classifier(entry, local=tmp_path)
