@@ -245,10 +245,9 @@ def _decisive(a: Sample, b: Sample, by_seed: bool) -> tuple[Comparison, float, d
 
 
 def _detectable(evidence: Mapping[str, Any], corrected: float) -> dict[str, Any]:
-    shared = evidence["test"] in ("paired", "one_sample")
-    n, unit = evidence["effective_n"], evidence["unit"]
-    alone = minimum_detectable_effect(n, paired=shared, power=POWER, alpha=evidence["alpha"])
-    family = minimum_detectable_effect(n, paired=shared, power=POWER, alpha=corrected)
+    n, unit, design = evidence["effective_n"], evidence["unit"], _design(evidence)
+    alone = minimum_detectable_effect(n, **design, power=POWER, alpha=evidence["alpha"])
+    family = minimum_detectable_effect(n, **design, power=POWER, alpha=corrected)
     return {
         "mde_d": alone,
         "mde": alone * unit,
@@ -266,10 +265,16 @@ def _detectable_over_items(evidence: Mapping[str, Any], corrected: float) -> dic
 
 
 def _smallest_margin(evidence: Mapping[str, Any], corrected: float) -> dict[str, Any]:
-    shared = evidence["test"] in ("paired", "one_sample")
-    n, unit = evidence["effective_n"], evidence["unit"]
-    margin = equivalence_margin(n, paired=shared, power=POWER, alpha=corrected)
+    n, unit, design = evidence["effective_n"], evidence["unit"], _design(evidence)
+    margin = equivalence_margin(n, **design, power=POWER, alpha=corrected)
     return {"smallest_margin": margin * unit, "power": POWER}
+
+
+def _design(evidence: Mapping[str, Any]) -> dict[str, bool]:
+    return {
+        "paired": evidence["test"] in ("paired", "one_sample"),
+        "welch": evidence["test"] == "welch",
+    }
 
 
 def _brief(test: Comparison) -> dict[str, Any]:

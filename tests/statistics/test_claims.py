@@ -43,9 +43,9 @@ def test_a_null_result_names_what_could_have_been_seen():
 
     assert judged.outcome == "inconclusive"
     pooled = np.sqrt((0.08**2 + 0.12**2) / 2)
-    assert judged.evidence["mde_d"] == pytest.approx(2.024, abs=1e-3)
-    assert judged.evidence["mde"] == pytest.approx(2.024 * pooled, rel=1e-3)
-    assert "a true difference of 0.21 (d = 2.02)" in judged.sentence
+    assert judged.evidence["mde_d"] == pytest.approx(2.084, abs=1e-3)
+    assert judged.evidence["mde"] == pytest.approx(2.0843 * pooled, rel=1e-3)
+    assert "a true difference of 0.21 (d = 2.08)" in judged.sentence
     assert "does not show that they are equal" in judged.sentence
     assert judged.evidence["student"]["p_value"] == pytest.approx(0.3094, abs=5e-5)
     assert judged.evidence["p_value"] == pytest.approx(0.3139, abs=5e-5)

@@ -82,3 +82,22 @@ def test_the_margin_is_confirmed_as_often_as_it_says():
 
     low, high = stats.binom.interval(0.999, rounds, 0.8)
     assert low <= hits <= high
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_welchs_test_finds_its_detectable_effect_as_often_as_it_says(n):
+    rng, rounds = np.random.default_rng(n), 20_000
+    effect = minimum_detectable_effect(n, paired=False, welch=True, alpha=0.0125)
+    a, b = rng.normal(size=(rounds, n)), rng.normal(size=(rounds, n)) + effect
+    found = np.mean(stats.ttest_ind(a, b, axis=1, equal_var=False).pvalue < 0.0125)
+
+    assert found == pytest.approx(0.8, abs=3 * np.sqrt(0.16 / rounds))
+
+
+def test_welch_costs_power_at_few_seeds_and_nothing_at_many():
+    def detectable(n, welch):
+        return minimum_detectable_effect(n, paired=False, welch=welch)
+
+    assert detectable(3, True) == pytest.approx(3.51, abs=5e-3)
+    assert detectable(3, True) > detectable(3, False)
+    assert detectable(50, True) == pytest.approx(detectable(50, False), rel=1e-3)
