@@ -2,6 +2,7 @@
 
 pytest_plugins = [
     "benchsuite.fixtures.calibration",
+    "benchsuite.fixtures.engines",
     "benchsuite.fixtures.models",
     "benchsuite.fixtures.record",
     "benchsuite.fixtures.tasks",

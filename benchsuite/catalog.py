@@ -360,6 +360,25 @@ register(
         "bfloat16",
     )
 )
+register(
+    ModelEntry(
+        "qwen3_8b",
+        "Qwen/Qwen3-8B",
+        "qwen3",
+        {
+            "vocab_size": 151936,
+            "hidden_size": 4096,
+            "intermediate_size": 12288,
+            "num_hidden_layers": 36,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "max_position_embeddings": 40960,
+            "rms_norm_eps": 1e-6,
+        },
+        "bfloat16",
+    )
+)
 
 # Judges of texts: how alike two are (STS-B), and whether one entails the other (MNLI).
 _ROBERTA_LARGE = {

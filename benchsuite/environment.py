@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,29 @@ def version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "absent"
+
+
+@functools.cache
+def versions_in(python: str, packages: tuple[str, ...]) -> dict[str, str]:
+    """Return the versions of distributions in an interpreter, or ``absent``."""
+    if python == sys.executable:
+        return {package: version(package) for package in packages}
+    try:
+        command = [python, "-c", _ASK_VERSIONS, *packages]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return dict.fromkeys(packages, "absent")
+    return dict(zip(packages, answer.stdout.splitlines(), strict=True))
+
+
+_ASK_VERSIONS = """
+import importlib.metadata, sys
+for package in sys.argv[1:]:
+    try:
+        print(importlib.metadata.version(package))
+    except importlib.metadata.PackageNotFoundError:
+        print("absent")
+"""
 
 
 @functools.cache
@@ -114,6 +138,16 @@ def _installed_gpus() -> tuple[Device, ...]:
         )
         for name, capability, mib, driver, uuid in rows
     )
+
+
+def other_gpu() -> Device | None:
+    """Return a GPU of this machine that CUDA does not see here, of the same model, or None.
+
+    A process that has taken one of several GPUs may try what it measures on another.
+    """
+    mine = gpus()
+    others = [gpu for gpu in _installed_gpus() if gpu not in mine]
+    return next((gpu for gpu in others if mine and gpu.name == mine[0].name), None)
 
 
 def choose_device(wish: str) -> Device:

@@ -1,6 +1,7 @@
 """The command-line options and their ini defaults."""
 
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from benchsuite.engines.registry import engine
 from benchsuite.errors import UsageError, unknown_name
 from benchsuite.study import parse_setting, study
 
@@ -61,6 +63,13 @@ OPTIONS = (
     _Option(
         "--set", "args", [], "STUDY.PARAMETER=VALUE; enters fingerprint and file name", _REPEATED
     ),
+    _Option(
+        "--engine-python",
+        "args",
+        [],
+        "ENGINE=PATH: the interpreter of an engine that cannot live in this environment",
+        _REPEATED,
+    ),
     _Option("--cell-threads", "string", "1", "CPU threads of a cell; enters the fingerprint"),
 )
 
@@ -103,6 +112,7 @@ class Options:
     trust_remote_code: tuple[str, ...]
     settings: Mapping[str, Mapping[str, Any]]
     cell_threads: int
+    engine_python: Mapping[str, str]
 
     @classmethod
     def of(cls, config: pytest.Config) -> "Options":
@@ -134,6 +144,7 @@ class Options:
             trust_remote_code=tuple(value("trust_remote_code")),
             settings=_settings(value("set")),
             cell_threads=_positive("--cell-threads", value("cell_threads")),
+            engine_python=_interpreters(value("engine_python"), where),
         )
 
     def again(self, rootpath: Path) -> tuple[str, ...]:
@@ -201,6 +212,24 @@ def _named_paths(flag: str, values: list[str], where: Path) -> dict[str, Path]:
         found[name] = (where / path).resolve()
         if not found[name].exists():
             raise UsageError(f"{flag} {name}: there is no {found[name]}", fix="check the path")
+    return found
+
+
+def _interpreters(values: list[str], where: Path) -> dict[str, str]:
+    """Return engine -> interpreter; the path is not resolved: a venv's python is a link."""
+    found = {}
+    for text in values:
+        name, equals, path = text.partition("=")
+        if not equals or not path:
+            raise UsageError(
+                f"--engine-python {text!r} cannot be read", fix="write --engine-python ENGINE=PATH"
+            )
+        engine(name)
+        found[name] = str(where / path)
+        if not os.access(found[name], os.X_OK):
+            raise UsageError(
+                f"--engine-python {name}: {found[name]} cannot be executed", fix="check the path"
+            )
     return found
 
 

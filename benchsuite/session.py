@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from benchsuite import catalog, environment, inputs
+from benchsuite import catalog, engines, environment, inputs
 from benchsuite.cell import Cell
 from benchsuite.errors import BenchsuiteError
 from benchsuite.fingerprint import Fingerprint, code_digest, digest
@@ -99,11 +99,22 @@ class Bench:
         """Return the identity of the cell's measurement; ``benchmark`` is its test file."""
         declared = study(cell.study)
         numeric = environment.numeric_identity(self.environment, tuple(declared.packages(cell)))
+        engine = declared.engine(cell)
+        if engine is not None:
+            numeric["engine"] = self.engine_versions(engine)
         return Fingerprint(
             inputs=digest(inputs.of_cell(declared, cell, self.options, self.digest_cache)),
             code=code_digest(tuple(declared.code(cell)), (benchmark,)),
             environment=digest(numeric),
         )
+
+    def engine_python(self, name: str) -> str:
+        """Return the interpreter that an engine's process runs under."""
+        return self.options.engine_python.get(name, sys.executable)
+
+    def engine_versions(self, name: str) -> dict[str, str]:
+        """Return the versions of an engine's packages in its interpreter, or ``absent``."""
+        return environment.versions_in(self.engine_python(name), engines.engine(name).packages)
 
     def decide(self, cell: Cell, benchmark: Path) -> Decision:
         """Look the cell up in the store."""

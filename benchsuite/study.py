@@ -25,10 +25,11 @@ class Claim:
     ``kind`` is one of ``lower`` and ``higher`` (``method`` has a lower or higher ``metric`` than
     ``other``), ``identical`` (``metric`` equal bit for bit over the seeds of ``method``),
     ``cv_below`` (the coefficient of variation of ``metric`` stays under ``limit`` percent) and
-    ``equivalent`` (``method`` within ``limit`` of ``other``). A ``control`` is a comparison that
-    must come out: if it does not, the study cannot see what it is looking for. ``by_seed`` says
-    that a seed fixes randomness which both methods share, so that the paired test decides;
-    ``over_items`` that the paired bootstrap over the items decides, which both methods ranked.
+    ``equivalent`` (``method`` within ``limit`` of ``other``), ``true`` (``metric`` is true for
+    every seed). A ``control`` is a comparison that must come out: if it does not, the study cannot
+    see what it is looking for. ``by_seed`` says that a seed fixes randomness which both methods
+    share, so that the paired test decides; ``over_items`` that the paired bootstrap over the items
+    decides, which both methods ranked.
     """
 
     sentence: str
@@ -73,6 +74,11 @@ def identical(metric: str, method: str) -> Claim:
     return Claim(f"{method} is bit-identical over seeds", "identical", metric, method)
 
 
+def true(metric: str, method: str, sentence: str) -> Claim:
+    """Claim that ``metric`` is true for every seed of ``method``; ``sentence`` says what it is."""
+    return Claim(f"{method} {sentence}", "true", metric, method)
+
+
 def cv_below(metric: str, method: str, percent: float) -> Claim:
     """Claim that the coefficient of variation over seeds stays below ``percent``."""
     sentence = f"{method}'s {metric} varies by less than {percent:g} % (cv) over seeds"
@@ -98,6 +104,10 @@ def _no_code(cell: Cell) -> Sequence[str]:
     return ()
 
 
+def _no_engine(cell: Cell) -> str | None:
+    return None
+
+
 def _every_cell(axes: Mapping[str, Any]) -> bool:
     return True
 
@@ -112,6 +122,8 @@ class Study:
     ``code(cell)`` names the modules that measure the cell: their syntax trees, and those of what
     they import, make the code digest of its fingerprint. ``models``, ``corpora`` and ``tasks``
     name the axes and parameters whose values are catalogue entries that the cell reads.
+    ``engine(cell)`` names the inference engine that runs it in a process of its own, whose versions
+    enter the fingerprint.
     ``unranked`` methods are shown beside the others and never called best: references, and methods
     of another kind, such as those that round activations too.
     ``metric`` is what methods are ranked by and ``metrics`` are further numbers of a record that
@@ -132,6 +144,7 @@ class Study:
     claims: Sequence[Claim] = ()
     code: Callable[[Cell], Sequence[str]] = _no_code
     packages: Callable[[Cell], Sequence[str]] = _no_code
+    engine: Callable[[Cell], str | None] = _no_engine
     includes: Callable[[Mapping[str, Any]], bool] = _every_cell
     models: Sequence[str] = ("model",)
     corpora: Mapping[str, str] = field(default_factory=dict)

@@ -141,7 +141,7 @@ def log_likelihoods(
             ).logits  # [batch, longest + 1, vocabulary], in the model's dtype
             for row, i in enumerate(batch):
                 n = len(continuations[i])
-                found[i] = _chosen(logits[row, -n - 1 : -1], ids[row, -n:]).cpu().numpy()
+                found[i] = chosen_log_probs(logits[row, -n - 1 : -1], ids[row, -n:]).cpu().numpy()
             if progress is not None:
                 progress("scoring", len(found), len(rows))
     return [found[i] for i in range(len(rows))]
@@ -303,7 +303,7 @@ def _grow(answers: list[_Answer], steps: Iterator[tuple[Tensor, Tensor]]) -> Non
     """Let the answers of one batch grow to their ends."""
     log_probs = []
     for tokens, logits in steps:
-        log_probs.append(_chosen(logits, tokens))
+        log_probs.append(chosen_log_probs(logits, tokens))
         for answer, token in zip(answers, tokens.tolist(), strict=True):
             answer.add(token)
         if all(answer.ended_by for answer in answers):
@@ -322,7 +322,7 @@ def _gathered(answers: list[_Answer]) -> Generation:
     )
 
 
-def _chosen(logits: Tensor, tokens: Tensor) -> Tensor:
+def chosen_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
     """Return the log-probabilities [N] float64 of tokens [N] under logits [N, vocabulary]."""
     logits = logits.float()
     picked = logits.gather(-1, tokens[:, None])[:, 0]

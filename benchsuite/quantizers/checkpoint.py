@@ -62,6 +62,7 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads(model.config.to_json_string(use_diff=False))
     config["quantization_config"] = settings
+    config["architectures"] = [type(model).__name__]  # unset in a model built from its shape
     config["dtype"] = str(next(model.parameters()).dtype).removeprefix("torch.")
     _write_json(folder / "config.json", config)
     _write_json(folder / "quantize_config.json", settings)

@@ -136,6 +136,8 @@ def _draft(question: Question, alpha: float) -> verdicts.Draft:
     claim, arm, other = question.claim, question.arm, question.other
     if claim.kind == "identical":
         return verdicts.identical(arm.values, arm.missing)
+    if claim.kind == "true":
+        return verdicts.true(arm.values, arm.missing)
     missing = [*arm.missing, *(other.missing if other else ())]
     if claim.over_items and other is not None and not missing:
         return verdicts.ranked(arm, other, claim.kind)

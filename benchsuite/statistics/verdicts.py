@@ -57,6 +57,24 @@ def identical(values: Mapping[int, Any], missing: Sequence[str]) -> Draft:
     return Draft("held", evidence=evidence)
 
 
+def true(values: Mapping[int, Any], missing: Sequence[str]) -> Draft:
+    """True for every seed; one that is not decides against it even while others are missing.
+
+    No test: each value is an observation that was made or was not.
+    """
+    evidence = {
+        "test": "observation",
+        "n": len(values),
+        "seeds": sorted(values),
+        "false": [seed for seed in sorted(values) if not values[seed]],
+    }
+    if evidence["false"]:
+        return Draft("violated", evidence=evidence)
+    if missing or not values:
+        return Draft("not_run", evidence={**evidence, "missing": list(missing)})
+    return Draft("held", evidence=evidence)
+
+
 def cv_below(values: Mapping[int, float], limit: float | None) -> Draft:
     """The point estimate decides; the interval, wide for few seeds, is stated beside it.
 

@@ -24,6 +24,8 @@ def sentence(claim: Any, model: str, draft: Draft) -> str:
         text = _not_run(evidence)
     elif claim.kind == "identical":
         text = _identical(claim, draft.outcome, evidence)
+    elif claim.kind == "true":
+        text = _true(claim, evidence)
     elif claim.kind == "cv_below":
         text = _cv(draft.outcome, evidence)
     elif claim.kind == "equivalent":
@@ -54,6 +56,12 @@ def _identical(claim: Any, outcome: str, evidence: Mapping[str, Any]) -> str:
         for group in evidence["groups"]
     )
     return f"{evidence['distinct']} different values of {claim.metric} ({groups})."
+
+
+def _true(claim: Any, evidence: Mapping[str, Any]) -> str:
+    count = f"{len(evidence['false'])} of {evidence['n']}" if evidence["false"] else evidence["n"]
+    seeds = f"{count} seed{'s' if evidence['n'] > 1 else ''}"
+    return f"{claim.metric} is {'false' if evidence['false'] else 'true'} for {seeds}."
 
 
 def _cv(outcome: str, evidence: Mapping[str, Any]) -> str:

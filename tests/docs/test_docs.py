@@ -27,7 +27,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 # Options of ours, or anybody's, that take a folder which is on the user's machine alone.
-TAKE_PATHS = ("--local", "--checkpoint")
+TAKE_PATHS = ("--local", "--checkpoint", "--engine-python")
 
 
 def name_of(page: Path) -> str:

@@ -1,0 +1,135 @@
+"""The study document's JSON: written from a measurement, read back from its files and ours."""
+
+import json
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchsuite.determinism import kernels
+from benchsuite.determinism.axes import Repeated
+from benchsuite.determinism.numbers import compared
+from benchsuite.determinism.variants import Variant
+from benchsuite.determinism.verdict import verdict
+from benchsuite.errors import BenchsuiteError
+
+EXPERIMENT = "quantization_nondeterminism_investigation"
+CONFIG = (
+    "tensor_parallel",
+    "max_model_len",
+    "max_tokens",
+    "repetitions",
+    "temperature",
+)
+
+
+def report(
+    name: str,
+    variant: Variant,
+    parameters: Mapping[str, Any],
+    *,
+    seed: int,
+    baseline: Repeated,
+    deterministic: Mapping[str, Any],
+    axes: Mapping[str, Mapping[str, Any]],
+    profile: Mapping[str, Any],
+    batched_profile: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return what one variant gave, in the document's structure, with the axes beside it.
+
+    The profiles' kernel times are left out: they differ from run to run, and ``kernels`` keeps
+    them.
+    """
+    as_asked = kernels.kernel_as_asked(variant.expects, profile)
+    return {
+        **heading(name, variant, parameters, seed),
+        "baseline": baseline.as_dict(),
+        "deterministic": {k: v for k, v in deterministic.items() if k != "kernels"},
+        "axes": dict(axes),
+        "kernel": {
+            "asked": variant.kernel,
+            "as_asked": as_asked,
+            "seen": sorted({kernels.short(n) for n in kernels.names(profile)}),
+            "seen_in_batch": sorted(
+                {kernels.short(n) for n in kernels.names(batched_profile or {})}
+            ),
+            "seen_in_deterministic_mode": sorted(
+                {kernels.short(n) for n in kernels.names(deterministic.get("kernels") or {})}
+            ),
+            "engine_says": list(profile.get("using", ())),
+        },
+        "verdict": verdict(
+            baseline.stats,
+            deterministic=deterministic,
+            axes=axes,
+            profile=profile,
+            batched_profile=batched_profile,
+            as_asked=as_asked,
+        ),
+        "success": True,
+    }
+
+
+def heading(
+    name: str, variant: Variant, parameters: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
+    """Return the head of the document's object: which variant, how it was asked."""
+    return {
+        "variant": name,
+        "experiment": EXPERIMENT,
+        "quantization": variant.quantization,
+        "engine": variant.engine,
+        "description": variant.description,
+        "note": variant.note,
+        "config": {**{key: parameters[key] for key in CONFIG}, "seed": seed},
+    }
+
+
+def failure(
+    name: str, variant: Variant, parameters: Mapping[str, Any], seed: int, error: str
+) -> dict[str, Any]:
+    """Return the document's object for a variant that could not be loaded or run."""
+    return {**heading(name, variant, parameters, seed), "error": error, "success": False}
+
+
+def read(path: Path | str) -> dict[str, Any]:
+    """Return a stored result: one of the document's files, or a record of this study.
+
+    Raises ``BenchsuiteError`` where the file is neither.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BenchsuiteError(f"cannot be read: {error}", str(path), "check the path") from error
+    kept = isinstance(found, dict) and "variant" in found
+    if not kept or not (found.get("success") is False or "stats" in found.get("baseline", {})):
+        raise BenchsuiteError(
+            "not a result of this study: it lacks `variant`, or `baseline.stats`",
+            str(path),
+            "give a file of raw_runs, or one that the document's script wrote",
+        )
+    if isinstance(found.get("error"), dict):
+        found["error"] = found["error"]["message"]
+    return found
+
+
+def cross_variant(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return how far the first completions of each pair of results are apart, nearest first.
+
+    ``results`` maps a name to a result as ``read`` returns it; those without log-probs are left
+    out. Only results for one prompt mean anything beside each other.
+    """
+    first = {
+        name: (np.array(r["baseline"]["tokens"][0]), np.array(r["baseline"]["logprobs"][0], float))
+        for name, r in results.items()
+        if r.get("baseline", {}).get("logprobs")
+    }
+    rows = []
+    for one, other in combinations(first, 2):
+        steps = min(len(first[one][0]), len(first[other][0]))
+        (tokens, logprobs), (other_tokens, other_logprobs) = first[one], first[other]
+        cut = (tokens[:steps], logprobs[:steps], other_tokens[:steps], other_logprobs[:steps])
+        rows.append({"one": one, "other": other, "steps": steps, **compared(*cut)})
+    return sorted(rows, key=lambda row: row["l2"])

@@ -1,0 +1,71 @@
+"""Names to engines: plain data, so that a study can be declared without any of them installed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from benchsuite.errors import UsageError, unknown_name
+
+
+@dataclass(frozen=True)
+class EngineEntry:
+    """One inference engine: the module that its process serves, and what that process needs.
+
+    ``module`` has a class ``Engine`` (see ``benchsuite.engines.protocol``). ``packages`` are the
+    distributions that its interpreter must have; their versions enter the fingerprint. ``device``
+    is ``cpu`` or ``cuda`` where the engine knows only one. ``environment`` is set before it starts.
+    """
+
+    module: str
+    packages: tuple[str, ...]
+    install: str
+    device: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+# In the engine's own process, so that torch's flags and profiler reach it; no network.
+_VLLM = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_HOST_IP": "127.0.0.1",
+    "HF_HUB_OFFLINE": "1",
+}
+
+ENGINES: dict[str, EngineEntry] = {
+    "transformers": EngineEntry(
+        "benchsuite.engines.torch_engine", ("torch", "transformers"), "pip install benchsuite"
+    ),
+    "torchao": EngineEntry(
+        "benchsuite.engines.torchao_engine",
+        ("torch", "transformers", "torchao"),
+        "pip install 'benchsuite[torchao]'",
+    ),
+    "openvino": EngineEntry(
+        "benchsuite.engines.openvino_engine",
+        ("openvino", "nncf"),
+        "pip install 'benchsuite[openvino]'",
+        device="cpu",
+    ),
+    "vllm": EngineEntry(
+        "benchsuite.engines.vllm_engine",
+        ("vllm", "torch"),
+        "python3.12 -m venv vllm && vllm/bin/pip install vllm==0.26.0, then name it with "
+        "--engine-python vllm=vllm/bin/python",
+        device="cuda",
+        environment=_VLLM,
+    ),
+}
+
+
+def register_engine(name: str, entry: EngineEntry) -> None:
+    """Add an engine under ``name``; a name that stands for another one is a usage error."""
+    if ENGINES.get(name, entry) != entry:
+        raise UsageError(f"the engine {name!r} is already registered", fix="Choose another name")
+    ENGINES[name] = entry
+
+
+def engine(name: str) -> EngineEntry:
+    """Return an engine's entry; an unknown name is a usage error naming the nearest."""
+    if name not in ENGINES:
+        raise unknown_name("engine", name, ENGINES)
+    return ENGINES[name]

@@ -1,0 +1,117 @@
+"""The engines on a real model: what they generate, against the model itself and each other."""
+
+import sys
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from benchsuite import catalog
+from benchsuite.engines import EngineError, EngineProcess, engine
+from benchsuite.environment import versions_in
+
+ENTRY = catalog.model("tiny_llama_1m")
+SOURCE = {"entry": asdict(ENTRY), "weights": "hub"}
+STEPS = 6
+PROMPTS = [[(7 * i + 3 * n) % 2000 + 5 for i in range(24)] for n in range(3)]
+
+
+def started(name, folder):
+
+    absent = [
+        p for p, v in versions_in(sys.executable, engine(name).packages).items() if v == "absent"
+    ]
+    if absent:
+        pytest.skip(f"{', '.join(absent)} is not installed: {engine(name).install}")
+    return EngineProcess(name, engine(name), log=folder / f"{name}.log")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("engines")
+
+
+@pytest.fixture(scope="module")
+def own(folder):
+    with started("transformers", folder) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def plain(own):
+    own.ask("load", source=SOURCE)
+    return own.generate(PROMPTS, STEPS)
+
+
+def test_log_probs_are_the_models_own(plain):
+    """Teacher-forced in one pass, without a cache."""
+    from benchsuite.evaluation.generation import log_likelihoods
+    from benchsuite.models import load
+
+    expected = log_likelihoods(load(ENTRY).model, PROMPTS, plain.tokens.tolist())
+    assert np.abs(plain.logprobs - np.stack(expected)).max() < 1e-4
+
+
+@pytest.mark.parametrize("format", ["gptq", "awq"])
+def test_a_checkpoint_is_prepared_loaded_and_the_same_twice(own, folder, plain, format):
+    what = {
+        "source": SOURCE,
+        "quantizer": format,
+        "group_size": 128,
+        "calibration": [[(11 * i + n) % 2000 for i in range(64)] for n in range(8)],
+    }
+    first = own.ask("prepare", folder=str(folder / format), **what)
+    again = own.ask("prepare", folder=None, **what)
+    assert first["weights_sha256"] == again["weights_sha256"] is not None
+    told = own.ask("load", source=SOURCE, checkpoint_folder=str(folder / format), threads=1)
+    assert told["threads"] == 1
+    quantized = own.generate(PROMPTS, STEPS)
+    distance = np.abs(quantized.logprobs[:, 0] - plain.logprobs[:, 0]).max()
+    assert 0 < distance < 2
+
+
+def test_pytorchs_int4_kernel_runs_where_it_is_asked_for(own, plain):
+    own.ask("load", source=SOURCE, kernel="int4")
+    seen = own.ask("kernels", prompts=PROMPTS[:1], max_tokens=2)
+    assert seen["profiling_succeeded"]
+    names = [kernel["name"] for kernel in seen["all_kernels"]]
+    assert "aten::_weight_int4pack_mm_for_cpu" in names
+    assert "aten::view" not in names
+    made = own.generate(PROMPTS, STEPS)
+    assert 0 < np.abs(made.logprobs[:, 0] - plain.logprobs[:, 0]).max() < 2
+
+
+def test_prompts_of_unequal_length_share_a_batch(own, plain):
+    own.ask("load", source=SOURCE)
+    made = own.generate([PROMPTS[0], PROMPTS[1][:10]], STEPS)
+    assert made.tokens[0].tolist() == plain.tokens[0].tolist()
+    assert np.abs(made.logprobs[0] - plain.logprobs[0]).max() < 1e-4
+
+
+def test_deterministic_mode_is_switched_on_and_off(own, plain):
+    own.ask("load", source=SOURCE, deterministic=True)
+    made = own.generate(PROMPTS, STEPS)
+    own.ask("load", source=SOURCE)
+    assert np.abs(made.logprobs - plain.logprobs).max() < 1e-4
+
+
+def test_openvino_runs_the_same_model_in_int4(folder, plain):
+    with started("openvino", folder) as process:
+        target = folder / "ir"
+        target.mkdir()
+        process.ask("prepare", folder=str(target), source=SOURCE, group_size=128)
+        process.ask("load", checkpoint_folder=str(target), threads=1)
+        made, again = process.generate(PROMPTS, STEPS), process.generate(PROMPTS, STEPS)
+        assert made.logprobs.tobytes() == again.logprobs.tobytes()
+        assert 0 < np.abs(made.logprobs[:, 0] - plain.logprobs[:, 0]).max() < 2
+        seen = process.ask("kernels", prompts=PROMPTS[:1], max_tokens=1)
+        assert any("FullyConnectedCompressed" in k["name"] for k in seen["all_kernels"])
+        with pytest.raises(EngineError, match="no deterministic mode"):
+            process.ask("load", checkpoint_folder=str(target), deterministic=True)
+
+
+def test_torchao_quantizes_on_load(folder, plain):
+    with started("torchao", folder) as process:
+        process.ask("load", source=SOURCE)
+        made = process.generate(PROMPTS, STEPS)
+    assert 0 < np.abs(made.logprobs[:, 0] - plain.logprobs[:, 0]).max() < 2
