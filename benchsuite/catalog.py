@@ -98,12 +98,30 @@ def register(entry: ModelEntry | CorpusEntry | TaskEntry) -> None:
     """Add an entry under its name; a user's own ``conftest.py`` calls this too."""
     tables: dict[type, Any] = {ModelEntry: MODELS, CorpusEntry: CORPORA, TaskEntry: TASKS}
     table = tables[type(entry)]
+    if isinstance(entry, ModelEntry):
+        _check_model(entry)
     if table.get(entry.name, entry) != entry:
         raise UsageError(
             f"the name {entry.name!r} is already registered for something else",
             fix="choose another name for your entry",
         )
     table[entry.name] = entry
+
+
+_SHAPE = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
+
+
+def _check_model(entry: ModelEntry) -> None:
+    if entry.dtype not in DTYPE_BYTES:
+        raise unknown_name(f"dtype of model {entry.name}", entry.dtype, DTYPE_BYTES)
+    opt = ("max_position_embeddings",) if entry.model_type == "opt" else ()
+    for key in (*_SHAPE, "num_attention_heads", *opt):
+        length = entry.shape.get(key)
+        if not isinstance(length, int) or length < 1:
+            raise UsageError(
+                f"the shape of model {entry.name!r} has {key}={length!r}",
+                fix=f"give {key} as a positive integer, as the model's config.json has it",
+            )
 
 
 def model(name: str) -> ModelEntry:

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +20,8 @@ from benchsuite.progress import uncaptured
 from benchsuite.record import crashed
 from benchsuite.results import Outcome, judge
 from benchsuite.session import PROPERTY, Bench
+from benchsuite.stopping import Stopping
+from benchsuite.store import unwritable
 from benchsuite.study import names
 
 logger = logging.getLogger("benchsuite")
@@ -38,10 +39,10 @@ class Controller:
         self.bench = Bench.of(config)
         self.left: dict[str, dict[str, Any]] = {}
         self.outcome: Outcome | None = None
-        self.interrupted = False
+        self.unwritten: BenchsuiteError | None = None
         self.folder: Path | None = None
         self._last_failed: dict[str, bool] = {}
-        self._old_handler: Any = None
+        self.stopping = Stopping(config, self._warn)
 
     # --- start
 
@@ -61,21 +62,24 @@ class Controller:
     def _begin(self) -> None:
         if self.folder is not None:
             return
+        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+        folder = self.bench.options.reports_dir / "sessions" / f"{stamp}-{uuid.uuid4().hex[:6]}"
         try:
             self.bench.store.prepare()
+            cut_off = self.bench.store.sweep()
+            stop_file(self.config).unlink(missing_ok=True)
+            folder.mkdir(parents=True)
+            self._log_to(folder / "session.log")
         except BenchsuiteError as error:
             raise pytest.UsageError(str(error)) from error
-        cut_off = self.bench.store.sweep()
-        stop_file(self.config).unlink(missing_ok=True)
-        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
-        self.folder = (
-            self.bench.options.reports_dir / "sessions" / f"{stamp}-{uuid.uuid4().hex[:6]}"
-        )
-        self.folder.mkdir(parents=True)
-        self._log_to(self.folder / "session.log")
+        except OSError as error:
+            raise pytest.UsageError(
+                str(unwritable(self.bench.options.reports_dir, error))
+            ) from error
+        self.folder = folder
         last_failed = self.config.pluginmanager.get_plugin("lfplugin")
         self._last_failed = dict(getattr(last_failed, "lastfailed", {}))
-        self._old_handler = signal.signal(signal.SIGINT, self._on_interrupt)
+        self.stopping.install()
         for line in self._header(cut_off):
             self._write(line)
 
@@ -83,6 +87,8 @@ class Controller:
         handler = logging.FileHandler(path)
         handler.name = "session"
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        # On a full disk a lost line of the log is not worth a traceback each.
+        handler.handleError = lambda record: None  # type: ignore[method-assign]
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
 
@@ -111,25 +117,8 @@ class Controller:
             reporter.write_line(line, **markup)
             reporter.flush()
 
-    # --- Ctrl-C: once lets the running cells finish, twice stops at once
-
-    def _on_interrupt(self, number: int, frame: Any) -> None:
-        if self.interrupted:
-            signal.signal(signal.SIGINT, self._old_handler)
-            raise KeyboardInterrupt
-        self.interrupted = True
-        self._write("Ctrl-C: finishing the running cells; once more stops at once", yellow=True)
-        self.stop("interrupted; the same command resumes")
-
-    def stop(self, reason: str) -> None:
-        """Let running cells finish and start no other, here and in the workers."""
-        stop_file(self.config).touch()
-        distributed = self.config.pluginmanager.get_plugin("dsession")
-        if distributed is not None:
-            distributed.shouldstop = reason
-        session = self.config.pluginmanager.get_plugin("session")
-        if session is not None:
-            session.shouldstop = reason
+    def _warn(self, line: str) -> None:
+        self._write(line, yellow=True)
 
     # --- while cells run
 
@@ -180,36 +169,48 @@ class Controller:
         """Judge the claims over the declared grid, write the report, set the exit status."""
         if self.folder is None or is_worker(self.config):
             return
-        if self._old_handler is not None:
-            signal.signal(signal.SIGINT, self._old_handler)
+        self.stopping.restore()
         stop_file(self.config).unlink(missing_ok=True)
         benchmarks = {left["study"]: Path(left["path"]) for left in self.left.values()}
         verbose = self.config.option.verbose > 0
         models = {left["model"] for left in self.left.values()}
-        self.outcome = judge(self.bench, benchmarks, models=models, verbose=verbose)
-        if self.outcome.fails(self.bench.options.strict_claims) and session.exitstatus == 0:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        try:
+            self.outcome = judge(self.bench, benchmarks, models=models, verbose=verbose)
+            if self.outcome.fails(self.bench.options.strict_claims) and session.exitstatus == 0:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            self._write_manifest(self.folder, int(session.exitstatus))
+        except OSError as error:
+            self.unwritten = unwritable(self.bench.options.reports_dir, error)
+            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+    def _write_manifest(self, folder: Path, exitstatus: int) -> None:
+        assert self.outcome is not None
         manifest = {
             "options": vars(self.bench.options),
             "environment": self.bench.environment,
-            "exitstatus": int(session.exitstatus),
+            "exitstatus": exitstatus,
             "cells": self.left,
             "claims": [vars(j) for j in self.outcome.judgements],
             "moved_aside": self.bench.store.moved_aside,
         }
         text = json.dumps(manifest, indent=2, default=str)
-        (self.folder / "manifest.json").write_text(text)
+        (folder / "manifest.json").write_text(text)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Say what was claimed, what is missing, what was stale, and where the report is."""
-        if self.outcome is None:
-            return
-        lines = [*self._notices(), *self.outcome.lines]
+        lines: list[tuple[str, dict[str, bool]]] = []
+        if self.outcome is not None:
+            lines = [*self._notices(), *self.outcome.lines]
+        if self.unwritten is not None:
+            lines.append((f"no report: {self.unwritten}", {"red": True}))
+        if self.stopping.reason:
+            lines.append((f"to go on: {self.stopping.resume()}", {"yellow": True}))
         if lines:
             terminalreporter.section("benchsuite", sep="=")
         for text, markup in lines:
             terminalreporter.write_line(text, **markup)
-        terminalreporter.write_line(f"report: {_short(self.outcome.page)}")
+        if self.outcome is not None:
+            terminalreporter.write_line(f"report: {_short(self.outcome.page)}")
 
     def _notices(self) -> list[tuple[str, dict[str, bool]]]:
         notices: list[tuple[str, dict[str, bool]]] = []

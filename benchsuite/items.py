@@ -12,7 +12,7 @@ import pytest
 
 from benchsuite import catalog, inputs
 from benchsuite.cell import Cell
-from benchsuite.errors import CellCannotRun
+from benchsuite.errors import BenchsuiteError, CellCannotRun
 from benchsuite.progress import Progress
 from benchsuite.record import Record, RecordBuilder
 from benchsuite.scheduling import devices
@@ -26,6 +26,7 @@ from benchsuite.session import (
     free_memory,
     isolated,
 )
+from benchsuite.store import unwritable
 
 DECISION = pytest.StashKey[Decision]()
 BUILDER = pytest.StashKey[RecordBuilder]()
@@ -83,16 +84,23 @@ def locked(item: pytest.Item) -> Iterator[None]:
         yield
         return
     value = decision.fingerprint.value
-    with bench.store.lock(value):
+    lock = bench.store.lock(value)
+    try:
+        lock.acquire()
+    except OSError as error:
+        decision.state, decision.error = "blocked", unwritable(bench.store.running, error)
+        yield
+        return
+    try:
         if decision.state != "rerun":
             decide(item, cell)
-        try:
-            yield
-        finally:
-            bench.store.unmark_running(value)
-            if LOG in item.stash:
-                item.stash[PROGRESS].clear()
-                logging.getLogger("benchsuite").removeHandler(item.stash[LOG])
+        yield
+    finally:
+        bench.store.unmark_running(value)
+        if LOG in item.stash:
+            item.stash[PROGRESS].clear()
+            logging.getLogger("benchsuite").removeHandler(item.stash[LOG])
+        lock.release()
 
 
 def stop_file(config: pytest.Config) -> Path:
@@ -162,6 +170,11 @@ def start(item: pytest.Item) -> None:
         raise decision.error
     bench.require(decision.cell)
     bench.store.prepare()
+    try:
+        bench.store.require_room()
+    except BenchsuiteError as error:
+        item.session.shouldstop = f"{error}. The same command resumes"
+        raise
     item.stash[LOG] = log = CellLog()
     logging.getLogger("benchsuite").addHandler(log)
     item.stash[PROGRESS] = Progress(item.config, decision.cell.id)
@@ -197,9 +210,9 @@ def conclude(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestR
         report.user_properties.append((PROPERTY, _left_behind(item, state, None)))
         return
     if report.when == "call" or (report.when == "setup" and report.failed):
-        record = _keep(item, builder, report)
+        record = _keep_or_stop(item, builder, report)
         left = _left_behind(item, decision.state, record)
-        if decision.state == "rerun" and decision.record and report.passed:
+        if decision.state == "rerun" and decision.record and record and report.passed:
             left["reproduced"] = decision.record["results_sha256"] == record["results_sha256"]
         report.user_properties.append((PROPERTY, left))
     item.stash[PROGRESS].clear()
@@ -224,6 +237,21 @@ def _explain(
     paragraph = explain(error, decision.cell, stage)
     if paragraph is not None:
         report.longrepr = paragraph
+
+
+def _keep_or_stop(
+    item: pytest.Item, builder: RecordBuilder, report: pytest.TestReport
+) -> Record | None:
+    """Keep the record; on a disk that takes none, fail the cell and start no other."""
+    try:
+        return _keep(item, builder, report)
+    except OSError as error:
+        why = unwritable(Bench.of(item.config).options.reports_dir, error)
+        told = f". Before that: {report.longrepr}" if report.failed else ""
+        report.outcome = "failed"
+        report.longrepr = f"{builder.cell.id}: its record could not be kept: {why}{told}"
+        item.session.shouldstop = f"{why}. The same command resumes"
+        return None
 
 
 def _keep(item: pytest.Item, builder: RecordBuilder, report: pytest.TestReport) -> Record:

@@ -13,7 +13,11 @@ from benchsuite.engines.registry import engine
 from benchsuite.errors import UsageError, unknown_name
 from benchsuite.study import parse_setting, study
 
-_CHOICES = {"weights": ("hub", "random"), "device": ("auto", "cpu", "cuda")}
+_CHOICES = {
+    "weights": ("hub", "random"),
+    "device": ("auto", "cpu", "cuda"),
+    "downstream": ("", "first", "all"),
+}
 
 
 @dataclass(frozen=True)
@@ -120,14 +124,14 @@ class Options:
 
         def value(name: str) -> Any:
             given = config.getoption(f"benchsuite_{name}")
-            return config.getini(f"benchsuite_{name}") if given is None else given
+            return _from_ini(config, f"benchsuite_{name}") if given is None else given
 
         where = config.invocation_params.dir
         reports = Path(value("reports_dir"))
         base = where if config.getoption("benchsuite_reports_dir") else config.rootpath
         for name, allowed in _CHOICES.items():
             if value(name) not in allowed:
-                raise unknown_name(f"value of --{name}", str(value(name)), allowed)
+                raise unknown_name(f"value of --{name}", str(value(name)), filter(None, allowed))
         return cls(
             reports_dir=base / reports,
             rerun=value("rerun"),
@@ -141,7 +145,7 @@ class Options:
             save_models=value("save_models"),
             downstream=value("downstream"),
             device=value("device"),
-            trust_remote_code=tuple(value("trust_remote_code")),
+            trust_remote_code=_models("--trust-remote-code", value("trust_remote_code")),
             settings=_settings(value("set")),
             cell_threads=_positive("--cell-threads", value("cell_threads")),
             engine_python=_interpreters(value("engine_python"), where),
@@ -167,6 +171,26 @@ class Options:
         if self.cell_threads != 1:
             words += ["--cell-threads", str(self.cell_threads)]
         return tuple(words)
+
+
+def _from_ini(config: pytest.Config, name: str) -> Any:
+    try:
+        return config.getini(name)
+    except (TypeError, ValueError, pytest.UsageError) as error:
+        raise UsageError(
+            f"the setting {name} cannot be read: {error}",
+            where=str(config.inipath or "-o"),
+            fix=f"write what --{name.removeprefix('benchsuite_').replace('_', '-')} takes",
+        ) from error
+
+
+def _models(flag: str, names: list[str]) -> tuple[str, ...]:
+    from benchsuite import catalog
+
+    for name in names:
+        if name not in catalog.MODELS:
+            raise unknown_name(f"model in {flag}", name, catalog.MODELS)
+    return tuple(names)
 
 
 def _relative(path: Path, here: Path) -> str:

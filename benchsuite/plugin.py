@@ -10,7 +10,7 @@ from benchsuite import items
 from benchsuite.environment import choose_device
 from benchsuite.errors import BenchsuiteError
 from benchsuite.options import Options, add_options
-from benchsuite.session import BENCH, PROPERTY, Bench, ignore_first_interrupt, limit_threads
+from benchsuite.session import BENCH, PROPERTY, Bench, limit_threads
 from benchsuite.store import Store
 
 MARKS = (
@@ -44,7 +44,9 @@ def pytest_configure(config: pytest.Config) -> None:
     limit_threads(options.cell_threads)
     config.stash[BENCH] = Bench(options, Store(options.reports_dir), config.rootpath)
     if items.is_worker(config):
-        ignore_first_interrupt()
+        from benchsuite.stopping import finish_the_cell_first
+
+        finish_the_cell_first()
     else:
         from benchsuite.controller import Controller
 

@@ -1,11 +1,11 @@
 """One process' part of a session: which cells there are, which must run, what they left."""
 
+import errno
 import functools
 import gc
 import logging
 import os
 import random
-import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -238,14 +238,28 @@ def explain(error: BaseException, cell: Cell, stage: str) -> str | None:
     if isinstance(error, BenchsuiteError):
         return f"{cell.id}: {error}"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        said = (str(error) or type(error).__name__).splitlines()[0][:200]
         return (
-            f"{cell.id}: out of memory in stage {stage!r} ({str(error).splitlines()[0][:200]}). "
+            f"{cell.id}: out of memory in stage {stage!r} ({said}). "
             f"Lower n_calibration_samples or seq_len with --set {cell.study}.NAME=VALUE, choose a "
             "smaller model, or run it alone on a device with more memory"
         )
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"{cell.id}: missing file {error.filename} in stage {stage!r}. Restore it and rerun"
+    if isinstance(error, OSError) and error.errno in _DISK:
+        place = f" ({error.filename})" if error.filename else ""
+        return (
+            f"{cell.id}: {_DISK[error.errno]} in stage {stage!r}{place}. Make room, or name "
+            "another folder with --reports-dir, and rerun: what is finished is kept"
+        )
     return None
+
+
+_DISK = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+}
 
 
 class CellLog(logging.Handler):
@@ -271,15 +285,6 @@ def limit_threads(threads: int) -> None:
         os.environ.setdefault(name, str(threads))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-
-def ignore_first_interrupt() -> None:
-    """Let a worker finish its cell when a terminal's Ctrl-C reaches it beside the controller."""
-
-    def stop_at_the_next(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    signal.signal(signal.SIGINT, stop_at_the_next)
 
 
 def cell_study(cell: Cell) -> Study:

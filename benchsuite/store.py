@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import logging
 import os
 import shutil
 import time
@@ -34,6 +35,12 @@ from benchsuite.record import Record, now, seal, verify
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+logger = logging.getLogger("benchsuite")
+
+ROOM = 16 * 2**20
+"""Bytes that must be free before a cell begins: its record with the evidence of every item."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +74,18 @@ class Store:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise BenchsuiteError(
-                f"the reports folder cannot be written: {error.strerror}",
-                str(self.reports),
-                "make it writable, or name another with --reports-dir",
-            ) from error
+            raise unwritable(self.reports, error) from error
         self._prepared = True
+
+    def require_room(self) -> None:
+        """Raise if the disk is so full that a cell's record might not fit once it is measured."""
+        free = shutil.disk_usage(self.root).free
+        if free < ROOM:
+            raise BenchsuiteError(
+                f"{free >> 20} MiB are free, and a cell begins with {ROOM >> 20} for its record",
+                str(self.root),
+                "make room, or name another folder with --reports-dir",
+            )
 
     # --- records
 
@@ -196,9 +209,13 @@ class Store:
         with contextlib.suppress(OSError, ValueError, RecursionError):
             if json.loads(path.read_bytes()) == record:
                 return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Not worth a wait for the disk: what a power cut takes from a view is exported again.
-        write_whole(path, json.dumps(record, indent=2).encode(), durable=False)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Not worth a wait for the disk: what a power cut takes from a view is exported again.
+            write_whole(path, json.dumps(record, indent=2).encode(), durable=False)
+        except OSError as error:
+            # Nor is a full disk a reason to fail a cell whose record is kept.
+            logger.warning("%s cannot be shown as %s: %s", facts["id"], path, error.strerror)
 
     def exported(self, study: str, name: str, weights: str | None) -> Record | None:
         """Return the record that the view now shows for a cell, or None."""
@@ -324,6 +341,15 @@ class Store:
             else:
                 draft.unlink(missing_ok=True)
         return cut_off
+
+
+def unwritable(folder: Path, error: OSError) -> BenchsuiteError:
+    """Return the error for a reports folder that the system refuses to write to."""
+    return BenchsuiteError(
+        f"the reports folder cannot be written: {error.strerror}",
+        str(error.filename or folder),
+        "make it writable or make room, or name another with --reports-dir; what is there is kept",
+    )
 
 
 def _stem(fingerprint: str, kind: str | None, attempt: int) -> str:

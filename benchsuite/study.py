@@ -6,6 +6,7 @@ declarations and the store alone.
 
 import ast
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -112,12 +113,17 @@ def _every_cell(axes: Mapping[str, Any]) -> bool:
     return True
 
 
+LEAST = {"n_calibration_samples": 1, "seq_len": 2, "group_size": -1}
+"""What shared parameters may be at least; a group size of -1 is one group for a whole row."""
+
+
 @dataclass(frozen=True)
 class Study:
     """One experimental question as a grid of cells.
 
     ``parameters`` are the document's; ``embedded`` replaces some of them for embedded models, and
-    ``only`` names those that just some methods have.
+    ``only`` names those that just some methods have. ``allowed`` lists the values that a parameter
+    may have, ``least`` the smallest number; one that it does not name may be 0, never negative.
     A method in ``once`` has no randomness of its own and runs for the first seed alone.
     ``code(cell)`` names the modules that measure the cell: their syntax trees, and those of what
     they import, make the code digest of its fingerprint. ``models``, ``corpora`` and ``tasks``
@@ -140,6 +146,7 @@ class Study:
     only: Mapping[str, Sequence[str]] = field(default_factory=dict)
     once: Sequence[str] = ()
     allowed: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    least: Mapping[str, float] = field(default_factory=lambda: dict(LEAST))
     tour: Tour | None = None
     claims: Sequence[Claim] = ()
     code: Callable[[Cell], Sequence[str]] = _no_code
@@ -211,6 +218,8 @@ class Study:
                     f"--set {self.name}.{name}={value!r} is not possible",
                     fix=f"{name} is one of {', '.join(map(str, self.allowed[name]))}",
                 )
+            self._check_number(name, value)
+            self._check_entry(name, value)
             default = self.parameters[name]
             if default is not None and not _same_kind(value, default):
                 raise UsageError(
@@ -218,6 +227,26 @@ class Study:
                     fix=f"{name} is a {type(default).__name__}, by default {default!r}",
                 )
         return settings
+
+    def _check_number(self, name: str, value: Any) -> None:
+        least = self.least.get(name, 0)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and not least <= value < math.inf:
+            raise UsageError(
+                f"--set {self.name}.{name}={value!r} is out of range",
+                fix=f"{name} is at least {least}, by default {self.parameters[name]!r}",
+            )
+
+    def _check_entry(self, name: str, value: Any) -> None:
+        """Raise for a name that is to be a catalogue entry and is none."""
+        kinds = (
+            ("model", self.models, catalog.MODELS),
+            ("corpus", self.corpora, catalog.CORPORA),
+            ("task", self.tasks, catalog.TASKS),
+        )
+        for kind, names, table in kinds:
+            if name in names and value and value not in table:
+                raise unknown_name(f"{kind} in --set {self.name}.{name}", str(value), table)
 
     def with_models(self, *names: str) -> "Study":
         """Return the study with further catalogue models on its first axis."""

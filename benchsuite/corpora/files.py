@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from benchsuite.errors import UsageError
 
@@ -101,15 +102,34 @@ def _snapshot(root: Path, hub_id: str) -> Path:
 def _saved(base: Path, split: str) -> list[Path]:
     """Return the Arrow files of a ``save_to_disk`` folder: of one split, or of a dictionary."""
     if (base / "dataset_dict.json").exists():
-        splits = json.loads((base / "dataset_dict.json").read_text())["splits"]
+        splits = _state(base / "dataset_dict.json", "splits")
         folder = base / split
     else:
-        splits = [json.loads((base / "state.json").read_text()).get("_split") or split]
+        splits = [_state(base / "state.json").get("_split") or split]
         folder = base
     if split not in splits or not (folder / "state.json").exists():
-        raise _missing_split(base, split, sorted(splits), len(splits))
-    state = json.loads((folder / "state.json").read_text())
-    return [folder / part["filename"] for part in state["_data_files"]]
+        raise _missing_split(base, split, sorted(map(str, splits)), len(splits))
+    parts = _state(folder / "state.json", "_data_files")
+    names = [part.get("filename") if isinstance(part, dict) else None for part in parts]
+    missing = [str(name) for name in names if not name or not (folder / name).is_file()]
+    if missing or not names:
+        raise _unreadable(folder / "state.json", f"names no files that are there: {missing}")
+    return [folder / str(name) for name in names]
+
+
+def _state(file: Path, key: str = "") -> Any:
+    """Return what a ``save_to_disk`` folder says of itself: all of it, or the list under a key."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(file, f"is not JSON: {error}") from error
+    if not isinstance(content, dict) or (key and not isinstance(content.get(key), list)):
+        raise _unreadable(file, f"is no JSON object{f' with a list {key!r}' if key else ''}")
+    return content[key] if key else content
+
+
+def _unreadable(file: Path, why: str) -> UsageError:
+    return UsageError(f"{file} {why}", fix="Save the data set again with save_to_disk, or copy it")
 
 
 def _is_data(path: Path, base: Path) -> bool:

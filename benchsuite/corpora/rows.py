@@ -36,13 +36,31 @@ def read_column(files: list[Path], column: str, limit: int | None = None) -> Ite
 def read_rows(
     file: Path, columns: list[str], optional: Collection[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Yield a file's rows as dictionaries that hold ``columns``, and ``optional`` where there."""
-    if file.name.endswith((".parquet", ".arrow")):
-        return _from_table(file, columns, optional)
-    if file.name.endswith((".txt", ".raw", ".tokens")):
-        _require(file, columns, [TEXT_COLUMN])
-        return _from_lines(file)
-    return _from_json(file, columns)
+    """Yield a file's rows as dictionaries that hold ``columns``, and ``optional`` where there.
+
+    Raises ``BenchsuiteError`` naming the file for damage, a missing column or text not in UTF-8.
+    """
+    try:
+        if file.name.endswith((".parquet", ".arrow")):
+            yield from _from_table(file, columns, optional)
+        elif file.name.endswith((".txt", ".raw", ".tokens")):
+            _require(file, columns, [TEXT_COLUMN])
+            yield from _from_lines(file)
+        else:
+            yield from _from_json(file, columns)
+    except UnicodeDecodeError as error:
+        raise BenchsuiteError(
+            f"the file is not UTF-8 text: {error.reason} at byte {error.start} of what was read",
+            where=str(file),
+            fix="Convert it to UTF-8, or copy or download it again",
+        ) from error
+    # Of pyarrow, gzip and the file system: damage that shows while reading.
+    except (OSError, EOFError, ValueError) as error:
+        raise BenchsuiteError(
+            f"the file cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}",
+            where=str(file),
+            fix="Copy or download it again",
+        ) from error
 
 
 def _from_table(
@@ -51,25 +69,18 @@ def _from_table(
     import pyarrow
     from pyarrow import ipc, parquet
 
-    try:
-        if file.name.endswith(".parquet"):
-            source = parquet.ParquetFile(file)
-            _require(file, columns, source.schema_arrow.names)
-            names = columns + [name for name in source.schema_arrow.names if name in optional]
-            batches = source.iter_batches(columns=names)
-        else:
-            source = ipc.open_stream(pyarrow.memory_map(str(file)))
-            _require(file, columns, source.schema.names)
-            names = columns + [name for name in source.schema.names if name in optional]
-            batches = (batch.select(names) for batch in source)
-        for batch in batches:
-            yield from batch.to_pylist()
-    except pyarrow.ArrowInvalid as error:
-        raise BenchsuiteError(
-            f"the file cannot be read: {str(error).splitlines()[0]}",
-            where=str(file),
-            fix="Copy or download it again",
-        ) from error
+    if file.name.endswith(".parquet"):
+        source = parquet.ParquetFile(file)
+        _require(file, columns, source.schema_arrow.names)
+        names = columns + [name for name in source.schema_arrow.names if name in optional]
+        batches = source.iter_batches(columns=names)
+    else:
+        source = ipc.open_stream(pyarrow.memory_map(str(file)))
+        _require(file, columns, source.schema.names)
+        names = columns + [name for name in source.schema.names if name in optional]
+        batches = (batch.select(names) for batch in source)
+    for batch in batches:
+        yield from batch.to_pylist()
 
 
 def _from_lines(file: Path) -> Iterator[dict[str, Any]]:
@@ -95,7 +106,7 @@ def _from_json(file: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
 def _parsed(file: Path, number: int, line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         row = None
     if not isinstance(row, dict):
         raise BenchsuiteError(

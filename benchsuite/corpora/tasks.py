@@ -105,7 +105,17 @@ def _items(found: list[Path], schema: type) -> Iterator[Item]:
             for f in fields:
                 if f.name in values:
                     values[f.name] = _checked(values[f.name], f.type, f.name, file, number)
-            yield schema(**values)
+            yield _possible(schema(**values), file, number)
+
+
+def _possible(item: Item, file: Path, number: int) -> Item:
+    if isinstance(item, Choice) and not 0 <= item.answer < len(item.choices):
+        raise BenchsuiteError(
+            f"row {number}: 'answer' is {item.answer}, and there are {len(item.choices)} choices",
+            where=str(file),
+            fix="Expected the index of the right choice, counted from 0",
+        )
+    return item
 
 
 def _checked(value: Any, kind: Any, name: str, file: Path, number: int) -> Any:

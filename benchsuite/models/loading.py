@@ -120,11 +120,13 @@ def _load_folder(
         raise BenchsuiteError(
             f"the weight files cannot be read: {error}", where, "Copy or download them again"
         ) from error
-    except (ValueError, OSError, ImportError) as error:
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a wrong value in config.json fails wherever it is first used
         if "trust_remote_code" in str(error):
             raise _needs_remote_code(where) from error
         raise BenchsuiteError(
-            f"transformers cannot load it: {_first_line(error)}",
+            f"transformers cannot load it: {type(error).__name__}: {_first_line(error)}",
             where,
             "Check that config.json and the weights are of one model that transformers knows",
         ) from error

@@ -95,8 +95,10 @@ def weight_files(folder: Path, where: str = "") -> list[Path]:
     if (folder / _SINGLE).exists():
         return [folder / _SINGLE]
     if (folder / INDEX).exists():
-        indexed = _read_json(folder / INDEX).get("weight_map", {}).values()
-        files = [folder / name for name in sorted(set(indexed))]
+        indexed = _read_json(folder / INDEX).get("weight_map", {})
+        if not isinstance(indexed, dict) or not all(isinstance(v, str) for v in indexed.values()):
+            raise _broken(folder / INDEX, "its weight_map is not an object of file names")
+        files = [folder / name for name in sorted(set(indexed.values()))]
         missing = [file.name for file in files if not file.exists()]
         if missing or not files:
             raise BenchsuiteError(
@@ -129,13 +131,16 @@ def tensor_headers(folder: Path) -> Iterator[tuple[Path, str, str, list[int]]]:
                     raise ValueError("the header is longer than the file")
                 header = json.loads(stream.read(length))
                 stored = file.stat().st_size - 8 - length
-        except ValueError as error:
+            header.pop("__metadata__", None)
+            tensors = [(file, k, v["dtype"], v["shape"]) for k, v in header.items()]
+            end = max((item["data_offsets"][1] for item in header.values()), default=0)
+        except (ValueError, RecursionError, OSError) as error:
             raise _broken(file, str(error)) from error
-        header.pop("__metadata__", None)
-        if max((item["data_offsets"][1] for item in header.values()), default=0) != stored:
+        except (AttributeError, LookupError, TypeError) as error:
+            raise _broken(file, "its header is not that of a safetensors file") from error
+        if end != stored:
             raise _broken(file, "its size does not match its header: it is truncated or edited")
-        for name, item in header.items():
-            yield file, name, item["dtype"], item["shape"]
+        yield from tensors
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -277,8 +282,10 @@ def _complete(folder: Path) -> bool:
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _broken(file, f"it is not JSON: {error}") from error
+    except OSError as error:
+        raise _broken(file, str(error.strerror)) from error
     if not isinstance(content, dict):
         raise _broken(file, "it is not a JSON object")
     return content

@@ -40,21 +40,23 @@ def stand_in_reason(entry: ModelEntry, config: Mapping[str, Any]) -> str | None:
     expected = _with_defaults(entry.shape)
     found = _with_defaults({key: config.get(names.get(key, key)) for key in _DECISIVE})
     differences = [
-        f"{names.get(key, key)} is {found[key]}, not {expected[key]}"
+        f"{names.get(key, key)} is {found.get(key)}, not {expected[key]}"
         for key in _DECISIVE
         if key in expected and found.get(key) != expected[key]
     ]
     if "quantization_config" in config:
-        method = config["quantization_config"].get("quant_method", "some method")
-        differences.append(f"it is already quantized ({method})")
+        settings = config["quantization_config"]
+        named = isinstance(settings, Mapping) and settings.get("quant_method")
+        differences.append(f"it is already quantized ({named or 'some method'})")
     return "; ".join(differences) or None
 
 
 def _with_defaults(shape: Mapping[str, Any]) -> dict[str, Any]:
     full = {key: value for key, value in shape.items() if value is not None}
-    heads = full.get("num_attention_heads")
+    heads, hidden = full.get("num_attention_heads"), full.get("hidden_size")
     if heads:
         full.setdefault("num_key_value_heads", heads)
-        if "hidden_size" in full:
-            full.setdefault("head_dim", full["hidden_size"] // heads)
+        # A broken configuration may hold anything here; loading says so.
+        if isinstance(heads, int) and isinstance(hidden, int):
+            full.setdefault("head_dim", hidden // heads)
     return full

@@ -191,6 +191,43 @@ def test_malformed_rows_are_named(content, message, tmp_path):
         load_text("wikitext2", "train", local=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train.txt", "naïve".encode("utf-16"), "is not UTF-8 text: invalid start byte at byte 0"),
+        ("train.jsonl", b'{"text": "\xff"}\n', "is not UTF-8 text"),
+        ("train.jsonl", b"[" * 100_000, "line 1 is not a JSON object"),
+        ("train.jsonl.gz", b"junk", "cannot be read: Not a gzipped file"),
+        ("train.jsonl.gz", gzip.compress(b'{"text": "a"}\n')[:-9], "cannot be read: Compressed"),
+        ("train.arrow", b"junk", "cannot be read"),
+    ],
+)
+def test_damaged_files_are_named(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BenchsuiteError, match=message) as caught:
+        load_text("wikitext2", "train", local=tmp_path)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("dictionary", "state", "message"),
+    [
+        ("{", "{}", "dataset_dict.json is not JSON"),
+        ("{}", "{}", "dataset_dict.json is no JSON object with a list 'splits'"),
+        ('{"splits": ["train"]}', "[", "state.json is not JSON"),
+        ('{"splits": ["train"]}', "{}", "state.json is no JSON object with a list '_data_files'"),
+        ('{"splits": ["train"]}', '{"_data_files": [{}]}', "state.json names no files"),
+        ('{"splits": ["train"]}', '{"_data_files": [{"filename": "x"}]}', r"there: \['x'\]"),
+    ],
+)
+def test_a_broken_save_to_disk_folder_is_named(dictionary, state, message, tmp_path):
+    (tmp_path / "dataset_dict.json").write_text(dictionary)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train/state.json").write_text(state)
+    with pytest.raises(BenchsuiteError, match=message):
+        load_text("wikitext2", "train", local=tmp_path)
+
+
 def test_a_truncated_parquet_file_is_named(tmp_path):
     file = tmp_path / "train.parquet"
     write_parquet(file, ["text"] * 100)

@@ -121,6 +121,22 @@ def test_interrupted_twice_stops_at_once(gated, pytester, args):
     assert "toy_a-plain-seed2" not in good_records(pytester)
 
 
+@pytest.mark.parametrize(("args", "whom"), [((), os.kill), (("-n", "2"), os.killpg)])
+def test_terminated_the_running_cell_is_finished_and_the_command_to_go_on_is_told(
+    gated, pytester, args, whom
+):
+    run = gated(*args)
+    whom(run.pid, signal.SIGTERM)
+    read_until(run, "the running cells have 20 s to finish")
+    let_go(pytester)
+    output = run.communicate()[0]
+    assert run.returncode == pytest.ExitCode.INTERRUPTED
+    assert " ".join(("to go on: pytest test_shaky.py", *args)) in output
+    done = good_records(pytester)
+    assert "toy_a-plain-seed2" in done
+    assert "toy_a-odd-seed1" not in done
+
+
 @pytest.mark.parametrize("args", [(), ("-n", "2")])
 def test_after_a_kill_the_same_command_completes(gated, pytester, args):
     run = gated(*args)

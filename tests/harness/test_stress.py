@@ -6,167 +6,33 @@ Moments are counted in file system events under the reports folder, so that a ki
 between any two steps of a write. Everything random is drawn from seeds given here.
 """
 
-import contextlib
-import ctypes
 import json
-import os
 import random
 import re
-import select
 import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
-import pyarrow.parquet
 import pytest
 
-from benchsuite.record import verify
 from benchsuite.store import Store
 from tests.harness.conftest import PROJECT
+from tests.harness.rounds import (
+    LONGEST,
+    ROOT,
+    Command,
+    Watcher,
+    check_records,
+    check_whole,
+    damage,
+    kept,
+    record_files,
+)
 
 pytestmark = pytest.mark.stress
 
-ROOT = Path(__file__).parents[2]
 MOMENTS = 10
-LONGEST = 300  # seconds without any event: the run hangs
-
-_CREATE, _DELETE, _MOVED, _CLOSE_WRITE, _MODIFY = 0x100, 0x200, 0xC0, 0x8, 0x2
-_EVENTS = _CREATE | _DELETE | _MOVED | _CLOSE_WRITE | _MODIFY
-_HEADER_BYTES = 16  # of struct inotify_event; its last four bytes are the length of the name
-_WATCHED = (".", "sessions", "store/records", "store/running", "store/artefacts")
-
-
-class Watcher:
-    """Counts what happens to the files of a reports folder, by inotify."""
-
-    def __init__(self, reports: Path) -> None:
-        libc = ctypes.CDLL(None)
-        self._descriptor = libc.inotify_init1(os.O_NONBLOCK)
-        for name in _WATCHED:
-            (reports / name).mkdir(parents=True, exist_ok=True)
-            assert libc.inotify_add_watch(self._descriptor, bytes(reports / name), _EVENTS) >= 0
-
-    def wait(self, process: subprocess.Popen, moment: int | None) -> int:
-        """Wait for that many events or for the end of the process; return the events seen."""
-        ended, seen = os.pidfd_open(process.pid), 0
-        while moment is None or seen < moment:
-            ready, _, _ = select.select([self._descriptor, ended], [], [], LONGEST)
-            if self._descriptor in ready:
-                seen += self._count(os.read(self._descriptor, 1 << 16))
-            else:
-                break
-        os.close(ended)
-        return seen
-
-    def _count(self, buffer: bytes) -> int:
-        seen = position = 0
-        while position < len(buffer):
-            length = buffer[position + _HEADER_BYTES - 4 : position + _HEADER_BYTES]
-            position += _HEADER_BYTES + int.from_bytes(length, sys.byteorder)
-            seen += 1
-        return seen
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-
-@dataclass
-class Ended:
-    """How a run ended: its status, what it said, how many events were seen."""
-
-    status: int
-    said: str
-    events: int
-
-
-@dataclass
-class Command:
-    """One pytest command on one reports folder."""
-
-    folder: Path
-    reports: Path
-    arguments: tuple[str, ...]
-
-    def start(self, output: Path) -> subprocess.Popen:
-        """Start it in a process group of its own."""
-        with output.open("w") as file:
-            return subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider"),
-                    *(f"--reports-dir={self.reports}", "--device=cpu", *self.arguments),
-                ],
-                cwd=self.folder,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def run(self, *, kill_after: int | None = None) -> Ended:
-        """Run it to its end, or SIGKILL all its processes after so many events."""
-        output = self.reports.with_suffix(".txt")
-        watcher, process = Watcher(self.reports), self.start(output)
-        try:
-            events = watcher.wait(process, kill_after)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            watcher.close()
-        return Ended(process.returncode, output.read_text(), events)
-
-    def complete(self) -> Ended:
-        """Run it to its end, which must be a good one."""
-        ended = self.run()
-        assert ended.status == 0, ended.said
-        return ended
-
-
-def record_files(reports: Path) -> dict[str, bytes]:
-    """Return the files of the store's records by name; drafts are not records."""
-    folder = reports / "store/records"
-    return {p.name: p.read_bytes() for p in folder.iterdir() if not p.name.startswith(".draft-")}
-
-
-def check_records(reports: Path) -> dict[str, str]:
-    """Check every record file for completeness; return the good records' measured digests."""
-    found: dict[str, str] = {}
-    for name, content in record_files(reports).items():
-        path = reports / "store/records" / name
-        if path.suffix == ".json":
-            record = verify(json.loads(content), path)
-            assert record["outcome"] == "passed"
-            if record["items"]:
-                pyarrow.parquet.read_table(path.parent / record["items"]["file"])
-            cell = f"{record['cell']['study']}/{record['cell']['id']}"
-            assert cell not in found, "counted twice"
-            found[cell] = record["results_sha256"]
-        else:
-            assert path.suffix in (".parquet", ".log")
-    return found
-
-
-def check_whole(reports: Path, expected: dict[str, str]) -> None:
-    """Check that a completed run left what an unbroken one leaves, and nothing else."""
-    assert check_records(reports) == expected
-    assert not list(reports.rglob(".draft-*"))
-    assert not list((reports / "store/records").glob("*.rerun-*"))
-    assert not list((reports / "store/running").glob("*.json"))
-    assert not (reports / "store/moved_aside").exists()
-    views = [json.loads(p.read_bytes()) for p in reports.glob("*/raw_runs/*.json")]
-    shown = {f"{v['cell']['study']}/{v['cell']['id']}": v["results_sha256"] for v in views}
-    assert shown == expected
-    for folder in (reports / "store/artefacts").iterdir():
-        assert folder.suffix == ".lock" or (folder / "artefact.json").is_file()
-
-
-def kept(before: dict[str, bytes], reports: Path) -> bool:
-    """Say whether every file that was there is still there byte for byte."""
-    after = record_files(reports)
-    return all(after.get(name) == content for name, content in before.items())
-
 
 # --- SIGKILL
 
@@ -253,18 +119,6 @@ def test_two_sessions_of_two_workers_on_one_folder_measure_each_cell_once(seed, 
 
 
 # --- damage
-
-
-def damage(content: bytes, draw: random.Random) -> bytes:
-    """Flip a bit of, delete or insert one byte."""
-    where = draw.randrange(len(content))
-    kind = draw.choice(("flip", "delete", "insert"))
-    if kind == "flip":
-        changed = bytes([content[where] ^ (1 << draw.randrange(8))])
-        return content[:where] + changed + content[where + 1 :]
-    if kind == "delete":
-        return content[:where] + content[where + 1 :]
-    return content[:where] + bytes([draw.randrange(256)]) + content[where:]
 
 
 @pytest.fixture(scope="module")

@@ -176,6 +176,57 @@ def test_an_absent_tokenizer_is_an_error(tmp_path):
         load(tiny.entry(), local=folder)
 
 
+def with_config(**values):
+    def change(folder):
+        file = folder / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+    return change
+
+
+def with_file(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def with_index(content):
+    def change(folder):
+        (folder / "model.safetensors").unlink()
+        (folder / "model.safetensors.index.json").write_text(content)
+
+    return change
+
+
+def header(text):
+    return with_file("model.safetensors", len(text).to_bytes(8, "little") + text)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (with_config(hidden_size="abc"), "transformers cannot load it: .*hidden_size"),
+        (with_config(hidden_size=None), "transformers cannot load it"),
+        (with_config(num_attention_heads=0), "transformers cannot load it: ZeroDivisionError"),
+        (with_config(num_attention_heads=5), "transformers cannot load it"),
+        (with_config(hidden_act="nope"), "transformers cannot load it: KeyError: 'nope'"),
+        (with_config(quantization_config=[1]), "transformers cannot load it"),
+        (with_file("config.json", b"["), "cannot read config.json: it is not JSON"),
+        (with_file("config.json", b"[" * 100_000), "cannot read config.json: it is not JSON"),
+        (with_file("tokenizer.json", b"{"), "no tokenizer that can be loaded"),
+        (header(b"[]"), "its header is not that of a safetensors file"),
+        (header(b'{"a":123}'), "its header is not that of a safetensors file"),
+        (header(b'{"a":{"data_offsets":[0,0]}}'), "its header is not that of a safetensors file"),
+        (with_index('{"weight_map": []}'), "its weight_map is not an object of file names"),
+        (with_index('{"weight_map": {"a": 3}}'), "its weight_map is not an object of file names"),
+    ],
+)
+def test_malformed_files_of_a_checkpoint_are_named(checkpoint, change, told):
+    change(checkpoint)
+    with pytest.raises(BenchsuiteError, match=told) as caught:
+        load(tiny.entry(), local=checkpoint)
+    assert str(checkpoint) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_an_unknown_architecture_is_an_error(checkpoint):
     config = json.loads((checkpoint / "config.json").read_text())
     (checkpoint / "config.json").write_text(json.dumps(config | {"model_type": "elephant"}))

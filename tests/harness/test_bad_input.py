@@ -1,0 +1,95 @@
+"""What a user types wrong is one paragraph that names what was found and what is allowed."""
+
+import pytest
+
+from benchsuite.catalog import ModelEntry, model, register
+from benchsuite.errors import UsageError
+from benchsuite.study import Study, study
+
+SHAPE = dict(model("tiny_llama_1m").shape)
+
+
+def calibration(**settings):
+    return list(study("calibration_selection").cells(settings=settings))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("quant_bit", 3, "unknown parameter .*'quant_bit'. Did you mean 'quant_bits'"),
+        ("quant_bits", 9, "quant_bits=9 is not possible. Quant_bits is one of 2, 3, 4"),
+        ("quant_bits", "four", "is not possible"),
+        ("sym", 1, "is a int. Sym is a bool, by default True"),
+        ("n_calibration_samples", 0, "is out of range. N_calibration_samples is at least 1"),
+        ("seq_len", 1, "is out of range. Seq_len is at least 2, by default 2048"),
+        ("group_size", -2, "is out of range. Group_size is at least -1"),
+        ("damp_percent", -0.01, "is out of range. Damp_percent is at least 0"),
+        ("damp_percent", float("nan"), "is out of range"),
+        ("damp_percent", float("inf"), "is out of range"),
+        ("evaluation_tokens", -5, "is out of range"),
+        ("calibration_corpus", "wikitex2", "unknown corpus .*'wikitex2'. Did you mean 'wikitext2'"),
+        ("scoring_model", "gpt3", "unknown model .*'gpt3'. Did you mean 'gpt2'"),
+    ],
+)
+def test_a_parameters_impossible_value_is_refused(name, value, told):
+    with pytest.raises(UsageError, match=told):
+        calibration(**{name: value})
+
+
+def test_a_group_of_a_whole_row_is_possible():
+    assert {cell["group_size"] for cell in calibration(group_size=-1)} == {-1}
+
+
+def test_a_study_says_its_own_least_numbers():
+    axes = {"model": ("tiny_llama_1m",), "method": ("a",)}
+    own = Study("own", "?", axes, (1,), {"shift": 0}, least={"shift": -3})
+    assert [cell["shift"] for cell in own.cells(settings={"shift": -3})] == [-3]
+    with pytest.raises(UsageError, match="Shift is at least -3"):
+        list(own.cells(settings={"shift": -4}))
+
+
+def test_a_study_over_an_unknown_model_names_the_nearest():
+    axes = {"model": ("llama2_7", "opt_6_7b"), "method": ("a",)}
+    with pytest.raises(UsageError, match=r"unknown model: 'llama2_7'\. Did you mean 'llama2_7b'"):
+        list(Study("own", "?", axes, (1,)).cells())
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "told"),
+    [
+        (SHAPE, "float61", "unknown dtype of model own: 'float61'. Did you mean 'float16'"),
+        (SHAPE | {"hidden_size": "big"}, "float16", "hidden_size='big'. Give hidden_size as a pos"),
+        ({"vocab_size": 8}, "float16", "has hidden_size=None"),
+        (SHAPE | {"num_attention_heads": 0}, "float16", "has num_attention_heads=0"),
+    ],
+)
+def test_an_impossible_catalogue_entry_is_refused(shape, dtype, told):
+    with pytest.raises(UsageError, match=told):
+        register(ModelEntry("own", "own/own", "llama", shape, dtype))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--trust-remote-code", "toy_c"], "*unknown model in --trust-remote-code: 'toy_c'*toy_b*"),
+        (["-o", "benchsuite_downstream=fist"], "*value of --downstream: 'fist'*'first'*"),
+        (["-o", "benchsuite_rerun=maybe"], "*benchsuite_rerun cannot be read*maybe*--rerun*"),
+        (["--seeds", "one"], "*--seeds 'one' cannot be read. Write integers*"),
+        (["--device", "tpu"], "*unknown value of --device: 'tpu'*Known: auto, cpu, cuda*"),
+        (["--set", "two_model.x=1"], "*unknown study: 'two_model'. Did you mean 'two_models'*"),
+    ],
+)
+def test_an_impossible_option_ends_the_run_with_status_4(bench, words, told):
+    result = bench(*words)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([told])
+    assert "Traceback" not in result.stderr.str()
+
+
+def test_a_malformed_configuration_file_is_named(bench, project):
+    (project.path / "pytest.ini").unlink(missing_ok=True)
+    (project.path / "pyproject.toml").write_text("[tool.pytest\n")
+    result = bench()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*pyproject.toml*"])
+    assert "Traceback" not in result.stderr.str()
