@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import openvino
 
+from benchsuite.engines.uniform import uniform
+
 MODEL = "openvino_model.xml"
 
 
@@ -27,6 +29,8 @@ class Engine:
         checkpoint_folder: str,
         threads: int = 1,
         deterministic: bool = False,
+        temperature: float = 0.0,
+        seed: int = 42,
         **_: Any,
     ) -> dict[str, Any]:
         """Compile the model of a folder in float32 arithmetic on ``threads`` threads.
@@ -35,6 +39,7 @@ class Engine:
         """
         if deterministic:
             raise RuntimeError("OpenVINO has no deterministic mode to switch on")
+        self._temperature, self._seed = temperature, seed
         config = {
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": str(threads),
@@ -89,10 +94,10 @@ class Engine:
         ids = np.array(prompts, np.int64)
         request = self._compiled.create_infer_request()
         tokens, logprobs = [], []
-        fresh = ids
-        for _ in range(max_tokens):
+        fresh, numbers = ids, uniform(prompts, max_tokens, self._seed)
+        for step in range(max_tokens):
             logits = self._last_logits(request, ids, fresh)
-            chosen = logits.argmax(-1)
+            chosen = _chosen(logits, numbers[:, step], self._temperature)
             tokens.append(chosen)
             logprobs.append(_log_softmax(logits)[np.arange(len(ids)), chosen])
             fresh = chosen[:, None]
@@ -132,6 +137,16 @@ def _converted(source: dict[str, Any], threads: int) -> Any:
     ids = torch.arange(8)[None]
     network = Logits(original(source, "cpu"))
     return openvino.convert_model(network, example_input=(ids, torch.ones_like(ids)))
+
+
+def _chosen(logits: np.ndarray, numbers: np.ndarray, temperature: float) -> np.ndarray:
+    """Return the most probable tokens [batch], or those that ``numbers`` draw."""
+    if temperature <= 0:
+        return logits.argmax(-1)
+    heaped = np.exp(_log_softmax(logits / temperature).astype(np.float64)).cumsum(-1)
+    at = numbers * heaped[:, -1]
+    rows = [np.searchsorted(row, u, side="right") for row, u in zip(heaped, at, strict=True)]
+    return np.array(rows, np.int64)
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

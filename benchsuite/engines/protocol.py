@@ -6,7 +6,8 @@ the process goes on listening. ``quit``, or the end of its input, ends it. An en
 
 - ``load(**settings)``: make the model ready; returns what there is to say about it
 - ``generate(prompts, max_tokens)``: ``{"tokens": ..., "logprobs": ...}``, [prompts, max_tokens],
-  greedy, never stopping at an end token, so that every completion has the same length
+  greedy unless ``load`` was given a ``temperature``, and never stopping at an end token, so that
+  every completion has the same length; log-probs are those at temperature 1
 - ``kernels(prompts, max_tokens)``: the same under a profiler,
   ``{"profiling_succeeded": bool, "all_kernels": [{"name", "count", "time_us"}]}``
 - ``prepare(folder, **what)``, where it can make the files that it loads.

@@ -15,7 +15,15 @@ from torch import Tensor, nn
 
 from benchsuite.catalog import ModelEntry
 from benchsuite.engines.profiling import profiled
-from benchsuite.evaluation.generation import chosen_log_probs, evaluating, greedy, padded
+from benchsuite.engines.uniform import uniform
+from benchsuite.evaluation.generation import (
+    Choice,
+    chosen_log_probs,
+    decode,
+    drawing,
+    evaluating,
+    padded,
+)
 from benchsuite.models.loading import load
 from benchsuite.quantizers import awq, checkpoint, gptq, rtn
 from benchsuite.quantizers.linear import QuantizedLinear, quantized_linears
@@ -25,7 +33,7 @@ QUANTIZE: dict[str, Any] = {"gptq": gptq.quantize, "awq": awq.quantize}
 
 
 class Engine:
-    """A causal language model under transformers, decoded greedily with a key-value cache."""
+    """A causal language model under transformers, decoded with a key-value cache."""
 
     def __init__(self) -> None:
         self.model: Any = None
@@ -39,11 +47,14 @@ class Engine:
         device: str = "cpu",
         threads: int = 1,
         deterministic: bool = False,
+        temperature: float = 0.0,
+        seed: int = 42,
         **_: Any,
     ) -> dict[str, Any]:
         """Load the checkpoint, or the original model where there is none, and choose the kernel."""
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
+        self._temperature, self._seed = temperature, seed
         if checkpoint_folder is not None:
             self.model = checkpoint.load(Path(checkpoint_folder), device=device)
         else:
@@ -68,9 +79,13 @@ class Engine:
         """Decode one batch; prompts of unequal length are padded on the left."""
         ids, mask = padded(prompts, next(self.model.parameters()).device)
         alike = len({len(prompt) for prompt in prompts}) == 1
+        choose: Choice = most_probable
+        if self._temperature > 0:
+            numbers = torch.from_numpy(uniform(prompts, max_tokens, self._seed)).to(ids.device)
+            choose = drawing(numbers, self._temperature)
         tokens, logprobs = [], []
         with evaluating(self.model):
-            steps = greedy(self.model, ids, None if alike else mask)
+            steps = decode(self.model, ids, None if alike else mask, choose)
             for chosen, logits in islice(steps, max_tokens):
                 tokens.append(chosen)
                 logprobs.append(chosen_log_probs(logits, chosen))
@@ -125,6 +140,11 @@ class Engine:
                 replace(self.model, name, Int4CudaLinear(linear))
             else:
                 linear.use("int4_cpu")
+
+
+def most_probable(logits: Tensor) -> Tensor:
+    """Return the greedy choice [rows]."""
+    return logits.argmax(-1)
 
 
 class Int4CudaLinear(nn.Module):

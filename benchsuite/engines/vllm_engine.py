@@ -33,10 +33,11 @@ class _UsingLines(logging.Handler):
 
 
 class Engine:
-    """A vLLM model, decoded greedily."""
+    """A vLLM model."""
 
     def __init__(self) -> None:
         self._llm: Any = None
+        self._sampling: dict[str, Any] = {}
         self._using = _UsingLines()
         logging.getLogger("vllm").addHandler(self._using)
 
@@ -52,11 +53,13 @@ class Engine:
         tensor_parallel: int = 1,
         gpu_memory_utilization: float = 0.9,
         kv_cache_gib: float = 0.0,
+        temperature: float = 0.0,
         seed: int = 42,
         deterministic: bool = False,
         **_: Any,
     ) -> dict[str, Any]:
         """Load a checkpoint folder; ``kv_cache_gib`` 0 takes what the utilization leaves."""
+        self._sampling = {"temperature": temperature, "seed": seed if temperature else None}
         if deterministic:
             # vLLM runs operators that have no deterministic form: those are told, not refused.
             torch.use_deterministic_algorithms(True, warn_only=True)
@@ -91,7 +94,7 @@ class Engine:
     def generate(self, prompts: list[list[int]], max_tokens: int) -> dict[str, Any]:
         """Hand one batch to vLLM's scheduler and wait for all of it."""
         sampling = SamplingParams(
-            temperature=0.0, max_tokens=max_tokens, ignore_eos=True, logprobs=0, detokenize=False
+            **self._sampling, max_tokens=max_tokens, ignore_eos=True, logprobs=0, detokenize=False
         )
         asked = [{"prompt_token_ids": prompt} for prompt in prompts]
         completions = [

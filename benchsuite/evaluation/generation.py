@@ -92,21 +92,26 @@ def sample(
 
     def drawn(batch: list[int], device: torch.device) -> Choice:
         rows = torch.from_numpy(numbers[batch].reshape(-1, max_new_tokens)).to(device)
-        step = count()
-
-        def choose(logits: Tensor) -> Tensor:
-            heaped = (logits.float() / temperature).softmax(-1).double().cumsum(-1)
-            at = rows[:, next(step)] * heaped[:, -1]
-            # Right of equal sums, so that a token of probability 0 is never drawn.
-            return torch.searchsorted(heaped, at[:, None], right=True)[:, 0]
-
-        return choose
+        return drawing(rows, temperature)
 
     size = max(1, batch_size // n_samples)
     answers = _answers(
         model, tokenizer, prompts, drawn, n_samples, max_new_tokens, stop, size, progress
     )
     return [_gathered(own) for own in answers]
+
+
+def drawing(uniform: Tensor, temperature: float) -> Choice:
+    """Return the choice that draws at ``temperature`` by given numbers, float64 [rows, steps]."""
+    step = count()
+
+    def choose(logits: Tensor) -> Tensor:
+        heaped = (logits.float() / temperature).softmax(-1).double().cumsum(-1)
+        at = uniform[:, next(step)] * heaped[:, -1]
+        # Right of equal sums, so that a token of probability 0 is never drawn.
+        return torch.searchsorted(heaped, at[:, None], right=True)[:, 0]
+
+    return choose
 
 
 def log_likelihoods(

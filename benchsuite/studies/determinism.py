@@ -64,7 +64,6 @@ register(
             "prompt_corpus": "embedded_text",
             "calibration_corpus": "embedded_text",
         },
-        allowed={"temperature": (0.0,)},
         tour=Tour(
             axes={"model": ("tiny_llama_1m",), "method": ("pytorch_int4", "packed_gptq")},
             seeds=(42,),

@@ -115,3 +115,16 @@ def test_torchao_quantizes_on_load(folder, plain):
         process.ask("load", source=SOURCE)
         made = process.generate(PROMPTS, STEPS)
     assert 0 < np.abs(made.logprobs[:, 0] - plain.logprobs[:, 0]).max() < 2
+
+
+def test_at_a_temperature_seed_and_prompt_fix_the_draws_wherever_they_stand(own, plain):
+    own.ask("load", source=SOURCE, temperature=1.0, seed=1)
+    made = own.generate(PROMPTS, STEPS)
+    turned = own.generate(PROMPTS[::-1], STEPS)
+    own.ask("load", source=SOURCE, temperature=1.0, seed=2)
+    other = own.generate(PROMPTS, STEPS)
+    assert made.tokens.tolist() == turned.tokens[::-1].tolist()
+    assert made.tokens.tolist() != other.tokens.tolist()
+    assert made.tokens.tolist() != plain.tokens.tolist()
+    own.ask("load", source=SOURCE)
+    assert own.generate(PROMPTS, STEPS).tokens.tolist() == plain.tokens.tolist()

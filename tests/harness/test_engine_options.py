@@ -1,0 +1,62 @@
+"""``--engine-python``, and engines or machines that are not there: told before anything starts."""
+
+import pytest
+
+
+def collected(pytester, *args):
+    return pytester.runpytest_subprocess("benchmarks", "-p", "no:cacheprovider", "-rs", *args)
+
+
+@pytest.fixture
+def own_project(pytester):
+    """A project with the study's cells on one embedded model and on Qwen3-8B."""
+    from pathlib import Path
+
+    root = Path(__file__).parents[2]
+    (pytester.path / "benchmarks").mkdir()
+    body = (root / "benchmarks/test_determinism.py").read_text()
+    (pytester.path / "benchmarks/test_determinism.py").write_text(body)
+    pytester.makeconftest(
+        'pytest_plugins = ["benchsuite.fixtures.engines", "benchsuite.fixtures.record"]\n'
+    )
+    return pytester
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("vllm", "*cannot be read. Write --engine-python ENGINE=PATH*"),
+        ("vlm=python", "*unknown engine: 'vlm'. Did you mean 'vllm'?*"),
+        ("vllm=no/such/python", "*no/such/python cannot be executed*"),
+    ],
+)
+def test_a_wrong_interpreter_is_a_usage_error(own_project, given, told):
+    result = collected(own_project, f"--engine-python={given}", "--collect-only")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([told])
+
+
+def test_an_engine_that_is_not_here_is_skipped_with_its_install_command(own_project):
+
+    python = own_project.path / "python"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    chosen = ["-m", "cell(model='tiny_llama_1m', method='awq_marlin')"]
+    result = collected(own_project, *chosen, f"--engine-python=vllm={python}", "--device=cpu")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*awq_marlin runs under vllm, and vllm, torch is not installed*"])
+    assert "pip install vllm==0.26.0" in result.stdout.str()
+
+
+def test_layers_cut_rehearsals_only(own_project):
+    chosen = ["-m", "cell(model='tiny_llama_1m', method='fp16')"]
+    result = collected(own_project, *chosen, "--set=determinism.layers=2", "--device=cpu")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*layers=2 would cut a trained model in two*"])
+
+
+def test_a_large_model_is_skipped_on_a_cpu_before_any_engine_starts(own_project):
+    chosen = ["-m", "cell(model='qwen3_8b', method='packed_gptq')"]
+    result = collected(own_project, *chosen, "--weights=random")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*qwen3_8b needs 15.3 GiB on a CUDA GPU; none found*"])
