@@ -214,6 +214,19 @@ def reproduce(arguments: Sequence[str]) -> int:
     return int(not same)
 
 
+def estimate(arguments: Sequence[str]) -> int:
+    """Say how long the selected cells will take here, the memory of each, and what cannot run."""
+    from benchsuite.scheduling.forecast import forecast
+
+    collected = collect(arguments)
+    if collected.bench is None or not collected.cells:
+        print("no cells selected")
+        return 0
+    for line in forecast(collected.bench, [(cell, path) for _, cell, path in collected.cells]):
+        print(line)
+    return 0
+
+
 def check(arguments: Sequence[str]) -> int:
     """Say which numbers of a summary cannot belong together; status 1 if there are any."""
     from benchsuite.reporting import check_summary
@@ -238,6 +251,7 @@ _COMMANDS: dict[str, Any] = {
     "status": status,
     "claims": claims,
     "report": report,
+    "estimate": estimate,
     "diff": diff,
     "reproduce": reproduce,
     "check": check,
@@ -249,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="benchsuite",
         description="What there is, what is done, and what it says.",
-        epilog="Further arguments of list, status, claims and report are pytest's: "
+        epilog="Further arguments of list, status, claims, report and estimate are pytest's: "
         "-k EXPR, -m EXPR, --reports-dir DIR, --set STUDY.PARAMETER=VALUE.",
     )
     commands = parser.add_subparsers(dest="command", required=True)

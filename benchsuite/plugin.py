@@ -1,13 +1,14 @@
 """The pytest plugin: hooks only. The logic is in the modules beside it; none imports torch here."""
 
 import logging
+import os
 from collections.abc import Generator
 from typing import Any
 
 import pytest
 
 from benchsuite import items
-from benchsuite.environment import choose_device
+from benchsuite.environment import choose_device, gpus
 from benchsuite.errors import BenchsuiteError
 from benchsuite.options import Options, add_options
 from benchsuite.session import BENCH, PROPERTY, Bench, limit_threads
@@ -118,6 +119,16 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, Any] 
     if left["state"] == "stale":
         return "stale", "~", ("PASSED (was stale)", {"yellow": True})
     return None
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Start one worker per visible GPU for ``-n auto``, in projects that have cells."""
+    cells = config.pluginmanager.has_plugin("benchsuite.fixtures.record")
+    chosen = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS")
+    if not cells or chosen or config.getoption("benchsuite_device") == "cpu":
+        return None
+    return len(gpus()) or None
 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)

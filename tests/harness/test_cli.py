@@ -51,3 +51,18 @@ def test_the_printed_command_repeats_the_options_that_mean_these_cells(command, 
     bench(*words[2:])
     result = command("status", "-k", "two_models", "--reports-dir=elsewhere", "--device=cpu")
     result.stdout.fnmatch_lines(["*6 done, 6 missing"])
+
+
+def test_estimate_names_what_is_finished_what_has_a_basis_and_what_has_none(command, bench):
+    bench("-k", "two_models and same and (seed1 or seed2)")
+    result = command("estimate", "-k", "two_models and toy_a")
+    assert result.ret == 0, result.stderr.str()
+    result.stdout.fnmatch_lines(
+        [
+            "  two_models toy_a other: 3 x unknown time, at least 0.0 GiB  [[]no basis]",
+            "  two_models toy_a same: 1 x * s to * s, *GiB  [[]2 records of this model and method]",
+            "2 cells are finished and cost nothing",
+            "1 cells on one worker: *",
+            "3 cells have no basis for an upper bound: rehearse one first",
+        ]
+    )

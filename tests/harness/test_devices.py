@@ -214,6 +214,24 @@ def test_every_worker_has_a_gpu_of_its_own(cells):
     assert {r["timings"]["contended"] for r in records} == {False}
 
 
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [("", [{ONE}, {TWO}]), ("1", [{TWO}]), (f"{TWO},{ONE}", [{ONE}, {TWO}])],
+)
+def test_auto_is_one_worker_per_visible_gpu(cells, monkeypatch, visible, expected):
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert sorted(by_process(cells("-n", "auto")).values(), key=str) == expected
+
+
+def test_auto_leaves_other_peoples_tests_their_processors(smi, pytester):
+    smi(LISTED + LISTED.replace("-1c", "-3c").replace("-2b", "-4b") * 16)
+    pytester.makepyfile(test_plain="def test_it():\n    pass\n")
+    result = pytester.runpytest_subprocess("test_plain.py", "-n", "auto", "-p", "no:cacheprovider")
+    assert "created: 34/34" not in result.stdout.str()
+    result.assert_outcomes(passed=1)
+
+
 def test_surplus_workers_share_and_their_timings_are_contended(cells):
     records = cells("-n", "3")
     processes = by_process(records)
