@@ -59,6 +59,7 @@ def rows(asked):
     return {
         "question_id": [one.question.id for one in asked],
         "question": [one.question.question for one in asked],
+        "expected": [" | ".join(one.question.aliases) for one in asked],
         "answer": [answer.text for answer in answers],
         "n_tokens": [len(answer.token_ids) for answer in answers],
         "tokens": [json.dumps(pair) for pair in tokens],

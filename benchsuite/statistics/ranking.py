@@ -5,7 +5,7 @@ counting half (Mann and Whitney 1947; Fawcett 2006). Items are bootstrapped. Whe
 class only, there is no answer, and its reason is given instead of 0.5.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -63,6 +63,19 @@ def auroc(
     return Auroc(_area(labels, values), n, n_positive, low, high, len(drawn))
 
 
+@dataclass(frozen=True)
+class Term:
+    """One AUROC of a contrast: its weight, which items are positive [n], and their scores [n].
+
+    Terms of one ``sample`` are of the same items in the same order and are resampled together.
+    """
+
+    weight: float
+    positive: npt.ArrayLike
+    scores: npt.ArrayLike
+    sample: Hashable
+
+
 def auroc_difference(
     first: Sequence[Ranking],
     second: Sequence[Ranking],
@@ -74,32 +87,61 @@ def auroc_difference(
     """Return the paired difference of two AUROCs over the same items, by bootstrap.
 
     Each arm is one ranking per seed, its value their mean; the k-th rankings of both arms are of
-    the same items in the same order, and every bootstrap sample draws the same items for both. Two
-    scores of one model share their labels; two models need not. ``p_value`` is two-sided, of the
-    difference over its bootstrap standard error under the normal law: a count of 1,000 samples
+    the same items in the same order. Two scores of one model share their labels; two models need
+    not. ``p_value`` as in ``auroc_contrast``.
+    """
+    n = len(first)
+    if n != len(second) or not n:
+        reason = f"{n} and {len(second)} rankings cannot be paired"
+        return ItemDifference("item_bootstrap", 0, reason=reason)
+    terms = [
+        Term(sign / n, *ranking, sample=seed)
+        for sign, arm in ((1, first), (-1, second))
+        for seed, ranking in enumerate(arm)
+    ]
+    return auroc_contrast(terms, confidence=confidence, rounds=rounds, rng_seed=rng_seed)
+
+
+def auroc_contrast(
+    terms: Sequence[Term],
+    *,
+    confidence: float = 0.95,
+    rounds: int = ROUNDS,
+    rng_seed: int = 0,
+) -> ItemDifference:
+    """Return the weighted sum of AUROCs with its interval, by bootstrap over each sample's items.
+
+    With weights that sum to zero it is a difference, and ``p_value`` its two-sided test: the
+    difference over its bootstrap standard error under the normal law. A count of 1,000 resamples
     could not go below .002, which no correction for several tests survives.
     """
-    arms = [[_arrays(*ranking) for ranking in arm] for arm in (first, second)]
-    n = sum(len(labels) for labels, _ in arms[0])
-    reason = _pair_refusal(*arms)
-    if reason:
-        return ItemDifference("item_bootstrap", n, reason=reason)
-    difference = float(np.mean([_area(*one) - _area(*two) for one, two in zip(*arms, strict=True)]))
-    if all(_equal(one, two) for one, two in zip(*arms, strict=True)):
+    arrays = [_arrays(term.positive, term.scores) for term in terms]
+    sizes: dict[Hashable, int] = {}
+    for term, (labels, values) in zip(terms, arrays, strict=True):
+        n = sizes.setdefault(term.sample, len(labels))
+        reason = f"{n} and {len(labels)} items cannot be paired" if n != len(labels) else ""
+        reason = reason or _refusal(labels, values)
+        if reason:
+            return ItemDifference("item_bootstrap", n, reason=reason)
+    n_items = sum(sizes.values())
+    weights = np.array([term.weight for term in terms])
+    value = float(weights @ [_area(*pair) for pair in arrays])
+    if _cancel(terms, arrays):
         reason = "both rank every pair of items alike"
-        return ItemDifference("item_bootstrap", n, 0.0, 0.0, 1.0, 0.0, 0.0, True, reason)
+        return ItemDifference("item_bootstrap", n_items, 0.0, 0.0, 1.0, 0.0, 0.0, True, reason)
+    places = {sample: place for place, sample in enumerate(sizes)}
     drawn = np.zeros(rounds)
-    for seed, (one, two) in enumerate(zip(*arms, strict=True)):
-        resamples = _resamples(len(one[0]), rounds, rng_seed + seed)
-        drawn += (
-            _bootstrapped(one[0], one[1], resamples) - _bootstrapped(two[0], two[1], resamples)
-        ) / len(arms[0])
+    for term, (labels, values) in zip(terms, arrays, strict=True):
+        resamples = _resamples(len(labels), rounds, rng_seed + places[term.sample])
+        drawn += term.weight * _bootstrapped(labels, values, resamples)
     drawn = drawn[np.isfinite(drawn)]
     tail = (1 - confidence) / 2
     low, high = (float(q) for q in np.quantile(drawn, [tail, 1 - tail]))
     error = float(drawn.std(ddof=1))
-    p_value = float(2 * ndtr(-abs(difference) / error)) if error > 0 else float(difference == 0)
-    return ItemDifference("item_bootstrap", n, difference, error, p_value, low, high, True, "")
+    p_value = None
+    if abs(weights.sum()) < 1e-9:
+        p_value = float(2 * ndtr(-abs(value) / error)) if error > 0 else float(value == 0)
+    return ItemDifference("item_bootstrap", n_items, value, error, p_value, low, high, True, "")
 
 
 @dataclass(frozen=True)
@@ -178,54 +220,43 @@ def _refusal(labels: npt.NDArray[np.bool_], values: npt.NDArray[np.float64]) -> 
     return ""
 
 
-def _pair_refusal(
-    first: Sequence[tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]],
-    second: Sequence[tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]],
-) -> str:
-    if len(first) != len(second) or not first:
-        return f"{len(first)} and {len(second)} rankings cannot be paired"
-    for one, two in zip(first, second, strict=True):
-        if len(one[0]) != len(two[0]):
-            return f"{len(one[0])} and {len(two[0])} items cannot be paired"
-        reason = _refusal(*one) or _refusal(*two)
-        if reason:
-            return reason
-    return ""
-
-
 def _area(labels: npt.NDArray[np.bool_], values: npt.NDArray[np.float64]) -> float:
     n = int(labels.sum())
     above = rankdata(values)[labels].sum() - n * (n + 1) / 2
     return float(above / (n * (len(labels) - n)))
 
 
-def _equal(
-    one: tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]],
-    two: tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]],
+def _cancel(
+    terms: Sequence[Term],
+    arrays: Sequence[tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]],
 ) -> bool:
-    same = np.array_equal(one[0], two[0])
-    return same and np.array_equal(rankdata(one[1]), rankdata(two[1]))
+    """Say whether every ranking occurs with weights that sum to zero: an exact null."""
+    sums: dict[Hashable, float] = {}
+    for term, (labels, values) in zip(terms, arrays, strict=True):
+        key = (term.sample, labels.tobytes(), rankdata(values).tobytes())
+        sums[key] = sums.get(key, 0.0) + term.weight
+    return all(abs(total) < 1e-12 for total in sums.values())
 
 
-@lru_cache(maxsize=8)
-def _resamples(n: int, rounds: int, rng_seed: int) -> npt.NDArray[np.int64]:
-    """Return how often each of n items was drawn, [rounds, n]; shared by all who ask."""
+@lru_cache(maxsize=16)
+def _resamples(n: int, rounds: int, rng_seed: int) -> npt.NDArray[np.float64]:
+    """Return how often each of n items was drawn, [n, rounds]; shared by all who ask."""
     rng = np.random.default_rng(rng_seed)
-    return rng.multinomial(n, np.full(n, 1 / n), size=rounds)
+    return np.ascontiguousarray(rng.multinomial(n, np.full(n, 1 / n), size=rounds).T, np.float64)
 
 
 def _bootstrapped(
     labels: npt.NDArray[np.bool_],
     values: npt.NDArray[np.float64],
-    resamples: npt.NDArray[np.int64],
+    resamples: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
     """Return the AUROC of each resample [rounds]; NaN where it lacks a class."""
     order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    drawn = resamples[:, order].astype(np.float64)
-    positives = np.add.reduceat(drawn * labels[order], starts, axis=1)
-    negatives = np.add.reduceat(drawn * ~labels[order], starts, axis=1)
-    below = np.cumsum(negatives, axis=1) - negatives / 2
+    ordered, wrong = values[order], labels[order]
+    groups = np.cumsum(np.r_[False, ordered[1:] != ordered[:-1]])  # equal scores share one
+    above, below = np.zeros((2, groups[-1] + 1, resamples.shape[1]))
+    np.add.at(above, groups[wrong], resamples[order[wrong]])
+    np.add.at(below, groups[~wrong], resamples[order[~wrong]])
+    beaten = np.cumsum(below, axis=0) - below / 2
     with np.errstate(invalid="ignore"):
-        return (positives * below).sum(1) / (positives.sum(1) * negatives.sum(1))
+        return np.einsum("gr,gr->r", above, beaten) / (above.sum(0) * below.sum(0))

@@ -138,6 +138,7 @@ register(
         tasks=("dataset",),
         metric="auroc",
         higher_is_better=True,
+        reporter="benchsuite.reporting.uncertainty:write",
         metrics=("pr_auc", "accuracy"),
         controls=(CONTROL,),
     )

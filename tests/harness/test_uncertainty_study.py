@@ -108,6 +108,17 @@ def test_correctness_by_a_judge_without_a_judge_is_one_paragraph(tmp_path):
     assert "Traceback" not in done.stdout
 
 
+def test_the_session_ends_with_the_studys_own_files(reports):
+    folder = reports / "uncertainty"
+    summary = json.loads((folder / "analysis_summary.json").read_text())
+    assert summary["population"] == "embedded models"
+    assert [q["outcome"] for q in summary["questions"]] == ["not run"] * 5
+    rows = json.loads((folder / "auroc_results.json").read_text())
+    assert [(row["model"], row["precision"]) for row in rows] == [("tiny_qwen_4m", "8bit")]
+    assert (folder / "figures/auroc_heatmap.svg").exists()
+    assert "uncertainty/figures/key_findings.png" in (reports / "index.html").read_text()
+
+
 # --- the declared grid
 
 

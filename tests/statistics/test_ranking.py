@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from benchsuite.statistics import ranking
-from benchsuite.statistics.ranking import auroc, auroc_difference, pr_auc, rejection_curve
+from benchsuite.statistics.ranking import (
+    Term,
+    auroc,
+    auroc_contrast,
+    auroc_difference,
+    pr_auc,
+    rejection_curve,
+)
 
 ITEMS = st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=2, max_size=40)
 
@@ -39,7 +46,7 @@ def test_each_bootstrapped_area_is_that_of_the_repeated_items(items):
     resamples = np.random.default_rng(0).multinomial(
         len(labels), [1 / len(labels)] * len(labels), 5
     )
-    found = ranking._bootstrapped(labels, scores, resamples)
+    found = ranking._bootstrapped(labels, scores, resamples.T.astype(float))
     for counts, area in zip(resamples, found, strict=True):
         again, values = np.repeat(labels, counts), np.repeat(scores, counts)
         if again.all() or not again.any():
@@ -162,3 +169,20 @@ def test_rejection_keeps_the_certain_ones_and_ties_in_proportion():
 def test_at_full_coverage_rejection_is_plain_accuracy(items):
     labels, scores = (np.array(column) for column in zip(*items, strict=True))
     assert rejection_curve(labels, scores).accuracy[-1] == pytest.approx(1 - labels.mean())
+
+
+def test_a_contrast_resamples_shared_items_together_and_others_apart():
+    labels, first, second = drawn()
+    arms = [(labels, first), (labels, second)]
+    together = auroc_contrast(
+        [Term(w, *arm, sample="s") for w, arm in zip((1, -1), arms, strict=True)], rounds=2000
+    )
+    apart = auroc_contrast(
+        [Term(w, *arm, sample=w) for w, arm in zip((1, -1), arms, strict=True)], rounds=2000
+    )
+    assert together.difference == apart.difference
+    assert together.error < apart.error
+    own = [auroc_contrast([Term(1, *arm, sample=0)], rounds=2000) for arm in arms]
+    assert apart.error == pytest.approx(np.hypot(own[0].error, own[1].error), rel=0.08)
+    assert own[0].p_value is None
+    assert own[0].difference == auroc(*arms[0]).value

@@ -1,0 +1,72 @@
+"""How every figure of the project looks, and how it is written."""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from benchsuite.files import write_whole
+
+# Okabe and Ito (2008): eight colours that all kinds of colour vision tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
+GREY = "#6E6E6E"
+
+_SETTINGS: Any = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "figure.dpi": 100,
+    "savefig.dpi": 160,
+    "svg.hashsalt": "benchsuite",
+    "svg.fonttype": "path",
+    "hatch.linewidth": 0.6,
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in the project's style; matplotlib's own settings are as before afterwards."""
+    with matplotlib.rc_context(_SETTINGS):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of this size in inches, without any window."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write ``name.png`` and ``name.svg``, each whole or not at all; no date in them."""
+    paths = []
+    folder.mkdir(parents=True, exist_ok=True)
+    # The layout takes longer than the drawing: once for both files.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=kind, metadata=metadata)
+        paths.append(folder / f"{name}.{kind}")
+        write_whole(paths[-1], buffer.getvalue(), durable=False)
+    return paths
+
+
+def chance_line(axes: Any, *, vertical: bool = False, at: float = 0.5) -> None:
+    """Draw the value of a score that knows nothing."""
+    draw = axes.axvline if vertical else axes.axhline
+    draw(at, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=0.5)
+
+
+def errors(values: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> list[Any]:
+    """Return an interval as the distances from the value that matplotlib's error bars take."""
+    below = [max(0.0, v - low) for v, low in zip(values, lows, strict=True)]
+    above = [max(0.0, high - v) for v, high in zip(values, highs, strict=True)]
+    return [below, above]
