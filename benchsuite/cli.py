@@ -6,6 +6,7 @@ import io
 import json
 import sys
 import tempfile
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,10 +63,15 @@ def _reason(output: str) -> str:
 
 
 def list_studies(arguments: Sequence[str]) -> int:
-    """Print the studies: question, axes, seeds, parameters."""
-    collected = collect(arguments)
+    """Print the studies: question, axes, seeds, parameters; a named one with its methods."""
+    words = list(arguments)
+    named = []
+    while words and not words[0].startswith("-") and not Path(words[0].split("::")[0]).exists():
+        named.append(words.pop(0))
+    collected = collect(words)
+    chosen = [study(name).name for name in named]
     by_study = Counter(cell.study for _, cell, _ in collected.cells)
-    for name in collected.studies():
+    for name in chosen or collected.studies():
         declared = study(name)
         print(f"{name}: {declared.question}")
         for axis, values in declared.axes.items():
@@ -74,6 +80,11 @@ def list_studies(arguments: Sequence[str]) -> int:
         settings = (f"{k}={v!r}" for k, v in declared.parameters.items())
         print(f"  {'parameters':<10} {', '.join(settings)}")
         print(f"  {by_study[name]} cells selected\n")
+        for method in declared.axes.get("method", ()) if chosen else ():
+            if declared.describe(method):
+                print(f"{method}\n{textwrap.indent(declared.describe(method), '    ')}")
+    if chosen:
+        return 0
     for kind, table in catalog.TABLES.items():
         print(f"{kind}: {', '.join(table)}")
     return 0

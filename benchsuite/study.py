@@ -109,6 +109,10 @@ def _no_engine(cell: Cell) -> str | None:
     return None
 
 
+def _nothing_more(method: str) -> str:
+    return ""
+
+
 def _every_cell(axes: Mapping[str, Any]) -> bool:
     return True
 
@@ -129,7 +133,7 @@ class Study:
     they import, make the code digest of its fingerprint. ``models``, ``corpora`` and ``tasks``
     name the axes and parameters whose values are catalogue entries that the cell reads.
     ``engine(cell)`` names the inference engine that runs it in a process of its own, whose versions
-    enter the fingerprint.
+    enter the fingerprint. ``describe(method)`` is what ``benchsuite list STUDY`` tells of a method.
     ``unranked`` methods are shown beside the others and never called best: references, and methods
     of another kind, such as those that round activations too.
     ``metric`` is what methods are ranked by and ``metrics`` are further numbers of a record that
@@ -152,6 +156,7 @@ class Study:
     code: Callable[[Cell], Sequence[str]] = _no_code
     packages: Callable[[Cell], Sequence[str]] = _no_code
     engine: Callable[[Cell], str | None] = _no_engine
+    describe: Callable[[str], str] = _nothing_more
     includes: Callable[[Mapping[str, Any]], bool] = _every_cell
     models: Sequence[str] = ("model",)
     corpora: Mapping[str, str] = field(default_factory=dict)

@@ -92,7 +92,8 @@ VARIANTS: dict[str, Variant] = {
         "PyTorch's _weight_int4pack_mm, called directly",
         "PyTorch INT4 with PyTorch's own kernels",
         expects="int4pack_mm|tinygemm",
-        note="weights rounded on load in groups of 128, as torchao rounds for these kernels",
+        note="rounded on load in groups of 128, as torchao rounds for these kernels; the published "
+        "pytorch/Qwen3-8B-INT4 is stored as pickled tensors, which are never opened here",
         settings={"kernel": "int4"},
     ),
     "gptq_machete": _vllm(
@@ -166,3 +167,16 @@ def variant(name: str) -> Variant:
     if name not in VARIANTS:
         raise unknown_name("variant", name, VARIANTS)
     return VARIANTS[name]
+
+
+def describe(name: str) -> str:
+    """Return a variant's entry in lines: what ``benchsuite list determinism`` shows."""
+    entry = variant(name)
+    made = {"": "the original", "plain": "the original"}.get(entry.checkpoint, "quantized here")
+    lines = [
+        entry.description,
+        f"model: {entry.hub or made}; with embedded, local or random weights: {made}",
+        f"quantization: {entry.quantization}; engine: {entry.engine}",
+        f"kernel: {entry.kernel}",
+    ]
+    return "\n".join([*lines, *([f"note: {entry.note}"] if entry.note else [])])

@@ -8,7 +8,7 @@ model itself, and our packed linears.
 from collections.abc import Sequence
 
 from benchsuite.cell import Cell
-from benchsuite.determinism.variants import VARIANTS, variant
+from benchsuite.determinism.variants import VARIANTS, describe, variant
 from benchsuite.engines.registry import engine
 from benchsuite.studies.calibration_selection import TINY
 from benchsuite.study import Study, Tour, register, true
@@ -75,6 +75,7 @@ register(
         ),
         code=_code,
         engine=_engine,
+        describe=describe,
         corpora={"prompt_corpus": "test", "calibration_corpus": "train"},
         metric="l2_max",
         reporter="benchsuite.determinism.analysis:write_files",

@@ -1,5 +1,7 @@
 """``--engine-python``, and engines or machines that are not there: told before anything starts."""
 
+import sys
+
 import pytest
 
 
@@ -25,15 +27,14 @@ def own_project(pytester):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("vllm", "*cannot be read. Write --engine-python ENGINE=PATH*"),
-        ("vlm=python", "*unknown engine: 'vlm'. Did you mean 'vllm'?*"),
-        ("vllm=no/such/python", "*no/such/python cannot be executed*"),
+        ("vllm", "cannot be read. Write --engine-python ENGINE=PATH"),
+        ("vlm=python", "unknown engine: 'vlm'. Did you mean 'vllm'"),
+        ("vllm=no/such/python", "no/such/python cannot be executed"),
     ],
 )
-def test_a_wrong_interpreter_is_a_usage_error(own_project, given, told):
-    result = collected(own_project, f"--engine-python={given}", "--collect-only")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([told])
+def test_a_wrong_interpreter_is_a_usage_error(pytester, given, told):
+    with pytest.raises(pytest.UsageError, match=told):
+        pytester.parseconfigure(f"--engine-python={given}")
 
 
 def test_an_engine_that_is_not_here_is_skipped_with_its_install_command(own_project):
@@ -60,3 +61,21 @@ def test_a_large_model_is_skipped_on_a_cpu_before_any_engine_starts(own_project)
     result = collected(own_project, *chosen, "--weights=random")
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(["*qwen3_8b needs 15.3 GiB on a CUDA GPU; none found*"])
+
+
+def test_list_with_a_study_shows_its_variants_one_by_one(own_project):
+    command = [sys.executable, "-m", "benchsuite.cli", "list"]
+    result = own_project.run(*command, "determinism")
+    result.stdout.fnmatch_lines(
+        [
+            "determinism: Is INT4 inference deterministic*",
+            "awq_marlin",
+            "    model: Qwen/Qwen3-8B-AWQ; *",
+            "    quantization: awq_marlin; engine: vllm",
+            '    kernel: Marlin, by linear_backend="marlin"',
+            "gptq_exllama",
+            "    note: the kernel of the document's gptq",
+        ]
+    )
+    unknown = own_project.run(*command, "determinsm")
+    unknown.stderr.fnmatch_lines(["*unknown study: 'determinsm'. Did you mean 'determinism'?*"])
