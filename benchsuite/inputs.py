@@ -1,10 +1,10 @@
 """What goes into a cell, named by digest, and whether this machine can hold it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchsuite import catalog
+from benchsuite import catalog, environment
 from benchsuite.catalog import ModelEntry
 from benchsuite.cell import Cell
 from benchsuite.environment import Device
@@ -112,6 +112,16 @@ def _checkpoint_digest(cell: Cell, options: Options, cache_file: Path) -> str | 
     from benchsuite.models.source import folder_digest
 
     return folder_digest(path, cache_file=cache_file)
+
+
+def require_packages(cell: Cell, packages: Sequence[str]) -> None:
+    """Raise `CellCannotRun` with the install command if a cell's packages are not installed."""
+    missing = [name for name in packages if environment.version(name) == "absent"]
+    if missing:
+        raise CellCannotRun(
+            f"{cell.method} needs {' and '.join(missing)}, not installed",
+            fix=f"run pip install --constraint constraints.txt {' '.join(missing)}",
+        )
 
 
 def require(entry: ModelEntry, options: Options, device: Device) -> None:

@@ -140,6 +140,7 @@ class Bench:
 
     def require(self, cell: Cell) -> None:
         """Raise `CellCannotRun` if this machine lacks what the cell needs."""
+        inputs.require_packages(cell, study(cell.study).packages(cell))
         for name in inputs.model_names(study(cell.study), cell):
             inputs.require(catalog.model(name), self.options, self.device)
 

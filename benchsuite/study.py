@@ -130,7 +130,9 @@ class Study:
     may have, ``least`` the smallest number; one that it does not name may be 0, never negative.
     A method in ``once`` has no randomness of its own and runs for the first seed alone.
     ``code(cell)`` names the modules that measure the cell: their syntax trees, and those of what
-    they import, make the code digest of its fingerprint. ``models``, ``corpora`` and ``tasks``
+    they import, make the code digest of its fingerprint. ``packages(cell)`` names the distributions
+    that it computes with beside the core's: their versions enter the fingerprint too, and a cell
+    that lacks one is skipped with the install command. ``models``, ``corpora`` and ``tasks``
     name the axes and parameters whose values are catalogue entries that the cell reads.
     ``engine(cell)`` names the inference engine that runs it in a process of its own, whose versions
     enter the fingerprint. ``describe(method)`` is what ``benchsuite list STUDY`` tells of a method.

@@ -1,6 +1,7 @@
 """Names to quantizers: plain data, so that a study can be declared without torch.
 
-A new quantizer is one file with a ``quantize`` function and one entry here, or one call of
+``OWN`` are the project's, ``LIBRARIES`` run other people's code (room ``external``). A new
+quantizer is one file with a ``quantize`` function and one entry here, or one call of
 ``register_quantizer`` in a user's own ``conftest.py``.
 """
 
@@ -18,7 +19,9 @@ class Quantizer:
 
     ``ranking`` is ``weight-only``, ``W8A8`` or ``W4A4``: methods that round activations are never
     ranked beside those that do not. ``calibrated`` methods take a batch, ``seeded`` ones a seed;
-    ``options`` names the study parameters that are handed on.
+    ``options`` names the study parameters that are handed on. ``packages`` are the distributions
+    that it runs: without them its cells are skipped, and their versions are part of a record's
+    identity.
     """
 
     module: str
@@ -27,13 +30,20 @@ class Quantizer:
     calibrated: bool = True
     seeded: bool = False
     options: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
 
 
 def _own(name: str, settings: Mapping[str, Any], **kind: Any) -> Quantizer:
     return Quantizer(f"benchsuite.quantizers.{name}", settings, **kind)
 
 
-QUANTIZERS: dict[str, Quantizer] = {
+def _library(name: str, settings: Mapping[str, Any], *packages: str, **kind: Any) -> Quantizer:
+    module = f"benchsuite.quantizers.external.{name}"
+    usual: dict[str, Any] = {"seeded": True, "options": ("group_size",)}
+    return Quantizer(module, settings, packages=packages, **(usual | kind))
+
+
+OWN: dict[str, Quantizer] = {
     "rtn_w8": _own("rtn", {"bits": 8}, calibrated=False, options=("group_size",)),
     "rtn_w4": _own("rtn", {"bits": 4}, calibrated=False, options=("group_size",)),
     "rtn_w3": _own("rtn", {"bits": 3}, calibrated=False, options=("group_size",)),
@@ -49,6 +59,29 @@ QUANTIZERS: dict[str, Quantizer] = {
     "quarot_w4a16": _own("quarot", {"bits": 4, "activation_bits": 16, "kv_bits": 16}, seeded=True),
     "quarot_w4a4kv4": _own("quarot", {"bits": 4}, ranking="W4A4", seeded=True),
 }
+
+_LLMCOMPRESSOR = ("llmcompressor", "compressed-tensors")
+
+LIBRARIES: dict[str, Quantizer] = {
+    "llmcompressor_gptq": _library("llmcompressor", {"recipe": "gptq"}, *_LLMCOMPRESSOR),
+    "llmcompressor_awq": _library("llmcompressor", {"recipe": "awq"}, *_LLMCOMPRESSOR),
+    "llmcompressor_smoothquant": _library(
+        "llmcompressor", {"recipe": "smoothquant"}, *_LLMCOMPRESSOR, ranking="W8A8", options=()
+    ),
+    "llmcompressor_spinquant": _library(
+        "llmcompressor", {"recipe": "spinquant"}, *_LLMCOMPRESSOR, calibrated=False
+    ),
+    "gptqmodel_gptq": _library("gptqmodel", {"method": "gptq", "bits": 4}, "gptqmodel"),
+    "gptqmodel_awq": _library("gptqmodel", {"method": "awq", "bits": 4}, "gptqmodel"),
+    "hqq_reference": _library("hqq", {"bits": 4}, "hqq", calibrated=False, options=()),
+    "autoround": _library("autoround", {"bits": 4}, "auto-round"),
+    "torchao_int4": _library("torchao", {}, "torchao", calibrated=False),
+    "bitsandbytes_int8": _library(
+        "bitsandbytes", {}, "bitsandbytes", ranking="W8A8", calibrated=False, options=()
+    ),
+}
+
+QUANTIZERS: dict[str, Quantizer] = OWN | LIBRARIES
 
 
 def register_quantizer(name: str, quantizer: Quantizer) -> None:

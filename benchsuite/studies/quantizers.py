@@ -2,13 +2,16 @@
 
 After the comparison of six quantizers on one small instruction model: GPTQ, AWQ, HQQ, SmoothQuant,
 AdaRound and QuaRot at the widths that each is made for, beside rounding to nearest and the model
-itself. Calibration text is drawn at random by the seed, the same for every method.
+itself, and other people's libraries by the same measures. Calibration text is drawn at random by
+the seed, the same for every method.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from benchsuite import catalog
 from benchsuite.cell import Cell
-from benchsuite.quantizers.registry import QUANTIZERS, quantizer
+from benchsuite.quantizers.registry import LIBRARIES, OWN, QUANTIZERS, quantizer
 from benchsuite.studies.calibration_selection import TINY
 from benchsuite.study import Study, Tour, equivalent, lower, register
 
@@ -16,6 +19,8 @@ REFERENCE = "fp16"
 # The model's first block without its MLP: a study that does not see this sees nothing.
 CONTROL = "zeroed_layer"
 OTHER_KINDS = tuple(n for n, entry in QUANTIZERS.items() if entry.ranking != "weight-only")
+# llm-compressor knows no OPT in these: it looks for norms by other names and fails.
+NOT_FOR_OPT = ("llmcompressor_awq", "llmcompressor_spinquant")
 DATA_FREE = tuple(name for name, entry in QUANTIZERS.items() if not entry.calibrated)
 
 
@@ -35,6 +40,14 @@ def _code(cell: Cell) -> Sequence[str]:
         "benchsuite.evaluation.maths",
         "benchsuite.evaluation.speed",
     )
+
+
+def _possible(axes: Mapping[str, Any]) -> bool:
+    return axes["method"] not in NOT_FOR_OPT or catalog.model(axes["model"]).model_type != "opt"
+
+
+def _packages(cell: Cell) -> Sequence[str]:
+    return () if cell.method in (REFERENCE, CONTROL) else quantizer(cell.method).packages
 
 
 register(
@@ -76,9 +89,10 @@ register(
             "n_questions": 200,
         },
         only={"iterations": ("adaround_w4", "adaround_w8")},
-        once=(REFERENCE, CONTROL, *DATA_FREE),
+        # Libraries are there to be compared with, not to be varied: one seed each.
+        once=(REFERENCE, CONTROL, *DATA_FREE, *LIBRARIES),
         tour=Tour(
-            axes={"model": ("tiny_llama_1m",)},
+            axes={"model": ("tiny_llama_1m",), "method": (REFERENCE, *OWN, CONTROL)},
             seeds=(42, 43),
             parameters={
                 "n_calibration_samples": 16,
@@ -97,6 +111,8 @@ register(
             lower("perplexity", "gptq_w3", than=CONTROL, control=True),
         ),
         code=_code,
+        packages=_packages,
+        includes=_possible,
         corpora={"calibration_corpus": "train", "evaluation_corpus": "test"},
         tasks=("arc_task", "squad_task", "maths_task"),
         controls=(CONTROL,),

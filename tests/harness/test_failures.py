@@ -124,6 +124,23 @@ def test_a_cell_that_cannot_run_is_skipped_with_reason_and_fix(shaky):
     assert not stored(shaky.pytester, "*.failed-*.json")
 
 
+LACKING = """
+from dataclasses import replace
+from benchsuite.study import register, study
+
+register(replace(study("shaky"), packages=lambda cell: ("torch", "no-such-library")))
+"""
+
+
+def test_a_cell_whose_library_is_missing_is_skipped_with_the_install_command(pytester):
+    pytester.makeconftest(CONFTEST + LACKING)
+    pytester.makepyfile(test_shaky=BODY.replace("{mischief}", "pass"))
+    result = pytester.runpytest_subprocess("test_shaky.py", "-rs")
+    result.assert_outcomes(skipped=8)
+    said = "*needs no-such-library, not installed. Run pip install * no-such-library*"
+    result.stdout.fnmatch_lines([said])
+
+
 def test_strict_cells_turns_the_skip_into_a_failure(shaky):
     shaky(CANNOT, "--strict-cells").assert_outcomes(passed=7, failed=1)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchsuite.quantizers.registry import QUANTIZERS
+from benchsuite.quantizers.registry import LIBRARIES, QUANTIZERS
 from benchsuite.study import study
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ def records(tmp_path_factory):
     import sys
 
     reports = tmp_path_factory.mktemp("reports")
-    methods = "fp16 or rtn_w3 or gptq_w3 or hqq_w4 or smoothquant or zeroed"
+    methods = "fp16 or rtn_w3 or gptq_w3 or hqq_w4 or smoothquant_w8a8 or zeroed"
     chosen = f"tiny_llama_1m and seed42 and ({methods})"
     command = [sys.executable, "-m", "pytest", "benchmarks/test_quantizers.py", "-k", chosen]
     done = subprocess.run(
@@ -89,7 +89,8 @@ def test_latency_is_kept_out_of_what_must_be_equal_bit_for_bit(records):
 
 def test_methods_of_another_kind_are_never_ranked_beside_weight_only():
     apart = {name for name, entry in QUANTIZERS.items() if entry.ranking != "weight-only"}
-    assert apart == {"smoothquant_w8a8", "quarot_w4a4kv4"}
+    own = {"smoothquant_w8a8", "quarot_w4a4kv4"}
+    assert apart == own | {"llmcompressor_smoothquant", "bitsandbytes_int8"}
     assert apart <= set(study("quantizers").unranked)
 
 
@@ -97,3 +98,13 @@ def test_methods_without_randomness_run_once():
     cells = [c for c in study("quantizers").cells() if c.model == "tiny_llama_1m"]
     seeds = {m: [c.seed for c in cells if c.method == m] for m in ("rtn_w4", "hqq_w4", "gptq_w4")}
     assert seeds == {"rtn_w4": [42], "hqq_w4": [42], "gptq_w4": [42, 43, 44]}
+
+
+def test_libraries_run_once_and_stay_out_of_the_tour():
+    declared = study("quantizers")
+    cells = [c for c in declared.cells() if c.model == "tiny_llama_1m" and c.method in LIBRARIES]
+    assert [(c.method, c.seed) for c in cells] == [(name, 42) for name in LIBRARIES]
+    assert not {c.method for c in declared.cells(tour=True)} & set(LIBRARIES)
+    packages = {c.method: declared.packages(c) for c in cells}
+    assert packages["llmcompressor_gptq"] == ("llmcompressor", "compressed-tensors")
+    assert all(packages.values())
