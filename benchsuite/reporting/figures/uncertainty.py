@@ -28,6 +28,7 @@ from benchsuite.reporting.figures.uncertainty_parts import (
     legend_below,
     model_rows,
     names,
+    panels,
 )
 from benchsuite.reporting.uncertainty.runs import PRIMARY, Run
 
@@ -96,6 +97,8 @@ def radar_chart(runs: Sequence[Run], summary: Summary) -> Figure | None:
         "accuracy": lambda run: run.any_record["accuracy"],
         "surest accuracy": lambda run: run.records[PRIMARY]["rejection_area"],
     }
+    if len(datasets) > 3:
+        del what["surest accuracy"]  # more spokes than their labels have room
     spokes = [(name, dataset) for dataset in datasets for name in what]
     angles = np.linspace(0, 2 * np.pi, len(spokes), endpoint=False)
     figure = new_figure(9, 5.2)
@@ -170,13 +173,14 @@ def overall_statistics(runs: Sequence[Run], summary: Summary) -> Figure:
     return figure
 
 
-def best_performers(runs: Sequence[Run], summary: Summary) -> Figure:
+def best_performers(runs: Sequence[Run], summary: Summary) -> Figure | None:
     """The runs in the order of their AUROC, those not told from the best one marked."""
     datasets = [d for d in names(runs, "dataset") if d in summary["best"]]
-    most = max((len([r for r in runs if r.dataset == d]) for d in datasets), default=1)
-    figure = new_figure(1.5 + 4.4 * max(1, len(datasets)), 1.7 + 0.36 * most)
-    panels = figure.subplots(1, max(1, len(datasets)), squeeze=False)[0]
-    for axes, dataset in zip(panels, datasets, strict=False):
+    if not datasets:
+        return None
+    most = max(len([r for r in runs if r.dataset == d]) for d in datasets)
+    figure, every = panels(len(datasets), 5.0, 1.4 + 0.34 * most)
+    for axes, dataset in zip(every, datasets, strict=True):
         own = sorted(
             known(r for r in runs if r.dataset == dataset), key=lambda r: -(r.auroc() or 0)
         )

@@ -25,6 +25,7 @@ from benchsuite.reporting.figures.uncertainty_parts import (
     model_rows,
     names,
     or_nan,
+    panels,
 )
 from benchsuite.reporting.uncertainty.runs import Run
 
@@ -34,10 +35,9 @@ def heatmap(runs: Sequence[Run], summary: Summary) -> Figure:
     datasets = names(runs, "dataset")
     methods = [m for m in TITLES if any(m in run.records for run in runs)]
     labels = names(runs, "label")
-    height = 2.4 + 0.34 * len(labels)
-    figure = new_figure(1.9 + 0.62 * len(methods) * len(datasets), height)
-    panels = figure.subplots(1, len(datasets), sharey=True, squeeze=False)[0]
-    for axes, dataset in zip(panels, datasets, strict=True):
+    width, height = 1.2 + 0.62 * len(methods), 2.0 + 0.34 * len(labels)
+    figure, every = panels(len(datasets), width, height, sharey=True)
+    for axes, dataset in zip(every, datasets, strict=True):
         values = np.full((len(labels), len(methods)), np.nan)
         for run in (run for run in runs if run.dataset == dataset):
             for column, method in enumerate(methods):
@@ -51,7 +51,7 @@ def heatmap(runs: Sequence[Run], summary: Summary) -> Figure:
         axes.set_yticks(range(len(labels)), labels)
         axes.set_title(dataset)
         axes.tick_params(length=0)
-    figure.colorbar(image, ax=panels, label="AUROC of wrong answers", shrink=0.9)
+    figure.colorbar(image, ax=every, label="AUROC of wrong answers", shrink=0.9)
     return figure
 
 
@@ -95,9 +95,8 @@ def family_comparison(runs: Sequence[Run], summary: Summary) -> Figure:
 def size_effect(runs: Sequence[Run], summary: Summary) -> Figure:
     """AUROC against the number of parameters, a line per family, one panel per data set."""
     datasets, families = names(runs, "dataset"), names(runs, "family")
-    figure = new_figure(1.2 + 3.6 * len(datasets), 4.0)
-    panels = figure.subplots(1, len(datasets), sharey=True, squeeze=False)[0]
-    for axes, dataset in zip(panels, datasets, strict=True):
+    figure, every = panels(len(datasets), 4.2, 3.6, sharey=True)
+    for axes, dataset in zip(every, datasets, strict=True):
         for place, name in enumerate(families):
             own = [r for r in known(runs) if (r.family, r.dataset) == (name, dataset)]
             full = sorted((r for r in own if r.precision == "fp16"), key=lambda r: r.n_parameters)
@@ -110,20 +109,20 @@ def size_effect(runs: Sequence[Run], summary: Summary) -> Figure:
         axes.set_title(dataset)
         axes.set_xlabel("parameters")
         chance_line(axes)
-    panels[0].set_ylabel(AUROC)
-    _parameter_ticks(panels, runs)
-    legend_below(figure, panels[0], len(families) + 1, ["filled: 16 bits, hollow: reduced"])
+    figure.supylabel(AUROC, fontsize=10)
+    _parameter_ticks(every, runs)
+    legend_below(figure, every[0], len(families) + 1, ["filled: 16 bits, hollow: reduced"])
     return figure
 
 
 def dataset_effect(runs: Sequence[Run], summary: Summary) -> Figure:
     """Every model's AUROC on each data set, with intervals."""
     labels, datasets = names(runs, "label"), names(runs, "dataset")
-    figure = new_figure(7, 1.6 + 0.42 * len(labels))
+    figure = new_figure(7, 1.6 + (0.18 + 0.12 * len(datasets)) * len(labels))
     axes = figure.subplots()
     for place, dataset in enumerate(datasets):
         own = known(r for r in runs if r.dataset == dataset)
-        shift = (place - (len(datasets) - 1) / 2) * 0.5 / len(datasets)
+        shift = (place - (len(datasets) - 1) / 2) * 0.7 / len(datasets)
         at = [labels.index(r.label) + shift for r in own]
         values, low, high = intervals(own)
         axes.errorbar(
@@ -168,20 +167,22 @@ def _points(
     )
 
 
-def _parameter_ticks(panels: Any, runs: Sequence[Run]) -> None:
-    """Write one tick per size class: sizes nearer than a third share the tick of their mean."""
+def _parameter_ticks(every: Sequence[Any], runs: Sequence[Run]) -> None:
+    """Write one tick per size class: sizes within a factor of 1.6 share one."""
     found: list[list[int]] = []
     for size in sorted({run.n_parameters for run in runs}):
-        if found and size < 1.35 * found[-1][0]:
+        if found and size < 1.6 * found[-1][0]:
             found[-1].append(size)
         else:
             found.append([size])
     at = [float(np.mean(group)) for group in found]
-    for axes in panels:
-        axes.set_xticks(at, [_size_name(size) for size in at])
+    for axes in every:
+        axes.set_xticks(at, [_size_name(group[0], group[-1]) for group in found])
         axes.set_xticks([], minor=True)
         axes.set_xlim(0.6 * at[0], 1.7 * at[-1])
 
 
-def _size_name(size: float) -> str:
-    return f"{size / 1e9:.2g} B" if size >= 1e9 else f"{size / 1e6:.2g} M"
+def _size_name(low: int, high: int) -> str:
+    unit, letter = (1e9, "B") if high >= 1e9 else (1e6, "M")
+    ends = dict.fromkeys(f"{size / unit:.2g}" for size in (low, high))
+    return f"{'–'.join(ends)} {letter}"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchsuite.reporting.figures.style import chance_line
+from benchsuite.reporting.figures.style import chance_line, new_figure
 from benchsuite.reporting.uncertainty.runs import PRIMARY, Run
 
 TITLES = {
@@ -23,6 +23,19 @@ TITLES = {
 CHANCE = 0.5
 AUROC = f"AUROC of wrong answers, {TITLES[PRIMARY]}"
 Summary = Mapping[str, Any]
+
+
+def panels(
+    n: int, width: float, height: float, *, sharey: bool = False
+) -> tuple[Figure, list[Any]]:
+    """Return a figure of ``n`` panels of this size in inches, two beside each other."""
+    columns = min(n, 2)
+    rows = -(-n // columns)
+    figure = new_figure(width * columns, height * rows)
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
+    for unused in axes[n:]:
+        unused.remove()
+    return figure, list(axes[:n])
 
 
 def names(runs: Sequence[Run], attribute: str) -> list[str]:

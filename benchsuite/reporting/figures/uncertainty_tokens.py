@@ -14,20 +14,18 @@ LONGEST_PIECE = 9
 
 
 def token_uncertainty(runs: Sequence[Run], summary: Mapping[str, Any]) -> Figure | None:
-    """Mean NLL by token position (above), and whole answers token by token (below)."""
+    """Mean NLL by token position, and whole answers token by token; a row per data set."""
     found = summary["advanced"]["tokens"]
     shown = {name: view for name, view in found.items() if view["right"] or view["wrong"]}
     if not shown:
         return None
     rows = max(_n_examples(view) for view in shown.values())
-    figure = new_figure(1 + 5.6 * len(shown), 3.4 + 0.36 * rows)
-    above, below = figure.subplots(
-        2, len(shown), squeeze=False, height_ratios=[3.0, max(0.8, 0.36 * rows)]
-    )
-    for column, (name, view) in enumerate(shown.items()):
-        _positions(above[column], name, view)
-        image = _examples(below[column], view)
-    figure.colorbar(image, ax=list(below), label="NLL of the token, nats", shrink=0.9)
+    figure = new_figure(11, max(2.8, 1.0 + 0.36 * rows) * len(shown))
+    every = figure.subplots(len(shown), 2, squeeze=False, width_ratios=[3, 4])
+    for (left, right), (name, view) in zip(every, shown.items(), strict=True):
+        _positions(left, name, view)
+        image = _examples(right, view)
+    figure.colorbar(image, ax=list(every[:, 1]), label="NLL of the token, nats", shrink=0.7)
     return figure
 
 
