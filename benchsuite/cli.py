@@ -149,7 +149,7 @@ def report(arguments: Sequence[str]) -> int:
     collected = collect(arguments)
     if collected.bench is None:
         return 0
-    outcome = judge(collected.bench, collected.studies())
+    outcome = judge(collected.bench, collected.studies(), figures=True)
     print(outcome.page)
     return 0
 
@@ -172,7 +172,7 @@ def _report_folders(folders: Sequence[str], arguments: Sequence[str]) -> int:
     for note in sources.notes:
         print(note)
     print(f"{len(sources.conflicts)} conflicts, {sources.agreeing} further records agree")
-    print(write_report(target, results, columns=sources.columns))
+    print(write_report(target, results, columns=sources.columns, figures=True))
     return 0
 
 

@@ -41,6 +41,7 @@ OPTIONS = (
     _Option("--rerun", "bool", False, "measure selected cells again, cached or not", _SWITCH),
     _Option("--tour", "bool", False, "the quick tour: few models and seeds, small counts", _SWITCH),
     _Option("--seeds", "string", "", "seeds instead of the study's: 123,456,789"),
+    _Option("--until-decided", "string", "0", "N: seeds for open comparisons, up to N an arm"),
     _Option("--strict-cells", "bool", False, "a cell that cannot run here fails", _SWITCH),
     _Option("--strict-claims", "bool", False, "a violated comparison fails the session", _SWITCH),
     _Option("--weights", "string", "hub", "hub, or random: a rehearsal at the true shapes"),
@@ -105,6 +106,7 @@ class Options:
     rerun: bool
     tour: bool
     seeds: tuple[int, ...]
+    until_decided: int
     strict_cells: bool
     strict_claims: bool
     weights: str
@@ -137,6 +139,7 @@ class Options:
             rerun=value("rerun"),
             tour=value("tour"),
             seeds=_seeds(value("seeds")),
+            until_decided=_whole("--until-decided", value("until_decided")),
             strict_cells=value("strict_cells"),
             strict_claims=value("strict_claims"),
             weights=value("weights"),
@@ -209,6 +212,12 @@ def _seeds(text: str) -> tuple[int, ...]:
             f"--seeds {text!r} names a seed twice or out of range", fix="seeds are 0 to 2**32 - 1"
         )
     return seeds
+
+
+def _whole(flag: str, text: str) -> int:
+    if not str(text).isdigit():
+        raise UsageError(f"{flag} {text!r} is not a number", fix=f"write {flag} 20")
+    return int(text)
 
 
 def _positive(flag: str, text: str) -> int:

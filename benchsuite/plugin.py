@@ -54,6 +54,20 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Controller(config), "benchsuite-controller")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
+    """With ``--until-decided``, go on with further seeds once the declared ones are judged."""
+    status = yield
+    controller = config.pluginmanager.get_plugin("benchsuite-controller")
+    if controller is None or not controller.bench.options.until_decided:
+        return status
+    if controller.bench.options.seeds:  # a look that was asked for by its seeds
+        return status
+    from benchsuite.rounds import further_looks
+
+    return further_looks(config, controller.outcome, int(status or 0))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrize a study's test with the cells of its grid."""
     mark = metafunc.definition.get_closest_marker("study")

@@ -3,13 +3,17 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchsuite import catalog
 from benchsuite.cell import Cell
+from benchsuite.errors import UsageError
 from benchsuite.record import Record
 from benchsuite.session import Bench
 from benchsuite.study import study
+
+if TYPE_CHECKING:
+    from benchsuite.statistics.sequential import Plan
 
 Line = tuple[str, dict[str, bool]]
 
@@ -21,7 +25,7 @@ class StudyResults:
     ``options`` are the words that a command needs to mean these very cells; ``files`` are what the
     study's own reporter wrote, relative to the reports folder; ``notes`` say what went wrong there.
     ``conflicts`` tell records of one cell that differ, ``links`` where a cell's record lies if not
-    in the store under the report.
+    in the store under the report, ``benchmark`` is the study's test file.
     """
 
     study: Any
@@ -36,6 +40,7 @@ class StudyResults:
     notes: list[str] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
     links: dict[str, str] = field(default_factory=dict)
+    benchmark: Path = Path()
 
 
 @dataclass
@@ -57,10 +62,30 @@ class Outcome:
         return any(strict or j.claim.fails_session for j in violated)
 
 
+def plan_of(bench: Bench, name: str) -> "Plan | None":
+    """Return when ``--until-decided`` looks at a study, or None without that option."""
+    most = bench.options.until_decided
+    if not most:
+        return None
+    declared, tour = study(name), study(name).tour
+    seeds = tour.seeds if bench.options.tour and tour is not None else declared.seeds
+    if len(seeds) < 2 or most < len(seeds):
+        raise UsageError(
+            f"--until-decided {most} is less than the {len(seeds)} seeds of study {name}",
+            fix=f"give at least {max(2, len(seeds))}, the seeds of the first look",
+        )
+    from benchsuite.statistics.sequential import planned
+
+    return planned(tuple(seeds), most)
+
+
 def gather(bench: Bench, name: str, benchmark: Path) -> StudyResults:
     """Look every cell of a study's grid up in the store."""
-    cells = bench.cells(name)
-    results = StudyResults(study(name), cells, options=bench.options.again(bench.rootpath))
+    plan = plan_of(bench, name)
+    cells = bench.cells(name, seeds=plan.seeds if plan else ())
+    results = StudyResults(
+        study(name), cells, options=bench.options.again(bench.rootpath), benchmark=benchmark
+    )
     for cell in cells:
         decision = bench.decide(cell, benchmark)
         if decision.state == "cached" and decision.record is not None:
@@ -71,6 +96,12 @@ def gather(bench: Bench, name: str, benchmark: Path) -> StudyResults:
             results.failed[cell.id] = decision.record
         else:
             results.missing.append(cell.id)
+    if plan is not None:
+        # Further seeds are run where a comparison is open, and missing nowhere.
+        further = {c.id for c in cells if c.seed not in plan.seeds[: plan.looks[0]]}
+        unrun = further & set(results.missing)
+        results.cells = [cell for cell in cells if cell.id not in unrun]
+        results.missing = [cell_id for cell_id in results.missing if cell_id not in unrun]
     return results
 
 
@@ -80,6 +111,7 @@ def judge(
     *,
     models: Collection[str] = (),
     verbose: bool = False,
+    figures: bool = False,
 ) -> Outcome:
     """Judge studies from the store over their declared grids, and write the report.
 
@@ -90,9 +122,12 @@ def judge(
 
     found = [gather(bench, name, path) for name, path in benchmarks.items()]
     for results in found:
-        results.judgements = judge_study(results, columns=bench.store.columns)
+        plan = plan_of(bench, results.study.name)
+        results.judgements = judge_study(results, columns=bench.store.columns, plan=plan)
     outcome = Outcome(found)
-    outcome.page = write_report(bench.options.reports_dir, found, columns=bench.store.columns)
+    outcome.page = write_report(
+        bench.options.reports_dir, found, columns=bench.store.columns, figures=figures
+    )
     for results in found:
         outcome.lines += terminal_lines(_of_interest(results, models), verbose=verbose)
     return outcome

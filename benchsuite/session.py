@@ -8,7 +8,7 @@ import os
 import random
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,23 +73,26 @@ class Bench:
         """Where digests of large files are remembered between sessions."""
         return self.store.root / "file_digests.json"
 
-    def cells(self, name: str) -> list[Cell]:
-        """Return the grid of a study under the options in force."""
+    def cells(self, name: str, seeds: Sequence[int] = ()) -> list[Cell]:
+        """Return the grid of a study under the options in force, or over other ``seeds``."""
+        if seeds:
+            return self._grid(name, seeds)
         if name not in self._cells:
-            declared = study(name)
-            first = {"downstream": True} if "downstream" in declared.parameters else {}
-            every = {}
-            if self.options.downstream == "all":
-                every = first
-            self._cells[name] = list(
-                declared.cells(
-                    seeds=self.options.seeds or None,
-                    settings=every | dict(self.options.settings.get(name, {})),
-                    first_seed=first if self.options.downstream == "first" else None,
-                    tour=self.options.tour,
-                )
-            )
+            self._cells[name] = self._grid(name, self.options.seeds)
         return self._cells[name]
+
+    def _grid(self, name: str, seeds: Sequence[int]) -> list[Cell]:
+        declared = study(name)
+        first = {"downstream": True} if "downstream" in declared.parameters else {}
+        every = first if self.options.downstream == "all" else {}
+        return list(
+            declared.cells(
+                seeds=seeds or None,
+                settings=every | dict(self.options.settings.get(name, {})),
+                first_seed=first if self.options.downstream == "first" else None,
+                tour=self.options.tour,
+            )
+        )
 
     def weights_of(self, cell: Cell) -> str:
         """Say which kind of weights the cell's model has: embedded, hub, local or random."""

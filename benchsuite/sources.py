@@ -249,7 +249,9 @@ def _results(
         conflicts=[_told(c) for c in sources.conflicts if c.kept.path in mine],
     )
     if links is not None:
-        made.links = {i: _href(f.path, links) for i, f in good.items()}
+        parents = {f.path.parent for f in good.values()}
+        to = {p: os.path.relpath(p.resolve(), links.resolve()) for p in parents}
+        made.links = {i: Path(to[f.path.parent], f.path.name).as_posix() for i, f in good.items()}
     return made
 
 
@@ -303,7 +305,3 @@ def _measured(found: Found) -> str:
     shown = f"{metric} {value:.6g}" if isinstance(value, float) else f"{metric} {value}"
     device = (record.get("environment") or {}).get("device") or "an unknown device"
     return f"{shown} on {device} ({found.path})"
-
-
-def _href(path: Path, folder: Path) -> str:
-    return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()

@@ -20,8 +20,10 @@ __getattr__, __all__ = attach(
         "summarise": "summary",
         "terminal_lines": "text",
         "to_csv": "tables",
+        "to_junit": "junit",
         "to_latex": "tables",
         "to_markdown": "tables",
+        "to_yaml": "tables",
         "write_report": "report",
     },
 )

@@ -111,8 +111,13 @@ def groups_of(
     """
     by_id = _by_id(records)
     grids: dict[str, list[Cell]] = {}
+    keys: dict[tuple[str, ...], str] = {}
     for cell in cells:
-        grids.setdefault(group_key(cell), []).append(cell)
+        # The key is the same for all seeds, and costs more than to look it up.
+        alike = (*_further(cell), cell.model, repr(cell.parameters), repr(cell.defaults))
+        if alike not in keys:
+            keys[alike] = group_key(cell)
+        grids.setdefault(keys[alike], []).append(cell)
     groups = []
     for key, members in grids.items():
         found: dict[str, dict[str, Record]] = {}
@@ -129,12 +134,17 @@ def groups_of(
 
 def group_key(cell: Cell) -> str:
     """Return the name of the cell's group: document name, further axes, changed parameters."""
-    further = [str(v) for k, v in cell.axes.items() if k not in ("model", "method", "seed")]
     additions = {k: v for k, v in cell.parameters.items() if k in ADDITIONS}
     plain = replace(cell, parameters={**cell.parameters, **_own(cell.defaults, additions)})
     unchanged = replace(plain, defaults=plain.parameters)
     changed = plain.name[len(unchanged.name) :].strip("_")
-    return "__".join([catalog.model(cell.model).document_name, *further, *filter(None, [changed])])
+    return "__".join(
+        [catalog.model(cell.model).document_name, *_further(cell), *filter(None, [changed])]
+    )
+
+
+def _further(cell: Cell) -> list[str]:
+    return [str(v) for k, v in cell.axes.items() if k not in ("model", "method", "seed")]
 
 
 def _own(defaults: Mapping[str, Any], additions: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,32 +7,43 @@ from typing import Any
 from benchsuite.reporting.groups import Group, Record, Results, groups_of
 from benchsuite.statistics.claims import Arm, Judgement, Question, judge_family
 from benchsuite.statistics.item_tests import identity
+from benchsuite.statistics.sequential import Plan
 
 Columns = Callable[[Record], Mapping[str, Any]]
 
 
 def judge_study(
-    results: Results, *, columns: Columns | None = None, alpha: float = 0.05
+    results: Results,
+    *,
+    columns: Columns | None = None,
+    alpha: float = 0.05,
+    plan: Plan | None = None,
 ) -> list[Judgement]:
     """Judge every claim of the study on every group of its grid.
 
-    All comparisons on real weights are one Holm family, those on stand-ins another.
+    All comparisons on real weights are one Holm family, those on stand-ins another. ``plan`` says
+    at how many seeds there was to be a look, where they were added until claims were decided.
 
     ``columns(record)`` returns the per-item evidence of a record (``Store.columns``); without it
     the paired item tests are left out. Rehearsals are never judged: their quality means nothing.
     """
     groups = groups_of(results.cells, results.records)
-    return judge_groups(results.study, groups, columns=columns, alpha=alpha)
+    return judge_groups(results.study, groups, columns=columns, alpha=alpha, plan=plan)
 
 
 def judge_groups(
-    study: Any, groups: Sequence[Group], *, columns: Columns | None = None, alpha: float = 0.05
+    study: Any,
+    groups: Sequence[Group],
+    *,
+    columns: Columns | None = None,
+    alpha: float = 0.05,
+    plan: Plan | None = None,
 ) -> list[Judgement]:
     """Judge every claim of a study on the given groups; see ``judge_study``."""
     judged = []
     for kind in ("real", "stand_in"):
         mine = [group for group in groups if group.kind == kind]
-        judged += judge_family(_questions(study, mine, columns), alpha=alpha)
+        judged += judge_family(_questions(study, mine, columns), alpha=alpha, plan=plan)
     return judged
 
 

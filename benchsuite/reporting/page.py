@@ -16,6 +16,9 @@ from benchsuite.reporting.text import OUTCOMES, cells_by_id
 from benchsuite.statistics.rounding import plain, with_interval, with_uncertainty
 
 MOST_CELLS = 40
+# Beyond this a study's dots are drawn without a name each, and its records listed in a file.
+MOST_DOTS = 3000
+MOST_TOLD = 12
 WORDS = {
     "held": "held",
     "violated": "violated",
@@ -64,6 +67,7 @@ def study_view(results: Results) -> dict[str, Any]:
         "files": [path.as_posix() for path in results.files],
         "n_cells": len(results.cells),
         "n_records": len(results.records),
+        "compact": len(results.records) > MOST_DOTS,
     }
 
 
@@ -88,7 +92,8 @@ def claims_view(judgements: Sequence[Any]) -> list[dict[str, Any]]:
         row["open"] = any(o in ("violated", "inconclusive") for o in outcomes)
         # A model of which no cell ran needs no sentence of its own.
         row["not_run"] = [m["model"] for m in row["models"] if m["outcome"] == "not_run"]
-        row["told"] = [m for m in row["models"] if m["outcome"] != "not_run"]
+        told = [m for o in OUTCOMES for m in row["models"] if m["outcome"] == o != "not_run"]
+        row["told"], row["more"] = told[:MOST_TOLD], max(0, len(told) - MOST_TOLD)
     order = {outcome: i for i, outcome in enumerate(OUTCOMES)}
     return sorted(claims.values(), key=lambda row: min(order[o] for o, _ in row["counts"]))
 
@@ -112,17 +117,17 @@ def model_view(results: Results, group: Group) -> dict[str, Any]:
     numeric = [a for m, a in arms.items() if m not in study.controls] or list(arms.values())
     axis = strip.shared_axis(numeric) if numeric else None
     best = best_of(study, group)
+    links = None if len(results.records) > MOST_DOTS else results.links
     return {
         "label": label(group),
         "stand_in": group.stand_in,
         "axis": axis,
         "methods": [
-            method_view(
-                group, method, arm, axis, links=results.links, control=method in study.controls
-            )
+            method_view(group, method, arm, axis, links=links, control=method in study.controls)
             | {"best": method == best}
             for method, arm in arms.items()
         ],
+        "further": further_view(study, group),
         "published": published.beside(group),
         "missing": len(group.missing),
     }
@@ -134,13 +139,14 @@ def method_view(
     arm: Mapping[str, Any],
     axis: Any,
     *,
-    links: Mapping[str, str],
+    links: Mapping[str, str] | None,
     control: bool,
 ) -> dict[str, Any]:
-    """Return one row of a model's table."""
+    """Return one row of a model's table; without ``links`` its records are not listed."""
     low, high = arm["ci95"] or (None, None)
     interval = with_interval(arm["mean"], low, high).partition(" ")[2]
-    records = sorted(group.records_of(method).items())
+    records = [] if links is None else sorted(group.records_of(method).items())
+    drawn = strip.strip(arm, axis)
     return {
         "method": method,
         "control": control,
@@ -150,15 +156,31 @@ def method_view(
         "interval": interval if low != high else "",
         "cv": "" if arm["cv_percent"] is None else f"{arm['cv_percent']:.2g} %",
         "reason": "the same for every seed" if low == high and low is not None else arm["reason"],
-        "strip": strip.strip(arm, axis),
+        "strip": drawn,
+        "path": strip.path(drawn) if links is None else "",
         "records": [
-            {"seed": seed, "value": plain(arm["values"][i], 6), "href": record_href(record, links)}
+            {
+                "seed": seed,
+                "value": plain(arm["values"][i], 6),
+                "href": record_href(record, links),
+            }
             for i, (seed, record) in enumerate((s, r) for s, r in records if s in arm["seeds"])
         ],
     }
 
 
-def record_href(record: Mapping[str, Any], links: Mapping[str, str]) -> str | None:
+def further_view(study: Any, group: Group) -> dict[str, Any] | None:
+    """Return the study's further metrics, a column each, or None if no record holds one."""
+    rows = []
+    for method in group.methods:
+        arms = [described(v) if (v := group.values(method, m)) else None for m in study.metrics]
+        if any(arms):
+            told = [with_uncertainty(a["mean"], a["std"]) if a else "–" for a in arms]
+            rows.append({"method": method, "values": told})
+    return {"metrics": study.metrics, "rows": rows} if rows else None
+
+
+def record_href(record: Mapping[str, Any], links: Mapping[str, str] | None) -> str | None:
     """Return the record's file relative to the reports folder: given, or by its fingerprint."""
     if links:
         return links.get(record["cell"]["id"])

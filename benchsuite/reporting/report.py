@@ -1,6 +1,8 @@
 """Write a session's reports: per study the documents' files, over all studies one page."""
 
+import csv
 import importlib
+import io
 import json
 import logging
 import os
@@ -9,11 +11,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchsuite.files import write_whole
-from benchsuite.reporting.groups import Record, Results
+from benchsuite.reporting import groups
+from benchsuite.reporting.groups import Record, Results, kind_of
 from benchsuite.reporting.judging import Columns
-from benchsuite.reporting.page import render_page
-from benchsuite.reporting.summary import EXTRA, summarise
-from benchsuite.reporting.tables import to_csv, to_latex, to_markdown
+from benchsuite.reporting.junit import to_junit
+from benchsuite.reporting.page import record_href, render_page
+from benchsuite.reporting.summary import EXTRA, device_name, summarise
+from benchsuite.reporting.tables import to_csv, to_latex, to_markdown, to_yaml
 
 logger = logging.getLogger("benchsuite")
 
@@ -33,14 +37,22 @@ class Reporter(Protocol):
 
 
 def write_report(
-    reports_dir: Path, studies: Sequence[Results], *, columns: Columns | None = None
+    reports_dir: Path,
+    studies: Sequence[Results],
+    *,
+    columns: Columns | None = None,
+    figures: bool = False,
 ) -> Path:
-    """Write ``<study>/summary_stats.json``, ``.csv``, ``.tex``, ``.md`` and ``index.html``.
+    """Write ``<study>/summary_stats.json``, ``.csv``, ``.yaml``, ``.tex``, ``.md`` and the page.
 
-    Returns the page's path. Several results of one study (other parameters, other machines) go
-    into one summary. Every file is written whole or not at all. ``columns`` reads per-item
-    evidence for the studies' own reporters.
+    ``claims.xml`` beside the page ``index.html``, whose path is returned, is for continuous
+    integration. Several results of one study (other parameters, other machines) go into one
+    summary. Every file is written whole or not at all. ``columns`` reads per-item evidence for
+    the studies' own reporters; ``figures`` draws PNG and SVG too, which takes seconds.
     """
+    if figures:
+        for results in studies:
+            _draw(results, reports_dir)
     summaries: dict[str, dict[str, Any]] = {}
     for results in studies:
         summary = summarise(results.study, results.cells, results.records, results.judgements)
@@ -51,13 +63,33 @@ def write_report(
         text = json.dumps(summary, indent=2, allow_nan=False, default=str)
         write_text(folder / "summary_stats.json", text + "\n")
         write_text(folder / "summary.csv", to_csv(summary))
+        write_text(folder / "summary.yaml", to_yaml(summary))
         write_text(folder / "summary.tex", to_latex(summary))
         write_text(folder / "summary.md", to_markdown(summary))
         own = [results for results in studies if results.study.name == name]
+        write_text(folder / "records.csv", records_csv(own))
         _write_own_files(own, folder, columns or _no_columns)
+    write_text(reports_dir / "claims.xml", to_junit(studies))
     page = reports_dir / "index.html"
     write_text(page, render_page(studies))
     return page
+
+
+def records_csv(results: Sequence[Results]) -> str:
+    """Return one row per record: its cell, the study's metrics, its weights and its file."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    study = results[0].study
+    metrics = (study.metric, *study.metrics)
+    writer.writerow(["cell", "model", "method", "seed", *metrics, "kind", "device", "file"])
+    for one in results:
+        for cell in one.cells:
+            record = one.records.get(cell.id)
+            if record is not None:
+                numbers = [groups.value(record, metric) for metric in metrics]
+                facts = [kind_of(record), device_name(record), record_href(record, one.links)]
+                writer.writerow([cell.name, cell.model, cell.method, cell.seed, *numbers, *facts])
+    return out.getvalue()
 
 
 def _write_own_files(results: Sequence[Results], folder: Path, columns: Columns) -> None:
@@ -68,12 +100,18 @@ def _write_own_files(results: Sequence[Results], folder: Path, columns: Columns)
     module, _, function = first.study.reporter.partition(":")
     try:
         write: Reporter = getattr(importlib.import_module(module), function)
-        first.files = [
-            Path(os.path.relpath(path, folder.parent)) for path in write(records, folder, columns)
-        ]
+        written = write(records, folder, columns)
+        first.files += [Path(os.path.relpath(path, folder.parent)) for path in written]
     except Exception as error:
         logger.exception("the reporter %s failed", first.study.reporter)
-        first.notes = [f"{first.study.reporter} wrote no files: {type(error).__name__}: {error}"]
+        first.notes += [f"{first.study.reporter} wrote no files: {type(error).__name__}: {error}"]
+
+
+def _draw(results: Results, reports_dir: Path) -> None:
+    from benchsuite.reporting.figures.seeds import write_figures
+
+    drawn = write_figures(results, reports_dir / results.study.name / "figures")
+    results.files += [Path(os.path.relpath(path, reports_dir)) for path in drawn]
 
 
 def _no_columns(record: Record) -> Mapping[str, Any]:

@@ -1,12 +1,15 @@
 """Strip plots by hand: every seed a dot, the mean a tick, its interval a line."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 LEFT, RIGHT = 3.0, 97.0  # percent of the plot's width that the data may use
 JITTER = 5.0  # pixels between dots that would cover each other
+MOST_JITTER = 12.0  # pixels that a row has above and below its line
+NEAR = 0.8  # percent of the width within which dots touch
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,13 @@ def strip(arm: Mapping[str, Any], axis: Axis) -> Strip:
         for seed, value in zip(arm["seeds"], arm["values"], strict=True)
         if axis.start <= value <= axis.stop
     ]
+    crowd: Counter[int] = Counter()
     for seed, value in inside:
         x = axis.place(value)
-        near = sum(abs(dot.x - x) < 1.2 for dot in dots)
-        dots.append(Dot(x, (-1) ** near * JITTER * ((near + 1) // 2), seed, value))
+        place = round(x / NEAR)
+        near = crowd[place - 1] + crowd[place] + crowd[place + 1]
+        crowd[place] += 1
+        dots.append(Dot(x, _offset(near), seed, value))
     outside = _outside(arm, axis, len(inside))
     shown = arm["mean"] is not None and axis.start <= arm["mean"] <= axis.stop
     low, high = arm["ci95"] or (None, None)
@@ -85,6 +91,18 @@ def strip(arm: Mapping[str, Any], axis: Axis) -> Strip:
         None if high is None or outside else axis.place(min(high, axis.stop)),
         outside,
     )
+
+
+def _offset(near: int) -> float:
+    """Return where a dot goes that has ``near`` others at its place: beside them, in the row."""
+    if near < 5:
+        return (-1) ** near * JITTER * ((near + 1) // 2)
+    return round(MOST_JITTER * (2 * (near * 0.618034 % 1) - 1), 1)
+
+
+def path(row: Strip) -> str:
+    """Return the dots as one SVG path of dashes without length, in a box of 100 by 34."""
+    return "".join(f"M{dot.x:.4g} {17 + dot.dy:g}h0" for dot in row.dots)
 
 
 def _outside(arm: Mapping[str, Any], axis: Axis, inside: int) -> str:

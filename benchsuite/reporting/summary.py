@@ -50,6 +50,7 @@ def summarise(
         "study": study.name,
         "question": study.question,
         "metric": study.metric,
+        "metrics": list(study.metrics),
         "stand_ins": stand_ins,
         "rehearsals": rehearsals,
         "timings": timings(groups),

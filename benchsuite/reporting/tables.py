@@ -1,4 +1,4 @@
-"""A summary as CSV, LaTeX and Markdown."""
+"""A summary as CSV, YAML, LaTeX and Markdown."""
 
 import csv
 import io
@@ -82,6 +82,35 @@ def to_csv(summary: Mapping[str, Any]) -> str:
     writer.writeheader()
     writer.writerows(rows(summary))
     return out.getvalue()
+
+
+def to_yaml(summary: Mapping[str, Any]) -> str:
+    """Return the latent-reasoning document's ``summary.yaml`` per model and method.
+
+    Each holds ``<metric>_mean``, ``<metric>_std`` and ``n_seeds`` for every metric of the study.
+    """
+    import yaml
+
+    extra = summary[EXTRA]
+    names = {metric_key(summary): extra["metric"], **{m: m for m in extra["metrics"]}}
+    told = {
+        model: {
+            method: _yaml_row(found, names)
+            for method, found in methods.items()
+            if isinstance(found, Mapping) and set(names) & set(found)
+        }
+        for model, methods in models_of(summary).items()
+    }
+    return yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
+
+
+def _yaml_row(found: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for key, metric in names.items():
+        if key in found:
+            row |= {f"{metric}_mean": found[key]["mean"], f"{metric}_std": found[key]["std"]}
+            row["n_seeds"] = found[key]["n"]
+    return row
 
 
 def to_markdown(summary: Mapping[str, Any]) -> str:

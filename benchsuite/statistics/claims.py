@@ -11,6 +11,7 @@ from benchsuite.statistics import verdicts, wording
 from benchsuite.statistics.compare import holm
 from benchsuite.statistics.item_tests import identity
 from benchsuite.statistics.ranking import Ranking
+from benchsuite.statistics.sequential import Plan, looks_taken, sequential_p
 
 
 class ClaimLike(Protocol):
@@ -111,13 +112,20 @@ def judge(
     return judge_family([Question(claim, model, arm, other, by_seed)], alpha=alpha)[0]
 
 
-def judge_family(questions: Iterable[Question], *, alpha: float = 0.05) -> list[Judgement]:
+def judge_family(
+    questions: Iterable[Question], *, alpha: float = 0.05, plan: Plan | None = None
+) -> list[Judgement]:
     """Judge all claims of a pre-declared family; comparisons are corrected together by Holm.
 
-    What has no p-value (not run, exact comparisons) does not count in the family.
+    What has no p-value (not run, exact comparisons) does not count in the family. With a ``plan``
+    seeds were added look by look: a comparison's p-value is then the least alpha at which one of
+    the looks so far would have decided it.
     """
     asked = list(questions)
-    drafts = [_draft(question, alpha) for question in asked]
+    if plan is None:
+        drafts = [_draft(question, alpha) for question in asked]
+    else:
+        drafts = [_draft_by_looks(question, alpha, plan, len(asked)) for question in asked]
     tested = sum(draft.p_value is not None for draft in drafts)
     corrected = holm([draft.p_value for draft in drafts])
     judgements = []
@@ -130,6 +138,48 @@ def judge_family(questions: Iterable[Question], *, alpha: float = 0.05) -> list[
             Judgement(question.claim, question.model, draft.outcome, sentence, draft.evidence)
         )
     return judgements
+
+
+def _draft_by_looks(question: Question, alpha: float, plan: Plan, n: int) -> verdicts.Draft:
+    claim, arm, other = question.claim, question.arm, question.other
+    present = set(arm.values) & set(other.values if other else arm.values)
+    looks = plan.looks[: looks_taken(plan, present)]
+    if claim.over_items or not looks:
+        return _draft(question, alpha)
+    if not claim.other:
+        return _draft(replace(question, arm=replace(arm, missing=())), alpha)
+    drafts = [_draft(_of_seeds(question, plan.seeds[:look]), alpha) for look in looks]
+    spent = sequential_p(
+        [draft.p_value for draft in drafts],
+        plan.fractions,
+        spending=plan.spending,
+        sides=1 if claim.kind == "equivalent" else 2,
+        joint=drafts[-1].evidence["test"] == "welch",
+    )
+    known = [p for p in spent if p is not None]
+    if not known:
+        return drafts[-1]
+    least = min(known)
+    # A comparison is told as of the look that decides it beside n others; an open one as it stands.
+    decided = (draft for draft, p in zip(drafts, spent, strict=True) if p and p < alpha / n)
+    draft = next(decided, drafts[spent.index(least)] if least < alpha else drafts[-1])
+    told = {
+        "looks": list(looks),
+        "looks_planned": list(plan.looks),
+        "spending": plan.spending,
+        "p_sequential": least,
+    }
+    return replace(draft, p_value=least, evidence={**draft.evidence, **told})
+
+
+def _of_seeds(question: Question, seeds: Sequence[int]) -> Question:
+    def only(arm: Arm) -> Arm:
+        values = {seed: arm.values[seed] for seed in seeds}
+        items = {seed: arm.items[seed] for seed in seeds if seed in arm.items}
+        return replace(arm, values=values, items=items, missing=())
+
+    assert question.other is not None
+    return replace(question, arm=only(question.arm), other=only(question.other))
 
 
 def _draft(question: Question, alpha: float) -> verdicts.Draft:

@@ -139,6 +139,10 @@ def _test(evidence: Mapping[str, Any]) -> str:
     name = TEST_NAMES.get(evidence["test"], evidence["test"])
     n = evidence.get("n_items") or f"{evidence['n']} and {evidence['n_other']}"
     text = f"{name}, n = {n}, {p_text(evidence['p_value'])}"
+    if "looks" in evidence:
+        looks = ", ".join(map(str, evidence["looks"]))
+        text += f", {p_text(evidence['p_sequential'])} after looks at {looks} seeds"
+        text += f" of at most {evidence['looks_planned'][-1]}"
     if evidence["family_size"] > 1:
         text += f", Holm {p_text(evidence['p_holm'])} of {evidence['family_size']}"
     if evidence["hedges_g"] is not None:

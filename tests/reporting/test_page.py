@@ -164,5 +164,13 @@ def test_equal_values_spread_their_dots():
     assert len({dot.dy for dot in row.dots}) == 5
 
 
+def test_many_equal_values_stay_in_their_row():
+    arm = described(dict.fromkeys(range(300), 5.8))
+    row = strip.strip(arm, strip.shared_axis([arm]))
+
+    assert max(abs(dot.dy) for dot in row.dots) <= strip.MOST_JITTER
+    assert len({dot.dy for dot in row.dots}) > 100
+
+
 def test_numbers_are_not_broken_over_lines():
     assert tight("p = 0.05 of 5.72 ± 0.08") == "p\u00a0=\u00a00.05 of 5.72\u00a0±\u00a00.08"

@@ -7,7 +7,8 @@ from benchsuite.reporting import load_records, terminal_lines, write_report
 from benchsuite.reporting.report import write_text
 from tests.reporting.factory import drawn, grid, results
 
-FILES = {"summary_stats.json", "summary.csv", "summary.tex", "summary.md"}
+FILES = {f"summary{end}" for end in ("_stats.json", ".csv", ".yaml", ".tex", ".md")}
+FILES |= {"records.csv"}
 
 
 def test_it_writes_the_documents_files_and_the_page(tmp_path):

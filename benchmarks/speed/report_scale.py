@@ -1,0 +1,136 @@
+"""How the report's time, memory and size grow with the number of records.
+
+Writes stores of made-up records (20 methods and 50 seeds on a growing number of models), then
+reads, judges and writes the report over each in a process of its own.
+
+    python benchmarks/speed/report_scale.py --records 1000,10000,100000
+"""
+
+import argparse
+import itertools
+import json
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchsuite import environment
+from benchsuite.catalog import ModelEntry, register
+from benchsuite.fingerprint import digest
+from benchsuite.record import cell_facts, seal
+from benchsuite.study import Study, cv_below, lower
+from benchsuite.study import register as register_study
+
+METHODS = tuple(f"method_{i:02d}" for i in range(20))
+SEEDS = tuple(range(50))
+PARAMETERS = {"n_calibration_samples": 128, "seq_len": 2048, "quant_bits": 4, "group_size": 128}
+SHAPE = {
+    "vocab_size": 64,
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
+
+
+def declare(n_models: int) -> Study:
+    """Register the made-up models and the study over them."""
+    models = tuple(f"made_up_{i:03d}" for i in range(n_models))
+    for name in models:
+        register(ModelEntry(name, f"made/{name}", "llama", SHAPE, "float32", embedded=True))
+    pairs = itertools.pairwise(METHODS)
+    claims = [lower("perplexity", a, than=b) for a, b in pairs]
+    claims += [cv_below("perplexity", method, 2.0) for method in METHODS]
+    axes = {"model": models, "method": METHODS}
+    return register_study(Study("made_up", "How far?", axes, SEEDS, PARAMETERS, claims=claims))
+
+
+def write_store(study: Study, folder: Path) -> None:
+    """Write one record per cell, of the size that real ones have."""
+    facts = environment.describe(environment.cpu(), 1)
+    records = folder / "store/records"
+    records.mkdir(parents=True)
+    draw = random.Random(0)
+    for cell in study.cells():
+        perplexity = 5.7 + 0.02 * METHODS.index(cell.method) + draw.gauss(0, 0.05)
+        name = digest(cell.name)[:40]
+        record = {
+            "model": cell.model,
+            "method": cell.method,
+            "seed": cell.seed,
+            **cell.parameters,
+            "selection_time_sec": draw.uniform(1, 2),
+            "quant_time_sec": draw.uniform(20, 21),
+            "evaluation_time_sec": draw.uniform(8, 9),
+            "total_time_sec": draw.uniform(30, 31),
+            "perplexity": perplexity,
+            "downstream": dict.fromkeys(("arc_easy", "hellaswag", "mmlu", "winogrande", "average")),
+            "schema_version": 1,
+            "cell": cell_facts(cell),
+            "fingerprint": dict.fromkeys(("value", "inputs", "code", "environment"), name),
+            "environment": facts,
+            "weights": "embedded",
+            "stand_in": None,
+            "weights_digest": digest(cell.model),
+            "weights_sha256": digest(perplexity),
+            "peak_memory_bytes": 2**31,
+            "timings": {"selection": 1.5, "quant": 20.5, "total": 30.5, "contended": False},
+            "started_at": "2026-11-20T22:06:00.000+00:00",
+            "outcome": "passed",
+            "error": None,
+            "items": None,
+            "results_sha256": digest(perplexity),
+        }
+        (records / f"{name}.json").write_text(json.dumps(seal(record), indent=1))
+
+
+def report(folder: Path) -> dict[str, float]:
+    """Read, judge and report; return seconds of each part, peak memory and the page's size."""
+    from benchsuite.reporting import judge_study, write_report
+    from benchsuite.sources import read_sources, results_of
+
+    marks = [time.perf_counter()]
+    sources = read_sources([folder])
+    marks.append(time.perf_counter())
+    (results,) = results_of(sources, folder)
+    marks.append(time.perf_counter())
+    results.judgements = judge_study(results, columns=sources.columns)
+    marks.append(time.perf_counter())
+    page = write_report(folder, [results], columns=sources.columns)
+    marks.append(time.perf_counter())
+    read, match, judge, write = (b - a for a, b in itertools.pairwise(marks))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    size = page.stat().st_size / 2**20
+    parts = {"read": read, "match": match, "judge": judge, "write": write}
+    return {**parts, "total": marks[-1] - marks[0], "GiB": peak, "page MiB": size}
+
+
+def main() -> None:
+    """Print one row per number of records."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--records", default="1000,10000,100000")
+    parser.add_argument("--only", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    counts = [int(count) for count in options.records.split(",")]
+    if options.only:
+        declare(counts[0] // 1000)
+        print(json.dumps(report(options.only)))
+        return
+    print("| records | read s | match s | judge s | write s | total s | peak GiB | page MiB |")
+    print("|---" * 8 + "|")
+    for count in counts:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write_store(declare(count // 1000), folder)
+            command = [sys.executable, __file__, "--records", str(count), "--only", name]
+            ran = subprocess.run(command, capture_output=True, text=True, check=True)
+            row = json.loads(ran.stdout.splitlines()[-1])
+            print(f"| {count} | " + " | ".join(f"{value:.2f}" for value in row.values()) + " |")
+    print(f"\n{environment.cpu().name}, one thread")
+
+
+if __name__ == "__main__":
+    main()

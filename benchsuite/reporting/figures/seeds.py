@@ -1,0 +1,68 @@
+"""Figures for a paper: every seed of every method a point, its mean and interval beside it."""
+
+from pathlib import Path
+from typing import Any
+
+from benchsuite.reporting.figures.style import COLOURS, GREY, new_figure, save, styled
+from benchsuite.reporting.groups import Group, Results, groups_of
+from benchsuite.reporting.judging import label
+from benchsuite.reporting.summary import described
+from benchsuite.statistics.rounding import plain
+
+_SEED, _MEAN, _CONTROL = COLOURS[0], "#222222", GREY
+
+
+def write_figures(results: Results, folder: Path) -> list[Path]:
+    """Write ``<group>.png`` and ``.svg`` per model and setting; return the paths.
+
+    Methods are rows; points are seeds, the bar is the mean with its 95 % t-interval. Rehearsals
+    are not drawn.
+    """
+    written: list[Path] = []
+    for group in groups_of(results.cells, results.records):
+        if group.kind != "rehearsal" and group.records:
+            with styled():
+                written += save(_figure(results.study, group), folder, _file_name(group))
+    return written
+
+
+def _figure(study: Any, group: Group) -> Any:
+    arms = {m: described(v) for m in group.methods if (v := group.values(m, study.metric))}
+    figure = new_figure(6.4, 0.9 + 0.34 * len(arms))
+    axes = figure.subplots()
+    for row, (method, arm) in enumerate(arms.items()):
+        colour = _CONTROL if method in study.controls else _SEED
+        axes.plot(arm["values"], [row] * arm["n"], "o", color=colour, alpha=0.8, markersize=5)
+        if arm["ci95"]:
+            axes.plot(arm["ci95"], [row + 0.28] * 2, color=_MEAN, linewidth=1)
+        axes.plot([arm["mean"]], [row + 0.28], "|", color=_MEAN, markersize=8)
+    axes.set_yticks(range(len(arms)), list(arms))
+    axes.invert_yaxis()
+    axes.set_xlabel(f"{study.metric} ({'higher' if study.higher_is_better else 'lower'} is better)")
+    low, high = _limits(study, arms)
+    axes.set_xlim(low, high)
+    for row, arm in enumerate(arms.values()):
+        out = sum(not low <= value <= high for value in arm["values"])
+        if out:
+            told = f"{out} of {arm['n']} outside, mean {plain(arm['mean'])}"
+            axes.text(
+                0.99, row, told, transform=axes.get_yaxis_transform(), ha="right", va="center"
+            )
+    axes.set_title(label(group), loc="left", fontsize="medium")
+    axes.grid(axis="x", linewidth=0.4, alpha=0.5)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def _limits(study: Any, arms: dict[str, Any]) -> tuple[float, float]:
+    """Return an axis that holds every seed but the controls', whose point is to leave it."""
+    shown = [a for m, a in arms.items() if m not in study.controls] or list(arms.values())
+    values = [value for arm in shown for value in arm["values"]]
+    room = (max(values) - min(values)) * 0.15 or abs(values[0]) * 1e-3 or 1.0
+    return min(values) - room, max(values) + room
+
+
+def _file_name(group: Group) -> str:
+    kind = "__stand_in" if group.kind == "stand_in" else ""
+    return "".join(c if c.isalnum() or c in "._-" else "_" for c in group.key) + kind
