@@ -75,6 +75,13 @@ OPTIONS = (
         "ENGINE=PATH: the interpreter of an engine that cannot live in this environment",
         _REPEATED,
     ),
+    _Option(
+        "--ray",
+        "string",
+        "",
+        "run the cells on a Ray cluster: this one's, or the one at HOST:PORT",
+        {"nargs": "?", "const": "auto"},
+    ),
     _Option("--cell-threads", "string", "1", "CPU threads of a cell; enters the fingerprint"),
 )
 
@@ -118,6 +125,7 @@ class Options:
     trust_remote_code: tuple[str, ...]
     settings: Mapping[str, Mapping[str, Any]]
     cell_threads: int
+    ray: str
     engine_python: Mapping[str, str]
 
     @classmethod
@@ -151,6 +159,7 @@ class Options:
             trust_remote_code=_models("--trust-remote-code", value("trust_remote_code")),
             settings=_settings(value("set")),
             cell_threads=_positive("--cell-threads", value("cell_threads")),
+            ray=value("ray"),
             engine_python=_interpreters(value("engine_python"), where),
         )
 

@@ -52,6 +52,20 @@ def pytest_configure(config: pytest.Config) -> None:
         from benchsuite.controller import Controller
 
         config.pluginmanager.register(Controller(config), "benchsuite-controller")
+        if options.ray:
+            _use_ray(config, options.ray)
+
+
+def _use_ray(config: pytest.Config, address: str) -> None:
+    from benchsuite.scheduling import cluster
+
+    try:
+        cluster.check_address(address)
+        if config.getoption("numprocesses", None):
+            raise BenchsuiteError("--ray distributes the cells itself", fix="leave -n away")
+        config.pluginmanager.register(cluster.RayLoop(config, address), "benchsuite-ray")
+    except BenchsuiteError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 @pytest.hookimpl(wrapper=True)

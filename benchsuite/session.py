@@ -51,6 +51,7 @@ class Bench:
     store: Store
     rootpath: Path
     gpu: TakenGpu | None = None
+    far_device: environment.Device | None = None
     _cells: dict[str, list[Cell]] = field(default_factory=dict)
 
     @classmethod
@@ -60,8 +61,8 @@ class Bench:
 
     @property
     def device(self) -> environment.Device:
-        """The device that this process' cells run on."""
-        return environment.choose_device(self.options.device)
+        """The device that this process' cells run on, or those that it has run elsewhere."""
+        return self.far_device or environment.choose_device(self.options.device)
 
     @property
     def environment(self) -> dict[str, Any]:

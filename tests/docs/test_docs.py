@@ -79,7 +79,7 @@ def of_benchmarks(command: str) -> list[str] | None:
     if program == "benchsuite":
         (names, *arguments) = words or ["list"]
         assert set(names.split("|")) <= set(cli._COMMANDS), names
-        takes_cells = {"list", "status", "claims", "report"} >= set(names.split("|"))
+        takes_cells = {"list", "status", "estimate", "claims", "report"} >= set(names.split("|"))
         selects = takes_cells and arguments[:1] and arguments[0].startswith("-")
         return arguments if selects else None
     if words[:1] == ["benchmarks"]:
