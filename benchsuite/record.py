@@ -20,7 +20,10 @@ SCHEMA_VERSION = 1
 Record = dict[str, Any]
 
 # The documents' total_time_sec is the time to make the compressed model, not to judge it.
-_NOT_MAKING = ("selection_spent", "generation_spent", "evaluation", "downstream")
+_NOT_MAKING = (
+    *("selection_spent", "generation_spent", "original"),
+    *("evaluation", "downstream", "latency"),
+)
 
 
 class RecordBuilder:
@@ -77,11 +80,14 @@ class RecordBuilder:
         return self.values[name]
 
     def items(self, **columns: Any) -> None:
-        """Add per-item evidence: equally long one-dimensional columns."""
+        """Add per-item evidence: one-dimensional columns, equally long in one call.
+
+        Items of another kind (questions beside chunks of text) come by a call of their own.
+        """
         import numpy as np
 
         self.columns |= {name: np.asarray(column) for name, column in columns.items()}
-        lengths = {name: len(column) for name, column in self.columns.items()}
+        lengths = {name: len(self.columns[name]) for name in columns}
         if len(set(lengths.values())) > 1:
             raise BenchsuiteError(
                 f"per-item columns of unequal length: {lengths}", self.cell.id, "one row per item"

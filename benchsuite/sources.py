@@ -22,6 +22,7 @@ from benchsuite.record import Record, cell_facts, verify
 from benchsuite.reporting.groups import ADDITIONS, kind_of
 from benchsuite.reporting.load import read_record, record_files
 from benchsuite.results import StudyResults
+from benchsuite.store import read_columns
 from benchsuite.study import Study, names, study
 
 Key = tuple[str, str, str]
@@ -70,10 +71,7 @@ class Sources:
         side = record.get("items")
         if found is None or not side or not (found.path.parent / side["file"]).is_file():
             return {}
-        import pyarrow.parquet
-
-        table = pyarrow.parquet.read_table(found.path.parent / side["file"])
-        return {name: table.column(name).to_numpy() for name in table.column_names}
+        return read_columns(found.path.parent / side["file"])
 
 
 def read_sources(directories: Iterable[str | Path]) -> Sources:

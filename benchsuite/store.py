@@ -187,10 +187,7 @@ class Store:
         """Return a record's per-item evidence, one array per column."""
         if not record.get("items"):
             return {}
-        import pyarrow.parquet
-
-        table = pyarrow.parquet.read_table(self.records / record["items"]["file"])
-        return {name: table.column(name).to_numpy() for name in table.column_names}
+        return read_columns(self.records / record["items"]["file"])
 
     # --- the documents' view
 
@@ -358,10 +355,25 @@ def _stem(fingerprint: str, kind: str | None, attempt: int) -> str:
     return f"{fingerprint}.{kind}-{attempt + (kind == 'failed')}"
 
 
+def read_columns(path: Path) -> dict[str, "np.ndarray"]:
+    """Return the columns of a side file, each as long as it was given."""
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(path)
+    return {name: table.column(name).drop_null().to_numpy() for name in table.column_names}
+
+
 def _parquet(columns: Mapping[str, "np.ndarray"]) -> bytes:
+    """Return the columns as Parquet; shorter ones end in nulls, which are no values."""
     import pyarrow
     import pyarrow.parquet
 
+    longest = max(map(len, columns.values()))
+    table = {}
+    for name, column in columns.items():
+        values = pyarrow.array(column)
+        nulls = pyarrow.nulls(longest - len(values), values.type)
+        table[name] = pyarrow.concat_arrays([values, nulls])
     sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.table({k: v for k, v in columns.items()}), sink)
+    pyarrow.parquet.write_table(pyarrow.table(table), sink)
     return sink.getvalue().to_pybytes()

@@ -9,6 +9,7 @@ __getattr__, __all__ = attach(
         "Downstream": "downstream",
         "LocalTask": "local_tasks",
         "Perplexity": "perplexity",
+        "answers": "answers",
         "arc": "arc",
         "closed_book_choices": "local_tasks",
         "continuations": "local_tasks",

@@ -109,6 +109,14 @@ def measure(
     )
 
 
+def generate_once(model: nn.Module, token_ids: Tensor, new_tokens: int = NEW_TOKENS) -> None:
+    """Generate as ``measure`` does, once: for a timer of somebody else's."""
+    ids = torch.atleast_2d(token_ids).to(next(model.parameters()).device)
+    with evaluating(model):
+        _generate(model, ids, new_tokens, lambda: None)
+        _wait(ids.device)
+
+
 def _generate(model: nn.Module, ids: Tensor, new_tokens: int, mark: Callable[[], None]) -> None:
     """Generate, and ``mark`` after the first and after the last token."""
     for step, _ in enumerate(islice(greedy(model, ids), new_tokens)):

@@ -1,15 +1,18 @@
 """The report that people open: one self-contained HTML page over all studies."""
 
+import csv
 import datetime
 import functools
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from benchsuite.reporting import published, strip
 from benchsuite.reporting.commands import rerun_command
 from benchsuite.reporting.groups import Group, Results, groups_of
 from benchsuite.reporting.judging import label
+from benchsuite.reporting.rows import shown as cell_text
 from benchsuite.reporting.summary import best_method as best_of
 from benchsuite.reporting.summary import described, device_name, null_results, timings
 from benchsuite.reporting.text import OUTCOMES, cells_by_id
@@ -27,10 +30,18 @@ WORDS = {
 }
 
 
-def render_page(studies: Sequence[Results], *, now: datetime.datetime | None = None) -> str:
-    """Return the page. Links to record files are relative to the reports folder."""
+def render_page(
+    studies: Sequence[Results],
+    *,
+    folder: Path | None = None,
+    now: datetime.datetime | None = None,
+) -> str:
+    """Return the page. Links to record files are relative to the reports folder.
+
+    ``folder`` is the reports folder: studies' own CSV files there are shown as tables.
+    """
     moment = now or datetime.datetime.now(datetime.UTC)
-    shown = [study_view(results) for results in studies]
+    shown = [study_view(results) | {"tables": own_tables(results, folder)} for results in studies]
     counts = {o: sum(s["counts"][o] for s in shown) for o in OUTCOMES}
     return _template().render(
         studies=shown,
@@ -69,6 +80,28 @@ def study_view(results: Results) -> dict[str, Any]:
         "n_records": len(results.records),
         "compact": len(results.records) > MOST_DOTS,
     }
+
+
+def own_tables(results: Results, folder: Path | None) -> list[dict[str, Any]]:
+    """Return the CSV files that the study's reporter wrote, as heads and rows of text."""
+    found: list[dict[str, Any]] = []
+    if folder is None:
+        return found
+    for path in results.files:
+        if path.suffix != ".csv":
+            continue
+        with open(folder / path, encoding="utf-8", newline="") as file:
+            head, *body = list(csv.reader(file)) or [[]]
+        rows = [[_rounded(value) for value in row] for row in body]
+        found.append({"title": path.stem.replace("_", " "), "head": head, "rows": rows})
+    return found
+
+
+def _rounded(text: str) -> str:
+    try:
+        return text if text.isdigit() else cell_text(float(text))
+    except ValueError:
+        return cell_text(text)
 
 
 def claims_view(judgements: Sequence[Any]) -> list[dict[str, Any]]:

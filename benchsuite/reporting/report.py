@@ -16,6 +16,8 @@ from benchsuite.reporting.groups import Record, Results, kind_of
 from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.junit import to_junit
 from benchsuite.reporting.page import record_href, render_page
+from benchsuite.reporting.rows import rows_as_csv, rows_as_markdown
+from benchsuite.reporting.status import status_rows
 from benchsuite.reporting.summary import EXTRA, device_name, summarise
 from benchsuite.reporting.tables import to_csv, to_latex, to_markdown, to_yaml
 
@@ -43,7 +45,7 @@ def write_report(
     columns: Columns | None = None,
     figures: bool = False,
 ) -> Path:
-    """Write ``<study>/summary_stats.json``, ``.csv``, ``.yaml``, ``.tex``, ``.md`` and the page.
+    """Write ``<study>/summary_stats.json``, ``summary.*``, ``status.*`` and the page.
 
     ``claims.xml`` beside the page ``index.html``, whose path is returned, is for continuous
     integration. Several results of one study (other parameters, other machines) go into one
@@ -68,10 +70,13 @@ def write_report(
         write_text(folder / "summary.md", to_markdown(summary))
         own = [results for results in studies if results.study.name == name]
         write_text(folder / "records.csv", records_csv(own))
+        status = status_rows(own)
+        write_text(folder / "status.csv", rows_as_csv(status))
+        write_text(folder / "status.md", rows_as_markdown(status))
         _write_own_files(own, folder, columns or _no_columns)
     write_text(reports_dir / "claims.xml", to_junit(studies))
     page = reports_dir / "index.html"
-    write_text(page, render_page(studies))
+    write_text(page, render_page(studies, folder=reports_dir))
     return page
 
 

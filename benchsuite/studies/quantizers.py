@@ -35,9 +35,7 @@ def _code(cell: Cell) -> Sequence[str]:
         "benchsuite.calibration.random_chunks",
         "benchsuite.evaluation.perplexity",
         "benchsuite.evaluation.divergence",
-        "benchsuite.evaluation.arc",
-        "benchsuite.evaluation.squad",
-        "benchsuite.evaluation.maths",
+        "benchsuite.evaluation.answers",
         "benchsuite.evaluation.speed",
     )
 
@@ -73,6 +71,8 @@ register(
             "squad_task": "squad_v2",
             "maths_task": "openmath",
             "n_questions": 400,
+            "shots": 0,
+            "maths_new_tokens": 256,
         },
         embedded={
             "n_calibration_samples": 32,
@@ -87,6 +87,7 @@ register(
             "squad_task": "passages",
             "maths_task": "word_problems",
             "n_questions": 200,
+            "maths_new_tokens": 96,
         },
         only={"iterations": ("adaround_w4", "adaround_w8")},
         # Libraries are there to be compared with, not to be varied: one seed each.
@@ -113,6 +114,7 @@ register(
         code=_code,
         packages=_packages,
         includes=_possible,
+        reporter="benchsuite.reporting.quantizers:write",
         corpora={"calibration_corpus": "train", "evaluation_corpus": "test"},
         tasks=("arc_task", "squad_task", "maths_task"),
         controls=(CONTROL,),

@@ -84,7 +84,24 @@ def test_latency_is_kept_out_of_what_must_be_equal_bit_for_bit(records):
     record = records["rtn_w3"]
     assert record["latency_seconds"] > 0
     assert record["tokens_per_second"] > 0
-    assert record["n_questions_asked"] == 8
+    assert record["n_questions_asked"] == {"arc": 8, "squad": 8, "maths": 8}
+
+
+def test_flips_are_counted_against_the_original_s_own_answers(records):
+    assert records["fp16"]["flipped"] == 0
+    assert records["fp16"]["accuracy_change_ci95"] == [0, 0]
+    broken = records["zeroed_layer"]
+    assert broken["flipped"] > 0
+    low, high = broken["flipped_ci95"]
+    assert 0 <= low <= broken["flipped"] <= high <= 100
+    assert set(records["gptq_w3"]["items"]["columns"]) >= {"chunk_nll", "correct", "question"}
+
+
+def test_every_record_states_its_questions(records):
+    sets = records["rtn_w3"]["question_sets"]
+    assert sets["squad"]["task"] == "passages"
+    assert (sets["arc"]["prompt"], sets["arc"]["shots"], sets["arc"]["n"]) == ("listed", 0, 8)
+    assert all(found["split"] == "test" and found["digest"] for found in sets.values())
 
 
 def test_methods_of_another_kind_are_never_ranked_beside_weight_only():

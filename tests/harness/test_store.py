@@ -100,6 +100,18 @@ def test_equal_measurements_have_equal_results_whatever_their_times():
     assert builder(1.5 + 2e-16).results_digest() != one.results_digest()
 
 
+def test_items_of_two_kinds_keep_their_own_lengths(store):
+    made = builder()
+    made.items(chunk_nll=np.arange(3.0))
+    made.items(correct=[True, False, True, True, False], answer=list("abcde"))
+    stored = store.write(made.finish("passed"), made.columns)
+    columns = store.columns(stored)
+    assert columns["chunk_nll"].tolist() == [0, 1, 2]
+    assert columns["correct"].dtype == bool
+    assert columns["correct"].tolist() == [True, False, True, True, False]
+    assert "".join(columns["answer"]) == "abcde"
+
+
 def test_a_column_of_another_length_is_refused():
     made = builder()
     with pytest.raises(BenchsuiteError, match="unequal length"):

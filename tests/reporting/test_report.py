@@ -8,7 +8,7 @@ from benchsuite.reporting.report import write_text
 from tests.reporting.factory import drawn, grid, results
 
 FILES = {f"summary{end}" for end in ("_stats.json", ".csv", ".yaml", ".tex", ".md")}
-FILES |= {"records.csv"}
+FILES |= {"records.csv", "status.csv", "status.md"}
 
 
 def test_it_writes_the_documents_files_and_the_page(tmp_path):

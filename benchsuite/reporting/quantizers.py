@@ -1,0 +1,164 @@
+"""The quantizer study's own tables: sizes, accuracy against the original, latency.
+
+They have the rows and columns of the study document. Methods are ranked by perplexity among their
+own kind and width alone: a W4A4 model is no worse method than a weight-only one, it does more. A
+rank orders means; what the seeds support is in the claims.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchsuite.quantizers.registry import QUANTIZERS
+from benchsuite.reporting.groups import Record, kind_of
+from benchsuite.reporting.judging import Columns
+from benchsuite.reporting.report import write_text
+from benchsuite.reporting.rows import Row, rows_as_csv, rows_as_markdown
+from benchsuite.reporting.summary import contended, device_name
+
+BASELINE = "fp16"
+QUALITY = ("arc_macro_f1", "arc_accuracy", "squad_f1", "squad_exact", "maths_accuracy")
+Groups = dict[tuple[str, str, str], list[Record]]
+
+
+def write(records: Sequence[Record], folder: Path, columns: Columns) -> list[Path]:
+    """Write ``sizes``, ``accuracy`` and ``latency`` as CSV, and all three as Markdown and JSON."""
+    groups = grouped(records)
+    tables = {"sizes": sizes(groups), "accuracy": accuracy(groups), "latency": latency(groups)}
+    texts = {f"{name}.csv": rows_as_csv(rows) for name, rows in tables.items()}
+    parts = [f"## {name}\n\n{rows_as_markdown(rows)}" for name, rows in tables.items()]
+    texts["document_tables.md"] = "\n".join(parts)
+    texts["document_tables.json"] = json.dumps(tables, indent=2, allow_nan=False) + "\n"
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in texts]
+
+
+def grouped(records: Iterable[Record]) -> Groups:
+    """Return the records by (model with its changed parameters, kind of weights, method)."""
+    found: Groups = {}
+    for record in records:
+        axes = record["cell"]["axes"]
+        changed = record["cell"].get("changed") or {}
+        name = "__".join([axes["model"], *(f"{key}-{value}" for key, value in changed.items())])
+        found.setdefault((name, kind_of(record), axes["method"]), []).append(record)
+    return found
+
+
+def sizes(groups: Groups) -> list[Row]:
+    """Return a row per model and method: precision, MB (10^6 bytes), compression ratio."""
+    return [
+        {
+            "model": model,
+            "weights": weights,
+            "method": method,
+            "precision": f"INT{width(method)}" if method in QUANTIZERS else "FP16/BF16",
+            "size_mb": mean(found, "size_after_mb"),
+            "compression": mean(found, "compression_ratio"),
+            "quantization_seconds": _on_one_device(found, "quant_time_sec"),
+            "peak_memory_mb": _mega(_on_one_device(found, "peak_memory_bytes")),
+        }
+        for (model, weights, method), found in groups.items()
+    ]
+
+
+def accuracy(groups: Groups) -> list[Row]:
+    """Return a row per model and method, scores in percent, ranked by perplexity in its kind.
+
+    ``delta_...`` are points against the original; rehearsals have no quality and are left out.
+    """
+    rows = []
+    for (model, weights, method), found in groups.items():
+        if weights == "rehearsal":
+            continue
+        original = groups.get((model, weights, BASELINE), [])
+        row: Row = {"model": model, "weights": weights, "kind": kind(method), "rank": None}
+        row |= {"method": method, "n_seeds": len(found), "perplexity": mean(found, "perplexity")}
+        for key in QUALITY:
+            value, base = mean(found, key), mean(original, key)
+            row[key] = value
+            row[f"delta_{key}"] = None if value is None or base is None else value - base
+        further = ("maths_mean_difference", "maths_median_difference", "maths_parsed", "kl")
+        row |= {key: mean(found, key) for key in (*further, "flipped")}
+        rows.append(row | {"flipped_ci95": _widest(found, "flipped_ci95")})
+    return _ranked(rows)
+
+
+def latency(groups: Groups) -> list[Row]:
+    """Return a row per model, method and device: timings of different devices never mix."""
+    rows = []
+    for (model, weights, method), found in groups.items():
+        for device, crowded in dict.fromkeys((device_name(r), contended(r)) for r in found):
+            mine = [r for r in found if (device_name(r), contended(r)) == (device, crowded)]
+            rows.append(
+                {
+                    "model": model,
+                    "weights": weights,
+                    "method": method,
+                    "device": device,
+                    "contended": crowded,
+                    "simulated": any(r.get("latency_simulated") for r in mine),
+                    "latency_seconds": mean(mine, "latency_seconds"),
+                    "tokens_per_second": mean(mine, "tokens_per_second"),
+                    "inference_memory_mb": _mega(mean(mine, "inference_memory_bytes")),
+                }
+            )
+    return rows
+
+
+def kind(method: str) -> str:
+    """Return the kind in which a method is ranked: ``weight-only 4 bit``, ``W8A8``, ``W4A4``."""
+    entry = QUANTIZERS.get(method)
+    if entry is None:
+        return "reference" if method == BASELINE else "control"
+    return f"weight-only {width(method)} bit" if entry.ranking == "weight-only" else entry.ranking
+
+
+def width(method: str) -> int:
+    """Return the bits of a method's weights: from its name, else from its settings."""
+    found = re.search(r"(?:_w|int)(\d)", method)
+    if found:
+        return int(found[1])
+    entry = QUANTIZERS[method]
+    return int(entry.settings.get("bits", 8 if entry.ranking == "W8A8" else 4))
+
+
+def _ranked(rows: list[Row]) -> list[Row]:
+    """Sort by model, kind and perplexity, and number each kind's methods."""
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    models = list(dict.fromkeys((row["model"], row["weights"]) for row in rows))
+
+    def place(row: Row) -> tuple[int, int]:
+        return models.index((row["model"], row["weights"])), kinds.index(row["kind"])
+
+    rows = sorted(rows, key=lambda row: (*place(row), row["perplexity"] or float("inf")))
+    before, rank = None, 0
+    for row in rows:
+        rank = rank + 1 if place(row) == before else 1
+        before = place(row)
+        if row["kind"] not in ("reference", "control"):
+            row["rank"] = rank
+    return rows
+
+
+def mean(records: Sequence[Record], key: str) -> float | None:
+    """Return the mean over seeds of a value that some records hold."""
+    values = [r[key] for r in records if r.get(key) is not None]
+    return fmean(values) if values else None
+
+
+def _on_one_device(records: Sequence[Record], key: str) -> float | None:
+    return mean(records, key) if len({device_name(r) for r in records}) == 1 else None
+
+
+def _widest(records: Sequence[Mapping[str, Any]], key: str) -> list[float] | None:
+    """Return the range that the intervals of all seeds cover."""
+    found = [r[key] for r in records if r.get(key)]
+    return [min(low for low, _ in found), max(high for _, high in found)] if found else None
+
+
+def _mega(value: float | None) -> float | None:
+    return None if value is None else value / 1e6
