@@ -11,6 +11,7 @@ __getattr__, __all__ = attach(
         "Perplexity": "perplexity",
         "answers": "answers",
         "arc": "arc",
+        "checkpoints": "checkpoints",
         "closed_book_choices": "local_tasks",
         "continuations": "local_tasks",
         "divergence": "divergence",

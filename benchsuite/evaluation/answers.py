@@ -14,6 +14,7 @@ from torch import nn
 
 from benchsuite.embedded.schema import Choice, Problem, Question
 from benchsuite.evaluation import arc, maths, squad
+from benchsuite.evaluation.divergence import flips
 from benchsuite.evaluation.generation import Progress
 from benchsuite.statistics import item_bootstrap
 
@@ -111,7 +112,7 @@ def ask(
     )
 
 
-def flips(answers: Answers, original: np.ndarray) -> dict[str, Any]:
+def changed(answers: Answers, original: np.ndarray) -> dict[str, Any]:
     """Compare with the original's right answers, bool [questions], question by question.
 
     Returns shares in percent, by a record's keys: ``flipped`` and its 95 % bootstrap interval over
@@ -119,14 +120,14 @@ def flips(answers: Answers, original: np.ndarray) -> dict[str, Any]:
     answers, paired) with its interval.
     """
     now, before = answers.correct.astype(float), original.astype(float)
-    changed = np.abs(now - before)
-    share = item_bootstrap([changed], [np.zeros_like(changed)])
+    flipped = flips(original, answers.correct).flipped.astype(float)
+    share = item_bootstrap([flipped], [np.zeros_like(flipped)])
     change = item_bootstrap([now], [before])
     names = ("arc", "squad", "maths")
     return {
-        "flipped": 100 * float(changed.mean()),
+        "flipped": 100 * float(flipped.mean()),
         "flipped_ci95": _percent(share.ci_low, share.ci_high),
-        "flipped_by_set": {n: 100 * float(changed[answers.sets == n].mean()) for n in names},
+        "flipped_by_set": {n: 100 * float(flipped[answers.sets == n].mean()) for n in names},
         "accuracy_change": 100 * float((now - before).mean()),
         "accuracy_change_ci95": _percent(change.ci_low, change.ci_high),
     }

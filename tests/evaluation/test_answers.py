@@ -33,7 +33,7 @@ def answered(sets, wrong=()):
 
 def test_flips_count_both_ways_and_the_change_of_accuracy_does_not(sets):
     before, after = answered(sets, wrong={0, 1, 45}), answered(sets, wrong={0, 45, 90, 91, 92})
-    found = answers.flips(after, before.correct)
+    found = answers.changed(after, before.correct)
     assert found["flipped"] == pytest.approx(100 * 4 / 120)
     assert found["accuracy_change"] == pytest.approx(100 * (115 - 117) / 120)
     assert found["flipped_by_set"] == pytest.approx({"arc": 2.5, "squad": 0, "maths": 7.5})
@@ -45,7 +45,7 @@ def test_flips_count_both_ways_and_the_change_of_accuracy_does_not(sets):
 
 def test_the_same_answers_flip_nothing(sets):
     same = answered(sets, wrong={3})
-    found = answers.flips(same, same.correct)
+    found = answers.changed(same, same.correct)
     assert (found["flipped"], found["accuracy_change"]) == (0, 0)
     assert found["flipped_ci95"] == [0, 0]
 

@@ -1,0 +1,202 @@
+"""Quantized checkpoints by themselves: does one work, and how far is it from another model?
+
+Both read the embedded text, so that they need neither network nor data.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchsuite import catalog, models
+from benchsuite.corpora import load_text
+from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.evaluation.divergence import divergence
+from benchsuite.evaluation.generation import evaluating, greedy
+from benchsuite.evaluation.perplexity import perplexity, tokenize_protocol
+from benchsuite.models.architecture import architecture_of
+from benchsuite.quantizers import checkpoint
+from benchsuite.quantizers.linear import (
+    QuantizedLinear,
+    model_digest,
+    quantized_linears,
+    stored_bytes,
+    using_kernel,
+)
+
+TOKENS, SEQ_LEN, NEW_TOKENS = 8192, 256, 32
+PROMPTS = 8
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model to look at: ``name`` as the user gave it, ``metadata`` of a saved cell or empty."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What is true of a checkpoint; sizes in bytes, ``faults`` in words (none: it works)."""
+
+    n_layers: int
+    size_bytes: int
+    original_bytes: int
+    perplexity: float | None
+    text: str
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two models, A and B: sizes in bytes, perplexities, KL(A || B) in nats per token.
+
+    ``agreement`` is the share of text positions at which both predict the same token,
+    ``same_tokens`` the mean number of equal tokens at the beginning of ``NEW_TOKENS`` generated
+    ones. ``layers`` holds ||W_B - W_A|| / ||W_A|| by path, as the weights are stored.
+    """
+
+    size_bytes: tuple[int, int]
+    perplexity: tuple[float, float]
+    kl: float
+    agreement: float
+    same_tokens: float
+    layers: dict[str, float]
+
+
+def open_model(name: str, *, device: str = "cpu") -> Opened:
+    """Load a checkpoint folder, or a catalogued model in full precision by its name."""
+    if name in catalog.MODELS:
+        loaded = models.load(catalog.model(name), device=device)
+        return Opened(name, loaded.model, loaded.tokenizer, {})
+    folder = Path(name)
+    if not (folder / "config.json").is_file():
+        raise UsageError(
+            f"{name!r} is neither a catalogued model nor a folder with a config.json",
+            fix="Give a folder that --save-models wrote, or a name that benchsuite list shows",
+        )
+    model = checkpoint.load(folder, device=device)
+    metadata = _metadata(folder)
+    own = metadata.get("model")
+    entry = catalog.MODELS.get(own or "") or next(iter(catalog.MODELS.values()))
+    return Opened(name, model, models.load_tokenizer(entry, folder), metadata)
+
+
+def baseline_of(opened: Opened) -> str:
+    """Return the name of the model that a checkpoint was made of, from its metadata."""
+    name = opened.metadata.get("model")
+    if name not in catalog.MODELS:
+        raise UsageError(
+            f"{opened.name} does not say which model it was made of",
+            fix="Name the other one: benchsuite compare CHECKPOINT MODEL",
+        )
+    return str(name)
+
+
+@torch.no_grad()
+def verify(opened: Opened) -> Verified:
+    """Run a loaded checkpoint: finite predictions on text, generation, size, recorded digest."""
+    model, faults = opened.model, []
+    layers = quantized_linears(model)
+    if not layers:
+        faults.append("no layer is quantized")
+    expected = opened.metadata.get("weights_sha256")
+    if expected is not None and expected != model_digest(model):
+        faults.append("the weights are not those that its metadata names: weights_sha256 differs")
+    ids, value, text = _text(opened), None, ""
+    with using_kernel(model, "held"), evaluating(model):
+        try:
+            value = perplexity(model, ids, seq_len=SEQ_LEN).value
+        except BenchsuiteError as error:
+            faults.append(error.what)
+        text = opened.tokenizer.decode(_generated(model, ids[None, :64])[0].tolist())
+    if not text.strip():
+        faults.append("it generates nothing but blanks")
+    size = stored_bytes(model)
+    return Verified(
+        len(layers), size, size + _saved_bytes(layers.values()), value, text, tuple(faults)
+    )
+
+
+@torch.no_grad()
+def compare(first: Opened, second: Opened) -> Compared:
+    """Compare two models of one vocabulary on the embedded text, by the first one's tokens."""
+    a, b, ids = first.model, second.model, _text(first)
+    if a.config.vocab_size != b.config.vocab_size:
+        raise UsageError(
+            f"{first.name} knows {a.config.vocab_size} tokens, {second.name} {b.config.vocab_size}",
+            fix="Compare models of one original",
+        )
+    with using_kernel(a, "held"), using_kernel(b, "held"), evaluating(a), evaluating(b):
+        values = [perplexity(model, ids, seq_len=SEQ_LEN).value for model in (a, b)]
+        kl = divergence(a, b, ids, seq_len=SEQ_LEN).value
+        chunks = ids[: len(ids) // SEQ_LEN * SEQ_LEN].view(-1, SEQ_LEN)
+        same = torch.cat([_top(a, part) == _top(b, part) for part in chunks.split(8)])
+        begun = chunks[:PROMPTS, :64]
+        alike = (_generated(a, begun) == _generated(b, begun)).long().cumprod(1).sum(1)
+    return Compared(
+        (stored_bytes(a), stored_bytes(b)),
+        (values[0], values[1]),
+        kl,
+        float(same.float().mean()),
+        float(alike.float().mean()),
+        dict(_differences(a, b)),
+    )
+
+
+def _metadata(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise BenchsuiteError(
+            f"not JSON: {error}", str(folder / "metadata.json"), "Save the model again"
+        ) from error
+    return found if isinstance(found, dict) else {}
+
+
+def _text(opened: Opened) -> Tensor:
+    text = load_text("embedded_text", "test").joined[: 8 * TOKENS]
+    return tokenize_protocol(opened.tokenizer, text).flatten()[:TOKENS]
+
+
+def _top(model: nn.Module, ids: Tensor) -> Tensor:
+    """Return the most probable next token at every position, int64 [B, T]."""
+    device = next(model.parameters()).device
+    return model(input_ids=ids.to(device), use_cache=False).logits.argmax(-1).cpu()
+
+
+def _generated(model: nn.Module, ids: Tensor) -> Tensor:
+    """Return ``NEW_TOKENS`` greedy tokens after each row, int64 [B, NEW_TOKENS]."""
+    ids = ids.to(next(model.parameters()).device)
+    steps = islice(greedy(model, ids), NEW_TOKENS)
+    return torch.stack([tokens for tokens, _ in steps], 1).cpu()
+
+
+def _saved_bytes(layers: Any) -> int:
+    """Return how many bytes more the layers took with weights of their own dtype."""
+    return sum(m.in_features * m.out_features * m.dtype.itemsize - m.packed_bytes for m in layers)
+
+
+def _differences(a: nn.Module, b: nn.Module) -> Iterator[tuple[str, float]]:
+    theirs = dict(architecture_of(b).named_linears(b))
+    for name, layer in architecture_of(a).named_linears(a):
+        if name in theirs:
+            one, other = _weight(layer), _weight(theirs[name])
+            if one.shape == other.shape:
+                yield name, float((other.to(one.device) - one).norm() / one.norm())
+
+
+def _weight(layer: Any) -> Tensor:
+    if isinstance(layer, QuantizedLinear):
+        return layer.dequantize(torch.float32)
+    return layer.weight.detach().float()
