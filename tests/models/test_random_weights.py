@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -5,6 +7,7 @@ from transformers import AutoModelForCausalLM
 from benchsuite import catalog
 from benchsuite.errors import BenchsuiteError
 from benchsuite.models import load, random_weights
+from benchsuite.quantizers import gptq, quarot
 from tests.models import tiny
 
 TYPES = ["llama", "qwen2", "mistral", "opt"]
@@ -68,3 +71,25 @@ def test_a_rehearsal_brings_a_tokenizer_whose_ids_all_exist():
 def test_a_vocabulary_below_the_tokenizers_cannot_be_rehearsed():
     with pytest.raises(BenchsuiteError, match="vocabulary of 300 ids is smaller"):
         load(tiny.entry(), weights="random")
+
+
+def test_llama_3_2_keeps_its_stretched_positions_and_is_quantized():
+    entry = catalog.model("llama3_2_1b_instruct")
+    small = {"num_hidden_layers": 2, "hidden_size": 256, "intermediate_size": 512}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 1, "vocab_size": 2048}
+    entry = replace(entry, shape={**entry.shape, **small, **heads})
+    model = random_weights.build(entry, device="cpu", dtype="float32", seed=1)
+    rope = model.config.rope_parameters
+    assert (rope["rope_type"], rope["factor"], rope["rope_theta"]) == ("llama3", 32.0, 500000.0)
+    # The slowest wave is stretched by the factor, the fastest left alone.
+    plain = 500000.0 ** -(torch.arange(0, 64, 2) / 64)
+    waves = model.model.rotary_emb.inv_freq
+    assert waves[0] == plain[0]
+    assert waves[-1] == pytest.approx(plain[-1].item() / 32)
+    ids = torch.arange(64).view(2, 32)
+    with torch.no_grad():
+        goal = model(ids).logits
+        architecture = quarot.rotate(model, seed=3)
+        off = (model(ids).logits - goal).abs().max()
+    assert off < 1e-4 * goal.abs().max()
+    assert len(gptq.quantize(model, ids, architecture=architecture).layers) == 14
