@@ -20,6 +20,7 @@ LOAD_BYTES_PER_SECOND = (0.5e9, 4e9)
 _REPEATED = (0.9, 1.15)
 # What scaling leaves out: kernels that fit another shape better, layers of other proportions.
 _SCALED = (0.75, 1.35)
+_FURTHEST = 8
 # Stages whose work grows with parameters x tokens: linear in the passes, and up to the power 4/3
 # in the factorizations, whose work per parameter grows with the width.
 _GROWTH = {"quant": 4 / 3, "evaluation": 1.0}
@@ -64,14 +65,12 @@ class Estimate:
 
 
 def measured_here(records: Iterable[Record], device: str) -> list[Record]:
-    """Return the records that say something about times on a device: whole and, if any, alone."""
-    here = [
+    """Return the records that say something about times on a device: those of whole cells."""
+    return [
         record
         for record in records
         if record["outcome"] == "passed" and record["environment"]["device"] == device
     ]
-    alone = [record for record in here if not record["timings"]["contended"]]
-    return alone or here
 
 
 def estimate(
@@ -81,21 +80,26 @@ def estimate(
 
     The best basis there is: records of this very model, method and parameters, whatever the seed;
     those of the method on the nearest model or parameters, scaled; ``at_least(cell)``, the seconds
-    below which the device cannot stay.
+    below which the device cannot stay. Of equally good records, those that had the device to
+    themselves count, if there are any.
     """
     akin = [record for record in records if _method(record["cell"]) == _method_of(cell)]
     same = [record for record in akin if _point(record["cell"]) == _point_of(cell)]
     if same:
-        return _repeated(cell, same)
-    usable = [record for record in akin if _ratio(cell, record, "evaluation") is not None]
+        return _repeated(cell, _alone(same))
+    usable = [record for record in akin if _comparable(cell, record)]
     if usable:
         nearest = min(usable, key=lambda record: abs(math.log(_work_ratio(cell, record))))
         group = [r for r in usable if _point(r["cell"]) == _point(nearest["cell"])]
-        return _scaled(cell, group)
+        return _scaled(cell, _alone(group))
     weights = _bytes(cell.model)
     low = at_least(cell) if at_least else 0.0
     basis = "no record of this method here; at least its forward passes" if low else "no basis"
     return Estimate(cell, Span(low, math.inf), 0.0, Span(weights, math.inf), basis)
+
+
+def _alone(records: Sequence[Record]) -> Sequence[Record]:
+    return [record for record in records if not record["timings"]["contended"]] or records
 
 
 def schedule(estimates: Sequence[Estimate], workers: int) -> Span:
@@ -192,6 +196,13 @@ def _scaled_seconds(cell: Cell, record: Record) -> Span:
         ends = (ratio, grown) if stage in _GROWTH else (1.0, ratio)
         total += Span(seconds, seconds).times(min(ends), max(ends))
     return total
+
+
+def _comparable(cell: Cell, record: Record) -> bool:
+    """Say whether a record is near enough to scale from: a small model's kernels only wait."""
+    bigger = _parameters(cell.model) / _parameters(_model(record))
+    near = 1 / _FURTHEST <= bigger <= _FURTHEST
+    return near and _ratio(cell, record, "evaluation") is not None
 
 
 def _work_ratio(cell: Cell, record: Record) -> float:

@@ -10,6 +10,7 @@ from benchsuite import catalog, environment
 from benchsuite.cell import Cell
 from benchsuite.errors import BenchsuiteError
 from benchsuite.scheduling.estimate import Estimate, Span, estimate, measured_here, schedule
+from benchsuite.study import study
 
 if TYPE_CHECKING:
     from benchsuite.session import Bench
@@ -49,14 +50,14 @@ def _table(found: Sequence[Estimate], memory_bytes: int) -> Iterator[str]:
     def row(one: Estimate) -> tuple[str, str, str, str]:
         return one.cell.study, one.cell.model, _method(one.cell), one.basis
 
-    for (study, model, method, basis), group in groupby(sorted(found, key=row), key=row):
+    for (name, model, method, basis), group in groupby(sorted(found, key=row), key=row):
         several = list(group)
         seconds = _union([one.seconds for one in several])
         memory = _union([one.memory for one in several])
         fits = several[0].fits(memory_bytes)
         shared = f" + {_time(several[0].shared)} once" if several[0].shared >= 1 else ""
         yield (
-            f"  {study} {model} {method}: {len(several)} x {_times(seconds)}{shared}, "
+            f"  {name} {model} {method}: {len(several)} x {_times(seconds)}{shared}, "
             f"{_bytes(memory)}{f', {fits}' if fits not in ('', 'fits') else ''}  [{basis}]"
         )
 
@@ -81,7 +82,9 @@ class _Rate:
     def at_least(self, cell: Cell) -> float:
         """Return the seconds of a cell's forward passes at the measured rate of products."""
         tokens = cell.parameters.get("evaluation_tokens") or 0
-        samples = cell.parameters.get("n_calibration_samples") or 0
+        # Methods without randomness of their own read no calibration text.
+        calibrated = cell.method not in study(cell.study).once
+        samples = calibrated * (cell.parameters.get("n_calibration_samples") or 0)
         tokens += samples * (cell.parameters.get("seq_len") or 0)
         if not tokens:
             return 0.0

@@ -78,6 +78,10 @@ def test_the_nearest_model_is_the_basis():
     assert "scaled from opt_6_7b" in estimate(cell("llama2_13b"), found).basis
 
 
+def test_a_model_of_another_order_of_magnitude_is_no_basis():
+    assert estimate(cell(), [record(cell("tiny_llama_4m"))]).basis == "no basis"
+
+
 def test_an_unknown_number_of_evaluated_tokens_is_no_basis():
     small = record(cell(evaluation_tokens=4096), evaluated_tokens=4096)
     made = estimate(cell(), [small])
@@ -102,12 +106,14 @@ def test_what_fits():
 
 
 def test_only_whole_records_of_this_device_count_and_those_alone_on_it_before_others():
-    crowded = record(cell(), timings={"quant": 90.0, "total": 90.0, "contended": True})
+    crowded = record(cell(seed=43), timings={"quant": 90.0, "total": 90.0, "contended": True})
     elsewhere = record(cell(), environment={"device": "NVIDIA GB10"})
     failed = record(cell(), outcome="failed")
     alone = record(cell())
-    assert measured_here([crowded, elsewhere, failed, alone], DEVICE) == [alone]
-    assert measured_here([crowded, elsewhere], DEVICE) == [crowded]
+    found = measured_here([crowded, elsewhere, failed, alone], DEVICE)
+    assert found == [crowded, alone]
+    assert estimate(cell(), found).seconds.high < 90 / 1.5
+    assert estimate(cell(), [crowded]).seconds.high >= 90
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4, 8])
