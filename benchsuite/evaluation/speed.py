@@ -31,8 +31,9 @@ class Speed:
     so of one sample where the batch is one. ``first_token_seconds`` until the first token (reading
     the prompt). ``tokens_per_second``: new tokens of all samples over the latency.
     ``decode_tokens_per_second``: those after the first, over the time after the first.
-    ``peak_memory_bytes`` while generating, in a pass of its own: tensors on the device on CUDA,
-    the whole process's resident memory on the CPU (``memory_kind``: ``allocated``, ``resident``).
+    ``peak_memory_bytes`` while generating, in a pass of its own. On CUDA the model's own tensors
+    and what generating adds, whatever else lies on the device (``memory_kind`` ``allocated``); on
+    the CPU the whole process's resident memory (``resident``).
     ``seconds`` and ``first_seconds`` float64 [repeats] are the single values.
     """
 
@@ -83,6 +84,7 @@ def measure(
         for _ in range(warmup):
             _generate(model, ids, new_tokens, lambda: None)
             tick()
+        beside = _allocated_beside(model, device)
         with PeakMemory(device) as memory:
             _generate(model, ids, new_tokens, lambda: None)
             _wait(device)
@@ -97,7 +99,7 @@ def measure(
         first_token_seconds=float(np.median(first)),
         tokens_per_second=samples * new_tokens / latency,
         decode_tokens_per_second=samples * (new_tokens - 1) / float(np.median(whole - first)),
-        peak_memory_bytes=memory.bytes,
+        peak_memory_bytes=memory.bytes - beside,
         memory_kind="allocated" if device.type == "cuda" else "resident",
         device=str(device),
         threads=torch.get_num_threads(),
@@ -115,6 +117,26 @@ def generate_once(model: nn.Module, token_ids: Tensor, new_tokens: int = NEW_TOK
     with evaluating(model):
         _generate(model, ids, new_tokens, lambda: None)
         _wait(ids.device)
+
+
+def _allocated_beside(model: nn.Module, device: torch.device) -> int:
+    """Return the bytes on a CUDA device that are not the model's, such as a pool's originals."""
+    return torch.cuda.memory_allocated(device) - held_bytes(model) if device.type == "cuda" else 0
+
+
+def held_bytes(model: nn.Module) -> int:
+    """Return the bytes of all tensors that the model's modules hold, shared ones once.
+
+    Weights and buffers, and what a packed layer keeps for its kernel.
+    """
+    found = {}
+    for module in model.modules():
+        kept = (vars(module), module._parameters, module._buffers)
+        for tensor in (value for table in kept for value in table.values()):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                found[storage.data_ptr()] = storage.nbytes()
+    return sum(found.values())
 
 
 def _generate(model: nn.Module, ids: Tensor, new_tokens: int, mark: Callable[[], None]) -> None:

@@ -99,3 +99,28 @@ def test_progress_mode_and_generators():
 def test_what_cannot_be_measured_is_refused(change, message):
     with pytest.raises(UsageError, match=message):
         speed.measure(tiny.model(), PROMPT, **({"new_tokens": 4, "repeats": 1} | change))
+
+
+def test_a_model_holds_its_weights_once_and_what_its_kernels_keep():
+    model = copy.deepcopy(embedded_model.load()[0])
+    weights = {p.data_ptr(): p.numel() * p.element_size() for p in model.parameters()}
+    buffers = {b.data_ptr(): b.numel() * b.element_size() for b in model.buffers()}
+    assert speed.held_bytes(model) == sum((weights | buffers).values())
+
+    quantizers.rtn.quantize(model, bits=4, group_size=128, sym=True)
+    packed = speed.held_bytes(model)
+    assert packed < sum(weights.values()) / 2
+    with quantizers.using_kernel(model, "held"):
+        assert speed.held_bytes(model) > sum(weights.values())
+    assert speed.held_bytes(model) == packed
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_memory_on_a_gpu_is_that_of_the_model_alone():
+    model = copy.deepcopy(embedded_model.load()[0]).cuda()
+    alone = speed.measure(model, PROMPT, new_tokens=4, repeats=1).peak_memory_bytes
+    beside = torch.ones(2**28, device="cuda")
+    again = speed.measure(model, PROMPT, new_tokens=4, repeats=1).peak_memory_bytes
+    del beside
+    assert speed.held_bytes(model) < alone < speed.held_bytes(model) + 2**26
+    assert again == pytest.approx(alone, rel=0.01)
