@@ -64,11 +64,19 @@ def decide(item: pytest.Item, cell: Cell) -> Decision:
     """Look up what is to be done about an item's cell, and remember it."""
     bench = Bench.of(item.config)
     decision = bench.decide(cell, Path(item.path))
-    unsaved = bench.options.save_models and not bench.saved_model(cell).is_dir()
-    if decision.state == "cached" and (bench.options.rerun or unsaved):
+    if decision.state == "cached" and (bench.options.rerun or _unsaved(item, decision)):
         decision.state = "rerun"
     item.stash[DECISION] = decision
     return decision
+
+
+def _unsaved(item: pytest.Item, decision: Decision) -> bool:
+    """Say whether ``--save-models`` wants a quantized model that the finished cell did not keep."""
+    bench = Bench.of(item.config)
+    if not bench.options.save_models or "save_model" not in getattr(item, "fixturenames", ()):
+        return False
+    quantized = decision.record is not None and decision.record.get("weights_sha256")
+    return bool(quantized) and not bench.saved_model(decision.cell).is_dir()
 
 
 @contextmanager

@@ -24,8 +24,9 @@ def rerun_command(study: Any, cells: Sequence[Cell], options: Sequence[str] = ()
     tour = _is_tour(study, cells)
     if tour:
         words.append("--tour")
-    changed = {k: v for k, v in cells[0].changed.items() if k not in ADDITIONS}
-    for name, value in changed.items():
+    # Some parameters belong to some methods only: one cell does not tell all.
+    changed = {k: v for cell in cells for k, v in cell.changed.items() if k not in ADDITIONS}
+    for name, value in sorted(changed.items()):
         if not (tour and name in study.tour.parameters):
             words += ["--set", f"{study.name}.{name}={value}"]
     declared = study.tour.seeds if tour else study.seeds

@@ -84,6 +84,13 @@ def test_the_command_carries_what_the_cells_need():
     assert rerun_command(STUDY, bits, ("--weights", "random")).endswith("--weights random")
 
 
+def test_the_command_carries_a_parameter_that_only_some_methods_have():
+    quantizers = study("quantizers").with_models("tiny_llama_1m")
+    cells = list(quantizers.cells(seeds=[42], settings={"iterations": 20}))
+
+    assert "--set quantizers.iterations=20" in rerun_command(quantizers, cells)
+
+
 def test_rehearsals_are_named_as_such():
     cells = grid("opt_6_7b", methods=["random"])
 
