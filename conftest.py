@@ -3,6 +3,7 @@
 pytest_plugins = [
     "benchsuite.fixtures.calibration",
     "benchsuite.fixtures.engines",
+    "benchsuite.fixtures.latent",
     "benchsuite.fixtures.models",
     "benchsuite.fixtures.record",
     "benchsuite.fixtures.tasks",

@@ -421,6 +421,43 @@ for _name, _hub_id in (
 ):
     register(ModelEntry(_name, _hub_id, "roberta", _ROBERTA_LARGE, "float32"))
 
+# Latent reasoning's other students.
+register(
+    ModelEntry(
+        "llama3_2_3b",
+        "meta-llama/Llama-3.2-3B",
+        "llama",
+        dict(MODELS["llama3_2_1b"].shape)
+        | {
+            "hidden_size": 3072,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 24,
+            "head_dim": 128,
+        },
+        "bfloat16",
+        gated=True,
+    )
+)
+register(
+    ModelEntry(
+        "qwen2_5_0_5b",
+        "Qwen/Qwen2.5-0.5B",
+        "qwen2",
+        _QWEN2_5
+        | {
+            "vocab_size": 151936,
+            "hidden_size": 896,
+            "intermediate_size": 4864,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 14,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 32768,
+            "tie_word_embeddings": True,
+        },
+        "bfloat16",
+    )
+)
+
 # COLA-Zero's scorer: the small model whose perplexity is one of its features.
 register(
     ModelEntry(
@@ -467,5 +504,9 @@ register(
 )
 register(TaskEntry("bioasq", "question", "kroshan/BioASQ", split="validation"))
 register(TaskEntry("gsm8k", "problem", "openai/gsm8k", "main"))
+register(TaskEntry("gsm_hard", "problem", "reasoning-machines/gsm-hard", split="train"))
+# GSM8K augmented, with steps as equations and as sentences: what latent reasoning is trained on.
+register(TaskEntry("gsm8k_aug", "problem", "whynlp/gsm8k-aug", split="train"))
+register(TaskEntry("gsm8k_aug_nl", "problem", "whynlp/gsm8k-aug-nl", split="train"))
 register(TaskEntry("svamp", "problem", "ChilleD/SVAMP"))
 register(TaskEntry("openmath", "problem", "nvidia/OpenMathInstruct-2", split="train"))

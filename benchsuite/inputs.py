@@ -1,5 +1,6 @@
 """What goes into a cell, named by digest, and whether this machine can hold it."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,9 @@ from benchsuite import catalog, environment
 from benchsuite.catalog import ModelEntry
 from benchsuite.cell import Cell
 from benchsuite.environment import Device
-from benchsuite.errors import CellCannotRun
+from benchsuite.errors import CellCannotRun, UsageError
 from benchsuite.options import Options
-from benchsuite.study import Study
+from benchsuite.study import Study, study
 
 GIB = 2**30
 # Beyond this a calibration or evaluation pass on a CPU takes days, not minutes.
@@ -43,24 +44,26 @@ _REHEARSED = {"question": "passages", "choice": "four_choices", "problem": "word
 
 def task_in_force(cell: Cell, parameter: str, options: Options) -> str:
     """Return the task that a cell really asks; see `corpus_in_force`."""
-    name = cell[parameter]
+    name = study(cell.study).task_of(cell, parameter)
     rehearsal = weights_kind(cell.model, options) == "random"
     entry = catalog.task(name)
     return _REHEARSED[entry.schema] if rehearsal and name not in options.local else name
 
 
-def of_cell(study: Study, cell: Cell, options: Options, cache_file: Path) -> Mapping[str, Any]:
+def of_cell(declared: Study, cell: Cell, options: Options, cache_file: Path) -> Mapping[str, Any]:
     """Return everything that decides the cell's numbers apart from code and environment."""
     weights = {
-        name: _weights_digest(name, options, cache_file) for name in model_names(study, cell)
+        name: _weights_digest(name, options, cache_file) for name in model_names(declared, cell)
     }
     corpora = {
         parameter: _text_digest(corpus_in_force(cell[parameter], cell, options), split, options)
-        for parameter, split in study.corpora.items()
+        for parameter, split in declared.corpora.items()
     }
-    asked = [task_in_force(cell, parameter, options) for parameter in study.tasks]
+    asked = [task_in_force(cell, parameter, options) for parameter in declared.tasks]
     tasks = {name: _task_digest(name, options) for name in asked}
+    files = {"files": [_file_digest(path) for path in declared.files(cell)]}
     return {
+        **(files if files["files"] else {}),
         "study": cell.study,
         "axes": dict(cell.axes),
         "parameters": dict(cell.parameters),
@@ -72,9 +75,16 @@ def of_cell(study: Study, cell: Cell, options: Options, cache_file: Path) -> Map
     }
 
 
-def model_names(study: Study, cell: Cell) -> list[str]:
+def _file_digest(path: str) -> str:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", fix="check the path") from error
+
+
+def model_names(declared: Study, cell: Cell) -> list[str]:
     """Return the catalogue names of the models that a cell loads."""
-    return _values(study.models, cell)
+    return _values(declared.models, cell)
 
 
 def _values(names: Any, cell: Cell) -> list[str]:

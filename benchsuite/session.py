@@ -86,10 +86,12 @@ class Bench:
         declared = study(name)
         first = {"downstream": True} if "downstream" in declared.parameters else {}
         every = first if self.options.downstream == "all" else {}
+        lender = self.options.settings.get(declared.settings_of, {})
+        lent = {k: v for k, v in lender.items() if k in declared.parameters}
         return list(
             declared.cells(
                 seeds=seeds or None,
-                settings=every | dict(self.options.settings.get(name, {})),
+                settings=every | lent | dict(self.options.settings.get(name, {})),
                 first_seed=first if self.options.downstream == "first" else None,
                 tour=self.options.tour,
             )

@@ -250,6 +250,14 @@ class Store:
                 shutil.rmtree(draft, ignore_errors=True)
         return Artefact(final, seconds, True)
 
+    def unfinished(self, key: Mapping[str, Any]) -> Path:
+        """Return a folder for what a long build keeps to go on from, should it be cut off.
+
+        To be used, and in the end removed, inside the ``build`` of ``artefact(key, build)``, whose
+        lock makes it one process's at a time.
+        """
+        return self.root / "unfinished" / digest(key)[:40]
+
     def replace_folder(self, final: Path, build: Callable[[Path], None]) -> None:
         """Put what ``build(folder)`` makes in the place of ``final``, whole or not at all."""
         final.parent.mkdir(parents=True, exist_ok=True)

@@ -113,6 +113,10 @@ def _nothing_more(method: str) -> str:
     return ""
 
 
+def _named(cell: Cell, name: str) -> str:
+    return str(cell[name])
+
+
 def _every_cell(axes: Mapping[str, Any]) -> bool:
     return True
 
@@ -133,11 +137,14 @@ class Study:
     they import, make the code digest of its fingerprint. ``packages(cell)`` names the distributions
     that it computes with beside the core's: their versions enter the fingerprint too, and a cell
     that lacks one is skipped with the install command. ``models``, ``corpora`` and ``tasks``
-    name the axes and parameters whose values are catalogue entries that the cell reads.
+    name the axes and parameters whose values are catalogue entries that the cell reads, for tasks
+    by way of ``task_of(cell, name)``.
     ``engine(cell)`` names the inference engine that runs it in a process of its own, whose versions
     enter the fingerprint. ``describe(method)`` is what ``benchsuite list STUDY`` tells of a method.
     ``unranked`` methods are shown beside the others and never called best: references, and methods
     of another kind, such as those that round activations too.
+    ``files(cell)`` are files whose content decides the numbers, a configuration for one.
+    ``settings_of`` names a study whose ``--set`` values hold here too, for the parameters shared.
     ``metric`` is what methods are ranked by and ``metrics`` are further numbers of a record that
     the report shows. ``reporter`` names a function that writes the study's own files into
     ``reports/<study>/``, as ``"module:function"``; see ``benchsuite.reporting.report.Reporter``.
@@ -159,10 +166,13 @@ class Study:
     packages: Callable[[Cell], Sequence[str]] = _no_code
     engine: Callable[[Cell], str | None] = _no_engine
     describe: Callable[[str], str] = _nothing_more
+    files: Callable[[Cell], Sequence[str]] = _no_code
+    settings_of: str = ""
     includes: Callable[[Mapping[str, Any]], bool] = _every_cell
     models: Sequence[str] = ("model",)
     corpora: Mapping[str, str] = field(default_factory=dict)
     tasks: Sequence[str] = ()
+    task_of: Callable[[Cell, str], str] = _named
     metric: str = "perplexity"
     higher_is_better: bool = False
     metrics: Sequence[str] = ()

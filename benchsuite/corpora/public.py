@@ -9,6 +9,8 @@
 | kroshan/BioASQ              | question | question, text                           |
 | openai/gsm8k                | problem  | question, answer                         |
 | ChilleD/SVAMP               | problem  | ID, Body, Question, Equation, Answer     |
+| whynlp/gsm8k-aug, -aug-nl   | problem  | question, steps, answer                  |
+| reasoning-machines/gsm-hard | problem  | input, target                            |
 | nvidia/OpenMathInstruct-2   | problem  | problem, generated_solution, expected_answer |
 
 OpenMath: the set has a train split alone and repeats its problems with other solutions. Each
@@ -132,6 +134,20 @@ def _svamp(row: Row, name: str) -> Problem:
     return Problem(_text(row, "ID"), question, (f"{_text(row, 'Equation')} = {answer}",), answer)
 
 
+def _gsm8k_aug(row: Row, name: str) -> Problem | None:
+    answer = _digits(row["answer"])
+    if answer is None:  # a few augmented answers are no number
+        return None
+    return Problem(name, _text(row, "question"), _texts(row["steps"], "steps"), answer)
+
+
+def _gsm_hard(row: Row, name: str) -> Problem:
+    answer = _digits(row["target"])
+    if answer is None:
+        raise ValueError(f"'target' is {row['target']!r}, not a number")
+    return Problem(name, _text(row, "input"), (), answer)
+
+
 def _openmath(row: Row, name: str) -> Problem | None:
     answer = _digits(_text(row, "expected_answer"))
     if answer is None:
@@ -147,6 +163,9 @@ ADAPTERS = {
     "kroshan/BioASQ": Adapter(("question", "text"), _bioasq),
     "openai/gsm8k": Adapter(("question", "answer"), _gsm8k),
     "ChilleD/SVAMP": Adapter(("ID", "Body", "Question", "Equation", "Answer"), _svamp),
+    "whynlp/gsm8k-aug": Adapter(("question", "steps", "answer"), _gsm8k_aug),
+    "whynlp/gsm8k-aug-nl": Adapter(("question", "steps", "answer"), _gsm8k_aug),
+    "reasoning-machines/gsm-hard": Adapter(("input", "target"), _gsm_hard),
     "nvidia/OpenMathInstruct-2": Adapter(
         ("problem", "generated_solution", "expected_answer"), _openmath, once=True
     ),

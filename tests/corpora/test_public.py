@@ -235,6 +235,23 @@ def test_unknown_columns_are_one_paragraph(task, name, tmp_path):
     assert "\n" not in text
 
 
+def aug_row(answer="5"):
+    return {"question": "How many?", "steps": ["<<2+2=4>>", "<<4+1=5>>"], "answer": answer}
+
+
+def test_augmented_gsm8k_keeps_its_steps_and_leaves_out_answers_that_are_no_number(tmp_path):
+    write(tmp_path / "train.jsonl", [aug_row(), aug_row("five"), aug_row("1,005")])
+    items = load_task("gsm8k_aug", "train", local=tmp_path).items
+    assert [item.answer for item in items] == ["5", "1005"]
+    assert items[0].steps == ("<<2+2=4>>", "<<4+1=5>>")
+
+
+def test_gsm_hard_answers_are_numbers_of_any_kind(tmp_path):
+    write(tmp_path / "train.jsonl", [{"input": "How many?", "target": -1253.5}])
+    (item,) = load_task("gsm_hard", "train", local=tmp_path).items
+    assert (item.question, item.answer) == ("How many?", "-1253.5")
+
+
 def test_every_public_task_has_an_adapter_of_its_schema(tmp_path):
     rows = {
         "arc_challenge": arc_row(),
@@ -244,6 +261,9 @@ def test_every_public_task_has_an_adapter_of_its_schema(tmp_path):
         "nq": nq_row(),
         "bioasq": bioasq_row(),
         "gsm8k": gsm8k_row(),
+        "gsm_hard": {"input": "How many?", "code": "", "target": -1253.5},
+        "gsm8k_aug": aug_row(),
+        "gsm8k_aug_nl": aug_row(),
         "svamp": svamp_row(),
         "openmath": openmath_row(),
     }

@@ -122,7 +122,7 @@ def collected(commands: list[list[str]], project: Path) -> list[int | str]:
         cwd=project,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

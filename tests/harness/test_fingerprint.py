@@ -58,7 +58,12 @@ def test_methods_of_one_study_have_code_of_their_own():
 
 
 # The document's own names for what vLLM chooses by itself; `-m "cell(method='awq')"` is exact.
-THE_DOCUMENTS = {"determinism": ("awq", "gptq")}
+# An ablation bears its method's name, and `-k kava` means all of them.
+THE_DOCUMENTS = {
+    "determinism": ("awq", "gptq"),
+    "latent_training": ("kava", "codi"),
+    "latent_reasoning": ("kava", "codi"),
+}
 
 
 @pytest.mark.parametrize("name", names())

@@ -1,0 +1,161 @@
+"""What a KaVa step costs at Llama-3.2-1B shapes with random weights, beside the machine limit.
+
+    python benchmarks/speed/latent_cuda.py [--steps 20] [--batch 128] [--compile]
+    python benchmarks/speed/latent_cuda.py --small      # a smoke run, on a CPU too
+
+Prints tokens per second, peak memory, the projected time of the whole configuration, and the share
+of the bf16 matrix product's rate that this machine reached in the same run. Work is counted, not
+guessed: 2 operations per weight and token forward and 2 backward through frozen weights (their own
+gradient is not computed), 6 for LoRA's; the head on the rows whose loss is taken. Attention's
+products and all that is not a product are left out of the work, and in the time.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import time
+from pathlib import Path
+
+import torch
+import transformers
+
+from benchsuite import catalog
+from benchsuite.latent.config import load_config
+from benchsuite.latent.examples import Example, Format
+from benchsuite.latent.methods.registry import config_of, method
+from benchsuite.latent.network import Reasoner, build
+from benchsuite.latent.training import train
+from benchsuite.models import random_weights
+
+ROWS = 385_620  # of gsm8k-aug's train split
+
+
+def draw(n: int, vocabulary: int) -> list[Example]:
+    """Return rows of GSM8K-AUG's usual lengths, in random ids: about 64 + 30 + 4 tokens."""
+    generator = torch.Generator().manual_seed(0)
+
+    def ids(low: int, high: int) -> list[int]:
+        length = int(torch.randint(low, high + 1, (), generator=generator))
+        return torch.randint(3, vocabulary, (length,), generator=generator).tolist()
+
+    def steps() -> tuple[list[int], ...]:
+        return tuple(ids(8, 12) for _ in range(int(torch.randint(2, 5, (), generator=generator))))
+
+    return [Example(ids(40, 88), steps(), ids(3, 5)) for _ in range(n)]
+
+
+def ceiling(device: str, size: int) -> float:
+    """Return the operations per second of a bf16 product of square matrices."""
+    a = torch.randn(size, size, device=device, dtype=torch.bfloat16)
+    for _ in range(5):
+        a @ a
+    _wait(device)
+    begin = time.perf_counter()
+    for _ in range(20):
+        a @ a
+    _wait(device)
+    return 20 * 2 * size**3 / (time.perf_counter() - begin)
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+class Work:
+    """Counts the tokens that pass the decoder and the head, by hooks."""
+
+    def __init__(self, net: Reasoner) -> None:
+        self.tokens = self.rows = 0
+        trained = {id(p) for p in net.parameters() if p.requires_grad}
+        weights = [p for p in net.decoder.parameters() if p.ndim > 1]
+        embedding = net.lm.get_input_embeddings().weight
+        self.lora = sum(p.numel() for p in weights if id(p) in trained)
+        frozen = [p for p in weights if id(p) not in trained and p is not embedding]
+        self.frozen, self.head = sum(p.numel() for p in frozen), embedding.numel()
+        net.decoder.register_forward_pre_hook(self._decoded, with_kwargs=True)
+        net.lm.get_output_embeddings().register_forward_pre_hook(self._headed)
+
+    def _decoded(self, module: torch.nn.Module, args: object, kwargs: dict) -> None:
+        self.tokens += kwargs["inputs_embeds"].shape[:2].numel()
+
+    def _headed(self, module: torch.nn.Module, args: tuple) -> None:
+        self.rows += args[0].shape[:-1].numel()
+
+    def operations(self) -> float:
+        """Return the products' operations, forward and backward, of all that was counted."""
+        return self.tokens * (4 * self.frozen + 6 * self.lora) + self.rows * 4 * self.head
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=128, help="rows a step: the document's 128")
+    parser.add_argument("--compile", action="store_true", help="compile MLPs and norms")
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--out", type=Path, help="keep the figures here as JSON")
+    chosen = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    entry = catalog.model("tiny_llama_1m" if chosen.small else "llama3_2_1b")
+    batch = 4 if chosen.small else chosen.batch
+    config = config_of("kava", load_config("llama1b_aug")).changed(
+        {
+            "training": {
+                "per_device_train_batch_size": batch,
+                "gradient_accumulation_steps": 1,
+                "max_steps": 3,
+            },
+            "lora": {"r": 8} if chosen.small else {},
+        }
+    )
+    lm = random_weights.build(entry, device=device, dtype="bfloat16", seed=0)
+    net = build(lm, config, seed=0)
+    del lm
+    if chosen.compile:
+        for layer in net.decoder.layers:
+            for part in (layer.mlp, layer.input_layernorm, layer.post_attention_layernorm):
+                part.compile(dynamic=True)
+    form = Format(random_weights.rehearsal_tokenizer(entry), config.data.marker)
+    examples = draw(batch * chosen.steps, entry.shape["vocab_size"])
+    train(net, method("kava"), config, form, examples, seed=1)  # warm-up
+    work = Work(net)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    steps = {"training": {"max_steps": chosen.steps}}
+    _wait(device)
+    begin = time.perf_counter()
+    run = train(net, method("kava"), config.changed(steps), form, examples, seed=0)
+    _wait(device)
+    seconds = time.perf_counter() - begin
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else 0
+    rate, limit = work.operations() / seconds, ceiling(device, 512 if chosen.small else 8192)
+    epochs = config.training.num_train_epochs
+    found = {
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "model": entry.name,
+        "batch": batch,
+        "compiled": chosen.compile,
+        "seconds_per_step": seconds / chosen.steps,
+        "decoder_tokens_per_second": work.tokens / seconds,
+        "examples_per_second": batch * chosen.steps / seconds,
+        "peak_gib": peak / 2**30,
+        "tflops": rate / 1e12,
+        "ceiling_tflops": limit / 1e12,
+        "share_percent": 100 * rate / limit,
+        "whole_configuration_hours": ROWS * epochs / (batch * chosen.steps / seconds) / 3600,
+        "last_loss": run.losses[-1],
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "date": datetime.date.today().isoformat(),
+    }
+    for name, value in found.items():
+        print(f"{name:28} {f'{value:.4g}' if isinstance(value, float) else value}", flush=True)
+    if chosen.out:
+        chosen.out.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    main()

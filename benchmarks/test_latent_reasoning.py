@@ -1,0 +1,38 @@
+"""Do latents answer as well as written steps, in fewer forward passes?
+
+The studies are declared in ``benchsuite/studies/latent_reasoning.py``; this is their method.
+"""
+
+import json
+
+import pytest
+
+from benchsuite import latent
+
+
+@pytest.mark.study("latent_training")
+def test_latent_training(cell, reasoning, record):
+    """Train, and say whether the loss fell on problems held out."""
+    with record.stage("training"):
+        checkpoint = reasoning.trained()
+    summary = json.loads((checkpoint / "training.json").read_text())
+    record.items(loss=[sum(parts.values()) for parts in summary.pop("losses")])
+    record.clock(training_seconds=summary.pop("training_seconds"))
+    record.update(**summary, configuration=reasoning.config.as_dict())
+
+
+@pytest.mark.study("latent_reasoning")
+def test_latent_evaluation(cell, reasoning, record, progress):
+    """Take the training's checkpoint and answer; the untrained network answers for comparison."""
+    method, config, form = reasoning.method, reasoning.config, reasoning.form
+    problems = reasoning.problems("asked", "test", cell["n_items"])
+    with record.stage("training"):
+        checkpoint = reasoning.trained()
+    with record.stage("evaluation"):
+        net = reasoning.network(checkpoint)
+        scores = latent.evaluate(net, method, config, form, problems, progress=progress)
+        record.update(**scores.as_dict())
+        if cell["untrained"]:
+            first = latent.evaluate(reasoning.network(), method, config, form, problems)
+            record.update(**scores.above(first))
+    record.items(correct=scores.correct, passes=scores.passes, prediction=scores.predictions)

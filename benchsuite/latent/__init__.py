@@ -1,0 +1,14 @@
+"""Reasoning in latents: KaVa and what it is compared with, trained and decoded on one core."""
+
+from benchsuite.lazy import attach
+
+__getattr__, __all__ = attach(
+    __name__,
+    {
+        "Config": "config",
+        "load_config": "config",
+        "method": "methods.registry",
+        "evaluate": "decoding",
+        "train": "training",
+    },
+)

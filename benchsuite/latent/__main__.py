@@ -1,0 +1,135 @@
+"""Train and evaluate one method outside pytest: ``python -m benchsuite.latent``.
+
+The same training as a cell's, for machines without the harness and for several GPUs:
+``accelerate launch -m benchsuite.latent --config llama1b_aug --method kava``.
+Nothing is written to the store; ``--out`` holds the checkpoint, ``training.json`` and, for each
+task of ``--evaluate``, ``results_<task>.json``.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchsuite import catalog
+from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.latent import checkpoint, decoding, experiment
+from benchsuite.latent.config import Config, load_config
+from benchsuite.latent.examples import Format
+from benchsuite.latent.methods.registry import METHODS, config_of, method
+from benchsuite.latent.network import build
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train, then evaluate; an error that a user can mend is one paragraph and status 4."""
+    parser = argparse.ArgumentParser(prog="python -m benchsuite.latent")
+    parser.add_argument("--config", required=True, help="a file, or a shipped name: llama1b_aug")
+    parser.add_argument("--method", required=True, choices=METHODS)
+    parser.add_argument("--model", help="another catalogued model than the configuration's")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--evaluate", nargs="*", default=[], metavar="TASK")
+    parser.add_argument("--local", action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--start-from", type=Path, help="a checkpoint, for start_from methods")
+    parser.add_argument("--device", help="default: cuda where there is one")
+    chosen = parser.parse_args(arguments)
+    try:
+        run(chosen, _config(chosen))
+    except BenchsuiteError as error:
+        print(f"benchsuite.latent: {error}", file=sys.stderr)
+        return 4
+    return 0
+
+
+def _config(chosen: argparse.Namespace) -> Config:
+    config = config_of(chosen.method, load_config(chosen.config))
+    for text in chosen.set:
+        name, equals, value = text.partition("=")
+        section, dot, key = name.partition(".")
+        if not equals or not dot:
+            raise UsageError(f"--set {text!r} cannot be read", fix="write SECTION.KEY=VALUE")
+        config = config.changed({section: {key: yaml.safe_load(value)}}, f" of --set {text}")
+    return config
+
+
+def run(chosen: argparse.Namespace, config: Config) -> None:
+    """Train one method on the devices that this process was launched with, and evaluate it."""
+    import torch
+
+    from benchsuite.models.loading import load
+
+    accelerator = None
+    device = chosen.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+
+        # A method need not use every new parameter: nothing reads <bot> in a chain of thought.
+        kwargs = [DistributedDataParallelKwargs(find_unused_parameters=True)]
+        accelerator = Accelerator(cpu=device == "cpu", kwargs_handlers=kwargs)
+        device = str(accelerator.device)
+    local = {n: Path(p) for n, _, p in (text.partition("=") for text in chosen.local)}
+    entry = catalog.model(chosen.model or config.model)
+    loaded = load(entry, device=device, local=local.get(entry.name))
+    net, form = build(loaded.model, config, seed=chosen.seed), Format.of(loaded.tokenizer, config)
+    if chosen.start_from:
+        checkpoint.restore(chosen.start_from, net, model_only=True)
+    elif config.training.start_from:
+        raise UsageError(
+            f"{chosen.method} starts from a checkpoint of {config.training.start_from}",
+            fix="name its folder with --start-from, or --set training.start_from=''",
+        )
+    data = config.data
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    main = accelerator is None or accelerator.is_main_process
+
+    def tell(stage: str, done: int, total: int) -> None:
+        print(f"{chosen.method} seed {chosen.seed}: {done}/{total} {stage}", flush=True)
+
+    experiment.train_into(
+        chosen.out,
+        net,
+        form,
+        config,
+        method_name=chosen.method,
+        seed=chosen.seed,
+        examples=experiment.problems(
+            data.task, "train", data.max_examples, local=local.get(data.task)
+        ),
+        held_out=experiment.problems(
+            data.task, "validation", experiment.N_HELD_OUT, local=local.get(data.task)
+        ),
+        checkpoints=chosen.out / "unfinished",
+        progress=tell,
+        accelerator=accelerator,
+    )
+    for task in chosen.evaluate if main else ():
+        _evaluate(chosen, config, net, form, task, local)
+
+
+def _evaluate(
+    chosen: argparse.Namespace,
+    config: Config,
+    net: Any,
+    form: Format,
+    task: str,
+    local: dict[str, Path],
+) -> None:
+    asked = experiment.problems(task, catalog.task(task).split, local=local.get(task))
+    scores = decoding.evaluate(net, method(chosen.method), config, form, asked)
+    found = {"task": task, "method": chosen.method, "seed": chosen.seed, **scores.as_dict()}
+    found["correct"] = scores.correct.tolist()
+    (chosen.out / f"results_{task}.json").write_text(json.dumps(found))
+    print(
+        f"{chosen.method} seed {chosen.seed}: {task} {scores.accuracy:.1f} %, "
+        f"{scores.forward_passes:.1f} forward passes",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

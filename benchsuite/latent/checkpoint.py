@@ -1,0 +1,121 @@
+"""What a training keeps: the state to resume from, and the finished weights. Safetensors and JSON.
+
+A state is a folder ``step-<n>`` that is whole or not there; only the last one is left. A finished
+checkpoint holds what was trained (LoRA, projection and special tokens, or every weight) and the
+configuration, so that it can be evaluated wherever the base model is.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.latent.network import Reasoner
+
+_WEIGHTS, _OPTIMIZER, _STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+_CARD = "checkpoint.json"
+
+
+def keep(folder: Path, net: Reasoner, optimizer: Any, losses: list[dict[str, float]]) -> None:
+    """Write the state after ``len(losses)`` steps and drop the one before."""
+    final = folder / f"step-{len(losses):07d}"
+    draft = folder / f".draft-{os.getpid()}-{final.name}"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    _save(draft / _WEIGHTS, trained(net))
+    _save(draft / _OPTIMIZER, _optimizer_tensors(optimizer))
+    (draft / _STATE).write_text(json.dumps({"losses": losses}))
+    os.rename(draft, final)
+    for old in folder.glob("step-*"):
+        if old != final:
+            shutil.rmtree(old)
+
+
+def resume(folder: Path, net: Reasoner, optimizer: Any) -> list[dict[str, float]]:
+    """Take up the last state found in ``folder`` and return its losses; none where none is."""
+    states = sorted(folder.glob("step-*"))
+    if not states:
+        return []
+    losses = json.loads((states[-1] / _STATE).read_text())["losses"]
+    _load(net, load_file(states[-1] / _WEIGHTS), states[-1])
+    tensors = load_file(states[-1] / _OPTIMIZER)
+    for number, parameter in enumerate(_parameters(optimizer)):
+        mine = [name for name in tensors if name.split(".")[0] == str(number)]
+        optimizer.state[parameter] = {
+            name.split(".", 1)[1]: tensors[name].to(
+                parameter.device if tensors[name].ndim or parameter.is_cuda else "cpu"
+            )
+            for name in mine
+        }
+    return losses
+
+
+def save(folder: Path, net: Reasoner, card: Mapping[str, Any]) -> None:
+    """Write a finished training: its weights, and ``card`` (method, seed, configuration)."""
+    _save(folder / _WEIGHTS, trained(net))
+    (folder / _CARD).write_text(json.dumps(dict(card), indent=1))
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """Return what a finished checkpoint says of itself."""
+    try:
+        return json.loads((folder / _CARD).read_text())
+    except OSError as error:
+        raise UsageError(
+            f"{folder} is no checkpoint of a latent-reasoning training: it has no {_CARD}",
+            fix="give the folder that a training wrote",
+        ) from error
+
+
+def restore(folder: Path, net: Reasoner, *, model_only: bool = False) -> None:
+    """Put a finished checkpoint's weights into a network of its configuration.
+
+    ``model_only`` leaves projection and special tokens as they are: to start a method from what
+    another one trained.
+    """
+    tensors, mine = load_file(folder / _WEIGHTS), trained(net)
+    if model_only:
+        tensors = {n: t for n, t in tensors.items() if n.startswith("lm.")}
+        tensors |= {n: t for n, t in mine.items() if not n.startswith("lm.")}
+    _load(net, tensors, folder)
+
+
+def trained(net: Reasoner) -> dict[str, torch.Tensor]:
+    """Return the tensors that training changes, by name."""
+    return {name: p.detach() for name, p in net.named_parameters() if p.requires_grad}
+
+
+def _load(net: Reasoner, tensors: Mapping[str, torch.Tensor], where: Path) -> None:
+    mine = trained(net)
+    if set(mine) != set(tensors) or any(mine[n].shape != t.shape for n, t in tensors.items()):
+        raise BenchsuiteError(
+            "the checkpoint's tensors are not those of this model and configuration",
+            str(where),
+            "use the model and the configuration that it was trained with",
+        )
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            mine[name].copy_(tensor)
+
+
+def _save(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path)
+    path.chmod(0o644)
+
+
+def _parameters(optimizer: Any) -> list[torch.nn.Parameter]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def _optimizer_tensors(optimizer: Any) -> dict[str, torch.Tensor]:
+    return {
+        f"{number}.{name}": value
+        for number, parameter in enumerate(_parameters(optimizer))
+        for name, value in optimizer.state[parameter].items()
+    }

@@ -1,0 +1,214 @@
+"""Every hyper-parameter of a training, read from YAML or TOML.
+
+The keys under ``training`` are the study document's (and transformers' own). ``methods`` holds what
+a baseline changes: the same sections, for one method.
+"""
+
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from benchsuite.errors import UsageError, unknown_name
+
+FOLDER = Path(__file__).with_name("configs")
+MARKERS = ("The answer is:", "####")
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is trained on: a catalogued task with steps, and what announces its answer."""
+
+    task: str = "gsm8k_aug"
+    marker: str = "The answer is:"
+    max_examples: int = 0  # 0: all
+
+
+@dataclass(frozen=True)
+class Latent:
+    """How a method thinks: ``n_latents`` M, ``passes`` T of Jacobi, Coconut's and iCoT's stages."""
+
+    n_latents: int = 24
+    passes: int = 3
+    projection: bool = True
+    projection_dropout: float = 0.0
+    c_thought: int = 2
+    max_latent_stage: int = 3
+    removed_at: float = 0.7  # iCoT: the part of training after which no step is left
+    removal_smoothing: float = 4.0  # iCoT: lambda of the random extra tokens removed
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Weights of the parts, and KaVa's own: distance, layer normalisation, mix lambda, eviction."""
+
+    teacher_weight: float = 1.0
+    codi_weight: float = 10.0
+    kv_weight: float = 1.0
+    kv_distance: str = "smooth_l1"
+    layer_std: bool = True
+    importance_mix: float = 0.1
+    eviction: str = "r_kv"
+
+
+@dataclass(frozen=True)
+class Lora:
+    """LoRA on all linear layers of the blocks; ``r`` 0 trains every weight instead."""
+
+    r: int = 128
+    alpha: int = 32
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class Training:
+    """The optimizer's settings: AdamW, cosine to zero after a linear warm-up."""
+
+    learning_rate: float = 8e-4
+    weight_decay: float = 0.1
+    num_train_epochs: float = 10
+    max_steps: int = 0  # above 0: so many optimizer steps, whatever the epochs
+    per_device_train_batch_size: int = 32
+    gradient_accumulation_steps: int = 4
+    max_grad_norm: float = 2.0
+    warmup_ratio: float = 0.03
+    bf16: bool = True
+    save_steps: int = 500
+    start_from: str = ""  # a method whose trained weights this one starts from
+    wandb: bool = False
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Greedy decoding."""
+
+    batch_size: int = 64
+    max_new_tokens: int = 256
+
+
+_SECTIONS: Mapping[str, Any] = {
+    "data": Data,
+    "latent": Latent,
+    "loss": Loss,
+    "lora": Lora,
+    "training": Training,
+    "evaluation": Evaluation,
+}
+_ALLOWED = {
+    ("data", "marker"): MARKERS,
+    ("loss", "kv_distance"): ("l1", "smooth_l1", "mse"),
+    ("loss", "eviction"): ("r_kv", "crop"),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """One configuration: ``name`` as the reports call it, the model, and the sections."""
+
+    name: str
+    model: str
+    data: Data = field(default_factory=Data)
+    latent: Latent = field(default_factory=Latent)
+    loss: Loss = field(default_factory=Loss)
+    lora: Lora = field(default_factory=Lora)
+    training: Training = field(default_factory=Training)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    methods: Mapping[str, Any] = field(default_factory=dict)
+
+    def changed(self, sections: Mapping[str, Any], where: str = "") -> "Config":
+        """Return the configuration with some keys of some sections replaced."""
+        new: dict[str, Any] = {}
+        for name, values in sections.items():
+            if name not in _SECTIONS:
+                raise unknown_name(f"section{where}", name, _SECTIONS)
+            if not isinstance(values, Mapping):
+                raise UsageError(
+                    f"{name} is {values!r}{where}", fix=f"{name} is a section: give it keys"
+                )
+            new[name] = _section(getattr(self, name), name, values, where)
+        return replace(self, **new)
+
+    def for_method(self, name: str, own: Mapping[str, Any] | None = None) -> "Config":
+        """Return what holds for a method: the file's changes for it, then the method's ``own``."""
+        changed = self.changed(self.methods.get(name, {}), f" under methods.{name}")
+        return replace(changed.changed(own or {}), methods={})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data, as it is kept in records and checkpoints."""
+        return asdict(self)
+
+
+def load_config(path: str | Path) -> Config:
+    """Read a configuration from a ``.yaml``, ``.yml`` or ``.toml`` file.
+
+    A shipped one is named without its ending (``llama1b_aug``). Unknown keys and values of a wrong
+    type are usage errors naming the file and the key.
+    """
+    file = Path(path)
+    if not file.suffix:
+        file = FOLDER / f"{path}.yaml"
+        if not file.is_file():
+            raise unknown_name("configuration", str(path), [p.stem for p in FOLDER.glob("*.yaml")])
+    content = _parsed(file)
+    where = f" in {file}"
+    methods = content.pop("methods", {})
+    name, model = content.pop("name", file.stem), content.pop("model", None)
+    if not isinstance(model, str):
+        raise UsageError(f"no model is named{where}", fix="add model: and a catalogue name")
+    config = Config(str(name), model, methods=methods).changed(content, where)
+    for method, changes in methods.items():
+        config.changed(changes, f" under methods.{method}{where}")
+    return config
+
+
+def file_of(path: str | Path) -> Path:
+    """Return the file that a configuration is read from."""
+    file = Path(path)
+    return file if file.suffix else FOLDER / f"{path}.yaml"
+
+
+def _parsed(file: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        text = file.read_text()
+        found = tomllib.loads(text) if file.suffix == ".toml" else yaml.safe_load(text)
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}", fix="check the path") from error
+    except (yaml.YAMLError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{file} cannot be parsed: {error}", fix="mend that line") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{file} holds no sections", fix="give name, model, training, ...")
+    return found
+
+
+def _section(current: Any, name: str, values: Mapping[str, Any], where: str) -> Any:
+    known = {f.name: f.type for f in fields(current)}
+    checked: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in known:
+            raise unknown_name(f"key of {name}{where}", key, known)
+        checked[key] = _typed(value, known[key], f"{name}.{key}", where)
+        allowed = _ALLOWED.get((name, key))
+        if allowed and value not in allowed:
+            raise UsageError(
+                f"{name}.{key} is {value!r}{where}", fix=f"it is one of {', '.join(allowed)}"
+            )
+    return replace(current, **checked)
+
+
+def _typed(value: Any, kind: Any, key: str, where: str) -> Any:
+    """Return a value of the declared type; YAML reads 8e-4 as a text, which is a number to us."""
+    wanted = get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if float in wanted and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    elif isinstance(value, bool) == (bool in wanted) and isinstance(value, wanted):
+        return value
+    raise UsageError(
+        f"{key} is {value!r}{where}", fix=f"it is a {' or '.join(k.__name__ for k in wanted)}"
+    )

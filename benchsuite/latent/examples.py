@@ -1,0 +1,119 @@
+"""Word problems as token ids: a question, a chain of thought, an announced answer.
+
+A row reads ``question \\n`` then ``step step ...`` then ``\\n marker`` then the number and the end
+of text. Each part is tokenized by itself, so that student and teacher share the marker's and the
+answer's ids whatever stands before them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchsuite.embedded.schema import Problem
+from benchsuite.latent.config import Config
+
+Ids = list[int]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One problem's ids; ``steps`` one list each, ``answer`` with the end of text."""
+
+    question: Ids
+    steps: tuple[Ids, ...]
+    answer: Ids
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What follows the question, int64 [B, L] padded on the right, and what each token is.
+
+    ``thought``, ``marker`` and ``answer`` are bool [B, L] and share no token.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    thought: Tensor
+    marker: Tensor
+    answer: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some examples: the questions padded on the left, their last token apart.
+
+    The last token comes apart because the teacher's and the student's rows part after it: the
+    context of ``prefix`` [B, Lq] serves both, and its hidden state predicts what follows.
+    """
+
+    prefix: Tensor
+    prefix_mask: Tensor
+    last: Tensor  # [B, 1]
+    marker: Tensor  # [B, n], the same in every row
+    examples: tuple[Example, ...]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def thoughts(self, until: int | None = None) -> list[Ids]:
+        """Return each example's steps up to the given index, joined."""
+        return [[i for step in e.steps[:until] for i in step] for e in self.examples]
+
+    def tail(self, thoughts: Sequence[Ids]) -> Tail:
+        """Return the rows ``thought, marker, answer``."""
+        marker = self.marker[0].tolist()
+        rows = [[*t, *marker, *e.answer] for t, e in zip(thoughts, self.examples, strict=True)]
+        longest = max(map(len, rows))
+        table = [row + [0] * (longest - len(row)) for row in rows]
+        sizes = [(len(t), len(row)) for t, row in zip(thoughts, rows, strict=True)]
+        device = self.last.device
+        ids, ends = torch.tensor(table, device=device), torch.tensor(sizes, device=device)
+        at = torch.arange(longest, device=device)
+        begins, length = ends[:, :1], ends[:, 1:]
+        thought, announced = at < begins, at < begins + len(marker)
+        whole = at < length
+        return Tail(ids, whole.long(), thought, announced & ~thought, whole & ~announced)
+
+
+class Format:
+    """Turns problems into examples, and examples into batches, for one tokenizer and marker."""
+
+    def __init__(self, tokenizer: Any, marker: str) -> None:
+        self.tokenizer, self.text = tokenizer, marker
+        (self.marker,) = self._ids([f"\n{marker}"])
+
+    @classmethod
+    def of(cls, tokenizer: Any, config: Config) -> "Format":
+        """Return the format that a configuration asks for."""
+        return cls(tokenizer, config.data.marker)
+
+    def encode(self, problems: Sequence[Problem]) -> list[Example]:
+        """Return the problems' ids."""
+        questions = self._ids([f"{p.question}\n" for p in problems], special=True)
+        steps = self._ids([f" {s}" if n else s for p in problems for n, s in enumerate(p.steps)])
+        answers = self._ids([f" {p.answer}" for p in problems])
+        each, end = iter(steps), self.tokenizer.eos_token_id
+        return [
+            Example(question, tuple(islice(each, len(p.steps))), [*answer, end])
+            for p, question, answer in zip(problems, questions, answers, strict=True)
+        ]
+
+    def batch(self, examples: Sequence[Example], device: Any = "cpu") -> Batch:
+        """Return examples as one batch on a device."""
+        from benchsuite.evaluation.generation import padded
+
+        prefix, mask = padded([e.question[:-1] for e in examples], torch.device(device))
+        last = torch.tensor([e.question[-1:] for e in examples], device=device)
+        marker = torch.tensor([self.marker] * len(examples), device=device)
+        return Batch(prefix, mask, last, marker, tuple(examples))
+
+    def _ids(self, texts: Sequence[str], special: bool = False) -> list[Ids]:
+        """Return the ids of texts, in one call: the tokenizer works on them side by side."""
+        if not texts:
+            return []
+        options = {"add_special_tokens": special, "verbose": False}
+        return self.tokenizer(list(texts), **options)["input_ids"]

@@ -1,0 +1,82 @@
+"""One training from problems to a finished checkpoint, the same under pytest and on its own."""
+
+import json
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from benchsuite import catalog
+from benchsuite.corpora import load_task
+from benchsuite.embedded.schema import Problem
+from benchsuite.latent import checkpoint, training
+from benchsuite.latent.config import Config
+from benchsuite.latent.examples import Format
+from benchsuite.latent.methods.registry import method
+from benchsuite.latent.network import Reasoner
+from benchsuite.latent.tracking import tracker
+
+N_HELD_OUT = 200
+
+
+def problems(task: str, split: str, limit: int = 0, local: Path | None = None) -> Any:
+    """Return a task's problems, the first ``limit`` or all.
+
+    Of an embedded task more can be asked for than its split holds: the split is the beginning of
+    an endless stream, which goes on.
+    """
+    found = load_task(task, split, local=local).items
+    if limit > len(found) and local is None and catalog.task(task).embedded:
+        from benchsuite.embedded import tasks
+
+        return tuple(islice(tasks.stream(task, split), limit))
+    return found[: limit or None]
+
+
+def train_into(
+    folder: Path,
+    net: Reasoner,
+    form: Format,
+    config: Config,
+    *,
+    method_name: str,
+    seed: int,
+    examples: Sequence[Problem],
+    held_out: Sequence[Problem],
+    checkpoints: Path | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    accelerator: Any = None,
+) -> dict[str, Any]:
+    """Train and write checkpoint and ``training.json``; return what that file says.
+
+    The held-out loss is measured before and after. With several processes only the first writes.
+    """
+    chosen, asked = method(method_name), form.encode(held_out)
+    before = training.held_out_loss(net, chosen, config, form, asked)
+    main = accelerator is None or accelerator.is_main_process
+    with tracker(config, method_name, seed, on=main) as track:
+        run = training.train(
+            net,
+            chosen,
+            config,
+            form,
+            form.encode(examples),
+            seed=seed,
+            checkpoints=checkpoints,
+            progress=progress,
+            track=track,
+            accelerator=accelerator,
+        )
+    summary = {
+        "held_out_loss_untrained": before,
+        "held_out_loss": training.held_out_loss(net, chosen, config, form, asked),
+        "loss_parts": run.losses[-1],
+        "n_steps": len(run.losses),
+        "training_seconds": run.seconds,
+        "losses": run.losses,
+    }
+    if main:
+        card = {"method": method_name, "seed": seed, "config": config.as_dict()}
+        checkpoint.save(folder, net, card)
+        (folder / "training.json").write_text(json.dumps(summary))
+    return summary

@@ -1,0 +1,296 @@
+"""Train a method: AdamW over seeded batches, resumable bit for bit, on one device or several.
+
+Nothing random has a state of its own: the order of the examples follows from seed and epoch, and
+what a step draws (dropout, iCoT's surplus) from seed and step. So a training that is taken up again
+from a checkpoint gives the bits of one that was never interrupted.
+"""
+
+import functools
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchsuite.errors import BenchsuiteError
+from benchsuite.fingerprint import digest
+from benchsuite.latent import checkpoint
+from benchsuite.latent.config import Config
+from benchsuite.latent.examples import Batch, Example, Format
+from benchsuite.latent.methods.base import Method, Moment
+from benchsuite.latent.network import Reasoner
+
+logger = logging.getLogger("benchsuite.latent")
+
+Progress = Callable[[str, int, int], None]
+Track = Callable[[Mapping[str, float], int], None]
+
+
+@dataclass
+class Run:
+    """What a training leaves beside its weights: every step's loss parts, and what it took.
+
+    ``seconds`` are this process' own since it began or resumed.
+    """
+
+    losses: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    resumed_at: int = 0
+
+
+class _Objective(nn.Module):
+    """The method's loss as a module's forward, which is what several devices synchronise on."""
+
+    def __init__(self, net: Reasoner, method: Method, config: Config) -> None:
+        super().__init__()
+        self.net, self._method, self._config = net, method, config
+
+    def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
+        return self._method.loss(self.net, batch, self._config, moment)
+
+
+def train(
+    net: Reasoner,
+    method: Method,
+    config: Config,
+    form: Format,
+    examples: Sequence[Example],
+    *,
+    seed: int,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+    track: Track | None = None,
+    accelerator: Any = None,
+) -> Run:
+    """Train ``net`` in place and return the losses.
+
+    With ``checkpoints`` the state is kept there every ``save_steps`` steps, and a state found there
+    is taken up. ``accelerator`` (accelerate's) spreads each step over its processes. Raises
+    ``BenchsuiteError`` naming the batch setting when memory runs out, or the step of a loss that
+    is not finite.
+    """
+    optimizer = _optimizer(net, config)
+    objective: Any = _Objective(net, method, config).train()
+    rank, world = 0, 1
+    if accelerator is not None:
+        rank, world = accelerator.process_index, accelerator.num_processes
+        objective, optimizer = accelerator.prepare(objective, optimizer)
+    total = total_steps(config, len(examples), world)
+    run = Run()
+    if checkpoints is not None:
+        run.losses = checkpoint.resume(checkpoints, net, optimizer)
+        run.resumed_at = len(run.losses)
+    device = next(net.parameters()).device
+    shown = _Shown(run, total, progress, track) if rank == 0 else None
+    began = time.perf_counter()
+    pending: list[dict[str, Tensor]] = []
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            for step in range(run.resumed_at, total):
+                torch.manual_seed(_mixed(seed, step, rank))
+                moment = Moment(step / total, torch.Generator().manual_seed(_mixed(seed, step, -1)))
+                micro = _micro_batches(form, examples, config, step, seed, rank, world, device)
+                pending.append(_step(objective, optimizer, micro, config, moment))
+                saving = checkpoints is not None and (step + 1) % config.training.save_steps == 0
+                if saving or step + 1 == total or len(pending) >= max(1, total // 50):
+                    _settle(run, pending)
+                    run.seconds = time.perf_counter() - began
+                    if shown:
+                        shown.tell()
+                if saving and checkpoints and rank == 0 and step + 1 < total:
+                    checkpoint.keep(checkpoints, net, optimizer, run.losses)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise out_of_memory(config) from error
+    net.eval()
+    return run
+
+
+def total_steps(config: Config, n_examples: int, world: int = 1) -> int:
+    """Return the number of optimizer steps of a training."""
+    how = config.training
+    batch = how.per_device_train_batch_size * how.gradient_accumulation_steps * world
+    return how.max_steps or math.ceil(how.num_train_epochs * n_examples / batch)
+
+
+def held_out_loss(
+    net: Reasoner, method: Method, config: Config, form: Format, examples: Sequence[Example]
+) -> float:
+    """Return the method's loss on examples as at the end of training, where stages are done.
+
+    Trainings in stages make their own task harder as they go, so that their training loss need not
+    fall; this one is of one task, and comparable before and after.
+    """
+    device, was_training = next(net.parameters()).device, net.training
+    moment = Moment(math.nextafter(1.0, 0.0), torch.Generator().manual_seed(0))
+    size, total = config.evaluation.batch_size, 0.0
+    net.eval()
+    with torch.no_grad(), _autocast(device, config):
+        for start in range(0, len(examples), size):
+            group = examples[start : start + size]
+            parts = method.loss(net, form.batch(group, device), config, moment)
+            total += len(group) * float(sum(parts.values(), torch.zeros((), device=device)))
+    net.train(was_training)
+    return total / len(examples)
+
+
+def out_of_memory(config: Config) -> BenchsuiteError:
+    """Return the error that says which setting to lower, and what keeps the batch as it is."""
+    how = config.training
+    size, steps = how.per_device_train_batch_size, how.gradient_accumulation_steps
+    smaller = max(1, size // 2)
+    return BenchsuiteError(
+        f"out of memory in training {config.name} with batches of {size}",
+        f"training.per_device_train_batch_size = {size}",
+        f"lower per_device_train_batch_size to {smaller} and raise gradient_accumulation_steps "
+        f"from {steps} to {steps * size // smaller}: the step stays the same"
+        if size > 1
+        else "choose a smaller model, or a device with more memory",
+    )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # The CPU's allocator raises a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _step(
+    objective: Any,
+    optimizer: Any,
+    micro: Sequence[Batch],
+    config: Config,
+    moment: Moment,
+) -> dict[str, Tensor]:
+    """Take one optimizer step over micro-batches; return the mean loss parts, on the device."""
+    how, device = config.training, micro[0].last.device
+    parts: dict[str, Tensor] = {}
+    for number, batch in enumerate(micro):
+        last = number == len(micro) - 1
+        waits = nullcontext() if last or not hasattr(objective, "no_sync") else objective.no_sync()
+        with waits:
+            with _autocast(device, config):
+                found = objective(batch, moment)
+            (torch.stack(list(found.values())).sum() / len(micro)).backward()
+        for name, value in found.items():
+            parts[name] = parts.get(name, 0.0) + value.detach() / len(micro)
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    torch.nn.utils.clip_grad_norm_(trained, how.max_grad_norm)
+    rate = how.learning_rate * _schedule(moment.progress, how.warmup_ratio)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return parts
+
+
+def _settle(run: Run, pending: list[dict[str, Tensor]]) -> None:
+    """Turn the losses that are still on the device into numbers, and look at them."""
+    for parts in pending:
+        values = {name: float(value) for name, value in parts.items()}
+        run.losses.append(values)
+        if not all(map(math.isfinite, values.values())):
+            raise BenchsuiteError(
+                f"the loss of step {len(run.losses)} is not finite: {_in_words(values)}",
+                fix="lower training.learning_rate, or training.max_grad_norm",
+            )
+    pending.clear()
+
+
+def _schedule(progress: float, warmup: float) -> float:
+    """Return the share of the peak rate: linear from zero in the warm-up, then cosine to zero."""
+    if progress < warmup:
+        return progress / warmup
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+def _optimizer(net: Reasoner, config: Config) -> torch.optim.AdamW:
+    """Return AdamW over what is trained; biases, norms and special tokens do not decay."""
+    trained = [(n, p) for n, p in net.named_parameters() if p.requires_grad]
+    flat = [p for n, p in trained if p.ndim <= 1 or n == "special"]
+    matrices = [p for n, p in trained if p.ndim > 1 and n != "special"]
+    groups = [
+        {"params": matrices, "weight_decay": config.training.weight_decay},
+        {"params": flat, "weight_decay": 0.0},
+    ]
+    fused = next(net.parameters()).is_cuda
+    return torch.optim.AdamW(groups, lr=config.training.learning_rate, fused=fused)
+
+
+def _micro_batches(
+    form: Format,
+    examples: Sequence[Example],
+    config: Config,
+    step: int,
+    seed: int,
+    rank: int,
+    world: int,
+    device: Any,
+) -> list[Batch]:
+    """Return this process' micro-batches of a step: its share of one seeded endless sequence."""
+    size, n = (
+        config.training.per_device_train_batch_size,
+        config.training.gradient_accumulation_steps,
+    )
+    batches = []
+    for micro in range(n):
+        start = ((step * n + micro) * world + rank) * size
+        chosen = [examples[i] for i in _order(len(examples), seed, start, size)]
+        batches.append(form.batch(chosen, device))
+    return batches
+
+
+def _order(n: int, seed: int, start: int, size: int) -> Iterator[int]:
+    """Yield ``size`` indices from place ``start`` of the epochs' permutations, end to end."""
+    for place in range(start, start + size):
+        yield _permutation(n, seed, place // n)[place % n]
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(n: int, seed: int, epoch: int) -> tuple[int, ...]:
+    generator = torch.Generator().manual_seed(_mixed(seed, epoch, -2))
+    return tuple(torch.randperm(n, generator=generator).tolist())
+
+
+def _mixed(*parts: int) -> int:
+    """Return a seed that no other parts share."""
+    return int(digest(list(parts))[:15], 16)
+
+
+def _autocast(device: torch.device, config: Config) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.training.bf16)
+
+
+def _in_words(parts: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in parts.items())
+
+
+class _Shown:
+    """Tells a training's progress: the parts of the loss, the time left."""
+
+    def __init__(
+        self, run: Run, total: int, progress: Progress | None, track: Track | None
+    ) -> None:
+        self._run, self._total, self._progress, self._track = run, total, progress, track
+        self._tracked = run.resumed_at
+
+    def tell(self) -> None:
+        run, done = self._run, len(self._run.losses)
+        parts = run.losses[-1]
+        pace = run.seconds / max(1, done - run.resumed_at)
+        left = pace * (self._total - done)
+        text = f"loss {sum(parts.values()):.3f} ({_in_words(parts)}), {left:.0f} s left"
+        logger.info("step %d/%d: %s", done, self._total, text)
+        if self._progress:
+            self._progress(f"training, {text}", done, self._total)
+        if self._track:
+            for step in range(self._tracked, done):
+                losses = run.losses[step]
+                self._track({"loss": sum(losses.values()), **losses}, step + 1)
+            self._tracked = done

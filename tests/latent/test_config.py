@@ -1,0 +1,91 @@
+"""Configurations: the document's four, a user's own in YAML and TOML, and what is wrong in one."""
+
+import pytest
+
+from benchsuite.errors import UsageError
+from benchsuite.latent.config import FOLDER, load_config
+from benchsuite.latent.methods.registry import METHODS, config_of
+from benchsuite.studies.latent_reasoning import CONFIGURATIONS, task_of
+from benchsuite.study import study
+
+# KaVa's hyper-parameters, as the source lists them.
+LISTED = {
+    "llama1b_aug": (10, 1, "smooth_l1", True, 8e-4, 0.1, 10),
+    "llama1b_aug_nl": (10, 1, "mse", True, 8e-4, 0.1, 10),
+    "qwen05b_aug": (10, 1, "mse", False, 5e-4, 0.01, 10),
+    "llama3b_aug": (20, 2, "smooth_l1", False, 2e-4, 0.1, 5),
+}
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_the_documents_configurations_are_the_listed_ones(name):
+    config = config_of("kava", load_config(name))
+    how, training = config.loss, config.training
+    loss = how.codi_weight, how.kv_weight, how.kv_distance, how.layer_std
+    rest = training.learning_rate, training.weight_decay, training.num_train_epochs
+    assert (*loss, *rest) == LISTED[name]
+    assert training.per_device_train_batch_size * training.gradient_accumulation_steps == 128
+    assert (config.lora.r, config.lora.alpha, config.lora.dropout) == (128, 32, 0.1)
+    assert (config.latent.n_latents, config.latent.passes) == (24, 3)
+    assert training.max_grad_norm == 2
+
+
+def test_the_grid_is_twelve_trainings_and_thirty_six_evaluations_of_kava_on_the_hub():
+    for name, count in (("latent_training", 12), ("latent_reasoning", 36)):
+        cells = [c for c in study(name).cells() if not c.model.startswith("tiny")]
+        assert sum(c.method == "kava" for c in cells) == count
+
+
+def test_every_configuration_is_of_the_cells_that_take_it():
+    for cell in study("latent_training").cells(seeds=[42]):
+        config = load_config(CONFIGURATIONS[cell.model, cell["steps"]])
+        if not cell.model.startswith("tiny"):
+            assert (config.model, config.data.task) == (cell.model, task_of(cell, "steps"))
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_file_holds_for_every_method(path):
+    for name in METHODS:
+        assert config_of(name, load_config(path)).name == load_config(path).name
+
+
+def test_toml_and_yaml_say_the_same(tmp_path):
+    toml = "[training]\nper_device_train_batch_size = 2\n[methods.codi.latent]\nn_latents = 6\n"
+    yaml = "training: {per_device_train_batch_size: 2}\nmethods: {codi: {latent: {n_latents: 6}}}\n"
+    (tmp_path / "mine.toml").write_text('name = "a"\nmodel = "tiny_llama_1m"\n' + toml)
+    (tmp_path / "mine.yaml").write_text("name: a\nmodel: tiny_llama_1m\n" + yaml)
+    a, b = (load_config(tmp_path / f"mine.{kind}") for kind in ("toml", "yaml"))
+    assert a == b
+    assert config_of("codi", a).latent.n_latents == 6
+    assert config_of("kava", a).latent.n_latents == 24
+
+
+def test_an_ablation_takes_what_the_file_says_of_kava(tmp_path):
+    text = "name: a\nmodel: tiny_llama_1m\nmethods: {kava: {latent: {n_latents: 7}}}\n"
+    (tmp_path / "mine.yaml").write_text(text)
+    config = config_of("kava_lambda0", load_config(tmp_path / "mine.yaml"))
+    assert (config.latent.n_latents, config.loss.importance_mix) == (7, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model: m\ntraining: {batch_size: 4}", "unknown key of training"),
+        ("model: m\ntrainin: {}", "did you mean 'training'"),
+        ("model: m\ntraining: {max_steps: many}", "training.max_steps is 'many'"),
+        ("model: m\nloss: {kv_distance: l3}", "one of l1, smooth_l1, mse"),
+        ("training: {}", "no model is named"),
+        ("model: [", "cannot be parsed"),
+        ("model: m\ntraining: 3", "training is a section"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_file(text, said, tmp_path):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(UsageError, match=r"mine\.yaml") as raised:
+        load_config(tmp_path / "mine.yaml")
+    assert said.lower() in str(raised.value).lower()
+
+
+def test_a_number_that_yaml_reads_as_a_text_is_a_number(tmp_path):
+    (tmp_path / "mine.yaml").write_text("model: m\ntraining: {learning_rate: 8e-4}")
+    assert load_config(tmp_path / "mine.yaml").training.learning_rate == 8e-4

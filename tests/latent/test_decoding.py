@@ -1,0 +1,82 @@
+"""Decoding: passes that the decoder made, batches that agree with single rows, strict reading."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchsuite.embedded import tasks
+from benchsuite.latent import decoding
+from benchsuite.latent.methods.registry import config_of, method
+from tests.latent.conftest import network
+
+PROBLEMS = tasks.items("word_problems", "test")[:6]
+
+
+@pytest.fixture
+def short(config):
+    return config.changed({"evaluation": {"max_new_tokens": 7}})
+
+
+# Calls before the first token: reading, then passes; the last pass announces the answer.
+THINKING = {"full_cot": 1, "no_cot": 1, "icot": 1, "coconut": 7, "codi": 6, "pccot": 3, "kava": 3}
+
+
+@pytest.mark.parametrize("name", THINKING)
+def test_passes_are_the_decoders_own_calls_alone_and_in_a_batch(name, form, short):
+    config = config_of(name, short).changed({"latent": {"n_latents": 5}})
+    net = network(projection=config.latent.projection)
+    examples = form.encode(PROBLEMS)
+    together = decoding.answers(net, method(name), config, form, examples)
+    for example, batched in zip(examples, together, strict=True):
+        calls = []
+        handle = net.decoder.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        (alone,) = decoding.answers(net, method(name), config, form, [example])
+        handle.remove()
+        assert alone.token_ids == batched.token_ids
+        assert alone.log_probs == pytest.approx(batched.log_probs, abs=1e-8)
+        assert alone.passes == batched.passes
+        assert alone.thinking_passes == THINKING[name]
+        assert alone.passes == THINKING[name] + len(alone.token_ids) - 1
+        # A row that reached its limit makes one call more, whose token nobody takes.
+        assert len(calls) == alone.passes + (not alone.ended)
+
+
+def test_decoding_step_by_step_equals_reading_the_answer_at_once(form, short):
+    net = network()
+    (example,) = form.encode(PROBLEMS[:1])
+    config, chosen = config_of("kava", short), method("kava")
+    (answer,) = decoding.answers(net, chosen, config, form, [example])
+    with torch.no_grad():
+        read = chosen.begin(net, form.batch([example]), config)
+        ids = torch.tensor([answer.token_ids])
+        after = net.extend(read.context, net.embed(ids[:, :-1]))
+        hidden = torch.cat([read.hidden[:, -1:], after.hidden], 1)
+        log_probs = net.logits(hidden).log_softmax(-1).gather(-1, ids[..., None])[0, :, 0]
+    assert answer.log_probs == pytest.approx(log_probs.tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "number"),
+    [
+        (" 12", "kava", 12),
+        (" 1,250 apples", "kava", 1250),
+        (" -3.5", "no_cot", -3.5),
+        (" $7.00", "kava", 7),
+        ("", "kava", None),
+        ("<<3+4=7>>\n#### 7", "full_cot", 7),
+        ("<<3+4=7>>\nThe answer is: 7", "full_cot", None),
+        ("<<3+4=7>>", "icot", None),
+    ],
+)
+def test_an_answer_is_the_number_behind_the_marker(text, name, number, form):
+    assert decoding.read_number(text, method(name), form) == number
+
+
+def test_scores_count_and_compare(form, short):
+    net, config = network(), config_of("kava", short)
+    first = decoding.evaluate(net, method("kava"), config, form, PROBLEMS)
+    again = decoding.evaluate(net, method("kava"), config, form, PROBLEMS)
+    assert np.array_equal(first.passes, again.passes)
+    assert first.texts == again.texts
+    assert first.as_dict()["forward_passes"] == first.passes.mean()
+    assert first.above(again)["accuracy_gain"] == 0

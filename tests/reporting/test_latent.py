@@ -1,0 +1,89 @@
+"""The latent-reasoning document's files, from records made by hand."""
+
+import csv
+
+import pytest
+import yaml
+
+from benchsuite.reporting.latent import write
+from benchsuite.statistics import describe
+
+SEEDS = (42, 43, 44)
+ACCURACY = {"kava": (56.0, 57.0, 55.0), "full_cot": (61.0, 62.0, 61.5)}
+
+
+def record(method, seed, accuracy, asked="gsm8k", **changes):
+    axes = {"model": "llama3_2_1b", "steps": "equations", "method": method, "asked": asked}
+    return {
+        **axes,
+        "seed": seed,
+        "cell": {"axes": {**axes, "seed": seed}, "changed": {}},
+        "weights": "hub",
+        "accuracy": accuracy,
+        "accuracy_stderr": 1.37,
+        "forward_passes": 7.0,
+        "thinking_passes": 4.0,
+        "parse_rate": 100.0,
+        "n_items_asked": 1319,
+        **changes,
+    }
+
+
+@pytest.fixture
+def records():
+    return [
+        record(method, seed, accuracy)
+        for method, values in ACCURACY.items()
+        for seed, accuracy in zip(SEEDS, values, strict=True)
+    ]
+
+
+def paper(folder):
+    with open(folder / "paper_results.csv") as file:
+        return {row["Method"]: row for row in csv.DictReader(file)}
+
+
+def test_the_documents_tree_and_keys(records, tmp_path):
+    written = write(records, tmp_path, lambda record: {})
+    folder = tmp_path / "llama1b_gsm8k-aug" / "kava"
+    assert (folder / "seed_43" / "results_gsm8k.yaml") in written
+    summary = yaml.safe_load((folder / "summary.yaml").read_text())["gsm8k"]
+    expected = describe(ACCURACY["kava"])
+    assert summary["accuracy_mean"] == expected.mean
+    assert summary["accuracy_std"] == pytest.approx(expected.std)
+    assert summary["forward_passes_std"] == 0
+    assert summary["n_seeds"] == 3
+    seeds = yaml.safe_load((folder / "all_seeds_results.yaml").read_text())
+    assert seeds["seed_44"]["gsm8k"]["accuracy"] == 55.0
+    assert (folder / "summary.csv").read_text().startswith("dataset,accuracy_mean,accuracy_std")
+    assert all(path.is_file() for path in written)
+
+
+def test_the_papers_table_marks_what_is_published_and_judges_two_stds(records, tmp_path):
+    write(records, tmp_path, lambda record: {})
+    row = paper(tmp_path)["kava"]
+    assert (row["Model"], row["Training Data"]) == ("LLaMA 3.2-1B", "GSM8k-AUG")
+    assert row["GSM8k Acc (%)"] == "56.00 ± 1.00"
+    assert (row["Published [S]"], row["Difference"]) == ("56.5", "-0.50")
+    # 56 + 2 * 1 < 61.5 - 2 * 0.5: no overlap.
+    assert row["2-std rule against full_cot"] == "lower"
+    tex = (tmp_path / "paper_results.tex").read_text()
+    assert r"56.00 $\pm$ 1.00" in tex
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weights": "random"},
+        {"weights": "checkpoint"},
+        {"stand_in": "another configuration"},
+    ],
+)
+def test_what_is_not_the_study_itself_is_left_out(changes, records, tmp_path):
+    write([*records, record("no_cot", 42, 99.0, **changes)], tmp_path, lambda record: {})
+    assert set(paper(tmp_path)) == {"kava", "full_cot"}
+
+
+def test_one_seed_has_no_deviation(tmp_path):
+    write([record("kava", 42, 50.0)], tmp_path, lambda record: {})
+    assert paper(tmp_path)["kava"]["GSM8k Acc (%)"] == "50.00"
