@@ -179,9 +179,27 @@ class Controller:
             if self.outcome.fails(self.bench.options.strict_claims) and session.exitstatus == 0:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
             self._write_manifest(self.folder, int(session.exitstatus))
+            self._track()
         except OSError as error:
             self.unwritten = unwritable(self.bench.options.reports_dir, error)
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+    def _track(self) -> None:
+        """Log what this session measured; a tracker out of reach costs a line, no result."""
+        mode, outcome = self.bench.options.wandb, self.outcome
+        if not mode or outcome is None:
+            return
+        from benchsuite.reporting.tracking import track
+
+        new = {left["fingerprint"] for left in self.left.values() if left["state"] != "cached"}
+        records = [r for s in outcome.studies for r in s.records.values()]
+        records = [r for r in records if r["fingerprint"]["value"] in new]
+        try:
+            n = track(records, self.bench.options.reports_dir, mode)
+            outcome.lines.append((f"wandb: {n} runs logged {mode}", {}))
+        except Exception as error:
+            logger.exception("wandb failed")
+            outcome.lines.append((f"wandb logged nothing: {error}", {"yellow": True}))
 
     def _write_manifest(self, folder: Path, exitstatus: int) -> None:
         assert self.outcome is not None

@@ -1,6 +1,7 @@
 """The command-line options and their ini defaults."""
 
 import difflib
+import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,6 +62,13 @@ OPTIONS = (
         "also run the downstream tasks, on the first seed or on all",
         {"nargs": "?", "const": "first", "choices": ("first", "all")},
     ),
+    _Option(
+        "--wandb",
+        "string",
+        "",
+        "log each measured cell as a Weights & Biases run, online or offline",
+        {"nargs": "?", "const": "online", "choices": ("online", "offline")},
+    ),
     _Option("--device", "string", "auto", "auto, cpu or cuda"),
     _Option(
         "--trust-remote-code", "args", [], "MODEL whose own code may run", {"action": "append"}
@@ -120,6 +128,7 @@ class Options:
     local: Mapping[str, Path]
     checkpoint: Mapping[str, Path]
     save_models: bool
+    wandb: str
     downstream: str
     device: str
     trust_remote_code: tuple[str, ...]
@@ -154,6 +163,7 @@ class Options:
             local=_named_paths("--local", value("local"), where),
             checkpoint=_named_paths("--checkpoint", value("checkpoint"), where),
             save_models=value("save_models"),
+            wandb=_tracked(value("wandb")),
             downstream=value("downstream"),
             device=value("device"),
             trust_remote_code=_models("--trust-remote-code", value("trust_remote_code")),
@@ -221,6 +231,15 @@ def _seeds(text: str) -> tuple[int, ...]:
             f"--seeds {text!r} names a seed twice or out of range", fix="seeds are 0 to 2**32 - 1"
         )
     return seeds
+
+
+def _tracked(mode: str) -> str:
+    if mode and importlib.util.find_spec("wandb") is None:
+        raise UsageError(
+            "--wandb needs wandb, which is not installed",
+            fix="pip install 'benchsuite[wandb]', or leave --wandb out",
+        )
+    return mode
 
 
 def _whole(flag: str, text: str) -> int:

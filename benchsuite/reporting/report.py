@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from benchsuite.files import write_whole
 from benchsuite.reporting import groups
+from benchsuite.reporting.coverage import coverage_markdown
 from benchsuite.reporting.groups import Record, Results, kind_of
 from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.junit import to_junit
@@ -47,10 +48,11 @@ def write_report(
 ) -> Path:
     """Write ``<study>/summary_stats.json``, ``summary.*``, ``status.*`` and the page.
 
-    ``claims.xml`` beside the page ``index.html``, whose path is returned, is for continuous
-    integration. Several results of one study (other parameters, other machines) go into one
-    summary. Every file is written whole or not at all. ``columns`` reads per-item evidence for
-    the studies' own reporters; ``figures`` draws PNG and SVG too, which takes seconds.
+    Beside the page ``index.html``, whose path is returned, ``claims.xml`` is for continuous
+    integration and ``coverage.md`` says what was measured, rehearsed or never run. Several
+    results of one study (other parameters, other machines) go into one summary. Every file is
+    written whole or not at all. ``columns`` reads per-item evidence for the studies' own
+    reporters; ``figures`` draws PNG and SVG too, which takes seconds.
     """
     if figures:
         for results in studies:
@@ -75,6 +77,7 @@ def write_report(
         write_text(folder / "status.md", rows_as_markdown(status))
         _write_own_files(own, folder, columns or _no_columns)
     write_text(reports_dir / "claims.xml", to_junit(studies))
+    write_text(reports_dir / "coverage.md", coverage_markdown(studies))
     page = reports_dir / "index.html"
     write_text(page, render_page(studies, folder=reports_dir))
     return page

@@ -218,6 +218,8 @@ def _latex_table(caption: str, columns: str, header: str, body: list[str]) -> st
     lines = [
         r"\begin{table}",
         r"\centering",
+        # Long method names fit the text width of an article in one column.
+        r"\footnotesize\setlength{\tabcolsep}{3pt}",
         rf"\caption{{{caption}}}",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from benchsuite.reporting import render_page, summarise, to_junit, to_yaml
+from benchsuite.reporting.coverage import coverage, coverage_markdown
 from benchsuite.reporting.figures.seeds import write_figures
 from benchsuite.reporting.page import MOST_DOTS
 from benchsuite.reporting.report import records_csv
@@ -78,6 +79,14 @@ def test_figures_show_every_seed_and_are_the_same_bytes_again(tmp_path):
     assert drawing.count("<use ") >= 15
 
 
+def test_records_without_the_metric_have_no_figure(tmp_path):
+    cells = grid("llama2_7b", methods=["random"])
+    records = {i: r | {"perplexity": None} for i, r in drawn(cells).items()}
+    one = results(cells, records, judge=False)
+
+    assert write_figures(one, tmp_path) == []
+
+
 def test_every_record_is_a_row_with_its_file():
     one = made()
     rows = list(csv.DictReader(io.StringIO(records_csv([one]))))
@@ -95,3 +104,36 @@ def test_a_page_of_many_records_draws_all_dots_and_lists_none():
     assert page.count("h0") == len(cells)
     assert "calibration_selection/records.csv" in page
     assert len(page) < 60 * len(cells)
+
+
+def test_coverage_tells_measured_from_rehearsed_from_never_run():
+    cells = grid("llama2_7b", methods=["random", "cola_zero"])
+
+    def change(cell):
+        return {"weights": "random"} if cell.method == "cola_zero" else {}
+
+    one = results(cells, drawn(cells, change=change))
+
+    table = coverage([one])["calibration_selection"]["llama2_7b"]
+    assert table["random"] == "measured (5)"
+    assert table["cola_zero"] == "rehearsed (5)"
+    assert table["stratified"] == "never run"
+    text = coverage_markdown([one])
+    assert "| method | tiny_llama_1m |" in text
+    assert text.count("never run") == sum(
+        said == "never run"
+        for methods in coverage([one])["calibration_selection"].values()
+        for said in methods.values()
+    )
+
+
+def test_cells_are_wandb_runs_without_a_network(tmp_path):
+    pytest.importorskip("wandb", reason="needs the extra wandb")
+    from benchsuite.reporting.tracking import track
+
+    records = list(made().records.values())[:2]
+
+    assert track(records, tmp_path, "offline") == 2
+
+    names = {path.name.rsplit("-", 1)[1] for path in (tmp_path / "wandb").glob("offline-run-*")}
+    assert names == {record["fingerprint"]["value"] for record in records}

@@ -16,18 +16,20 @@ def write_figures(results: Results, folder: Path) -> list[Path]:
     """Write ``<group>.png`` and ``.svg`` per model and setting; return the paths.
 
     Methods are rows; points are seeds, the bar is the mean with its 95 % t-interval. Rehearsals
-    are not drawn.
+    and groups without the study's metric are not drawn.
     """
     written: list[Path] = []
     for group in groups_of(results.cells, results.records):
-        if group.kind != "rehearsal" and group.records:
+        metric = results.study.metric
+        arms = {m: described(v) for m in group.methods if (v := group.values(m, metric))}
+        if arms and group.kind != "rehearsal":
             with styled():
-                written += save(_figure(results.study, group), folder, _file_name(group))
+                figure = _figure(results.study, label(group), arms)
+                written += save(figure, folder, _file_name(group))
     return written
 
 
-def _figure(study: Any, group: Group) -> Any:
-    arms = {m: described(v) for m in group.methods if (v := group.values(m, study.metric))}
+def _figure(study: Any, title: str, arms: dict[str, Any]) -> Any:
     figure = new_figure(6.4, 0.9 + 0.34 * len(arms))
     axes = figure.subplots()
     for row, (method, arm) in enumerate(arms.items()):
@@ -48,7 +50,7 @@ def _figure(study: Any, group: Group) -> Any:
             axes.text(
                 0.99, row, told, transform=axes.get_yaxis_transform(), ha="right", va="center"
             )
-    axes.set_title(label(group), loc="left", fontsize="medium")
+    axes.set_title(title, loc="left", fontsize="medium")
     axes.grid(axis="x", linewidth=0.4, alpha=0.5)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
