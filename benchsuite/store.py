@@ -282,8 +282,11 @@ class Store:
         marker = seal(dict(facts) | {"pid": os.getpid(), "host": host(), "started_at": now()})
         path = self.running / f"{fingerprint}.json"
         draft = draft_in(self.running)
-        draft.write_text(json.dumps(marker))
-        os.replace(draft, path)
+        try:
+            draft.write_text(json.dumps(marker))
+            os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
 
     def mark_stage(self, fingerprint: str, stage: str) -> None:
         """Add the stage that a running cell has reached to its marker.
