@@ -109,6 +109,8 @@ def _outside(arm: Mapping[str, Any], axis: Axis, inside: int) -> str:
     out = len(arm["values"]) - inside
     if not out:
         return ""
+    if inside:  # a longer text would cover them
+        return f"{out} more"
     higher = sum(value > axis.stop for value in arm["values"])
     return f"{out} of {len(arm['values'])} lie {'above' if higher else 'below'} this range"
 
