@@ -1,0 +1,35 @@
+"""Names to models, corpora and tasks: plain data that imports neither torch nor transformers.
+
+A real study and an embedded one are the same cell; only the entry here differs.
+"""
+
+from benchsuite.catalog import models, sets  # noqa: F401  (importing them registers the entries)
+from benchsuite.catalog.entries import (
+    CORPORA,
+    DTYPE_BYTES,
+    MODELS,
+    TABLES,
+    TASKS,
+    CorpusEntry,
+    ModelEntry,
+    TaskEntry,
+    corpus,
+    model,
+    register,
+    task,
+)
+
+__all__ = [
+    "CORPORA",
+    "DTYPE_BYTES",
+    "MODELS",
+    "TABLES",
+    "TASKS",
+    "CorpusEntry",
+    "ModelEntry",
+    "TaskEntry",
+    "corpus",
+    "model",
+    "register",
+    "task",
+]
