@@ -237,7 +237,7 @@ def _tracked(mode: str) -> str:
     if mode and importlib.util.find_spec("wandb") is None:
         raise UsageError(
             "--wandb needs wandb, which is not installed",
-            fix="pip install 'benchsuite[wandb]', or leave --wandb out",
+            fix="install it: pip install 'benchsuite[wandb]', or leave --wandb out",
         )
     return mode
 

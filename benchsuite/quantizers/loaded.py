@@ -45,7 +45,7 @@ def reduce(model: nn.Module, precision: str, *, embedded: bool) -> nn.Module:
     except ImportError as error:
         raise CellCannotRun(
             f"{precision} models from the hub need bitsandbytes",
-            fix="pip install --constraint constraints.txt 'benchsuite[bitsandbytes]'",
+            fix="install it: pip install --constraint constraints.txt 'benchsuite[bitsandbytes]'",
         ) from error
     for name, linear in list(architecture_of(model).named_linears(model)):
         assert isinstance(linear, nn.Linear)

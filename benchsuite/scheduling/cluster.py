@@ -252,7 +252,8 @@ def load() -> Any:
         import ray
     except ImportError as error:
         raise UsageError(
-            "--ray needs Ray, which is not installed", fix="pip install 'benchsuite[ray]'"
+            "--ray needs Ray, which is not installed",
+            fix="install it: pip install 'benchsuite[ray]'",
         ) from error
     return ray
 

@@ -45,7 +45,7 @@ def test_an_engine_that_is_not_here_is_skipped_with_its_install_command(own_proj
     chosen = ["-m", "cell(model='tiny_llama_1m', method='awq_marlin')"]
     result = collected(own_project, *chosen, f"--engine-python=vllm={python}", "--device=cpu")
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["*awq_marlin runs under vllm, and vllm, torch is not installed*"])
+    result.stdout.fnmatch_lines(["*awq_marlin runs under vllm; not installed: vllm, torch*"])
     assert "pip install vllm==0.26.0" in result.stdout.str()
 
 
