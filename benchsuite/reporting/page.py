@@ -47,6 +47,7 @@ def render_page(
         studies=shown,
         counts=counts,
         words=WORDS,
+        most_told=MOST_TOLD,
         outcomes=OUTCOMES,
         written=moment.strftime("%Y-%m-%d %H:%M UTC"),
     )

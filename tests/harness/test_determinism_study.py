@@ -162,7 +162,9 @@ def test_what_cannot_be_loaded_leaves_its_error_and_the_run_goes_on(results):
 
 
 def test_an_absent_engine_is_skipped_with_the_install_command(results):
-    assert "not installed: no_such_package. Install it: pip install it" in " ".join(results[2].split())
+    assert "not installed: no_such_package. Install it: pip install it" in " ".join(
+        results[2].split()
+    )
 
 
 def test_the_study_writes_its_table_and_the_distances(results):

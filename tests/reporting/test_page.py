@@ -1,6 +1,7 @@
 import datetime
 import html.parser
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -174,3 +175,16 @@ def test_many_equal_values_stay_in_their_row():
 
 def test_numbers_are_not_broken_over_lines():
     assert tight("p = 0.05 of 5.72 ± 0.08") == "p\u00a0=\u00a00.05 of 5.72\u00a0±\u00a00.08"
+
+
+def test_a_claim_names_few_of_many_models_that_were_not_run():
+    one = results(grid("llama2_7b", methods=["random", "cola_zero"]))
+    one.judgements = [
+        replace(one.judgements[0], outcome="not_run", model=f"model_{n}") for n in range(40)
+    ]
+
+    page = render_page([one])
+
+    assert "model_0" in page
+    assert "model_39" not in page
+    assert re.search(r"and \d+ more", page)
