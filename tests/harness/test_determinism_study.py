@@ -161,6 +161,11 @@ def test_what_cannot_be_loaded_leaves_its_error_and_the_run_goes_on(results):
     assert "7 passed, 1 failed, 1 skipped" in output or "1 failed, 7 passed, 1 skipped" in output
 
 
+def test_records_say_which_weights_an_engine_loaded(results):
+    records, _, _ = results
+    assert {r["weights"] for v, r in records.items() if v != "unsupported"} == {"embedded"}
+
+
 def test_an_absent_engine_is_skipped_with_the_install_command(results):
     assert "not installed: no_such_package. Install it: pip install it" in " ".join(
         results[2].split()
