@@ -42,7 +42,8 @@ def on_small_disk(pytester):
     return run
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+# With two workers the other one's cell meets the full disk wherever it happens to be: a round.
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.stress)])
 def test_a_disk_full_at_the_end_of_a_cell_fails_it_and_stops_with_the_rest_kept(
     on_small_disk, pytester, workers
 ):
@@ -50,7 +51,9 @@ def test_a_disk_full_at_the_end_of_a_cell_fails_it_and_stops_with_the_rest_kept(
     assert result.ret != 0
     output = result.stdout.str() + result.stderr.str()
     assert "INTERNALERROR" not in output
-    assert "toy_a-odd-seed2: its record could not be kept" in output
+    # Which of the two it is depends on who takes the last bytes.
+    told = ("its record could not be kept", "the disk is full in stage")
+    assert any(f"toy_a-odd-seed2: {how}" in output for how in told)
     assert "No space left on device" in output
     records = [json.loads(p.read_text()) for p in (pytester.path / "kept/store/records").iterdir()]
     assert {record["outcome"] for record in records} == {"passed"}
