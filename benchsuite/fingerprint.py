@@ -5,8 +5,10 @@ import functools
 import hashlib
 import importlib.util
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +103,31 @@ def _harness(name: str) -> bool:
 
 @functools.cache
 def _source(name: str) -> str | None:
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return None
+    """Return the file of a module, or None for anything else that a dotted name may mean."""
+    spec = _spec(name)
     return spec.origin if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+@functools.cache
+def _spec(name: str) -> ModuleSpec | None:
+    """Find a module as an import would.
+
+    ``importlib.util.find_spec`` imports the parents of a dotted name, and so torch for every name
+    that a measuring module imports from another; here the parent's folder is searched instead.
+    """
+    parent, _, _ = name.rpartition(".")
+    try:
+        above = _spec(parent) if parent else None
+        # A folder without __init__ needs its parents imported, and has nothing that they execute.
+        if not parent or (above is not None and above.origin is None):
+            return importlib.util.find_spec(name)
+        if above is None or above.submodule_search_locations is None:
+            return None
+        folders = list(above.submodule_search_locations)
+        found = (finder.find_spec(name, folders) for finder in sys.meta_path)
+        return next((spec for spec in found if spec is not None), None)
+    except (ImportError, ValueError, KeyError):
+        return None
 
 
 @functools.cache

@@ -77,3 +77,39 @@ def test_no_axis_value_hides_inside_another(name):
 def test_models_have_the_documents_names():
     names = {n: catalog.model(n).document_name for n in ("llama2_7b", "llama2_13b", "opt_6_7b")}
     assert list(names.values()) == ["llama-2-7b-hf", "llama-2-13b-hf", "opt-6.7b"]
+
+
+def test_digesting_executes_no_measuring_module(digest):
+    text = "def add(x):\n    return x + 1\n"
+    assert digest(helper=f"{text}\nraise SystemExit('executed')\n") != digest(helper=text)
+
+
+def test_deciding_about_cells_imports_neither_torch_nor_scipy():
+    code = (
+        "import sys\n"
+        "from benchsuite.fingerprint import code_digest\n"
+        "from benchsuite.study import names, study\n"
+        "cells = [cell for name in names() for cell in study(name).cells()]\n"
+        "assert len(cells) > 1000\n"
+        "for cell in cells:\n"
+        "    code_digest(tuple(study(cell.study).code(cell)))\n"
+        "print({'torch', 'scipy', 'transformers'} & set(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_a_module_in_folders_without_init_is_found(tmp_path):
+    (tmp_path / "plain/deeper").mkdir(parents=True)
+    (tmp_path / "plain/deeper/measure.py").write_text("X = 1\n")
+    code = (
+        "from benchsuite.fingerprint import code_digest as d; print(d(('plain.deeper.measure',)))"
+    )
+
+    def run():
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    first = run().stdout
+    (tmp_path / "plain/deeper/measure.py").write_text("X = 2\n")
+    assert run().stdout != first
