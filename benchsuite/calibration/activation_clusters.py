@@ -47,7 +47,7 @@ def select(
     chosen = capped(every, n_samples * candidates_per_sample)
     candidates = chunks_at(tokens, (chosen * seq_len).tolist(), seq_len)
     rows = _activations(pool, account, candidates, batch_size, progress)
-    centred = rows - rows.mean(axis=0)
+    centred = torch.from_numpy(rows - rows.mean(axis=0)).to(pool.device)
     clusters = kmeans(centred @ centred.T, n_samples, seed, n_init=n_init, max_iter=max_iter)
     nearest = [members[0] for members in clusters.nearest(n_samples, 1) if members]
     # Fewer distinct candidates than clusters leave some empty: take the next best of others.

@@ -4,13 +4,17 @@ Every squared distance that Lloyd's algorithm compares is a sum of inner product
 the Gram matrix G = X X^T is all it needs: for a centre c, ||x_i - c||^2 = G_ii - 2 mean_j G_ij +
 mean_jl G_jl over the members j, l of c. An iteration then costs n_changed * n * k, not n * d * k,
 and nothing is approximated. Random numbers are drawn in the order of ``sklearn.cluster.KMeans``
-(greedy k-means++), so that its labels come out for the same seed.
+(greedy k-means++), so that its labels come out for the same seed. All in float64, on a GPU where
+the pool has one: the Gram matrix of 8,192 documents is the largest cost of a selection.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
@@ -41,9 +45,24 @@ class Clusters:
         return [order[self.labels[order] == c][:per_cluster].tolist() for c in range(k)]
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums differ in their last bits between thread counts: always take one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(limits=1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def standardized_gram(
-    blocks: list[tuple[Matrix, float]], *, weights_before_scaling: bool = False
-) -> tuple[np.ndarray, list[float]]:
+    blocks: list[tuple[Matrix, float]],
+    *,
+    weights_before_scaling: bool = False,
+    device: str = "cpu",
+) -> tuple[torch.Tensor, list[float]]:
     """Return the Gram matrix of standardised, weighted feature blocks, float64 ``[n, n]``.
 
     Each block is ``[n, d]``, dense or sparse, with its weight. Columns get zero mean and unit
@@ -51,26 +70,35 @@ def standardized_gram(
     ``weights_before_scaling`` multiplies the raw ones instead, which standardising undoes. Also
     returned: each block's share of the total variance.
     """
-    with threadpool_limits(limits=1):  # sums differ in their last bits between thread counts
+    with _one_thread():
         grams = []
         for block, weight in blocks:
             if weights_before_scaling:
-                grams.append(_block_gram(block * weight))
+                grams.append(_block_gram(block * weight, device))
             else:
-                grams.append(_block_gram(block) * weight**2)
-        total = np.sum(grams, axis=0) if len(grams) > 1 else grams[0]
-    variance = np.trace(total)
-    return total, [float(np.trace(gram) / variance) if variance else 0.0 for gram in grams]
+                grams.append(_block_gram(block, device) * weight**2)
+        traces = [float(gram.trace()) for gram in grams]
+        total = torch.stack(grams).sum(dim=0) if len(grams) > 1 else grams[0]
+    variance = sum(traces)
+    return total, [trace / variance if variance else 0.0 for trace in traces]
 
 
-def _block_gram(block: Matrix) -> np.ndarray:
-    if not sparse.issparse(block):
-        centred = block - block.mean(axis=0)
-        scale = centred.std(axis=0)
-        # As StandardScaler: what is constant up to rounding has no scale of its own.
-        constant = scale <= 10 * np.finfo(float).eps * np.abs(block).max(axis=0)
-        centred = np.where(constant, 0.0, centred / np.where(constant, 1.0, scale))
-        return centred @ centred.T
+def _block_gram(block: Matrix, device: str) -> torch.Tensor:
+    """Return the Gram matrix of a block's standardised columns, on the device."""
+    if sparse.issparse(block):
+        if torch.device(device).type == "cpu":
+            return torch.from_numpy(_sparse_gram(block))
+        block = block.toarray()  # a GPU multiplies the zeros sooner than a CPU leaves them out
+    columns = torch.from_numpy(np.ascontiguousarray(block)).to(device)
+    centred = columns - columns.mean(dim=0)
+    scale = centred.std(dim=0, correction=0)
+    # As StandardScaler: what is constant up to rounding has no scale of its own.
+    constant = scale <= 10 * torch.finfo(torch.float64).eps * columns.abs().amax(dim=0)
+    centred = (centred / scale.masked_fill(constant, 1.0)).masked_fill(constant, 0.0)
+    return centred @ centred.T
+
+
+def _sparse_gram(block: Matrix) -> np.ndarray:
     # (A - 1 m^T)(A - 1 m^T)^T multiplied out, A = block / scale, so that A stays sparse.
     mean = np.asarray(block.mean(axis=0)).ravel()
     variance = np.asarray(block.multiply(block).mean(axis=0)).ravel() - mean**2
@@ -83,18 +111,19 @@ def _block_gram(block: Matrix) -> np.ndarray:
     return gram - cross[:, None] - cross[None, :] + shift @ shift
 
 
-def kmeans(gram: np.ndarray, k: int, seed: int, *, n_init: int, max_iter: int) -> Clusters:
-    """Cluster ``n`` samples by their Gram matrix ``[n, n]``, at least ``k`` of them.
+def kmeans(gram: torch.Tensor, k: int, seed: int, *, n_init: int, max_iter: int) -> Clusters:
+    """Cluster ``n`` samples by their Gram matrix, float64 ``[n, n]``, at least ``k`` of them.
 
-    Returns the run with the least inertia among ``n_init``; a run ends when no label changes.
+    Returns the run with the least inertia among ``n_init``; a run ends when no label changes. The
+    work is done where the matrix lies.
     """
     generator = np.random.RandomState(seed)
-    norms = np.diagonal(gram).copy()
+    norms = gram.diagonal().clone()
     best: Clusters | None = None
-    with threadpool_limits(limits=1):
+    with _one_thread():
         for _ in range(n_init):
-            start = _plus_plus(gram, norms, k, generator)
-            found = _lloyd(gram, norms, start, max_iter)
+            start = _plus_plus(gram, norms.numpy(force=True), k, generator)
+            found = _lloyd(gram, norms, torch.from_numpy(start).to(gram.device), max_iter)
             if best is None or found.inertia < best.inertia:
                 best = found
     assert best is not None
@@ -102,7 +131,7 @@ def kmeans(gram: np.ndarray, k: int, seed: int, *, n_init: int, max_iter: int) -
 
 
 def _plus_plus(
-    gram: np.ndarray, norms: np.ndarray, k: int, generator: np.random.RandomState
+    gram: torch.Tensor, norms: np.ndarray, k: int, generator: np.random.RandomState
 ) -> np.ndarray:
     """Choose ``k`` samples as centres, each the best of a few drawn by squared distance."""
     n = len(gram)
@@ -121,57 +150,55 @@ def _plus_plus(
     return chosen
 
 
-def _distances_to(gram: np.ndarray, norms: np.ndarray, samples: np.ndarray) -> np.ndarray:
+def _distances_to(gram: torch.Tensor, norms: np.ndarray, samples: np.ndarray) -> np.ndarray:
     """Return squared distances of all samples to some, ``[len(samples), n]``."""
-    distances = norms[samples, None] + norms - 2 * gram[samples]
+    rows = gram[torch.from_numpy(samples).to(gram.device)].numpy(force=True)
+    distances = norms[samples, None] + norms - 2 * rows
     distances[np.arange(len(samples)), samples] = 0.0
     return np.maximum(distances, 0.0)
 
 
-def _lloyd(gram: np.ndarray, norms: np.ndarray, start: np.ndarray, max_iter: int) -> Clusters:
+def _lloyd(gram: torch.Tensor, norms: torch.Tensor, start: torch.Tensor, max_iter: int) -> Clusters:
     k, n = len(start), len(gram)
+    clusters = torch.arange(k, device=gram.device)[:, None]
     sums = gram[start]  # [k, n]: inner products of every sample with the sum of c's members
-    counts: np.ndarray = np.ones(k)
+    counts = norms.new_ones(k)
     offset = norms[start]  # [k]: squared norm of each centre
-    labels: np.ndarray = np.full(n, -1)
+    labels = start.new_full((n,), -1)
     member = labels
     for iteration in range(1, max_iter + 1):
-        scores = offset[:, None] - (2 / counts)[:, None] * sums  # [k, n], less the sample's norm
-        assigned = scores.argmin(axis=0)
-        if np.array_equal(assigned, labels):
+        scores, assigned = _nearest_centre(offset, counts, sums)
+        if torch.equal(assigned, labels):
             break
         labels = assigned
-        own = norms + scores[labels, np.arange(n)]
-        members = _without_empty(labels, own, k)
-        sums = _updated(sums, gram, member, members) if iteration > 1 else _sums(gram, members, k)
-        member = members
-        counts = np.maximum(np.bincount(member, minlength=k), 1).astype(float)
-        within = np.bincount(member, weights=sums[member, np.arange(n)], minlength=k)
-        offset = within / counts**2
-    scores = offset[:, None] - (2 / counts)[:, None] * sums
-    labels = scores.argmin(axis=0)
-    distances = np.maximum(norms + scores[labels, np.arange(n)], 0.0)
-    return Clusters(labels, distances, float(distances.sum()), iteration)
+        before, member = member, _without_empty(labels, norms + scores, k)
+        inside = (member == clusters).to(gram.dtype)  # [k, n]
+        if iteration == 1:
+            sums = inside @ gram
+        else:  # at the cost of the samples that moved alone
+            moved = (before != member).nonzero().flatten()
+            change = inside[:, moved] - (before[moved] == clusters).to(gram.dtype)
+            sums = sums + change @ gram[moved]
+        counts = inside.sum(dim=1).clamp(min=1)
+        offset = (inside * sums).sum(dim=1) / counts**2
+    scores, labels = _nearest_centre(offset, counts, sums)
+    distances = (norms + scores).clamp(min=0).numpy(force=True)
+    return Clusters(labels.numpy(force=True), distances, float(distances.sum()), iteration)
 
 
-def _without_empty(labels: np.ndarray, distances: np.ndarray, k: int) -> np.ndarray:
+def _nearest_centre(
+    offset: torch.Tensor, counts: torch.Tensor, sums: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return each sample's squared distance to the nearest centre, less its norm, and which."""
+    scores, labels = torch.addcmul(offset[:, None], (-2 / counts)[:, None], sums).min(dim=0)
+    return scores, labels
+
+
+def _without_empty(labels: torch.Tensor, distances: torch.Tensor, k: int) -> torch.Tensor:
     """Return the samples that each centre is made of: an empty cluster gets the farthest one."""
-    empty = np.flatnonzero(np.bincount(labels, minlength=k) == 0)
-    members = labels.copy()
+    empty = (torch.bincount(labels, minlength=k) == 0).nonzero().flatten()
+    members = labels.clone()
     if len(empty):
-        members[np.argsort(distances, kind="stable")[::-1][: len(empty)]] = empty
+        farthest = distances.argsort(stable=True).flip(0)
+        members[farthest[: len(empty)]] = empty
     return members
-
-
-def _sums(gram: np.ndarray, members: np.ndarray, k: int) -> np.ndarray:
-    return (members == np.arange(k)[:, None]).astype(float) @ gram
-
-
-def _updated(
-    sums: np.ndarray, gram: np.ndarray, before: np.ndarray, after: np.ndarray
-) -> np.ndarray:
-    """Return the sums after some samples moved, at the cost of those samples alone."""
-    moved = np.flatnonzero(before != after)
-    clusters = np.arange(len(sums))[:, None]
-    change = (after[moved] == clusters).astype(float) - (before[moved] == clusters)
-    return sums + change @ gram[moved]

@@ -55,6 +55,7 @@ def select(
             ),
         ],
         weights_before_scaling=weights_before_scaling,
+        device=pool.device,
     )
     clusters = kmeans(gram, n_samples, seed, n_init=n_init, max_iter=max_iter)
     for per_cluster in range(1, MOST_PER_CLUSTER + 1):

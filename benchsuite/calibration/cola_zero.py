@@ -74,6 +74,7 @@ def select(
             gram, shares = standardized_gram(
                 [(columns[name], weighted[name]) for name in WEIGHTS],
                 weights_before_scaling=weights_before_scaling,
+                device=pool.device,
             )
             clusters = kmeans(gram, n_samples, seed, n_init=n_init, max_iter=max_iter)
             for per_cluster in PER_CLUSTER:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
@@ -17,12 +18,16 @@ def _points(n, d, seed):
     return generator.normal(size=(n, d)) + 2 * generator.integers(0, 3, size=(n, 1))
 
 
+def _gram(x):
+    return torch.from_numpy(x @ x.T)
+
+
 @pytest.mark.parametrize("seed", [0, 42, 46])
 @pytest.mark.parametrize(("n", "d", "k"), [(60, 5, 4), (80, 300, 12), (30, 3, 30), (50, 2, 1)])
 def test_labels_are_those_of_scikit_learn(n, d, k, seed):
     x = _points(n, d, seed)
 
-    found = kmeans(x @ x.T, k, seed, n_init=10, max_iter=300)
+    found = kmeans(_gram(x), k, seed, n_init=10, max_iter=300)
     reference = KMeans(k, n_init=10, max_iter=300, random_state=seed).fit(x)
 
     assert found.labels.tolist() == reference.labels_.tolist()
@@ -35,7 +40,7 @@ def test_labels_are_those_of_scikit_learn(n, d, k, seed):
 def test_a_run_cut_short_is_that_of_scikit_learn(max_iter):
     x = _points(200, 4, 3)
 
-    found = kmeans(x @ x.T, 9, 1, n_init=1, max_iter=max_iter)
+    found = kmeans(_gram(x), 9, 1, n_init=1, max_iter=max_iter)
     reference = KMeans(9, n_init=1, max_iter=max_iter, tol=0, random_state=1).fit(x)
 
     assert found.labels.tolist() == reference.labels_.tolist()
@@ -53,7 +58,7 @@ def test_distances_are_to_the_nearest_of_the_members_means(n, d, k, seed):
     k = min(k, n)
     x = np.random.default_rng(seed).integers(-2, 3, size=(n, d)).astype(float)  # with duplicates
 
-    found = kmeans(x @ x.T, k, seed, n_init=2, max_iter=100)
+    found = kmeans(_gram(x), k, seed, n_init=2, max_iter=100)
 
     assert found.labels.min() >= 0
     assert found.labels.max() < k
@@ -69,13 +74,13 @@ def test_distances_are_to_the_nearest_of_the_members_means(n, d, k, seed):
 def test_a_pair_is_ordered_by_index_not_by_rounding():
     x = np.array([[0.3, 0.1], [0.1, 0.7], [9.0, 9.0]])
 
-    found = kmeans(x @ x.T, 2, 0, n_init=5, max_iter=10)
+    found = kmeans(_gram(x), 2, 0, n_init=5, max_iter=10)
 
     assert sorted(found.nearest(2, 2)) == [[0, 1], [2]]
 
 
 def test_identical_samples_do_not_break_it():
-    found = kmeans(np.ones((6, 6)), 3, 0, n_init=3, max_iter=10)
+    found = kmeans(torch.ones(6, 6, dtype=torch.float64), 3, 0, n_init=3, max_iter=10)
 
     assert found.inertia == 0
     assert len(found.nearest(3, 1)) == 3
@@ -85,10 +90,14 @@ def test_the_thread_count_does_not_change_a_bit():
     x = _points(300, 400, 0)
     blocks = [(x, 1.0), (sparse.random_array((300, 500), density=0.1, rng=0).tocsr(), 0.5)]
     results = []
+    before = torch.get_num_threads()
     for threads in (1, 2):
+        torch.set_num_threads(threads)
         with threadpool_limits(limits=threads):
             gram, _ = standardized_gram(blocks)
             results.append((gram, kmeans(gram, 16, 42, n_init=3, max_iter=50).distances))
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
 
     np.testing.assert_array_equal(results[0][0], results[1][0])
     np.testing.assert_array_equal(results[0][1], results[1][1])
@@ -125,3 +134,16 @@ def test_weights_before_scaling_cancel(blocks):
 
     np.testing.assert_allclose(before, plain, atol=1e-8)
     assert not np.allclose(after, plain)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_finds_the_same_clusters():
+    x = _points(400, 300, 0)
+    words = sparse.random_array((400, 500), density=0.1, rng=0).tocsr()
+    found = {}
+    for device in ("cpu", "cuda"):
+        gram, _ = standardized_gram([(x, 1.0), (words, 0.5)], device=device)
+        found[device] = kmeans(gram, 16, 42, n_init=10, max_iter=300)
+
+    assert found["cuda"].labels.tolist() == found["cpu"].labels.tolist()
+    np.testing.assert_allclose(found["cuda"].distances, found["cpu"].distances, rtol=1e-9)
