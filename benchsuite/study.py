@@ -72,7 +72,8 @@ def ranks_better(metric: str, method: str, *, than: str, control: bool = False) 
 
 def identical(metric: str, method: str) -> Claim:
     """Claim that ``metric`` is equal bit for bit over all seeds of ``method``."""
-    return Claim(f"{method} is bit-identical over seeds", "identical", metric, method)
+    what = method if metric == "weights_sha256" else f"{method}'s {metric}"
+    return Claim(f"{what} is bit-identical over seeds", "identical", metric, method)
 
 
 def true(metric: str, method: str, sentence: str) -> Claim:

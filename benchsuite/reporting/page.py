@@ -3,14 +3,16 @@
 import csv
 import datetime
 import functools
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchsuite import catalog
 from benchsuite.reporting import published, strip
 from benchsuite.reporting.commands import rerun_command
-from benchsuite.reporting.groups import Group, Results, groups_of
+from benchsuite.reporting.groups import ADDITIONS, Group, Results, groups_of
 from benchsuite.reporting.judging import label
 from benchsuite.reporting.rows import shown as cell_text
 from benchsuite.reporting.summary import best_method as best_of
@@ -22,6 +24,12 @@ MOST_CELLS = 40
 # Beyond this a study's dots are drawn without a name each, and its records listed in a file.
 MOST_DOTS = 3000
 MOST_TOLD = 12
+MOST_COLUMNS = 30
+STAGES = {
+    "selection": "selection_time_sec_mean",
+    "quantization": "quant_time_sec_mean",
+    "total": "total_time_sec_mean",
+}
 WORDS = {
     "held": "held",
     "violated": "violated",
@@ -56,6 +64,7 @@ def render_page(
 def study_view(results: Results) -> dict[str, Any]:
     """Return what the template shows of one study: strings and numbers only."""
     groups = groups_of(results.cells, results.records)
+    titles = {label(group): title(group) for group in groups}
     stand_ins = {label(group) for group in groups if group.kind == "stand_in"}
     judged = [j for j in results.judgements if j.model not in stand_ins]
     aside = [j for j in results.judgements if j.model in stand_ins]
@@ -65,8 +74,8 @@ def study_view(results: Results) -> dict[str, Any]:
         "question": results.study.question,
         "metric": results.study.metric,
         "counts": counts,
-        "claims": claims_view(judged),
-        "stand_in_claims": claims_view(aside),
+        "claims": claims_view(judged, titles),
+        "stand_in_claims": claims_view(aside, titles),
         "nulls": null_results(results.study, groups, judged),
         "models": [model_view(results, g) for g in groups if g.kind == "real" and g.records],
         "stand_ins": [model_view(results, g) for g in groups if g.kind == "stand_in"],
@@ -84,7 +93,11 @@ def study_view(results: Results) -> dict[str, Any]:
 
 
 def own_tables(results: Results, folder: Path | None) -> list[dict[str, Any]]:
-    """Return the CSV files that the study's reporter wrote, as heads and rows of text."""
+    """Return the CSV files that the study's reporter wrote, as heads and rows of text.
+
+    What is the same in every row is said once, under ``common``. A file that is too wide to be
+    read as a table is left to the link to it.
+    """
     found: list[dict[str, Any]] = []
     if folder is None:
         return found
@@ -93,19 +106,37 @@ def own_tables(results: Results, folder: Path | None) -> list[dict[str, Any]]:
             continue
         with open(folder / path, encoding="utf-8", newline="") as file:
             head, *body = list(csv.reader(file)) or [[]]
-        rows = [[_rounded(value) for value in row] for row in body]
-        found.append({"title": path.stem.replace("_", " "), "head": head, "rows": rows})
+        columns = [(name, [_rounded(row[i]) for row in body]) for i, name in enumerate(head)]
+        common = [(n, c[0]) for n, c in columns if len(c) > 1 and len(set(c)) == 1]
+        said = {name for name, _ in common}
+        own = [(n, c) for n, c in columns if n not in said]
+        table = {"head": [n for n, _ in own], "rows": list(zip(*(c for _, c in own), strict=True))}
+        if len(own) <= MOST_COLUMNS:
+            found.append({"title": path.stem.replace("_", " "), "common": common, **table})
     return found
 
 
 def _rounded(text: str) -> str:
+    if text.isdigit():
+        return text
     try:
-        return text if text.isdigit() else cell_text(float(text))
+        return cell_text(json.loads(text) if text.startswith("[") else float(text))
     except ValueError:
         return cell_text(text)
 
 
-def claims_view(judgements: Sequence[Any]) -> list[dict[str, Any]]:
+def title(group: Group) -> dict[str, Any]:
+    """Return a group's model, and apart from it what tells it from the study's own grid."""
+    cell = group.cells[0]
+    further = [str(v) for k, v in cell.axes.items() if k not in ("model", "method", "seed")]
+    changed = {k: v for k, v in cell.changed.items() if k not in ADDITIONS}
+    marks = [f"{name.replace('_', ' ')} {cell_text(value)}" for name, value in changed.items()]
+    return {"model": catalog.model(cell.model).document_name, "marks": [*further, *marks]}
+
+
+def claims_view(
+    judgements: Sequence[Any], titles: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """Return the claims in the study's order, each with its outcome on every model."""
     claims: dict[str, dict[str, Any]] = {}
     for judgement in judgements:
@@ -116,6 +147,7 @@ def claims_view(judgements: Sequence[Any]) -> list[dict[str, Any]]:
         row["models"].append(
             {
                 "model": judgement.model,
+                "title": titles.get(judgement.model, {"model": judgement.model, "marks": []}),
                 "outcome": judgement.outcome,
                 "sentence": tight(judgement.sentence),
             }
@@ -123,7 +155,7 @@ def claims_view(judgements: Sequence[Any]) -> list[dict[str, Any]]:
     for row in claims.values():
         outcomes = [m["outcome"] for m in row["models"]]
         row["counts"] = [(o, outcomes.count(o)) for o in OUTCOMES if o in outcomes]
-        row["open"] = any(o in ("violated", "inconclusive") for o in outcomes)
+        row["open"] = "violated" in outcomes
         # A model of which no cell ran needs no sentence of its own.
         row["not_run"] = [m["model"] for m in row["models"] if m["outcome"] == "not_run"]
         told = [m for o in OUTCOMES for m in row["models"] if m["outcome"] == o != "not_run"]
@@ -153,7 +185,7 @@ def model_view(results: Results, group: Group) -> dict[str, Any]:
     best = best_of(study, group)
     links = None if len(results.records) > MOST_DOTS else results.links
     return {
-        "label": label(group),
+        "title": title(group),
         "stand_in": group.stand_in,
         "axis": axis,
         "methods": [
@@ -189,7 +221,7 @@ def method_view(
         "value": with_uncertainty(arm["mean"], arm["std"]),
         "interval": interval if low != high else "",
         "cv": "" if arm["cv_percent"] is None else f"{arm['cv_percent']:.2g} %",
-        "reason": "the same for every seed" if low == high and low is not None else arm["reason"],
+        "reason": _without_interval(arm),
         "strip": drawn,
         "path": strip.path(drawn) if links is None else "",
         "records": [
@@ -201,6 +233,13 @@ def method_view(
             for i, (seed, record) in enumerate((s, r) for s, r in records if s in arm["seeds"])
         ],
     }
+
+
+def _without_interval(arm: Mapping[str, Any]) -> str:
+    low, high = arm["ci95"] or (None, None)
+    if low is not None and low == high:
+        return "the same for every seed"
+    return "one seed: no interval" if arm["n"] == 1 else arm["reason"]
 
 
 def further_view(study: Any, group: Group) -> dict[str, Any] | None:
@@ -225,24 +264,31 @@ def record_href(record: Mapping[str, Any], links: Mapping[str, str] | None) -> s
 
 
 def timing_view(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """Return timings by device: one table per device and contention, never compared across."""
+    """Return timings by device: one table per device and contention, never compared across.
+
+    A table has only the stages that one of its rows went through.
+    """
+    titles = {group.key: title(group) for group in groups}
     tables: dict[tuple[str, bool], list[dict[str, Any]]] = {}
     for row in timings(groups):
-        tables.setdefault((row["device"], row["contended"]), []).append(
-            {
-                "model": row["model"],
-                "method": row["method"],
-                "n": row["n"],
-                "selection": seconds(row["selection_time_sec_mean"]),
-                "quant": seconds(row["quant_time_sec_mean"]),
-                "total": seconds(row["total_time_sec_mean"]),
-                "memory": gibibytes(row["peak_memory_bytes"]),
-            }
-        )
+        tables.setdefault((row["device"], row["contended"]), []).append(row)
     return [
-        {"device": device, "contended": crowded, "rows": rows}
+        {"device": device, "contended": crowded, **_times_of(rows, titles)}
         for (device, crowded), rows in sorted(tables.items())
     ]
+
+
+def _times_of(
+    rows: Sequence[Mapping[str, Any]], titles: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    stages = [stage for stage in STAGES if any(row[STAGES[stage]] is not None for row in rows)]
+    models: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        told = [seconds(row[STAGES[stage]]) for stage in stages]
+        told.append(gibibytes(row["peak_memory_bytes"]))
+        model = models.setdefault(row["model"], {"title": titles[row["model"]], "rows": []})
+        model["rows"].append({"method": row["method"], "n": row["n"], "told": told})
+    return {"stages": [*stages, "peak memory"], "models": list(models.values())}
 
 
 def absent_view(results: Results) -> list[dict[str, Any]]:

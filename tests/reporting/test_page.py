@@ -12,7 +12,7 @@ from tests.reporting.factory import drawn, grid, record, results
 
 THREE = ["gptq_default", "random", "cola_zero"]
 HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>\"&"
-VOID = {"meta", "link", "br", "img"}
+VOID = {"meta", "link", "br", "img", "wbr"}
 
 
 class Parser(html.parser.HTMLParser):

@@ -103,7 +103,7 @@ def test_the_files_and_the_page_show_the_tables(tmp_path, records):
         in (tmp_path / "quantizers/document_tables.md").read_text()
     )
     page = render_page([found], folder=tmp_path)
-    assert "delta_arc_macro_f1" in page
+    assert "<td>awq_w4</td>" in page
     assert "<td>weight-only 4 bit</td><td>2</td><td>awq_w4</td>" in page
 
 
