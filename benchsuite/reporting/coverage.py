@@ -2,17 +2,25 @@
 
 from collections.abc import Sequence
 
-from benchsuite.reporting.groups import Results, kind_of
+from benchsuite import catalog
+from benchsuite.reporting.groups import Record, Results, kind_of
 
 # The best thing that can be said of a model and method comes first.
-MARKS = {"real": "measured", "stand_in": "stand-in", "rehearsal": "rehearsed", "": "never run"}
+MARKS = {
+    "real": "measured",
+    "stand_in": "stand-in",
+    "rehearsal": "rehearsed",
+    "unstated": "weights not stated",
+    "": "never run",
+}
 
 
 def coverage(results: Sequence[Results]) -> dict[str, dict[str, dict[str, str]]]:
     """Return study -> model -> method -> what can be said of it, over each study's whole grid.
 
     *measured* takes a passed record with the model's own weights, on whatever machine and with
-    whatever parameters; a number in brackets counts the seeds.
+    whatever parameters; a number in brackets counts the seeds. A record that does not say which
+    weights it measured proves nothing of a model that has to be fetched.
     """
     table: dict[str, dict[str, dict[str, str]]] = {}
     for name in dict.fromkeys(one.study.name for one in results):
@@ -21,13 +29,21 @@ def coverage(results: Sequence[Results]) -> dict[str, dict[str, dict[str, str]]]
         for record in (record for one in mine for record in one.records.values()):
             axes = record["cell"]["axes"]
             kinds = seen.setdefault((axes["model"], axes["method"]), {})
-            kinds.setdefault(kind_of(record), set()).add(axes["seed"])
+            kinds.setdefault(_kind(record), set()).add(axes["seed"])
         declared = mine[0].study.axes
         table[name] = {
             model: {m: _said(seen.get((model, m), {})) for m in declared["method"]}
             for model in declared["model"]
         }
     return table
+
+
+def _kind(record: Record) -> str:
+    model = record["cell"]["axes"]["model"]
+    if record.get("weights") not in (None, "unknown"):
+        return kind_of(record)
+    embedded = model in catalog.MODELS and catalog.model(model).embedded
+    return kind_of(record) if embedded else "unstated"
 
 
 def _said(kinds: dict[str, set[int]]) -> str:

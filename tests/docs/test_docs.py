@@ -16,6 +16,7 @@ from benchsuite.cell import Cell
 from benchsuite.fingerprint import Fingerprint
 from benchsuite.options import OPTIONS
 from benchsuite.record import RecordBuilder, seal
+from benchsuite.reporting.coverage import MARKS
 from benchsuite.study import names, study
 
 ROOT = Path(__file__).parents[2]
@@ -190,8 +191,8 @@ def test_options_in_the_text_exist(page, flags):
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.flag)
-def test_every_option_is_in_the_readme(option):
-    assert f"| `{option.flag}" in (ROOT / "README.md").read_text()
+def test_every_option_is_on_the_page_about_running(option):
+    assert f"| `{option.flag}" in (ROOT / "docs/running.md").read_text()
 
 
 # --- what the pages say of the code
@@ -215,12 +216,32 @@ def test_the_readme_makes_what_the_makefile_makes():
     assert f"--editable '.[{extras}]'" in without_make
 
 
-def test_every_study_has_a_page_and_a_row():
+def test_every_study_has_a_page_and_a_part_of_the_readme():
     shipped = [name for name in names() if (ROOT / f"benchsuite/studies/{name}.py").exists()]
     assert "calibration_selection" in shipped
     for name in shipped:
         assert (ROOT / f"docs/studies/{name}.md").exists(), name
-        assert f"docs/studies/{name}.md" in (ROOT / "README.md").read_text(), name
+        assert f"### [{name}](docs/studies/{name}.md)" in (ROOT / "README.md").read_text(), name
+
+
+def test_what_the_readme_registers_is_registered_in_the_example():
+    example = "".join(blocks(ROOT / "docs/adding.md", "python"))
+    shown = re.findall(r"`(register\w*\((?:\w+Entry\()?\"[^`]*)`", (ROOT / "README.md").read_text())
+    assert len(shown) == 3
+    assert [line for line in shown if line not in example] == []
+
+
+def test_the_coverage_page_names_what_there_is():
+    page = (ROOT / "docs/coverage.md").read_text()
+    parts = re.findall(r"^## (\w+)\n\n(.*?)(?=^## |\Z)", page, flags=re.M | re.S)
+    assert {name for name, _ in parts} <= set(names())
+    for name, table in parts:
+        head, _, *rows = [line.strip("| ").split(" | ") for line in table.strip().splitlines()]
+        declared = study(name).axes
+        assert set(head[1:]) <= set(declared["model"]), name
+        assert {row[0] for row in rows} <= set(declared["method"]), name
+        marks = {re.sub(r" \(\d+\)$", "", mark) for row in rows for mark in row[1:]}
+        assert marks <= set(MARKS.values()), name
 
 
 def test_the_study_page_states_the_declared_grid():

@@ -127,6 +127,16 @@ def test_coverage_tells_measured_from_rehearsed_from_never_run():
     )
 
 
+@pytest.mark.parametrize("weights", [None, "unknown"])
+def test_a_record_that_names_no_weights_measures_no_hub_model(weights):
+    cells = grid("llama2_7b", "tiny_llama_1m", methods=["random"])
+    one = results(cells, drawn(cells, change=lambda cell: {"weights": weights}))
+
+    table = coverage([one])["calibration_selection"]
+    assert table["llama2_7b"]["random"] == "weights not stated (5)"
+    assert table["tiny_llama_1m"]["random"] == "measured (5)"
+
+
 def test_cells_are_wandb_runs_without_a_network(tmp_path):
     pytest.importorskip("wandb", reason="needs the extra wandb")
     from benchsuite.reporting.tracking import track
