@@ -133,10 +133,11 @@ def load(folder: Path | str, *, device: str = "cpu") -> nn.Module:
     settings = read_settings(folder)
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     del config.quantization_config
+    dtype = getattr(config, "dtype", None) or torch.float16
     with no_init_weights():
-        model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+        # Built in its dtype, not moved to it: the rotary frequencies stay in float32 as they are.
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
     model.tie_weights()
-    model.to(getattr(config, "dtype", None) or torch.float16)
     apply(model, folder, settings)
     return model.to(device).eval()
 

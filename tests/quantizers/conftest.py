@@ -32,7 +32,9 @@ def build(model_type: str = "llama", dtype: torch.dtype = torch.float32, **chang
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 nn.init.normal_(parameter, std=0.02)
-    return model.to(dtype).eval()
+    for parameter in model.parameters():  # rotary frequencies stay in float32, as in any model
+        parameter.data = parameter.data.to(dtype)
+    return model.eval()
 
 
 @pytest.fixture(autouse=True)

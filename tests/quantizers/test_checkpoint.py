@@ -53,6 +53,16 @@ def test_a_saved_model_loads_as_the_same_model(family, options, make_model, toke
     assert settings["checkpoint_format"] == ("gptq" if options.get("sym", True) else "gptq_v2")
 
 
+def test_positions_keep_their_frequencies_in_half_precision(make_model, tokens, tmp_path):
+    """In bfloat16 they would be wrong by up to 1/256: half a turn after some 800 tokens."""
+    model = make_model("llama", torch.bfloat16)
+    rtn.quantize(model, bits=4, group_size=32)
+    checkpoint.save(model, tmp_path)
+    frequencies = checkpoint.load(tmp_path).get_submodule("model.rotary_emb").inv_freq
+    assert frequencies.dtype == torch.float32
+    assert torch.equal(frequencies, model.get_submodule("model.rotary_emb").inv_freq)
+
+
 def test_packed_tensors_follow_the_format_by_hand(make_model, tmp_path):
     model = make_model()
     rtn.quantize(model, bits=4, group_size=32)
