@@ -19,6 +19,7 @@ def test_quantizers(
     original_answers,
     save_model,
     latency,
+    served_latency,
     record,
     progress,
 ):
@@ -42,6 +43,8 @@ def test_quantizers(
     record.items(**answers.rows())
     with record.stage("latency"), quantizers.using_kernel(network, "few_tokens"):
         record.clock(**latency(network, evaluation_tokens[: seq_len // 2]))
+    with record.stage("served"):
+        record.clock(**served_latency(network, evaluation_tokens[: seq_len // 2]))
 
 
 def quantize(cell, network, batch, progress):

@@ -22,7 +22,7 @@ Record = dict[str, Any]
 # The documents' total_time_sec is the time to make the compressed model, not to judge it.
 _NOT_MAKING = (
     *("selection_spent", "generation_spent", "original"),
-    *("evaluation", "downstream", "latency"),
+    *("evaluation", "downstream", "latency", "served"),
 )
 
 

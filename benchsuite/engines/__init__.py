@@ -11,7 +11,9 @@ __getattr__, __all__ = attach(
         "EngineProcess": "process",
         "Generated": "process",
         "Launcher": "launcher",
+        "agreement": "agreement",
         "engine": "registry",
         "register_engine": "registry",
+        "serving": "serving",
     },
 )

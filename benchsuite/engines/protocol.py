@@ -10,7 +10,10 @@ the process goes on listening. ``quit``, or the end of its input, ends it. An en
   every completion has the same length; log-probs are those at temperature 1
 - ``kernels(prompts, max_tokens)``: the same under a profiler,
   ``{"profiling_succeeded": bool, "all_kernels": [{"name", "count", "time_us"}]}``
-- ``prepare(folder, **what)``, where it can make the files that it loads.
+- ``prepare(folder, **what)``, where it can make the files that it loads
+- ``score(prompts)``, where it can read without generating: ``{"logprobs": ..., "best": ...}``,
+  [prompts, tokens - 1], of every token after a prompt's first and of the most probable one there
+- ``latency(prompt, max_tokens, repeats, warmup)``, where it serves models that others made.
 
 Runs in the engine's own interpreter and so imports nothing but the standard library.
 """

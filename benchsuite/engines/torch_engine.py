@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from benchsuite.catalog import ModelEntry
 from benchsuite.engines.profiling import profiled
 from benchsuite.engines.uniform import uniform
+from benchsuite.evaluation.forced import teacher_forced
 from benchsuite.evaluation.generation import (
     Choice,
     chosen_log_probs,
@@ -92,6 +93,14 @@ class Engine:
         return {
             "tokens": torch.stack(tokens, 1).tolist(),
             "logprobs": torch.stack(logprobs, 1).tolist(),
+        }
+
+    def score(self, prompts: list[list[int]]) -> dict[str, Any]:
+        """Read the prompts and say how probable each token was after those before it."""
+        found = teacher_forced(self.model, prompts)
+        return {
+            "logprobs": [row.log_probs.tolist() for row in found],
+            "best": [row.best.tolist() for row in found],
         }
 
     def kernels(self, prompts: list[list[int]], max_tokens: int) -> dict[str, Any]:

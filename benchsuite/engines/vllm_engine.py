@@ -2,7 +2,7 @@
 
 Runs in vLLM's own environment (Python 3.12, torch 2.11) and imports nothing of benchsuite beyond
 this room. Prefix caching is off, or later repetitions would reuse what the first has computed;
-kernels run eagerly. Prompts are token ids: no tokenizer is loaded.
+kernels run eagerly unless CUDA graphs are asked for. Prompts are token ids: no tokenizer is loaded.
 
 In 0.26 the names ``awq``, ``awq_marlin`` and ``gptq``, ``gptq_marlin`` choose a class each, not a
 kernel. ``linear_backend`` forces one of the mixed-precision kernels; the plain AWQ kernels are
@@ -10,6 +10,7 @@ taken only where Marlin's support check answers no, which ``plain_awq`` makes it
 """
 
 import logging
+import time
 from typing import Any
 
 import torch
@@ -17,6 +18,10 @@ import vllm
 from vllm import LLM, SamplingParams
 
 from benchsuite.engines.profiling import profiled
+
+# One sample's decoding steps replayed from a graph, without torch.compile: nothing is generated
+# and built at start-up, and what is left of a step is the kernels.
+_GRAPHS = {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": [1]}
 
 
 class _UsingLines(logging.Handler):
@@ -56,9 +61,13 @@ class Engine:
         temperature: float = 0.0,
         seed: int = 42,
         deterministic: bool = False,
+        graphs: bool = False,
         **_: Any,
     ) -> dict[str, Any]:
-        """Load a checkpoint folder; ``kv_cache_gib`` 0 takes what the utilization leaves."""
+        """Load a checkpoint folder; ``kv_cache_gib`` 0 takes what the utilization leaves.
+
+        ``graphs`` replays the decoding of one sample from a CUDA graph, as a server does.
+        """
         self._sampling = {"temperature": temperature, "seed": seed if temperature else None}
         if deterministic:
             # vLLM runs operators that have no deterministic form: those are told, not refused.
@@ -80,7 +89,8 @@ class Engine:
             seed=seed,
             skip_tokenizer_init=True,
             enable_prefix_caching=False,
-            enforce_eager=True,
+            enforce_eager=not graphs,
+            **({"compilation_config": _GRAPHS} if graphs else {}),
         )
         return {
             "vllm": vllm.__version__,
@@ -106,6 +116,40 @@ class Engine:
             for completion, ids in zip(completions, tokens, strict=True)
         ]
         return {"tokens": tokens, "logprobs": logprobs}
+
+    def score(self, prompts: list[list[int]]) -> dict[str, Any]:
+        """Read the prompts and say how probable each token was after those before it."""
+        sampling = SamplingParams(
+            temperature=0.0, max_tokens=1, prompt_logprobs=1, detokenize=False
+        )
+        asked = [{"prompt_token_ids": prompt} for prompt in prompts]
+        logprobs, best = [], []
+        for out in self._llm.generate(asked, sampling, use_tqdm=False):
+            after_first = list(zip(out.prompt_token_ids, out.prompt_logprobs, strict=True))[1:]
+            logprobs.append([found[token].logprob for token, found in after_first])
+            best.append([max(found, key=lambda t: found[t].logprob) for _, found in after_first])
+        return {"logprobs": logprobs, "best": best}
+
+    def latency(
+        self, prompt: list[int], max_tokens: int, repeats: int, warmup: int
+    ) -> dict[str, Any]:
+        """Time one sample from the call to its last token, seconds [repeats], and its memory.
+
+        ``peak_memory_bytes`` is what PyTorch held at most in a pass of its own: weights, the whole
+        reserved key-value cache, CUDA graphs and what generating adds.
+        """
+        sampling = SamplingParams(
+            temperature=0.0, max_tokens=max_tokens, ignore_eos=True, detokenize=False
+        )
+        asked, seconds = [{"prompt_token_ids": prompt}], []
+        for _ in range(warmup + repeats):
+            begin = time.perf_counter()
+            self._llm.generate(asked, sampling, use_tqdm=False)
+            seconds.append(time.perf_counter() - begin)
+        torch.cuda.reset_peak_memory_stats()
+        self._llm.generate(asked, sampling, use_tqdm=False)
+        peak = torch.cuda.max_memory_allocated()
+        return {"seconds": seconds[warmup:], "peak_memory_bytes": peak}
 
     def kernels(self, prompts: list[list[int]], max_tokens: int) -> dict[str, Any]:
         """Generate under torch's profiler; with the engine's own words on what it uses."""

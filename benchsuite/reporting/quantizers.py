@@ -104,6 +104,9 @@ def latency(groups: Groups) -> list[Row]:
                     "latency_seconds": mean(mine, "latency_seconds"),
                     "tokens_per_second": mean(mine, "tokens_per_second"),
                     "inference_memory_mb": _mega(mean(mine, "inference_memory_bytes")),
+                    "vllm_latency_seconds": mean(mine, "vllm_latency_seconds"),
+                    "vllm_tokens_per_second": mean(mine, "vllm_tokens_per_second"),
+                    "vllm_memory_mb": _mega(mean(mine, "vllm_memory_bytes")),
                 }
             )
     return rows

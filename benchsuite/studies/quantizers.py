@@ -37,6 +37,8 @@ def _code(cell: Cell) -> Sequence[str]:
         "benchsuite.evaluation.divergence",
         "benchsuite.evaluation.answers",
         "benchsuite.evaluation.speed",
+        "benchsuite.engines.serving",
+        "benchsuite.engines.vllm_engine",
     )
 
 

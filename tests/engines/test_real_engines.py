@@ -52,6 +52,19 @@ def test_log_probs_are_the_models_own(plain):
     assert np.abs(plain.logprobs - np.stack(expected)).max() < 1e-4
 
 
+def test_given_tokens_are_scored_as_the_model_scores_them(own, plain):
+    """And a completion's tokens are the best ones at their places."""
+    from benchsuite.evaluation.generation import log_likelihoods
+    from benchsuite.models import load
+
+    rows = [[*p, *made] for p, made in zip(PROMPTS, plain.tokens.tolist(), strict=True)]
+    scored = own.ask("score", prompts=rows)
+    firsts, rests = [row[:1] for row in rows], [row[1:] for row in rows]
+    expected = log_likelihoods(load(ENTRY).model, firsts, rests)
+    assert np.abs(np.array(scored["logprobs"]) - np.stack(expected)).max() < 1e-4
+    assert np.array_equal(np.array(scored["best"])[:, -STEPS:], plain.tokens)
+
+
 @pytest.mark.parametrize("format", ["gptq", "awq"])
 def test_a_checkpoint_is_prepared_loaded_and_the_same_twice(own, folder, plain, format):
     what = {

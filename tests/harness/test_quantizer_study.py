@@ -87,6 +87,10 @@ def test_latency_is_kept_out_of_what_must_be_equal_bit_for_bit(records):
     assert record["n_questions_asked"] == {"arc": 8, "squad": 8, "maths": 8}
 
 
+def test_without_vllm_nothing_is_said_of_it(records):
+    assert [key for key in records["gptq_w3"] if key.startswith("vllm")] == []
+
+
 def test_flips_are_counted_against_the_original_s_own_answers(records):
     assert records["fp16"]["flipped"] == 0
     assert records["fp16"]["accuracy_change_ci95"] == [0, 0]

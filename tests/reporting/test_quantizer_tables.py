@@ -84,6 +84,15 @@ def test_latencies_of_two_devices_stand_in_two_rows():
     assert [row["device"] for row in rows] == ["cuda: NVIDIA H200", "cpu: c"]
 
 
+def test_vllm_stands_beside_our_own_latency_where_it_was_measured():
+    (served, *_), (alone, *_) = cells(["gptq_w4"]), cells(["awq_w4"])
+    served = measured(served, vllm_tokens_per_second=250.0, vllm_memory_bytes=3e9)
+    rows = {row["method"]: row for row in latency(grouped([served, measured(alone)]))}
+    assert rows["gptq_w4"]["vllm_tokens_per_second"] == 250
+    assert rows["gptq_w4"]["vllm_memory_mb"] == 3000
+    assert rows["awq_w4"]["vllm_tokens_per_second"] is None
+
+
 def results(found, **fields):
     grid = cells()
     missing = [c.id for c in grid if c.id not in found and c.id not in fields.get("failed", {})]

@@ -1,0 +1,95 @@
+"""A model of ours under vLLM, from the same checkpoint: how fast it serves one sample.
+
+vLLM runs in a process of its own, in its own interpreter (`benchsuite.engines.process`), beside the
+process that quantized: it is given a key-value cache of the size that the sample needs, and asks
+for little of the device's memory beyond.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from benchsuite.engines.process import EngineProcess
+from benchsuite.engines.registry import engine
+from benchsuite.errors import UsageError
+from benchsuite.evaluation.speed import NEW_TOKENS, WARMUP
+from benchsuite.quantizers import checkpoint
+
+_GPTQ_BITS = (4, 8)
+# vLLM wants this share of the device to be free when it starts, however little it then takes.
+_SHARE_OF_DEVICE = 0.05
+_CACHE_BLOCK = 16  # tokens
+
+
+def unreadable(settings: Mapping[str, Any]) -> str:
+    """Return why vLLM 0.26 does not read a checkpoint of this quantization config, or nothing."""
+    if settings["quant_method"] != "gptq":
+        return ""
+    if settings["bits"] not in _GPTQ_BITS:
+        return f"vLLM reads AutoGPTQ checkpoints of 4 and 8 bits, not of {settings['bits']}"
+    return "" if settings["sym"] else "vLLM reads AutoGPTQ checkpoints of symmetric grids only"
+
+
+def write(model: Any, folder: Path, *, quantized: bool = True) -> str:
+    """Save ``model`` in the format in which vLLM expects it; return why it cannot, or nothing."""
+    if not quantized:
+        model.save_pretrained(folder)
+        return ""
+    try:
+        checkpoint.save(model, folder)
+    except UsageError as error:
+        return error.what
+    return unreadable(checkpoint.read_settings(folder))
+
+
+def settings_for(model: Any, n_tokens: int, *, samples: int = 1) -> dict[str, Any]:
+    """Return what ``load`` is asked: ``model``'s half precision, room for ``n_tokens`` a sample."""
+    config = model.config
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    token_bytes = 2 * 2 * head * heads * config.num_hidden_layers  # keys and values, two bytes each
+    # A block more for what vLLM keeps empty, and twice that: its own demand is a little above.
+    tokens = (-(-n_tokens // _CACHE_BLOCK) + 1) * _CACHE_BLOCK
+    return {
+        "dtype": "bfloat16" if model.dtype == torch.bfloat16 else "float16",
+        "max_model_len": n_tokens,
+        "gpu_memory_utilization": _SHARE_OF_DEVICE,
+        "kv_cache_gib": 2 * samples * tokens * token_bytes / 2**30,
+    }
+
+
+def latency(
+    model: Any,
+    folder: Path,
+    prompt: Sequence[int],
+    *,
+    python: str,
+    log: Path,
+    new_tokens: int = NEW_TOKENS,
+    repeats: int = 3,
+) -> dict[str, Any]:
+    """Return how fast vLLM generates ``new_tokens`` after ``prompt`` from ``model``'s checkpoint.
+
+    ``vllm_latency_seconds`` is the median from the call to the last token, the engine's own
+    scheduling included, ``vllm_tokens_per_second`` the new tokens over it. ``vllm_memory_bytes`` is
+    what PyTorch held at most in vLLM's process, ``vllm_cache_bytes`` of it the reserved cache.
+    ``vllm_using`` are its words on the kernels it chose. Raises ``EngineError``.
+    """
+    settings = settings_for(model, len(prompt) + new_tokens)
+    with EngineProcess("vllm", engine("vllm"), log=log, python=python) as process:
+        told = process.ask("load", checkpoint_folder=str(folder), graphs=True, **settings)
+        found = process.ask(
+            "latency", prompt=list(prompt), max_tokens=new_tokens, repeats=repeats, warmup=WARMUP
+        )
+    seconds = median(found["seconds"])
+    return {
+        "vllm_latency_seconds": seconds,
+        "vllm_tokens_per_second": new_tokens / seconds,
+        "vllm_memory_bytes": found["peak_memory_bytes"],
+        "vllm_cache_bytes": int(settings["kv_cache_gib"] * 2**30),
+        "vllm_version": told["vllm"],
+        "vllm_using": told["using"],
+    }
