@@ -21,7 +21,7 @@ Record = dict[str, Any]
 
 # The documents' total_time_sec is the time to make the compressed model, not to judge it.
 _NOT_MAKING = (
-    *("selection_spent", "generation_spent", "original"),
+    *("selection_shared", "selection_spent", "generation_spent", "original"),
     *("evaluation", "downstream", "latency", "served"),
 )
 

@@ -136,7 +136,8 @@ class Selection:
 
     ``batch`` is int64 ``[n_samples, seq_len]`` on the CPU. ``details`` can be written as JSON;
     ``standalone_seconds`` is what the selection costs where nothing was computed before,
-    ``spent_seconds`` what it cost this time.
+    ``shared_seconds`` the part of it that is computed once for all, ``spent_seconds`` what it cost
+    this time.
     """
 
     batch: torch.Tensor
@@ -144,7 +145,7 @@ class Selection:
 
 
 class Account:
-    """Keeps the two costs of one selection while it fetches features.
+    """Keeps the costs of one selection while it fetches features.
 
     Features must be fetched one after the other, never inside the build of another one: a first
     build inside a first build would be counted twice.
@@ -164,10 +165,11 @@ class Account:
         return arrays
 
     def close(self, batch: torch.Tensor, **details: Any) -> Selection:
-        """Return the selection with both costs among its details."""
+        """Return the selection with its costs among its details."""
         spent = time.perf_counter() - self._start
         costs = {
             "standalone_seconds": spent - self._fetching + self._first_builds,
+            "shared_seconds": self._first_builds,
             "spent_seconds": spent,
         }
         return Selection(batch, {**details, **costs})

@@ -142,7 +142,7 @@ def _bytes(model: str) -> int:
 
 def _repeated(cell: Cell, records: Sequence[Record]) -> Estimate:
     shared = max(_shared(record) for record in records)
-    times = [_seconds(record) - (shared if _paid(record, shared) else 0.0) for record in records]
+    times = [_seconds(record) - _paid(record) for record in records]
     span = Span(min(times), max(times))
     if len(times) < 3:
         span = span.times(*_REPEATED)
@@ -160,13 +160,14 @@ def _seconds(record: Record) -> float:
 
 
 def _shared(record: Record) -> float:
-    """Return what another cell had paid of a record's selection: its features."""
+    """Return what a record's selection needs that is computed once for all cells: its features."""
+    return record.get("selection_shared_time_sec") or 0.0
+
+
+def _paid(record: Record) -> float:
+    """Return the part of that which this very cell computed, for others too."""
     whole, spent = (record.get(f"selection{k}_time_sec") or 0.0 for k in ("", "_spent"))
-    return max(whole - spent, 0.0)
-
-
-def _paid(record: Record, shared: float) -> bool:
-    return shared > 0 and _shared(record) < shared / 2
+    return max(spent - (whole - _shared(record)), 0.0)
 
 
 # --- from records of another model or other parameters
@@ -191,6 +192,8 @@ def _scaled_seconds(cell: Cell, record: Record) -> Span:
     for stage, seconds in _stages(record).items():
         ratio = _ratio(cell, record, stage)
         assert ratio is not None
+        if stage == "selection":
+            seconds -= _paid(record)
         grown = ratio ** _GROWTH.get(stage, 1.0)
         # Stages that we know nothing of may not grow at all.
         ends = (ratio, grown) if stage in _GROWTH else (1.0, ratio)

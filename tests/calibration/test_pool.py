@@ -49,6 +49,7 @@ def test_costs_tell_what_was_spent_from_what_it_takes_alone(documents, tokenizer
 
     assert 0 < details["spent_seconds"] < 3600
     assert details["spent_seconds"] <= time.perf_counter() - start + 1
+    assert details["shared_seconds"] == 7200
     assert 7200 <= details["standalone_seconds"] <= 7200 + details["spent_seconds"]
     assert details["note"] == "kept"
 
