@@ -6,8 +6,9 @@
 Prints tokens per second, peak memory, the projected time of the whole configuration, and the share
 of the bf16 matrix product's rate that this machine reached in the same run. Work is counted, not
 guessed: 2 operations per weight and token forward and 2 backward through frozen weights (their own
-gradient is not computed), 6 for LoRA's; the head on the rows whose loss is taken. Attention's
-products and all that is not a product are left out of the work, and in the time.
+gradient is not computed), 6 for LoRA's and the projection's; the head on the rows whose loss is
+taken. Only tokens count: padding, which passes no linear layer, is no work. Attention's products
+and all that is not a product are left out of the work, and in the time.
 """
 
 import argparse
@@ -64,28 +65,33 @@ def _wait(device: str) -> None:
 
 
 class Work:
-    """Counts the tokens that pass the decoder and the head, by hooks."""
+    """Counts the tokens that pass the decoder, the head and the projection, by hooks."""
 
     def __init__(self, net: Reasoner) -> None:
-        self.tokens = self.rows = 0
         trained = {id(p) for p in net.parameters() if p.requires_grad}
-        weights = [p for p in net.decoder.parameters() if p.ndim > 1]
-        embedding = net.lm.get_input_embeddings().weight
+        weights = [p for p in net.decoder.model.layers.parameters() if p.ndim > 1]
         self.lora = sum(p.numel() for p in weights if id(p) in trained)
-        frozen = [p for p in weights if id(p) not in trained and p is not embedding]
-        self.frozen, self.head = sum(p.numel() for p in frozen), embedding.numel()
-        net.decoder.register_forward_pre_hook(self._decoded, with_kwargs=True)
+        self.frozen = sum(p.numel() for p in weights if id(p) not in trained)
+        self.head = net.lm.get_output_embeddings().weight.numel()
+        self.projection = sum(p.numel() for p in net.projection.parameters() if p.ndim > 1)
+        self.tokens = self.rows = self.latents = 0
+        net.decoder.register_forward_pre_hook(self._decoded)
         net.lm.get_output_embeddings().register_forward_pre_hook(self._headed)
+        net.projection.register_forward_pre_hook(self._projected)
 
-    def _decoded(self, module: torch.nn.Module, args: object, kwargs: dict) -> None:
-        self.tokens += kwargs["inputs_embeds"].shape[:2].numel()
+    def _decoded(self, module: torch.nn.Module, args: tuple) -> None:
+        self.tokens += args[0].shape[0]  # packed: [N, hidden]
 
     def _headed(self, module: torch.nn.Module, args: tuple) -> None:
-        self.rows += args[0].shape[:-1].numel()
+        self.rows += args[0].shape[0]
+
+    def _projected(self, module: torch.nn.Module, args: tuple) -> None:
+        self.latents += args[0].shape[:-1].numel()
 
     def operations(self) -> float:
         """Return the products' operations, forward and backward, of all that was counted."""
-        return self.tokens * (4 * self.frozen + 6 * self.lora) + self.rows * 4 * self.head
+        blocks = self.tokens * (4 * self.frozen + 6 * self.lora)
+        return blocks + self.rows * 4 * self.head + self.latents * 6 * self.projection
 
 
 def main() -> None:
@@ -93,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch", type=int, default=128, help="rows a step: the document's 128")
-    parser.add_argument("--compile", action="store_true", help="compile MLPs and norms")
+    parser.add_argument("--compile", action="store_true", help="training.torch_compile")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--out", type=Path, help="keep the figures here as JSON")
     chosen = parser.parse_args()
@@ -106,6 +112,7 @@ def main() -> None:
                 "per_device_train_batch_size": batch,
                 "gradient_accumulation_steps": 1,
                 "max_steps": 3,
+                "torch_compile": chosen.compile,
             },
             "lora": {"r": 8} if chosen.small else {},
         }
@@ -113,10 +120,6 @@ def main() -> None:
     lm = random_weights.build(entry, device=device, dtype="bfloat16", seed=0)
     net = build(lm, config, seed=0)
     del lm
-    if chosen.compile:
-        for layer in net.decoder.layers:
-            for part in (layer.mlp, layer.input_layernorm, layer.post_attention_layernorm):
-                part.compile(dynamic=True)
     form = Format(random_weights.rehearsal_tokenizer(entry), config.data.marker)
     examples = draw(batch * chosen.steps, entry.shape["vocab_size"])
     train(net, method("kava"), config, form, examples, seed=1)  # warm-up

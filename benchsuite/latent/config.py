@@ -75,6 +75,7 @@ class Training:
     max_grad_norm: float = 2.0
     warmup_ratio: float = 0.03
     bf16: bool = True
+    torch_compile: bool = False  # fuse what lies between the attentions: minutes, once
     save_steps: int = 500
     start_from: str = ""  # a method whose trained weights this one starts from
     wandb: bool = False

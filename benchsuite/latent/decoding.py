@@ -129,7 +129,7 @@ def answers(
     with evaluating(net), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for chosen in batches(lengths, config.evaluation.batch_size):
             group = [Answer() for _ in chosen]
-            batch = form.batch([examples[i] for i in chosen], device)
+            batch = form.batch([examples[i] for i in chosen])
             with counting_calls(net) as calls:
                 read = method.begin(net, batch, config)
                 _grow(net, read.hidden[:, -1], read.context, group, calls, config, form)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from benchsuite.latent import eviction, losses
-from benchsuite.latent.attention import recording_queries
 from benchsuite.latent.config import Config
 from benchsuite.latent.examples import Batch, Tail
 from benchsuite.latent.network import Context, Read, Reasoner
@@ -23,11 +22,14 @@ Parts = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Taught:
-    """The teacher's reading of the tail behind the question's last token (column 0)."""
+    """The teacher's reading of the tail behind the question's last token (column 0).
+
+    The reading watches marker and answer; ``watched`` bool [B, W] is False where a row has less.
+    """
 
     read: Read
     tail: Tail
-    queries: list[Tensor]
+    watched: Tensor
 
 
 def distil(net: Reasoner, batch: Batch, thought: Thought, config: Config, *, kv: bool) -> Parts:
@@ -35,28 +37,31 @@ def distil(net: Reasoner, batch: Batch, thought: Thought, config: Config, *, kv:
     how = config.loss
     student, parts = _student(net, batch, thought)
     taught = teach(net, batch, thought.question)
-    logits = net.logits(taught.read.hidden[:, :-1])
-    everything = taught.tail.mask
-    teacher = losses.token_loss(logits, taught.tail.ids, everything)
+    predicting, tail = taught.read.hidden[:, :-1], taught.tail
+    teacher = losses.token_loss(net.logits, predicting, tail.ids, tail.mask)
     parts["teacher"] = how.teacher_weight * teacher
     if how.codi_weight:
-        at = _announced(student, thought, batch), _taught_announced(taught)
-        parts["codi"] = how.codi_weight * losses.codi_loss(*at)
+        at = batch.marker.shape[1] - 1
+        codi = losses.codi_loss(student.layers[:, :, 0], taught.read.layers[:, :, at])
+        parts["codi"] = how.codi_weight * codi
     if kv and how.kv_weight:
         parts["kv"] = how.kv_weight * cache_loss(taught, student.context, thought, config)
     return parts
 
 
 def _student(net: Reasoner, batch: Batch, thought: Thought) -> tuple[Read, Parts]:
-    """Let the student announce and answer; only the answer is its loss, the marker is given."""
+    """Let the student announce and answer; only the answer is its loss, the marker is given.
+
+    The marker's last token is watched.
+    """
     tail = batch.tail([[]] * len(batch))
     embeddings = spoken(net, thought, net.embed(tail.ids))
-    before = embeddings.new_ones(embeddings.shape[:2], dtype=torch.int64)
-    before[:, -tail.ids.shape[1] :] = tail.mask
-    read = net.extend(thought.context, embeddings, before, all_layers=True)
-    n_answer = tail.ids.shape[1] - batch.marker.shape[1]
-    logits = net.logits(read.hidden[:, -n_answer - 1 : -1])
-    loss = losses.token_loss(logits, tail.ids[:, -n_answer:], tail.answer[:, -n_answer:])
+    mask = torch.ones(embeddings.shape[:2], dtype=torch.int64)
+    mask[:, -tail.ids.shape[1] :] = tail.mask
+    announced = torch.full((len(batch), 1), thought.pending.shape[1] + batch.marker.shape[1])
+    read = net.extend(thought.context, embeddings, mask, watched=announced)
+    predicting = read.hidden[:, -tail.ids.shape[1] - 1 : -1]
+    loss = losses.token_loss(net.logits, predicting, tail.ids, tail.answer)
     return read, {"student": loss}
 
 
@@ -65,39 +70,28 @@ def teach(net: Reasoner, batch: Batch, question: Context) -> Taught:
     tail = batch.tail(batch.thoughts(until=-1))
     embeddings = torch.cat([net.embed(batch.last), net.embed(tail.ids)], 1)
     mask = torch.cat([torch.ones_like(batch.last), tail.mask], 1)
-    with recording_queries() as queries:
-        read = net.extend(question, embeddings, mask, all_layers=True)
-    return Taught(read, tail, queries)
-
-
-def _announced(student: Read, thought: Thought, batch: Batch) -> Tensor:
-    """Return the student's hidden states [layers, B, hidden] at the marker's last token."""
-    at = thought.pending.shape[1] + batch.marker.shape[1]
-    return torch.stack([layer[:, at] for layer in student.layers[1:]])
-
-
-def _taught_announced(taught: Taught) -> Tensor:
-    """Return the teacher's, at the last token of the same marker, wherever its row has it."""
-    tail = taught.tail
-    n = torch.arange(tail.ids.shape[1], device=tail.ids.device)
-    at = (tail.marker * n).amax(1) + 1  # behind the question's last token
-    rows = torch.arange(len(at), device=at.device)
-    return torch.stack([layer[rows, at] for layer in taught.read.layers[1:]])
+    announcing = tail.marker | tail.answer
+    sizes = announcing.sum(1, keepdim=True)
+    ordinal = torch.arange(int(sizes.max()))
+    columns = tail.thought.sum(1, keepdim=True) + ordinal.minimum(sizes - 1)
+    # The tail stands behind the question's last token.
+    read = net.extend(question, embeddings, mask, watched=columns + 1)
+    return Taught(read, tail, ordinal < sizes)
 
 
 def cache_loss(taught: Taught, student: Context, thought: Thought, config: Config) -> Tensor:
     """Return KaVa's loss between what eviction keeps of the steps and the latents' last pass."""
     how, start = config.loss, thought.question.mask.shape[1] + 1
     keys, values = taught.read.context.stacked(start)
-    valid = taught.tail.thought
+    valid, rows = (t.to(keys.device) for t in (taught.tail.thought, taught.watched))
     with torch.no_grad():
         if how.eviction == "crop":
             kept = eviction.first(valid, thought.n, keys.shape[0], keys.shape[2])
         else:
             kept = eviction.r_kv(
-                torch.stack(taught.queries)[:, :, :, 1:],
+                taught.read.queries,
                 keys,
-                taught.tail.marker | taught.tail.answer,
+                rows,
                 valid,
                 n_kept=thought.n,
                 mix=how.importance_mix,

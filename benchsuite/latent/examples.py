@@ -30,7 +30,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Tail:
-    """What follows the question, int64 [B, L] padded on the right, and what each token is.
+    """What follows the question, int64 [B, L] padded on the right, on the host.
 
     ``thought``, ``marker`` and ``answer`` are bool [B, L] and share no token.
     """
@@ -44,7 +44,7 @@ class Tail:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some examples: the questions padded on the left, their last token apart.
+    """Some examples: the questions padded on the left, their last token apart, on the host.
 
     The last token comes apart because the teacher's and the student's rows part after it: the
     context of ``prefix`` [B, Lq] serves both, and its hidden state predicts what follows.
@@ -70,9 +70,8 @@ class Batch:
         longest = max(map(len, rows))
         table = [row + [0] * (longest - len(row)) for row in rows]
         sizes = [(len(t), len(row)) for t, row in zip(thoughts, rows, strict=True)]
-        device = self.last.device
-        ids, ends = torch.tensor(table, device=device), torch.tensor(sizes, device=device)
-        at = torch.arange(longest, device=device)
+        ids, ends = torch.tensor(table), torch.tensor(sizes)
+        at = torch.arange(longest)
         begins, length = ends[:, :1], ends[:, 1:]
         thought, announced = at < begins, at < begins + len(marker)
         whole = at < length
@@ -102,13 +101,13 @@ class Format:
             for p, question, answer in zip(problems, questions, answers, strict=True)
         ]
 
-    def batch(self, examples: Sequence[Example], device: Any = "cpu") -> Batch:
-        """Return examples as one batch on a device."""
+    def batch(self, examples: Sequence[Example]) -> Batch:
+        """Return examples as one batch."""
         from benchsuite.evaluation.generation import padded
 
-        prefix, mask = padded([e.question[:-1] for e in examples], torch.device(device))
-        last = torch.tensor([e.question[-1:] for e in examples], device=device)
-        marker = torch.tensor([self.marker] * len(examples), device=device)
+        prefix, mask = padded([e.question[:-1] for e in examples], torch.device("cpu"))
+        last = torch.tensor([e.question[-1:] for e in examples])
+        marker = torch.tensor([self.marker] * len(examples))
         return Batch(prefix, mask, last, marker, tuple(examples))
 
     def _ids(self, texts: Sequence[str], special: bool = False) -> list[Ids]:

@@ -13,15 +13,25 @@ DISTANCES: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def token_loss(logits: Tensor, targets: Tensor, wanted: Tensor) -> Tensor:
+def token_loss(
+    head: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor, wanted: Tensor
+) -> Tensor:
     """Return -(1/N) log p of each sequence's N wanted tokens, averaged over the batch.
 
-    ``logits`` [B, L, vocabulary] predict ``targets`` [B, L]; ``wanted`` [B, L] says which count. A
-    sequence weighs the same whatever its length, so that micro-batches add up to their batch.
+    ``head`` makes logits [n, vocabulary] of hidden states; those of ``hidden`` [B, L, hidden]
+    predict ``targets`` [B, L]. ``wanted`` [B, L] says which count, and only those pass the head;
+    both are on the host. A sequence weighs the same whatever its length, so that micro-batches
+    add up to their batch.
     """
-    nll = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-    nll = nll.view_as(targets) * wanted
-    return (nll.sum(1) / wanted.sum(1).clamp(min=1)).mean()
+    wanted = wanted.bool()
+    share = wanted / (wanted.sum(1, keepdim=True).clamp(min=1) * len(wanted))
+    places, chosen, weights = (
+        t.to(hidden.device, non_blocking=True)
+        for t in (wanted.flatten().nonzero()[:, 0], targets[wanted], share[wanted])
+    )
+    logits = head(hidden.flatten(0, 1).index_select(0, places))
+    nll = F.cross_entropy(logits.float(), chosen, reduction="none")
+    return (nll * weights).sum()
 
 
 def codi_loss(student: Tensor, teacher: Tensor) -> Tensor:

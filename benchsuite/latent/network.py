@@ -11,42 +11,51 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchsuite.errors import CellCannotRun, UsageError
-from benchsuite.latent import attention
+from benchsuite.latent import lora
+from benchsuite.latent.attention import Layout
 from benchsuite.latent.config import Config
+from benchsuite.latent.decoder import NOTHING, Decoder
 
 BOT, EOT, PLACEHOLDER = range(3)
-LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True)
 class Context:
-    """What has been read: every layer's keys and values, and ``mask`` [B, n] with 0 on padding."""
+    """What has been read: every layer's rotated keys and values [B, n, kv_heads, d].
 
-    cache: Any
+    ``mask`` [B, n] is 0 on padding; it stays on the host, as all masks and ids do.
+    """
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
     mask: Tensor
 
     def first(self, n: int) -> "Context":
-        """Return the context of the first ``n`` positions; this one is left as it is."""
-        cache = _fork(self.cache)
-        for layer in cache.layers:
-            layer.keys, layer.values = layer.keys[:, :, :n], layer.values[:, :, :n]
-        return Context(cache, self.mask[:, :n])
+        """Return the context of the first ``n`` positions."""
+        keys, values = (tuple(t[:, :n] for t in each) for each in (self.keys, self.values))
+        return Context(keys, values, self.mask[:, :n])
 
     def stacked(self, start: int, end: int | None = None) -> tuple[Tensor, Tensor]:
         """Return the keys and values [layers, B, kv_heads, end - start, d] of some positions."""
-        layers = self.cache.layers
-        keys = torch.stack([layer.keys[:, :, start:end] for layer in layers])
-        return keys, torch.stack([layer.values[:, :, start:end] for layer in layers])
+        keys, values = (
+            torch.stack([t[:, start:end] for t in each]).transpose(2, 3)
+            for each in (self.keys, self.values)
+        )
+        return keys, values
 
 
 @dataclass(frozen=True)
 class Read:
-    """What ``extend`` gives: the last hidden states [B, L, hidden], all layers' if asked for."""
+    """What ``extend`` gives: the last hidden states [B, L, hidden], zero on padding.
+
+    Of the columns watched also each layer's hidden states [layers, B, W, hidden], the last one's
+    normed, and its rotated queries [layers, B, heads, W, d], detached.
+    """
 
     hidden: Tensor
     context: Context
-    layers: tuple[Tensor, ...] = ()
+    layers: Tensor = NOTHING
+    queries: Tensor = NOTHING
 
 
 class Reasoner(nn.Module):
@@ -72,7 +81,6 @@ class Reasoner(nn.Module):
     ) -> None:
         super().__init__()
         self.lm = lm
-        self.lm.set_attn_implementation(attention.NAME)
         device, width = next(lm.parameters()).device, self.lm.config.hidden_size
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
@@ -80,19 +88,20 @@ class Reasoner(nn.Module):
             self.special = nn.Parameter(torch.randn(3, width) * embeddings.std().float().cpu())
             self.projection = _projection(width, projection_dropout) if projection else None
             if lora_r:
-                _inject_lora(self.lm, lora_r, lora_alpha, lora_dropout)
+                lora.inject(self.lm, lora_r, lora_alpha, lora_dropout)
             else:
                 self.lm.requires_grad_(True)
+        self.decoder = Decoder(self.lm.get_decoder())
         self.to(device)
 
     @property
-    def decoder(self) -> nn.Module:
-        """The blocks without the head; one call of it is one forward pass."""
-        return self.lm.get_decoder()
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.special.device
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Return the embeddings [B, L, hidden] of token ids [B, L]."""
-        return self.lm.get_input_embeddings()(ids)
+        """Return the embeddings [B, L, hidden] of token ids [B, L], wherever they are."""
+        return self.lm.get_input_embeddings()(ids.to(self.device, non_blocking=True))
 
     def token(self, which: int, batch: int, n: int = 1) -> Tensor:
         """Return ``n`` copies [batch, n, hidden] of a special token's embedding."""
@@ -112,34 +121,36 @@ class Reasoner(nn.Module):
         embeddings: Tensor,
         mask: Tensor | None = None,
         *,
-        all_layers: bool = False,
+        watched: Tensor | None = None,
     ) -> Read:
         """Run the decoder over embeddings [B, L, hidden] that follow ``context``.
 
-        ``mask`` [B, L] is 0 on padding, which takes no position. The context is left as it is, so
-        that it can be continued more than once, with gradients through every continuation.
+        ``mask`` int64 [B, L], on the host, is 0 on padding, which takes no position and no time in
+        the linear layers. ``watched`` int64 [B, W], on the host, are columns. The context is left
+        as it is, so that it can be continued more than once, with gradients through every
+        continuation.
         """
         if mask is None:
-            mask = torch.ones(embeddings.shape[:2], dtype=torch.int64, device=embeddings.device)
-        before = context.mask.sum(1, keepdim=True) if context else 0
-        positions = (before + mask.cumsum(1) - 1).clamp(min=0)
-        whole = torch.cat([context.mask, mask], 1) if context else mask
-        out = self.decoder(
-            inputs_embeds=embeddings,
-            attention_mask=whole,
-            position_ids=positions,
-            past_key_values=_fork(context.cache) if context else None,
-            use_cache=True,
-            output_hidden_states=all_layers,
+            mask = torch.ones(embeddings.shape[:2], dtype=torch.int64)
+        layout = Layout.of(context.mask if context else None, mask, embeddings.device)
+        rows = None if watched is None else layout.rows(watched).to(self.device)
+        read = self.decoder(
+            layout.new.pack(embeddings),
+            layout,
+            list(zip(context.keys, context.values, strict=True)) if context else None,
+            rows,
         )
-        layers = out.hidden_states if all_layers else ()
-        return Read(out.last_hidden_state, Context(out.past_key_values, whole), layers)
+        found = layout.new.pad(read.hidden), Context(read.keys, read.values, layout.mask)
+        if watched is None:
+            return Read(*found)
+        layers, queries = (t.unflatten(1, watched.shape) for t in (read.layers, read.queries))
+        return Read(*found, layers, queries.transpose(2, 3))
 
 
 def build(lm: nn.Module, config: Config, *, seed: int) -> Reasoner:
     """Return a network over a copy of ``lm``, whose tensors stay as they are."""
     own = copy.deepcopy(lm)
-    if not config.lora.r:
+    if not (config.lora.r and config.training.bf16):
         own = own.float()  # AdamW's small steps vanish in bf16
     return Reasoner(
         own,
@@ -152,41 +163,7 @@ def build(lm: nn.Module, config: Config, *, seed: int) -> Reasoner:
     )
 
 
-def _fork(cache: Any) -> Any:
-    """Return a cache that can grow or shrink on its own over the same tensors."""
-    fork = copy.copy(cache)
-    fork.layers = [copy.copy(layer) for layer in cache.layers]
-    return fork
-
-
 def _projection(width: int, dropout: float) -> nn.Module:
     layers: list[nn.Module] = [nn.Dropout(dropout)] if dropout else []
     layers += [nn.Linear(width, width), nn.GELU(), nn.Linear(width, width), nn.LayerNorm(width)]
     return nn.Sequential(*layers)
-
-
-def _inject_lora(lm: nn.Module, r: int, alpha: int, dropout: float) -> None:
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-        from peft.tuners.lora import Linear
-    except ImportError:
-        raise CellCannotRun(
-            "training with LoRA needs peft, which is not installed",
-            fix="install it: pip install 'benchsuite[latent]', or set lora.r to 0",
-        ) from None
-    found = {name.rsplit(".", 1)[-1] for name, _ in lm.named_modules()}
-    targets = [name for name in LINEAR_LAYERS if name in found]
-    if not targets:
-        raise UsageError(
-            f"LoRA finds none of {', '.join(LINEAR_LAYERS)} in {type(lm).__name__}",
-            fix="use a Llama, Qwen2 or Mistral model",
-        )
-    lm.requires_grad_(False)
-    how = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets)
-    # Said outright, for peft otherwise asks every quantization library whether the layer is its
-    # own, and an installed gptqmodel without optimum stops it.
-    how._register_custom_module({nn.Linear: Linear})
-    inject_adapter_in_model(how, lm)
-    for parameter in lm.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()

@@ -46,7 +46,7 @@ def jacobi(net: Reasoner, batch: Batch, *, n_latents: int, passes: int) -> Thoug
     parts, masks = question_parts(net, batch)
     b, n_question = len(batch), batch.prefix.shape[1] + 1
     parts += [net.token(BOT, b), net.token(PLACEHOLDER, b, n_latents)]
-    masks.append(torch.ones(b, 1 + n_latents, dtype=torch.int64, device=batch.last.device))
+    masks.append(torch.ones(b, 1 + n_latents, dtype=torch.int64))
     read = net.extend(None, torch.cat(parts, 1), torch.cat(masks, 1))
     question, start = read.context.first(n_question - 1), n_question + 1
     if passes == 0:

@@ -76,6 +76,8 @@ def train(
     is not finite.
     """
     optimizer = _optimizer(net, config)
+    if config.training.torch_compile:
+        net.decoder.compile_training()
     objective: Any = _Objective(net, method, config).train()
     rank, world = 0, 1
     if accelerator is not None:
@@ -86,7 +88,7 @@ def train(
     if checkpoints is not None:
         run.losses = checkpoint.resume(checkpoints, net, optimizer)
         run.resumed_at = len(run.losses)
-    device = next(net.parameters()).device
+    device = net.device
     shown = _Shown(run, total, progress, track) if rank == 0 else None
     began = time.perf_counter()
     pending: list[dict[str, Tensor]] = []
@@ -95,7 +97,7 @@ def train(
             for step in range(run.resumed_at, total):
                 torch.manual_seed(_mixed(seed, step, rank))
                 moment = Moment(step / total, torch.Generator().manual_seed(_mixed(seed, step, -1)))
-                micro = _micro_batches(form, examples, config, step, seed, rank, world, device)
+                micro = _micro_batches(form, examples, config, step, seed, rank, world)
                 pending.append(_step(objective, optimizer, micro, config, moment))
                 saving = checkpoints is not None and (step + 1) % config.training.save_steps == 0
                 if saving or step + 1 == total or len(pending) >= max(1, total // 50):
@@ -128,14 +130,14 @@ def held_out_loss(
     Trainings in stages make their own task harder as they go, so that their training loss need not
     fall; this one is of one task, and comparable before and after.
     """
-    device, was_training = next(net.parameters()).device, net.training
+    device, was_training = net.device, net.training
     moment = Moment(math.nextafter(1.0, 0.0), torch.Generator().manual_seed(0))
     size, total = config.evaluation.batch_size, 0.0
     net.eval()
     with torch.no_grad(), _autocast(device, config):
         for start in range(0, len(examples), size):
             group = examples[start : start + size]
-            parts = method.loss(net, form.batch(group, device), config, moment)
+            parts = method.loss(net, form.batch(group), config, moment)
             total += len(group) * float(sum(parts.values(), torch.zeros((), device=device)))
     net.train(was_training)
     return total / len(examples)
@@ -169,7 +171,7 @@ def _step(
     moment: Moment,
 ) -> dict[str, Tensor]:
     """Take one optimizer step over micro-batches; return the mean loss parts, on the device."""
-    how, device = config.training, micro[0].last.device
+    how, device = config.training, next(objective.parameters()).device
     parts: dict[str, Tensor] = {}
     for number, batch in enumerate(micro):
         last = number == len(micro) - 1
@@ -219,7 +221,7 @@ def _optimizer(net: Reasoner, config: Config) -> torch.optim.AdamW:
         {"params": matrices, "weight_decay": config.training.weight_decay},
         {"params": flat, "weight_decay": 0.0},
     ]
-    fused = next(net.parameters()).is_cuda
+    fused = net.device.type == "cuda"
     return torch.optim.AdamW(groups, lr=config.training.learning_rate, fused=fused)
 
 
@@ -231,7 +233,6 @@ def _micro_batches(
     seed: int,
     rank: int,
     world: int,
-    device: Any,
 ) -> list[Batch]:
     """Return this process' micro-batches of a step: its share of one seeded endless sequence."""
     size, n = (
@@ -242,7 +243,7 @@ def _micro_batches(
     for micro in range(n):
         start = ((step * n + micro) * world + rank) * size
         chosen = [examples[i] for i in _order(len(examples), seed, start, size)]
-        batches.append(form.batch(chosen, device))
+        batches.append(form.batch(chosen))
     return batches
 
 

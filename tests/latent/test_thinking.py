@@ -123,8 +123,7 @@ def test_importance_is_the_eager_attention_renormalised_over_the_thought(form, e
         keys, _ = taught.read.context.stacked(start)
         tail = taught.tail
         rows = tail.marker | tail.answer
-        queries = torch.stack(taught.queries)[:, :, :, 1:]
-        ours = eviction.importance(queries, keys, rows, tail.thought)
+        ours = eviction.importance(taught.read.queries, keys, taught.watched, tail.thought)
 
         net.lm.set_attn_implementation("eager")
         whole = torch.cat([batch.prefix, batch.last, tail.ids], 1)

@@ -27,11 +27,11 @@ def _loss(net: Reasoner, batch: Batch, config: Config, moment: Moment) -> dict[s
     rest = [[i for step in example.steps[k:] for i in step] for example in batch.examples]
     tail = batch.tail(rest)
     embeddings = spoken(net, thought, net.embed(tail.ids))
-    mask = embeddings.new_ones(embeddings.shape[:2], dtype=torch.int64)
+    mask = torch.ones(embeddings.shape[:2], dtype=torch.int64)
     mask[:, -tail.ids.shape[1] :] = tail.mask
     hidden = net.extend(thought.context, embeddings, mask).hidden
-    logits = net.logits(hidden[:, -tail.ids.shape[1] - 1 : -1])
-    return {"answer": losses.token_loss(logits, tail.ids, tail.mask)}
+    predicting = hidden[:, -tail.ids.shape[1] - 1 : -1]
+    return {"answer": losses.token_loss(net.logits, predicting, tail.ids, tail.mask)}
 
 
 def _begin(net: Reasoner, batch: Batch, config: Config) -> Read:

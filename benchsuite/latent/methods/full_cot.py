@@ -17,8 +17,8 @@ def answer_in_words(net: Reasoner, batch: Batch, tail: Tail, wanted: Tensor) -> 
     read = net.extend(
         None, torch.cat([*parts, net.embed(tail.ids)], 1), torch.cat([*masks, tail.mask], 1)
     )
-    logits = net.logits(read.hidden[:, -tail.ids.shape[1] - 1 : -1])
-    return losses.token_loss(logits, tail.ids, wanted)
+    predicting = read.hidden[:, -tail.ids.shape[1] - 1 : -1]
+    return losses.token_loss(net.logits, predicting, tail.ids, wanted)
 
 
 def _loss(net: Reasoner, batch: Batch, config: Config, moment: Moment) -> dict[str, Tensor]:
