@@ -1,0 +1,252 @@
+"""The workflows do what they say: their selections, and their steps over a tiny project."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchsuite import engines
+from benchsuite.study import names, study
+from tests.docs.test_docs import blocks
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = ROOT / ".github/workflows"
+NIGHTLY, CI = (
+    yaml.safe_load((WORKFLOWS / f"{name}.yml").read_text()) for name in ("nightly", "ci")
+)
+ENVIRONMENTS = NIGHTLY["jobs"]["bench"]["strategy"]["matrix"]["include"]
+TOYS = {"core": "toy_a and first", "libraries": "toy_a and drawn", "vllm": "toy_b and first"}
+
+SELECTED = """
+import json, sys
+from benchsuite.cli import collect
+found = [collect(arguments).cells for arguments in json.loads(sys.argv[1])]
+print(json.dumps([[[cell.study, cell.id] for _, cell, _ in cells] for cells in found]))
+"""
+
+
+def step(job, name):
+    """Return a job's step by its name."""
+    (found,) = [s for s in NIGHTLY["jobs"][job]["steps"] if s.get("name") == name]
+    return found
+
+
+def filled(text, **matrix):
+    """Return a step's text with the matrix' values in it, as GitHub puts them there."""
+    return re.sub(r"\$\{\{ matrix\.(\w+) \}\}", lambda found: matrix[found[1]], text)
+
+
+def artifact(environment):
+    """Return the name of an environment's artefact and the paths in it."""
+    (upload,) = [s for s in NIGHTLY["jobs"]["bench"]["steps"] if "upload" in s.get("uses", "")]
+    return filled(upload["with"]["name"], environment=environment), upload["with"]["path"].split()
+
+
+# --- what each environment selects
+
+
+@pytest.fixture(scope="module")
+def selected():
+    """The cells of the whole grid that each environment measures."""
+    asked = [["benchmarks", "-k", e["select"], "--reports-dir=nowhere"] for e in ENVIRONMENTS]
+    command = [sys.executable, "-c", SELECTED, json.dumps([*asked, ["benchmarks"]])]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    *chosen, every = [{tuple(c) for c in cells} for cells in json.loads(done.stdout)]
+    return dict(zip([e["environment"] for e in ENVIRONMENTS], chosen, strict=True)), every
+
+
+def test_every_cell_belongs_to_one_environment(selected):
+    chosen, every = selected
+    times = Counter(cell for cells in chosen.values() for cell in cells)
+
+    assert all(chosen.values())
+    assert set(times) == every
+    assert set(times.values()) == {1}
+
+
+def test_an_environment_installs_what_its_cells_need(selected):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    cells = {(cell.study, cell.id): cell for name in names() for cell in study(name).cells()}
+    for environment in ENVIRONMENTS:
+        extras = environment["extras"].split(",")
+        optional = [project["optional-dependencies"][extra] for extra in extras]
+        wanted = [text for texts in (project["dependencies"], *optional) for text in texts]
+        installed = {re.match(r"[\w-]+", text)[0] for text in wanted}
+        # What a library brings along itself.
+        installed |= {"compressed-tensors"} if "llmcompressor" in installed else set()
+        for key in selected[0][environment["environment"]] & set(cells):
+            needed = set(study(key[0]).packages(cells[key]))
+            assert needed <= installed, (environment["environment"], key)
+    assert "latent" in ENVIRONMENTS[0]["extras"].split(",")  # LoRA, where the model is the hub's
+
+
+def test_claims_compare_what_one_environment_measures(selected):
+    chosen, _ = selected
+    where = {
+        (name, cell.method): environment
+        for environment, cells in chosen.items()
+        for name in names()
+        for cell in study(name).cells()
+        if (name, cell.id) in cells
+    }
+    for name in {name for name, _ in where}:
+        for claim in study(name).claims:
+            sides = {
+                where.get((name, side)) for side in (claim.method, claim.other or claim.method)
+            }
+            assert len(sides) == 1, claim.sentence
+
+
+def test_the_engines_version_is_that_of_the_docs():
+    install = step("bench", "vLLM in an environment of its own")["run"]
+    told = "".join(blocks(ROOT / "docs/studies/determinism.md"))
+    (version,) = re.findall(r"install (vllm==\S+)", install)
+    assert version in told
+    assert "--engine-python vllm=vllm/bin/python" in ENVIRONMENTS[2]["options"]
+    assert engines.engine("vllm")
+
+
+def test_ci_makes_targets_that_are_there_and_runs_the_tour():
+    lines = [s["run"] for s in CI["jobs"]["test"]["steps"] if "run" in s]
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.M)
+    (made,) = [line.split()[1:] for line in lines if line.startswith("make")]
+    assert {word for word in made if "=" not in word} <= set(targets)
+    (recipe,) = re.findall(r"-m pytest (benchmarks .*)", (ROOT / "Makefile").read_text())
+    assert f".venv/bin/python -m pytest {recipe}" in lines
+
+
+# --- nights over a tiny project
+
+
+class Runner:
+    """A machine that runs a job's shell steps in its folder, as GitHub does."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        shutil.copytree(ROOT / "tests/harness/project", folder)
+        programs = {"python": "", "benchsuite": " -m benchsuite.cli"}
+        (folder / ".venv/bin").mkdir(parents=True)
+        for name, arguments in programs.items():
+            program = folder / ".venv/bin" / name
+            program.write_text(f'#!/bin/sh\nexec "{sys.executable}"{arguments} "$@"\n')
+            program.chmod(0o755)
+
+    def run(self, script):
+        """Run one step's script and return its exit status and output."""
+        done = subprocess.run(
+            ["bash", "-e", "-c", script],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return done.returncode, done.stdout
+
+
+@pytest.fixture(scope="module")
+def tonight(tmp_path_factory):
+    """The artefacts of a night, each made by the workflow's own step over toy cells."""
+    folder = tmp_path_factory.mktemp("nightly")
+    for environment in ENVIRONMENTS:
+        name = environment["environment"]
+        machine = Runner(folder / name)
+        toy = {"select": TOYS[name], "options": ""}
+        status, told = machine.run(filled(step("bench", "Measure")["run"], **toy))
+        assert status == 0, told
+        title, paths = artifact(name)
+        for path in map(Path, paths):
+            kept = folder / "tonight" / title / path.relative_to("reports")
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            whole = machine.folder / path
+            (shutil.copytree if whole.is_dir() else shutil.copy)(whole, kept)
+    return folder / "tonight"
+
+
+@pytest.fixture(scope="module")
+def nights(tonight, tmp_path_factory):
+    """Two equal nights: the machine afterwards, and each step's status and output."""
+    machine = Runner(tmp_path_factory.mktemp("report") / "job")
+    shutil.copytree(tonight, machine.folder / "tonight")
+    told = [machine.run(step("report", n)["run"]) for n in ("Report", "Compare", "Keep", "Compare")]
+    return machine, told
+
+
+def test_the_first_night_has_nothing_to_compare_with(nights):
+    _, (reported, compared, kept, _) = nights
+
+    assert reported[0] == 0, reported[1]
+    assert compared == (0, "")
+    assert kept == (0, "")
+
+
+def test_the_artefacts_of_all_environments_are_one_page(nights):
+    machine, _ = nights
+    page = (machine.folder / "reports/index.html").read_text()
+
+    assert "select_and_quantize" in page
+    links = re.findall(r'href="(\.\./tonight/[^"]+\.json)"', page)
+    assert {link.split("/")[2] for link in links} == {artifact(name)[0] for name in TOYS}
+    assert all((machine.folder / "reports" / link).exists() for link in links)
+    cases = (machine.folder / "reports/claims.xml").read_text()
+    assert "drawn has lower perplexity than first" in cases
+
+
+def test_an_equal_night_changes_nothing(nights):
+    machine, (*_, (status, told)) = nights
+
+    assert status == 0
+    assert "0 changed" in told
+    assert (machine.folder / "reports/diff.txt").read_text() == told
+
+
+def test_a_cell_that_fails_tonight_fails_the_night_and_is_kept(nights):
+    machine, _ = nights
+    folder = machine.folder / "tonight/records-vllm/store/records"
+    (first, *_) = sorted(folder.glob("*.json"))
+    broken = Runner(machine.folder / "broken")
+    tests = broken.folder / "benchmarks/test_shapes.py"
+    tests.write_text(tests.read_text().replace("record.items(error=errors)", "assert not errors"))
+    toy = {"select": TOYS["vllm"], "options": ""}
+    status, _ = broken.run(filled(step("bench", "Measure")["run"], **toy))
+    assert status == 1
+    shutil.rmtree(folder)
+    shutil.copytree(broken.folder / "reports/store/records", folder)
+
+    status, told = machine.run(step("report", "Compare")["run"])
+    kept, _ = machine.run(step("report", "Keep")["run"])
+
+    assert status == 1
+    assert "worse: " in told
+    assert kept == 0
+    assert not (machine.folder / "last_night/records-vllm/store/records" / first.name).exists()
+    assert (machine.folder / "last_night/records-core/store/records").is_dir()
+
+
+def test_a_night_without_any_artefact_keeps_the_last_one(tonight, tmp_path):
+    machine = Runner(tmp_path / "job")
+    shutil.copytree(tonight, machine.folder / "last_night")
+
+    reported, _ = machine.run(step("report", "Report")["run"])
+    machine.run(step("report", "Keep")["run"])
+
+    assert reported != 0
+    assert (machine.folder / "last_night/records-core/store/records").is_dir()
+
+
+def test_what_a_night_measured_is_kept_whatever_became_of_it():
+    for job in NIGHTLY["jobs"].values():
+        saved = [s for s in job["steps"] if s.get("uses", "").startswith("actions/cache/save")]
+        restored = [
+            s for s in job["steps"] if s.get("uses", "").startswith("actions/cache/restore")
+        ]
+        assert [s["if"] for s in saved] == ["always()"]
+        assert saved[0]["with"]["path"] == restored[0]["with"]["path"]
+        assert saved[0]["with"]["key"] == restored[0]["with"]["key"]
+        assert saved[0]["with"]["key"].startswith(restored[0]["with"]["restore-keys"])
