@@ -139,12 +139,15 @@ class Engine:
 
         Rounded on an asymmetric grid in groups of 128, as torchao rounds for these kernels.
         """
-        # The CUDA kernel takes nothing else, and the CPU's is a hundred times faster in it.
-        self.model.to(torch.bfloat16)
+        # The CUDA kernel takes nothing else, and the CPU's is a hundred times faster in it. Of
+        # buffers only biases are converted: rotary frequencies would lose their places.
+        for parameter in self.model.parameters():
+            parameter.data = parameter.data.to(torch.bfloat16)
         if not quantized_linears(self.model):
             rtn.quantize(self.model, bits=4, group_size=128, sym=False)
         for name, linear in quantized_linears(self.model).items():
             linear.dtype = torch.bfloat16
+            linear.bias = None if linear.bias is None else linear.bias.to(torch.bfloat16)
             if device.startswith("cuda"):
                 replace(self.model, name, Int4CudaLinear(linear))
             else:
