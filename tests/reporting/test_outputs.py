@@ -135,15 +135,3 @@ def test_a_record_that_names_no_weights_measures_no_hub_model(weights):
     table = coverage([one])["calibration_selection"]
     assert table["llama2_7b"]["random"] == "weights not stated (5)"
     assert table["tiny_llama_1m"]["random"] == "measured (5)"
-
-
-def test_cells_are_wandb_runs_without_a_network(tmp_path):
-    pytest.importorskip("wandb", reason="needs the extra wandb")
-    from benchsuite.reporting.tracking import track
-
-    records = list(made().records.values())[:2]
-
-    assert track(records, tmp_path, "offline") == 2
-
-    names = {path.name.rsplit("-", 1)[1] for path in (tmp_path / "wandb").glob("offline-run-*")}
-    assert names == {record["fingerprint"]["value"] for record in records}
