@@ -25,14 +25,14 @@ def test_latent_training(cell, reasoning, record):
 def test_latent_evaluation(cell, reasoning, record, progress):
     """Take the training's checkpoint and answer; the untrained network answers for comparison."""
     method, config, form = reasoning.method, reasoning.config, reasoning.form
-    problems = reasoning.problems("asked", "test", cell["n_items"])
+    problems = reasoning.asked()
     with record.stage("training"):
         checkpoint = reasoning.trained()
     with record.stage("evaluation"):
         net = reasoning.network(checkpoint)
         scores = latent.evaluate(net, method, config, form, problems, progress=progress)
         record.update(**scores.as_dict())
-        if cell["untrained"]:
+        if cell["untrained"] == cell["asked"]:
             first = latent.evaluate(reasoning.network(), method, config, form, problems)
             record.update(**scores.above(first))
     record.items(correct=scores.correct, passes=scores.passes, prediction=scores.predictions)

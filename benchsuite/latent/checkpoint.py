@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.latent.network import Reasoner
 
-_WEIGHTS, _OPTIMIZER, _STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+# The name that a model's weights have everywhere: --checkpoint looks for it.
+_WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 _CARD = "checkpoint.json"
 
 

@@ -164,12 +164,6 @@ def load_config(path: str | Path) -> Config:
     return config
 
 
-def file_of(path: str | Path) -> Path:
-    """Return the file that a configuration is read from."""
-    file = Path(path)
-    return file if file.suffix else FOLDER / f"{path}.yaml"
-
-
 def _parsed(file: Path) -> dict[str, Any]:
     import yaml
 

@@ -7,7 +7,8 @@
     paper_results.csv  paper_results.tex  accuracy_and_passes.png
 
 Rehearsals, stand-ins and cells with changed parameters are left out: the document has no place to
-say what they are.
+say what they are. A configuration file of the user's own is a configuration like the document's,
+in a folder with the file's name.
 """
 
 import csv
@@ -45,7 +46,7 @@ PUBLISHED = {
     ("llama3_2_3b", "equations"): {"full_cot": 73.2, "codi": 61.0, "pccot": 54.7, "kava": 65.7},
 }
 
-Key = tuple[str, str]  # model, steps
+Key = tuple[str, str, str]  # model, steps, the user's configuration file or ""
 Summary = dict[str, dict[str, Any]]  # set -> statistics
 
 
@@ -53,10 +54,11 @@ def write(records: Sequence[Record], folder: Path, columns: Columns) -> list[Pat
     """Write all files over the study's records and return their paths."""
     found: dict[tuple[Key, str], list[Record]] = {}
     for record in records:
-        cell = record["cell"]
-        if kind_of(record) == "real" and not cell["changed"] and record["weights"] != "checkpoint":
-            axes = cell["axes"]
-            found.setdefault(((axes["model"], axes["steps"]), axes["method"]), []).append(record)
+        axes, changed = record["cell"]["axes"], record["cell"]["changed"]
+        itself = kind_of(record) == "real" and record["weights"] != "checkpoint"
+        if itself and set(changed) <= {"config"}:
+            key = axes["model"], axes["steps"], changed.get("config", "")
+            found.setdefault((key, axes["method"]), []).append(record)
     paths: list[Path] = []
     summaries: dict[tuple[Key, str], Summary] = {}
     for (key, method), mine in found.items():
@@ -70,8 +72,11 @@ def write(records: Sequence[Record], folder: Path, columns: Columns) -> list[Pat
 
 def name_of(key: Key) -> tuple[str, str, str]:
     """Return a configuration's folder, model and training data as the document writes them."""
-    model, steps = key
-    return CONFIGURATIONS.get(key, (f"{model}_{steps}", model, steps))
+    model, steps, own = key
+    folder, *words = CONFIGURATIONS.get((model, steps), (f"{model}_{steps}", model, steps))
+    if own:
+        return f"{folder}_{Path(own).stem}", words[0], f"{words[1]}, {Path(own).name}"
+    return folder, words[0], words[1]
 
 
 def summarise(records: Iterable[Record]) -> Summary:
@@ -142,7 +147,7 @@ def _paper_row(
         for names in COLUMNS
     ]
     first, reference = shown[0], _first_set(summaries.get((key, "full_cot"), {}))
-    published = PUBLISHED.get(key, {}).get(method)
+    published = None if key[2] else PUBLISHED.get(key[:2], {}).get(method)
     return {
         "Model": model,
         "Training Data": data,

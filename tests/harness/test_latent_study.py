@@ -1,0 +1,130 @@
+"""Both latent-reasoning studies through the command that a user types, with a user's own file."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchsuite.store import Store
+
+ROOT = Path(__file__).parents[2]
+SMALL = {
+    "name": "small",
+    "model": "tiny_llama_1m",
+    "data": {"task": "word_problems", "marker": "####", "max_examples": 64},
+    "latent": {"n_latents": 4, "passes": 2},
+    "lora": {"r": 0},
+    "training": {
+        "learning_rate": 1e-3,
+        "max_steps": 2,
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 1,
+        "bf16": False,
+    },
+    "evaluation": {"batch_size": 250, "max_new_tokens": 3},
+    "methods": {"icot": {"training": {"start_from": "no_cot"}}},
+}
+EVALUATED = "rephrased and (kava and seed42 or no_cot and (seed42 or seed43))"
+TRAINED = "latent_training and (kava or icot) and seed42"
+
+
+def run(folder, chosen, *words):
+    """Run cells with the small file; the reports go to ``folder``."""
+    own = folder.parent / "small.yaml"
+    own.write_text(yaml.safe_dump(SMALL))
+    command = [sys.executable, "-m", "pytest", "benchmarks/test_latent_reasoning.py", "-k", chosen]
+    command += [f"--reports-dir={folder}", f"--set=latent_reasoning.config={own}", *words]
+    return subprocess.run(
+        [*command, "-p", "no:cacheprovider"], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def found(folder):
+    """Return the good records by study, method and seed."""
+    records = [json.loads(p.read_text()) for p in (folder / "store/records").glob("*.json")]
+    return {(r["cell"]["study"], r["method"], r["seed"]): r for r in records}
+
+
+def checkpoints(folder):
+    """Return the trained checkpoints in the store by method and seed."""
+    cards = (folder / "store/artefacts").glob("*/checkpoint.json")
+    read = {path.parent: json.loads(path.read_text()) for path in cards}
+    return {(card["method"], card["seed"]): at for at, card in read.items()}
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    """Two seeds of no CoT and one of KaVa evaluated; KaVa's and iCoT's trainings as cells."""
+    folder = tmp_path_factory.mktemp("latent") / "reports"
+    done = run(folder, f"tiny_llama_1m and ({EVALUATED} or {TRAINED})")
+    assert done.returncode == 0, done.stdout
+    return folder
+
+
+def test_trainings_are_made_once_and_a_method_may_start_from_another(reports):
+    made = {("kava", 42), ("icot", 42), ("no_cot", 42), ("no_cot", 43)}
+    assert set(checkpoints(reports)) == made
+    assert set(found(reports)) == {
+        *(("latent_training", method, 42) for method in ("kava", "icot")),
+        *(("latent_reasoning", *of) for of in made - {("icot", 42)}),
+    }
+
+
+def test_a_training_cell_says_what_was_trained_and_how(reports):
+    record = found(reports)["latent_training", "kava", 42]
+    assert record["n_steps"] == 2
+    assert set(record["loss_parts"]) == {"student", "teacher", "codi", "kv"}
+    assert record["configuration"]["latent"]["n_latents"] == 4
+    assert record["held_out_loss"] < record["held_out_loss_untrained"]
+    assert len(Store(reports).columns(record)["loss"]) == 2
+
+
+def test_an_evaluation_cell_keeps_every_item(reports):
+    record = found(reports)["latent_reasoning", "kava", 42]
+    columns = Store(reports).columns(record)
+    assert record["n_items_asked"] == len(columns["correct"]) == 1000
+    assert record["accuracy"] == pytest.approx(100 * columns["correct"].mean())
+    assert record["forward_passes"] == pytest.approx(columns["passes"].mean())
+    assert record["thinking_passes"] == 3
+
+
+def test_the_documents_files_bear_the_users_configuration(reports):
+    study, records = reports / "latent_reasoning", found(reports)
+    folder = study / "tiny_llama_1m_equations_small" / "no_cot"
+    seeds = yaml.safe_load((folder / "all_seeds_results.yaml").read_text())
+    for seed in (42, 43):
+        result = yaml.safe_load((folder / f"seed_{seed}" / "results_rephrased.yaml").read_text())
+        assert result == seeds[f"seed_{seed}"]["rephrased"]
+        assert result["accuracy"] == records["latent_reasoning", "no_cot", seed]["accuracy"]
+    summary = yaml.safe_load((folder / "summary.yaml").read_text())["rephrased"]
+    values = [s["rephrased"]["accuracy"] for s in seeds.values()]
+    assert summary["accuracy_mean"] == pytest.approx(sum(values) / 2)
+    assert summary["n_seeds"] == 2
+    with open(folder / "summary.csv") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["accuracy_mean"]) == summary["accuracy_mean"]
+    with open(study / "paper_results.csv") as file:
+        rows = {row["Method"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"kava", "no_cot"}
+    assert rows["kava"]["Training Data"] == "equations, small.yaml"
+    assert (study / "paper_results.tex").read_text().count(r"\\") == 3
+
+
+def test_a_given_checkpoint_is_evaluated_and_nothing_trained(reports, tmp_path):
+    given = checkpoints(reports)["kava", 42]
+    folder = tmp_path / "reports"
+    chosen = "tiny_llama_1m and (kava or codi) and seed42 and rephrased"
+    done = run(folder, chosen, f"--checkpoint=tiny_llama_1m={given}")
+    record = found(folder)["latent_reasoning", "kava", 42]
+    assert record["weights"] == "checkpoint"
+    first = found(reports)["latent_reasoning", "kava", 42]
+    assert record["accuracy"] == first["accuracy"]
+    assert not checkpoints(folder)
+    # The cell of another method says what the checkpoint is.
+    assert done.returncode == 1
+    assert "was trained as kava, and this cell is codi" in done.stdout
+    assert "Traceback" not in done.stdout
