@@ -29,6 +29,6 @@ class CorruptRecord(BenchsuiteError):
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """Return the error for a name that is not registered, with the nearest valid one."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UsageError(f"unknown {kind}: {name!r}", fix=f"{hint}Known: {', '.join(names)}")

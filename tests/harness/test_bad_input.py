@@ -75,7 +75,7 @@ def test_an_impossible_catalogue_entry_is_refused(shape, dtype, told):
         (["-o", "benchsuite_downstream=fist"], "*value of --downstream: 'fist'*'first'*"),
         (["-o", "benchsuite_rerun=maybe"], "*benchsuite_rerun cannot be read*maybe*--rerun*"),
         (["--seeds", "one"], "*--seeds 'one' cannot be read. Write integers*"),
-        (["--device", "tpu"], "*unknown value of --device: 'tpu'*Known: auto, cpu, cuda*"),
+        (["--device", "tpu"], "*unknown value of --device: 'tpu'. Known: auto, cpu, cuda*"),
         (["--set", "two_model.x=1"], "*unknown study: 'two_model'. Did you mean 'two_models'*"),
     ],
 )
