@@ -1,4 +1,4 @@
-"""On a GPU: a resumed training gives the bits of an unbroken one, in PyTorch's deterministic mode."""
+"""On a GPU: a resumed training gives an unbroken one's bits, in PyTorch's deterministic mode."""
 
 import pytest
 import torch
