@@ -348,6 +348,7 @@ def quantize(
     group_size: int = 128,
     sym: bool = False,
     clip: bool = True,
+    scale_dtype: torch.dtype = torch.float16,
     tokens_per_step: int | None = None,
     budget_bytes: int | None = None,
     progress: Progress | None = None,
@@ -359,7 +360,8 @@ def quantize(
     ``details`` hold the ``exponent`` r, the ``search_gain`` (output error at r over that at 0) and
     the share of ``clipped_groups``; its error is that of the scaled and rescaled weight.
     """
-    method = AwqBlocks(model, batch.numel(), QuantizationGrid(bits, group_size, sym), clip)
+    grid = QuantizationGrid(bits, group_size, sym, scale_dtype=scale_dtype)
+    method = AwqBlocks(model, batch.numel(), grid, clip)
     size_before = stored_bytes(model)
     seconds = walk_blocks(
         model,

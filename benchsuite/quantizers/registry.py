@@ -73,6 +73,8 @@ LIBRARIES: dict[str, Quantizer] = {
     ),
     "gptqmodel_gptq": _library("gptqmodel", {"method": "gptq", "bits": 4}, "gptqmodel"),
     "gptqmodel_awq": _library("gptqmodel", {"method": "awq", "bits": 4}, "gptqmodel"),
+    "autoawq_awq": _library("autoawq", {}, "autoawq"),
+    "neural_compressor_gptq": _library("neural_compressor", {"bits": 4}, "neural-compressor-pt"),
     "hqq_reference": _library("hqq", {"bits": 4}, "hqq", calibrated=False, options=()),
     "autoround": _library("autoround", {"bits": 4}, "auto-round"),
     "torchao_int4": _library("torchao", {}, "torchao", calibrated=False),

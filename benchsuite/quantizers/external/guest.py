@@ -61,7 +61,7 @@ def guest(name: str, seed: int, progress: Progress | None = None) -> Iterator[Vi
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="benchsuite-"))
         for restore in (_environment, _generators, _switches, _loggers):
             stack.enter_context(restore())
-        stack.enter_context(warnings.catch_warnings())
+        stack.enter_context(warnings.catch_warnings(action="ignore"))
         stack.enter_context(contextlib.chdir(folder))
         stack.enter_context(contextlib.redirect_stdout(said))
         stack.enter_context(contextlib.redirect_stderr(said))

@@ -9,27 +9,12 @@ import threading
 import pytest
 import torch
 
-from benchsuite import catalog, environment
-from benchsuite.corpora.text import load_text
-from benchsuite.evaluation.perplexity import perplexity, tokenize_protocol
-from benchsuite.models.pool import ModelPool
+from benchsuite import environment
+from benchsuite.evaluation.perplexity import perplexity
 from benchsuite.quantizers import apply
 from benchsuite.quantizers.external import autoround
 from benchsuite.quantizers.linear import using_kernel
 from benchsuite.quantizers.registry import LIBRARIES
-
-POOL = ModelPool()
-ENTRY = catalog.model("tiny_llama_1m")
-
-
-@pytest.fixture(scope="module")
-def text():
-    """Calibration data int64 [4, 64] and 4,000 held-out tokens."""
-    with POOL.lease(ENTRY) as lease:
-        found = load_text("embedded_text", "train").joined[:20_000]
-        batch = tokenize_protocol(lease.tokenizer, found).flatten()[: 4 * 64].reshape(4, 64)
-        held_out = load_text("embedded_text", "test").joined[:15_000]
-        return batch, tokenize_protocol(lease.tokenizer, held_out).flatten()[:4000]
 
 
 def run(name, model, batch):
@@ -59,19 +44,19 @@ def process_state():
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
-def test_a_library_leaves_its_quantized_model_and_nothing_else(name, text):
+def test_a_library_leaves_its_quantized_model_and_nothing_else(name, lend, text_ids):
     absent = [p for p in LIBRARIES[name].packages if environment.version(p) == "absent"]
     if absent:
         pytest.skip(f"not installed: {', '.join(absent)}")
-    batch, held_out = text
-    with POOL.lease(ENTRY) as original, POOL.lease(ENTRY) as own:
+    batch, held_out = text_ids("train", 4 * 64).reshape(4, 64), text_ids("test", 4000)
+    with lend() as original, lend() as own:
         reference = perplexity(original.model, held_out, seq_len=256, batch_size=16).value
         ours = apply("gptq_w4", own.model, batch, seed=42, progress=None).weights_sha256
     before = process_state()
     found = []
     for _ in range(1 if name == "autoround" else 2):
         # Leaving the lease checks that no tensor of the original was written.
-        with POOL.lease(ENTRY) as lease:
+        with lend() as lease:
             result = run(name, lease.model, batch)
             assert process_state() == before
             with using_kernel(lease.model, "held"):
@@ -86,6 +71,6 @@ def test_a_library_leaves_its_quantized_model_and_nothing_else(name, text):
         assert len(result.layers) == 28
         found.append((result.weights_sha256, quality))
     assert found[0] == found[-1]
-    with POOL.lease(ENTRY) as own:
+    with lend() as own:
         again = apply("gptq_w4", own.model, batch, seed=42, progress=None).weights_sha256
     assert again == ours
