@@ -5,21 +5,25 @@ The initial weights, the order of examples, the losses, the schedule and the opt
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Generator, Tensor
 
 from benchsuite.embedded.schema import Problem
-from benchsuite.latent import decoding, losses, training
+from benchsuite.latent import decoding, losses, network, training
+from benchsuite.latent.attention import Layout
+from benchsuite.latent.attention import Rows as Packed
 from benchsuite.latent.config import Config
 from benchsuite.latent.examples import Batch, Example, Format, Tail
 from benchsuite.latent.methods import coconut, icot
 from benchsuite.latent.methods.base import Moment
+from benchsuite.latent.methods.full_cot import answer_in_words
 from benchsuite.latent.methods.registry import method
 from benchsuite.latent.network import Reasoner, build
-from benchsuite.latent.thinking import question_parts
 
 MAX_STEPS_OF_A_PROBLEM = 4
 Span = tuple[Tensor, Tensor, int]
@@ -33,9 +37,9 @@ class Table:
             longest = max(map(len, rows))
             return torch.tensor([[*r, *[0] * (longest - len(r))] for r in rows], device=device)
 
-        batch = form.batch(examples, device)
-        self.prefix, self.mask, self.last = batch.prefix, batch.prefix_mask, batch.last
-        self.marker = batch.marker[0]
+        batch = form.batch(examples)
+        self.prefix, self.mask = batch.prefix.to(device), batch.prefix_mask.to(device)
+        self.last, self.marker = batch.last.to(device), batch.marker[0].to(device)
         self.thought = right(batch.thoughts())
         self.answer = right([e.answer for e in examples])
         self.n_answer = torch.tensor([len(e.answer) for e in examples], device=device)
@@ -71,6 +75,11 @@ class Rows(Batch):
     def __len__(self) -> int:
         return len(self._index)
 
+    @property
+    def n_announced(self) -> int:
+        """The longest marker and answer of the table."""
+        return len(self._table.marker) + self._table.answer.shape[1]
+
     def thoughts(self, until: int | None = None) -> Any:
         """Return the span of all steps, or of all but the last."""
         table, index = self._table, self._index
@@ -94,6 +103,43 @@ class Rows(Batch):
         ids = torch.where(at < n + n_marker, ids, answer) * (at < length)
         whole, thought, announced = at < length, at < n, at < n + n_marker
         return Tail(ids, whole.long(), thought, announced & ~thought, whole & ~announced)
+
+
+class Dense(Layout):
+    """The layout of masks on the device, padding read along: every shape is known beforehand."""
+
+    @classmethod
+    def of(cls, before: Tensor | None, mask: Tensor, device: torch.device) -> "Dense":
+        """Return the layout of masks [B, n] and [B, L]."""
+        whole = mask if before is None else torch.cat([before, mask], 1)
+        positions = (whole.cumsum(1)[:, -mask.shape[1] :] - 1).clamp(min=0)
+        return cls(Packed((mask.shape[0], mask.shape[1]), None), whole, positions.flatten())
+
+    def rows(self, columns: Tensor) -> Tensor:
+        """Return the rows int64 [B * W] of columns [B, W] of the new tokens."""
+        n, length = self.new.shape
+        return (torch.arange(n, device=columns.device)[:, None] * length + columns).flatten()
+
+
+def dense_token_loss(
+    head: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor, wanted: Tensor
+) -> Tensor:
+    """Return ``losses.token_loss`` with every position through the head, wanted or not."""
+    logits = head(hidden.flatten(0, 1)).float()
+    nll = F.cross_entropy(logits, targets.flatten(), reduction="none").view_as(targets) * wanted
+    return (nll.sum(1) / wanted.sum(1).clamp(min=1)).mean()
+
+
+@contextmanager
+def known_shapes(device: torch.device) -> Iterator[None]:
+    """Let the methods' losses work on the device alone, in shapes that no batch changes."""
+    kept = network.Layout, losses.token_loss
+    network.Layout, losses.token_loss = Dense, dense_token_loss  # type: ignore[misc]
+    try:
+        with torch.device(device):
+            yield
+    finally:
+        network.Layout, losses.token_loss = kept  # type: ignore[misc]
 
 
 class Run:
@@ -128,22 +174,18 @@ class Run:
     def loss(self) -> dict[str, Tensor]:
         """Return the method's own loss; iCoT's cut is made on the device."""
         stage = self.stage if self.method == "coconut" else None
-        rows = Rows(self.table, self.index, stage)
-        if self.method == "icot":
-            return {"answer": self._icot(rows)}
-        progress = (self.stage - 0.5) / self.config.latent.max_latent_stage
-        moment = Moment(progress, torch.Generator())
-        return method(self.method).loss(self.net, rows, self.config, moment)
+        moment = Moment((self.stage - 0.5) / self.config.latent.max_latent_stage, Generator())
+        with known_shapes(self.device):
+            rows = Rows(self.table, self.index, stage)
+            if self.method == "icot":
+                return {"answer": self._icot(rows)}
+            return method(self.method).loss(self.net, rows, self.config, moment)
 
     def _icot(self, rows: Rows) -> Tensor:
         _, end, width = rows.thoughts()
         removed = (self.removed[0] * end.max()).floor() + self.removed[1]
         tail = rows.tail((torch.minimum(removed.long(), end), end, width))
-        parts, masks = question_parts(self.net, rows)
-        embeddings = torch.cat([*parts, self.net.embed(tail.ids)], 1)
-        read = self.net.extend(None, embeddings, torch.cat([*masks, tail.mask], 1))
-        logits = self.net.logits(read.hidden[:, -tail.ids.shape[1] - 1 : -1])
-        return losses.token_loss(logits, tail.ids, tail.mask)
+        return answer_in_words(self.net, rows, tail, tail.mask)
 
     def step(self) -> None:
         """Take one step; what a graph captures."""
@@ -180,7 +222,7 @@ class Run:
     def advance(self, step: int, total: int, order: Tensor) -> None:
         """Take step ``step`` of ``total`` over the examples ``order`` [batch]."""
         how, progress = self.config.training, step / total
-        stage = coconut.stage(self.config, Moment(progress, torch.Generator()))
+        stage = coconut.stage(self.config, Moment(progress, Generator()))
         if self.method == "coconut" and stage != self.stage:
             self.stage = stage
             self.capture()
@@ -189,7 +231,7 @@ class Run:
             self.index.copy_(order)
             self.rate.fill_(rate)
             if self.method == "icot":
-                seeded = torch.Generator().manual_seed(training._mixed(self.seed, step, -1))
+                seeded = Generator().manual_seed(training._mixed(self.seed, step, -1))
                 surplus = icot.removed(0, self.config, Moment(progress, seeded))
                 done = min(1.0, progress / self.config.latent.removed_at)
                 self.removed[0].fill_(done)

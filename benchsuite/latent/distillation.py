@@ -72,7 +72,7 @@ def teach(net: Reasoner, batch: Batch, question: Context) -> Taught:
     mask = torch.cat([torch.ones_like(batch.last), tail.mask], 1)
     announcing = tail.marker | tail.answer
     sizes = announcing.sum(1, keepdim=True)
-    ordinal = torch.arange(int(sizes.max()))
+    ordinal = torch.arange(batch.n_announced)
     columns = tail.thought.sum(1, keepdim=True) + ordinal.minimum(sizes - 1)
     # The tail stands behind the question's last token.
     read = net.extend(question, embeddings, mask, watched=columns + 1)

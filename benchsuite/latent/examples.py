@@ -59,6 +59,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.examples)
 
+    @property
+    def n_announced(self) -> int:
+        """The tokens of the marker and the longest answer."""
+        return self.marker.shape[1] + max(len(e.answer) for e in self.examples)
+
     def thoughts(self, until: int | None = None) -> list[Ids]:
         """Return each example's steps up to the given index, joined."""
         return [[i for step in e.steps[:until] for i in step] for e in self.examples]
