@@ -215,7 +215,13 @@ def results_of(sources: Sources, links: Path | None = None) -> list[StudyResults
 
 
 def _settings(record: Record) -> dict[str, Any]:
-    return {k: v for k, v in record["cell"]["changed"].items() if k not in ADDITIONS}
+    changed = _as_declared(record["cell"]["changed"])
+    return {k: v for k, v in changed.items() if k not in ADDITIONS}
+
+
+def _as_declared(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters as studies declare them: JSON made lists of their tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()}
 
 
 def _results(
@@ -235,7 +241,8 @@ def _results(
     failed = {i: f for i, f in failed.items() if i not in good}
     for cell_id, found in (failed | good).items():
         known = grid.get(cell_id)
-        if known is None or dict(known.parameters) != found.record["cell"]["parameters"]:
+        measured = _as_declared(found.record["cell"]["parameters"])
+        if known is None or dict(known.parameters) != measured:
             grid[cell_id] = _cell(declared, found.record)
     mine = {f.path for f in good.values()}
     made = StudyResults(
@@ -271,7 +278,7 @@ def _grid(declared: Study, members: Sequence[Found]) -> list[Cell]:
 def _cell(declared: Study, record: Record) -> Cell:
     """Return a record's own cell, whose defaults are those that the study declares today."""
     facts = record["cell"]
-    axes, parameters = facts["axes"], facts["parameters"]
+    axes, parameters = facts["axes"], _as_declared(facts["parameters"])
     point = tuple((k, v) for k, v in axes.items() if k != "seed")
     defaults = {k: v for k, v in parameters.items() if k not in facts["changed"]}
     with contextlib.suppress(KeyError, UsageError):

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from benchsuite import catalog
 from benchsuite.cell import Cell
+from benchsuite.reporting.rows import shown
 
 Record = Mapping[str, Any]
 
@@ -78,6 +79,19 @@ class Group:
         """Return seed -> value of a metric, for the records that hold it."""
         found = {seed: value(r, metric) for seed, r in self.records_of(method).items()}
         return {seed: v for seed, v in found.items() if v is not None}
+
+    @property
+    def document_name(self) -> str:
+        """The model's name in the documents."""
+        return catalog.model(self.model).document_name
+
+    @property
+    def marks(self) -> list[str]:
+        """What tells the group from others of its model: further axes, changed parameters."""
+        cell = self.cells[0]
+        changed = {k: v for k, v in cell.changed.items() if k not in ADDITIONS}
+        told = [f"{name.replace('_', ' ')} {shown(value)}" for name, value in changed.items()]
+        return [*_further(cell), *told]
 
     @property
     def stand_in(self) -> str | None:

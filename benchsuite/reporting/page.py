@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchsuite import catalog
 from benchsuite.reporting import published, strip
 from benchsuite.reporting.commands import rerun_command
-from benchsuite.reporting.groups import ADDITIONS, Group, Results, groups_of
+from benchsuite.reporting.groups import Group, Results, groups_of
 from benchsuite.reporting.judging import label
 from benchsuite.reporting.rows import shown as cell_text
 from benchsuite.reporting.summary import best_method as best_of
@@ -127,11 +126,7 @@ def _rounded(text: str) -> str:
 
 def title(group: Group) -> dict[str, Any]:
     """Return a group's model, and apart from it what tells it from the study's own grid."""
-    cell = group.cells[0]
-    further = [str(v) for k, v in cell.axes.items() if k not in ("model", "method", "seed")]
-    changed = {k: v for k, v in cell.changed.items() if k not in ADDITIONS}
-    marks = [f"{name.replace('_', ' ')} {cell_text(value)}" for name, value in changed.items()]
-    return {"model": catalog.model(cell.model).document_name, "marks": [*further, *marks]}
+    return {"model": group.document_name, "marks": group.marks}
 
 
 def claims_view(

@@ -109,10 +109,10 @@ def _outside(arm: Mapping[str, Any], axis: Axis, inside: int) -> str:
     out = len(arm["values"]) - inside
     if not out:
         return ""
-    if inside:  # a longer text would cover them
-        return f"{out} more"
-    higher = sum(value > axis.stop for value in arm["values"])
-    return f"{out} of {len(arm['values'])} lie {'above' if higher else 'below'} this range"
+    higher = any(value > axis.stop for value in arm["values"])
+    # A longer text would cover dots that are inside.
+    told = f"{out} more" if inside else f"{out} of {len(arm['values'])} outside"
+    return f"{told} →" if higher else f"← {told}"
 
 
 def _ticks(low: float, high: float) -> list[tuple[float, str]]:

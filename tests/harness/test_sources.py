@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from benchsuite.sources import judged, read_sources
+from benchsuite.study import study
 from tests.reporting.factory import drawn, grid, record
 from tests.reporting.test_report import stored
 
@@ -92,6 +93,16 @@ def test_other_parameters_are_results_of_their_own(tmp_path):
 
     assert sorted(len(r.records) for r in found) == [5, 5]
     assert {c.parameters["quant_bits"] for r in found for c in r.cells} == {3, 4}
+
+
+def test_a_parameter_that_json_made_a_list_is_no_change(tmp_path):
+    (cell, *_) = study("determinism").cells()
+    assert isinstance(cell.parameters["others"], tuple)
+
+    _, (found,) = judged([folder(tmp_path, {cell.id: record(cell, l2_max=0.0)})])
+
+    assert cell in found.cells
+    assert list(found.records) == [cell.id]
 
 
 def test_an_edited_record_is_left_out_by_name(project, bench, command):

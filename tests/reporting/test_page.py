@@ -145,7 +145,8 @@ def test_the_axis_holds_the_dots_and_controls_may_leave_it():
     assert [dot.x for dot in row.dots] == sorted(dot.x for dot in row.dots)
     assert all(0 <= dot.x <= 100 for dot in row.dots)
     assert row.low < row.mean < row.high
-    assert strip.strip(far, axis).outside == "3 of 3 lie above this range"
+    assert strip.strip(far, axis).outside == "3 of 3 outside →"
+    assert strip.strip(described({42: 5.0}), axis).outside == "← 1 of 1 outside"
     assert strip.strip(far, axis).dots == ()
 
 

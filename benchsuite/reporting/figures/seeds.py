@@ -1,11 +1,11 @@
 """Figures for a paper: every seed of every method a point, its mean and interval beside it."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
 from benchsuite.reporting.figures.style import COLOURS, GREY, new_figure, save, styled
 from benchsuite.reporting.groups import Group, Results, groups_of
-from benchsuite.reporting.judging import label
 from benchsuite.reporting.summary import described
 from benchsuite.statistics.rounding import plain
 
@@ -24,12 +24,12 @@ def write_figures(results: Results, folder: Path) -> list[Path]:
         arms = {m: described(v) for m in group.methods if (v := group.values(m, metric))}
         if arms and group.kind != "rehearsal":
             with styled():
-                figure = _figure(results.study, label(group), arms)
+                figure = _figure(results.study, group, arms)
                 written += save(figure, folder, _file_name(group))
     return written
 
 
-def _figure(study: Any, title: str, arms: dict[str, Any]) -> Any:
+def _figure(study: Any, group: Group, arms: dict[str, Any]) -> Any:
     figure = new_figure(6.4, 0.9 + 0.34 * len(arms))
     axes = figure.subplots()
     for row, (method, arm) in enumerate(arms.items()):
@@ -37,9 +37,10 @@ def _figure(study: Any, title: str, arms: dict[str, Any]) -> Any:
         axes.plot(arm["values"], [row] * arm["n"], "o", color=colour, alpha=0.8, markersize=5)
         if arm["ci95"]:
             axes.plot(arm["ci95"], [row + 0.28] * 2, color=_MEAN, linewidth=1)
-        axes.plot([arm["mean"]], [row + 0.28], "|", color=_MEAN, markersize=8)
+        if arm["n"] > 1:
+            axes.plot([arm["mean"]], [row + 0.28], "|", color=_MEAN, markersize=8)
     axes.set_yticks(range(len(arms)), list(arms))
-    axes.invert_yaxis()
+    axes.set_ylim(len(arms) - 0.4, -0.6)
     axes.set_xlabel(f"{study.metric} ({'higher' if study.higher_is_better else 'lower'} is better)")
     low, high = _limits(study, arms)
     axes.set_xlim(low, high)
@@ -50,7 +51,9 @@ def _figure(study: Any, title: str, arms: dict[str, Any]) -> Any:
             axes.text(
                 0.99, row, told, transform=axes.get_yaxis_transform(), ha="right", va="center"
             )
-    axes.set_title(title, loc="left", fontsize="medium")
+    kind = " (stand-in)" if group.kind == "stand_in" else ""
+    told = textwrap.fill(", ".join(group.marks), 80)
+    axes.set_title(f"{group.document_name}{kind}\n{told}".strip(), loc="left", fontsize="medium")
     axes.grid(axis="x", linewidth=0.4, alpha=0.5)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)

@@ -87,7 +87,7 @@ def family_comparison(runs: Sequence[Run], summary: Summary) -> Figure:
     axes.set_xticks(range(len(families)), families)
     axes.set_ylabel(AUROC)
     chance_line(axes)
-    axes.set_title("Families: mean over runs, from chance (bars), and each run (points)")
+    axes.set_title("Families: means from chance on (bars), runs (points)")
     legend_below(figure, axes, len(datasets))
     return figure
 
