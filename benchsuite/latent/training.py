@@ -101,7 +101,7 @@ def train(
                 pending.append(_step(objective, optimizer, micro, config, moment))
                 saving = checkpoints is not None and (step + 1) % config.training.save_steps == 0
                 if saving or step + 1 == total or len(pending) >= max(1, total // 50):
-                    _settle(run, pending)
+                    _settle(run, pending, accelerator)
                     run.seconds = time.perf_counter() - began
                     if shown:
                         shown.tell()
@@ -192,10 +192,16 @@ def _step(
     return parts
 
 
-def _settle(run: Run, pending: list[dict[str, Tensor]]) -> None:
-    """Turn the losses that are still on the device into numbers, and look at them."""
+def _settle(run: Run, pending: list[dict[str, Tensor]], accelerator: Any) -> None:
+    """Turn the losses that are still on the device into numbers, and look at them.
+
+    They are the whole step's: of several processes, the mean.
+    """
     for parts in pending:
-        values = {name: float(value) for name, value in parts.items()}
+        found = torch.stack(list(parts.values()))
+        if accelerator is not None:
+            found = accelerator.reduce(found, "mean")
+        values = dict(zip(parts, found.tolist(), strict=True))
         run.losses.append(values)
         if not all(map(math.isfinite, values.values())):
             raise BenchsuiteError(
