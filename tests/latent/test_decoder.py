@@ -6,6 +6,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchsuite.errors import UsageError
 from benchsuite.latent.attention import Rows
+from benchsuite.latent.methods.base import Moment
+from benchsuite.latent.methods.kava import METHOD as KAVA
 from benchsuite.latent.network import Reasoner
 from benchsuite.latent.thinking import question_parts
 from tests.latent.conftest import network
@@ -88,6 +90,27 @@ def test_lora_is_pefts_in_values_and_gradients(form, examples):
     theirs = net.extend(None, embeddings, mask).hidden
     assert torch.allclose(ours, theirs, atol=1e-12)
     same(our_gradients, gradients(net, theirs, mask))
+
+
+@pytest.mark.stress  # half a minute of compiling
+def test_compiled_training_gives_the_same_losses_and_gradients(form, examples, config):
+    pytest.importorskip("peft")
+    net, found = network(lora_r=3).train(), []
+    for compiled in (False, True):
+        if compiled:
+            net.decoder.compile_training()
+        for batch in (form.batch(examples[:3]), form.batch(examples[3:])):
+            net.zero_grad()
+            parts = KAVA.loss(net, batch, config, Moment(0.5, torch.Generator()))
+            sum(parts.values()).backward()
+            gradients = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
+            found.append((parts, gradients))
+    for (parts, gradients), (again, theirs) in zip(found[:2], found[2:], strict=True):
+        assert {n: float(v) for n, v in again.items()} == pytest.approx(
+            {n: float(v) for n, v in parts.items()}, rel=1e-5
+        )
+        for name, gradient in gradients.items():
+            assert torch.allclose(theirs[name], gradient, rtol=1e-3, atol=1e-6), name
 
 
 def test_a_model_with_other_blocks_is_named():
