@@ -12,7 +12,6 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
-from scipy.stats import rankdata
 
 from benchsuite.statistics.item_tests import ItemDifference
 
@@ -220,9 +219,15 @@ def _refusal(labels: npt.NDArray[np.bool_], values: npt.NDArray[np.float64]) -> 
     return ""
 
 
+def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the ranks from 1 on, ties sharing their mean; scipy.stats has it, and costs 0.4 s."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place])
+
+
 def _area(labels: npt.NDArray[np.bool_], values: npt.NDArray[np.float64]) -> float:
     n = int(labels.sum())
-    above = rankdata(values)[labels].sum() - n * (n + 1) / 2
+    above = _ranks(values)[labels].sum() - n * (n + 1) / 2
     return float(above / (n * (len(labels) - n)))
 
 
@@ -233,7 +238,7 @@ def _cancel(
     """Say whether every ranking occurs with weights that sum to zero: an exact null."""
     sums: dict[Hashable, float] = {}
     for term, (labels, values) in zip(terms, arrays, strict=True):
-        key = (term.sample, labels.tobytes(), rankdata(values).tobytes())
+        key = (term.sample, labels.tobytes(), _ranks(values).tobytes())
         sums[key] = sums.get(key, 0.0) + term.weight
     return all(abs(total) < 1e-12 for total in sums.values())
 

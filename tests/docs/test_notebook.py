@@ -3,8 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.reporting.factory import drawn, grid
-from tests.reporting.test_report import stored
+from tests.reporting.factory import drawn, grid, stored
 
 NOTEBOOK = Path(__file__).parents[2] / "docs/records.ipynb"
 

@@ -42,6 +42,24 @@ def records(project: pytest.Pytester) -> Callable[..., dict[str, dict]]:
     return read
 
 
+@pytest.fixture
+def calibration(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
+    """Run the calibration study that is shipped, with reports of the test's own."""
+    root = PROJECT.parents[2]
+
+    def run(*args: str) -> pytest.RunResult:
+        return pytester.runpytest_subprocess(
+            f"{root}/benchmarks/test_calibration_selection.py",
+            f"--rootdir={root}",
+            f"--reports-dir={pytester.path}/reports",
+            "-p",
+            "no:cacheprovider",
+            *args,
+        )
+
+    return run
+
+
 def measured(records: dict[str, dict]) -> dict[str, str]:
     """Reduce records to what must not depend on how a cell was run."""
     return {cell_id: record["results_sha256"] for cell_id, record in records.items()}

@@ -1,13 +1,11 @@
 """The study on a hub cache and a local corpus: the real loading code, offline."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from benchsuite.study import study
 
-ROOT = Path(__file__).parents[2]
 N_CELLS = len(list(study("calibration_selection").cells()))
 REPOSITORY = "models--meta-llama--Llama-2-7b-hf"
 COMMIT = "01c7f73d771dfac7d292323805ebc428287df4f9"
@@ -47,22 +45,11 @@ def hub(tmp_path_factory):
 
 
 @pytest.fixture
-def run(hub, pytester, monkeypatch):
-    """Run the project's own benchmarks offline against that cache."""
+def run(hub, calibration, monkeypatch):
+    """Run the calibration study offline against that cache."""
     monkeypatch.setenv("HF_HUB_CACHE", str(hub / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-    def go(*args):
-        return pytester.runpytest_subprocess(
-            f"{ROOT}/benchmarks/test_calibration_selection.py",
-            f"--rootdir={ROOT}",
-            f"--reports-dir={pytester.path}/reports",
-            "-p",
-            "no:cacheprovider",
-            *args,
-        )
-
-    return go
+    return calibration
 
 
 SMALL = [

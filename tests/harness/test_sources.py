@@ -8,23 +8,7 @@ import pytest
 
 from benchsuite.sources import judged, read_sources
 from benchsuite.study import study
-from tests.reporting.factory import drawn, grid, record
-from tests.reporting.test_report import stored
-
-DOCUMENT = {
-    "model": "meta-llama/Llama-2-7b-hf",
-    "method": "cola_zero",
-    "seed": 42,
-    "n_calibration_samples": 128,
-    "seq_len": 2048,
-    "quant_bits": 4,
-    "group_size": 128,
-    "selection_time_sec": 165.14,
-    "quant_time_sec": 755.78,
-    "total_time_sec": 920.92,
-    "perplexity": 5.70,
-    "downstream": {"arc_easy": None, "average": None},
-}
+from tests.reporting.factory import DOCUMENT, drawn, grid, record, stored
 
 
 @pytest.fixture

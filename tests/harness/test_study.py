@@ -1,11 +1,10 @@
 """The calibration study itself, through the command that a user types, at small counts."""
 
+import functools
 import json
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
 SMALL = [
     f"--set=calibration_selection.{setting}"
     for setting in (
@@ -18,21 +17,9 @@ SMALL = [
 
 
 @pytest.fixture
-def run(pytester):
-    """Run the project's benchmarks with small counts and reports of their own."""
-
-    def go(*args):
-        return pytester.runpytest_subprocess(
-            f"{ROOT}/benchmarks/test_calibration_selection.py",
-            f"--rootdir={ROOT}",
-            f"--reports-dir={pytester.path}/reports",
-            "-p",
-            "no:cacheprovider",
-            *SMALL,
-            *args,
-        )
-
-    return go
+def run(calibration):
+    """Run the calibration study with small counts."""
+    return functools.partial(calibration, *SMALL)
 
 
 def view(pytester, study="calibration_selection"):

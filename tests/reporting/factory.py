@@ -1,6 +1,7 @@
 """Records as the harness writes them, built from numbers that a test chooses."""
 
 import hashlib
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -22,6 +23,22 @@ MEANS = {
     "self_generated": 5.77,
     "noise_tokens": 9.4,
     "shuffled_hessian": 8.1,
+}
+
+# A record as the calibration document's own scripts write it.
+DOCUMENT = {
+    "model": "meta-llama/Llama-2-7b-hf",
+    "method": "cola_zero",
+    "seed": 42,
+    "n_calibration_samples": 128,
+    "seq_len": 2048,
+    "quant_bits": 4,
+    "group_size": 128,
+    "selection_time_sec": 165.14,
+    "quant_time_sec": 755.78,
+    "total_time_sec": 920.92,
+    "perplexity": 5.70,
+    "downstream": {"arc_easy": None, "average": None},
 }
 
 
@@ -106,3 +123,10 @@ def results(cells, records=None, *, judge=True, **fields):
     )
     made.judgements = judge_study(made) if judge else []
     return made
+
+
+def stored(folder, records):
+    """Write records into a folder that is not there yet, a file each, named by their keys."""
+    folder.mkdir(parents=True)
+    for name, found in records.items():
+        (folder / f"{name}.json").write_text(json.dumps(found))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from benchsuite.reporting import load_records, terminal_lines, write_report
 from benchsuite.reporting.report import write_text
-from tests.reporting.factory import drawn, grid, results
+from tests.reporting.factory import DOCUMENT, drawn, grid, results, stored
 
 FILES = {f"summary{end}" for end in ("_stats.json", ".csv", ".yaml", ".tex", ".md")}
 FILES |= {"records.csv", "status.csv", "status.md"}
@@ -49,12 +49,6 @@ def test_no_torch_and_no_pytest_are_imported():
     assert ran.stdout.strip() == "[]"
 
 
-def stored(folder, records):
-    folder.mkdir(parents=True)
-    for name, found in records.items():
-        (folder / f"{name}.json").write_text(json.dumps(found))
-
-
 def test_records_load_as_a_frame(tmp_path):
     records = drawn(grid("llama2_7b", methods=["random"]))
     stored(tmp_path / "store/records", records)
@@ -70,21 +64,7 @@ def test_records_load_as_a_frame(tmp_path):
 
 
 def test_the_documents_own_files_load_too(tmp_path):
-    document = {
-        "model": "meta-llama/Llama-2-7b-hf",
-        "method": "cola_zero",
-        "seed": 42,
-        "n_calibration_samples": 128,
-        "seq_len": 2048,
-        "quant_bits": 4,
-        "group_size": 128,
-        "selection_time_sec": 165.14,
-        "quant_time_sec": 755.78,
-        "total_time_sec": 920.92,
-        "perplexity": 5.70,
-        "downstream": {"arc_easy": None, "average": None},
-    }
-    stored(tmp_path / "metrics/raw_runs", {"a": document, "b": document | {"seed": 43}})
+    stored(tmp_path / "metrics/raw_runs", {"a": DOCUMENT, "b": DOCUMENT | {"seed": 43}})
     (tmp_path / "metrics/raw_runs/broken.json").write_text('{"model": ')
     (tmp_path / "metrics/raw_runs/other.json").write_text("[1, 2]")
 

@@ -13,7 +13,6 @@ import numpy as np
 from benchsuite.evaluation import squad
 from benchsuite.evaluation.uncertainty.answers import Asked
 
-RULES = ("f1", "exact", "judge")
 THRESHOLD = 50.0
 """F1 in percent from which an answer counts as right: the published protocol's."""
 

@@ -9,8 +9,8 @@ from scipy.special import logsumexp
 from benchsuite.evaluation import squad
 from benchsuite.evaluation.uncertainty.answers import Answer, Asked
 from benchsuite.evaluation.uncertainty.scores import Tools, Undefined
+from benchsuite.evaluation.uncertainty.similarity import Pair, pair_logits
 
-Pair = tuple[str, str]
 Entailment = Callable[[Sequence[Pair]], np.ndarray]
 """Pairs (premise, hypothesis) -> bool [n]: does the first entail the second?"""
 
@@ -80,20 +80,11 @@ def nli(model: Any, tokenizer: Any, *, batch_size: int = 64) -> Entailment:
 
     Its configuration says which label is entailment.
     """
-    import torch
-
     labels = {str(name).lower(): int(i) for i, name in model.config.id2label.items()}
     wanted = labels["entailment"]
 
     def entails(pairs: Sequence[Pair]) -> np.ndarray:
-        found = []
-        for start in range(0, len(pairs), batch_size):
-            first, second = zip(*pairs[start : start + batch_size], strict=True)
-            batch = tokenizer(
-                list(first), list(second), padding=True, truncation=True, return_tensors="pt"
-            ).to(model.device)
-            with torch.no_grad():
-                found.append((model(**batch).logits.argmax(-1) == wanted).cpu().numpy())
-        return np.concatenate(found) if found else np.empty(0, bool)
+        logits = pair_logits(model, tokenizer, pairs, batch_size)
+        return np.asarray(logits.argmax(-1) == wanted)
 
     return entails

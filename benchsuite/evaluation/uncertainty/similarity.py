@@ -33,20 +33,25 @@ def cross_encoder(model: Any, tokenizer: Any, *, batch_size: int = 64) -> Simila
     Its sigmoid is 0 to 1 already. (Dividing by 5, the scale of STS-B's labels, collapses relevance
     weights until the score is the mean negative log-likelihood.)
     """
-    import torch
 
     def similar(pairs: Sequence[Pair]) -> np.ndarray:
-        values = []
-        for start in range(0, len(pairs), batch_size):
-            first, second = zip(*pairs[start : start + batch_size], strict=True)
-            batch = tokenizer(
-                list(first), list(second), padding=True, truncation=True, return_tensors="pt"
-            ).to(model.device)
-            with torch.no_grad():
-                values.append(model(**batch).logits[:, 0].double().sigmoid().cpu().numpy())
-        return np.concatenate(values) if values else np.empty(0)
+        logits = pair_logits(model, tokenizer, pairs, batch_size)
+        return np.asarray(logits[:, 0].double().sigmoid())
 
     return similar
+
+
+def pair_logits(model: Any, tokenizer: Any, pairs: Sequence[Pair], batch_size: int) -> Any:
+    """Return what a classifier of pairs of texts says of each: a tensor [n, classes] on the CPU."""
+    import torch
+
+    found = [torch.empty(0, model.config.num_labels)]
+    for start in range(0, len(pairs), batch_size):
+        first, second = map(list, zip(*pairs[start : start + batch_size], strict=True))
+        batch = tokenizer(first, second, padding=True, truncation=True, return_tensors="pt")
+        with torch.no_grad():
+            found.append(model(**batch.to(model.device)).logits.cpu())
+    return torch.cat(found)
 
 
 @cache
