@@ -268,11 +268,16 @@ class Study:
 
     def with_models(self, *names: str) -> "Study":
         """Return the study with further catalogue models on its first axis."""
-        return replace(self, axes={**self.axes, "model": (*self.axes["model"], *names)})
+        return self._with("model", names)
 
     def with_methods(self, *names: str) -> "Study":
         """Return the study with further registered methods on its method axis."""
-        return replace(self, axes={**self.axes, "method": (*self.axes["method"], *names)})
+        return self._with("method", names)
+
+    def _with(self, axis: str, names: Sequence[str]) -> "Study":
+        """Return the study with further values of an axis; one that is there already stays once."""
+        values = tuple(dict.fromkeys((*self.axes[axis], *names)))
+        return replace(self, axes={**self.axes, axis: values})
 
 
 def _same_kind(value: Any, default: Any) -> bool:

@@ -10,6 +10,7 @@ __getattr__, __all__ = attach(
         "QuantizationResult": "result",
         "QuantizedLinear": "linear",
         "QUANTIZERS": "registry",
+        "Quantizer": "registry",
         "adaround": "adaround",
         "apply": "registry",
         "awq": "awq",

@@ -132,7 +132,7 @@ def collected(commands: list[list[str]], project: Path) -> list[int | str]:
 def test_every_command_over_benchmarks_selects_cells(tmp_path, examples):
     arguments = {c: of_benchmarks(c) for c in COMMANDS if not c.startswith("make")}
     shown = {c: runnable(a, tmp_path) for c, a in arguments.items() if a is not None}
-    own = [c for c in shown if "rtn_bits" in c or "my_notes" in c]
+    own = [c for c in shown if re.search("rtn_bits|my_notes|longest|coarse", c)]
     ours = [c for c in shown if c not in own]
     found = dict(zip(ours, collected([shown[c] for c in ours], ROOT), strict=True))
     found |= dict(zip(own, collected([shown[c] for c in own], examples), strict=True))
@@ -227,7 +227,7 @@ def test_every_study_has_a_page_and_a_part_of_the_readme():
 def test_what_the_readme_registers_is_registered_in_the_example():
     example = "".join(blocks(ROOT / "docs/adding.md", "python"))
     shown = re.findall(r"`(register\w*\((?:\w+Entry\()?\"[^`]*)`", (ROOT / "README.md").read_text())
-    assert len(shown) == 3
+    assert len(shown) == 4
     assert [line for line in shown if line not in example] == []
 
 
@@ -302,8 +302,8 @@ def examples(tmp_path_factory):
         path.parent.mkdir(exist_ok=True)
         path.write_text(block)
     (folder / "my_project/__init__.py").touch()
-    shipped = ROOT / "benchmarks/test_calibration_selection.py"
-    (folder / "benchmarks" / shipped.name).write_text(shipped.read_text())
+    for name in ("test_calibration_selection.py", "test_quantizers.py"):
+        (folder / "benchmarks" / name).write_text((ROOT / "benchmarks" / name).read_text())
     return folder
 
 
@@ -318,14 +318,16 @@ def test_the_project_in_the_docs_runs(examples, tmp_path):
         "calibration_selection.calibration_corpus=my_notes",
         "calibration_selection.evaluation_tokens=4096",
         "calibration_selection.n_calibration_samples=4",
+        "quantizers.evaluation_tokens=2048",
+        "quantizers.n_questions=8",
     ]
     options = ["--seeds=1", f"--local=my_notes={tmp_path}", *(f"--set={s}" for s in settings)]
-    chosen = ["benchmarks", "-k", "tiny_llama_1m and (longest or bits_4)"]
+    chosen = ["benchmarks", "-k", "tiny_llama_1m and (longest or bits_4 or coarse)"]
     command = [sys.executable, "-m", "pytest", *chosen, *options, "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=examples, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     raw = {path.name.split("__seed")[0] for path in (examples / "reports").glob("*/raw_runs/*")}
-    assert raw == {"tiny_llama_1m__longest", "tiny_llama_1m__bits_4"}
+    assert raw == {f"tiny_llama_1m__{name}" for name in ("longest", "bits_4", "coarse")}
 
 
 def test_the_catalogue_names_in_the_docs_exist(examples):
