@@ -53,9 +53,8 @@ def quantize(cell, network, batch, progress):
         return None
     if cell.method == "zeroed_layer":
         return quantizers.zero_first_mlp(network)
-    options = {k: v for k, v in cell.parameters.items() if k in ("group_size", "iterations")}
     return quantizers.apply(
-        cell.method, network, batch, seed=cell.seed, progress=progress, **options
+        cell.method, network, batch, seed=cell.seed, progress=progress, **cell.parameters
     )
 
 

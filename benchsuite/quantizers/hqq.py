@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
-from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers.grid import SMALLEST_HALF
+from benchsuite.quantizers.layers import block_linears
 from benchsuite.quantizers.linear import QuantizedLinear, model_digest, stored_bytes
 from benchsuite.quantizers.result import LayerResult, QuantizationResult
 from benchsuite.quantizers.walk import Progress, replace
@@ -151,20 +151,10 @@ def quantize(
 ) -> QuantizationResult:
     """Quantize every block linear of ``model`` with HQQ, in place on its module tree; no data."""
     solver = Solver(norm, beta, kappa, iterations)
-    architecture = architecture_of(model)
     size_before = stored_bytes(model)
     began = time.perf_counter()
     layers = []
-    n_blocks, per_block = len(architecture.block_list(model)), len(architecture.linears)
-    for number, (name, linear) in enumerate(list(architecture.named_linears(model))):
-        if progress is not None and number % per_block == 0:
-            progress("quantize", number // per_block, n_blocks)
-        if not isinstance(linear, nn.Linear):
-            raise UsageError(
-                f"{name} is a {type(linear).__name__}, not a linear layer",
-                "HQQ",
-                "quantize a freshly leased, unquantized model",
-            )
+    for name, linear in block_linears(model, progress):
         started = time.perf_counter()
         codes, scales, zeros, iterations_run = round_weight(linear.weight, bits, group_size, solver)
         packed = QuantizedLinear(
@@ -182,8 +172,6 @@ def quantize(
         layers.append(
             LayerResult(name, seconds=seconds, details={"iterations": float(iterations_run)})
         )
-    if progress is not None:
-        progress("quantize", n_blocks, n_blocks)
     return QuantizationResult(
         layers=layers,
         weights_sha256=model_digest(model),

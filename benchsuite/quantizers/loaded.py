@@ -11,8 +11,8 @@ from typing import Any
 from torch import nn
 
 from benchsuite.errors import CellCannotRun
-from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers import rtn
+from benchsuite.quantizers.layers import block_linears
 from benchsuite.quantizers.walk import replace
 
 BITS = {"fp16": 16, "8bit": 8, "4bit": 4}
@@ -47,8 +47,7 @@ def reduce(model: nn.Module, precision: str, *, embedded: bool) -> nn.Module:
             f"{precision} models from the hub need bitsandbytes",
             fix="install it: pip install --constraint constraints.txt 'benchsuite[bitsandbytes]'",
         ) from error
-    for name, linear in list(architecture_of(model).named_linears(model)):
-        assert isinstance(linear, nn.Linear)
+    for name, linear in block_linears(model):
         replace(model, name, _bitsandbytes_linear(library, linear, bits))
     return model
 

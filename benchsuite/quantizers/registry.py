@@ -55,7 +55,7 @@ OWN: dict[str, Quantizer] = {
     "hqq_w4": _own("hqq", {"bits": 4}, calibrated=False),
     "adaround_w8": _own("adaround", {"bits": 8}, options=("group_size", "iterations")),
     "adaround_w4": _own("adaround", {"bits": 4}, options=("group_size", "iterations")),
-    "smoothquant_w8a8": _own("smoothquant", {}, ranking="W8A8"),
+    "smoothquant_w8a8": _own("smoothquant", {}, ranking="W8A8", options=("alpha",)),
     "quarot_w4a16": _own("quarot", {"bits": 4, "activation_bits": 16, "kv_bits": 16}, seeded=True),
     "quarot_w4a4kv4": _own("quarot", {"bits": 4}, ranking="W4A4", seeded=True),
 }

@@ -9,8 +9,8 @@ import time
 import torch
 from torch import Tensor, nn
 
-from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.layers import block_linears
 from benchsuite.quantizers.linear import QuantizedLinear, model_digest, stored_bytes
 from benchsuite.quantizers.result import LayerResult, QuantizationResult
 from benchsuite.quantizers.walk import Progress, replace
@@ -58,21 +58,13 @@ def quantize(
 ) -> QuantizationResult:
     """Round every block linear of ``model`` to nearest, in place on its module tree."""
     grid = QuantizationGrid(bits, group_size, sym, mse)
-    architecture = architecture_of(model)
     size_before = stored_bytes(model)
     began = time.perf_counter()
     layers = []
-    per_block = len(architecture.linears)
-    n_blocks = len(architecture.block_list(model))
-    for number, (name, linear) in enumerate(list(architecture.named_linears(model))):
-        if progress is not None and number % per_block == 0:
-            progress("quantize", number // per_block, n_blocks)
-        assert isinstance(linear, nn.Linear)
+    for name, linear in block_linears(model, progress):
         started = time.perf_counter()
         replace(model, name, quantized_linear(linear, grid, *round_weight(linear.weight, grid)))
         layers.append(LayerResult(name, seconds=time.perf_counter() - started))
-    if progress is not None:
-        progress("quantize", n_blocks, n_blocks)
     return QuantizationResult(
         layers=layers,
         weights_sha256=model_digest(model),

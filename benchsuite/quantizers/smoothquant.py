@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchsuite.errors import UsageError
 from benchsuite.models.architecture import InputGroup, architecture_of
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.int8 import Int8Linear
@@ -142,6 +143,8 @@ def quantize(
     activations are rounded anew on every input.
     """
     strength = default_alpha(model) if alpha is None else alpha
+    if not (isinstance(strength, float | int) and 0 <= strength <= 1):
+        raise UsageError(f"SmoothQuant's alpha is a share, from 0 to 1, not {strength!r}")
     size_before = stored_bytes(model)
     layers: list[LayerResult] = []
 

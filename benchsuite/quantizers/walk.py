@@ -221,15 +221,15 @@ def replace(root: nn.Module, path: str, module: nn.Module) -> None:
     setattr(root.get_submodule(parent), child, module)
 
 
-def _linears(block: nn.Module, group: InputGroup, where: str) -> dict[str, nn.Linear]:
+def group_linears(block: nn.Module, group: InputGroup, where: str) -> dict[str, nn.Linear]:
+    """Return a group's linears by path in the block that the model has at ``where``."""
     linears: dict[str, nn.Linear] = {}
     for path in group.linears:
         module = block.get_submodule(path)
         if not isinstance(module, nn.Linear):
             raise UsageError(
                 f"{where}.{path} is a {type(module).__name__}, not a linear layer",
-                "layer-by-layer walk",
-                "quantize a freshly leased, unquantized model",
+                fix="quantize a freshly leased, unquantized model",
             )
         linears[path] = module
     return linears
@@ -263,7 +263,7 @@ class Visit:
 
     def linears(self, group: InputGroup) -> dict[str, nn.Linear]:
         """Return the group's linears by path in the block; a usage error if one is replaced."""
-        return _linears(self.block, group, self.name)
+        return group_linears(self.block, group, self.name)
 
     def collect(self, watched: Sequence[tuple[str, Statistic]], *, advance: bool = False) -> None:
         """Run the block as it is, feeding each watched linear's inputs to its statistic.

@@ -69,6 +69,7 @@ register(
             "seq_len": 2048,
             "group_size": 128,
             "iterations": 15_000,
+            "alpha": None,  # what is best for the model's family
             "calibration_corpus": "wikitext2",
             "pool_documents": 0,
             "evaluation_corpus": "wikitext2",
@@ -96,7 +97,7 @@ register(
             "n_questions": 200,
             "maths_new_tokens": 96,
         },
-        only={"iterations": ("adaround_w4", "adaround_w8")},
+        only={"iterations": ("adaround_w4", "adaround_w8"), "alpha": ("smoothquant_w8a8",)},
         # Libraries are there to be compared with, not to be varied: one seed each.
         once=(REFERENCE, CONTROL, *DATA_FREE, *LIBRARIES),
         tour=Tour(

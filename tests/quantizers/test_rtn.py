@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from benchsuite.errors import UsageError
 from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers import rtn
 from benchsuite.quantizers.linear import quantized_linears, stored_bytes
@@ -54,3 +55,10 @@ def test_more_bits_are_nearer(make_model, tokens):
 def test_equal_models_give_equal_digests(make_model):
     digests = {rtn.quantize(make_model(), bits=b).weights_sha256 for b in (3, 3, 4)}
     assert len(digests) == 2
+
+
+def test_a_model_is_quantized_once(make_model):
+    model = make_model()
+    rtn.quantize(model)
+    with pytest.raises(UsageError, match="freshly leased"):
+        rtn.quantize(model)

@@ -12,12 +12,13 @@ from benchsuite.embedded import models as embedded
 from benchsuite.errors import UsageError
 from benchsuite.evaluation.perplexity import perplexity
 from benchsuite.models.architecture import architecture_of
-from benchsuite.quantizers import smoothquant
+from benchsuite.quantizers import apply, smoothquant
 from benchsuite.quantizers.activations import quantize_per_token
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.int8 import Int8Linear, int8_matmul
 from benchsuite.quantizers.linear import quantized_linears, using_kernel
 from benchsuite.quantizers.rtn import round_weight
+from benchsuite.study import study
 
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "opt"]
 
@@ -300,3 +301,18 @@ def in_its_conventions(linear, inputs):
     token_scales = inputs.abs().amax(-1, keepdim=True) / 127.5
     rounded = (inputs / token_scales).round().clamp(-128, 127) * token_scales
     return F.linear(rounded, Int8Linear(codes, scales).dequantize())
+
+
+def test_the_study_sets_the_smoothing_strength(make_model, tokens):
+    def digest(**parameters):
+        options = {"seed": 0, "progress": None, "group_size": 128, **parameters}
+        return apply("smoothquant_w8a8", make_model(), tokens, **options).weights_sha256
+
+    assert digest(alpha=None) == digest(alpha=0.85) != digest(alpha=0.5)
+    with pytest.raises(UsageError, match="from 0 to 1, not 85"):
+        digest(alpha=85)
+
+
+def test_only_smoothquant_has_a_smoothing_strength():
+    cells = study("quantizers").cells()
+    assert {c.method for c in cells if "alpha" in c.parameters} == {"smoothquant_w8a8"}

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers import checkpoint
+from benchsuite.quantizers.layers import block_linears
 from benchsuite.quantizers.linear import model_digest, quantized_linears, stored_bytes
 from benchsuite.quantizers.result import LayerResult, QuantizationResult
 from benchsuite.quantizers.walk import Progress, replace
@@ -190,8 +191,7 @@ def adopt(model: Any, quantized: Any) -> None:
 
 def replace_linears(model: Any, make: Callable[[nn.Linear], nn.Module]) -> None:
     """Put the library's layer in the place of every block linear, which ``make`` only reads."""
-    for name, linear in list(architecture_of(model).named_linears(model)):
-        assert isinstance(linear, nn.Linear)
+    for name, linear in block_linears(model):
         replace(model, name, make(linear))
 
 
