@@ -208,10 +208,22 @@ def results_of(sources: Sources, links: Path | None = None) -> list[StudyResults
             unknown[name] += 1
     for name, n in unknown.items():
         sources.notes.append(f"left out {n} records of {name}, a study that is not known here")
-    return [
+    made = [
         _results(study(name), members, sources, links)
         for (name, *_), members in sorted(by_setting.items(), key=lambda item: item[0])
     ]
+    return [one for one in made if not any(_within(one, other) for other in made)]
+
+
+def _within(one: StudyResults, other: StudyResults) -> bool:
+    """Say whether other shows all that one does, and more.
+
+    The setting of a parameter that few methods have (iterations, say) takes in the other methods'
+    records; without it they would be shown again.
+    """
+    mine, theirs = ({**r.failed, **r.records} for r in (one, other))
+    shown = all(record is theirs.get(cell_id) for cell_id, record in mine.items())
+    return one.study.name == other.study.name and shown and len(mine) < len(theirs)
 
 
 def _settings(record: Record) -> dict[str, Any]:

@@ -50,6 +50,9 @@ def render_page(
     moment = now or datetime.datetime.now(datetime.UTC)
     shown = [study_view(results) | {"tables": own_tables(results, folder)} for results in studies]
     counts = {o: sum(s["counts"][o] for s in shown) for o in OUTCOMES}
+    names = [s["name"] for s in shown]
+    for view in shown:  # of several machines: the same study, asked in different ways
+        view["apart"] = view["marks"] if names.count(view["name"]) > 1 else []
     return _template().render(
         studies=shown,
         counts=counts,
@@ -70,6 +73,7 @@ def study_view(results: Results) -> dict[str, Any]:
     counts = {o: sum(j.outcome == o for j in judged) for o in OUTCOMES}
     return {
         "name": results.study.name,
+        "marks": marks_of_all(groups),
         "question": results.study.question,
         "metric": results.study.metric,
         "counts": counts,
@@ -89,6 +93,14 @@ def study_view(results: Results) -> dict[str, Any]:
         "n_records": len(results.records),
         "compact": len(results.records) > MOST_DOTS,
     }
+
+
+def marks_of_all(groups: Sequence[Group]) -> list[str]:
+    """Return what all groups with records have in common against the study's own grid."""
+    known = [g for g in groups if g.records]
+    rehearsed = all(g.kind == "rehearsal" for g in known)
+    shared = [m for m in known[0].marks if all(m in g.marks for g in known)] if known else []
+    return [*(["rehearsal"] if known and rehearsed else []), *shared]
 
 
 def own_tables(results: Results, folder: Path | None) -> list[dict[str, Any]]:

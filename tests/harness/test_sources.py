@@ -79,6 +79,20 @@ def test_other_parameters_are_results_of_their_own(tmp_path):
     assert {c.parameters["quant_bits"] for r in found for c in r.cells} == {3, 4}
 
 
+def test_a_setting_of_one_method_shows_the_others_once(tmp_path):
+    settings = {"iterations": 50, "n_questions": 64}
+    wanted = ("adaround_w4", "rtn_w4")  # rounding to nearest has no iterations
+    cells = [
+        cell
+        for cell in study("quantizers").cells(settings=settings)
+        if (cell.model, cell.seed) == ("tiny_llama_1m", 42) and cell.method in wanted
+    ]
+
+    _, (found,) = judged([folder(tmp_path, {cell.id: record(cell) for cell in cells})])
+
+    assert sorted(r["method"] for r in found.records.values()) == sorted(wanted)
+
+
 def test_a_parameter_that_json_made_a_list_is_no_change(tmp_path):
     (cell, *_) = study("determinism").cells()
     assert isinstance(cell.parameters["others"], tuple)

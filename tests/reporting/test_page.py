@@ -119,6 +119,24 @@ def test_rehearsals_show_times_and_no_quality():
     assert "circle" not in parsed(page).tags
 
 
+def test_a_study_asked_in_several_ways_says_which():
+    own = results(grid("tiny_llama_1m", methods=THREE))
+    three_bits = results(grid("tiny_llama_1m", methods=THREE, settings={"quant_bits": 3}))
+    cells = grid("opt_6_7b", methods=["random"])
+    rehearsal = results(cells, drawn(cells, change=lambda c: {"weights": "random"}))
+
+    def headings(page):
+        found = re.findall(r"<h2>(.*?)</h2>", page)
+        return [re.sub(r"<.*?>", "", heading).split() for heading in found]
+
+    assert headings(render_page([own, three_bits, rehearsal])) == [
+        ["calibration_selection"],
+        ["calibration_selection", "quant", "bits", "3"],
+        ["calibration_selection", "rehearsal"],
+    ]
+    assert headings(render_page([three_bits])) == [["calibration_selection"]]
+
+
 def test_many_missing_cells_do_not_flood_the_page():
     from benchsuite.study import study
 
