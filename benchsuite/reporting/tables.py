@@ -176,56 +176,73 @@ def to_latex(summary: Mapping[str, Any]) -> str:
     if not models:
         return ""
     metric = latex_escape(summary[EXTRA]["metric"])
-    body, tests = [], []
-    for model, methods in models.items():
-        name = latex_escape(model)
-        for method, found in methods.items():
-            if key in found:
-                seen = found[key]
-                text = _latex_number(seen["mean"], seen["std"])
-                text = rf"\textbf{{{text}}}" if found.get("best") else text
-                cv = _cv(seen["cv_percent"])
-                body.append(rf"{name} & {latex_escape(method)} & {seen['n']} & {text} & {cv} \\")
-                name = ""
-        for method, other, found in comparisons(methods):
-            low, high = found["ci95"] or (None, None)
-            difference = with_interval(found["difference"], low, high).replace("−", "$-$")
-            tests.append(
-                rf"{latex_escape(model)} & {latex_escape(method)} vs {latex_escape(other)} & "
-                rf"{difference} & {_p(_decisive_p(found))} & {_p(found['p_holm'])} & "
-                rf"{signed(found['hedges_g']).replace('−', '$-$')} \\"
-            )
-        body.append(r"\midrule")
     study = latex_escape(summary[EXTRA]["study"])
+    seen = {model: _latex_methods(methods, key) for model, methods in models.items()}
+    tests = {model: _latex_comparisons(methods) for model, methods in models.items()}
     tables = _latex_table(
         f"{study}: {metric} (mean $\\pm$ std over seeds)",
-        "llrrr",
-        rf"Model & Method & $N$ & {metric} & CV (\%) \\",
-        body[:-1],
+        ["Method", "$N$", metric, r"CV (\%)"],
+        seen,
     )
-    if tests:
+    if any(tests.values()):
         tables += "\n" + _latex_table(
             f"{study}: comparisons (difference with 95\\,\\% interval, $p$ of the deciding test, "
             "Holm-corrected $p$, Hedges' $g$)",
-            "llrrrr",
-            r"Model & Comparison & Difference & $p$ & $p_{\mathrm{Holm}}$ & $g$ \\",
+            ["Comparison", "Difference", "$p$", r"$p_{\mathrm{Holm}}$", "$g$"],
             tests,
         )
     return tables
 
 
-def _latex_table(caption: str, columns: str, header: str, body: list[str]) -> str:
+def _latex_methods(methods: Mapping[str, Any], key: str) -> list[str]:
+    rows = []
+    for method, found in methods.items():
+        if key in found:
+            seen = found[key]
+            text = _latex_number(seen["mean"], seen["std"])
+            text = rf"\textbf{{{text}}}" if found.get("best") else text
+            rows.append(
+                rf"{latex_escape(method)} & {seen['n']} & {text} & {_cv(seen['cv_percent'])}"
+            )
+    return rows
+
+
+def _latex_comparisons(methods: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for method, other, found in comparisons(methods):
+        low, high = found["ci95"] or (None, None)
+        difference = with_interval(found["difference"], low, high).replace("−", "$-$")
+        rows.append(
+            rf"{latex_escape(method)} vs {latex_escape(other)} & "
+            rf"{difference} & {_p(_decisive_p(found))} & {_p(found['p_holm'])} & "
+            rf"{signed(found['hedges_g']).replace('−', '$-$')}"
+        )
+    return rows
+
+
+def _latex_table(caption: str, header: list[str], rows: Mapping[str, list[str]]) -> str:
+    """Return one table; ``rows`` by model, whose name stands above them and may be long."""
+    blocks = [
+        "\n".join(
+            [
+                rf"\multicolumn{{{len(header)}}}{{l}}{{\emph{{{latex_escape(model)}}}}} \\",
+                *(rf"\quad {row} \\" for row in found),
+            ]
+        )
+        for model, found in rows.items()
+        if found
+    ]
     lines = [
         r"\begin{table}",
         r"\centering",
         # Long method names fit the text width of an article in one column.
         r"\footnotesize\setlength{\tabcolsep}{3pt}",
         rf"\caption{{{caption}}}",
-        rf"\begin{{tabular}}{{{columns}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
         r"\toprule",
-        header,
+        " & ".join(header) + r" \\",
         r"\midrule",
-        *body,
+        "\n\\addlinespace\n".join(blocks),
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",

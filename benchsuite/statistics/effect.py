@@ -87,6 +87,8 @@ def _ratio(kind: str, difference: float, std: float, factor: float) -> EffectSiz
         return EffectSize(kind, 0.0, True, "no difference and no variation")
     if std == 0:
         return EffectSize(kind, None, False, "no variation: the effect has no unit")
+    if factor == 0:
+        return EffectSize(kind, None, False, "one degree of freedom leaves nothing after Hedges' J")
     value = difference / std * factor
     if not math.isfinite(value):
         return EffectSize(kind, None, False, "the values are out of the range of float64")

@@ -158,6 +158,16 @@ def test_small_sample_correction(df, j):
     assert small_sample_correction(df) == pytest.approx(j, abs=5e-4)
 
 
+def test_one_degree_of_freedom_has_no_corrected_effect():
+    for effect in (
+        one_sample_d([1.0, 2.0], 0.5, corrected=True),
+        cohens_dz([1.0, 2.0], [0.0, 3.0]),
+    ):
+        assert (effect.value, effect.defined) == (None, False)
+        assert "one degree of freedom" in effect.reason
+    assert one_sample_d([1.0, 2.0], 0.5).value == pytest.approx(2**0.5)
+
+
 def step_down(p_values, alpha):
     """Return which hypotheses Holm's sequential procedure rejects, as he states it."""
     rejected = set()
