@@ -214,7 +214,8 @@ def _latex_comparisons(methods: Mapping[str, Any]) -> list[str]:
         difference = with_interval(found["difference"], low, high).replace("−", "$-$")
         rows.append(
             rf"{latex_escape(method)} vs {latex_escape(other)} & "
-            rf"{difference} & {_p(_decisive_p(found))} & {_p(found['p_holm'])} & "
+            rf"{difference} & {latex_escape(_p(_decisive_p(found)))} & "
+            rf"{latex_escape(_p(found['p_holm']))} & "
             rf"{signed(found['hedges_g']).replace('−', '$-$')}"
         )
     return rows
@@ -262,6 +263,9 @@ _LATEX = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    # In the default font encoding a bare < is printed as an inverted exclamation mark.
+    "<": "$<$",
+    ">": "$>$",
 }
 
 

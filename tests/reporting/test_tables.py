@@ -77,8 +77,8 @@ def test_the_tables_compile_and_fit_the_text_width(tmp_path):
 
 
 def test_every_special_character_of_latex_is_escaped():
-    assert latex_escape(r"a_b&c%d$e#f{g}~^\x") == (
-        r"a\_b\&c\%d\$e\#f\{g\}\textasciitilde{}\textasciicircum{}\textbackslash{}x"
+    assert latex_escape(r"a_b&c%d$e#f{g}~^\x<y>") == (
+        r"a\_b\&c\%d\$e\#f\{g\}\textasciitilde{}\textasciicircum{}\textbackslash{}x$<$y$>$"
     )
 
 
