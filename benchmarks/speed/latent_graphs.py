@@ -201,6 +201,7 @@ class Run:
         """Make the step a graph, with the optimizer's state as it was before."""
         if self.stream is None:
             return
+        torch.cuda.synchronize()  # a step may still be under way on the run's own stream
         self.graph, kept = None, self._state()
         rate = self.rate.clone()
         self.rate.zero_()  # the steps to warm up leave the weights as they are
