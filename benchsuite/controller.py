@@ -140,6 +140,10 @@ class Controller:
             if self._failures >= maxfail:
                 stop_file(self.config).touch()
 
+    def was_cached(self, nodeid: str) -> bool:
+        """Say whether a finished item was a cell that had not to run."""
+        return self.left.get(nodeid, {}).get("state") == "cached"
+
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
         """Write the record of a cell whose worker died while it ran."""

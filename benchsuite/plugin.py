@@ -164,9 +164,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Hand out cells one by one, preferring the worker that holds their model."""
     if config.getvalue("dist") != "load":
         return None
-    from benchsuite.scheduling.affinity import AffinityScheduling
+    from benchsuite.scheduling import affinity
 
-    return AffinityScheduling(config)
+    controller: Any = config.pluginmanager.get_plugin("benchsuite-controller")
+    drawn = controller.bench.options.weights == "random"
+    rate = affinity.DRAWN_BYTES_PER_SECOND if drawn else affinity.READ_BYTES_PER_SECOND
+    return affinity.AffinityScheduling(config, rate, controller.was_cached)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

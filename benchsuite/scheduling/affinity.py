@@ -1,13 +1,17 @@
 """The xdist scheduler: cells one by one, each preferably to the worker that holds its model.
 
 A worker runs one item while it holds the next, so every worker has at most two: one running, one
-queued. Which model a worker takes is a preference weighed by what loading another costs, not a
-rule: nobody waits idle while there is work that is cheap to begin.
+queued. Whenever one is finished, all cells that wait are shared out anew over the workers by what
+they are expected to take (`benchsuite.scheduling.plan`), and the worker gets one of its share. So a
+model is a preference, weighed by what loading another costs, and no long cell is left for the end.
 """
 
+import bisect
+import functools
 import re
-from collections import deque
-from collections.abc import Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -15,24 +19,41 @@ from xdist.scheduler.protocol import Scheduling
 from xdist.workermanage import WorkerController, parse_tx_spec_config
 
 from benchsuite import catalog
+from benchsuite.scheduling.plan import Kind, Share, Waiting, share_out
 
 # What a disk and a PCIe link deliver together, roughly; only ratios of load to cell time matter.
-_LOAD_BYTES_PER_SECOND = 1e9
+READ_BYTES_PER_SECOND = 1e9
+# Random weights, drawn where they are needed.
+DRAWN_BYTES_PER_SECOND = 1e10
 _AT_MOST_HELD = 2
 
 
 class AffinityScheduling(Scheduling):
-    """Hands each worker the next cell of the model it holds, or else of the best other model."""
+    """Hands each worker the next cell of its share: of the model that it holds first.
 
-    def __init__(self, config: pytest.Config) -> None:
-        self.config = config
+    Models are loaded at ``load_rate`` bytes per second. ``cached(nodeid)`` says whether a finished
+    item was a cell that had not to run, so that its time tells nothing of others.
+    """
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        load_rate: float = READ_BYTES_PER_SECOND,
+        cached: Callable[[str], bool] = lambda nodeid: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.config, self._load_rate, self._cached, self._clock = config, load_rate, cached, clock
         self.numnodes = len(parse_tx_spec_config(config))
         self.collection: list[str] | None = None
         self._collections: dict[WorkerController, list[str]] = {}
         self._held: dict[WorkerController, list[int]] = {}
         self._model_of: dict[WorkerController, str] = {}
-        self._waiting: dict[str, deque[int]] = {}
-        self._seconds: dict[str, list[float]] = {}
+        self._ran: dict[WorkerController, str] = {}
+        self._began: dict[WorkerController, float] = {}
+        self._waiting: dict[Kind, deque[int]] = {}
+        self._times = _Times()
+        self._started: Counter[Kind] = Counter()
+        self._finished: set[str] = set()
 
     # --- what xdist asks
 
@@ -77,7 +98,7 @@ class AffinityScheduling(Scheduling):
                     raise _different(node.gateway.id, first[1], collected)
             self.collection = first[1]
             for index, nodeid in enumerate(self.collection):
-                self._waiting.setdefault(model_of(nodeid), deque()).append(index)
+                self._waiting.setdefault(kind_of(nodeid), deque()).append(index)
         for _ in range(_AT_MOST_HELD):
             for node in self.nodes:
                 self._feed_one(node)
@@ -89,14 +110,21 @@ class AffinityScheduling(Scheduling):
         """Give the worker its next item."""
         assert self.collection is not None
         self._held[node].remove(item_index)
-        self._seconds.setdefault(model_of(self.collection[item_index]), []).append(duration)
+        self._began[node] = self._clock()
+        nodeid = self.collection[item_index]
+        kind = kind_of(nodeid)
+        if not self._cached(nodeid):
+            usual = self._ran.get(node) == kind.model and kind.method in self._finished
+            self._times.add(kind, duration, usual)
+            self._ran[node] = kind.model
+        self._finished.add(kind.method)
         self._feed_one(node)
         self._flush()
 
     def mark_test_pending(self, item: str) -> None:
         """Put an item back in front."""
         assert self.collection is not None
-        self._waiting.setdefault(model_of(item), deque()).appendleft(self.collection.index(item))
+        self._put_back(self.collection.index(item))
         for node in self.nodes:
             self._feed_one(node)
         self._flush()
@@ -111,7 +139,7 @@ class AffinityScheduling(Scheduling):
         assert self.collection is not None
         crashed, *queued = held
         for index in queued:
-            self._waiting.setdefault(model_of(self.collection[index]), deque()).appendleft(index)
+            self._put_back(index)
         for other in self.nodes:
             self._feed_one(other)
         return self.collection[crashed]
@@ -126,35 +154,91 @@ class AffinityScheduling(Scheduling):
     def _any_waiting(self) -> bool:
         return any(self._waiting.values())
 
+    def _put_back(self, index: int) -> None:
+        assert self.collection is not None
+        self._waiting.setdefault(kind_of(self.collection[index]), deque()).appendleft(index)
+
     def _feed_one(self, node: WorkerController) -> None:
         if node.shutting_down or len(self._held[node]) >= _AT_MOST_HELD:
             return
-        model = self._choose(node)
-        if model is None:
+        kind = self._choose(node)
+        if kind is None:
             return
-        index = self._waiting[model].popleft()
-        self._model_of[node] = model
+        index = self._waiting[kind].popleft()
+        self._model_of[node] = kind.model
+        self._started[kind] += 1
+        if not self._held[node]:
+            self._began[node] = self._clock()
         self._held[node].append(index)
         node.send_runtest_some([index])
 
-    def _choose(self, node: WorkerController) -> str | None:
-        """Return the model whose next cell the worker gets, or None if it is to get none."""
+    def _choose(self, node: WorkerController) -> Kind | None:
+        """Return the kind whose next cell the worker gets, or None if it is to get none."""
+        share = self._share_of(node)
+        if not share:
+            return None
         mine = self._model_of.get(node)
-        if mine is not None and self._waiting.get(mine):
-            return mine
-        waiting = [model for model, cells in self._waiting.items() if cells]
-        holders = [m for other, m in self._model_of.items() if other is not node]
-        free = [model for model in waiting if model not in holders]
-        if free:
-            return max(free, key=self._work_left)
-        worth = [m for m in waiting if self._work_left(m) / (holders.count(m) + 1) > _load_cost(m)]
-        return max(worth, key=self._work_left, default=None)
+        if any(kind.model == mine for kind in share):
+            model = mine
+        else:
+            model = max(share, key=self._times.expected).model
+        kinds = [kind for kind, cells in self._waiting.items() if cells and kind.model == model]
+        return min(kinds, key=lambda kind: self._rank(kind, share))
 
-    def _work_left(self, model: str) -> float:
-        """Return the seconds that a model's waiting cells will take, by those seen so far."""
-        seen = self._seconds.get(model)
-        per_cell = sum(seen) / len(seen) if seen else max(_load_cost(model), 1.0)
-        return len(self._waiting[model]) * per_cell
+    def _share_of(self, node: WorkerController) -> Share:
+        """Return what the worker is to get of all that waits, by what is known now."""
+        waiting = [
+            Waiting(k, len(c), self._times.expected(k)) for k, c in self._waiting.items() if c
+        ]
+        if not waiting:
+            return {}
+        free = [some for some in waiting if some.kind.model not in self._model_of.values()]
+        if node not in self._model_of and free:
+            return self._largest(free)
+        workers = [worker for worker in self.nodes if not worker.shutting_down]
+        until_free = [self._seconds_until_free(worker) for worker in workers]
+        holds = [self._model_of.get(worker) for worker in workers]
+        share = share_out(until_free, holds, waiting, self._load)[workers.index(node)]
+        if not share and not all(self._times.know(some.kind.model) for some in waiting):
+            return self._largest(waiting)  # A worker let go does not come back: not on a guess.
+        return share
+
+    def _largest(self, waiting: Sequence[Waiting]) -> Share:
+        """Return what waits of the model with the most work left."""
+        work: dict[str, float] = {}
+        for kind, n, seconds in waiting:
+            work[kind.model] = work.get(kind.model, 0.0) + n * seconds
+        largest = max(work, key=lambda model: work[model])
+        return {kind: n for kind, n, _ in waiting if kind.model == largest}
+
+    def _rank(self, kind: Kind, share: Share) -> tuple[float, ...]:
+        """Order the kinds of one model: what others wait for first, what is waited for last.
+
+        The first cell of a method builds what all its cells share, while others that need it can
+        only wait; so it begins early, and alone. Kinds not tried yet come next, for the plan to
+        know what they take, then the longest.
+        """
+        if not self._begun(kind.method):
+            return (0.0,)
+        if kind.method not in self._finished:
+            return (3.0,)
+        if not self._started[kind]:
+            return (1.0,)
+        return 2.0, kind not in share, -self._times.expected(kind)
+
+    def _begun(self, method: str) -> bool:
+        return any(n for kind, n in self._started.items() if kind.method == method)
+
+    def _load(self, model: str) -> float:
+        return _weight_bytes(model) / self._load_rate
+
+    def _seconds_until_free(self, node: WorkerController) -> float:
+        assert self.collection is not None
+        held = [self._times.expected(kind_of(self.collection[i])) for i in self._held[node]]
+        if not held:
+            return 0.0
+        running, *queued = held
+        return max(0.0, running - (self._clock() - self._began[node])) + sum(queued)
 
     def _flush(self) -> None:
         """Release workers that will get nothing more: only then do they run the item they hold."""
@@ -164,15 +248,69 @@ class AffinityScheduling(Scheduling):
                 node.shutdown()
 
 
+class _Times:
+    """What cells take, by those seen so far."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Kind, tuple[list[float], list[float]]] = {}
+
+    def add(self, kind: Kind, seconds: float, usual: bool) -> None:
+        """Note a finished cell; an unusual one also loaded a model or built what others share."""
+        bisect.insort(self._seen.setdefault(kind, ([], []))[usual], seconds)
+
+    def know(self, model: str) -> bool:
+        """Say whether any cell of a model was seen."""
+        return any(kind.model == model for kind in self._seen)
+
+    def expected(self, kind: Kind) -> float:
+        """Return the seconds that the next cell of a kind will take.
+
+        The median of those seen; else what the method takes relative to another with other models;
+        else the model's usual time, or what a model of its size would take.
+        """
+        if kind in self._seen:
+            return self._typical(kind)
+        others = [known for known in self._seen if known.model == kind.model]
+        related = [
+            self._typical(mine) * self._typical(theirs) / self._typical(reference)
+            for mine in others
+            for theirs in self._seen
+            if theirs.method == kind.method
+            and (reference := Kind(theirs.model, mine.method)) in self._seen
+        ]
+        if related or others:
+            return _median(related or [self._typical(mine) for mine in others])
+        rates = [self._typical(known) / _size(known) for known in self._seen]
+        return _size(kind) * (_median(rates) if rates else 1.0)
+
+    def _typical(self, kind: Kind) -> float:
+        unusual, usual = self._seen[kind]
+        return max(_median(usual) if usual else unusual[0], 1e-3)
+
+
+def _median(values: Sequence[float]) -> float:
+    return sorted(values)[(len(values) - 1) // 2]
+
+
+def _size(kind: Kind) -> float:
+    return max(_weight_bytes(kind.model) / READ_BYTES_PER_SECOND, 1.0)
+
+
 def model_of(nodeid: str) -> str:
     """Return the model of a cell's node id, its first axis; an ordinary test's is empty."""
-    match = re.search(r"\[([a-z0-9_]+)-.*seed\d+\]$", nodeid)
-    return match[1] if match else ""
+    return kind_of(nodeid).model
 
 
-def _load_cost(model: str) -> float:
+@functools.cache
+def kind_of(nodeid: str) -> Kind:
+    """Return what a cell shares with those of other seeds; of an ordinary test its file."""
+    match = re.search(r"([^:]*)\[([a-z0-9_]+)-(.*)seed\d+\]$", nodeid)
+    return Kind(match[2], match[1] + match[3]) if match else Kind("", "")
+
+
+def _weight_bytes(model: str) -> int:
     entry: Any = catalog.MODELS.get(model)
-    return entry.weight_bytes / _LOAD_BYTES_PER_SECOND if entry else 0.0
+    return entry.weight_bytes if entry else 0
 
 
 def _different(worker: str, expected: Sequence[str], got: Sequence[str]) -> pytest.UsageError:
