@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shutil
+import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -38,6 +39,8 @@ class Controller:
         self.config = config
         self.bench = Bench.of(config)
         self.left: dict[str, dict[str, Any]] = {}
+        self._began = time.time()
+        self._spent: dict[str, dict[str, Any]] = {}
         self.outcome: Outcome | None = None
         self.unwritten: BenchsuiteError | None = None
         self.folder: Path | None = None
@@ -129,6 +132,7 @@ class Controller:
         left = properties.get(PROPERTY)
         if left is not None:
             self.left[report.nodeid] = left
+        self._note_time(report)
         if report.skipped and report.nodeid in self._last_failed:
             last_failed: Any = self.config.pluginmanager.get_plugin("lfplugin")
             last_failed.lastfailed[report.nodeid] = True
@@ -139,6 +143,13 @@ class Controller:
             self._failures = getattr(self, "_failures", 0) + 1
             if self._failures >= maxfail:
                 stop_file(self.config).touch()
+
+    def _note_time(self, report: pytest.TestReport) -> None:
+        """Note which worker had an item and when, for the manifest to show where time went."""
+        worker = getattr(report, "worker_id", "")
+        spent = self._spent.setdefault(report.nodeid, {"worker": worker, "began": report.start})
+        spent[f"{report.when}_seconds"] = report.duration
+        spent["ended"] = report.stop
 
     def was_cached(self, nodeid: str) -> bool:
         """Say whether a finished item was a cell that had not to run."""
@@ -211,7 +222,11 @@ class Controller:
             "options": vars(self.bench.options),
             "environment": self.bench.environment,
             "exitstatus": exitstatus,
-            "cells": self.left,
+            "began": self._began,
+            "ended": time.time(),
+            "cells": {
+                nodeid: left | self._spent.get(nodeid, {}) for nodeid, left in self.left.items()
+            },
             "claims": [vars(j) for j in self.outcome.judgements],
             "moved_aside": self.bench.store.moved_aside,
         }

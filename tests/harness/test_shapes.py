@@ -1,5 +1,6 @@
 """Every study's shape goes through records, cache, resume, xdist and claims."""
 
+import itertools
 import json
 
 import pytest
@@ -104,3 +105,17 @@ def test_help_and_collection_import_no_torch(project):
     for args in (("--help",), ("benchmarks", "--collect-only", "-q")):
         result = project.runpytest_subprocess(*args)
         result.stdout.fnmatch_lines(["TORCH False"])
+
+
+def test_the_manifest_says_which_worker_had_a_cell_and_when(bench, project):
+    bench("-n", "2", "-k", "generate_and_score")
+    (path,) = (project.path / "reports/sessions").glob("*/manifest.json")
+    manifest = json.loads(path.read_text())
+    cells = manifest["cells"].values()
+    assert {cell["worker"] for cell in cells} <= {"gw0", "gw1"}
+    assert all(manifest["began"] < cell["began"] <= cell["ended"] for cell in cells)
+    assert all(cell["ended"] <= manifest["ended"] for cell in cells)
+    assert all(cell["call_seconds"] <= cell["ended"] - cell["began"] for cell in cells)
+    for worker in ("gw0", "gw1"):
+        mine = sorted((c["began"], c["ended"]) for c in cells if c["worker"] == worker)
+        assert all(a[1] <= b[0] for a, b in itertools.pairwise(mine))
