@@ -166,7 +166,14 @@ def _report_folders(folders: Sequence[str], arguments: Sequence[str]) -> int:
 
     options = argparse.ArgumentParser(prog="benchsuite report DIR ...", add_help=False)
     options.add_argument("--reports-dir", type=Path, default=Path(folders[0]))
-    target = options.parse_args(arguments).reports_dir
+    chosen, unknown = options.parse_known_args(arguments)
+    for word in unknown:
+        if word.startswith("-"):
+            raise UsageError(f"{word} does not go with folders", fix="give --reports-dir at most")
+        raise UsageError(
+            f"{word} holds no records", fix="name folders that a run had as its --reports-dir"
+        )
+    target = chosen.reports_dir
     _register_own()
     sources, results = judged(folders, target)
     for note in sources.notes:

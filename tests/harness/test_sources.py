@@ -116,6 +116,16 @@ def test_an_edited_record_is_left_out_by_name(project, bench, command):
     assert summary["_benchsuite"]["n_records"] == 5
 
 
+def test_a_folder_without_records_among_others_is_named(project, bench, command):
+    bench("-k", "two_models and toy_a")
+    (project.path / "nothing").mkdir()
+
+    result = command("report", "reports", "nothing")
+
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*nothing holds no records. Name folders that a run had*"])
+
+
 def test_diff_of_equal_folders_is_0_and_of_a_broken_study_1(project, bench, command):
     bench("-k", "select_and_quantize")
     shutil.copytree(project.path / "reports", project.path / "last_night")
