@@ -170,9 +170,11 @@ def _report_folders(folders: Sequence[str], arguments: Sequence[str]) -> int:
     for word in unknown:
         if word.startswith("-"):
             raise UsageError(f"{word} does not go with folders", fix="give --reports-dir at most")
-        raise UsageError(
-            f"{word} holds no records", fix="name folders that a run had as its --reports-dir"
-        )
+        if not Path(word).is_dir():
+            raise UsageError(
+                f"{word} is no folder", fix="name folders that a run had as its --reports-dir"
+            )
+        print(f"{word} holds no records")
     target = chosen.reports_dir
     _register_own()
     sources, results = judged(folders, target)

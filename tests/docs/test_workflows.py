@@ -22,7 +22,12 @@ NIGHTLY, CI = (
     yaml.safe_load((WORKFLOWS / f"{name}.yml").read_text()) for name in ("nightly", "ci")
 )
 ENVIRONMENTS = NIGHTLY["jobs"]["bench"]["strategy"]["matrix"]["include"]
-TOYS = {"core": "toy_a and first", "libraries": "toy_a and drawn", "vllm": "toy_b and first"}
+TOYS = {
+    "core": "toy_a and first",
+    "libraries": "toy_a and drawn",
+    "vllm": "toy_b and first",
+    "large": "toy_b and drawn",
+}
 
 SELECTED = """
 import json, sys

@@ -121,9 +121,12 @@ def test_a_folder_without_records_among_others_is_named(project, bench, command)
     (project.path / "nothing").mkdir()
 
     result = command("report", "reports", "nothing")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["nothing holds no records", "*index.html"])
 
+    result = command("report", "reports", "nowhere")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*nothing holds no records. Name folders that a run had*"])
+    result.stderr.fnmatch_lines(["*nowhere is no folder. Name folders that a run had*"])
 
 
 def test_diff_of_equal_folders_is_0_and_of_a_broken_study_1(project, bench, command):
