@@ -1,9 +1,9 @@
 """How the cells that wait are best shared out among workers, each of which holds one model.
 
-Multifit (Coffman, Garey and Johnson 1978): the longest cells first, each into the first worker that
-ends in time with it, and the earliest end for which that works out, by bisection. A worker that
-would have to load the model has that much less time, and workers that hold it come first, so that a
-model is loaded again only where that brings the end forward.
+Multifit (Coffman, Garey and Johnson 1978): the longest cells first, each to a worker that ends in
+time with it, and the earliest end for which that works out, by bisection. A worker that would have
+to load the model has that much less time, and workers that hold it come first, so that a model is
+loaded again only where that brings the end forward.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,16 +45,18 @@ def share_out(
     that it has then, ``load`` the seconds that coming to another model costs.
     """
     longest_first = sorted(waiting, key=lambda some: (-some.seconds, some.kind.model))
+    early, best = min(free), list[Share]()
     late = max(free) + sum(load(kind.model) + n * seconds for kind, n, seconds in waiting) + 1.0
-    early, best = min(free), _fit(late, free, holds, longest_first, load)
-    assert best is not None
-    for _ in range(_HALVINGS):
-        end = (early + late) / 2
-        shares = _fit(end, free, holds, longest_first, load)
-        if shares is None:
-            early = end
-        else:
+    for halving in range(_HALVINGS):
+        end = (early + late) / 2 if halving else late
+        for tightest_first in (True, False):
+            shares = _fit(end, free, holds, longest_first, load, tightest_first)
+            if shares:
+                break
+        if shares:
             late, best = end, shares
+        else:
+            early = end
     return best
 
 
@@ -64,15 +66,23 @@ def _fit(
     holds: Sequence[str | None],
     longest_first: Sequence[Waiting],
     load: Callable[[str], float],
-) -> list[Share] | None:
-    """Return shares with which every worker is done by ``end``, or None where they do not fit."""
+    tightest_first: bool,
+) -> list[Share]:
+    """Return shares with which every worker is done by ``end``, or none where they do not fit.
+
+    Of the workers that hold a model, and of the others, those come first that have the least time
+    left, or else the most: sometimes the one works out and sometimes the other.
+    """
     room = [end - seconds for seconds in free]
     models = [{model} for model in holds]
     shares: list[Share] = [{} for _ in free]
+    sign = 1 if tightest_first else -1
     for kind, left, seconds in longest_first:
         cost = load(kind.model)
-        first = sorted(range(len(free)), key=lambda w: (kind.model not in models[w], -room[w]))
-        for worker in first:
+        order = sorted(
+            range(len(free)), key=lambda w: (kind.model not in models[w], sign * room[w])
+        )
+        for worker in order:
             extra = 0.0 if kind.model in models[worker] else cost
             n = min(left, int((room[worker] - extra) / max(seconds, _LEAST_SECONDS)))
             if n <= 0:
@@ -82,5 +92,5 @@ def _fit(
             shares[worker][kind] = n
             left -= n
         if left:
-            return None
+            return []
     return shares

