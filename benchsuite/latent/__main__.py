@@ -3,13 +3,17 @@
 The same training as a cell's, for machines without the harness and for several GPUs:
 ``accelerate launch -m benchsuite.latent --config llama1b_aug --method kava``.
 Nothing is written to the store; ``--out`` holds the checkpoint, ``training.json`` and, for each
-task of ``--evaluate``, ``results_<task>.json``.
+task of ``--evaluate``, ``results_<task>.json``. While a training is under way its state is there
+too, which the same command takes up.
 """
 
 import argparse
 import json
 import os
+import shutil
+import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ import yaml
 
 from benchsuite import catalog
 from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.fingerprint import digest
 from benchsuite.latent import checkpoint, decoding, experiment
 from benchsuite.latent.config import Config, load_config
 from benchsuite.latent.examples import Format
@@ -25,7 +30,10 @@ from benchsuite.latent.network import build
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train, then evaluate; an error that a user can mend is one paragraph and status 4."""
+    """Train, then evaluate; an error that a user can mend is one paragraph and status 4.
+
+    An interrupt ends it with status 130 and says where the same command goes on.
+    """
     parser = argparse.ArgumentParser(prog="python -m benchsuite.latent")
     parser.add_argument("--config", required=True, help="a file, or a shipped name: llama1b_aug")
     parser.add_argument("--method", required=True, choices=METHODS)
@@ -36,13 +44,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--evaluate", nargs="*", default=[], metavar="TASK")
     parser.add_argument("--local", action="append", default=[], metavar="NAME=PATH")
     parser.add_argument("--start-from", type=Path, help="a checkpoint, for start_from methods")
-    parser.add_argument("--device", help="default: cuda where there is one")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where it is")
     chosen = parser.parse_args(arguments)
     try:
         run(chosen, _config(chosen))
     except BenchsuiteError as error:
         print(f"benchsuite.latent: {error}", file=sys.stderr)
         return 4
+    except KeyboardInterrupt:
+        kept = sorted(chosen.out.glob("unfinished/*/step-*"))
+        where = f"after step {int(kept[-1].name[5:])}" if kept else "at its beginning"
+        print(f"benchsuite.latent: interrupted. The same command goes on {where}", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -53,8 +66,25 @@ def _config(chosen: argparse.Namespace) -> Config:
         section, dot, key = name.partition(".")
         if not equals or not dot:
             raise UsageError(f"--set {text!r} cannot be read", fix="write SECTION.KEY=VALUE")
-        config = config.changed({section: {key: yaml.safe_load(value)}}, f" of --set {text}")
+        try:
+            read = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UsageError(f"--set {text!r} cannot be read", fix=f"quote {value!r}") from None
+        config = config.changed({section: {key: read}}, f" of --set {text}")
     return config
+
+
+def _local(chosen: argparse.Namespace) -> dict[str, Path]:
+    """Return the folders of ``--local`` by the name of the model or the task."""
+    folders = {}
+    for text in chosen.local:
+        name, equals, path = text.partition("=")
+        if not equals:
+            raise UsageError(f"--local {text!r} cannot be read", fix="write NAME=PATH")
+        if name not in catalog.MODELS:
+            catalog.task(name)
+        folders[name] = Path(path)
+    return folders
 
 
 def run(chosen: argparse.Namespace, config: Config) -> None:
@@ -72,7 +102,12 @@ def run(chosen: argparse.Namespace, config: Config) -> None:
         kwargs = [DistributedDataParallelKwargs(find_unused_parameters=True)]
         accelerator = Accelerator(cpu=device == "cpu", kwargs_handlers=kwargs)
         device = str(accelerator.device)
-    local = {n: Path(p) for n, _, p in (text.partition("=") for text in chosen.local)}
+    local = _local(chosen)
+    # Read before the training: hours later is late to hear that one cannot be.
+    asked = {
+        task: experiment.problems(task, catalog.task(task).split, local=local.get(task))
+        for task in chosen.evaluate
+    }
     entry = catalog.model(chosen.model or config.model)
     loaded = load(entry, device=device, local=local.get(entry.name))
     net, form = build(loaded.model, config, seed=chosen.seed), Format.of(loaded.tokenizer, config)
@@ -85,6 +120,7 @@ def run(chosen: argparse.Namespace, config: Config) -> None:
         )
     data = config.data
     chosen.out.mkdir(parents=True, exist_ok=True)
+    unfinished = chosen.out / "unfinished" / _identity(chosen, config)
     main = accelerator is None or accelerator.is_main_process
 
     def tell(stage: str, done: int, total: int) -> None:
@@ -103,12 +139,19 @@ def run(chosen: argparse.Namespace, config: Config) -> None:
         held_out=experiment.problems(
             data.task, "validation", experiment.N_HELD_OUT, local=local.get(data.task)
         ),
-        checkpoints=chosen.out / "unfinished",
+        checkpoints=unfinished,
         progress=tell,
         accelerator=accelerator,
     )
-    for task in chosen.evaluate if main else ():
-        _evaluate(chosen, config, net, form, task, local)
+    if main:
+        shutil.rmtree(unfinished.parent, ignore_errors=True)
+        _evaluate(chosen, config, net, form, asked)
+
+
+def _identity(chosen: argparse.Namespace, config: Config) -> str:
+    """Return what tells this training from others that might share its folder."""
+    other = chosen.model, chosen.start_from, sorted(chosen.local)
+    return digest([chosen.method, chosen.seed, config.as_dict(), *other])[:16]
 
 
 def _evaluate(
@@ -116,11 +159,14 @@ def _evaluate(
     config: Config,
     net: Any,
     form: Format,
-    task: str,
-    local: dict[str, Path],
+    asked: Mapping[str, Any],
 ) -> None:
-    asked = experiment.problems(task, catalog.task(task).split, local=local.get(task))
-    scores = decoding.evaluate(net, method(chosen.method), config, form, asked)
+    for task, problems in asked.items():
+        scores = decoding.evaluate(net, method(chosen.method), config, form, problems)
+        _report(chosen, task, scores)
+
+
+def _report(chosen: argparse.Namespace, task: str, scores: decoding.Scores) -> None:
     found = {"task": task, "method": chosen.method, "seed": chosen.seed, **scores.as_dict()}
     found["correct"] = scores.correct.tolist()
     (chosen.out / f"results_{task}.json").write_text(json.dumps(found))
@@ -132,4 +178,5 @@ def _evaluate(
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

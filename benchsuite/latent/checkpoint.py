@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from benchsuite.errors import BenchsuiteError, UsageError
@@ -21,6 +22,7 @@ from benchsuite.latent.network import Reasoner
 # The name that a model's weights have everywhere: --checkpoint looks for it.
 _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 _CARD = "checkpoint.json"
+_WHOLE = "give the folder as the training wrote it"
 
 
 def keep(folder: Path, net: Reasoner, optimizer: Any, losses: list[dict[str, float]]) -> None:
@@ -66,12 +68,18 @@ def save(folder: Path, net: Reasoner, card: Mapping[str, Any]) -> None:
 def read_card(folder: Path) -> dict[str, Any]:
     """Return what a finished checkpoint says of itself."""
     try:
-        return json.loads((folder / _CARD).read_text())
+        card = json.loads((folder / _CARD).read_text())
     except OSError as error:
         raise UsageError(
             f"{folder} is no checkpoint of a latent-reasoning training: it has no {_CARD}",
             fix="give the folder that a training wrote",
         ) from error
+    except ValueError as error:
+        raise UsageError(f"{folder / _CARD} cannot be parsed: {error}", fix=_WHOLE) from error
+    for name in ("method", "seed", "config"):
+        if not isinstance(card, dict) or name not in card:
+            raise UsageError(f"{folder / _CARD} has no {name!r}", fix=_WHOLE)
+    return card
 
 
 def restore(folder: Path, net: Reasoner, *, model_only: bool = False) -> None:
@@ -80,7 +88,7 @@ def restore(folder: Path, net: Reasoner, *, model_only: bool = False) -> None:
     ``model_only`` leaves projection and special tokens as they are: to start a method from what
     another one trained.
     """
-    tensors, mine = load_file(folder / _WEIGHTS), trained(net)
+    tensors, mine = _read(folder / _WEIGHTS), trained(net)
     if model_only:
         tensors = {n: t for n, t in tensors.items() if n.startswith("lm.")}
         tensors |= {n: t for n, t in mine.items() if not n.startswith("lm.")}
@@ -92,11 +100,32 @@ def trained(net: Reasoner) -> dict[str, torch.Tensor]:
     return {name: p.detach() for name, p in net.named_parameters() if p.requires_grad}
 
 
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    """Return a checkpoint's tensors; a file that is missing, cut off or not finite is an error."""
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"{path} cannot be read: {error}", fix=_WHOLE) from error
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if broken:
+        raise BenchsuiteError(
+            f"{len(broken)} of the checkpoint's {len(tensors)} tensors hold NaN or infinite "
+            f"values, {broken[0]} the first",
+            str(path),
+            "train it again",
+        )
+    return tensors
+
+
 def _load(net: Reasoner, tensors: Mapping[str, torch.Tensor], where: Path) -> None:
     mine = trained(net)
-    if set(mine) != set(tensors) or any(mine[n].shape != t.shape for n, t in tensors.items()):
+    shapes, wanted = ({n: tuple(t.shape) for n, t in each.items()} for each in (tensors, mine))
+    if shapes != wanted:
+        name = min(n for n, _ in shapes.items() ^ wanted.items())
+        found, right = shapes.get(name, "missing"), wanted.get(name, "no such tensor")
         raise BenchsuiteError(
-            "the checkpoint's tensors are not those of this model and configuration",
+            "the checkpoint's tensors are not those of this model and configuration: "
+            f"{name} is {found}, here it is {right}",
             str(where),
             "use the model and the configuration that it was trained with",
         )

@@ -4,6 +4,7 @@ The keys under ``training`` are the study document's (and transformers' own). ``
 a baseline changes: the same sections, for one method.
 """
 
+import math
 import tomllib
 import types
 from collections.abc import Mapping
@@ -102,6 +103,18 @@ _ALLOWED = {
     ("loss", "kv_distance"): ("l1", "smooth_l1", "mse"),
     ("loss", "eviction"): ("r_kv", "crop"),
 }
+# Numbers are finite and at least 0; these are above it, and those at most 1.
+_ABOVE_ZERO = (
+    *("latent.n_latents", "latent.c_thought", "latent.max_latent_stage"),
+    *("latent.removed_at", "latent.removal_smoothing", "lora.alpha"),
+    *("training.per_device_train_batch_size", "training.gradient_accumulation_steps"),
+    *("training.num_train_epochs", "training.max_grad_norm", "training.save_steps"),
+    *("evaluation.batch_size", "evaluation.max_new_tokens"),
+)
+_AT_MOST_ONE = (
+    *("latent.removed_at", "latent.projection_dropout", "loss.importance_mix"),
+    *("lora.dropout", "training.warmup_ratio"),
+)
 
 
 @dataclass(frozen=True)
@@ -125,9 +138,7 @@ class Config:
             if name not in _SECTIONS:
                 raise unknown_name(f"section{where}", name, _SECTIONS)
             if not isinstance(values, Mapping):
-                raise UsageError(
-                    f"{name} is {values!r}{where}", fix=f"{name} is a section: give it keys"
-                )
+                raise _no_section(name, values, where)
             new[name] = _section(getattr(self, name), name, values, where)
         return replace(self, **new)
 
@@ -141,25 +152,36 @@ class Config:
         return asdict(self)
 
 
+def located(name: str | Path) -> Path:
+    """Return the file of a configuration: a user's own, or a shipped one, which has no ending."""
+    file = Path(name)
+    if file.suffix:
+        return file
+    shipped = {path.stem: path for path in FOLDER.glob("*.yaml")}
+    if str(name) not in shipped:
+        raise unknown_name("configuration", str(name), shipped)
+    return shipped[str(name)]
+
+
 def load_config(path: str | Path) -> Config:
     """Read a configuration from a ``.yaml``, ``.yml`` or ``.toml`` file.
 
-    A shipped one is named without its ending (``llama1b_aug``). Unknown keys and values of a wrong
-    type are usage errors naming the file and the key.
+    A shipped one is named without its ending (``llama1b_aug``). Unknown keys, values of a wrong
+    type and numbers out of range are usage errors naming the file and the key.
     """
-    file = Path(path)
-    if not file.suffix:
-        file = FOLDER / f"{path}.yaml"
-        if not file.is_file():
-            raise unknown_name("configuration", str(path), [p.stem for p in FOLDER.glob("*.yaml")])
+    file = located(path)
     content = _parsed(file)
     where = f" in {file}"
     methods = content.pop("methods", {})
+    if not isinstance(methods, Mapping):
+        raise _no_section("methods", methods, where)
     name, model = content.pop("name", file.stem), content.pop("model", None)
     if not isinstance(model, str):
         raise UsageError(f"no model is named{where}", fix="add model: and a catalogue name")
     config = Config(str(name), model, methods=methods).changed(content, where)
     for method, changes in methods.items():
+        if not isinstance(changes, Mapping):
+            raise _no_section(f"methods.{method}", changes, where)
         config.changed(changes, f" under methods.{method}{where}")
     return config
 
@@ -172,11 +194,16 @@ def _parsed(file: Path) -> dict[str, Any]:
         found = tomllib.loads(text) if file.suffix == ".toml" else yaml.safe_load(text)
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}", fix="check the path") from error
-    except (yaml.YAMLError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{file} cannot be parsed: {error}", fix="mend that line") from error
+    except (yaml.YAMLError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        said = " ".join(str(error).split())
+        raise UsageError(f"{file} cannot be parsed: {said}", fix="mend that place") from error
     if not isinstance(found, dict):
         raise UsageError(f"{file} holds no sections", fix="give name, model, training, ...")
-    return found
+    return {str(key): value for key, value in found.items()}
+
+
+def _no_section(name: str, value: Any, where: str) -> UsageError:
+    return UsageError(f"{name} is {value!r}{where}", fix=f"{name} is a section: give it keys")
 
 
 def _section(current: Any, name: str, values: Mapping[str, Any], where: str) -> Any:
@@ -184,8 +211,10 @@ def _section(current: Any, name: str, values: Mapping[str, Any], where: str) -> 
     checked: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
-            raise unknown_name(f"key of {name}{where}", key, known)
-        checked[key] = _typed(value, known[key], f"{name}.{key}", where)
+            raise unknown_name(f"key of {name}{where}", str(key), known)
+        checked[key] = _in_range(
+            _typed(value, known[key], f"{name}.{key}", where), f"{name}.{key}", where
+        )
         allowed = _ALLOWED.get((name, key))
         if allowed and value not in allowed:
             raise UsageError(
@@ -206,4 +235,18 @@ def _typed(value: Any, kind: Any, key: str, where: str) -> Any:
         return value
     raise UsageError(
         f"{key} is {value!r}{where}", fix=f"it is a {' or '.join(k.__name__ for k in wanted)}"
+    )
+
+
+def _in_range(value: Any, key: str, where: str) -> Any:
+    """Return a value of a key, if it is no number out of the range that the key has."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    most = 1 if key in _AT_MOST_ONE else math.inf
+    above = value > 0 if key in _ABOVE_ZERO else value >= 0
+    if above and value <= most and math.isfinite(value):
+        return value
+    least = "above 0" if key in _ABOVE_ZERO else "at least 0"
+    raise UsageError(
+        f"{key} is {value!r}{where}", fix=f"it is {least}{' and at most 1' if most == 1 else ''}"
     )

@@ -9,6 +9,7 @@ from typing import Any
 from benchsuite import catalog
 from benchsuite.corpora import load_task
 from benchsuite.embedded.schema import Problem
+from benchsuite.errors import UsageError
 from benchsuite.latent import checkpoint, training
 from benchsuite.latent.config import Config
 from benchsuite.latent.examples import Format
@@ -23,8 +24,11 @@ def problems(task: str, split: str, limit: int = 0, local: Path | None = None) -
     """Return a task's problems, the first ``limit`` or all.
 
     Of an embedded task more can be asked for than its split holds: the split is the beginning of
-    an endless stream, which goes on.
+    an endless stream, which goes on. A task of other items is a usage error.
     """
+    if catalog.task(task).schema != "problem":
+        known = ", ".join(n for n, entry in catalog.TASKS.items() if entry.schema == "problem")
+        raise UsageError(f"the task {task} has no word problems", fix=f"use one of {known}")
     found = load_task(task, split, local=local).items
     if limit > len(found) and local is None and catalog.task(task).embedded:
         from benchsuite.embedded import tasks

@@ -6,11 +6,11 @@ takes its training's checkpoint, and trains first where there is none.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchsuite import catalog
 from benchsuite.cell import Cell
+from benchsuite.latent.config import located
 from benchsuite.study import Study, Tour, higher, identical, lower, register
 
 METHODS = ("full_cot", "no_cot", "icot", "coconut", "codi", "pccot", "kava")
@@ -49,13 +49,11 @@ CONFIGURATIONS = {
     ("llama3_2_3b", "equations"): "llama3b_aug",
 }
 MODELS = tuple(dict.fromkeys(model for model, _ in CONFIGURATIONS))
-_FOLDER = Path(__file__).parents[1] / "latent" / "configs"
 
 
 def configuration(cell: Cell) -> str:
-    """Return the cell's configuration file: the user's, or a shipped one, which has no ending."""
-    name = cell["config"] or CONFIGURATIONS[cell.model, cell["steps"]]
-    return name if Path(name).suffix else str(_FOLDER / f"{name}.yaml")
+    """Return the cell's configuration file: the user's, or a shipped one."""
+    return str(located(cell["config"] or CONFIGURATIONS[cell.model, cell["steps"]]))
 
 
 def task_of(cell: Cell, axis: str) -> str:

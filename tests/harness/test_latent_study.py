@@ -32,10 +32,10 @@ EVALUATED = "rephrased and (kava and seed42 or no_cot and (seed42 or seed43))"
 TRAINED = "latent_training and (kava or icot) and seed42"
 
 
-def run(folder, chosen, *words):
-    """Run cells with the small file; the reports go to ``folder``."""
+def run(folder, chosen, *words, small=SMALL):
+    """Run cells with a small file; the reports go to ``folder``."""
     own = folder.parent / "small.yaml"
-    own.write_text(yaml.safe_dump(SMALL))
+    own.write_text(yaml.safe_dump(small))
     command = [sys.executable, "-m", "pytest", "benchmarks/test_latent_reasoning.py", "-k", chosen]
     command += [f"--reports-dir={folder}", f"--set=latent_reasoning.config={own}", *words]
     return subprocess.run(
@@ -126,5 +126,41 @@ def test_a_given_checkpoint_is_evaluated_and_nothing_trained(reports, tmp_path):
     assert not checkpoints(folder)
     # The cell of another method says what the checkpoint is.
     assert done.returncode == 1
-    assert "was trained as kava, and this cell is codi" in done.stdout
+    assert "was trained as method kava, and this cell is codi" in done.stdout
     assert "Traceback" not in done.stdout
+
+
+def test_a_document_s_evaluation_reads_the_sets_as_they_are_published(tmp_path):
+    """GSM-Hard has a train split alone; a small model stands in for the document's."""
+    aug = {"question": "Two and three?", "steps": ["<<2+3=5>>", "<<5*1=5>>"], "answer": "5"}
+    sets = {
+        "aug/train.jsonl": aug,
+        "aug/validation.jsonl": aug,
+        "hard/gsmhardv2.train.jsonl": {"input": "How many?", "code": "", "target": -1253.5},
+    }
+    for name, row in sets.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(json.dumps(row))
+    own = SMALL | {"model": "llama3_2_1b", "data": {"task": "gsm8k_aug"}}
+    done = run(
+        tmp_path / "reports",
+        "latent_evaluation and llama3_2_1b and equations and no_cot and gsm_hard and seed42",
+        f"--local=llama3_2_1b={ROOT / 'benchsuite/embedded/models/tiny_llama_1m'}",
+        f"--local=gsm8k_aug={tmp_path / 'aug'}",
+        f"--local=gsm_hard={tmp_path / 'hard'}",
+        small=own,
+    )
+    assert done.returncode == 0, done.stdout
+    record = found(tmp_path / "reports")["latent_reasoning", "no_cot", 42]
+    assert record["n_items_asked"] == 1
+    assert record["stand_in"]
+
+
+def test_a_checkpoint_of_another_seed_or_configuration_is_refused(reports, tmp_path):
+    given = checkpoints(reports)["kava", 42]
+    chosen = "tiny_llama_1m and kava and not kava_ and rephrased and (seed42 or seed43)"
+    other = SMALL | {"latent": {"n_latents": 4, "passes": 3}}
+    done = run(tmp_path / "reports", chosen, f"--checkpoint=tiny_llama_1m={given}", small=other)
+    assert done.returncode == 1
+    assert "was trained with latent.passes 2, and this cell has 3" in done.stdout
+    assert "was trained as seed 42, and this cell is 43" in done.stdout

@@ -77,6 +77,16 @@ def test_an_ablation_takes_what_the_file_says_of_kava(tmp_path):
         ("training: {}", "no model is named"),
         ("model: [", "cannot be parsed"),
         ("model: m\ntraining: 3", "training is a section"),
+        ("model: m\ntraining:", "training is a section"),
+        ("model: m\nmethods: [kava]", "methods is a section"),
+        ("model: m\nmethods: {kava: 3}", "methods.kava is a section"),
+        ("model: m\n3: {a: 1}", "unknown section"),
+        ("model: m\ntraining: {3: 1}", "unknown key of training"),
+        ("model: m\ntraining: {save_steps: 0}", "it is above 0"),
+        ("model: m\ntraining: {max_steps: -1}", "it is at least 0"),
+        ("model: m\ntraining: {learning_rate: .nan}", "it is at least 0"),
+        ("model: m\nlatent: {removed_at: 1.5}", "it is above 0 and at most 1"),
+        ("model: m\nmethods: {kava: {latent: {n_latents: 0}}}", "it is above 0"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_file(text, said, tmp_path):
@@ -84,6 +94,33 @@ def test_what_is_wrong_is_named_with_its_file(text, said, tmp_path):
     with pytest.raises(UsageError, match=r"mine\.yaml") as raised:
         load_config(tmp_path / "mine.yaml")
     assert said.lower() in str(raised.value).lower()
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "mine.yaml").write_bytes(b"model: \xff\xfe")
+    with pytest.raises(UsageError, match=r"mine\.yaml cannot be parsed"):
+        load_config(tmp_path / "mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("methods: {kavva: {}}", "'kavva'. Did you mean 'kava'"),
+        ("methods: {kava_crop: {loss: {kv_weight: 2}}}", "unknown method .*'kava_crop'"),
+        ("training: {start_from: full_cott}", "'full_cott'. Did you mean 'full_cot'"),
+        ("training: {start_from: kava}", "no beginning: kava from kava"),
+        ("training: {start_from: codi}", "no beginning: kava from codi from codi"),
+    ],
+)
+def test_a_method_that_is_not_or_never_begins_is_refused(text, said, tmp_path):
+    (tmp_path / "mine.yaml").write_text(f"model: m\n{text}")
+    with pytest.raises(UsageError, match=said):
+        config_of("kava", load_config(tmp_path / "mine.yaml"))
+
+
+def test_an_unknown_shipped_configuration_names_the_nearest():
+    with pytest.raises(UsageError, match=r"'tiny_lon'\. Did you mean 'tiny_long'"):
+        load_config("tiny_lon")
 
 
 def test_a_number_that_yaml_reads_as_a_text_is_a_number(tmp_path):

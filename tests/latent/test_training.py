@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchsuite.errors import BenchsuiteError, CellCannotRun
+from benchsuite.errors import BenchsuiteError, CellCannotRun, UsageError
 from benchsuite.latent import checkpoint, training
 from benchsuite.latent.methods.registry import METHODS, config_of, method
 from benchsuite.latent.network import Reasoner
@@ -120,13 +120,32 @@ def test_an_infinite_loss_is_named_with_its_step(form, examples, short):
 
 def test_a_finished_checkpoint_brings_the_weights_back(tmp_path):
     trained, fresh = single(seed=1), single(seed=2)
-    checkpoint.save(tmp_path, trained, {"method": "kava"})
+    card = {"method": "kava", "seed": 1, "config": {}}
+    checkpoint.save(tmp_path, trained, card)
     assert not same(fresh, trained)
     checkpoint.restore(tmp_path, fresh)
     assert same(fresh, trained)
-    assert checkpoint.read_card(tmp_path) == {"method": "kava"}
-    with pytest.raises(BenchsuiteError, match="not those of this model"):
+    assert checkpoint.read_card(tmp_path) == card
+    with pytest.raises(BenchsuiteError, match=r"projection\.0\.bias is .*, here .* no such tensor"):
         checkpoint.restore(tmp_path, single(projection=False))
+
+
+def test_a_damaged_checkpoint_is_named_with_what_is_wrong(tmp_path):
+    net = single()
+    with torch.no_grad():
+        net.special.fill_(float("nan"))
+    checkpoint.save(tmp_path, net, {"method": "kava"})
+    with pytest.raises(BenchsuiteError, match="NaN or infinite values, special the first"):
+        checkpoint.restore(tmp_path, net)
+    with pytest.raises(UsageError, match=r"checkpoint\.json has no 'seed'"):
+        checkpoint.read_card(tmp_path)
+    (tmp_path / "checkpoint.json").write_text('{"method"')
+    with pytest.raises(UsageError, match=r"checkpoint\.json cannot be parsed"):
+        checkpoint.read_card(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(UsageError, match=r"model\.safetensors cannot be read"):
+        checkpoint.restore(tmp_path, net)
 
 
 def test_starting_from_another_method_takes_the_model_alone(tmp_path):

@@ -1,0 +1,92 @@
+"""``python -m benchsuite.latent``: interrupted, taken up, wrongly asked."""
+
+import json
+
+import pytest
+import yaml
+
+from benchsuite.latent import checkpoint, decoding, training
+from benchsuite.latent.__main__ import main
+
+SMALL = {
+    "model": "tiny_llama_1m",
+    "data": {"task": "word_problems", "max_examples": 8},
+    "latent": {"n_latents": 2, "passes": 1},
+    "lora": {"r": 0},
+    "training": {
+        "max_steps": 4,
+        "save_steps": 2,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 1,
+        "bf16": False,
+    },
+    "evaluation": {"max_new_tokens": 1},
+}
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """Return ``command(folder, *words) -> status``, with few problems held out."""
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(SMALL))
+    monkeypatch.setattr("benchsuite.latent.experiment.N_HELD_OUT", 4)
+
+    def run(folder, *words):
+        asked = ["--config", file, "--method", "no_cot", "--device", "cpu", "--out", folder]
+        return main([str(word) for word in (*asked, *words)])
+
+    return run
+
+
+def test_an_interrupted_training_is_taken_up_by_itself_alone(
+    command, tmp_path, monkeypatch, capsys
+):
+    """Another seed in the same folder begins at its own beginning."""
+    whole, broken, keep = tmp_path / "whole", tmp_path / "broken", checkpoint.keep
+
+    def interrupted(*args):
+        keep(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "keep", interrupted)
+        assert command(broken) == 130
+        assert "The same command goes on after step 2" in capsys.readouterr().err
+        assert command(broken, "--seed", 43) == 130
+    steps = []
+    monkeypatch.setattr(training, "_step", _noting(training._step, steps))
+    assert command(whole, "--seed", 43) == command(broken, "--seed", 43) == 0
+    assert len(steps) == 4 + 2
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (whole, broken)]
+    assert weights[0] == weights[1]
+    assert json.loads((broken / "checkpoint.json").read_text())["seed"] == 43
+    assert not (broken / "unfinished").exists()
+
+
+def _noting(step, steps):
+    def noted(*args):
+        steps.append(args[-1])
+        return step(*args)
+
+    return noted
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--set", "training.max_steps=["], "--set 'training.max_steps=[' cannot be read"),
+        (["--set", "training.max_steps=-1"], "training.max_steps is -1"),
+        (["--local", "word_problems"], "--local 'word_problems' cannot be read"),
+        (["--local", "word_problem=x"], "Did you mean 'word_problems'"),
+        (["--evaluate", "word_problem"], "Did you mean 'word_problems'"),
+        (["--evaluate", "four_choices"], "the task four_choices has no word problems"),
+        (["--start-from", "nowhere"], "nowhere/model.safetensors cannot be read"),
+    ],
+)
+def test_what_is_asked_wrongly_is_told_before_any_training(
+    words, said, command, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(decoding, "evaluate", None)
+    assert command(tmp_path / "out", *words) == 4
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out" / "training.json").exists()
