@@ -40,8 +40,8 @@ def cells(**counts):
     return [f"b.py::t[{m}-x-seed{i}]" for m, n in counts.items() for i in range(n)]
 
 
-def start(config, collection, names=("gw0", "gw1")):
-    scheduler = AffinityScheduling(config)
+def start(config, collection, names=("gw0", "gw1"), **options):
+    scheduler = AffinityScheduling(config, **options)
     workers = [Worker(name) for name in names]
     for worker in workers:
         scheduler.add_node(worker)
@@ -106,6 +106,20 @@ def test_loading_a_large_model_a_second_time_must_be_worth_it(config):
         step(scheduler, second, 0.1)
     assert second.shutting_down
     assert all(i >= 4 for i in second.ran), "the second worker loaded the large model for nothing"
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_cached_cells_do_not_pass_for_quick_ones(config, cached):
+    collection = cells(llama2_13b=12, tiny_llama_1m=2)
+    scheduler, (first, second) = start(
+        config, collection, cached=lambda nodeid: cached and "13b" in nodeid
+    )
+    for _ in range(3):
+        step(scheduler, first, 0.01)
+    while second.can_run() and len(second.ran) < 2:
+        step(scheduler, second, 1.0)
+    # Ten milliseconds a cell are not worth loading 26 GB a second time; unknown seconds may be.
+    assert second.shutting_down != cached
 
 
 def test_a_crashing_cell_is_not_tried_again_and_its_workers_queue_is(config):
