@@ -6,6 +6,7 @@ configuration, so that it can be evaluated wherever the base model is.
 """
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from safetensors.torch import load_file, save_file
 
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.latent.network import Reasoner
+
+logger = logging.getLogger("benchsuite.latent")
 
 # The name that a model's weights have everywhere: --checkpoint looks for it.
 _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
@@ -41,13 +44,21 @@ def keep(folder: Path, net: Reasoner, optimizer: Any, losses: list[dict[str, flo
 
 
 def resume(folder: Path, net: Reasoner, optimizer: Any) -> list[dict[str, float]]:
-    """Take up the last state found in ``folder`` and return its losses; none where none is."""
+    """Take up the last state found in ``folder`` and return its losses; none where none is.
+
+    A state that cannot be read is dropped, and the training begins anew.
+    """
     states = sorted(folder.glob("step-*"))
     if not states:
         return []
-    losses = json.loads((states[-1] / _STATE).read_text())["losses"]
-    _load(net, load_file(states[-1] / _WEIGHTS), states[-1])
-    tensors = load_file(states[-1] / _OPTIMIZER)
+    try:
+        losses = json.loads((states[-1] / _STATE).read_text())["losses"]
+        weights, tensors = (_read(states[-1] / name) for name in (_WEIGHTS, _OPTIMIZER))
+    except (BenchsuiteError, OSError, ValueError) as error:
+        logger.warning("the training begins anew: %s", error)
+        shutil.rmtree(states[-1])
+        return []
+    _load(net, weights, states[-1])
     for number, parameter in enumerate(_parameters(optimizer)):
         mine = [name for name in tensors if name.split(".")[0] == str(number)]
         optimizer.state[parameter] = {

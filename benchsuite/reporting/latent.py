@@ -20,8 +20,8 @@ from typing import Any
 from benchsuite.reporting.groups import Record, kind_of
 from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.report import write_text
-from benchsuite.reporting.tables import latex_escape
-from benchsuite.statistics import describe, stability_class, two_std_rule
+from benchsuite.reporting.tables import latex_escape, latex_table
+from benchsuite.statistics import describe, proportion_interval, stability_class, two_std_rule
 
 # The document's names of the sets, and which of ours stands in each of its columns.
 SETS = {"gsm8k": "gsm8k", "gsm_hard": "gsm8k-hard", "svamp": "svamp"}
@@ -45,6 +45,25 @@ PUBLISHED = {
     ("qwen2_5_0_5b", "equations"): {"full_cot": 50.6, "codi": 37.5, "pccot": 20.5, "kava": 46.9},
     ("llama3_2_3b", "equations"): {"full_cot": 73.2, "codi": 61.0, "pccot": 54.7, "kava": 65.7},
 }
+
+# The paper's columns in LaTeX: (caption, short name -> name).
+LATEX_TABLES = (
+    (
+        r"Accuracy (\%, mean $\pm$ std over seeds) and forward passes (FP)",
+        {
+            **{"GSM8k": "GSM8k Acc (%)", "FP": "GSM8k FP"},
+            **{"GSM8k-Hard": "GSM8k-Hard Acc (%)", "SVAMP": "SVAMP Acc (%)"},
+        },
+    ),
+    (
+        "GSM8k: stability over seeds, the two-std rule against full\\_cot, and what is published, "
+        "as known from a secondary source [S]",
+        {
+            **{"Stability": "Stability", "2-std rule": "2-std rule against full_cot"},
+            **{"Published [S]": "Published [S]", "Difference": "Difference"},
+        },
+    ),
+)
 
 Key = tuple[str, str, str]  # model, steps, the user's configuration file or ""
 Summary = dict[str, dict[str, Any]]  # set -> statistics
@@ -108,9 +127,12 @@ def _write_method(folder: Path, records: Sequence[Record], summary: Summary) -> 
     for record in records:
         asked = str(record["asked"])
         name = SETS.get(asked, asked)
+        n = record["n_items_asked"]
+        bounds = proportion_interval(round(n * record["accuracy"] / 100), n)
         result = {
             **{k: record[k] for k in ("accuracy", "accuracy_stderr", "forward_passes")},
             **{k: record[k] for k in ("thinking_passes", "parse_rate", "n_items_asked")},
+            "accuracy_ci95": [100 * bound for bound in bounds],
         }
         seeds.setdefault(f"seed_{record['seed']}", {})[name] = result
         paths.append(folder / f"seed_{record['seed']}" / f"results_{name}.yaml")
@@ -128,11 +150,8 @@ def _write_method(folder: Path, records: Sequence[Record], summary: Summary) -> 
 def _write_paper(folder: Path, summaries: Mapping[tuple[Key, str], Summary]) -> list[Path]:
     rows = [_paper_row(key, method, summaries) for key, method in summaries]
     write_text(folder / "paper_results.csv", _csv(rows))
-    head = " & ".join(latex_escape(name) for name in rows[0])
-    body = [" & ".join(_latex(value) for value in row.values()) + r" \\" for row in rows]
-    lines = [rf"\begin{{tabular}}{{{'l' * 3 + 'r' * (len(rows[0]) - 3)}}}", r"\toprule"]
-    lines += [rf"{head} \\", r"\midrule", *body, r"\bottomrule", r"\end{tabular}", ""]
-    write_text(folder / "paper_results.tex", "\n".join(lines))
+    tables = (_latex_part(caption, columns, rows) for caption, columns in LATEX_TABLES)
+    write_text(folder / "paper_results.tex", "\n".join(tables))
     return [folder / "paper_results.csv", folder / "paper_results.tex"]
 
 
@@ -186,8 +205,19 @@ def _plus_minus(found: Mapping[str, Any] | None) -> str:
     return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
 
 
+def _latex_part(caption: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, str]]) -> str:
+    """Return a LaTeX table of some columns: all in one would be wider than a page."""
+    blocks: dict[str, list[str]] = {}
+    for row in rows:
+        cells = (_latex(row[name]) for name in ("Method", *columns.values()))
+        blocks.setdefault(f"{row['Model']}, {row['Training Data']}", []).append(" & ".join(cells))
+    head = [latex_escape(name) for name in ("Method", *columns)]
+    return latex_table(caption, head, blocks)
+
+
 def _latex(value: str) -> str:
-    return latex_escape(str(value)).replace("±", r"$\pm$")
+    text = latex_escape(value).replace("±", r"$\pm$")
+    return text.replace("-", "$-$", 1) if text.startswith("-") else text
 
 
 def _yaml(content: Any) -> str:

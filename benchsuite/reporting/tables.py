@@ -179,13 +179,13 @@ def to_latex(summary: Mapping[str, Any]) -> str:
     study = latex_escape(summary[EXTRA]["study"])
     seen = {model: _latex_methods(methods, key) for model, methods in models.items()}
     tests = {model: _latex_comparisons(methods) for model, methods in models.items()}
-    tables = _latex_table(
+    tables = latex_table(
         f"{study}: {metric} (mean $\\pm$ std over seeds)",
         ["Method", "$N$", metric, r"CV (\%)"],
         seen,
     )
     if any(tests.values()):
-        tables += "\n" + _latex_table(
+        tables += "\n" + latex_table(
             f"{study}: comparisons (difference with 95\\,\\% interval, $p$ of the deciding test, "
             "Holm-corrected $p$, Hedges' $g$)",
             ["Comparison", "Difference", "$p$", r"$p_{\mathrm{Holm}}$", "$g$"],
@@ -221,8 +221,11 @@ def _latex_comparisons(methods: Mapping[str, Any]) -> list[str]:
     return rows
 
 
-def _latex_table(caption: str, header: list[str], rows: Mapping[str, list[str]]) -> str:
-    """Return one table; ``rows`` by model, whose name stands above them and may be long."""
+def latex_table(caption: str, header: list[str], rows: Mapping[str, list[str]]) -> str:
+    """Return one booktabs table; ``rows`` by model, whose name stands above them and may be long.
+
+    The rows are LaTeX already and come without their end; caption and header too.
+    """
     blocks = [
         "\n".join(
             [

@@ -10,6 +10,7 @@ __getattr__, __all__ = attach(
     {
         "Description": "descriptive",
         "describe": "descriptive",
+        "proportion_interval": "descriptive",
         "Comparison": "compare",
         "welch": "compare",
         "student": "compare",

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from benchsuite.statistics.samples import as_sample, is_constant, mean_of, refusal, std_of
 
@@ -66,6 +66,20 @@ def describe(values: Iterable[float], *, confidence: float = 0.95) -> Descriptio
         defined=cv is not None,
         reason=reason if cv is not None else "the mean is 0: no coefficient of variation",
     )
+
+
+def proportion_interval(successes: int, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's score interval (1927) for a binomial proportion, 0 <= low <= high <= 1.
+
+    Unlike the share +- 1.96 standard errors it has a width, and bounds, where nothing or everything
+    succeeded.
+    """
+    if not 0 <= successes <= n or n < 1:
+        raise ValueError(f"{successes} successes of {n}")
+    square = float(ndtri(0.5 + confidence / 2)) ** 2
+    middle = (successes + square / 2) / (n + square)
+    half = math.sqrt(square * (successes * (n - successes) / n + square / 4)) / (n + square)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _cv(std: float, mean: float) -> float | None:

@@ -83,6 +83,18 @@ def test_a_resumed_training_gives_the_bits_of_an_unbroken_one(
     assert same(resumed, whole)
 
 
+def test_a_state_that_is_cut_off_costs_its_steps_and_no_more(form, examples, short, tmp_path):
+    config, chosen = config_of("no_cot", short), method("no_cot")
+    whole, again = single(), single()
+    training.train(whole, chosen, config, form, examples, seed=7, checkpoints=tmp_path)
+    (state,) = tmp_path.iterdir()
+    weights = state / "optimizer.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    run = training.train(again, chosen, config, form, examples, seed=7, checkpoints=tmp_path)
+    assert run.resumed_at == 0
+    assert same(again, whole)
+
+
 def test_accumulated_micro_batches_are_one_batch(form, examples, short):
     """A sequence weighs the same in every micro-batch: the step does not depend on their size."""
     config = config_of("no_cot", short).changed({"training": {"max_steps": 2}})

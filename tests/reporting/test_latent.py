@@ -1,11 +1,13 @@
 """The latent-reasoning document's files, from records made by hand."""
 
 import csv
+import shutil
+import subprocess
 
 import pytest
 import yaml
 
-from benchsuite.reporting.latent import write
+from benchsuite.reporting.latent import SETS, write
 from benchsuite.statistics import describe
 
 SEEDS = (42, 43, 44)
@@ -55,6 +57,7 @@ def test_the_documents_tree_and_keys(records, tmp_path):
     assert summary["n_seeds"] == 3
     seeds = yaml.safe_load((folder / "all_seeds_results.yaml").read_text())
     assert seeds["seed_44"]["gsm8k"]["accuracy"] == 55.0
+    assert seeds["seed_44"]["gsm8k"]["accuracy_ci95"] == pytest.approx([52.3, 57.6], abs=0.05)
     assert (folder / "summary.csv").read_text().startswith("dataset,accuracy_mean,accuracy_std")
     assert all(path.is_file() for path in written)
 
@@ -68,7 +71,23 @@ def test_the_papers_table_marks_what_is_published_and_judges_two_stds(records, t
     # 56 + 2 * 1 < 61.5 - 2 * 0.5: no overlap.
     assert row["2-std rule against full_cot"] == "lower"
     tex = (tmp_path / "paper_results.tex").read_text()
-    assert r"56.00 $\pm$ 1.00" in tex
+    assert r"\quad kava & 56.00 $\pm$ 1.00 & 7.0 &  &  \\" in tex
+    assert r"\quad kava & normal variation & lower & 56.5 & $-$0.50 \\" in tex
+
+
+def test_the_papers_tables_fit_a_page(records, tmp_path):
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed")
+    long = [record("kava_no_projection", s, 50.0 + s, asked) for s in SEEDS for asked in SETS]
+    write([*records, *long], tmp_path, lambda record: {})
+    (tmp_path / "t.tex").write_text(
+        r"\documentclass{article}\usepackage{booktabs}\begin{document}"
+        r"\input{paper_results}\end{document}"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "Overfull" not in done.stdout
 
 
 @pytest.mark.parametrize(

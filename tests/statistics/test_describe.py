@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from scipy import stats
 
-from benchsuite.statistics import describe
+from benchsuite.statistics import describe, proportion_interval
 from tests.statistics.samples_for_tests import anything, clean, varied
 
 
@@ -66,3 +66,11 @@ def test_one_value_keeps_its_mean():
 @given(anything)
 def test_never_nan_and_never_silent(values):
     assert clean(describe(values))
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 20), (1, 20), (745, 1319), (20, 20)])
+def test_the_binomial_interval_is_wilsons(successes, n):
+    expected = stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    found = proportion_interval(successes, n)
+    assert found == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert 0 <= found[0] <= successes / n <= found[1] <= 1
