@@ -10,7 +10,7 @@ import bisect
 import functools
 import re
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,10 +49,11 @@ class AffinityScheduling(Scheduling):
         self._held: dict[WorkerController, list[int]] = {}
         self._model_of: dict[WorkerController, str] = {}
         self._ran: dict[WorkerController, str] = {}
-        self._began: dict[WorkerController, float] = {}
+        self._since: dict[WorkerController, float] = {}
         self._waiting: dict[Kind, deque[int]] = {}
         self._times = _Times()
-        self._started: Counter[Kind] = Counter()
+        self._tried: set[Kind] = set()
+        self._begun: set[str] = set()
         self._finished: set[str] = set()
 
     # --- what xdist asks
@@ -110,7 +111,7 @@ class AffinityScheduling(Scheduling):
         """Give the worker its next item."""
         assert self.collection is not None
         self._held[node].remove(item_index)
-        self._began[node] = self._clock()
+        self._since[node] = self._clock()
         nodeid = self.collection[item_index]
         kind = kind_of(nodeid)
         if not self._cached(nodeid):
@@ -166,9 +167,10 @@ class AffinityScheduling(Scheduling):
             return
         index = self._waiting[kind].popleft()
         self._model_of[node] = kind.model
-        self._started[kind] += 1
+        self._tried.add(kind)
+        self._begun.add(kind.method)
         if not self._held[node]:
-            self._began[node] = self._clock()
+            self._since[node] = self._clock()
         self._held[node].append(index)
         node.send_runtest_some([index])
 
@@ -218,16 +220,13 @@ class AffinityScheduling(Scheduling):
         only wait; so it begins early, and alone. Kinds not tried yet come next, for the plan to
         know what they take, then the longest.
         """
-        if not self._begun(kind.method):
+        if kind.method not in self._begun:
             return (0.0,)
         if kind.method not in self._finished:
             return (3.0,)
-        if not self._started[kind]:
+        if kind not in self._tried:
             return (1.0,)
         return 2.0, kind not in share, -self._times.expected(kind)
-
-    def _begun(self, method: str) -> bool:
-        return any(n for kind, n in self._started.items() if kind.method == method)
 
     def _load(self, model: str) -> float:
         return _weight_bytes(model) / self._load_rate
@@ -238,7 +237,7 @@ class AffinityScheduling(Scheduling):
         if not held:
             return 0.0
         running, *queued = held
-        return max(0.0, running - (self._clock() - self._began[node])) + sum(queued)
+        return max(0.0, running - (self._clock() - self._since[node])) + sum(queued)
 
     def _flush(self) -> None:
         """Release workers that will get nothing more: only then do they run the item they hold."""
@@ -253,10 +252,18 @@ class _Times:
 
     def __init__(self) -> None:
         self._seen: dict[Kind, tuple[list[float], list[float]]] = {}
+        self._expected: dict[Kind, float] = {}
 
     def add(self, kind: Kind, seconds: float, usual: bool) -> None:
         """Note a finished cell; an unusual one also loaded a model or built what others share."""
+        first = not self.know(kind.model)
         bisect.insort(self._seen.setdefault(kind, ([], []))[usual], seconds)
+        # What a new time tells most about; to guess all kinds anew would take long with hundreds.
+        self._expected = {
+            known: guess
+            for known, guess in self._expected.items()
+            if not first and kind.model != known.model and kind.method != known.method
+        }
 
     def know(self, model: str) -> bool:
         """Say whether any cell of a model was seen."""
@@ -268,15 +275,20 @@ class _Times:
         The median of those seen; else what the method takes relative to another with other models;
         else the model's usual time, or what a model of its size would take.
         """
+        if kind not in self._expected:
+            self._expected[kind] = self._guess(kind)
+        return self._expected[kind]
+
+    def _guess(self, kind: Kind) -> float:
         if kind in self._seen:
             return self._typical(kind)
         others = [known for known in self._seen if known.model == kind.model]
+        elsewhere = [known for known in self._seen if known.method == kind.method]
         related = [
             self._typical(mine) * self._typical(theirs) / self._typical(reference)
             for mine in others
-            for theirs in self._seen
-            if theirs.method == kind.method
-            and (reference := Kind(theirs.model, mine.method)) in self._seen
+            for theirs in elsewhere
+            if (reference := Kind(theirs.model, mine.method)) in self._seen
         ]
         if related or others:
             return _median(related or [self._typical(mine) for mine in others])
@@ -285,7 +297,7 @@ class _Times:
 
     def _typical(self, kind: Kind) -> float:
         unusual, usual = self._seen[kind]
-        return max(_median(usual) if usual else unusual[0], 1e-3)
+        return max(usual[(len(usual) - 1) // 2] if usual else unusual[0], 1e-3)
 
 
 def _median(values: Sequence[float]) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-_HALVINGS = 20
+_HALVINGS = 10
 _LEAST_SECONDS = 1e-3
 
 
@@ -45,19 +45,32 @@ def share_out(
     that it has then, ``load`` the seconds that coming to another model costs.
     """
     longest_first = sorted(waiting, key=lambda some: (-some.seconds, some.kind.model))
-    early, best = min(free), list[Share]()
-    late = max(free) + sum(load(kind.model) + n * seconds for kind, n, seconds in waiting) + 1.0
-    for halving in range(_HALVINGS):
-        end = (early + late) / 2 if halving else late
-        for tightest_first in (True, False):
-            shares = _fit(end, free, holds, longest_first, load, tightest_first)
-            if shares:
-                break
+    work = sum(n * seconds for _, n, seconds in waiting)
+    loads = sum(load(model) for model in {kind.model for kind, _, _ in waiting})
+
+    def fit(end: float) -> list[Share]:
+        tight = _fit(end, free, holds, longest_first, load, tightest_first=True)
+        return tight or _fit(end, free, holds, longest_first, load, tightest_first=False)
+
+    early = _level(free, work)
+    late = early + 2 * longest_first[0].seconds + loads
+    best = fit(late)
+    if not best:
+        early, late = late, max(free) + work + loads + 1.0
+        best = fit(late)
+    for _ in range(_HALVINGS):
+        end = (early + late) / 2
+        shares = fit(end)
         if shares:
             late, best = end, shares
         else:
             early = end
     return best
+
+
+def _level(free: Sequence[float], work: float) -> float:
+    """Return when all would end together, if work could be cut at will and models were free."""
+    return min((work + sum(sorted(free)[:n])) / n for n in range(1, len(free) + 1))
 
 
 def _fit(
