@@ -45,21 +45,41 @@ def collect(arguments: Sequence[str]) -> _Collected:
     """Collect as ``pytest`` would; the arguments are pytest's own (-k, -m, --reports-dir, ...)."""
     collected = _Collected()
     # Without a path of the user's own, pytest falls back on testpaths.
-    command = ["--collect-only", "-q", "-o", "testpaths=benchmarks"]
+    command = ["--collect-only", "-q", "-o", "testpaths=benchmarks", *_joined(arguments)]
     output = io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-        status = pytest.main([*command, *arguments], plugins=[collected])
+        status = pytest.main(command, plugins=[collected])
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        reason = _reason(output.getvalue())
+        fix = "run this from the folder that holds `benchmarks`, or name the test files"
         raise UsageError(
-            f"pytest could not collect the cells: {_reason(output.getvalue())}",
-            fix="run this from the folder that holds `benchmarks`, or name the test files",
+            f"pytest could not collect the cells: {reason}",
+            fix=fix if "not found" in reason else "",
         )
     return collected
 
 
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with the reports folder in one word with its option.
+
+    As a word of its own pytest takes a folder that exists for one with tests, and its root from it.
+    """
+    words: list[str] = []
+    for word in arguments:
+        if words and words[-1] == "--reports-dir":
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
+
+
 def _reason(output: str) -> str:
-    lines = [line for line in output.splitlines() if line.startswith(("ERROR", "E  "))]
-    return " ".join((lines or output.splitlines()[-1:])[0].split())
+    """Return why a collection failed, from what pytest wrote."""
+    said = output.splitlines()
+    wrong = [line.partition("error: ")[2] for line in said if "(): error: " in line]
+    wrong += [line for line in said if line.startswith(("ERROR", "E  "))]
+    refused = [line for line in said if "Did you mean" in line]
+    return " ".join((refused or wrong or said[-1:])[0].removeprefix("ERROR: ").split()).rstrip(".")
 
 
 def list_studies(arguments: Sequence[str]) -> int:

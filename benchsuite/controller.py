@@ -17,6 +17,7 @@ import pytest
 from benchsuite import environment
 from benchsuite.errors import BenchsuiteError
 from benchsuite.items import cell_of, is_worker, stop_file
+from benchsuite.misspelt import misspelt
 from benchsuite.progress import uncaptured
 from benchsuite.record import crashed
 from benchsuite.results import Outcome, judge
@@ -45,6 +46,8 @@ class Controller:
         self.unwritten: BenchsuiteError | None = None
         self.folder: Path | None = None
         self._last_failed: dict[str, bool] = {}
+        self.misspelt: list[str] = []
+        self._cells_left_out = False
         self.stopping = Stopping(config, self._warn)
 
     # --- start
@@ -54,6 +57,10 @@ class Controller:
         """Announce the session if it has cells."""
         if any(cell_of(item) for item in session.items) and not self.config.option.collectonly:
             self._begin()
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        """Note whether there were cells to choose from."""
+        self._cells_left_out |= any(cell_of(item) is not None for item in items)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
@@ -182,6 +189,11 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Judge the claims over the declared grid, write the report, set the exit status."""
+        if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self._cells_left_out:
+            chosen = self.config.option
+            self.misspelt = misspelt(chosen.keyword, chosen.markexpr)
+            if self.misspelt:
+                session.exitstatus = pytest.ExitCode.USAGE_ERROR
         if self.folder is None or is_worker(self.config):
             return
         self.stopping.restore()
@@ -242,6 +254,7 @@ class Controller:
             lines.append((f"no report: {self.unwritten}", {"red": True}))
         if self.stopping.reason:
             lines.append((f"to go on: {self.stopping.resume()}", {"yellow": True}))
+        lines += [(text, {"red": True}) for text in self.misspelt]
         if lines:
             terminalreporter.section("benchsuite", sep="=")
         for text, markup in lines:

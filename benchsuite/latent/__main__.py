@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m benchsuite.latent")
     parser.add_argument("--config", required=True, help="a file, or a shipped name: llama1b_aug")
-    parser.add_argument("--method", required=True, choices=METHODS)
+    parser.add_argument("--method", required=True, metavar="METHOD", help=", ".join(METHODS))
     parser.add_argument("--model", help="another catalogued model than the configuration's")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--out", type=Path, required=True)

@@ -42,6 +42,26 @@ def test_a_wrong_expression_is_one_paragraph(command):
     assert "Traceback" not in result.stderr.str()
 
 
+def test_an_unknown_option_is_named_and_not_pytests_usage(command):
+    result = command("estimate", "--foo")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*could not collect the cells: unrecognized arguments: --foo."])
+
+
+def test_a_reports_folder_that_exists_elsewhere_is_no_folder_of_tests(command, bench, tmp_path):
+    bench("-k", "two_models and toy_a and same", f"--reports-dir={tmp_path}")
+    result = command("status", "-k", "two_models and toy_a and same", "--reports-dir", tmp_path)
+    assert result.ret == 0, result.stderr.str()
+    result.stdout.fnmatch_lines(["3 done"])
+
+
+def test_a_name_that_chooses_nothing_is_told_with_the_nearest(bench, command):
+    result = bench("-m", "cell(model='toya')")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(["no cell is named 'toya'. Did you mean 'toy_a'[?]"])
+    assert bench("-k", "two_models and seed7").ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
 def test_the_printed_command_repeats_the_options_that_mean_these_cells(command, bench, tmp_path):
     said = bench("-k", "toy_a and two_models and same", "--reports-dir=elsewhere", "--device=cpu")
     said.stdout.fnmatch_lines(["*3 missing*", "*--reports-dir elsewhere --device cpu"])

@@ -80,6 +80,7 @@ def _noting(step, steps):
         (["--local", "word_problem=x"], "Did you mean 'word_problems'"),
         (["--evaluate", "word_problem"], "Did you mean 'word_problems'"),
         (["--evaluate", "four_choices"], "the task four_choices has no word problems"),
+        (["--method", "kavva"], "unknown method: 'kavva'. Did you mean 'kava'"),
         (["--start-from", "nowhere"], "nowhere/model.safetensors cannot be read"),
     ],
 )

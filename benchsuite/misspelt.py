@@ -1,0 +1,29 @@
+"""Words of ``-k`` and ``-m`` that name nothing, when they chose nothing: with the nearest name."""
+
+import difflib
+import re
+
+from benchsuite import catalog
+from benchsuite.study import names, study
+
+# A word of an expression, in its own or in another spelling (llama2-7b): the parts of cell(...)
+# that come before an equals sign are no names of ours.
+_WORD = re.compile(r"[\w.-]+\b(?!\s*=)")
+
+
+def misspelt(*expressions: str) -> list[str]:
+    """Return a sentence for each word that is part of no name but close to one.
+
+    Names are the catalogue's models, the studies, and the values of their axes.
+    """
+    known = {*catalog.MODELS, *names()}
+    for name in names():
+        known |= {value for values in study(name).axes.values() for value in values}
+    said = []
+    for word in dict.fromkeys(w for e in expressions for w in _WORD.findall(e)):
+        if word.startswith("test_") or any(word.lower() in name for name in known):
+            continue
+        near = difflib.get_close_matches(word.lower(), sorted(known), n=1, cutoff=0.75)
+        if near:
+            said.append(f"no cell is named {word!r}. Did you mean {near[0]!r}?")
+    return said
