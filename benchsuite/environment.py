@@ -18,6 +18,8 @@ from benchsuite.errors import CellCannotRun
 
 # Whatever of these changes may change a number in its last bits.
 NUMERIC_PACKAGES = ("torch", "transformers", "numpy", "scipy", "scikit-learn")
+# On a GPU its kernels do part of the arithmetic, and torch's own operations where it is absent.
+_CUDA_PACKAGES = ("triton",)
 _INSTRUCTION_SETS = ("amx_bf16", "amx_int8", "avx512f", "avx2", "asimd", "sve")
 
 
@@ -164,13 +166,21 @@ def choose_device(wish: str) -> Device:
     return cpu()
 
 
+def _numeric_packages(device_kind: str) -> tuple[str, ...]:
+    return NUMERIC_PACKAGES + (_CUDA_PACKAGES if device_kind == "cuda" else ())
+
+
+def _key(package: str) -> str:
+    return package.replace("-", "_")
+
+
 def describe(device: Device, threads: int) -> dict[str, Any]:
     """Return the record's ``environment``: versions and device, no user or host names."""
     return {
         "benchsuite": benchsuite.__version__,
         "python": platform.python_version(),
         "platform": f"{platform.system()}-{platform.machine()}",
-        **{name.replace("-", "_"): version(name) for name in NUMERIC_PACKAGES},
+        **{_key(name): version(name) for name in _numeric_packages(device.kind)},
         "device": device.name,
         "device_kind": device.kind,
         "capability": device.capability,
@@ -184,6 +194,6 @@ def numeric_identity(environment: dict[str, Any], packages: tuple[str, ...] = ()
 
     ``packages`` are the further distributions that a cell computes with: adapters and engines.
     """
-    names = [name.replace("-", "_") for name in NUMERIC_PACKAGES]
+    names = map(_key, _numeric_packages(environment["device_kind"]))
     keys = [*names, "device", "device_kind", "capability", "threads"]
     return {key: environment[key] for key in keys} | {p: version(p) for p in packages}

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.models.fused import fused_forwards
 
 MIN_TOKENS = 4096
 # fp32 logits held at a time. Larger slices are no faster: the head is a small part of the work.
@@ -63,7 +64,7 @@ def perplexity(
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), fused_forwards(model):
             # No synchronisation inside the loop: the device runs ahead, values are read at the end.
             logits_of = _logits_function(model, chunks[:1, : min(seq_len, 16)].to(device))
             values = []

@@ -44,6 +44,17 @@ def test_equals_a_slow_loop(model_type):
     assert result.n_tokens == 5 * 64  # the rest of 10 tokens is no chunk
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("model_type", ["llama", "qwen2", "qwen3", "mistral", "opt"])
+def test_on_cuda_it_equals_the_models_own_forward_and_repeats_bit_for_bit(model_type):
+    model, tokens = tiny.model(model_type, dtype=torch.float16).cuda(), ids(2048).cuda()
+    result = perplexity(model, tokens, seq_len=256)
+    expected = slow_chunk_nll(model, tokens, 256)
+    np.testing.assert_allclose(result.chunk_nll, expected, rtol=1e-3)
+    again = perplexity(model, tokens, seq_len=256)
+    np.testing.assert_array_equal(again.chunk_nll, result.chunk_nll)
+
+
 def test_equals_the_models_own_loss(model):
     tokens = ids(256)
     losses = [model(c[None], labels=c[None]).loss.item() for c in tokens.view(4, 64)]

@@ -53,6 +53,18 @@ def test_the_gpus_are_described_without_torch(smi):
     assert two.memory_bytes == environment.cpu().memory_bytes
 
 
+def test_triton_counts_where_its_kernels_run(smi, monkeypatch):
+    """A record made with its kernels does not stand for a cell without them, and on a CPU may."""
+
+    def identity(device, triton):
+        monkeypatch.setattr(environment, "version", {"triton": triton}.get)
+        return environment.numeric_identity(environment.describe(device, threads=1))
+
+    gpu = environment.gpus()[0]
+    assert identity(gpu, "3.6.0") == identity(gpu, "3.6.0") != identity(gpu, "absent")
+    assert identity(environment.cpu(), "3.6.0") == identity(environment.cpu(), "absent")
+
+
 @pytest.mark.parametrize(
     ("visible", "expected"),
     [
