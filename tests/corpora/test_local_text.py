@@ -5,7 +5,6 @@ import shutil
 from hashlib import sha256
 from pathlib import Path
 
-import datasets
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +12,10 @@ from hypothesis import strategies as st
 from benchsuite.corpora import load_text, text_digest
 from benchsuite.errors import BenchsuiteError, UsageError
 from tests.corpora.conftest import ROWS, write_jsonl, write_parquet
+
+
+def _library():
+    return pytest.importorskip("datasets", reason="needs the extra hub")
 
 
 def _parquet(root: Path) -> None:
@@ -51,6 +54,7 @@ def _raw_files(root: Path) -> None:
 
 
 def _saved_dictionary(root: Path) -> None:
+    datasets = _library()
     parts = {split: datasets.Dataset.from_dict({"text": rows}) for split, rows in ROWS.items()}
     datasets.DatasetDict(parts).save_to_disk(root)
 
@@ -105,7 +109,7 @@ def test_a_text_file_has_one_row_per_line(tmp_path):
 
 
 def test_one_saved_data_set_stands_for_the_split_that_is_asked(tmp_path):
-    datasets.Dataset.from_dict({"text": ["one"]}).save_to_disk(tmp_path)
+    _library().Dataset.from_dict({"text": ["one"]}).save_to_disk(tmp_path)
 
     assert load_text("wikitext2", "test", local=tmp_path).documents == ("one",)
 
@@ -149,6 +153,7 @@ def test_a_missing_split_names_the_ones_found(tmp_path):
 
 
 def test_a_missing_split_of_a_saved_dictionary(tmp_path):
+    datasets = _library()
     part = datasets.Dataset.from_dict({"text": ["one"]})
     datasets.DatasetDict({"train": part}).save_to_disk(tmp_path)
 

@@ -96,6 +96,7 @@ def test_an_unknown_form():
 
 
 def test_scored_options_are_lm_evals():
+    pytest.importorskip("lm_eval", reason="needs the extra downstream")
     model, tokenizer = embedded_model.load()
     items = [*tasks.items("four_choices", "test")[:40]]
     expected = evaluate_local_tasks(model, tokenizer, [four_choices(items)])
