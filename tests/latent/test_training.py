@@ -189,6 +189,25 @@ def test_no_run_is_tracked_unless_asked_for_and_wandb_is_named_when_missing(conf
         pass
 
 
+def test_a_tracker_that_begins_no_run_says_what_to_do_and_a_failed_run_is_one(config, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    asked = config.changed({"training": {"wandb": True}})
+
+    def refused(**facts):
+        raise wandb.errors.UsageError("No API key configured")
+
+    monkeypatch.setattr(wandb, "init", refused)
+    told = "No API key configured. .*WANDB_MODE=offline"
+    with pytest.raises(BenchsuiteError, match=told), tracker(asked, "kava", 42):
+        pass
+    ended = []
+    run = SimpleNamespace(finish=lambda exit_code=0: ended.append(exit_code))
+    monkeypatch.setattr(wandb, "init", lambda **facts: run)
+    with pytest.raises(KeyboardInterrupt), tracker(asked, "kava", 42):
+        raise KeyboardInterrupt
+    assert ended == [1]
+
+
 def test_a_tracked_run_bears_the_documents_name(config, form, examples, monkeypatch):
     seen = {"logged": []}
 
