@@ -94,7 +94,8 @@ def of_benchmarks(command: str) -> list[str] | None:
 def runnable(arguments: list[str], folder: Path) -> list[str]:
     """Put a folder that is there in the place of the docs' own, and leave reports/ alone."""
     words, takes_path = [f"--reports-dir={folder}"], False
-    for word in arguments:
+    shown = shlex.join(arguments).replace("--reports-dir ", "--reports-dir=")
+    for word in shlex.split(shown):
         # Ray need not be installed to know which cells a command selects.
         if word != "--lf" and not word.startswith(("--reports-dir", "--ray")):
             words.append(f"{word.partition('=')[0]}={folder}" if takes_path else word)
