@@ -115,6 +115,8 @@ class Dense(Layout):
         positions = (whole.cumsum(1)[:, -mask.shape[1] :] - 1).clamp(min=0)
         return cls(Packed((mask.shape[0], mask.shape[1]), None), whole, positions.flatten())
 
+    spans = None
+
     def rows(self, columns: Tensor) -> Tensor:
         """Return the rows int64 [B * W] of columns [B, W] of the new tokens."""
         n, length = self.new.shape

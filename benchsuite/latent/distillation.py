@@ -16,8 +16,7 @@ from benchsuite.latent.config import Config
 from benchsuite.latent.examples import Batch, Tail
 from benchsuite.latent.network import Context, Read, Reasoner
 from benchsuite.latent.thinking import Thought, spoken
-
-Parts = dict[str, Tensor]
+from benchsuite.latent.transfer import send
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,9 @@ class Taught:
     watched: Tensor
 
 
-def distil(net: Reasoner, batch: Batch, thought: Thought, config: Config, *, kv: bool) -> Parts:
+def distil(
+    net: Reasoner, batch: Batch, thought: Thought, config: Config, *, kv: bool
+) -> losses.Parts:
     """Return the losses of student and teacher, CODI's and, with ``kv``, the cache's, weighted."""
     how = config.loss
     student, parts = _student(net, batch, thought)
@@ -49,7 +50,7 @@ def distil(net: Reasoner, batch: Batch, thought: Thought, config: Config, *, kv:
     return parts
 
 
-def _student(net: Reasoner, batch: Batch, thought: Thought) -> tuple[Read, Parts]:
+def _student(net: Reasoner, batch: Batch, thought: Thought) -> tuple[Read, losses.Parts]:
     """Let the student announce and answer; only the answer is its loss, the marker is given.
 
     The marker's last token is watched.
@@ -83,7 +84,7 @@ def cache_loss(taught: Taught, student: Context, thought: Thought, config: Confi
     """Return KaVa's loss between what eviction keeps of the steps and the latents' last pass."""
     how, start = config.loss, thought.question.mask.shape[1] + 1
     keys, values = taught.read.context.stacked(start)
-    valid, rows = (t.to(keys.device) for t in (taught.tail.thought, taught.watched))
+    valid, rows = (send(t, keys.device) for t in (taught.tail.thought, taught.watched))
     with torch.no_grad():
         if how.eviction == "crop":
             kept = eviction.first(valid, thought.n, keys.shape[0], keys.shape[2])

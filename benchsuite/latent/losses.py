@@ -6,6 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchsuite.latent.transfer import rounded, send
+
+Parts = dict[str, Tensor]  # a loss' named, weighted parts
+
 DISTANCES: dict[str, Callable[..., Tensor]] = {
     "l1": F.l1_loss,
     "smooth_l1": F.smooth_l1_loss,
@@ -25,8 +29,9 @@ def token_loss(
     """
     wanted = wanted.bool()
     share = wanted / (wanted.sum(1, keepdim=True).clamp(min=1) * len(wanted))
+    along = rounded(int(wanted.sum())) - int(wanted.sum())  # rows without a weight
     places, chosen, weights = (
-        t.to(hidden.device, non_blocking=True)
+        send(F.pad(t, (0, along)), hidden.device)
         for t in (wanted.flatten().nonzero()[:, 0], targets[wanted], share[wanted])
     )
     logits = head(hidden.flatten(0, 1).index_select(0, places))

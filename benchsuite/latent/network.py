@@ -15,6 +15,7 @@ from benchsuite.latent import lora
 from benchsuite.latent.attention import Layout
 from benchsuite.latent.config import Config
 from benchsuite.latent.decoder import NOTHING, Decoder
+from benchsuite.latent.transfer import send
 
 BOT, EOT, PLACEHOLDER = range(3)
 
@@ -101,7 +102,7 @@ class Reasoner(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """Return the embeddings [B, L, hidden] of token ids [B, L], wherever they are."""
-        return self.lm.get_input_embeddings()(ids.to(self.device, non_blocking=True))
+        return self.lm.get_input_embeddings()(send(ids, self.device))
 
     def token(self, which: int, batch: int, n: int = 1) -> Tensor:
         """Return ``n`` copies [batch, n, hidden] of a special token's embedding."""
@@ -133,7 +134,7 @@ class Reasoner(nn.Module):
         if mask is None:
             mask = torch.ones(embeddings.shape[:2], dtype=torch.int64)
         layout = Layout.of(context.mask if context else None, mask, embeddings.device)
-        rows = None if watched is None else layout.rows(watched).to(self.device)
+        rows = None if watched is None else send(layout.rows(watched), self.device)
         read = self.decoder(
             layout.new.pack(embeddings),
             layout,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from benchsuite.latent.config import Config
 from benchsuite.latent.examples import Batch
+from benchsuite.latent.losses import Parts
 from benchsuite.latent.network import Read, Reasoner
 from benchsuite.latent.thinking import Thought, question_parts, spoken
 
@@ -31,7 +32,7 @@ class Method:
     ``own`` are the configuration's keys that define the method.
     """
 
-    loss: Callable[[Reasoner, Batch, Config, Moment], dict[str, Tensor]]
+    loss: Callable[[Reasoner, Batch, Config, Moment], Parts]
     begin: Callable[[Reasoner, Batch, Config], Read]
     announces: bool
     own: Mapping[str, Any] = field(default_factory=dict)

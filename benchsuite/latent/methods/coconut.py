@@ -6,7 +6,6 @@ stage has, and then writes on by itself.
 """
 
 import torch
-from torch import Tensor
 
 from benchsuite.latent import losses
 from benchsuite.latent.config import Config
@@ -21,7 +20,7 @@ def stage(config: Config, moment: Moment) -> int:
     return 1 + int(moment.progress * config.latent.max_latent_stage)
 
 
-def _loss(net: Reasoner, batch: Batch, config: Config, moment: Moment) -> dict[str, Tensor]:
+def _loss(net: Reasoner, batch: Batch, config: Config, moment: Moment) -> losses.Parts:
     k = stage(config, moment)
     thought = sequential(net, batch, n_latents=k * config.latent.c_thought)
     rest = [[i for step in example.steps[k:] for i in step] for example in batch.examples]

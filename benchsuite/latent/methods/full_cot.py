@@ -21,7 +21,7 @@ def answer_in_words(net: Reasoner, batch: Batch, tail: Tail, wanted: Tensor) -> 
     return losses.token_loss(net.logits, predicting, tail.ids, wanted)
 
 
-def _loss(net: Reasoner, batch: Batch, config: Config, moment: Moment) -> dict[str, Tensor]:
+def _loss(net: Reasoner, batch: Batch, config: Config, moment: Moment) -> losses.Parts:
     tail = batch.tail(batch.thoughts())
     return {"answer": answer_in_words(net, batch, tail, tail.mask)}
 

@@ -7,10 +7,10 @@ batch's is left; a random surplus with probabilities falling as exp(-lambda) smo
 import math
 
 import torch
-from torch import Tensor
 
 from benchsuite.latent.config import Config
 from benchsuite.latent.examples import Batch
+from benchsuite.latent.losses import Parts
 from benchsuite.latent.methods.base import Method, Moment, read_question
 from benchsuite.latent.methods.full_cot import answer_in_words
 from benchsuite.latent.network import Read, Reasoner
@@ -23,7 +23,7 @@ def removed(longest: int, config: Config, moment: Moment) -> int:
     return math.floor(done * longest) + math.floor(-surplus / config.latent.removal_smoothing)
 
 
-def _loss(net: Reasoner, batch: Batch, config: Config, moment: Moment) -> dict[str, Tensor]:
+def _loss(net: Reasoner, batch: Batch, config: Config, moment: Moment) -> Parts:
     thoughts = batch.thoughts()
     n = removed(max(map(len, thoughts)), config, moment)
     tail = batch.tail([thought[n:] for thought in thoughts])

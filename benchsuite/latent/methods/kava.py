@@ -2,17 +2,16 @@
 
 from dataclasses import replace
 
-from torch import Tensor
-
 from benchsuite.latent.config import Config
 from benchsuite.latent.distillation import distil
 from benchsuite.latent.examples import Batch
+from benchsuite.latent.losses import Parts
 from benchsuite.latent.methods.base import Method, Moment
 from benchsuite.latent.methods.pccot import begin, think
 from benchsuite.latent.network import Reasoner
 
 
-def _loss(net: Reasoner, batch: Batch, config: Config, moment: Moment) -> dict[str, Tensor]:
+def _loss(net: Reasoner, batch: Batch, config: Config, moment: Moment) -> Parts:
     return distil(net, batch, think(net, batch, config), config, kv=True)
 
 

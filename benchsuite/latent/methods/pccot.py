@@ -1,10 +1,9 @@
 """PCCoT (arXiv 2506.18582): latents by Jacobi passes, distilled at the token before the answer."""
 
-from torch import Tensor
-
 from benchsuite.latent.config import Config
 from benchsuite.latent.distillation import distil
 from benchsuite.latent.examples import Batch
+from benchsuite.latent.losses import Parts
 from benchsuite.latent.methods.base import Method, Moment, announce
 from benchsuite.latent.network import Read, Reasoner
 from benchsuite.latent.thinking import Thought, jacobi
@@ -16,7 +15,7 @@ def think(net: Reasoner, batch: Batch, config: Config) -> Thought:
     return jacobi(net, batch, n_latents=how.n_latents, passes=how.passes)
 
 
-def _loss(net: Reasoner, batch: Batch, config: Config, moment: Moment) -> dict[str, Tensor]:
+def _loss(net: Reasoner, batch: Batch, config: Config, moment: Moment) -> Parts:
     return distil(net, batch, think(net, batch, config), config, kv=False)
 
 
