@@ -69,6 +69,8 @@ class Decoder(nn.Module):
         cos, sin = self.model.rotary_emb(tokens, layout.positions[None])
         plain = before_attention, after_attention
         before, after = self._compiled if self.training else plain
+        if before is not plain[0] and torch.is_grad_enabled() and not tokens.requires_grad:
+            tokens = tokens.detach().requires_grad_()  # or all is compiled twice
         keys, values, layers, queries = [], [], [], []
         for number, block in enumerate(self.model.layers):
             query, key, value = before(block, tokens, cos[0], sin[0])

@@ -72,14 +72,19 @@ def test_what_is_packed_comes_back_and_so_do_gradients():
     assert torch.autograd.gradcheck(lambda x: rows.pad(rows.pack(x).square()), padded)
 
 
-def test_lora_is_pefts_in_values_and_gradients(form, examples):
-    peft = pytest.importorskip("peft")
-    net, batch = network(lora_r=3, lora_alpha=5), form.batch(examples)
+def adapt(net):
+    """Draw LoRA's second factors, which are zero at first: then the first ones learn nothing."""
     generator = torch.Generator().manual_seed(0)
     for name, parameter in net.lm.named_parameters():
         if "lora_B" in name:
             drawn = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
             parameter.data = 0.1 * drawn
+
+
+def test_lora_is_pefts_in_values_and_gradients(form, examples):
+    peft = pytest.importorskip("peft")
+    net, batch = network(lora_r=3, lora_alpha=5), form.batch(examples)
+    adapt(net)
     parts, masks = question_parts(net, batch)
     embeddings, mask = torch.cat(parts, 1), torch.cat(masks, 1)
     ours = net.extend(None, embeddings, mask).hidden
@@ -93,9 +98,11 @@ def test_lora_is_pefts_in_values_and_gradients(form, examples):
 
 
 @pytest.mark.stress  # half a minute of compiling
-def test_compiled_training_gives_the_same_losses_and_gradients(form, examples, config):
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])  # the second has biases
+def test_compiled_training_gives_the_same_losses_and_gradients(kind, form, examples, config):
     pytest.importorskip("peft")
-    net, found = network(lora_r=3).train(), []
+    net, found = network(kind, lora_r=3).train(), []
+    adapt(net)
     for compiled in (False, True):
         if compiled:
             net.decoder.compile_training()
@@ -110,7 +117,7 @@ def test_compiled_training_gives_the_same_losses_and_gradients(form, examples, c
             {n: float(v) for n, v in parts.items()}, rel=1e-5
         )
         for name, gradient in gradients.items():
-            assert torch.allclose(theirs[name], gradient, rtol=1e-3, atol=1e-6), name
+            assert (theirs[name] - gradient).norm() <= 1e-4 * gradient.norm(), name
 
 
 def test_a_model_with_other_blocks_is_named():
