@@ -77,6 +77,7 @@ class Training:
     warmup_ratio: float = 0.03
     bf16: bool = True
     torch_compile: bool = False  # fuse what lies between the attentions: minutes, once
+    cuda_graphs: bool = False  # one CUDA GPU: launch a micro-batch at once; twice the memory
     save_steps: int = 500
     start_from: str = ""  # a method whose trained weights this one starts from
     wandb: bool = False

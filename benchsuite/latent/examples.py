@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from benchsuite.embedded.schema import Problem
@@ -26,6 +27,24 @@ class Example:
     question: Ids
     steps: tuple[Ids, ...]
     answer: Ids
+
+
+@dataclass(frozen=True)
+class Widths:
+    """How many tokens the parts of the longest example have: what every batch is padded to."""
+
+    question: int
+    thought: int
+    answer: int
+
+    @classmethod
+    def of(cls, examples: Sequence[Example]) -> "Widths":
+        """Return the widths of some examples."""
+        return cls(
+            max(len(e.question) for e in examples),
+            max(sum(map(len, e.steps)) for e in examples),
+            max(len(e.answer) for e in examples),
+        )
 
 
 @dataclass(frozen=True)
@@ -55,6 +74,7 @@ class Batch:
     last: Tensor  # [B, 1]
     marker: Tensor  # [B, n], the same in every row
     examples: tuple[Example, ...]
+    widths: Widths | None = None  # None: the batch's own
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -62,7 +82,8 @@ class Batch:
     @property
     def n_announced(self) -> int:
         """The tokens of the marker and the longest answer."""
-        return self.marker.shape[1] + max(len(e.answer) for e in self.examples)
+        widths = self.widths or Widths.of(self.examples)
+        return self.marker.shape[1] + widths.answer
 
     def thoughts(self, until: int | None = None) -> list[Ids]:
         """Return each example's steps up to the given index, joined."""
@@ -73,6 +94,8 @@ class Batch:
         marker = self.marker[0].tolist()
         rows = [[*t, *marker, *e.answer] for t, e in zip(thoughts, self.examples, strict=True)]
         longest = max(map(len, rows))
+        if self.widths:
+            longest = self.n_announced + (self.widths.thought if any(thoughts) else 0)
         table = [row + [0] * (longest - len(row)) for row in rows]
         sizes = [(len(t), len(row)) for t, row in zip(thoughts, rows, strict=True)]
         ids, ends = torch.tensor(table), torch.tensor(sizes)
@@ -106,14 +129,17 @@ class Format:
             for p, question, answer in zip(problems, questions, answers, strict=True)
         ]
 
-    def batch(self, examples: Sequence[Example]) -> Batch:
-        """Return examples as one batch."""
+    def batch(self, examples: Sequence[Example], widths: Widths | None = None) -> Batch:
+        """Return examples as one batch, padded to ``widths`` where they are given."""
         from benchsuite.evaluation.generation import padded
 
         prefix, mask = padded([e.question[:-1] for e in examples], torch.device("cpu"))
+        if widths:
+            left = widths.question - 1 - prefix.shape[1]
+            prefix, mask = (F.pad(t, (left, 0)) for t in (prefix, mask))
         last = torch.tensor([e.question[-1:] for e in examples])
         marker = torch.tensor([self.marker] * len(examples))
-        return Batch(prefix, mask, last, marker, tuple(examples))
+        return Batch(prefix, mask, last, marker, tuple(examples), widths)
 
     def _ids(self, texts: Sequence[str], special: bool = False) -> list[Ids]:
         """Return the ids of texts, in one call: the tokenizer works on them side by side."""

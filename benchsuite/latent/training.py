@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from benchsuite.errors import BenchsuiteError
 from benchsuite.fingerprint import digest
 from benchsuite.latent import checkpoint
 from benchsuite.latent.config import Config
-from benchsuite.latent.examples import Batch, Example, Format
+from benchsuite.latent.examples import Batch, Example, Format, Widths
+from benchsuite.latent.graphs import Graphs, outline
+from benchsuite.latent.losses import Parts
 from benchsuite.latent.methods.base import Method, Moment
 from benchsuite.latent.network import Reasoner
 
@@ -51,8 +53,69 @@ class _Objective(nn.Module):
         super().__init__()
         self.net, self._method, self._config = net, method, config
 
-    def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, moment: Moment) -> Parts:
         return self._method.loss(self.net, batch, self._config, moment)
+
+
+class Steps:
+    """The optimizer steps of a training, one a call.
+
+    A CUDA GPU without an accelerator replays micro-batches as graphs if ``training.cuda_graphs``
+    says so; ``examples``, all that will ever come, then give the widths that they share.
+    """
+
+    def __init__(
+        self,
+        net: Reasoner,
+        method: Method,
+        config: Config,
+        form: Format,
+        examples: Sequence[Example],
+        accelerator: Any = None,
+    ) -> None:
+        how, device = config.training, net.device
+        if how.torch_compile:
+            net.decoder.compile_training()
+        objective: Any = _Objective(net, method, config).train()
+        self.optimizer: Any = _optimizer(net, config)
+        if accelerator is not None:
+            objective, self.optimizer = accelerator.prepare(objective, self.optimizer)
+        self._objective, self._form, self._how = objective, form, how
+        self.accumulate: Callable[[Batch, Moment], Parts]
+        self.accumulate = functools.partial(_accumulate, objective, config)
+        self._widths: Widths | None = None
+        self._graphed = how.cuda_graphs and device.type == "cuda" and accelerator is None
+        if self._graphed:
+            # Rounded up to a few tokens a row, a shuffled set's batches have a handful of shapes.
+            rounding = 4 * how.per_device_train_batch_size
+            read = _Objective(outline(net), method, config)
+            self.accumulate = Graphs(self.accumulate, read, rounding, device)
+            self._widths = Widths.of(examples)
+        elif how.cuda_graphs:
+            logger.warning("training.cuda_graphs has no effect: it is for one CUDA GPU")
+
+    def batch(self, examples: Sequence[Example]) -> Batch:
+        """Return a micro-batch as ``accumulate`` takes it."""
+        return self._form.batch(examples, self._widths)
+
+    def __call__(self, chosen: Sequence[Sequence[Example]], moment: Moment) -> Parts:
+        """Take one step over micro-batches; return the mean loss parts, on the device."""
+        parts: Parts = {}
+        apart = getattr(self._objective, "no_sync", nullcontext)
+        for number, examples in enumerate(chosen):
+            last = number == len(chosen) - 1
+            with nullcontext() if last else apart():
+                found = self.accumulate(self.batch(examples), moment)
+            for name, value in found.items():
+                parts[name] = parts.get(name, 0.0) + value / len(chosen)
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(trained, self._how.max_grad_norm)
+        rate = self._how.learning_rate * _schedule(moment.progress, self._how.warmup_ratio)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=not self._graphed)  # graphs add to the same tensors
+        return parts
 
 
 def train(
@@ -75,30 +138,26 @@ def train(
     ``BenchsuiteError`` naming the batch setting when memory runs out, or the step of a loss that
     is not finite.
     """
-    optimizer = _optimizer(net, config)
-    if config.training.torch_compile:
-        net.decoder.compile_training()
-    objective: Any = _Objective(net, method, config).train()
+    steps = Steps(net, method, config, form, examples, accelerator)
     rank, world = 0, 1
     if accelerator is not None:
         rank, world = accelerator.process_index, accelerator.num_processes
-        objective, optimizer = accelerator.prepare(objective, optimizer)
     total = total_steps(config, len(examples), world)
     run = Run()
     if checkpoints is not None:
-        run.losses = checkpoint.resume(checkpoints, net, optimizer)
+        run.losses = checkpoint.resume(checkpoints, net, steps.optimizer)
         run.resumed_at = len(run.losses)
     device = net.device
     shown = _Shown(run, total, progress, track) if rank == 0 else None
     began = time.perf_counter()
-    pending: list[dict[str, Tensor]] = []
+    pending: list[Parts] = []
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             for step in range(run.resumed_at, total):
                 torch.manual_seed(_mixed(seed, step, rank))
                 moment = Moment(step / total, torch.Generator().manual_seed(_mixed(seed, step, -1)))
-                micro = _micro_batches(form, examples, config, step, seed, rank, world)
-                pending.append(_step(objective, optimizer, micro, config, moment))
+                chosen = _micro_batches(examples, config, step, seed, rank, world)
+                pending.append(steps(chosen, moment))
                 saving = checkpoints is not None and (step + 1) % config.training.save_steps == 0
                 if saving or step + 1 == total or len(pending) >= max(1, total // 50):
                     _settle(run, pending, accelerator)
@@ -106,7 +165,7 @@ def train(
                     if shown:
                         shown.tell()
                 if saving and checkpoints and rank == 0 and step + 1 < total:
-                    checkpoint.keep(checkpoints, net, optimizer, run.losses)
+                    checkpoint.keep(checkpoints, net, steps.optimizer, run.losses)
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -163,36 +222,16 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _step(
-    objective: Any,
-    optimizer: Any,
-    micro: Sequence[Batch],
-    config: Config,
-    moment: Moment,
-) -> dict[str, Tensor]:
-    """Take one optimizer step over micro-batches; return the mean loss parts, on the device."""
-    how, device = config.training, next(objective.parameters()).device
-    parts: dict[str, Tensor] = {}
-    for number, batch in enumerate(micro):
-        last = number == len(micro) - 1
-        waits = nullcontext() if last or not hasattr(objective, "no_sync") else objective.no_sync()
-        with waits:
-            with _autocast(device, config):
-                found = objective(batch, moment)
-            (torch.stack(list(found.values())).sum() / len(micro)).backward()
-        for name, value in found.items():
-            parts[name] = parts.get(name, 0.0) + value.detach() / len(micro)
-    trained = [p for group in optimizer.param_groups for p in group["params"]]
-    torch.nn.utils.clip_grad_norm_(trained, how.max_grad_norm)
-    rate = how.learning_rate * _schedule(moment.progress, how.warmup_ratio)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return parts
+def _accumulate(objective: Any, config: Config, batch: Batch, moment: Moment) -> Parts:
+    """Add a micro-batch's gradients; return the detached parts of its loss."""
+    with _autocast(next(objective.parameters()).device, config):
+        parts = objective(batch, moment)
+    share = config.training.gradient_accumulation_steps
+    (torch.stack(list(parts.values())).sum() / share).backward()
+    return {name: value.detach() for name, value in parts.items()}
 
 
-def _settle(run: Run, pending: list[dict[str, Tensor]], accelerator: Any) -> None:
+def _settle(run: Run, pending: list[Parts], accelerator: Any) -> None:
     """Turn the losses that are still on the device into numbers, and look at them.
 
     They are the whole step's: of several processes, the mean.
@@ -232,14 +271,13 @@ def _optimizer(net: Reasoner, config: Config) -> torch.optim.AdamW:
 
 
 def _micro_batches(
-    form: Format,
     examples: Sequence[Example],
     config: Config,
     step: int,
     seed: int,
     rank: int,
     world: int,
-) -> list[Batch]:
+) -> list[list[Example]]:
     """Return this process' micro-batches of a step: its share of one seeded endless sequence."""
     size, n = (
         config.training.per_device_train_batch_size,
@@ -248,8 +286,7 @@ def _micro_batches(
     batches = []
     for micro in range(n):
         start = ((step * n + micro) * world + rank) * size
-        chosen = [examples[i] for i in _order(len(examples), seed, start, size)]
-        batches.append(form.batch(chosen))
+        batches.append([examples[i] for i in _order(len(examples), seed, start, size)])
     return batches
 
 

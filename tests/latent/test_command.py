@@ -54,7 +54,7 @@ def test_an_interrupted_training_is_taken_up_by_itself_alone(
         assert "The same command goes on after step 2" in capsys.readouterr().err
         assert command(broken, "--seed", 43) == 130
     steps = []
-    monkeypatch.setattr(training, "_step", _noting(training._step, steps))
+    monkeypatch.setattr(training.Steps, "__call__", _noting(training.Steps.__call__, steps))
     assert command(whole, "--seed", 43) == command(broken, "--seed", 43) == 0
     assert len(steps) == 4 + 2
     weights = [(folder / "model.safetensors").read_bytes() for folder in (whole, broken)]

@@ -226,3 +226,14 @@ def test_a_tracked_run_bears_the_documents_name(config, form, examples, monkeypa
     assert seen["init"]["name"] == "tiny_llama_1m_word_problems_seed43"
     assert seen["logged"] == [(1, {"loss", "answer"}), (2, {"loss", "answer"})]
     assert seen["finished"]
+
+
+def test_graphs_without_a_gpu_change_no_bit_and_are_said_to_have_no_effect(
+    form, examples, short, caplog
+):
+    nets = single(), single()
+    for net, asked in zip(nets, (False, True), strict=True):
+        config = short.changed({"training": {"max_steps": 2, "cuda_graphs": asked}})
+        training.train(net, method("kava"), config, form, examples, seed=1)
+        assert ("cuda_graphs has no effect" in caplog.text) == asked
+    assert same(*nets)
