@@ -246,10 +246,11 @@ def explain(error: BaseException, cell: Cell, stage: str) -> str | None:
         return f"{cell.id}: {error}"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         said = (str(error) or type(error).__name__).splitlines()[0][:200]
+        sizes = [n for n in ("n_calibration_samples", "seq_len") if n in cell.parameters]
+        lower = f"Lower {' or '.join(sizes)} with --set {cell.study}.NAME=VALUE, choose"
         return (
-            f"{cell.id}: out of memory in stage {stage!r} ({said}). "
-            f"Lower n_calibration_samples or seq_len with --set {cell.study}.NAME=VALUE, choose a "
-            "smaller model, or run it alone on a device with more memory"
+            f"{cell.id}: out of memory in stage {stage!r} ({said}). {lower if sizes else 'Choose'} "
+            "a smaller model, or run it alone on a device with more memory"
         )
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"{cell.id}: missing file {error.filename} in stage {stage!r}. Restore it and rerun"

@@ -21,6 +21,7 @@ from benchsuite.evaluation import maths
 from benchsuite.evaluation.generation import Progress, batches, evaluating
 from benchsuite.latent.config import Config
 from benchsuite.latent.examples import Example, Format
+from benchsuite.latent.memory import in_evaluation
 from benchsuite.latent.methods.base import Method
 from benchsuite.latent.network import Reasoner
 
@@ -178,9 +179,13 @@ def evaluate(
     *,
     progress: Progress | None = None,
 ) -> Scores:
-    """Return how many problems are answered with the right number, and at how many passes."""
+    """Return how many problems are answered with the right number, and at how many passes.
+
+    Raises ``BenchsuiteError`` naming the batch setting when memory runs out.
+    """
     examples = form.encode(problems)
-    found = answers(net, method, config, form, examples, progress=progress)
+    with in_evaluation(config):
+        found = answers(net, method, config, form, examples, progress=progress)
     texts = tuple(form.tokenizer.decode(each.token_ids, skip_special_tokens=True) for each in found)
     scores = maths.score([read_number(text, method, form) for text in texts], problems)
     return Scores(

@@ -13,6 +13,7 @@ from benchsuite.errors import UsageError
 from benchsuite.latent import checkpoint, training
 from benchsuite.latent.config import Config
 from benchsuite.latent.examples import Format
+from benchsuite.latent.memory import in_evaluation
 from benchsuite.latent.methods.registry import method
 from benchsuite.latent.network import Reasoner
 from benchsuite.latent.tracking import tracker
@@ -56,7 +57,8 @@ def train_into(
     The held-out loss is measured before and after. With several processes only the first writes.
     """
     chosen, asked = method(method_name), form.encode(held_out)
-    before = training.held_out_loss(net, chosen, config, form, asked)
+    with in_evaluation(config):
+        before = training.held_out_loss(net, chosen, config, form, asked)
     main = accelerator is None or accelerator.is_main_process
     with tracker(config, method_name, seed, on=main) as track:
         run = training.train(
@@ -71,9 +73,11 @@ def train_into(
             track=track,
             accelerator=accelerator,
         )
+    with in_evaluation(config):
+        after = training.held_out_loss(net, chosen, config, form, asked)
     summary = {
         "held_out_loss_untrained": before,
-        "held_out_loss": training.held_out_loss(net, chosen, config, form, asked),
+        "held_out_loss": after,
         "loss_parts": run.losses[-1],
         "n_steps": len(run.losses),
         "training_seconds": run.seconds,

@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from benchsuite.session import explain
+from benchsuite.study import study
+
 CONFTEST = """
 from benchsuite.catalog import ModelEntry, register
 from benchsuite.study import Study, register as register_study
@@ -56,7 +59,7 @@ RAISES = {
         "raise BenchsuiteError('the corpus is empty', 'wiki.txt', 'give another')",
         "*toy_a-odd-seed2: the corpus is empty (wiki.txt). Give another*",
     ),
-    "memory": ("raise MemoryError", "*out of memory in stage 'quant'*Lower*--set*"),
+    "memory": ("raise MemoryError", "*out of memory in stage 'quant'*Choose a smaller model*"),
     "file": ("open('/nowhere/x')", "*missing file /nowhere/x*"),
     "nan": ("record.update(perplexity=float('nan'))", "*perplexity is not a finite number*"),
 }
@@ -194,3 +197,13 @@ def test_an_unwritable_reports_folder_is_a_usage_error(shaky):
     result = shaky("pass", "--reports-dir", "blocked")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*the reports folder cannot be written*--reports-dir*"])
+
+
+def test_out_of_memory_names_only_parameters_that_the_study_has():
+    said = {}
+    for name in ("calibration_selection", "latent_reasoning"):
+        cell = next(iter(study(name).cells()))
+        said[name] = explain(MemoryError(), cell, "quantize")
+    assert "Lower n_calibration_samples or seq_len" in said["calibration_selection"]
+    assert "seq_len" not in said["latent_reasoning"]
+    assert "Choose a smaller model" in said["latent_reasoning"]

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from benchsuite.embedded import tasks
+from benchsuite.errors import BenchsuiteError
 from benchsuite.latent import decoding
 from benchsuite.latent.methods.registry import config_of, method
+from benchsuite.latent.network import Reasoner
 from tests.latent.conftest import network
 
 PROBLEMS = tasks.items("word_problems", "test")[:6]
@@ -80,3 +82,13 @@ def test_scores_count_and_compare(form, short):
     assert first.texts == again.texts
     assert first.as_dict()["forward_passes"] == first.passes.mean()
     assert first.above(again)["accuracy_gain"] == 0
+
+
+def test_out_of_memory_names_the_batch_of_the_evaluation(form, short, monkeypatch):
+    def exhausted(self, *args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr(Reasoner, "extend", exhausted)
+    config = config_of("kava", short.changed({"evaluation": {"batch_size": 64}}))
+    with pytest.raises(BenchsuiteError, match=r"evaluation\.batch_size = 64.* Lower it to 32"):
+        decoding.evaluate(network(), method("kava"), config, form, PROBLEMS)
