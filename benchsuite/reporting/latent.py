@@ -13,10 +13,12 @@ in a folder with the file's name.
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchsuite.fingerprint import digest
 from benchsuite.reporting.groups import Record, kind_of
 from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.report import write_text
@@ -80,13 +82,21 @@ def write(records: Sequence[Record], folder: Path, columns: Columns) -> list[Pat
             found.setdefault((key, axes["method"]), []).append(record)
     paths: list[Path] = []
     summaries: dict[tuple[Key, str], Summary] = {}
+    places = _folders({key for key, _ in found})
     for (key, method), mine in found.items():
         summaries[key, method] = summarise(mine)
-        paths += _write_method(folder / name_of(key)[0] / method, mine, summaries[key, method])
+        paths += _write_method(folder / places[key] / method, mine, summaries[key, method])
     if summaries:
         paths += _write_paper(folder, summaries)
         paths += _draw(folder / "accuracy_and_passes.png", summaries)
     return paths
+
+
+def _folders(keys: Iterable[Key]) -> dict[Key, str]:
+    """Return each configuration's folder; files of one name in several places keep apart."""
+    named = {key: name_of(key)[0] for key in keys}
+    often = Counter(named.values())
+    return {k: n if often[n] == 1 else f"{n}_{digest(k[2])[:6]}" for k, n in named.items()}
 
 
 def name_of(key: Key) -> tuple[str, str, str]:

@@ -106,3 +106,13 @@ def test_what_is_not_the_study_itself_is_left_out(changes, records, tmp_path):
 def test_one_seed_has_no_deviation(tmp_path):
     write([record("kava", 42, 50.0)], tmp_path, lambda record: {})
     assert paper(tmp_path)["kava"]["GSM8k Acc (%)"] == "50.00"
+
+
+def test_configurations_of_one_file_name_do_not_share_a_folder(tmp_path):
+    mine = []
+    for place, accuracy in (("a", 10.0), ("b", 20.0)):
+        mine.append(record("kava", 42, accuracy))
+        mine[-1]["cell"]["changed"] = {"config": f"{place}/own.yaml"}
+    write(mine, tmp_path, lambda record: {})
+    found = [yaml.safe_load(path.read_text()) for path in tmp_path.glob("*/kava/summary.yaml")]
+    assert {summary["gsm8k"]["accuracy_mean"] for summary in found} == {10.0, 20.0}
