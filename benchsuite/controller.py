@@ -47,7 +47,7 @@ class Controller:
         self.folder: Path | None = None
         self._last_failed: dict[str, bool] = {}
         self.misspelt: list[str] = []
-        self._cells_left_out = False
+        self._seeds_left_out: set[int] = set()
         self.stopping = Stopping(config, self._warn)
 
     # --- start
@@ -59,8 +59,8 @@ class Controller:
             self._begin()
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
-        """Note whether there were cells to choose from."""
-        self._cells_left_out |= any(cell_of(item) is not None for item in items)
+        """Note the seeds of the cells that there were to choose from."""
+        self._seeds_left_out |= {cell.seed for item in items if (cell := cell_of(item))}
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
@@ -189,9 +189,9 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Judge the claims over the declared grid, write the report, set the exit status."""
-        if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self._cells_left_out:
+        if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self._seeds_left_out:
             chosen = self.config.option
-            self.misspelt = misspelt(chosen.keyword, chosen.markexpr)
+            self.misspelt = misspelt(chosen.keyword, chosen.markexpr, seeds=self._seeds_left_out)
             if self.misspelt:
                 session.exitstatus = pytest.ExitCode.USAGE_ERROR
         if self.folder is None or is_worker(self.config):

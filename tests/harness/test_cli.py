@@ -59,7 +59,10 @@ def test_a_name_that_chooses_nothing_is_told_with_the_nearest(bench, command):
     result = bench("-m", "cell(model='toya')")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stdout.fnmatch_lines(["no cell is named 'toya'. Did you mean 'toy_a'[?]"])
-    assert bench("-k", "two_models and seed7").ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    result = bench("-k", "two_models and seed7")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(["no cell has seed 7. The seeds are 1, 2, 3; --seeds takes others"])
+    assert bench("-k", "two_models and gpu").ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 def test_the_printed_command_repeats_the_options_that_mean_these_cells(command, bench, tmp_path):
