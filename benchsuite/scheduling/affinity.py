@@ -100,10 +100,9 @@ class AffinityScheduling(Scheduling):
             self.collection = first[1]
             for index, nodeid in enumerate(self.collection):
                 self._waiting.setdefault(kind_of(nodeid), deque()).append(index)
-        for _ in range(_AT_MOST_HELD):
-            for node in self.nodes:
-                self._feed_one(node)
-        self._flush()
+        for node in filter(self._has_room, self.nodes):
+            self._feed_one(node)  # each its first, before any gets a second
+        self._feed_or_release()
 
     def mark_test_complete(
         self, node: WorkerController, item_index: int, duration: float = 0
@@ -119,16 +118,13 @@ class AffinityScheduling(Scheduling):
             self._times.add(kind, duration, usual)
             self._ran[node] = kind.model
         self._finished.add(kind.method)
-        self._feed_one(node)
-        self._flush()
+        self._feed_or_release()
 
     def mark_test_pending(self, item: str) -> None:
         """Put an item back in front."""
         assert self.collection is not None
         self._put_back(self.collection.index(item))
-        for node in self.nodes:
-            self._feed_one(node)
-        self._flush()
+        self._feed_or_release()
 
     def remove_node(self, node: WorkerController) -> str | None:
         """Forget a worker; return the item it died on, which is not tried again."""
@@ -141,8 +137,7 @@ class AffinityScheduling(Scheduling):
         crashed, *queued = held
         for index in queued:
             self._put_back(index)
-        for other in self.nodes:
-            self._feed_one(other)
+        self._feed_or_release()
         return self.collection[crashed]
 
     def remove_pending_tests_from_node(
@@ -159,12 +154,27 @@ class AffinityScheduling(Scheduling):
         assert self.collection is not None
         self._waiting.setdefault(kind_of(self.collection[index]), deque()).appendleft(index)
 
-    def _feed_one(self, node: WorkerController) -> None:
-        if node.shutting_down or len(self._held[node]) >= _AT_MOST_HELD:
-            return
+    def _feed_or_release(self) -> None:
+        """Fill up every worker, or let it go: only then does it run the item that it holds.
+
+        One choice decides which. Asked twice, it could change with the clock in between, and a
+        worker that is neither given an item nor let go waits for ever.
+        """
+        for node in self.nodes:
+            while self._has_room(node):
+                if not self._feed_one(node):
+                    node.shutdown()
+
+    def _has_room(self, node: WorkerController) -> bool:
+        """Whether a worker that has told what it collected can take an item."""
+        ready = node in self._collections and not node.shutting_down
+        return ready and len(self._held[node]) < _AT_MOST_HELD
+
+    def _feed_one(self, node: WorkerController) -> bool:
+        """Give a worker its next cell, if there is one for it; say whether there was."""
         kind = self._choose(node)
         if kind is None:
-            return
+            return False
         index = self._waiting[kind].popleft()
         self._model_of[node] = kind.model
         self._tried.add(kind)
@@ -173,6 +183,7 @@ class AffinityScheduling(Scheduling):
             self._since[node] = self._clock()
         self._held[node].append(index)
         node.send_runtest_some([index])
+        return True
 
     def _choose(self, node: WorkerController) -> Kind | None:
         """Return the kind whose next cell the worker gets, or None if it is to get none."""
@@ -238,13 +249,6 @@ class AffinityScheduling(Scheduling):
             return 0.0
         running, *queued = held
         return max(0.0, running - (self._clock() - self._since[node])) + sum(queued)
-
-    def _flush(self) -> None:
-        """Release workers that will get nothing more: only then do they run the item they hold."""
-        for node in self.nodes:
-            idle = len(self._held[node]) < _AT_MOST_HELD
-            if idle and not node.shutting_down and self._choose(node) is None:
-                node.shutdown()
 
 
 class _Times:

@@ -41,20 +41,28 @@ def simulate(
     load: Callable[[str], float] = lambda model: 0.0,
     needs: Callable[[str], Iterable[tuple[str, float]]] = lambda nodeid: (),
     start_up: float = 0.0,
+    look: float = 0.0,
     **options,
 ) -> list[TimedWorker]:
     """Return the workers after all cells ran.
 
     ``seconds(nodeid)`` is a cell's own time; ``load(model)`` what a worker pays that comes to a
     model, ``start_up`` before its first cell. ``needs(nodeid)`` names what several cells share and
-    what building it takes: the first cell that comes to it builds it, others wait.
+    what building it takes: the first cell that comes to it builds it, others wait. ``look`` is what
+    the scheduler's clock goes on by while it is read.
     """
-    now = 0.0
+    now = looked = 0.0
+
+    def clock() -> float:
+        nonlocal looked
+        looked += look
+        return now + looked
+
     config = SimpleNamespace(
         option=SimpleNamespace(tx=[f"{n_workers}*popen"]),
         getvalue=lambda name: [f"{n_workers}*popen"],
     )
-    scheduler = AffinityScheduling(config, clock=lambda: now, **options)
+    scheduler = AffinityScheduling(config, clock=clock, **options)
     workers = [TimedWorker(SimpleNamespace(id=f"gw{i}")) for i in range(n_workers)]
     for worker in workers:
         scheduler.add_node(worker)

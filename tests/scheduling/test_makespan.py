@@ -107,3 +107,12 @@ def test_models_are_loaded_again_only_where_that_brings_the_end_forward():
     assert changes <= len(CELL) + 4
     once = sum(map(load, CELL))
     assert max(w.free_at for w in workers) < 1.08 * (sum(map(measured, cells)) + once) / 4
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_cell_runs_though_the_clock_goes_on_while_it_is_looked_at(seed):
+    draw = random.Random(seed)
+    cells = grid(["a", "b", "c"][: draw.randint(1, 3)], ["x", "y"], draw.randint(2, 9))
+    took = {cell: draw.uniform(0.9, 1.1) for cell in cells}
+    workers = simulate(cells, draw.randint(2, 4), took.__getitem__, look=draw.uniform(0.001, 0.05))
+    assert sorted(cell for worker in workers for cell in worker.ran) == sorted(cells)
