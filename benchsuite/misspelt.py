@@ -21,7 +21,7 @@ def misspelt(*expressions: str, seeds: Collection[int]) -> list[str]:
     """
     known = {*catalog.MODELS, *names()}
     for name in names():
-        known |= {value for values in study(name).axes.values() for value in values}
+        known.update(*study(name).axes.values())
     said = []
     for word in dict.fromkeys(w for e in expressions for w in _WORD.findall(e)):
         if word.startswith("test_") or any(word.lower() in name for name in known):
@@ -30,7 +30,7 @@ def misspelt(*expressions: str, seeds: Collection[int]) -> list[str]:
         if near:
             said.append(f"no cell is named {word!r}. Did you mean {near[0]!r}?")
     for seed in dict.fromkeys(s for e in expressions for s in _SEED.findall(e)):
-        if not any(str(known).startswith(seed) for known in seeds):
-            there = ", ".join(map(str, sorted(seeds)))
-            said.append(f"no cell has seed {seed}. The seeds are {there}; --seeds takes others")
+        if not any(str(there).startswith(seed) for there in seeds):
+            listed = ", ".join(map(str, sorted(seeds)))
+            said.append(f"no cell has seed {seed}. The seeds are {listed}; --seeds takes others")
     return said

@@ -115,7 +115,7 @@ class Dense(Layout):
         positions = (whole.cumsum(1)[:, -mask.shape[1] :] - 1).clamp(min=0)
         return cls(Packed((mask.shape[0], mask.shape[1]), None), whole, positions.flatten())
 
-    spans = None
+    spans = None  # padding lies between the tokens: masked attention
 
     def rows(self, columns: Tensor) -> Tensor:
         """Return the rows int64 [B * W] of columns [B, W] of the new tokens."""

@@ -25,6 +25,7 @@ from benchsuite.latent.config import Config
 from benchsuite.latent.examples import Batch, Example, Format, Widths
 from benchsuite.latent.graphs import Graphs, outline
 from benchsuite.latent.losses import Parts
+from benchsuite.latent.memory import in_training
 from benchsuite.latent.methods.base import Method, Moment
 from benchsuite.latent.network import Reasoner
 
@@ -151,25 +152,21 @@ def train(
     shown = _Shown(run, total, progress, track) if rank == 0 else None
     began = time.perf_counter()
     pending: list[Parts] = []
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            for step in range(run.resumed_at, total):
-                torch.manual_seed(_mixed(seed, step, rank))
-                moment = Moment(step / total, torch.Generator().manual_seed(_mixed(seed, step, -1)))
-                chosen = _micro_batches(examples, config, step, seed, rank, world)
-                pending.append(steps(chosen, moment))
-                saving = checkpoints is not None and (step + 1) % config.training.save_steps == 0
-                if saving or step + 1 == total or len(pending) >= max(1, total // 50):
-                    _settle(run, pending, accelerator)
-                    run.seconds = time.perf_counter() - began
-                    if shown:
-                        shown.tell()
-                if saving and checkpoints and rank == 0 and step + 1 < total:
-                    checkpoint.keep(checkpoints, net, steps.optimizer, run.losses)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise out_of_memory(config) from error
+    forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    with in_training(config), forked:
+        for step in range(run.resumed_at, total):
+            torch.manual_seed(_mixed(seed, step, rank))
+            moment = Moment(step / total, torch.Generator().manual_seed(_mixed(seed, step, -1)))
+            chosen = _micro_batches(examples, config, step, seed, rank, world)
+            pending.append(steps(chosen, moment))
+            saving = checkpoints is not None and (step + 1) % config.training.save_steps == 0
+            if saving or step + 1 == total or len(pending) >= max(1, total // 50):
+                _settle(run, pending, accelerator)
+                run.seconds = time.perf_counter() - began
+                if shown:
+                    shown.tell()
+            if saving and checkpoints and rank == 0 and step + 1 < total:
+                checkpoint.keep(checkpoints, net, steps.optimizer, run.losses)
     net.eval()
     return run
 
@@ -200,26 +197,6 @@ def held_out_loss(
             total += len(group) * float(sum(parts.values(), torch.zeros((), device=device)))
     net.train(was_training)
     return total / len(examples)
-
-
-def out_of_memory(config: Config) -> BenchsuiteError:
-    """Return the error that says which setting to lower, and what keeps the batch as it is."""
-    how = config.training
-    size, steps = how.per_device_train_batch_size, how.gradient_accumulation_steps
-    smaller = max(1, size // 2)
-    return BenchsuiteError(
-        f"out of memory in training {config.name} with batches of {size}",
-        f"training.per_device_train_batch_size = {size}",
-        f"lower per_device_train_batch_size to {smaller} and raise gradient_accumulation_steps "
-        f"from {steps} to {steps * size // smaller}: the step stays the same"
-        if size > 1
-        else "choose a smaller model, or a device with more memory",
-    )
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # The CPU's allocator raises a plain RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _accumulate(objective: Any, config: Config, batch: Batch, moment: Moment) -> Parts:

@@ -8,11 +8,17 @@ from types import SimpleNamespace
 from benchsuite.scheduling.affinity import AffinityScheduling, model_of
 
 
+def config_of(n_workers: int) -> SimpleNamespace:
+    """Return what the scheduler asks of pytest's configuration."""
+    tx = [f"{n_workers}*popen"]
+    return SimpleNamespace(option=SimpleNamespace(tx=tx), getvalue=lambda name: tx)
+
+
 @dataclass(eq=False)
-class TimedWorker:
+class Worker:
     """A worker as xdist's are: it runs an item only while it holds the next, or is let go."""
 
-    gateway: SimpleNamespace
+    name: str
     queue: list[int] = field(default_factory=list)
     ran: list[str] = field(default_factory=list)
     waited: float = 0.0
@@ -20,6 +26,10 @@ class TimedWorker:
     model: str = ""
     busy: bool = False
     shutting_down: bool = False
+
+    @property
+    def gateway(self):
+        return SimpleNamespace(id=self.name)
 
     def send_runtest_some(self, indices):
         assert not self.shutting_down, "an item was sent to a worker that is shutting down"
@@ -43,7 +53,7 @@ def simulate(
     start_up: float = 0.0,
     look: float = 0.0,
     **options,
-) -> list[TimedWorker]:
+) -> list[Worker]:
     """Return the workers after all cells ran.
 
     ``seconds(nodeid)`` is a cell's own time; ``load(model)`` what a worker pays that comes to a
@@ -58,12 +68,8 @@ def simulate(
         looked += look
         return now + looked
 
-    config = SimpleNamespace(
-        option=SimpleNamespace(tx=[f"{n_workers}*popen"]),
-        getvalue=lambda name: [f"{n_workers}*popen"],
-    )
-    scheduler = AffinityScheduling(config, clock=clock, **options)
-    workers = [TimedWorker(SimpleNamespace(id=f"gw{i}")) for i in range(n_workers)]
+    scheduler = AffinityScheduling(config_of(n_workers), clock=clock, **options)
+    workers = [Worker(f"gw{i}") for i in range(n_workers)]
     for worker in workers:
         scheduler.add_node(worker)
     for worker in workers:
@@ -73,7 +79,7 @@ def simulate(
     built: dict[str, float] = {}
     ends: list[tuple[float, int, float]] = []
 
-    def begin(number: int, worker: TimedWorker) -> None:
+    def begin(number: int, worker: Worker) -> None:
         nodeid, at = collection[worker.queue[0]], now
         if not worker.ran:
             at += start_up

@@ -1,39 +1,17 @@
 """The xdist scheduler, driven as xdist drives it, with workers that only note what they get."""
 
 import random
-from types import SimpleNamespace
 
 import pytest
 
 from benchsuite import catalog
 from benchsuite.scheduling.affinity import AffinityScheduling, model_of
-
-
-class Worker:
-    """What the scheduler sees of a worker: it takes items and can be told to shut down."""
-
-    def __init__(self, name):
-        self.gateway = SimpleNamespace(id=name)
-        self.queue, self.ran = [], []
-        self.shutting_down = False
-
-    def send_runtest_some(self, indices):
-        assert not self.shutting_down, "an item was sent to a worker that is shutting down"
-        self.queue += indices
-
-    def shutdown(self):
-        self.shutting_down = True
-
-    def can_run(self):
-        """A worker runs an item only while it holds the next, or knows that none will come."""
-        return len(self.queue) >= 2 or (self.queue and self.shutting_down)
+from tests.scheduling.clock import Worker, config_of
 
 
 @pytest.fixture
 def config():
-    return SimpleNamespace(
-        option=SimpleNamespace(tx=["2*popen"]), getvalue=lambda name: ["2*popen"]
-    )
+    return config_of(2)
 
 
 def cells(**counts):

@@ -1,12 +1,11 @@
 """The scheduler against workers that are lost and replaced while the clock goes on."""
 
 import random
-from types import SimpleNamespace
 
 import pytest
 
 from benchsuite.scheduling.affinity import AffinityScheduling
-from tests.scheduling.clock import TimedWorker
+from tests.scheduling.clock import Worker, config_of
 
 MOST_LOST = 6
 
@@ -23,9 +22,7 @@ class Session:
             for method in "xyz"[: self.draw.randint(1, 3)]
             for number in range(self.draw.randint(1, 6))
         ]
-        workers = [f"{self.draw.randint(1, 5)}*popen"]
-        config = SimpleNamespace(option=SimpleNamespace(tx=workers), getvalue=lambda name: workers)
-        self.scheduler = AffinityScheduling(config, clock=self.clock)
+        self.scheduler = AffinityScheduling(config_of(self.draw.randint(1, 5)), clock=self.clock)
         self.workers = [self.worker() for _ in range(self.scheduler.numnodes)]
         self.starting, self.collecting = [], []
         self.ran, self.lost = [], []
@@ -40,7 +37,7 @@ class Session:
         return self.now
 
     def worker(self):
-        return TimedWorker(SimpleNamespace(id="gw"))
+        return Worker("gw")
 
     def run(self):
         while self.scheduler.has_pending:
