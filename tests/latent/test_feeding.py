@@ -71,6 +71,7 @@ def test_another_batchs_feed_gives_its_losses_and_gradients(case, form, many):
 
 
 def test_an_outline_has_no_numbers_and_leaves_the_network_as_it_is():
+    pytest.importorskip("peft")
     net = network(lora_r=2)
     outlined = graphs.outline(net)
     assert {str(t.device) for t in [*outlined.parameters(), *outlined.buffers()]} == {"meta"}
