@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from benchsuite import items
-from benchsuite.environment import choose_device, gpus
 from benchsuite.errors import BenchsuiteError
-from benchsuite.options import Options, add_options
-from benchsuite.session import BENCH, PROPERTY, Bench, limit_threads
-from benchsuite.store import Store
+from benchsuite.harness import items
+from benchsuite.harness.options import Options, add_options
+from benchsuite.harness.session import BENCH, PROPERTY, Bench, limit_threads
+from benchsuite.records.environment import choose_device, gpus
+from benchsuite.records.store import Store
 
 MARKS = (
     "study(name): the test is the body of this study's cells",
@@ -45,11 +45,11 @@ def pytest_configure(config: pytest.Config) -> None:
     limit_threads(options.cell_threads)
     config.stash[BENCH] = Bench(options, Store(options.reports_dir), config.rootpath)
     if items.is_worker(config):
-        from benchsuite.stopping import finish_the_cell_first
+        from benchsuite.harness.stopping import finish_the_cell_first
 
         finish_the_cell_first()
     else:
-        from benchsuite.controller import Controller
+        from benchsuite.harness.controller import Controller
 
         config.pluginmanager.register(Controller(config), "benchsuite-controller")
         if options.ray:
@@ -57,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _use_ray(config: pytest.Config, address: str) -> None:
-    from benchsuite.scheduling import cluster
+    from benchsuite.harness.scheduling import cluster
 
     try:
         cluster.check_address(address)
@@ -77,7 +77,7 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
         return status
     if controller.bench.options.seeds:  # a look that was asked for by its seeds
         return status
-    from benchsuite.rounds import further_looks
+    from benchsuite.harness.looks import further_looks
 
     return further_looks(config, controller.outcome, int(status or 0))
 
@@ -164,7 +164,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Hand out cells one by one, preferring the worker that holds their model."""
     if config.getvalue("dist") != "load":
         return None
-    from benchsuite.scheduling import affinity
+    from benchsuite.harness.scheduling import affinity
 
     controller: Any = config.pluginmanager.get_plugin("benchsuite-controller")
     drawn = controller.bench.options.weights == "random"

@@ -1,17 +1,7 @@
-"""The studies that ship with the project, one file each, registered on import."""
+"""The studies that ship with the project: a folder each, with declaration, report and figures."""
 
-from benchsuite.studies import (
-    calibration_selection,
-    determinism,
-    latent_reasoning,
-    quantizers,
-    uncertainty,
-)
-
-__all__ = [
-    "calibration_selection",
-    "determinism",
-    "latent_reasoning",
-    "quantizers",
-    "uncertainty",
-]
+import benchsuite.studies.calibration_selection.declaration
+import benchsuite.studies.determinism.declaration
+import benchsuite.studies.latent_reasoning.declaration
+import benchsuite.studies.quantizers.declaration
+import benchsuite.studies.uncertainty.declaration  # noqa: F401

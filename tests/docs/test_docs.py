@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from benchsuite import catalog, cli
+from benchsuite import catalog
 from benchsuite.calibration.registry import SAMPLERS
-from benchsuite.cell import Cell
-from benchsuite.fingerprint import Fingerprint
-from benchsuite.options import OPTIONS
-from benchsuite.record import RecordBuilder, seal
+from benchsuite.commands import main as cli
+from benchsuite.harness.options import OPTIONS
+from benchsuite.records.fingerprint import Fingerprint
+from benchsuite.records.record import RecordBuilder, seal
 from benchsuite.reporting.coverage import MARKS
 from benchsuite.study import names, study
+from benchsuite.study.cell import Cell
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -105,7 +106,7 @@ def runnable(arguments: list[str], folder: Path) -> list[str]:
 
 COLLECT = """
 import json, sys
-from benchsuite.cli import collect
+from benchsuite.commands.collecting import collect
 from benchsuite.errors import BenchsuiteError
 results = []
 for arguments in json.loads(sys.argv[1]):

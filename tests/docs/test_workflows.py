@@ -31,7 +31,7 @@ TOYS = {
 
 SELECTED = """
 import json, sys
-from benchsuite.cli import collect
+from benchsuite.commands.collecting import collect
 found = [collect(arguments).cells for arguments in json.loads(sys.argv[1])]
 print(json.dumps([[[cell.study, cell.id] for _, cell, _ in cells] for cells in found]))
 """
@@ -136,7 +136,7 @@ class Runner:
     def __init__(self, folder):
         self.folder = folder
         shutil.copytree(ROOT / "tests/harness/project", folder)
-        programs = {"python": "", "benchsuite": " -m benchsuite.cli"}
+        programs = {"python": "", "benchsuite": " -m benchsuite"}
         (folder / ".venv/bin").mkdir(parents=True)
         for name, arguments in programs.items():
             program = folder / ".venv/bin" / name

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchsuite.engines import EngineEntry, EngineError, EngineProcess, Launcher
-from benchsuite.environment import versions_in
+from benchsuite.records.environment import versions_in
 
 NOISY = Path(__file__).parents[1] / "determinism"
 ENTRY = EngineEntry("noisy_engine", (), "", environment={"PYTHONPATH": str(NOISY)})
