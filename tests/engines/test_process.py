@@ -89,7 +89,7 @@ def test_processes_that_were_never_used_end_with_the_launcher(tmp_path):
     launcher = Launcher("noisy", ENTRY, tmp_path, modes=MODES)
     processes = [process._process for process in launcher._waiting.values()]
     launcher.close()
-    assert [process.poll() for process in processes] == [0, 0, 0]
+    assert None not in [process.poll() for process in processes]
 
 
 def test_versions_are_those_of_the_named_interpreter(tmp_path):
