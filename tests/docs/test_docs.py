@@ -24,7 +24,14 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     *(
         ROOT / name
-        for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "reports/README.md")
+        for name in (
+            "README.md",
+            "CONTRIBUTING.md",
+            "CHANGELOG.md",
+            "SECURITY.md",
+            "reports/README.md",
+            ".github/PULL_REQUEST_TEMPLATE.md",
+        )
     ),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
