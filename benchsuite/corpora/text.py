@@ -44,9 +44,9 @@ def load_text(name: str, split: str, *, local: str | Path | None = None) -> Text
     """Return one split of a catalogued corpus.
 
     ``local`` is a directory that stands in for the hub: a snapshot with parquet, jsonl or text
-    files, a ``save_to_disk`` folder, or a hub cache. Without it an embedded corpus is made from
-    the installed packages, any other is taken from the hub's cache or, unless ``HF_HUB_OFFLINE``
-    is set, downloaded. Raises ``BenchsuiteError`` for a missing split or column, or no text.
+    files, a ``save_to_disk`` folder, or a hub cache. Without it an embedded corpus is benchsuite's
+    own file, any other is taken from the hub's cache or, unless ``HF_HUB_OFFLINE`` is set,
+    downloaded. Raises ``BenchsuiteError`` for a missing split or column, or no text.
     """
     entry = catalog.corpus(name)
     if local is not None:
