@@ -1,6 +1,6 @@
 """Does the choice of calibration text change the quality of a GPTQ model?
 
-The study is declared in ``benchsuite/studies/calibration_selection.py``; this is its method.
+The study is declared in ``benchsuite/studies/calibration_selection/``; this is its method.
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """Is INT4 inference deterministic, and if not, along which axis and why?
 
-The study is declared in ``benchsuite/studies/determinism.py``, the variants in
+The study is declared in ``benchsuite/studies/determinism/``, the variants in
 ``benchsuite/determinism/variants.py``; this is its method.
 """
 

@@ -1,6 +1,6 @@
 """Do latents answer as well as written steps, in fewer forward passes?
 
-The studies are declared in ``benchsuite/studies/latent_reasoning.py``; this is their method.
+The studies are declared in ``benchsuite/studies/latent_reasoning/``; this is their method.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Which quantizer costs a model least, at which size?
 
-The study is declared in ``benchsuite/studies/quantizers.py``; this is its method.
+The study is declared in ``benchsuite/studies/quantizers/``; this is its method.
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """Do uncertainty scores tell right answers from wrong ones, over model families and sizes?
 
-The study is declared in ``benchsuite/studies/uncertainty.py``; this is its method.
+The study is declared in ``benchsuite/studies/uncertainty/``; this is its method.
 """
 
 import json

@@ -1,3 +1,67 @@
-"""Shared by all tests: pytester for real pytest runs."""
+"""Shared by all tests: real pytest runs, over a user's own small project."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 pytest_plugins = ["pytester"]
+
+PROJECT = Path(__file__).parent / "harness/project"
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A copy of the project with five studies' shapes."""
+    shutil.copytree(PROJECT, pytester.path, dirs_exist_ok=True)
+    return pytester
+
+
+@pytest.fixture
+def bench(project: pytest.Pytester) -> Callable[..., pytest.RunResult]:
+    """Run its benchmarks in a process of their own: ``bench("-n", "2")``."""
+
+    def run(*args: str) -> pytest.RunResult:
+        return project.runpytest_subprocess("benchmarks", "-p", "no:cacheprovider", *args)
+
+    return run
+
+
+@pytest.fixture
+def records(project: pytest.Pytester) -> Callable[..., dict[str, dict]]:
+    """Read the good records in the store: ``records("two_models")`` by cell id."""
+
+    def read(study: str = "") -> dict[str, dict]:
+        found = {}
+        for path in (project.path / "reports/store/records").glob("*.json"):
+            record = json.loads(path.read_text())
+            if path.stem.count(".") == 0 and (not study or record["cell"]["study"] == study):
+                found[f"{record['cell']['study']}/{record['cell']['id']}"] = record
+        return found
+
+    return read
+
+
+@pytest.fixture
+def calibration(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
+    """Run the calibration study that is shipped, with reports of the test's own."""
+    root = PROJECT.parents[2]
+
+    def run(*args: str) -> pytest.RunResult:
+        return pytester.runpytest_subprocess(
+            f"{root}/benchmarks/test_calibration_selection.py",
+            f"--rootdir={root}",
+            f"--reports-dir={pytester.path}/reports",
+            "-p",
+            "no:cacheprovider",
+            *args,
+        )
+
+    return run
+
+
+def measured(records: dict[str, dict]) -> dict[str, str]:
+    """Reduce records to what must not depend on how a cell was run."""
+    return {cell_id: record["results_sha256"] for cell_id, record in records.items()}

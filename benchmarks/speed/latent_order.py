@@ -34,7 +34,7 @@ from benchsuite.latent.examples import Format
 from benchsuite.latent.methods.registry import config_of, method
 from benchsuite.latent.network import build
 from benchsuite.models.loading import load
-from benchsuite.studies.latent_reasoning import METHODS
+from benchsuite.studies.latent_reasoning.declaration import METHODS
 
 TASKS = ("word_problems", "word_problems_hard", "word_problems_rephrased")
 

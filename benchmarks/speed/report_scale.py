@@ -17,10 +17,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchsuite import environment
 from benchsuite.catalog import ModelEntry, register
-from benchsuite.fingerprint import digest
-from benchsuite.record import cell_facts, seal
+from benchsuite.records import environment
+from benchsuite.records.fingerprint import digest
+from benchsuite.records.record import cell_facts, seal
 from benchsuite.study import Study, cv_below, lower
 from benchsuite.study import register as register_study
 
@@ -90,7 +90,7 @@ def write_store(study: Study, folder: Path) -> None:
 def report(folder: Path) -> dict[str, float]:
     """Read, judge and report; return seconds of each part, peak memory and the page's size."""
     from benchsuite.reporting import judge_study, write_report
-    from benchsuite.sources import read_sources, results_of
+    from benchsuite.reporting.merging import read_sources, results_of
 
     marks, processor = [time.perf_counter()], time.process_time()
     sources = read_sources([folder])

@@ -18,8 +18,8 @@ from collections import Counter
 
 import numpy as np
 
-from benchsuite import environment
-from benchsuite.statistics.claims import Arm, Question, judge_family
+from benchsuite.records import environment
+from benchsuite.statistics.inference.claims import Arm, Question, judge_family
 from benchsuite.statistics.power import equivalence_margin, minimum_detectable_effect
 from benchsuite.study import equivalent, lower
 

@@ -6,6 +6,8 @@ from a checkpoint gives the bits of one that was never interrupted.
 """
 
 import functools
+import hashlib
+import json
 import logging
 import math
 import time
@@ -19,7 +21,6 @@ import torch
 from torch import nn
 
 from benchsuite.errors import BenchsuiteError
-from benchsuite.fingerprint import digest
 from benchsuite.latent import checkpoint
 from benchsuite.latent.config import Config
 from benchsuite.latent.examples import Batch, Example, Format, Widths
@@ -281,7 +282,8 @@ def _permutation(n: int, seed: int, epoch: int) -> tuple[int, ...]:
 
 def _mixed(*parts: int) -> int:
     """Return a seed that no other parts share."""
-    return int(digest(list(parts))[:15], 16)
+    text = json.dumps(list(parts), separators=(",", ":"))
+    return int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
 
 
 def _autocast(device: torch.device, config: Config) -> torch.autocast:

@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from benchsuite.cell import Cell
 from benchsuite.reporting.groups import ADDITIONS
+from benchsuite.study.cell import Cell
 
 
 def rerun_command(study: Any, cells: Sequence[Cell], options: Sequence[str] = ()) -> str:

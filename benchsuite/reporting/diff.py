@@ -8,8 +8,8 @@ from typing import Any
 from benchsuite.reporting.groups import Group, Record, Results, groups_of, value
 from benchsuite.reporting.judging import label
 from benchsuite.reporting.summary import contended, device_name
-from benchsuite.statistics.changes import Change, arm_change, seed_change, settled
 from benchsuite.statistics.descriptive import describe
+from benchsuite.statistics.inference.changes import Change, arm_change, seed_change, settled
 from benchsuite.statistics.rounding import p_text, plain, with_uncertainty
 
 Groups = dict[tuple[str, str, str], tuple[Any, Group]]

@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from benchsuite.reporting.groups import Group, Record, Results, groups_of
-from benchsuite.statistics.claims import Arm, Judgement, Question, judge_family
+from benchsuite.statistics.inference.claims import Arm, Judgement, Question, judge_family
+from benchsuite.statistics.inference.sequential import Plan
 from benchsuite.statistics.item_tests import identity
-from benchsuite.statistics.sequential import Plan
 
 Columns = Callable[[Record], Mapping[str, Any]]
 

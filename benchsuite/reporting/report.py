@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchsuite.files import write_whole
+from benchsuite.records.files import write_whole
 from benchsuite.reporting import groups
 from benchsuite.reporting.coverage import coverage_markdown
 from benchsuite.reporting.groups import Record, Results, kind_of

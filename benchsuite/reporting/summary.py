@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchsuite.cell import Cell
 from benchsuite.reporting import published, wording
 from benchsuite.reporting.groups import Group, Record, groups_of, value
 from benchsuite.reporting.judging import judge_groups, label
-from benchsuite.statistics.claims import Judgement
 from benchsuite.statistics.compare import holm, welch
 from benchsuite.statistics.descriptive import describe
-from benchsuite.statistics.interpret import guide
+from benchsuite.statistics.inference.claims import Judgement
+from benchsuite.statistics.inference.interpret import guide
+from benchsuite.study.cell import Cell
 
 SCHEMA_VERSION = 1
 # The one key beside the models: everything the document's structure has no place for.

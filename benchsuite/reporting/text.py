@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from benchsuite.cell import Cell
 from benchsuite.reporting.commands import rerun_command
 from benchsuite.reporting.groups import Results
 from benchsuite.statistics.rounding import p_text, short, with_uncertainty
+from benchsuite.study.cell import Cell
 
 Line = tuple[str, dict[str, bool]]
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from benchsuite.statistics.claims import Judgement
+from benchsuite.statistics.inference.claims import Judgement
+from benchsuite.statistics.inference.wording import TEST_NAMES, power_sentence
 from benchsuite.statistics.rounding import p_text, signed, with_uncertainty
-from benchsuite.statistics.wording import TEST_NAMES, power_sentence
 
 # How the documents call a method in running text.
 METHOD_NAMES = {

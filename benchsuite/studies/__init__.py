@@ -1,17 +1,1 @@
-"""The studies that ship with the project, one file each, registered on import."""
-
-from benchsuite.studies import (
-    calibration_selection,
-    determinism,
-    latent_reasoning,
-    quantizers,
-    uncertainty,
-)
-
-__all__ = [
-    "calibration_selection",
-    "determinism",
-    "latent_reasoning",
-    "quantizers",
-    "uncertainty",
-]
+"""The studies that ship with the project: a folder each, with declaration, report and figures."""

@@ -203,7 +203,11 @@ def test_malformed_rows_are_named(content, message, tmp_path):
         ("train.jsonl", b'{"text": "\xff"}\n', "is not UTF-8 text"),
         ("train.jsonl", b"[" * 100_000, "line 1 is not a JSON object"),
         ("train.jsonl.gz", b"junk", "cannot be read: Not a gzipped file"),
-        ("train.jsonl.gz", gzip.compress(b'{"text": "a"}\n')[:-9], "cannot be read: Compressed"),
+        (
+            "train.jsonl.gz",
+            gzip.compress(b'{"text": "a"}\n', mtime=0)[:-9],
+            "cannot be read: Compressed",
+        ),
         ("train.arrow", b"junk", "cannot be read"),
     ],
 )

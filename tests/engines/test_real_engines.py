@@ -8,7 +8,7 @@ import pytest
 
 from benchsuite import catalog
 from benchsuite.engines import EngineError, EngineProcess, engine
-from benchsuite.environment import versions_in
+from benchsuite.records.environment import versions_in
 
 ENTRY = catalog.model("tiny_llama_1m")
 SOURCE = {"entry": asdict(ENTRY), "weights": "hub"}

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 
 from benchsuite import catalog
 from benchsuite.engines import EngineProcess, agreement, engine, serving
-from benchsuite.environment import versions_in
 from benchsuite.evaluation.forced import greedy_choices, teacher_forced
+from benchsuite.harness.session import Bench
 from benchsuite.models import load, random_weights
 from benchsuite.quantizers import apply, checkpoint, using_kernel
-from benchsuite.session import Bench
+from benchsuite.records.environment import versions_in
 
 ENTRY = catalog.model("tiny_llama_1m")
 FORMATS = {"rtn_w8": "gptq", "gptq_w4": "gptq", "awq_w4": "awq"}

@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchsuite import catalog, cli
+from benchsuite import catalog
+from benchsuite.commands import main as cli
 from benchsuite.evaluation import checkpoints
 from benchsuite.models import ModelPool
 from benchsuite.quantizers import checkpoint, rtn

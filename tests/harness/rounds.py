@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 
-from benchsuite.record import verify
+from benchsuite.records.record import verify
 
 ROOT = Path(__file__).parents[2]
 LONGEST = 300  # seconds without any event: the run hangs

@@ -9,8 +9,8 @@ import sys
 import psutil
 import pytest
 
-from benchsuite.scheduling.cluster import chunks
-from tests.harness.conftest import measured
+from benchsuite.harness.scheduling.cluster import chunks
+from tests.conftest import measured
 from tests.harness.test_failures import BODY, CONFTEST
 
 needs_ray = pytest.mark.skipif(

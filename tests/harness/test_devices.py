@@ -9,8 +9,8 @@ from collections import defaultdict
 
 import pytest
 
-from benchsuite import environment
-from benchsuite.scheduling.devices import take_gpu
+from benchsuite.harness.scheduling.devices import take_gpu
+from benchsuite.records import environment
 from tests.harness.test_failures import CONFTEST
 
 ONE, TWO = "GPU-1c0ffee1-0000", "GPU-2badcafe-0000"
@@ -93,7 +93,7 @@ def test_an_nvidia_smi_that_fails_means_no_gpu(smi):
 
 HOLDER = """
 import sys
-from benchsuite.scheduling.devices import take_gpu
+from benchsuite.harness.scheduling.devices import take_gpu
 taken = take_gpu()
 print(taken.gpu.uuid, taken.rank, flush=True)
 for line in sys.stdin:

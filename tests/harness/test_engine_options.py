@@ -64,7 +64,7 @@ def test_a_large_model_is_skipped_on_a_cpu_before_any_engine_starts(own_project)
 
 
 def test_list_with_a_study_shows_its_variants_one_by_one(own_project):
-    command = [sys.executable, "-m", "benchsuite.cli", "list"]
+    command = [sys.executable, "-m", "benchsuite", "list"]
     result = own_project.run(*command, "determinism")
     result.stdout.fnmatch_lines(
         [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchsuite.store import Store
+from benchsuite.records.store import Store
 
 ROOT = Path(__file__).parents[2]
 SMALL = {

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.harness.conftest import measured
+from tests.conftest import measured
 
 ALL = 72
 

@@ -16,8 +16,8 @@ import sys
 
 import pytest
 
-from benchsuite.store import Store
-from tests.harness.conftest import PROJECT
+from benchsuite.records.store import Store
+from tests.conftest import PROJECT
 from tests.harness.rounds import (
     LONGEST,
     ROOT,
@@ -160,7 +160,7 @@ def test_status_and_the_next_run_survive_damage_everywhere(measured_toys, seed, 
     hurt = draw.sample(files, len(files) // 2)
     for path in hurt:
         path.write_bytes(damage(path.read_bytes(), draw))
-    command = [sys.executable, "-m", "benchsuite.cli", "status"]
+    command = [sys.executable, "-m", "benchsuite", "status"]
     said = subprocess.run(command, cwd=reports.parent, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr
     last = next(line for line in said.stdout.splitlines() if re.match(r"\d+ (done|missing)", line))

@@ -19,9 +19,9 @@ import pytest
 from benchsuite.corpora import load_text
 from benchsuite.errors import BenchsuiteError
 from benchsuite.models import load
-from benchsuite.record import seal
-from benchsuite.store import Store
-from tests.harness.conftest import PROJECT
+from benchsuite.records.record import seal
+from benchsuite.records.store import Store
+from tests.conftest import PROJECT
 from tests.harness.rounds import Command, check_records, check_whole, damage, kept, record_files
 from tests.models import tiny
 
@@ -222,7 +222,13 @@ def test_a_cell_out_of_memory_fails_alone(tmp_path):
     assert re.search(r"toy_a-first-seed2: out of memory in stage", ended.said)
     assert len(list((command.reports / "store/records").glob("*.failed-*.json"))) == 1
     said = subprocess.run(
-        [sys.executable, "-m", "benchsuite.cli", "status", f"--reports-dir={command.reports}"],
+        [
+            sys.executable,
+            "-m",
+            "benchsuite",
+            "status",
+            f"--reports-dir={command.reports}",
+        ],
         cwd=command.folder,
         capture_output=True,
         text=True,

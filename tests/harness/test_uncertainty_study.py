@@ -9,7 +9,7 @@ import pytest
 
 from benchsuite import catalog
 from benchsuite.evaluation.uncertainty.registry import SCORES
-from benchsuite.store import Store
+from benchsuite.records.store import Store
 from benchsuite.study import study
 
 ROOT = Path(__file__).parents[2]

@@ -1,12 +1,12 @@
-"""``python -m benchsuite.latent``: interrupted, taken up, wrongly asked."""
+"""``benchsuite train``: interrupted, taken up, wrongly asked."""
 
 import json
 
 import pytest
 import yaml
 
+from benchsuite.commands.main import main
 from benchsuite.latent import checkpoint, decoding, training
-from benchsuite.latent.__main__ import main
 
 SMALL = {
     "model": "tiny_llama_1m",
@@ -33,7 +33,7 @@ def command(tmp_path, monkeypatch):
 
     def run(folder, *words):
         asked = ["--config", file, "--method", "no_cot", "--device", "cpu", "--out", folder]
-        return main([str(word) for word in (*asked, *words)])
+        return main(["train", *(str(word) for word in (*asked, *words))])
 
     return run
 

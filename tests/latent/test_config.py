@@ -5,7 +5,7 @@ import pytest
 from benchsuite.errors import UsageError
 from benchsuite.latent.config import FOLDER, load_config
 from benchsuite.latent.methods.registry import METHODS, config_of
-from benchsuite.studies.latent_reasoning import CONFIGURATIONS, task_of
+from benchsuite.studies.latent_reasoning.declaration import CONFIGURATIONS, task_of
 from benchsuite.study import study
 
 # KaVa's hyper-parameters, as the source lists them.

@@ -11,7 +11,7 @@ from benchsuite.latent.config import load_config
 from benchsuite.latent.methods import coconut, icot
 from benchsuite.latent.methods.base import Moment
 from benchsuite.latent.methods.registry import config_of, method
-from benchsuite.studies.latent_reasoning import METHODS
+from benchsuite.studies.latent_reasoning.declaration import METHODS
 from tests.latent.conftest import SHAPE
 
 

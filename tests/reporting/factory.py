@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from benchsuite import catalog
-from benchsuite.cell import Cell
-from benchsuite.record import cell_facts
-from benchsuite.results import StudyResults
+from benchsuite.harness.results import StudyResults
+from benchsuite.records.record import cell_facts
 from benchsuite.study import study
+from benchsuite.study.cell import Cell
 
 CALIBRATION = "calibration_selection"
 MEANS = {

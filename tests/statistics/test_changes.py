@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchsuite.statistics.changes import Change, arm_change, seed_change, settled
+from benchsuite.statistics.inference.changes import Change, arm_change, seed_change, settled
 from tests.statistics.samples_for_tests import numbers
 
 OLD = {42: 5.70, 43: 5.75, 44: 5.80, 45: 5.72, 46: 5.78}

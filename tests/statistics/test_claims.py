@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchsuite.statistics import claims, judge
-from benchsuite.statistics.claims import Arm, Question, judge_family
+from benchsuite.statistics import judge
+from benchsuite.statistics.inference import claims
+from benchsuite.statistics.inference.claims import Arm, Question, judge_family
 from benchsuite.statistics.ranking import auroc
 from benchsuite.study import cv_below, equivalent, higher, identical, lower, ranks_better
 from tests.statistics.samples_for_tests import with_moments

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import ndtri
 
-from benchsuite.statistics.claims import Arm, Question, judge_family
-from benchsuite.statistics.sequential import (
+from benchsuite.statistics.inference.claims import Arm, Question, judge_family
+from benchsuite.statistics.inference.sequential import (
     SPENDING,
     looks_taken,
     nominal_levels,

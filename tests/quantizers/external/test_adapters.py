@@ -9,12 +9,12 @@ import threading
 import pytest
 import torch
 
-from benchsuite import environment
 from benchsuite.evaluation.perplexity import perplexity
 from benchsuite.quantizers import apply
 from benchsuite.quantizers.external import autoround
 from benchsuite.quantizers.linear import using_kernel
 from benchsuite.quantizers.registry import LIBRARIES
+from benchsuite.records import environment
 
 
 def run(name, model, batch):

@@ -1,0 +1,1 @@
+"""The ``benchsuite`` command line, a file per command."""

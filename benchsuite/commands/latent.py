@@ -1,0 +1,177 @@
+"""``benchsuite train``: train and evaluate one latent-reasoning method outside pytest.
+
+The same training as a cell's, for machines without the harness and for several GPUs:
+``accelerate launch -m benchsuite train --config llama1b_aug --method kava --out DIR``.
+Nothing is written to the store; ``--out`` holds the checkpoint, ``training.json`` and, for each
+task of ``--evaluate``, ``results_<task>.json``. While a training is under way its state is there
+too, which the same command takes up.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchsuite import catalog
+from benchsuite.errors import UsageError
+from benchsuite.latent import checkpoint, decoding, experiment
+from benchsuite.latent.config import Config, load_config
+from benchsuite.latent.examples import Format
+from benchsuite.latent.methods.registry import METHODS, config_of, method
+from benchsuite.latent.network import build
+from benchsuite.records.fingerprint import digest
+
+
+def train(arguments: Sequence[str]) -> int:
+    """Train a latent-reasoning method outside pytest, then evaluate it: train --config ...
+
+    An interrupt ends it with status 130 and says where the same command goes on.
+    """
+    parser = argparse.ArgumentParser(prog="benchsuite train")
+    parser.add_argument("--config", required=True, help="a file, or a shipped name: llama1b_aug")
+    parser.add_argument("--method", required=True, metavar="METHOD", help=", ".join(METHODS))
+    parser.add_argument("--model", help="another catalogued model than the configuration's")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--evaluate", nargs="*", default=[], metavar="TASK")
+    parser.add_argument("--local", action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--start-from", type=Path, help="a checkpoint, for start_from methods")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where it is")
+    chosen = parser.parse_args(arguments)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        run(chosen, _config(chosen))
+    except KeyboardInterrupt:
+        kept = sorted(chosen.out.glob("unfinished/*/step-*"))
+        where = f"after step {int(kept[-1].name[5:])}" if kept else "at its beginning"
+        print(f"benchsuite train: interrupted. The same command goes on {where}", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return 0
+
+
+def _config(chosen: argparse.Namespace) -> Config:
+    config = config_of(chosen.method, load_config(chosen.config))
+    for text in chosen.set:
+        name, equals, value = text.partition("=")
+        section, dot, key = name.partition(".")
+        if not equals or not dot:
+            raise UsageError(f"--set {text!r} cannot be read", fix="write SECTION.KEY=VALUE")
+        try:
+            read = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UsageError(f"--set {text!r} cannot be read", fix=f"quote {value!r}") from None
+        config = config.changed({section: {key: read}}, f" of --set {text}")
+    return config
+
+
+def _local(chosen: argparse.Namespace) -> dict[str, Path]:
+    """Return the folders of ``--local`` by the name of the model or the task."""
+    folders = {}
+    for text in chosen.local:
+        name, equals, path = text.partition("=")
+        if not equals:
+            raise UsageError(f"--local {text!r} cannot be read", fix="write NAME=PATH")
+        if name not in catalog.MODELS:
+            catalog.task(name)
+        folders[name] = Path(path)
+    return folders
+
+
+def run(chosen: argparse.Namespace, config: Config) -> None:
+    """Train one method on the devices that this process was launched with, and evaluate it."""
+    import torch
+
+    from benchsuite.models.loading import load
+
+    accelerator = None
+    device = chosen.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+
+        # A method need not use every new parameter: nothing reads <bot> in a chain of thought.
+        kwargs = [DistributedDataParallelKwargs(find_unused_parameters=True)]
+        accelerator = Accelerator(cpu=device == "cpu", kwargs_handlers=kwargs)
+        device = str(accelerator.device)
+    local = _local(chosen)
+    # Read before the training: hours later is late to hear that one cannot be.
+    asked = {
+        task: experiment.problems(task, catalog.task(task).split, local=local.get(task))
+        for task in chosen.evaluate
+    }
+    entry = catalog.model(chosen.model or config.model)
+    loaded = load(entry, device=device, local=local.get(entry.name))
+    net, form = build(loaded.model, config, seed=chosen.seed), Format.of(loaded.tokenizer, config)
+    if chosen.start_from:
+        checkpoint.restore(chosen.start_from, net, model_only=True)
+    elif config.training.start_from:
+        raise UsageError(
+            f"{chosen.method} starts from a checkpoint of {config.training.start_from}",
+            fix="name its folder with --start-from, or --set training.start_from=''",
+        )
+    data = config.data
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    unfinished = chosen.out / "unfinished" / _identity(chosen, config)
+    main = accelerator is None or accelerator.is_main_process
+
+    def tell(stage: str, done: int, total: int) -> None:
+        print(f"{chosen.method} seed {chosen.seed}: {done}/{total} {stage}", flush=True)
+
+    experiment.train_into(
+        chosen.out,
+        net,
+        form,
+        config,
+        method_name=chosen.method,
+        seed=chosen.seed,
+        examples=experiment.problems(
+            data.task, "train", data.max_examples, local=local.get(data.task)
+        ),
+        held_out=experiment.problems(
+            data.task, "validation", experiment.N_HELD_OUT, local=local.get(data.task)
+        ),
+        checkpoints=unfinished,
+        progress=tell,
+        accelerator=accelerator,
+    )
+    if main:
+        shutil.rmtree(unfinished.parent, ignore_errors=True)
+        _evaluate(chosen, config, net, form, asked)
+
+
+def _identity(chosen: argparse.Namespace, config: Config) -> str:
+    """Return what tells this training from others that might share its folder."""
+    other = chosen.model, chosen.start_from, sorted(chosen.local)
+    return digest([chosen.method, chosen.seed, config.as_dict(), *other])[:16]
+
+
+def _evaluate(
+    chosen: argparse.Namespace,
+    config: Config,
+    net: Any,
+    form: Format,
+    asked: Mapping[str, Any],
+) -> None:
+    for task, problems in asked.items():
+        scores = decoding.evaluate(net, method(chosen.method), config, form, problems)
+        _report(chosen, task, scores)
+
+
+def _report(chosen: argparse.Namespace, task: str, scores: decoding.Scores) -> None:
+    found = {"task": task, "method": chosen.method, "seed": chosen.seed, **scores.as_dict()}
+    found["correct"] = scores.correct.tolist()
+    (chosen.out / f"results_{task}.json").write_text(json.dumps(found))
+    print(
+        f"{chosen.method} seed {chosen.seed}: {task} {scores.accuracy:.1f} %, "
+        f"{scores.forward_passes:.1f} forward passes",
+        flush=True,
+    )

@@ -1,0 +1,35 @@
+"""``benchsuite status``: what is done, stale, failed, running or missing."""
+
+from collections.abc import Sequence
+
+from benchsuite.commands.collecting import collect
+
+
+def status(arguments: Sequence[str]) -> int:
+    """Print which cells are done, stale, failed, running or missing."""
+    collected = collect(arguments)
+    if collected.bench is None:
+        return 0
+    bench = collected.bench
+    running = {m["nodeid"] for m in bench.store.running_markers()}
+    states: dict[str, list[str]] = {}
+    for nodeid, cell, path in collected.cells:
+        decision = bench.decide(cell, path)
+        state = {"cached": "done"}.get(decision.state, decision.state)
+        if nodeid in running and state != "done":
+            state = "running"
+        note = ""
+        if decision.error is not None:
+            note = f": {decision.error}"
+        elif decision.reasons:
+            note = f": changed {', '.join(decision.reasons)}"
+        elif state == "failed" and decision.record:
+            note = f": {decision.record['error']['message'].splitlines()[-1][:120]}"
+        states.setdefault(state, []).append(f"{cell.study}/{cell.id}{note}")
+    for state in ("running", "failed", "blocked", "stale", "missing"):
+        for line in states.get(state, []):
+            print(f"{state:<8} {line}")
+    print(", ".join(f"{len(found)} {state}" for state, found in states.items()) or "no cells")
+    for moved in bench.store.moved_aside:
+        print(f"moved aside: {moved}")
+    return 0

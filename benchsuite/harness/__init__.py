@@ -1,0 +1,1 @@
+"""What happens around a cell: options, decisions, the run itself, what the session concludes."""

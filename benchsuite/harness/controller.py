@@ -1,0 +1,305 @@
+"""What the process that controls a session does: announce, gather, judge, report."""
+
+import datetime
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchsuite.errors import BenchsuiteError
+from benchsuite.harness.items import cell_of, is_worker, stop_file
+from benchsuite.harness.misspelt import misspelt
+from benchsuite.harness.progress import uncaptured
+from benchsuite.harness.results import Outcome, judge
+from benchsuite.harness.session import PROPERTY, Bench
+from benchsuite.harness.stopping import Stopping
+from benchsuite.records import environment
+from benchsuite.records.record import crashed
+from benchsuite.records.store import unwritable
+from benchsuite.study import names
+
+logger = logging.getLogger("benchsuite")
+
+_CRASHED = "the worker process died in this cell: out of memory, or a crash in native code"
+
+EXTRAS = {"hub": "datasets", "downstream": "lm_eval"}
+
+
+class Controller:
+    """Hooks of the controlling process: the only one without xdist, the controller with it."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.bench = Bench.of(config)
+        self.left: dict[str, dict[str, Any]] = {}
+        self._began = time.time()
+        self._spent: dict[str, dict[str, Any]] = {}
+        self.outcome: Outcome | None = None
+        self.unwritten: BenchsuiteError | None = None
+        self.folder: Path | None = None
+        self._last_failed: dict[str, bool] = {}
+        self.misspelt: list[str] = []
+        self._seeds_left_out: set[int] = set()
+        self.stopping = Stopping(config, self._warn)
+
+    # --- start
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Announce the session if it has cells."""
+        if any(cell_of(item) for item in session.items) and not self.config.option.collectonly:
+            self._begin()
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        """Note the seeds of the cells that there were to choose from."""
+        self._seeds_left_out |= {cell.seed for item in items if (cell := cell_of(item))}
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Announce the session once the first worker knows its cells."""
+        declared = {cell.id for name in names() for cell in self.bench.cells(name)}
+        if any(nodeid.rpartition("[")[2].removesuffix("]") in declared for nodeid in ids):
+            self._begin()
+
+    def _begin(self) -> None:
+        if self.folder is not None:
+            return
+        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+        folder = self.bench.options.reports_dir / "sessions" / f"{stamp}-{uuid.uuid4().hex[:6]}"
+        try:
+            self.bench.store.prepare()
+            cut_off = self.bench.store.sweep()
+            stop_file(self.config).unlink(missing_ok=True)
+            folder.mkdir(parents=True)
+            self._log_to(folder / "session.log")
+        except BenchsuiteError as error:
+            raise pytest.UsageError(str(error)) from error
+        except OSError as error:
+            raise pytest.UsageError(
+                str(unwritable(self.bench.options.reports_dir, error))
+            ) from error
+        self.folder = folder
+        last_failed = self.config.pluginmanager.get_plugin("lfplugin")
+        self._last_failed = dict(getattr(last_failed, "lastfailed", {}))
+        self.stopping.install()
+        for line in self._header(cut_off):
+            self._write(line)
+
+    def _log_to(self, path: Path) -> None:
+        handler = logging.FileHandler(path)
+        handler.name = "session"
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        # On a full disk a lost line of the log is not worth a traceback each.
+        handler.handleError = lambda record: None  # type: ignore[method-assign]
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+
+    def _header(self, cut_off: list[str]) -> list[str]:
+        options = self.bench.options
+        devices = [f"{gpu.name} ({gpu.memory_bytes / 2**30:.0f} GiB)" for gpu in environment.gpus()]
+        free = shutil.disk_usage(options.reports_dir).free / 2**30
+        lines = [
+            f"benchsuite: {', '.join(devices) or environment.cpu().name}, "
+            f"{options.cell_threads} thread(s) a cell, "
+            f"{free:.0f} GiB free for {_short(options.reports_dir)}"
+        ]
+        missing = [e for e, package in EXTRAS.items() if environment.version(package) == "absent"]
+        if missing:
+            lines.append(f"extras not installed: pip install 'benchsuite[{','.join(missing)}]'")
+        if cut_off:
+            lines.append(f"cut off in an earlier session, measured again: {', '.join(cut_off)}")
+        return lines
+
+    def _write(self, line: str, **markup: bool) -> None:
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None or self.config.option.verbose < 0:
+            return
+        with uncaptured(self.config):
+            reporter.ensure_newline()
+            reporter.write_line(line, **markup)
+            reporter.flush()
+
+    def _warn(self, line: str) -> None:
+        self._write(line, yellow=True)
+
+    # --- while cells run
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Gather what a cell left; keep cells that cannot run here among the last failed."""
+        properties: dict[str, Any] = dict(report.user_properties)
+        left = properties.get(PROPERTY)
+        if left is not None:
+            self.left[report.nodeid] = left
+        self._note_time(report)
+        if report.skipped and report.nodeid in self._last_failed:
+            last_failed: Any = self.config.pluginmanager.get_plugin("lfplugin")
+            last_failed.lastfailed[report.nodeid] = True
+        if report.failed and left is not None:
+            logger.info("%s failed: %s", report.nodeid, str(report.longrepr)[:2000])
+        maxfail = self.config.getoption("maxfail")
+        if report.failed and maxfail and self.folder is not None:
+            self._failures = getattr(self, "_failures", 0) + 1
+            if self._failures >= maxfail:
+                stop_file(self.config).touch()
+
+    def _note_time(self, report: pytest.TestReport) -> None:
+        """Note which worker had an item and when, for the manifest to show where time went."""
+        worker = getattr(report, "worker_id", "")
+        spent = self._spent.setdefault(report.nodeid, {"worker": worker, "began": report.start})
+        spent[f"{report.when}_seconds"] = report.duration
+        spent["ended"] = report.stop
+
+    def was_cached(self, nodeid: str) -> bool:
+        """Say whether a finished item was a cell that had not to run."""
+        return self.left.get(nodeid, {}).get("state") == "cached"
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
+        """Write the record of a cell whose worker died while it ran."""
+        for marker in self.bench.store.running_markers():
+            if marker["nodeid"] != crashitem:
+                continue
+            record = crashed(marker["cell"], marker, _CRASHED)
+            self.bench.store.write(record)
+            self.bench.store.unmark_running(record["fingerprint"]["value"])
+            facts = marker["cell"]
+            report.longrepr = f"{facts['id']}: {_CRASHED}. Rerun it alone with -n 0 to see why"
+            self.left[crashitem] = {
+                "state": "crashed",
+                "study": facts["study"],
+                "id": facts["id"],
+                "model": facts["axes"]["model"],
+                "path": str(self.config.rootpath / crashitem.partition("::")[0]),
+                "fingerprint": record["fingerprint"]["value"],
+                "reasons": [],
+                "outcome": "crashed",
+            }
+
+    # --- end
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Judge the claims over the declared grid, write the report, set the exit status."""
+        if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self._seeds_left_out:
+            chosen = self.config.option
+            self.misspelt = misspelt(chosen.keyword, chosen.markexpr, seeds=self._seeds_left_out)
+            if self.misspelt:
+                session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        if self.folder is None or is_worker(self.config):
+            return
+        self.stopping.restore()
+        stop_file(self.config).unlink(missing_ok=True)
+        benchmarks = {left["study"]: Path(left["path"]) for left in self.left.values()}
+        verbose = self.config.option.verbose > 0
+        models = {left["model"] for left in self.left.values()}
+        try:
+            self.outcome = judge(self.bench, benchmarks, models=models, verbose=verbose)
+            if self.outcome.fails(self.bench.options.strict_claims) and session.exitstatus == 0:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            self._write_manifest(self.folder, int(session.exitstatus))
+            self._track()
+        except OSError as error:
+            self.unwritten = unwritable(self.bench.options.reports_dir, error)
+            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+    def _track(self) -> None:
+        """Log what this session measured; a tracker out of reach costs a line, no result."""
+        mode, outcome = self.bench.options.wandb, self.outcome
+        if not mode or outcome is None:
+            return
+        from benchsuite.reporting.tracking import track
+
+        new = {left["fingerprint"] for left in self.left.values() if left["state"] != "cached"}
+        records = [r for s in outcome.studies for r in s.records.values()]
+        records = [r for r in records if r["fingerprint"]["value"] in new]
+        try:
+            n = track(records, self.bench.options.reports_dir, mode)
+            outcome.lines.append((f"wandb: {n} runs logged {mode}", {}))
+        except Exception as error:
+            logger.exception("wandb failed")
+            outcome.lines.append((f"wandb logged nothing: {error}", {"yellow": True}))
+
+    def _write_manifest(self, folder: Path, exitstatus: int) -> None:
+        assert self.outcome is not None
+        manifest = {
+            "options": vars(self.bench.options),
+            "environment": self.bench.environment,
+            "exitstatus": exitstatus,
+            "began": self._began,
+            "ended": time.time(),
+            "cells": {
+                nodeid: left | self._spent.get(nodeid, {}) for nodeid, left in self.left.items()
+            },
+            "claims": [vars(j) for j in self.outcome.judgements],
+            "moved_aside": self.bench.store.moved_aside,
+        }
+        text = json.dumps(manifest, indent=2, default=str)
+        (folder / "manifest.json").write_text(text)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Say what was claimed, what is missing, what was stale, and where the report is."""
+        lines: list[tuple[str, dict[str, bool]]] = []
+        if self.outcome is not None:
+            lines = [*self._notices(), *self.outcome.lines]
+        if self.unwritten is not None:
+            lines.append((f"no report: {self.unwritten}", {"red": True}))
+        if self.stopping.reason:
+            lines.append((f"to go on: {self.stopping.resume()}", {"yellow": True}))
+        lines += [(text, {"red": True}) for text in self.misspelt]
+        if lines:
+            terminalreporter.section("benchsuite", sep="=")
+        for text, markup in lines:
+            terminalreporter.write_line(text, **markup)
+        if self.outcome is not None:
+            terminalreporter.write_line(f"report: {_short(self.outcome.page)}")
+
+    def _notices(self) -> list[tuple[str, dict[str, bool]]]:
+        notices: list[tuple[str, dict[str, bool]]] = []
+        for what in self.bench.store.moved_aside:
+            notices.append((f"moved aside: {what}", {"yellow": True}))
+        stale = Counter(
+            reason
+            for left in self.left.values()
+            if left["state"] == "stale"
+            for reason in left["reasons"]
+        )
+        if stale:
+            why = ", ".join(f"{reason} ({n})" for reason, n in stale.items())
+            notices.append((f"stale records, measured again: changed {why}", {"yellow": True}))
+        notices += [(text, {"yellow": True}) for text in self._stand_ins()]
+        again = [left["reproduced"] for left in self.left.values() if "reproduced" in left]
+        if again:
+            text = f"rerun: {sum(again)} of {len(again)} cells bit-identical to their record"
+            notices.append((text, {"green": all(again), "red": not all(again)}))
+        for nodeid, left in self.left.items():
+            if left.get("reproduced") is False:
+                notices.append((f"  differs: {nodeid}", {"red": True}))
+        return notices
+
+    def _stand_ins(self) -> list[str]:
+        """Name the models whose weights are not the catalogued ones, once each."""
+        assert self.outcome is not None
+        seen = {left["fingerprint"] for left in self.left.values()}
+        reasons = {
+            record["cell"]["axes"]["model"]: record["stand_in"]
+            for results in self.outcome.studies
+            for record in results.records.values()
+            if record["stand_in"] and record["fingerprint"]["value"] in seen
+        }
+        return [f"stand-in for {model}: {reason}" for model, reason in reasons.items()]
+
+
+def _short(path: Path) -> str:
+    try:
+        return os.path.relpath(path)
+    except ValueError:
+        return str(path)

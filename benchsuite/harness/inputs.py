@@ -1,0 +1,160 @@
+"""What goes into a cell, named by digest, and whether this machine can hold it."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchsuite import catalog
+from benchsuite.catalog import ModelEntry
+from benchsuite.errors import CellCannotRun, UsageError
+from benchsuite.harness.options import Options
+from benchsuite.records import environment
+from benchsuite.records.environment import Device
+from benchsuite.study import Study, study
+from benchsuite.study.cell import Cell
+
+GIB = 2**30
+# Beyond this a calibration or evaluation pass on a CPU takes days, not minutes.
+CPU_WEIGHT_BYTES = 4 * GIB
+
+
+def weights_kind(name: str, options: Options) -> str:
+    """Say which weights a model runs with: checkpoint, embedded, random, local or hub."""
+    if name in options.checkpoint:
+        return "checkpoint"
+    if catalog.model(name).embedded:
+        return "embedded"
+    if options.weights == "random":
+        return "random"
+    return "local" if name in options.local else "hub"
+
+
+def corpus_in_force(name: str, cell: Cell, options: Options) -> str:
+    """Return the corpus that a cell really reads: a rehearsal without the hub takes the embedded.
+
+    Its numbers say nothing about quality in any case, and its tokens are as many.
+    """
+    rehearsal = weights_kind(cell.model, options) == "random"
+    return "embedded_text" if rehearsal and name not in options.local else name
+
+
+# What a rehearsal asks in the place of a public set that it cannot have.
+_REHEARSED = {"question": "passages", "choice": "four_choices", "problem": "word_problems"}
+
+
+def task_in_force(cell: Cell, parameter: str, options: Options) -> str:
+    """Return the task that a cell really asks; see `corpus_in_force`."""
+    name = study(cell.study).task_of(cell, parameter)
+    rehearsal = weights_kind(cell.model, options) == "random"
+    entry = catalog.task(name)
+    return _REHEARSED[entry.schema] if rehearsal and name not in options.local else name
+
+
+def of_cell(declared: Study, cell: Cell, options: Options, cache_file: Path) -> Mapping[str, Any]:
+    """Return everything that decides the cell's numbers apart from code and environment."""
+    weights = {
+        name: _weights_digest(name, options, cache_file) for name in model_names(declared, cell)
+    }
+    corpora = {
+        parameter: _text_digest(corpus_in_force(cell[parameter], cell, options), split, options)
+        for parameter, split in declared.corpora.items()
+    }
+    asked = [task_in_force(cell, parameter, options) for parameter in declared.tasks]
+    tasks = {name: _task_digest(name, options) for name in asked}
+    files = {"files": [_file_digest(path) for path in declared.files(cell)]}
+    return {
+        **(files if files["files"] else {}),
+        "study": cell.study,
+        "axes": dict(cell.axes),
+        "parameters": dict(cell.parameters),
+        "weights": weights,
+        "corpora": corpora,
+        "tasks": tasks,
+        "checkpoint": _checkpoint_digest(cell, options, cache_file),
+        "trusted": sorted(set(options.trust_remote_code) & set(weights)),
+    }
+
+
+def _file_digest(path: str) -> str:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", fix="check the path") from error
+
+
+def model_names(declared: Study, cell: Cell) -> list[str]:
+    """Return the catalogue names of the models that a cell loads."""
+    return _values(declared.models, cell)
+
+
+def _values(names: Any, cell: Cell) -> list[str]:
+    values = {**cell.parameters, **cell.axes}
+    return list(dict.fromkeys(values[name] for name in names if values.get(name)))
+
+
+def _weights_digest(name: str, options: Options, cache_file: Path) -> str:
+    from benchsuite.models import weights_digest
+
+    return weights_digest(
+        catalog.model(name),
+        weights=options.weights,
+        local=options.local.get(name),
+        cache_file=cache_file,
+    )
+
+
+def _text_digest(name: str, split: str, options: Options) -> str:
+    from benchsuite.corpora import text_digest
+
+    return text_digest(name, split, local=options.local.get(name))
+
+
+def _task_digest(name: str, options: Options) -> str:
+    from benchsuite.corpora import task_digest
+
+    return task_digest(name, catalog.task(name).split, local=options.local.get(name))
+
+
+def _checkpoint_digest(cell: Cell, options: Options, cache_file: Path) -> str | None:
+    path = options.checkpoint.get(cell.model)
+    if path is None:
+        return None
+    from benchsuite.models import folder_digest
+
+    return folder_digest(path, cache_file=cache_file)
+
+
+def require_packages(cell: Cell, packages: Sequence[str]) -> None:
+    """Raise `CellCannotRun` with the install command if a cell's packages are not installed."""
+    missing = [name for name in packages if environment.version(name) == "absent"]
+    if missing:
+        raise CellCannotRun(
+            f"{cell.method} needs {' and '.join(missing)}, not installed",
+            fix=f"run pip install --constraint constraints.txt {' '.join(missing)}",
+        )
+
+
+def require(entry: ModelEntry, options: Options, device: Device) -> None:
+    """Raise `CellCannotRun` with the fix if ``device`` cannot hold or reasonably run the model."""
+    if entry.embedded:
+        return
+    from benchsuite.models import requirements
+
+    needed = requirements(
+        entry,
+        weights=options.weights,
+        local=options.local.get(entry.name),
+        device=device.kind,
+    )
+    size = f"{entry.name} needs {needed / GIB:.1f} GiB"
+    if device.kind == "cpu" and needed > CPU_WEIGHT_BYTES and options.device != "cpu":
+        raise CellCannotRun(
+            f"{size} on a CUDA GPU; none found",
+            fix="run on a machine with one, or insist with --device cpu",
+        )
+    if needed > device.memory_bytes:
+        raise CellCannotRun(
+            f"{size} and {device.name} has {device.memory_bytes / GIB:.1f} GiB",
+            fix="choose a smaller model or a larger device",
+        )

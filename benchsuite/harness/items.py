@@ -1,0 +1,302 @@
+"""What the plugin does with one pytest item: decide, report as cached, run, keep the record."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchsuite import catalog
+from benchsuite.errors import BenchsuiteError, CellCannotRun
+from benchsuite.harness import inputs
+from benchsuite.harness.decision import Decision, State
+from benchsuite.harness.explaining import explain
+from benchsuite.harness.isolation import CellLog, free_memory, isolated
+from benchsuite.harness.progress import Progress
+from benchsuite.harness.scheduling import devices
+from benchsuite.harness.session import PROPERTY, Bench
+from benchsuite.records.record import Record, RecordBuilder
+from benchsuite.records.store import unwritable
+from benchsuite.study import Cell
+
+DECISION = pytest.StashKey[Decision]()
+BUILDER = pytest.StashKey[RecordBuilder]()
+PROGRESS = pytest.StashKey[Progress]()
+LOG = pytest.StashKey[CellLog]()
+
+SMALL_PARAMETERS = 4_000_000_000
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Say whether this process is an xdist worker."""
+    return hasattr(config, "workerinput")
+
+
+def parameter(cell: Cell) -> Any:
+    """Return the pytest parameter of a cell: its id and the marks that select it."""
+    entry = catalog.model(cell.model)
+    marks = [pytest.mark.cell(study=cell.study, **cell.axes)]
+    marks.append(pytest.mark.embedded if entry.embedded else pytest.mark.hub)
+    if not entry.embedded and entry.weight_bytes > inputs.CPU_WEIGHT_BYTES:
+        marks.append(pytest.mark.gpu)
+    small = entry.n_parameters < SMALL_PARAMETERS
+    marks.append(pytest.mark.small if small else pytest.mark.large)
+    return pytest.param(cell, id=cell.id, marks=marks)
+
+
+def cell_of(item: pytest.Item) -> Cell | None:
+    """Return the cell that an item runs, or None for an ordinary test."""
+    callspec = getattr(item, "callspec", None)
+    cell = callspec.params.get("cell") if callspec else None
+    return cell if isinstance(cell, Cell) else None
+
+
+def decide(item: pytest.Item, cell: Cell) -> Decision:
+    """Look up what is to be done about an item's cell."""
+    return _wanted(item, Bench.of(item.config).decide(cell, Path(item.path)))
+
+
+def _wanted(item: pytest.Item, decision: Decision) -> Decision:
+    """Return the decision with what the options say: a cached cell may be wanted again."""
+    again = Bench.of(item.config).options.rerun or _unsaved(item, decision)
+    if decision.state is State.CACHED and again:
+        return replace(decision, state=State.RERUN)
+    return decision
+
+
+def _unsaved(item: pytest.Item, decision: Decision) -> bool:
+    """Say whether ``--save-models`` wants a quantized model that the finished cell did not keep."""
+    bench = Bench.of(item.config)
+    if not bench.options.save_models or "save_model" not in getattr(item, "fixturenames", ()):
+        return False
+    quantized = decision.record is not None and decision.record.get("weights_sha256")
+    return bool(quantized) and not bench.saved_model(decision.cell).is_dir()
+
+
+@contextmanager
+def locked(item: pytest.Item) -> Iterator[None]:
+    """Decide about a cell, and hold its lock while it runs.
+
+    Another session may finish it before the lock is free: the store is asked once more then.
+    """
+    cell = cell_of(item)
+    if cell is None:
+        yield
+        return
+    bench = Bench.of(item.config)
+    decision = item.stash[DECISION] = decide(item, cell)
+    if not decision.runs:
+        yield
+        return
+    assert decision.fingerprint is not None
+    value = decision.fingerprint.value
+    lock = bench.store.lock(value)
+    try:
+        lock.acquire()
+    except OSError as error:
+        refused = unwritable(bench.store.running, error)
+        item.stash[DECISION] = replace(decision, state=State.BLOCKED, error=refused)
+        yield
+        return
+    try:
+        if decision.state is not State.RERUN:
+            item.stash[DECISION] = _wanted(item, bench.look_up(decision))
+        yield
+    finally:
+        bench.store.unmark_running(value)
+        if LOG in item.stash:
+            item.stash[PROGRESS].clear()
+            logging.getLogger("benchsuite").removeHandler(item.stash[LOG])
+        lock.release()
+
+
+def stop_file(config: pytest.Config) -> Path:
+    """Return the file by which the controller tells its workers to start no further cell."""
+    run = getattr(config, "workerinput", {}).get("testrunuid")
+    distributed = config.pluginmanager.get_plugin("dsession")
+    if distributed is not None:
+        run = distributed.nodemanager.testrunuid
+    return Bench.of(config).store.running / f"stop-{run or os.getpid()}"
+
+
+def take_gpu(session: pytest.Session) -> None:
+    """Take a GPU for a process that has cells to run: any but the controller of workers.
+
+    Not before there are cells: other people's tests under this plugin keep all their GPUs.
+    """
+    config = session.config
+    bench = Bench.of(config)
+    wanted = bench.options.device != "cpu" and not config.option.collectonly
+    if wanted and any(cell_of(item) for item in session.items):
+        bench.gpu = devices.take_gpu()
+
+
+def told_to_stop(item: pytest.Item) -> bool:
+    """Stop the session of a worker whose controller has been interrupted or has seen enough."""
+    if not is_worker(item.config) or not stop_file(item.config).exists():
+        return False
+    item.session.shouldstop = "stopped by the controller"
+    return True
+
+
+def report_if_cached(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Emit the reports of a cached cell; no fixture is set up, no model loaded.
+
+    What earlier items of its file or session set up is torn down as far as the next item wants.
+    """
+    decision = item.stash.get(DECISION, None)
+    if decision is None or decision.state is not State.CACHED:
+        return None
+    assert decision.record is not None
+    Bench.of(item.config).store.export(decision.record)
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    left = (PROPERTY, _left_behind(item, State.CACHED, decision.record))
+    _report(item, "setup", lambda: None)
+    _report(item, "call", lambda: None, left)
+    _report(item, "teardown", lambda: item.session._setupstate.teardown_exact(nextitem))
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def _report(item: pytest.Item, when: Any, phase: Callable[[], None], *properties: Any) -> None:
+    leave = (KeyboardInterrupt, pytest.exit.Exception)
+    call = pytest.CallInfo.from_call(phase, when=when, reraise=leave)
+    report = pytest.TestReport.from_item_and_call(item, call)
+    report.user_properties += properties
+    item.ihook.pytest_runtest_logreport(report=report)
+
+
+def start(item: pytest.Item) -> None:
+    """Check that a cell can run here and begin its record."""
+    decision = item.stash.get(DECISION, None)
+    if decision is None:
+        return
+    bench = Bench.of(item.config)
+    if decision.error is not None:
+        raise decision.error
+    bench.require(decision.cell)
+    bench.store.prepare()
+    try:
+        bench.store.require_room()
+    except BenchsuiteError as error:
+        item.session.shouldstop = f"{error}. The same command resumes"
+        raise
+    item.stash[LOG] = log = CellLog()
+    logging.getLogger("benchsuite").addHandler(log)
+    item.stash[PROGRESS] = Progress(item.config, decision.cell.id)
+    item.stash[BUILDER] = bench.start(decision, item.nodeid)
+
+
+@contextmanager
+def running(item: pytest.Item) -> Iterator[None]:
+    """Run a cell's call: what it must have left untouched is checked when it is over."""
+    builder = item.stash.get(BUILDER, None)
+    yield
+    if builder is not None:
+        for check in builder.checks:
+            check()
+        builder.finish("passed")
+
+
+@contextmanager
+def seeded(item: pytest.Item) -> Iterator[None]:
+    """Run a cell's function with its own seeds and threads.
+
+    Around the function itself, because other plugins seed around the whole call.
+    """
+    builder = item.stash.get(BUILDER, None)
+    if builder is None:
+        yield
+        return
+    threads = Bench.of(item.config).options.cell_threads
+    identity = item.stash[DECISION].identity
+    use_torch = identity is not None and identity.uses_torch
+    with isolated(builder.cell.seed % 2**32, threads, use_torch):
+        yield
+
+
+def conclude(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport) -> None:
+    """Turn a phase's result into a record, a readable message and a state for the controller."""
+    decision = item.stash.get(DECISION, None)
+    if decision is None:
+        return
+    if call.excinfo is not None:
+        _explain(item, decision, call.excinfo, report)
+    builder = item.stash.get(BUILDER, None)
+    if report.skipped or builder is None:
+        state = "cannot_run" if report.skipped else decision.state
+        report.user_properties.append((PROPERTY, _left_behind(item, state, None)))
+        return
+    if report.when == "call" or (report.when == "setup" and report.failed):
+        record = _keep_or_stop(item, builder, report)
+        left = _left_behind(item, decision.state, record)
+        if decision.state is State.RERUN and decision.record and record and report.passed:
+            left["reproduced"] = decision.record["results_sha256"] == record["results_sha256"]
+        report.user_properties.append((PROPERTY, left))
+    item.stash[PROGRESS].clear()
+    if call.excinfo is not None:
+        free_memory(call.excinfo)
+
+
+def _explain(
+    item: pytest.Item,
+    decision: Decision,
+    excinfo: pytest.ExceptionInfo[BaseException],
+    report: pytest.TestReport,
+) -> None:
+    error, strict = excinfo.value, Bench.of(item.config).options.strict_cells
+    if isinstance(error, CellCannotRun) and not strict:
+        report.outcome = "skipped"
+        path, line, _ = item.reportinfo()
+        report.longrepr = (str(path), line or 0, f"Skipped: {error}")
+        return
+    builder = item.stash.get(BUILDER, None)
+    stage = builder.current_stage if builder else "setup"
+    paragraph = explain(error, decision.cell, stage)
+    if paragraph is not None:
+        report.longrepr = paragraph
+
+
+def _keep_or_stop(
+    item: pytest.Item, builder: RecordBuilder, report: pytest.TestReport
+) -> Record | None:
+    """Keep the record; on a disk that takes none, fail the cell and start no other."""
+    try:
+        return _keep(item, builder, report)
+    except OSError as error:
+        why = unwritable(Bench.of(item.config).options.reports_dir, error)
+        told = f". Before that: {report.longrepr}" if report.failed else ""
+        report.outcome = "failed"
+        report.longrepr = f"{builder.cell.id}: its record could not be kept: {why}{told}"
+        item.session.shouldstop = f"{why}. The same command resumes"
+        return None
+
+
+def _keep(item: pytest.Item, builder: RecordBuilder, report: pytest.TestReport) -> Record:
+    failure = None
+    if report.failed:
+        text = str(report.longrepr)
+        failure = {"message": text[-4000:], "stage": builder.current_stage}
+    outcome = "passed" if report.passed else "failed"
+    bench = Bench.of(item.config)
+    decision = bench.identify_again(item.stash[DECISION])
+    return bench.keep(decision, builder, outcome, failure, item.stash[LOG].text())
+
+
+def _left_behind(item: pytest.Item, state: str, record: Record | None) -> dict[str, Any]:
+    """Return what the controller is told of a cell, as a plain dict that xdist can send."""
+    decision = item.stash[DECISION]
+    return {
+        "state": str(state),
+        "study": decision.cell.study,
+        "id": decision.cell.id,
+        "model": decision.cell.model,
+        "path": str(item.path),
+        "fingerprint": decision.fingerprint.value if decision.fingerprint else "",
+        "reasons": decision.reasons,
+        "outcome": record["outcome"] if record else "",
+    }

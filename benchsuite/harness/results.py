@@ -1,0 +1,151 @@
+"""What the records say of the declared grid: found, missing, judged, reported."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchsuite import catalog
+from benchsuite.errors import UsageError
+from benchsuite.harness.session import Bench
+from benchsuite.records.record import Record
+from benchsuite.study import study
+from benchsuite.study.cell import Cell
+
+if TYPE_CHECKING:
+    from benchsuite.statistics.inference.sequential import Plan
+
+Line = tuple[str, dict[str, bool]]
+
+
+@dataclass
+class StudyResults:
+    """One study's grid beside what the store holds of it.
+
+    ``options`` are the words that a command needs to mean these very cells; ``files`` are what the
+    study's own reporter wrote, relative to the reports folder; ``notes`` say what went wrong there.
+    ``conflicts`` tell records of one cell that differ, ``links`` where a cell's record lies if not
+    in the store under the report, ``benchmark`` is the study's test file.
+    """
+
+    study: Any
+    cells: list[Cell]
+    records: dict[str, Record] = field(default_factory=dict)
+    stale: dict[str, list[str]] = field(default_factory=dict)
+    failed: dict[str, Record] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    judgements: list[Any] = field(default_factory=list)
+    options: tuple[str, ...] = ()
+    files: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
+    links: dict[str, str] = field(default_factory=dict)
+    benchmark: Path = Path()
+
+
+@dataclass
+class Outcome:
+    """What a session, or the command line, concludes."""
+
+    studies: list[StudyResults]
+    lines: list[Line] = field(default_factory=list)
+    page: Path = Path()
+
+    @property
+    def judgements(self) -> list[Any]:
+        """The judgements of all studies."""
+        return [j for results in self.studies for j in results.judgements]
+
+    def fails(self, strict: bool) -> bool:
+        """Say whether a violated claim fails the session."""
+        violated = [j for j in self.judgements if j.outcome == "violated"]
+        return any(strict or j.claim.fails_session for j in violated)
+
+
+def plan_of(bench: Bench, name: str) -> "Plan | None":
+    """Return when ``--until-decided`` looks at a study, or None without that option."""
+    most = bench.options.until_decided
+    if not most:
+        return None
+    declared, tour = study(name), study(name).tour
+    seeds = tour.seeds if bench.options.tour and tour is not None else declared.seeds
+    if len(seeds) < 2 or most < len(seeds):
+        raise UsageError(
+            f"--until-decided {most} is less than the {len(seeds)} seeds of study {name}",
+            fix=f"give at least {max(2, len(seeds))}, the seeds of the first look",
+        )
+    from benchsuite.statistics.inference.sequential import planned
+
+    return planned(tuple(seeds), most)
+
+
+def gather(bench: Bench, name: str, benchmark: Path) -> StudyResults:
+    """Look every cell of a study's grid up in the store."""
+    plan = plan_of(bench, name)
+    cells = bench.cells(name, seeds=plan.seeds if plan else ())
+    results = StudyResults(
+        study(name), cells, options=bench.options.again(bench.rootpath), benchmark=benchmark
+    )
+    for cell in cells:
+        decision = bench.decide(cell, benchmark)
+        if decision.state == "cached" and decision.record is not None:
+            results.records[cell.id] = decision.record
+        elif decision.state == "stale":
+            results.stale[cell.id] = decision.reasons
+        elif decision.state == "failed" and decision.record is not None:
+            results.failed[cell.id] = decision.record
+        else:
+            results.missing.append(cell.id)
+    if plan is not None:
+        # Further seeds are run where a comparison is open, and missing nowhere.
+        further = {c.id for c in cells if c.seed not in plan.seeds[: plan.looks[0]]}
+        unrun = further & set(results.missing)
+        results.cells = [cell for cell in cells if cell.id not in unrun]
+        results.missing = [cell_id for cell_id in results.missing if cell_id not in unrun]
+    return results
+
+
+def judge(
+    bench: Bench,
+    benchmarks: Mapping[str, Path],
+    *,
+    models: Collection[str] = (),
+    verbose: bool = False,
+    figures: bool = False,
+) -> Outcome:
+    """Judge studies from the store over their declared grids, and write the report.
+
+    ``benchmarks`` maps the studies' names to their test files. The lines name what is missing of
+    ``models`` and of models with records; the report names all.
+    """
+    from benchsuite.reporting import judge_study, terminal_lines, write_report
+
+    found = [gather(bench, name, path) for name, path in benchmarks.items()]
+    for results in found:
+        plan = plan_of(bench, results.study.name)
+        results.judgements = judge_study(results, columns=bench.store.columns, plan=plan)
+    outcome = Outcome(found)
+    outcome.page = write_report(
+        bench.options.reports_dir, found, columns=bench.store.columns, figures=figures
+    )
+    for results in found:
+        outcome.lines += terminal_lines(_of_interest(results, models), verbose=verbose)
+    return outcome
+
+
+def _of_interest(results: StudyResults, models: Collection[str]) -> StudyResults:
+    """Leave out the cells and claims of models that nobody has asked for yet."""
+    chosen = {*models, *(r["cell"]["axes"]["model"] for r in results.records.values())}
+    cells = [cell for cell in results.cells if cell.model in chosen]
+    ids = {cell.id for cell in cells}
+    told = [j for j in results.judgements if j.outcome != "not_run" or _asked(j, cells)]
+    return replace(
+        results,
+        cells=cells,
+        missing=[cell_id for cell_id in results.missing if cell_id in ids],
+        judgements=told,
+    )
+
+
+def _asked(judgement: Any, cells: list[Cell]) -> bool:
+    return any(judgement.model.startswith(catalog.model(c.model).document_name) for c in cells)

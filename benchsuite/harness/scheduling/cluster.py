@@ -1,0 +1,269 @@
+"""Cells on a Ray cluster: tasks of a few cells of one model, each on a GPU of its own.
+
+A task runs its cells in a process of its own, which loads the model once, and yields each cell's
+reports as it finishes. The records go to the store, which all nodes must share. When a node or its
+worker process is lost, Ray runs the task again elsewhere; cells that it had finished are found in
+the store, so that every cell is measured once. Ray is imported only with ``--ray``.
+"""
+
+import ctypes
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from benchsuite import catalog
+from benchsuite.errors import UsageError
+from benchsuite.harness import items
+from benchsuite.harness.scheduling import relay
+from benchsuite.harness.session import Bench
+from benchsuite.records import environment
+from benchsuite.records.environment import Device
+
+_RETRIES = 3
+_PR_SET_PDEATHSIG = 1
+
+
+class RayLoop:
+    """Runs the session's cells as Ray tasks, and logs their reports as if they ran here."""
+
+    def __init__(self, config: pytest.Config, address: str) -> None:
+        self._config = config
+        self._bench, self._address = Bench.of(config), address
+        self._ray = load()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        """Report cached cells here and have the others run on the cluster."""
+        if self._config.option.collectonly or session.testsfailed:
+            return None
+        remote = {item.nodeid: item for item in session.items if items.cell_of(item) is not None}
+        if remote:
+            self._connect()
+            self._bench.far_device = self._look_around()
+        for number, item in enumerate(session.items):
+            following = session.items[number + 1] if number + 1 < len(session.items) else None
+            if item.nodeid not in remote or self._cached(item):
+                self._config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+                remote.pop(item.nodeid, None)
+        self._run(session, remote)
+        if session.shouldfail:
+            raise session.Failed(session.shouldfail)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+        return True
+
+    def _cached(self, item: pytest.Item) -> bool:
+        cell = items.cell_of(item)
+        assert cell is not None
+        return items.decide(item, cell).state == "cached"
+
+    # --- the cluster
+
+    def _connect(self) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        address = None if self._address == "auto" else self._address
+        try:
+            self._ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise pytest.UsageError(
+                f"no Ray cluster answers at {self._address!r}: {str(error).strip()}"
+            ) from error
+
+    @property
+    def _per_task(self) -> dict[str, float]:
+        if self._bench.options.device == "cpu" or not self._ray.cluster_resources().get("GPU"):
+            return {"num_cpus": 1}
+        return {"num_cpus": 1, "num_gpus": 1}
+
+    def _slots(self) -> int:
+        resource = "GPU" if "num_gpus" in self._per_task else "CPU"
+        return max(1, int(self._ray.cluster_resources().get(resource, 1)))
+
+    def _look_around(self) -> Device:
+        """Return the device that the cells will find, from a node that shares our reports."""
+        token = self._bench.store.running / f".probe-{uuid.uuid4().hex}"
+        token.touch()
+        look = self._ray.remote(**self._per_task)(_look)
+        shared, device = self._ray.get(look.remote(str(token), self._bench.options.device))
+        token.unlink()
+        if not shared:
+            raise pytest.UsageError(
+                f"a node of the Ray cluster does not see {self._bench.options.reports_dir}. "
+                "Name a folder on a file system that all nodes share with --reports-dir"
+            )
+        return Device(**device)
+
+    def _run(self, session: pytest.Session, remote: Mapping[str, pytest.Item]) -> None:
+        task = self._ray.remote(**self._per_task, max_retries=_RETRIES, num_returns="streaming")(
+            run_cells
+        )
+        where = str(self._config.invocation_params.dir)
+        run = items.stop_file(self._config).name.removeprefix("stop-")
+        waiting = {
+            task.remote(where, self._arguments(), chunk, run): list(chunk)
+            for chunk in chunks({k: _model(v) for k, v in remote.items()}, self._slots())
+        }
+        while waiting:
+            ready, _ = self._ray.wait(list(waiting), num_returns=1, timeout=1)
+            for stream in ready:
+                self._take(stream, waiting, remote)
+            if session.shouldstop or session.shouldfail:
+                items.stop_file(self._config).touch()
+
+    def _take(
+        self, stream: Any, waiting: dict[Any, list[str]], remote: Mapping[str, pytest.Item]
+    ) -> None:
+        """Log the next cell of a task, or its end."""
+        try:
+            told = self._ray.get(next(stream))
+        except StopIteration:
+            del waiting[stream]
+        except self._ray.exceptions.RayError as error:
+            for nodeid in waiting.pop(stream):
+                self._log(remote[nodeid], self._lost(remote[nodeid], str(error).strip()))
+        else:
+            item = remote[told["nodeid"]]
+            waiting[stream].remove(item.nodeid)
+            if "died" in told:
+                self._log(item, self._lost(item, told["died"]))
+                return
+            hook = self._config.hook
+            reports = [
+                hook.pytest_report_from_serializable(config=self._config, data=data)
+                for data in told["reports"]
+            ]
+            self._log(item, reports)
+
+    def _lost(self, item: pytest.Item, why: str) -> list[pytest.TestReport]:
+        report = pytest.TestReport(
+            item.nodeid, item.location, {}, "failed", f"{item.name}: {why}", "call"
+        )
+        controller: Any = self._config.pluginmanager.get_plugin("benchsuite-controller")
+        controller.pytest_handlecrashitem(crashitem=item.nodeid, report=report)
+        return [report]
+
+    def _log(self, item: pytest.Item, reports: Sequence[pytest.TestReport]) -> None:
+        hook = item.ihook
+        hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for report in reports:
+            hook.pytest_runtest_logreport(report=report)
+        hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+    def _arguments(self) -> list[str]:
+        """Return this command's own words without ``--ray``: a task's process collects the same."""
+        words = map(str, self._config.invocation_params.args)
+        return [word for word in words if word != "--ray" and not word.startswith("--ray=")]
+
+    def pytest_unconfigure(self) -> None:
+        """Leave the cluster; one that was started for this session ends."""
+        self._ray.shutdown()
+
+
+def chunks(models: Mapping[str, str], slots: int) -> list[list[str]]:
+    """Split node ids (each with its model) into tasks of one model each, largest models first.
+
+    About two tasks per slot: few enough that a model is not loaded for every cell, and enough that
+    the last of them end together.
+    """
+    size = max(1, math.ceil(len(models) / (2 * slots)))
+    by_model: dict[str, list[str]] = {}
+    for nodeid, model in models.items():
+        by_model.setdefault(model, []).append(nodeid)
+    largest = sorted(by_model, key=lambda name: -catalog.model(name).n_parameters)
+    return [
+        by_model[name][start : start + size]
+        for name in largest
+        for start in range(0, len(by_model[name]), size)
+    ]
+
+
+def run_cells(
+    where: str, arguments: list[str], cells: list[str], run: str
+) -> Iterator[dict[str, Any]]:
+    """Run cells in a process of their own: yield ``nodeid`` and ``reports`` of each.
+
+    A cell that takes the process down has ``died`` instead, with what the process said last; the
+    cells after it go on in another process.
+    """
+    left = list(cells)
+    while left:
+        with tempfile.TemporaryFile("w+") as said:
+            process, told = _started(where, arguments, left, run, said)
+            for line in told:
+                finished = json.loads(line)
+                left.remove(finished["nodeid"])
+                yield finished
+            told.close()
+            if process.wait() == pytest.ExitCode.INTERRUPTED or not left:
+                return
+            said.seek(0)
+            why = f"its process ended with status {process.returncode}: {said.read()[-1500:]}"
+        yield {"nodeid": left.pop(0), "died": why}
+
+
+def _started(
+    where: str, arguments: list[str], cells: list[str], run: str, said: IO[str]
+) -> tuple[subprocess.Popen[bytes], IO[str]]:
+    """Start pytest on the cells; return it and the pipe from which their reports come."""
+    reading, writing = os.pipe()
+    asked = json.dumps({"cells": cells, "run": run, "fd": writing})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", *arguments, "-p", "benchsuite.harness.scheduling.relay"],
+        cwd=where,
+        env=os.environ | {relay.VARIABLE: asked},
+        pass_fds=[writing],
+        stdin=subprocess.DEVNULL,
+        stdout=said,
+        stderr=subprocess.STDOUT,
+        # A task's worker that is killed takes its cell along: Ray runs it again elsewhere.
+        preexec_fn=_die_with_the_parent,
+    )
+    os.close(writing)
+    return process, os.fdopen(reading)
+
+
+def _die_with_the_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _look(token: str, device: str) -> tuple[bool, dict[str, Any]]:
+    """Say, on a node, whether it sees a file of ours, and describe its device."""
+    return Path(token).exists(), asdict(environment.choose_device(device))
+
+
+def _model(item: pytest.Item) -> str:
+    cell = items.cell_of(item)
+    assert cell is not None
+    return cell.model
+
+
+def load() -> Any:
+    """Return the ``ray`` module; without it a usage error says how to install it."""
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError(
+            "--ray needs Ray, which is not installed",
+            fix="install it: pip install 'benchsuite[ray]'",
+        ) from error
+    return ray
+
+
+def check_address(address: str) -> None:
+    """Raise a usage error for what cannot be a cluster's address, such as a swallowed path."""
+    if address not in ("auto", "local") and ":" not in address:
+        raise UsageError(
+            f"--ray {address!r} is no address of a Ray cluster",
+            fix="write --ray alone, --ray=HOST:PORT or --ray=local, after the names of files",
+        )

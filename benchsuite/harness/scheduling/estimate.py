@@ -1,0 +1,264 @@
+"""How long cells will take here and how much memory they need, by records measured here.
+
+Pure functions over records. Rehearsals count as much as real cells: their times and memory are
+real. An estimate is a range, and names its basis; without one it is a bound from below or nothing.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchsuite import catalog
+from benchsuite.records.record import Record
+from benchsuite.study.cell import Cell
+
+# What disks and links deliver: reading the weights is in no record.
+LOAD_BYTES_PER_SECOND = (0.5e9, 4e9)
+
+# How far apart runs of one cell lie on an idle machine, where too few records say it themselves.
+_REPEATED = (0.9, 1.15)
+# What scaling leaves out: kernels that fit another shape better, layers of other proportions.
+_SCALED = (0.75, 1.35)
+_FURTHEST = 8
+# Stages whose work grows with parameters x tokens: linear in the passes, and up to the power 4/3
+# in the factorizations, whose work per parameter grows with the width.
+_GROWTH = {"quant": 4 / 3, "evaluation": 1.0}
+
+
+@dataclass(frozen=True)
+class Span:
+    """A range of seconds or bytes; ``high`` may be infinite."""
+
+    low: float
+    high: float
+
+    def __add__(self, other: "Span") -> "Span":
+        return Span(self.low + other.low, self.high + other.high)
+
+    def times(self, low: float, high: float) -> "Span":
+        """Return the range of the products with a factor that lies in a range itself."""
+        return Span(self.low * low, self.high * high)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one cell will take.
+
+    ``seconds`` is the cell alone; ``shared`` are the seconds that the first cell of its model and
+    method pays for all, such as the features of a corpus; ``memory`` is the peak in bytes.
+    """
+
+    cell: Cell
+    seconds: Span
+    shared: float
+    memory: Span
+    basis: str
+
+    def fits(self, memory_bytes: int) -> str:
+        """Say ``fits``, ``may not fit``, ``will not fit``, or nothing where nobody knows."""
+        if self.memory.low > memory_bytes:
+            return "will not fit"
+        if math.isinf(self.memory.high):
+            return ""
+        return "may not fit" if self.memory.high > memory_bytes else "fits"
+
+
+def measured_here(records: Iterable[Record], device: str) -> list[Record]:
+    """Return the records that say something about times on a device: those of whole cells."""
+    return [
+        record
+        for record in records
+        if record["outcome"] == "passed" and record["environment"]["device"] == device
+    ]
+
+
+def estimate(
+    cell: Cell, records: Sequence[Record], at_least: Callable[[Cell], float] | None = None
+) -> Estimate:
+    """Estimate one cell from records of this device.
+
+    The best basis there is: records of this very model, method and parameters, whatever the seed;
+    those of the method on the nearest model or parameters, scaled; ``at_least(cell)``, the seconds
+    below which the device cannot stay. Of equally good records, those that had the device to
+    themselves count, if there are any.
+    """
+    akin = [record for record in records if _method(record["cell"]) == _method_of(cell)]
+    same = [record for record in akin if _point(record["cell"]) == _point_of(cell)]
+    if same:
+        return _repeated(cell, _alone(same))
+    usable = [record for record in akin if _comparable(cell, record)]
+    if usable:
+        nearest = min(usable, key=lambda record: abs(math.log(_work_ratio(cell, record))))
+        group = [r for r in usable if _point(r["cell"]) == _point(nearest["cell"])]
+        return _scaled(cell, _alone(group))
+    weights = _bytes(cell.model)
+    low = at_least(cell) if at_least else 0.0
+    basis = "no record of this method here; at least its forward passes" if low else "no basis"
+    return Estimate(cell, Span(low, math.inf), 0.0, Span(weights, math.inf), basis)
+
+
+def _alone(records: Sequence[Record]) -> Sequence[Record]:
+    return [record for record in records if not record["timings"]["contended"]] or records
+
+
+def schedule(estimates: Sequence[Estimate], workers: int) -> Span:
+    """Return the seconds until the last of ``workers`` is done, longest cells first.
+
+    Each worker loads a model when it changes to it, and takes what ends soonest for it.
+    """
+    return Span(
+        _makespan(estimates, workers, lambda span: span.low, 1),
+        _makespan(estimates, workers, lambda span: span.high, 0),
+    )
+
+
+def _makespan(
+    estimates: Sequence[Estimate], workers: int, end: Callable[[Span], float], speed: int
+) -> float:
+    free, holds = [0.0] * workers, [""] * workers
+    paid: set[tuple[Any, ...]] = set()
+    for one in sorted(estimates, key=_largest_first):
+        load = _bytes(one.cell.model) / LOAD_BYTES_PER_SECOND[speed]
+        costs = [load * (held != one.cell.model) for held in holds]
+        who = min(range(workers), key=lambda w: free[w] + costs[w])
+        key = _method_of(one.cell), one.cell.model
+        free[who] += costs[who] + end(one.seconds) + one.shared * (key not in paid)
+        holds[who] = one.cell.model
+        paid.add(key)
+    return max(free)
+
+
+def _largest_first(one: Estimate) -> tuple[Any, ...]:
+    return -_bytes(one.cell.model), one.cell.model, -one.seconds.low
+
+
+def _bytes(model: str) -> int:
+    return catalog.model(model).weight_bytes
+
+
+# --- from records of the same cell
+
+
+def _repeated(cell: Cell, records: Sequence[Record]) -> Estimate:
+    shared = max(_shared(record) for record in records)
+    times = [_seconds(record) - _paid(record) for record in records]
+    span = Span(min(times), max(times))
+    if len(times) < 3:
+        span = span.times(*_REPEATED)
+    peaks = [record["peak_memory_bytes"] or 0 for record in records]
+    basis = f"{_records(records)} of this model and method"
+    return Estimate(cell, span, shared, Span(min(peaks), 1.05 * max(peaks)), basis)
+
+
+def _stages(record: Record) -> dict[str, float]:
+    return {k: v for k, v in record["timings"].items() if k not in ("total", "contended")}
+
+
+def _seconds(record: Record) -> float:
+    return sum(_stages(record).values())
+
+
+def _shared(record: Record) -> float:
+    """Return what a record's selection needs that is computed once for all cells: its features."""
+    return record.get("selection_shared_time_sec") or 0.0
+
+
+def _paid(record: Record) -> float:
+    """Return the part of that which this very cell computed, for others too."""
+    whole, spent = (record.get(f"selection{k}_time_sec") or 0.0 for k in ("", "_spent"))
+    return max(spent - (whole - _shared(record)), 0.0)
+
+
+# --- from records of another model or other parameters
+
+
+def _scaled(cell: Cell, records: Sequence[Record]) -> Estimate:
+    parts = [_scaled_seconds(cell, record) for record in records]
+    span = Span(min(p.low for p in parts), max(p.high for p in parts)).times(*_SCALED)
+    bigger = _parameters(cell.model) / _parameters(_model(records[0]))
+    peaks = [record["peak_memory_bytes"] or 0 for record in records]
+    memory = Span(min(peaks), max(peaks)).times(bigger, bigger).times(*_SCALED)
+    floor = _bytes(cell.model)
+    source = _model(records[0])
+    other = f"scaled from {source} by parameters x tokens"
+    basis = f"{_records(records)}, {other}"
+    shared = max(_shared(record) for record in records)
+    return Estimate(cell, span, shared, Span(max(memory.low, floor), memory.high), basis)
+
+
+def _scaled_seconds(cell: Cell, record: Record) -> Span:
+    total = Span(0.0, 0.0)
+    for stage, seconds in _stages(record).items():
+        ratio = _ratio(cell, record, stage)
+        assert ratio is not None
+        if stage == "selection":
+            seconds -= _paid(record)
+        grown = ratio ** _GROWTH.get(stage, 1.0)
+        # Stages that we know nothing of may not grow at all.
+        ends = (ratio, grown) if stage in _GROWTH else (1.0, ratio)
+        total += Span(seconds, seconds).times(min(ends), max(ends))
+    return total
+
+
+def _comparable(cell: Cell, record: Record) -> bool:
+    """Say whether a record is near enough to scale from: a small model's kernels only wait."""
+    bigger = _parameters(cell.model) / _parameters(_model(record))
+    near = 1 / _FURTHEST <= bigger <= _FURTHEST
+    return near and _ratio(cell, record, "evaluation") is not None
+
+
+def _work_ratio(cell: Cell, record: Record) -> float:
+    return (_ratio(cell, record, "quant") or 1.0) * (_ratio(cell, record, "evaluation") or 1.0)
+
+
+def _ratio(cell: Cell, record: Record, stage: str) -> float | None:
+    """Return how much more a cell does in a stage than a record did; None where nobody can say."""
+    bigger = _parameters(cell.model) / _parameters(_model(record))
+    wanted, done = dict(cell.parameters), record["cell"]["parameters"]
+    if stage == "evaluation":
+        new, old = wanted.get("evaluation_tokens"), done.get("evaluation_tokens")
+        if new == old:
+            return bigger
+        old = old or record.get("evaluated_tokens")
+        # The whole of another corpus, or of one that was never read whole: unknown.
+        return bigger * new / old if new and old else None
+    return bigger * _calibration_tokens(wanted) / _calibration_tokens(done)
+
+
+def _calibration_tokens(parameters: Mapping[str, Any]) -> float:
+    return (parameters.get("n_calibration_samples") or 1) * (parameters.get("seq_len") or 1)
+
+
+def _parameters(model: str) -> int:
+    return catalog.model(model).n_parameters
+
+
+# --- which records belong to which cell
+
+
+def _method(facts: Mapping[str, Any]) -> tuple[Any, ...]:
+    axes = {k: v for k, v in facts["axes"].items() if k not in ("model", "seed")}
+    return facts["study"], *sorted(axes.items())
+
+
+def _point(facts: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (*_method(facts), facts["axes"]["model"], *sorted(map(str, facts["parameters"].items())))
+
+
+def _method_of(cell: Cell) -> tuple[Any, ...]:
+    return _method({"study": cell.study, "axes": cell.axes})
+
+
+def _point_of(cell: Cell) -> tuple[Any, ...]:
+    return _point({"study": cell.study, "axes": cell.axes, "parameters": cell.parameters})
+
+
+def _model(record: Record) -> str:
+    return str(record["cell"]["axes"]["model"])
+
+
+def _records(records: Sequence[Record]) -> str:
+    rehearsed = sum(record["weights"] == "random" for record in records)
+    kind = "rehearsals" if rehearsed == len(records) else "records"
+    return f"{len(records)} {kind if len(records) > 1 else kind.removesuffix('s')}"

@@ -1,0 +1,217 @@
+"""One process' part of a session: which cells there are, which must run, what they left."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchsuite import catalog, engines
+from benchsuite.errors import BenchsuiteError
+from benchsuite.harness import inputs
+from benchsuite.harness.decision import Decision, Identity, State
+from benchsuite.harness.options import Options
+from benchsuite.harness.scheduling.devices import TakenGpu
+from benchsuite.records import environment, parts
+from benchsuite.records.code import Place, code_of, reaches
+from benchsuite.records.fingerprint import Fingerprint, digest
+from benchsuite.records.record import Record, RecordBuilder, cell_facts
+from benchsuite.records.store import Store
+from benchsuite.study import Cell, study
+
+PROPERTY = "benchsuite"
+
+
+@dataclass
+class Bench:
+    """The state of a session in this process, kept in ``config.stash``."""
+
+    options: Options
+    store: Store
+    rootpath: Path
+    gpu: TakenGpu | None = None
+    far_device: environment.Device | None = None
+    plugins: tuple[str, ...] = ()
+    _cells: dict[str, list[Cell]] = field(default_factory=dict)
+    _identities: dict[tuple[Any, ...], Identity] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> "Bench":
+        """Return the session's state."""
+        return config.stash[BENCH]
+
+    @property
+    def device(self) -> environment.Device:
+        """The device that this process' cells run on, or those that it has run elsewhere."""
+        return self.far_device or environment.choose_device(self.options.device)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """The ``environment`` object of this process' records."""
+        return environment.describe(self.device, self.options.cell_threads)
+
+    @property
+    def digest_cache(self) -> Path:
+        """Where digests of large files are remembered between sessions."""
+        return self.store.root / "file_digests.json"
+
+    def cells(self, name: str, seeds: Sequence[int] = ()) -> list[Cell]:
+        """Return the grid of a study under the options in force, or over other ``seeds``."""
+        if seeds:
+            return self._grid(name, seeds)
+        if name not in self._cells:
+            self._cells[name] = self._grid(name, self.options.seeds)
+        return self._cells[name]
+
+    def _grid(self, name: str, seeds: Sequence[int]) -> list[Cell]:
+        declared = study(name)
+        first = {"downstream": True} if "downstream" in declared.parameters else {}
+        every = first if self.options.downstream == "all" else {}
+        lender = self.options.settings.get(declared.settings_of, {})
+        lent = {k: v for k, v in lender.items() if k in declared.parameters}
+        return list(
+            declared.cells(
+                seeds=seeds or None,
+                settings=every | lent | dict(self.options.settings.get(name, {})),
+                first_seed=first if self.options.downstream == "first" else None,
+                tour=self.options.tour,
+            )
+        )
+
+    def weights_of(self, cell: Cell) -> str:
+        """Say which kind of weights the cell's model has: embedded, hub, local or random."""
+        return inputs.weights_kind(cell.model, self.options)
+
+    def identity(self, cell: Cell, benchmark: Path) -> Identity:
+        """Return the identity of the cell's measurement; ``benchmark`` is its test file.
+
+        Worked out once a session, for the store is asked many times and the answer is the same.
+        """
+        key = (cell.study, cell.name, benchmark, self.device)
+        if key not in self._identities:
+            self._identities[key] = self._identify(cell, benchmark)
+        return self._identities[key]
+
+    def _identify(self, cell: Cell, benchmark: Path) -> Identity:
+        declared = study(cell.study)
+        numeric = environment.numeric_identity(self.environment, tuple(declared.packages(cell)))
+        engine = declared.engine(cell)
+        if engine is not None:
+            numeric["engine"] = self.engine_versions(engine)
+        place = Place(benchmark, self.rootpath, self.plugins)
+        named = tuple(declared.code(cell))
+        found = {
+            "inputs": inputs.of_cell(declared, cell, self.options, self.digest_cache),
+            "code": code_of(place, cell.study, named),
+            "environment": numeric,
+        }
+        digests = {name: digest(part) for name, part in found.items()}
+        uses_torch = reaches(place, cell.study, named, "torch")
+        return Identity(Fingerprint(**digests), found, uses_torch)
+
+    def identify_again(self, decision: Decision) -> Decision:
+        """Return the decision with the digests of what was downloaded meanwhile."""
+        if decision.identity is None or not decision.identity.is_provisional:
+            return decision
+        key = (decision.cell.study, decision.cell.name, decision.benchmark, self.device)
+        self._identities.pop(key, None)
+        return replace(decision, identity=self.identity(decision.cell, decision.benchmark))
+
+    def engine_python(self, name: str) -> str:
+        """Return the interpreter that an engine's process runs under."""
+        return self.options.engine_python.get(name, sys.executable)
+
+    def engine_versions(self, name: str) -> dict[str, str]:
+        """Return the versions of an engine's packages in its interpreter, or ``absent``."""
+        return environment.versions_in(self.engine_python(name), engines.engine(name).packages)
+
+    def decide(self, cell: Cell, benchmark: Path) -> Decision:
+        """Say what the cell is, and what the store holds of it."""
+        try:
+            identity = self.identity(cell, benchmark)
+        except BenchsuiteError as error:
+            return Decision(cell, benchmark, State.BLOCKED, error=error)
+        return self.look_up(Decision(cell, benchmark, State.MISSING, identity))
+
+    def look_up(self, decision: Decision) -> Decision:
+        """Return the decision by what the store holds now; another session may have filled it."""
+        cell, identity = decision.cell, decision.identity
+        assert identity is not None
+        value = identity.fingerprint.value
+        record = self.store.read(value)
+        if record is not None:
+            return replace(decision, state=State.CACHED, record=record)
+        shown = self.store.exported(cell.study, cell.name, self.weights_of(cell))
+        if shown is not None and shown["fingerprint"]["value"] != value:
+            reasons = self._changed(identity, shown["fingerprint"])
+            return replace(decision, state=State.STALE, record=shown, reasons=reasons)
+        failed = self.store.failures(value)
+        if failed:
+            return replace(decision, state=State.FAILED, record=failed[-1])
+        return replace(decision, state=State.MISSING, record=None)
+
+    def _changed(self, identity: Identity, before: Mapping[str, str]) -> list[str]:
+        """Name the inputs, the modules and the versions that differ from a stored record's."""
+        return [
+            parts.differences(self.store.root, name, before.get(name, ""), identity.parts[name])
+            for name in identity.fingerprint.differs_from(before)
+        ]
+
+    def saved_model(self, cell: Cell) -> Path:
+        """Return the folder in which ``--save-models`` keeps a cell's quantized model."""
+        return self.options.reports_dir / cell.study / "quantized_models" / cell.name
+
+    def require(self, cell: Cell) -> None:
+        """Raise `CellCannotRun` if this machine lacks what the cell needs."""
+        inputs.require_packages(cell, study(cell.study).packages(cell))
+        for name in inputs.model_names(study(cell.study), cell):
+            inputs.require(catalog.model(name), self.options, self.device)
+
+    # --- a cell that runs
+
+    def start(self, decision: Decision, nodeid: str) -> RecordBuilder:
+        """Mark the cell as running and return the builder of its record."""
+        assert decision.fingerprint is not None
+        device = self.device.uuid or self.device.kind
+        marker = {
+            "nodeid": nodeid,
+            "cell": cell_facts(decision.cell),
+            "fingerprint": decision.fingerprint.as_dict(),
+            "environment": self.environment,
+            "device": device,
+        }
+        value = decision.fingerprint.value
+        self.store.forget_crowd(value)
+
+        def on_stage(stage: str) -> None:
+            self.store.mark_stage(value, stage)
+
+        self.store.mark_running(value, marker | {"stage": "setup"})
+        self.store.tell_crowd(value, device)
+        return RecordBuilder(decision.cell, decision.fingerprint, self.environment, on_stage)
+
+    def keep(
+        self,
+        decision: Decision,
+        builder: RecordBuilder,
+        outcome: str,
+        error: Mapping[str, str] | None,
+        log: str,
+    ) -> Record:
+        """Write the cell's record and, if it is good, its exported view."""
+        assert decision.identity is not None
+        found, digested = decision.identity.fingerprint, decision.identity.parts
+        builder.fingerprint = found
+        parts.keep(self.store.root, {k: (getattr(found, k), v) for k, v in digested.items()})
+        contended = self.store.was_crowded(builder.begun_as)
+        contended |= self.gpu is not None and self.gpu.shared()
+        record = builder.finish(outcome, contended=contended, error=error)
+        stored = self.store.write(record, builder.columns, log)
+        if outcome == "passed":
+            self.store.export(stored)
+        return stored
+
+
+BENCH = pytest.StashKey[Bench]()

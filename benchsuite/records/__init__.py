@@ -1,0 +1,1 @@
+"""What is kept: typed records, the store that holds them, and the fingerprints that name them."""

@@ -1,0 +1,41 @@
+"""When may a stored record stand for a cell? Three digests: inputs, code, environment."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The identity of a measurement; equal ``value`` means that a record may be reused."""
+
+    inputs: str
+    code: str
+    environment: str
+
+    @property
+    def value(self) -> str:
+        """The digest of the three: the record's file name."""
+        return digest([self.inputs, self.code, self.environment])[:40]
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the record's ``fingerprint`` object."""
+        return {
+            "value": self.value,
+            "inputs": self.inputs,
+            "code": self.code,
+            "environment": self.environment,
+        }
+
+    def differs_from(self, other: Mapping[str, str]) -> list[str]:
+        """Name the digests in which a stored fingerprint differs from this one."""
+        mine = self.as_dict()
+        return [k for k in ("inputs", "code", "environment") if mine[k] != other.get(k)]
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 of a JSON value in canonical form."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

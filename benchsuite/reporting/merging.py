@@ -1,0 +1,324 @@
+"""Records of any reports folders brought together: whose cells they are, and where they conflict.
+
+Nothing is run and no fingerprint is computed: a record counts for the cell that it says it
+measured, on whatever machine that was. Of one folder the last good record of a cell counts, of
+several folders the first one named.
+"""
+
+import contextlib
+import functools
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from benchsuite import catalog
+from benchsuite.errors import CorruptRecord, UsageError
+from benchsuite.harness.results import StudyResults
+from benchsuite.records.record import Record, cell_facts, verify
+from benchsuite.records.store import read_columns
+from benchsuite.reporting.groups import ADDITIONS, kind_of
+from benchsuite.reporting.load import read_record, record_files
+from benchsuite.study import Study, names, study
+from benchsuite.study.cell import Cell
+
+Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record and the file that it was read from."""
+
+    record: Record
+    path: Path
+
+    @property
+    def key(self) -> Key:
+        """The study, the cell with its parameters, and the kind of weights."""
+        facts = self.record["cell"]
+        return facts["study"], facts["name"], kind_of(self.record)
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Two records of one cell whose measured bits differ; ``kept`` is the one that counts."""
+
+    cell: str
+    kept: Found
+    other: Found
+
+
+@dataclass
+class Sources:
+    """What several folders hold: by cell the record that counts, and what stands against it.
+
+    ``failed`` are cells of which no good record is there; ``agreeing`` counts further records of
+    a cell with the same bits; ``notes`` say what was left out and why.
+    """
+
+    good: dict[Key, Found] = field(default_factory=dict)
+    failed: dict[Key, Found] = field(default_factory=dict)
+    conflicts: list[Conflict] = field(default_factory=list)
+    agreeing: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def columns(self, record: Record) -> Mapping[str, Any]:
+        """Return a record's per-item evidence, or nothing where its side file is not at hand."""
+        found = self.good.get(Found(record, Path()).key)
+        side = record.get("items")
+        if found is None or not side or not (found.path.parent / side["file"]).is_file():
+            return {}
+        return read_columns(found.path.parent / side["file"])
+
+
+def read_sources(directories: Iterable[str | Path]) -> Sources:
+    """Read every record under the directories; the first one named wins where they conflict."""
+    sources = Sources()
+    for directory in map(Path, directories):
+        if not directory.is_dir():
+            raise UsageError(f"there is no folder {directory}", fix="name a reports folder")
+        found = list(_read(directory, sources.notes))
+        if not found:
+            raise UsageError(
+                f"{directory} holds no records",
+                fix="name a folder with store/records or raw_runs in it, such as reports",
+            )
+        good, failed = _latest(found, sources)
+        for key, one in good.items():
+            _settle(sources, sources.good.setdefault(key, one), one)
+        sources.failed = failed | sources.failed
+    sources.failed = {k: f for k, f in sources.failed.items() if k not in sources.good}
+    return sources
+
+
+def _read(directory: Path, notes: list[str]) -> Iterator[Found]:
+    unreadable = 0
+    for path in record_files(directory):
+        record, why = read_record(path)
+        try:
+            if record is not None and "record_sha256" in record:
+                verify(record, path)
+            elif record is not None:
+                record = adopted(record)
+        except CorruptRecord as error:
+            record, why = None, error.what
+        if record is None:
+            unreadable += 1
+            if unreadable <= 3:
+                notes.append(f"left out {path}: {why}")
+        else:
+            yield Found(record, path)
+    if unreadable > 3:
+        notes.append(f"left out {unreadable - 3} further files of {directory}")
+
+
+def _latest(found: Sequence[Found], sources: Sources) -> tuple[dict[Key, Found], dict[Key, Found]]:
+    """Return the last good and the last failed record of each cell of one folder."""
+    good: dict[Key, Found] = {}
+    failed: dict[Key, Found] = {}
+    again: list[Found] = []
+    for one in sorted(found, key=lambda f: str(f.record.get("started_at") or "")):
+        if ".rerun-" in one.path.name:
+            again.append(one)
+        elif one.record.get("outcome") == "passed":
+            good[one.key] = one
+        else:
+            failed[one.key] = one
+    for one in again:
+        first = good.get(one.key)
+        if first and first.record["fingerprint"] == one.record["fingerprint"]:
+            _settle(sources, first, one)
+    return good, failed
+
+
+def _settle(sources: Sources, kept: Found, other: Found) -> None:
+    if kept is other:
+        return
+    if same_bits(kept.record, other.record):
+        sources.agreeing += 1
+    else:
+        sources.conflicts.append(Conflict(kept.record["cell"]["id"], kept, other))
+
+
+def same_bits(a: Record, b: Record) -> bool:
+    """Say whether two records hold equal measurements, times apart."""
+    if a.get("results_sha256") and b.get("results_sha256"):
+        return a["results_sha256"] == b["results_sha256"]
+    return a.get("perplexity") == b.get("perplexity")
+
+
+def adopted(record: Record) -> Record | None:
+    """Return a record of the study documents' own scripts as one of ours, or None.
+
+    Its model and method name the study; what it says of parameters is taken over, and its weights
+    are *unknown*.
+    """
+    for declared in (study(name) for name in names()):
+        methods = declared.axes.get("method", ())
+        for model in declared.axes["model"]:
+            entry = catalog.model(model)
+            given = str(record["model"])
+            if given not in (entry.hub_id, entry.document_name) or record["method"] not in methods:
+                continue
+            point = {"model": model, "method": str(record["method"])}
+            if set(declared.axes) != set(point):
+                continue
+            own = _declared(declared.name, tuple(point.items()))
+            said = {k: v for k, v in record.items() if k in own.parameters}
+            axes = {**point, "seed": record["seed"]}
+            cell = replace(own, axes=axes, parameters={**own.parameters, **said})
+            return {"weights": "unknown", **record, "cell": cell_facts(cell)}
+    return None
+
+
+# --- as results of studies
+
+
+def judged(
+    directories: Iterable[str | Path], links: Path | None = None
+) -> tuple[Sources, list[StudyResults]]:
+    """Return what the directories hold, as results with their claims judged."""
+    from benchsuite.reporting import judge_study
+
+    sources = read_sources(directories)
+    results = results_of(sources, links)
+    for one in results:
+        one.judgements = judge_study(one, columns=sources.columns)
+    return sources, results
+
+
+def results_of(sources: Sources, links: Path | None = None) -> list[StudyResults]:
+    """Return the records as results: one per study and setting, over the models that have any.
+
+    What is missing there is what the study declares. ``links`` is the folder from which the page
+    refers to the record files.
+    """
+    by_setting: dict[tuple[str, str, bool], list[Found]] = {}
+    unknown: Counter[str] = Counter()
+    for found in (*sources.good.values(), *sources.failed.values()):
+        name = found.record["cell"]["study"]
+        if name in names():
+            setting = json.dumps(_settings(found.record), sort_keys=True, default=str)
+            rehearsed = found.key[2] == "rehearsal"
+            by_setting.setdefault((name, setting, rehearsed), []).append(found)
+        else:
+            unknown[name] += 1
+    for name, n in unknown.items():
+        sources.notes.append(f"left out {n} records of {name}, a study that is not known here")
+    made = [
+        _results(study(name), members, sources, links)
+        for (name, *_), members in sorted(by_setting.items(), key=lambda item: item[0])
+    ]
+    return [one for one in made if not any(_within(one, other) for other in made)]
+
+
+def _within(one: StudyResults, other: StudyResults) -> bool:
+    """Say whether other shows all that one does, and more.
+
+    The setting of a parameter that few methods have (iterations, say) takes in the other methods'
+    records; without it they would be shown again.
+    """
+    mine, theirs = ({**r.failed, **r.records} for r in (one, other))
+    shown = all(record is theirs.get(cell_id) for cell_id, record in mine.items())
+    return one.study.name == other.study.name and shown and len(mine) < len(theirs)
+
+
+def _settings(record: Record) -> dict[str, Any]:
+    changed = _as_declared(record["cell"]["changed"])
+    return {k: v for k, v in changed.items() if k not in ADDITIONS}
+
+
+def _as_declared(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters as studies declare them: JSON made lists of their tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in parameters.items()}
+
+
+def _results(
+    declared: Study, members: Sequence[Found], sources: Sources, links: Path | None
+) -> StudyResults:
+    grid = {cell.id: cell for cell in _grid(declared, members)}
+    kinds = ("rehearsal",) if members[0].key[2] == "rehearsal" else ("stand_in", "real")
+    # A setting that a method does not have leaves its cells what they are without it.
+    good = {
+        cell.id: sources.good[key]
+        for kind in kinds
+        for cell in grid.values()
+        if (key := (declared.name, cell.name, kind)) in sources.good
+    }
+    good |= {f.record["cell"]["id"]: f for f in members if f.key in sources.good}
+    failed = {f.record["cell"]["id"]: f for f in members if f.key in sources.failed}
+    failed = {i: f for i, f in failed.items() if i not in good}
+    for cell_id, found in (failed | good).items():
+        known = grid.get(cell_id)
+        measured = _as_declared(found.record["cell"]["parameters"])
+        if known is None or dict(known.parameters) != measured:
+            grid[cell_id] = _cell(declared, found.record)
+    mine = {f.path for f in good.values()}
+    made = StudyResults(
+        declared,
+        list(grid.values()),
+        records={i: f.record for i, f in good.items()},
+        failed={i: f.record for i, f in failed.items()},
+        missing=[i for i in grid if i not in good and i not in failed],
+        conflicts=[_told(c) for c in sources.conflicts if c.kept.path in mine],
+    )
+    if links is not None:
+        parents = {f.path.parent for f in good.values()}
+        to = {p: os.path.relpath(p.resolve(), links.resolve()) for p in parents}
+        made.links = {i: Path(to[f.path.parent], f.path.name).as_posix() for i, f in good.items()}
+    return made
+
+
+def _grid(declared: Study, members: Sequence[Found]) -> list[Cell]:
+    """Return what the study declares with the members' settings, for the members' models."""
+    models = {f.record["cell"]["axes"]["model"] for f in members}
+    known = {"model": tuple(m for m in declared.axes["model"] if m in models)}
+    settings, tour = _settings(members[0].record), declared.tour
+    is_tour = tour is not None and bool(tour.parameters) and settings == dict(tour.parameters)
+    if tour is not None:
+        tour = replace(tour, axes={**tour.axes, **known})
+    small = replace(declared, axes={**declared.axes, **known}, tour=tour)
+    try:
+        return list(small.cells(settings={} if is_tour else settings, tour=is_tour))
+    except UsageError:  # a parameter that the study has no more: what was measured is all there is
+        return []
+
+
+def _cell(declared: Study, record: Record) -> Cell:
+    """Return a record's own cell, whose defaults are those that the study declares today."""
+    facts = record["cell"]
+    axes, parameters = facts["axes"], _as_declared(facts["parameters"])
+    point = tuple((k, v) for k, v in axes.items() if k != "seed")
+    defaults = {k: v for k, v in parameters.items() if k not in facts["changed"]}
+    with contextlib.suppress(KeyError, UsageError):
+        defaults = dict(_declared(declared.name, point).defaults)
+    return Cell(facts["study"], axes, parameters, {k: defaults.get(k) for k in parameters})
+
+
+@functools.cache
+def _declared(name: str, point: tuple[tuple[str, Any], ...]) -> Cell:
+    declared = study(name)
+    axes = {k: (v,) for k, v in point}
+    small = replace(declared, axes={k: axes[k] for k in declared.axes}, includes=_every_cell)
+    return next(small.cells(seeds=(0,)))
+
+
+def _every_cell(axes: Mapping[str, Any]) -> bool:
+    return True
+
+
+def _told(conflict: Conflict) -> str:
+    kept, other = conflict.kept, conflict.other
+    return f"{conflict.cell}: {_measured(kept)} counts, {_measured(other)} does not"
+
+
+def _measured(found: Found) -> str:
+    record = found.record
+    metric = study(record["cell"]["study"]).metric
+    value = record.get(metric)
+    shown = f"{metric} {value:.6g}" if isinstance(value, float) else f"{metric} {value}"
+    device = (record.get("environment") or {}).get("device") or "an unknown device"
+    return f"{shown} on {device} ({found.path})"

@@ -1,0 +1,206 @@
+"""Judge claims: held, violated, inconclusive (with what could have been seen) or not run.
+
+A family is judged together, so that Holm's correction covers every comparison declared for it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from benchsuite.statistics.compare import holm
+from benchsuite.statistics.inference import verdicts, wording
+from benchsuite.statistics.inference.sequential import Plan, looks_taken, sequential_p
+from benchsuite.statistics.item_tests import identity
+from benchsuite.statistics.ranking import Ranking
+
+
+class ClaimLike(Protocol):
+    """What is read of a claim (``benchsuite.study.Claim``)."""
+
+    @property
+    def sentence(self) -> str: ...  # noqa: D102
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+    @property
+    def metric(self) -> str: ...  # noqa: D102
+    @property
+    def method(self) -> str: ...  # noqa: D102
+    @property
+    def other(self) -> str | None: ...  # noqa: D102
+    @property
+    def limit(self) -> float | None: ...  # noqa: D102
+    @property
+    def control(self) -> bool: ...  # noqa: D102
+    @property
+    def over_items(self) -> bool: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One method's results on one model.
+
+    ``values`` maps seed to the claim's metric, ``items`` seed to per-item evidence whose mean
+    ``item_metric`` turns into the metric (``np.exp`` for NLL and perplexity). ``rankings`` maps
+    seed to which items are positive and their scores, of which the metric is the AUROC. ``missing``
+    are the ids of declared cells without a usable record: a claim is judged on the seeds declared
+    for it, because judging while they come in would raise the rate of false positives.
+    """
+
+    values: Mapping[int, Any]
+    items: Mapping[int, Sequence[float]] = field(default_factory=dict)
+    missing: Sequence[str] = ()
+    item_metric: Callable[[Any], Any] = identity
+    rankings: Mapping[int, Ranking] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A claim with the results that answer it on one model."""
+
+    claim: ClaimLike
+    model: str
+    arm: Arm
+    other: Arm | None = None
+    by_seed: bool = False
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A judged claim: ``outcome`` is held, violated, inconclusive or not_run.
+
+    ``sentence`` says it in words; ``evidence`` is json-able.
+    """
+
+    claim: ClaimLike
+    model: str
+    outcome: str
+    sentence: str
+    evidence: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the judgement as json-able data."""
+        claim = self.claim
+        return {
+            "claim": claim.sentence,
+            "kind": claim.kind,
+            "metric": claim.metric,
+            "method": claim.method,
+            "other": claim.other,
+            "limit": claim.limit,
+            "control": claim.control,
+            "model": self.model,
+            "outcome": self.outcome,
+            "sentence": self.sentence,
+            "evidence": dict(self.evidence),
+        }
+
+
+def judge(
+    claim: ClaimLike,
+    model: str,
+    arm: Arm,
+    other: Arm | None = None,
+    *,
+    by_seed: bool = False,
+    alpha: float = 0.05,
+) -> Judgement:
+    """Judge one claim on one model, as a family of its own.
+
+    ``by_seed`` declares that a seed fixes randomness shared by both arms: the paired t-test then
+    decides. Otherwise Welch's does, or the one-sample test where one arm is constant.
+    """
+    return judge_family([Question(claim, model, arm, other, by_seed)], alpha=alpha)[0]
+
+
+def judge_family(
+    questions: Iterable[Question], *, alpha: float = 0.05, plan: Plan | None = None
+) -> list[Judgement]:
+    """Judge all claims of a pre-declared family; comparisons are corrected together by Holm.
+
+    What has no p-value (not run, exact comparisons) does not count in the family. With a ``plan``
+    seeds were added look by look: a comparison's p-value is then the least alpha at which one of
+    the looks so far would have decided it.
+    """
+    asked = list(questions)
+    if plan is None:
+        drafts = [_draft(question, alpha) for question in asked]
+    else:
+        drafts = [_draft_by_looks(question, alpha, plan, len(asked)) for question in asked]
+    tested = sum(draft.p_value is not None for draft in drafts)
+    corrected = holm([draft.p_value for draft in drafts])
+    judgements = []
+    for question, draft, p_holm in zip(asked, drafts, corrected, strict=True):
+        if p_holm is not None:
+            facts = {"p_holm": p_holm, "family_size": tested, "alpha": alpha}
+            draft = verdicts.decide(replace(draft, evidence={**draft.evidence, **facts}))
+        sentence = wording.sentence(question.claim, question.model, draft)
+        judgements.append(
+            Judgement(question.claim, question.model, draft.outcome, sentence, draft.evidence)
+        )
+    return judgements
+
+
+def _draft_by_looks(question: Question, alpha: float, plan: Plan, n: int) -> verdicts.Draft:
+    claim, arm, other = question.claim, question.arm, question.other
+    present = set(arm.values) & set(other.values if other else arm.values)
+    looks = plan.looks[: looks_taken(plan, present)]
+    if claim.over_items or not looks:
+        return _draft(question, alpha)
+    if not claim.other:
+        return _draft(replace(question, arm=replace(arm, missing=())), alpha)
+    drafts = [_draft(_of_seeds(question, plan.seeds[:look]), alpha) for look in looks]
+    spent = sequential_p(
+        [draft.p_value for draft in drafts],
+        plan.fractions,
+        spending=plan.spending,
+        sides=1 if claim.kind == "equivalent" else 2,
+        joint=drafts[-1].evidence["test"] == "welch",
+    )
+    known = [p for p in spent if p is not None]
+    if not known:
+        return drafts[-1]
+    least = min(known)
+    # A comparison is told as of the look that decides it beside n others; an open one as it stands.
+    decided = (draft for draft, p in zip(drafts, spent, strict=True) if p and p < alpha / n)
+    draft = next(decided, drafts[spent.index(least)] if least < alpha else drafts[-1])
+    told = {
+        "looks": list(looks),
+        "looks_planned": list(plan.looks),
+        "spending": plan.spending,
+        "p_sequential": least,
+    }
+    return replace(draft, p_value=least, evidence={**draft.evidence, **told})
+
+
+def _of_seeds(question: Question, seeds: Sequence[int]) -> Question:
+    def only(arm: Arm) -> Arm:
+        values = {seed: arm.values[seed] for seed in seeds}
+        items = {seed: arm.items[seed] for seed in seeds if seed in arm.items}
+        return replace(arm, values=values, items=items, missing=())
+
+    assert question.other is not None
+    return replace(question, arm=only(question.arm), other=only(question.other))
+
+
+def _draft(question: Question, alpha: float) -> verdicts.Draft:
+    claim, arm, other = question.claim, question.arm, question.other
+    if claim.kind == "identical":
+        return verdicts.identical(arm.values, arm.missing)
+    if claim.kind == "true":
+        return verdicts.true(arm.values, arm.missing)
+    missing = [*arm.missing, *(other.missing if other else ())]
+    if claim.over_items and other is not None and not missing:
+        return verdicts.ranked(arm, other, claim.kind)
+    if missing or not arm.values or (claim.other and (other is None or not other.values)):
+        return verdicts.not_run(missing)
+    if claim.kind == "cv_below":
+        return verdicts.cv_below(arm.values, claim.limit)
+    if other is None or claim.kind not in ("lower", "higher", "equivalent"):
+        raise ValueError(f"the claim {claim.sentence!r} is of the unknown kind {claim.kind!r}")
+    evidence = verdicts.compared(arm.values, other.values, question.by_seed)
+    evidence |= verdicts.item_evidence(arm, other)
+    if claim.kind == "equivalent":
+        return verdicts.equivalent(
+            arm.values, other.values, claim.limit, evidence, question.by_seed, alpha
+        )
+    return verdicts.ordered(claim.kind, evidence)

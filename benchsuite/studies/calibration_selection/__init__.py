@@ -1,0 +1,1 @@
+"""The study ``calibration_selection``: its declaration, its report, its figures."""

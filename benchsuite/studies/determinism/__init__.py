@@ -1,0 +1,1 @@
+"""The study ``determinism``: its declaration, its report, its figures."""

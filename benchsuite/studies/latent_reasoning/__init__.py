@@ -1,0 +1,1 @@
+"""The study ``latent_reasoning``: its declaration, its report, its figures."""

@@ -1,0 +1,1 @@
+"""The study ``quantizers``: its declaration, its report, its figures."""

@@ -1,0 +1,1 @@
+"""The study ``uncertainty``: its declaration, its report, its figures."""

@@ -1,0 +1,78 @@
+"""What the uncertainty study's figures share: names, intervals, axes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchsuite.reporting.figures.style import chance_line, new_figure
+from benchsuite.studies.uncertainty.runs import PRIMARY, Run
+
+TITLES = {
+    "g_nll": "G-NLL",
+    "rw_gnll": "RW-G-NLL",
+    "mean_nll": "mean NLL",
+    "predictive_entropy": "predictive entropy",
+    "semantic_discrete": "semantic, discrete",
+    "semantic_nli": "semantic, NLI",
+    "sar": "SAR",
+    "p_true": "p(True)",
+    "shuffled": "shuffled (control)",
+}
+CHANCE = 0.5
+AUROC = f"AUROC of wrong answers, {TITLES[PRIMARY]}"
+Summary = Mapping[str, Any]
+
+
+def panels(
+    n: int, width: float, height: float, *, sharey: bool = False
+) -> tuple[Figure, list[Any]]:
+    """Return a figure of ``n`` panels of this size in inches, two beside each other."""
+    columns = min(n, 2)
+    rows = -(-n // columns)
+    figure = new_figure(width * columns, height * rows)
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
+    for unused in axes[n:]:
+        unused.remove()
+    return figure, list(axes[:n])
+
+
+def names(runs: Sequence[Run], attribute: str) -> list[str]:
+    """Return the different values of an attribute, in the order of the runs."""
+    return list(dict.fromkeys(getattr(run, attribute) for run in runs))
+
+
+def known(runs: Any) -> list[Run]:
+    """Return the runs whose G-NLL has an AUROC."""
+    return [run for run in runs if run.auroc() is not None]
+
+
+def or_nan(value: float | None) -> float:
+    """Return a value, or what arrays hold where there is none."""
+    return np.nan if value is None else value
+
+
+def intervals(runs: Sequence[Run]) -> tuple[list[float], list[float], list[float]]:
+    """Return the runs' AUROCs under G-NLL with the lower and upper ends of their intervals."""
+    found = [run.records[PRIMARY] for run in runs]
+    lows, highs = ([r["auroc_ci95"][end] for r in found] for end in (0, 1))
+    return [r["auroc"] for r in found], lows, highs
+
+
+def model_rows(axes: Any, labels: Sequence[str]) -> None:
+    """Make the vertical axis a list of models and the horizontal one the AUROC."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlabel(AUROC)
+    axes.grid(axis="y", color="#E4E4E4", linewidth=0.6)
+    chance_line(axes, vertical=True)
+
+
+def legend_below(figure: Figure, axes: Any, columns: int, notes: Sequence[str] = ()) -> None:
+    """Put the legend below the axes, with further lines that explain no symbol."""
+    handles, labels = axes.get_legend_handles_labels()
+    for note in notes:
+        handles.append(axes.plot([], [], " ")[0])
+        labels.append(note)
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, 4))

@@ -1,0 +1,121 @@
+"""The records of one generation pass as one thing: a model at a precision on a data set."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from benchsuite import catalog
+from benchsuite.reporting.groups import Record, kind_of
+from benchsuite.reporting.judging import Columns
+from benchsuite.statistics.item_tests import ItemDifference
+from benchsuite.statistics.ranking import Term, auroc_contrast
+from benchsuite.studies.uncertainty.declaration import family
+
+# The document's metric; the questions are answered with it.
+PRIMARY = "g_nll"
+# Within a family, a model counts as large from this many times the smallest one's parameters.
+LARGER = 1.5
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One model at one precision on one data set: a record and per-question rows by score."""
+
+    model: str
+    precision: str
+    dataset: str
+    seed: int
+    records: Mapping[str, Record]
+    read: Columns
+    _known: dict[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+
+    @property
+    def family(self) -> str:
+        """The model's family."""
+        return family(self.model)
+
+    @property
+    def n_parameters(self) -> int:
+        """How many parameters the model has, by the catalogue."""
+        return catalog.model(self.model).n_parameters
+
+    @property
+    def label(self) -> str:
+        """The name under which the run is shown: its model, and its precision if reduced."""
+        return self.model if self.precision == "fp16" else f"{self.model} {self.precision}"
+
+    @property
+    def any_record(self) -> Record:
+        """A record of the run: what does not depend on the score is equal in all of them."""
+        return self.records.get(PRIMARY) or next(iter(self.records.values()))
+
+    def rows(self, method: str = "") -> Mapping[str, Any]:
+        """Return the per-question columns of a score's record, or of any."""
+        method = method or next(iter(self.records))
+        if method not in self._known:
+            self._known[method] = self.read(self.records[method])
+        return self._known[method]
+
+    def auroc(self, method: str = PRIMARY) -> float | None:
+        """Return a score's AUROC, None where it is undefined or was not run."""
+        record = self.records.get(method)
+        return None if record is None else record["auroc"]
+
+
+def runs_of(records: Sequence[Record], columns: Columns) -> list[Run]:
+    """Return the runs of real weights in the records' order.
+
+    Where there are hub models, the embedded ones are left out: they know another world.
+    """
+    real = [r for r in records if kind_of(r) == "real" and r.get("weights") != "checkpoint"]
+    if any(r["weights"] != "embedded" for r in real):
+        real = [r for r in real if r["weights"] != "embedded"]
+    found: dict[tuple[Any, ...], dict[str, Record]] = {}
+    for record in real:
+        axes = record["cell"]["axes"]
+        settings = tuple(sorted(record["cell"]["changed"].items()))
+        key = (*(axes[name] for name in ("model", "precision", "dataset", "seed")), settings)
+        found.setdefault(key, {})[axes["method"]] = record
+    return [
+        Run(model, precision, dataset, seed, by_method, columns)
+        for (model, precision, dataset, seed, _), by_method in found.items()
+    ]
+
+
+def sizes(runs: Sequence[Run]) -> dict[str, str]:
+    """Return model -> ``small`` or ``large`` within its family."""
+    smallest: dict[str, int] = {}
+    for run in runs:
+        smallest[run.family] = min(run.n_parameters, smallest.get(run.family, run.n_parameters))
+    return {
+        run.model: "large" if run.n_parameters > LARGER * smallest[run.family] else "small"
+        for run in runs
+    }
+
+
+def preferred(runs: Sequence[Run]) -> list[Run]:
+    """Return each model once: its runs in 16 bits, or as they are where it has none."""
+    full = {run.model for run in runs if run.precision == "fp16"}
+    return [run for run in runs if run.precision == "fp16" or run.model not in full]
+
+
+def contrast(weighted: Sequence[tuple[float, Run]], method: str = PRIMARY) -> ItemDifference:
+    """Return the weighted sum of the runs' AUROCs under a score, by bootstrap over questions.
+
+    Runs on the same questions are resampled together, over the questions that all of them scored.
+    """
+    groups: dict[tuple[Any, ...], list[tuple[float, Mapping[str, Any]]]] = {}
+    for weight, run in weighted:
+        rows = run.rows(method)
+        asked = (run.dataset, run.seed, tuple(rows["question_id"]))
+        groups.setdefault(asked, []).append((weight, rows))
+    terms = []
+    for sample, members in groups.items():
+        scored = np.all([~np.isnan(rows["uncertainty"]) for _, rows in members], axis=0)
+        terms += [
+            Term(weight, ~rows["correct"][scored], rows["uncertainty"][scored], sample)
+            for weight, rows in members
+        ]
+    return auroc_contrast(terms)

@@ -1,0 +1,174 @@
+"""The store: whole files or none, nothing overwritten, artefacts built once."""
+
+import json
+import multiprocessing
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from benchsuite.errors import BenchsuiteError
+from benchsuite.records.fingerprint import Fingerprint
+from benchsuite.records.record import RecordBuilder
+from benchsuite.records.store import Store
+from benchsuite.study.cell import Cell
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = Store(tmp_path / "reports")
+    made.prepare()
+    return made
+
+
+def builder(value=1.5):
+    axes = {"model": "tiny_llama_1m", "method": "random", "seed": 42}
+    cell = Cell("calibration_selection", axes, {"seq_len": 256}, {"seq_len": 256})
+    made = RecordBuilder(cell, Fingerprint("i", "c", "e"), {"device_kind": "cpu"})
+    made.provenance(weights="embedded")
+    made.update(perplexity=value)
+    return made
+
+
+def test_a_second_measurement_becomes_a_rerun_and_a_failure_never_replaces_a_good_record(store):
+    first = store.write(builder().finish("passed"))
+    store.write(builder(2.5).finish("passed"))
+    store.write(builder(3.5).finish("failed", error={"message": "no", "stage": "quant"}))
+    value = first["fingerprint"]["value"]
+    assert store.read(value)["perplexity"] == 1.5
+    names = sorted(p.name.partition(".")[2] for p in store.records.glob("*.json"))
+    assert names == ["failed-1.json", "json", "rerun-1.json"]
+    assert [f["perplexity"] for f in store.failures(value)] == [3.5]
+    assert len(list(store.all_records())) == 3
+
+
+def test_per_item_evidence_comes_back_as_it_was(store):
+    made = builder()
+    nll = np.random.default_rng(0).normal(size=50)
+    made.items(chunk_nll=nll, answer=[f"a{i}" for i in range(50)])
+    stored = store.write(made.finish("passed"), made.columns)
+    columns = store.columns(store.read(stored["fingerprint"]["value"]))
+    assert np.array_equal(columns["chunk_nll"], nll)
+    assert columns["answer"][7] == "a7"
+
+
+@pytest.mark.parametrize("cut", range(0, 1000, 37))
+def test_a_record_truncated_anywhere_is_moved_aside(store, cut):
+    stored = store.write(builder().finish("passed"))
+    path = store.records / f"{stored['fingerprint']['value']}.json"
+    path.write_bytes(path.read_bytes()[:cut])
+    assert store.read(stored["fingerprint"]["value"]) is None
+    assert not path.exists()
+    assert store.moved_aside[0].startswith(path.name)
+
+
+def test_a_record_whose_side_file_was_changed_is_moved_aside_with_it(store):
+    made = builder()
+    made.items(chunk_nll=np.arange(50.0))
+    stored = store.write(made.finish("passed"), made.columns)
+    side = store.records / stored["items"]["file"]
+    side.write_bytes(side.read_bytes()[:-1])
+    assert store.read(stored["fingerprint"]["value"]) is None
+    assert len(store.moved_aside) == 2
+    assert not [path for path in store.records.iterdir() if path.suffix != ".log"]
+
+
+def test_a_marker_tells_the_last_stage_and_a_damaged_one_tells_nothing(store):
+    facts = {"cell": {"id": "a"}, "fingerprint": {"value": "f"}, "device": "cpu", "stage": "setup"}
+    store.mark_running("f", facts)
+    assert [m["stage"] for m in store.running_markers()] == ["setup"]
+    for stage in ("selection", "quant"):
+        store.mark_stage("f", stage)
+        assert [m["stage"] for m in store.running_markers()] == [stage]
+    path = store.running / "f.json"
+    whole = path.read_bytes()
+    for where in range(0, whole.index(b"\n"), 7):
+        path.write_bytes(whole[:where] + b"0" + whole[where + 1 :])
+        assert [m for m in store.running_markers() if m["pid"] != os.getpid()] == []
+        assert store.sweep() == []
+    store.unmark_running("f")
+    store.mark_stage("f", "evaluation")
+    assert list(store.running.iterdir()) == []
+
+
+def test_equal_measurements_have_equal_results_whatever_their_times():
+    one, two = builder(), builder()
+    with one.stage("quant"):
+        sum(range(10_000))
+    assert one.finish("passed")["results_sha256"] == two.finish("passed")["results_sha256"]
+    assert builder(1.5 + 2e-16).results_digest() != one.results_digest()
+
+
+def test_items_of_two_kinds_keep_their_own_lengths(store):
+    made = builder()
+    made.items(chunk_nll=np.arange(3.0))
+    made.items(correct=[True, False, True, True, False], answer=list("abcde"))
+    stored = store.write(made.finish("passed"), made.columns)
+    columns = store.columns(stored)
+    assert columns["chunk_nll"].tolist() == [0, 1, 2]
+    assert columns["correct"].dtype == bool
+    assert columns["correct"].tolist() == [True, False, True, True, False]
+    assert "".join(columns["answer"]) == "abcde"
+
+
+def test_a_column_of_another_length_is_refused():
+    made = builder()
+    with pytest.raises(BenchsuiteError, match="unequal length"):
+        made.items(a=[1, 2], b=[1])
+
+
+def _build_slowly(root, queue):
+    store = Store(root)
+
+    def build(folder):
+        (folder / "x").write_text("x" * 100_000)
+        queue.put("built")
+
+    made = store.artefact({"same": "key"}, build)
+    assert len((made.path / "x").read_text()) == 100_000
+
+
+def test_an_artefact_wanted_by_many_processes_is_built_once(store):
+    queue = multiprocessing.Queue()
+    processes = [
+        multiprocessing.Process(target=_build_slowly, args=(store.reports, queue)) for _ in range(4)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert queue.get() == "built"
+    assert queue.empty()
+
+
+def test_a_failed_build_leaves_nothing_and_is_tried_again(store):
+    def fail(folder):
+        (folder / "half").write_text("half")
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        store.artefact({"k": 1}, fail)
+    assert [p for p in store.artefacts.iterdir() if not p.name.endswith(".lock")] == []
+    made = store.artefact({"k": 1}, lambda folder: (folder / "whole").write_text("whole"))
+    assert made.built_now
+    assert not store.artefact({"k": 1}, fail).built_now
+
+
+def test_the_view_can_be_deleted_and_made_again(store):
+    stored = store.write(builder().finish("passed"))
+    store.export(stored)
+    path = store.view_path("calibration_selection", stored["cell"]["name"], "embedded")
+    before = json.loads(path.read_text())
+    shutil.rmtree(store.reports / "calibration_selection")
+    store.export(store.read(stored["fingerprint"]["value"]))
+    assert json.loads(path.read_text()) == before
+
+
+def test_rehearsals_are_exported_apart(store):
+    made = builder()
+    made.provenance(weights="random")
+    store.export(store.write(made.finish("passed")))
+    assert list((store.reports / "rehearsal").rglob("*.json"))
+    assert not (store.reports / "calibration_selection").exists()

@@ -1,0 +1,187 @@
+"""Reports folders brought together, compared and measured again by the command line."""
+
+import json
+import shutil
+import sys
+
+import pytest
+
+from benchsuite.reporting.merging import judged, read_sources
+from benchsuite.study import study
+from tests.reporting.factory import DOCUMENT, drawn, grid, record, stored
+
+
+@pytest.fixture
+def command(project):
+    """Run ``benchsuite`` in the project."""
+    return lambda *args: project.run(sys.executable, "-m", "benchsuite", *args)
+
+
+def folder(path, records):
+    """Keep records as a store does, unsealed."""
+    files = {r["fingerprint"]["value"]: {**r} for r in records.values()}
+    for kept in files.values():
+        del kept["record_sha256"]
+    stored(path / "store/records", files)
+    return path
+
+
+def test_two_machines_are_merged_and_the_first_wins_where_they_differ(tmp_path):
+    cells = grid("llama2_7b", methods=["random", "cola_zero"])
+    records = drawn(cells)
+    first, rest = dict(list(records.items())[:6]), dict(list(records.items())[5:])
+    other = {**rest, cells[5].id: record(cells[5], 6.5)}
+    a, b = folder(tmp_path / "a", first), folder(tmp_path / "b", other)
+
+    sources, (merged,) = judged([a, b], tmp_path)
+
+    assert len(merged.records) == 10
+    assert merged.records[cells[5].id]["perplexity"] == records[cells[5].id]["perplexity"]
+    (conflict,) = merged.conflicts
+    assert cells[5].id in conflict
+    assert "6.5" in conflict
+    assert merged.links[cells[9].id].startswith("b/store/records/")
+    claim = next(j for j in merged.judgements if j.claim.method == "cola_zero" and j.claim.other)
+    assert claim.evidence["n"] == 5
+    assert sources.agreeing == 0
+
+
+def test_equal_bits_agree(tmp_path):
+    records = drawn(grid("llama2_7b", methods=["random"]))
+    a, b = folder(tmp_path / "a", records), folder(tmp_path / "b", records)
+
+    sources = read_sources([a, b])
+
+    assert (sources.agreeing, sources.conflicts) == (5, [])
+
+
+def test_the_documents_own_files_join_the_study(tmp_path):
+    files = {f"seed{s}": DOCUMENT | {"seed": s, "perplexity": 5.7 + s / 1000} for s in (42, 43)}
+    files["other"] = DOCUMENT | {"method": "of_another_world"}
+    stored(tmp_path / "metrics/raw_runs", files)
+
+    sources, (found,) = judged([tmp_path])
+
+    assert found.study.name == "calibration_selection"
+    assert set(found.records) == {"llama2_7b-cola_zero-seed42", "llama2_7b-cola_zero-seed43"}
+    assert "llama2_7b-random-seed42" in found.missing
+    assert len(sources.notes) == 1
+
+
+def test_other_parameters_are_results_of_their_own(tmp_path):
+    four = drawn(grid("llama2_7b", methods=["random"]))
+    three = drawn(grid("llama2_7b", methods=["random"], settings={"quant_bits": 3}))
+    both = folder(folder(tmp_path, four) / "x", three).parent
+
+    _, found = judged([both])
+
+    assert sorted(len(r.records) for r in found) == [5, 5]
+    assert {c.parameters["quant_bits"] for r in found for c in r.cells} == {3, 4}
+
+
+def test_a_setting_of_one_method_shows_the_others_once(tmp_path):
+    settings = {"iterations": 50, "n_questions": 64}
+    wanted = ("adaround_w4", "rtn_w4")  # rounding to nearest has no iterations
+    cells = [
+        cell
+        for cell in study("quantizers").cells(settings=settings)
+        if (cell.model, cell.seed) == ("tiny_llama_1m", 42) and cell.method in wanted
+    ]
+
+    _, (found,) = judged([folder(tmp_path, {cell.id: record(cell) for cell in cells})])
+
+    assert sorted(r["method"] for r in found.records.values()) == sorted(wanted)
+
+
+def test_a_parameter_that_json_made_a_list_is_no_change(tmp_path):
+    (cell, *_) = study("determinism").cells()
+    assert isinstance(cell.parameters["others"], tuple)
+
+    _, (found,) = judged([folder(tmp_path, {cell.id: record(cell, l2_max=0.0)})])
+
+    assert cell in found.cells
+    assert list(found.records) == [cell.id]
+
+
+def test_an_edited_record_is_left_out_by_name(project, bench, command):
+    bench("-k", "two_models and toy_a")
+    path = next((project.path / "reports/store/records").glob("*.json"))
+    path.write_text(path.read_text().replace('"outcome": "passed"', '"outcome": "passed "'))
+
+    result = command("report", "reports", "--reports-dir=merged")
+
+    assert result.ret == 0
+    result.stdout.fnmatch_lines([f"left out *{path.name}: the record was changed*", "*index.html"])
+    summary = json.loads((project.path / "merged/two_models/summary_stats.json").read_text())
+    assert summary["_benchsuite"]["n_records"] == 5
+
+
+def test_a_folder_without_records_among_others_is_named(project, bench, command):
+    bench("-k", "two_models and toy_a")
+    (project.path / "nothing").mkdir()
+
+    result = command("report", "reports", "nothing")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["nothing holds no records", "*index.html"])
+
+    result = command("report", "reports", "nowhere")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*nowhere is no folder. Name folders that a run had*"])
+
+
+def test_diff_of_equal_folders_is_0_and_of_a_broken_study_1(project, bench, command):
+    bench("-k", "select_and_quantize")
+    shutil.copytree(project.path / "reports", project.path / "last_night")
+    assert command("diff", "last_night", "reports").ret == 0
+    path = project.path / "benchmarks/test_shapes.py"
+    path.write_text(path.read_text().replace("math.exp(sum(errors))", "9 + math.exp(sum(errors))"))
+    bench("-k", "select_and_quantize")
+
+    result = command("diff", "last_night", "reports")
+
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["worse: select_and_quantize/toy_a/first perplexity: *beyond*"])
+    result.stdout.fnmatch_lines(["cells: 0 bit-identical, 12 changed"])
+
+
+def test_diff_of_a_folder_without_records_is_one_paragraph(command):
+    result = command("diff", ".", "nowhere")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["benchsuite diff: *holds no records*"])
+
+
+def test_reproduce_says_bit_identical_or_what_differs(project, bench, command):
+    bench(
+        "-k",
+        "select_and_quantize and toy_a and drawn-seed2",
+        "--set=select_and_quantize.n_samples=5",
+    )
+    (path,) = (project.path / "reports/select_and_quantize/raw_runs").glob("*.json")
+    assert command("reproduce", str(path)).ret == 0
+
+    record = json.loads(path.read_text())
+    assert record["n_samples"] == 5
+    body = project.path / "benchmarks/test_shapes.py"
+    body.write_text(body.read_text().replace("0.05 + sum", "0.06 + sum"))
+    result = command("reproduce", str(path), "--reports-dir=again")
+
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        [
+            "code: another digest*",
+            f"perplexity: {record['perplexity']!r} before, *",
+            "bits of weights_sha256: *",
+            "toy_a-drawn-seed2: not the same bits*",
+        ]
+    )
+    assert list((project.path / "again/store/records").glob("*.json"))
+
+
+def test_reproduce_of_what_is_no_record_is_one_paragraph(project, command):
+    (project.path / "x.json").write_text("[1]")
+
+    result = command("reproduce", "x.json")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["benchsuite reproduce: x.json is not a whole record*"])

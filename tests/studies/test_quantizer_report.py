@@ -1,0 +1,137 @@
+"""The quantizer study's tables, from records of chosen numbers."""
+
+import csv
+import json
+
+import pytest
+
+from benchsuite.harness.results import StudyResults
+from benchsuite.reporting import render_page, write_report
+from benchsuite.reporting.status import status_rows
+from benchsuite.studies.quantizers.report import accuracy, grouped, kind, latency, sizes
+from benchsuite.study import study
+from tests.reporting.factory import record
+
+PERPLEXITY = {
+    "fp16": 8.0,
+    "rtn_w8": 8.01,
+    "gptq_w4": 8.3,
+    "awq_w4": 8.4,
+    "smoothquant_w8a8": 8.05,
+    "quarot_w4a4kv4": 9.0,
+    "zeroed_layer": 40.0,
+}
+
+
+def cells(methods=PERPLEXITY):
+    return [
+        cell
+        for cell in study("quantizers").cells()
+        if cell.model == "tiny_llama_1m" and cell.method in methods
+    ]
+
+
+def measured(cell, **changes):
+    numbers = {
+        "arc_macro_f1": 60 - PERPLEXITY[cell.method],
+        "size_after_mb": 2.0 if cell.method == "fp16" else 0.5,
+        "compression_ratio": 1.0 if cell.method == "fp16" else 4.0,
+        "latency_seconds": 0.5 + cell.seed / 100,
+        "inference_memory_bytes": 3e6,
+        "flipped_ci95": [1.0 + cell.seed, 2.0 + cell.seed],
+    }
+    return record(cell, PERPLEXITY[cell.method], **(numbers | changes))
+
+
+@pytest.fixture
+def records():
+    return [measured(cell) for cell in cells()]
+
+
+def test_kinds_and_widths_are_ranked_apart(records):
+    rows = {row["method"]: row for row in accuracy(grouped(records))}
+    assert {m: (rows[m]["kind"], rows[m]["rank"]) for m in PERPLEXITY} == {
+        "fp16": ("reference", None),
+        "rtn_w8": ("weight-only 8 bit", 1),
+        "gptq_w4": ("weight-only 4 bit", 1),
+        "awq_w4": ("weight-only 4 bit", 2),
+        "smoothquant_w8a8": ("W8A8", 1),
+        "quarot_w4a4kv4": ("W4A4", 1),
+        "zeroed_layer": ("control", None),
+    }
+    assert kind("quarot_w4a16") == "weight-only 4 bit"
+
+
+def test_differences_are_points_against_the_original(records):
+    rows = {row["method"]: row for row in accuracy(grouped(records))}
+    assert rows["fp16"]["delta_arc_macro_f1"] == 0
+    assert rows["awq_w4"]["delta_arc_macro_f1"] == pytest.approx(-0.4)
+    assert rows["gptq_w4"]["n_seeds"] == 3
+    assert rows["gptq_w4"]["flipped_ci95"] == [43, 46]
+
+
+def test_rehearsals_have_sizes_and_no_quality(records):
+    random = [r | {"weights": "random"} for r in records]
+    assert accuracy(grouped(random)) == []
+    assert {row["weights"] for row in sizes(grouped(random))} == {"rehearsal"}
+
+
+def test_latencies_of_two_devices_stand_in_two_rows():
+    first, *_ = cells(["gptq_w4"])
+    gpu = measured(first)
+    cpu = measured(first, environment=gpu["environment"] | {"device": "c", "device_kind": "cpu"})
+    rows = latency(grouped([gpu, cpu]))
+    assert [row["device"] for row in rows] == ["cuda: NVIDIA H200", "cpu: c"]
+
+
+def test_vllm_stands_beside_our_own_latency_where_it_was_measured():
+    (served, *_), (alone, *_) = cells(["gptq_w4"]), cells(["awq_w4"])
+    served = measured(served, vllm_tokens_per_second=250.0, vllm_memory_bytes=3e9)
+    rows = {row["method"]: row for row in latency(grouped([served, measured(alone)]))}
+    assert rows["gptq_w4"]["vllm_tokens_per_second"] == 250
+    assert rows["gptq_w4"]["vllm_memory_mb"] == 3000
+    assert rows["awq_w4"]["vllm_tokens_per_second"] is None
+
+
+def results(found, **fields):
+    grid = cells()
+    missing = [c.id for c in grid if c.id not in found and c.id not in fields.get("failed", {})]
+    return StudyResults(study("quantizers"), grid, found, missing=missing, **fields)
+
+
+def test_the_files_and_the_page_show_the_tables(tmp_path, records):
+    found = results({r["cell"]["id"]: r for r in records})
+    write_report(tmp_path, [found])
+    with open(tmp_path / "quantizers/accuracy.csv", newline="") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert float(rows["awq_w4"]["delta_arc_macro_f1"]) == pytest.approx(-0.4)
+    tables = json.loads((tmp_path / "quantizers/document_tables.json").read_text())
+    assert set(tables) == {"sizes", "accuracy", "latency"}
+    assert (
+        "| weight-only 4 bit | 2 | awq_w4 |"
+        in (tmp_path / "quantizers/document_tables.md").read_text()
+    )
+    page = render_page([found], folder=tmp_path)
+    assert "<td>awq_w4</td>" in page
+    assert "<td>weight-only 4 bit</td><td>2</td><td>awq_w4</td>" in page
+
+
+def test_the_status_tracker_says_what_is_missing_and_why_something_failed(records):
+    done = {r["cell"]["id"]: r for r in records if r["method"] in ("fp16", "gptq_w4")}
+    lost = next(i for i in done if "gptq_w4" in i)
+    failed = {lost: {"error": {"message": "Traceback\nout of memory"}}}
+    del done[lost]
+    rows = {row["method"]: row for row in status_rows([results(done, failed=failed)])}
+    assert rows["fp16"]["status"] == "complete"
+    assert rows["awq_w4"] == {
+        "model": "tiny_llama_1m",
+        "method": "awq_w4",
+        "status": "not started",
+        "done": 0,
+        "failed": 0,
+        "stale": 0,
+        "missing": 3,
+        "note": "",
+    }
+    assert rows["gptq_w4"]["status"] == "failed"
+    assert (rows["gptq_w4"]["done"], rows["gptq_w4"]["note"]) == (2, "out of memory")

@@ -1,0 +1,213 @@
+"""The uncertainty study's own files, over grids whose truth is known."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from benchsuite.studies.uncertainty import analysis, answer_questions, runs_of, write
+from benchsuite.studies.uncertainty.runs import contrast, sizes
+from tests.studies.uncertainty.grid import EASY, HARD, Grid, document, embedded
+
+FIGURES = (
+    *("auroc_heatmap", "family_comparison", "size_effect", "dataset_effect", "accuracy_vs_auroc"),
+    *("radar_chart", "overall_statistics", "best_performers", "key_findings", "token_uncertainty"),
+)
+
+
+def findings(grid):
+    found = answer_questions(runs_of(grid.records, grid.columns))
+    return dict(
+        zip(("size", "family", "dataset", "instruction", "quantization"), found, strict=True)
+    )
+
+
+def easier(**wanted):
+    """Return a shift that is easy where the cell agrees with ``wanted``."""
+    return lambda cell: EASY if all(cell[k] in v for k, v in wanted.items()) else HARD
+
+
+def test_a_true_effect_of_size_is_found_and_nothing_else():
+    larger = ("llama3_8b", "qwen2_5_7b")
+    found = findings(Grid(document, easier(model=larger)))
+    size = found["size"]
+    assert size.outcome == "answered"
+    assert size.p_holm < 0.001
+    assert size.ci95[0] > 0.1
+    # Mistral's two models are of one size; each pair is on its own questions.
+    assert {p["pair"].split(",")[0] for p in size.pairs} == {
+        "llama3_8b minus llama3_2_1b",
+        "qwen2_5_7b minus qwen2_5_1_5b",
+    }
+    assert found["quantization"].p_holm > 0.05
+    assert found["instruction"].p_holm > 0.05
+    assert found["dataset"].p_holm > 0.05
+
+
+def test_the_other_effects_are_found_where_they_are():
+    data = findings(Grid(document, easier(dataset=("trivia_qa",))))["dataset"]
+    assert data.contrast == "trivia_qa minus squad_v2"
+    assert data.ci95[0] > 0
+    assert len(data.pairs) == 10
+    quantized = findings(Grid(document, easier(precision=("8bit",))))["quantization"]
+    assert quantized.ci95[0] > 0
+    assert len(quantized.pairs) == 8
+    tuned = findings(Grid(document, easier(model=("mistral_v0_3_instruct",))))["instruction"]
+    assert tuned.ci95[0] > 0
+    assert len(tuned.pairs) == 4
+
+
+def test_the_best_family_is_named_with_its_closest_rival_and_all_pairs_counted():
+    models = ("qwen2_5_1_5b", "qwen2_5_7b")
+    found = findings(Grid(document, easier(model=models)))["family"]
+    assert found.contrast.startswith("qwen minus ")
+    assert found.p_holm < 0.05
+    assert [p["pair"].split(" minus ")[0] for p in found.pairs] == ["qwen", "qwen"]
+    assert found.p_value == pytest.approx(3 * max(p["p_value"] for p in found.pairs))
+    even = findings(Grid(document))["family"]
+    assert even.p_holm > 0.05
+    assert "no significant difference" in even.sentence
+
+
+def test_without_full_precision_size_is_confounded_and_says_so():
+    found = findings(Grid(lambda c: document(c) and (c["precision"] == "8bit" or "1" in c.model)))
+    assert "confounded" in found["size"].reason
+    assert found["quantization"].outcome == "not run"
+
+
+def test_embedded_models_have_no_tuned_twin_and_hub_models_put_them_aside():
+    alone = Grid(embedded)
+    found = findings(alone)
+    assert found["instruction"].outcome == "not run"
+    assert "not run" in found["instruction"].sentence
+    assert found["instruction"].p_holm is None
+    both = Grid(lambda cell: embedded(cell) or document(cell))
+    assert {run.any_record["weights"] for run in runs_of(both.records, both.columns)} == {"hub"}
+
+
+def test_rehearsals_are_no_results(tmp_path):
+    grid = Grid(document, weights="random")
+    assert runs_of(grid.records, grid.columns) == []
+    assert write(grid.records, tmp_path, grid.columns) == []
+
+
+def all_right(cell, rows):
+    if cell["dataset"] == "trivia_qa":
+        rows["correct"] = np.ones(len(rows["correct"]), bool)
+    return rows
+
+
+def test_one_class_is_undefined_in_every_file_and_stops_none(tmp_path):
+    grid = Grid(document, change=all_right)
+    found = findings(grid)
+    assert found["dataset"].outcome == "undefined"
+    assert "one class alone" in found["dataset"].sentence
+    assert "comparisons are undefined" in found["quantization"].reason
+    assert found["quantization"].outcome == "answered"
+    written = write(grid.records, tmp_path, grid.columns)
+    assert tmp_path / "figures/auroc_heatmap.png" in written
+    rows = list(csv.DictReader((tmp_path / "auroc_results.csv").open()))
+    undefined = [row for row in rows if row["dataset"] == "trivia_qa"]
+    assert {row["g_nll_auroc"] for row in undefined} == {""}
+    assert all("one class" in row["g_nll_auroc_undefined"] for row in undefined)
+
+
+def test_questions_that_one_model_left_without_a_score_are_left_out_for_both():
+    def empty(cell, rows):
+        if cell.model == "llama3_8b":
+            rows["uncertainty"] = np.where(np.arange(120) < 20, np.nan, rows["uncertainty"])
+        return rows
+
+    grid = Grid(lambda c: document(c) and "llama" in c.model, change=empty)
+    runs = [r for r in runs_of(grid.records, grid.columns) if r.dataset == "squad_v2"]
+    small = next(r for r in runs if r.model == "llama3_2_1b")
+    large = next(r for r in runs if r.model == "llama3_8b")
+    assert contrast([(1, large), (-1, small)]).n_items == 100
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uncertainty")
+    grid = Grid(document)
+    return grid, folder, write(grid.records, folder, grid.columns)
+
+
+def test_the_documents_files_are_written(written):
+    _, folder, paths = written
+    names = {str(path.relative_to(folder)) for path in paths}
+    figures = {f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
+    assert names == {
+        "auroc_results.csv",
+        "auroc_results.json",
+        "analysis_summary.json",
+        *figures,
+    }
+    assert all(path.stat().st_size > 100 for path in paths)
+
+
+def test_results_hold_one_row_per_model_and_data_set(written):
+    grid, folder, _ = written
+    rows = json.loads((folder / "auroc_results.json").read_text())
+    assert len(rows) == len(grid.records) / 4 == 20
+    first = rows[0]
+    assert first["g_nll_auroc_low"] <= first["g_nll_auroc"] <= first["g_nll_auroc_high"]
+    by_model = {row["model"]: row["size"] for row in rows}
+    assert by_model["llama3_2_1b"] == by_model["mistral_v0_3_instruct"] == "small"
+    assert by_model["llama3_8b"] == "large"
+    table = list(csv.DictReader((folder / "auroc_results.csv").open()))
+    assert [row["model"] for row in table] == [row["model"] for row in rows]
+
+
+def test_the_summary_holds_the_documents_parts(written):
+    _, folder, _ = written
+    summary = json.loads((folder / "analysis_summary.json").read_text())
+    assert len(summary["questions"]) == len(summary["key_findings"]) == 5
+    for answer in summary["questions"]:
+        assert answer["outcome"] == "answered"
+        assert answer["ci95"][0] <= answer["estimate"] <= answer["ci95"][1]
+        assert 0 <= answer["p_value"] <= answer["p_holm"] <= 1
+    assert set(summary["aggregates"]) == {"family", "size", "precision", "dataset"}
+    assert set(summary["aggregates"]["family"]) == {"llama", "qwen", "mistral"}
+    assert summary["best"].keys() == {"trivia_qa", "squad_v2"}
+    effects = {e["factor"] for e in summary["advanced"]["anova"]["effects"]}
+    assert effects == {"family", "size", "precision", "dataset"}
+    pairs = summary["advanced"]["score_correlations"]["pairs"]
+    alike = next(p for p in pairs if {p["score"], p["other"]} == {"g_nll", "sar"})
+    assert alike["spearman"] == pytest.approx(1)
+
+
+def test_wrong_answers_are_counted_by_kind_in_each_family(written):
+    grid, _, _ = written
+    found = analysis.family_errors(runs_of(grid.records, grid.columns))
+    for own in found.values():
+        kinds = [own[kind] for kind in ("abstained", "answered", "partly", "unrelated")]
+        assert sum(kinds) == own["wrong"] > 0
+        surest = [example["g_nll"] for example in own["surest_wrong"]]
+        assert surest == sorted(surest)
+        assert len(surest) == analysis.MOST_EXAMPLES
+
+
+def test_tokens_of_wrong_answers_are_less_sure_by_position():
+    grid = Grid(document, lambda cell: 6.0)
+    view = analysis.token_view(runs_of(grid.records, grid.columns))["squad_v2"]
+    assert len(view["right"]) == len(view["wrong"]) == 2
+    assert view["wrong"][0]["mean"] > view["right"][0]["mean"] + 1
+    assert all(not example["right"] for example in view["examples"]["surest wrong"])
+
+
+def test_figures_are_the_same_bytes_again(written, tmp_path):
+    grid = written[0]
+    part = [r for r in grid.records if "llama" in r["cell"]["axes"]["model"]]
+    for name in ("one", "two"):
+        write(part, tmp_path / name, grid.columns)
+    for path in (tmp_path / "one/figures").iterdir():
+        assert path.read_bytes() == (tmp_path / "two/figures" / path.name).read_bytes(), path.name
+
+
+def test_size_is_a_matter_of_the_family():
+    grid = Grid(lambda cell: True)
+    found = sizes(runs_of(grid.records, grid.columns))
+    assert {m for m, size in found.items() if size == "small"} == {
+        *("llama3_2_1b", "qwen2_5_1_5b", "mistral_v0_3_base", "mistral_v0_3_instruct")
+    }
