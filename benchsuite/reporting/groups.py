@@ -20,7 +20,7 @@ KINDS = ("real", "stand_in", "rehearsal")
 
 
 class Results(Protocol):
-    """What is read of one study's results (``benchsuite.harness.results.StudyResults``).
+    """What is read of one study's results (``benchsuite.reporting.results.StudyResults``).
 
     ``records`` maps the ids of ``cells`` to their current, good records; ``stale`` and
     ``failed`` are keyed by cell id too, ``missing`` lists ids. ``options`` are the words of a

@@ -17,11 +17,11 @@ from typing import Any
 
 from benchsuite import catalog
 from benchsuite.errors import CorruptRecord, UsageError
-from benchsuite.harness.results import StudyResults
 from benchsuite.records.record import Record, cell_facts, verify
 from benchsuite.records.store import read_columns
 from benchsuite.reporting.groups import ADDITIONS, kind_of
 from benchsuite.reporting.load import read_record, record_files
+from benchsuite.reporting.results import StudyResults
 from benchsuite.study import Study, names, study
 from benchsuite.study.cell import Cell
 
