@@ -1,4 +1,4 @@
-"""One study's grid beside what was measured of it: what every page, table and verdict is made of."""
+"""One study's grid beside what was measured of it: what pages, tables and verdicts are made of."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
