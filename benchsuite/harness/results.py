@@ -3,44 +3,20 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchsuite import catalog
 from benchsuite.errors import UsageError
 from benchsuite.harness.session import Bench
-from benchsuite.records.record import Record
+from benchsuite.reporting.results import StudyResults
 from benchsuite.study import study
 from benchsuite.study.cell import Cell
 
 if TYPE_CHECKING:
+    from benchsuite.statistics.inference.claims import Judgement
     from benchsuite.statistics.inference.sequential import Plan
 
 Line = tuple[str, dict[str, bool]]
-
-
-@dataclass
-class StudyResults:
-    """One study's grid beside what the store holds of it.
-
-    ``options`` are the words that a command needs to mean these very cells; ``files`` are what the
-    study's own reporter wrote, relative to the reports folder; ``notes`` say what went wrong there.
-    ``conflicts`` tell records of one cell that differ, ``links`` where a cell's record lies if not
-    in the store under the report, ``benchmark`` is the study's test file.
-    """
-
-    study: Any
-    cells: list[Cell]
-    records: dict[str, Record] = field(default_factory=dict)
-    stale: dict[str, list[str]] = field(default_factory=dict)
-    failed: dict[str, Record] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
-    judgements: list[Any] = field(default_factory=list)
-    options: tuple[str, ...] = ()
-    files: list[Path] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    conflicts: list[str] = field(default_factory=list)
-    links: dict[str, str] = field(default_factory=dict)
-    benchmark: Path = Path()
 
 
 @dataclass
@@ -52,7 +28,7 @@ class Outcome:
     page: Path = Path()
 
     @property
-    def judgements(self) -> list[Any]:
+    def judgements(self) -> "list[Judgement]":
         """The judgements of all studies."""
         return [j for results in self.studies for j in results.judgements]
 
@@ -147,5 +123,5 @@ def _of_interest(results: StudyResults, models: Collection[str]) -> StudyResults
     )
 
 
-def _asked(judgement: Any, cells: list[Cell]) -> bool:
+def _asked(judgement: "Judgement", cells: list[Cell]) -> bool:
     return any(judgement.model.startswith(catalog.model(c.model).document_name) for c in cells)

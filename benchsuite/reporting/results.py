@@ -1,0 +1,36 @@
+"""What the records say of one study's grid: the table that all reports are made of."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchsuite.records.record import Record
+from benchsuite.study import Cell, Study
+
+if TYPE_CHECKING:
+    from benchsuite.statistics.inference.claims import Judgement
+
+
+@dataclass
+class StudyResults:
+    """One study's grid beside what the store holds of it.
+
+    ``options`` are the words that a command needs to mean these very cells; ``files`` are what the
+    study's own reporter wrote, relative to the reports folder; ``notes`` say what went wrong there.
+    ``conflicts`` tell records of one cell that differ, ``links`` where a cell's record lies if not
+    in the store under the report, ``benchmark`` is the study's test file.
+    """
+
+    study: Study
+    cells: list[Cell]
+    records: dict[str, Record] = field(default_factory=dict)
+    stale: dict[str, list[str]] = field(default_factory=dict)
+    failed: dict[str, Record] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    judgements: "list[Judgement]" = field(default_factory=list)
+    options: tuple[str, ...] = ()
+    files: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
+    links: dict[str, str] = field(default_factory=dict)
+    benchmark: Path = Path()
