@@ -83,7 +83,7 @@ register_study(
             "quant_bits": Parameter(
                 4,
                 choices=(2, 3, 4, 5, 6, 7, 8),
-                help="bits per weight, 2 to 8; checkpoints hold 2, 3, 4 and 8",
+                help="bits per weight; checkpoints hold 2, 3, 4 and 8",
             ),
             "group_size": Parameter(
                 128, least=-1, help="weights that share a scale; -1 is a whole row"
@@ -109,7 +109,7 @@ register_study(
                 embedded="tiny_llama_1m",
                 only=("cola_zero",),
                 reads="model",
-                help="whose perplexity is a feature of `cola_zero`, and of it alone",
+                help="whose perplexity is a feature of the documents",
             ),
             "evaluation_corpus": Parameter(
                 "wikitext2",

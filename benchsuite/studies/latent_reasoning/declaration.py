@@ -80,7 +80,7 @@ _TOUR = {
 _SEEDS = (42, 43, 44)
 
 _PARAMETERS = {
-    "config": Parameter("", help="a configuration file of your own; empty is the shipped one"),
+    "config": Parameter("", help="a configuration file of your own; (none) is the shipped one"),
     "max_steps": Parameter(0, help="optimizer steps at most; 0 is the configuration's epochs"),
 }
 _TASKS = {"steps": "task"}

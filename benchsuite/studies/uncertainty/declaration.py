@@ -128,7 +128,7 @@ register_study(
             "correctness": Parameter(
                 "f1",
                 choices=("f1", "exact", "judge"),
-                help="which answers are right: `f1`, `exact` or `judge`",
+                help="by what an answer is right",
             ),
             "judge_model": Parameter(
                 "",
@@ -140,19 +140,19 @@ register_study(
                 embedded="",
                 only=_needing("similarity"),
                 reads="model",
-                help="of `rw_gnll` and `sar`; empty is lexical",
+                help="tells how alike two texts are; (none) is lexical",
             ),
             "nli_model": Parameter(
                 "roberta_large_mnli",
                 only=_needing("nli"),
                 reads="model",
-                help="of `semantic_nli`",
+                help="tells whether one answer entails another",
             ),
             "demonstrations": Parameter(
                 10,
                 embedded=0,
                 only=_needing("model"),
-                help="train questions with the model's own answers before that of `p_true`",
+                help="train questions with the model's own answers, shown before the one asked",
             ),
         },
         tour=Tour(
