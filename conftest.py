@@ -1,11 +1,3 @@
-"""Loads the fixtures that the benchmarks' cells are made of."""
+"""Asks for benchsuite's options, its fixtures and its reports."""
 
-pytest_plugins = [
-    "benchsuite.fixtures.calibration",
-    "benchsuite.fixtures.engines",
-    "benchsuite.fixtures.latent",
-    "benchsuite.fixtures.models",
-    "benchsuite.fixtures.record",
-    "benchsuite.fixtures.tasks",
-    "benchsuite.fixtures.uncertainty",
-]
+pytest_plugins = ["benchsuite.plugin"]

@@ -9,10 +9,22 @@ import pytest
 
 from benchsuite.errors import BenchsuiteError
 from benchsuite.harness import items
+from benchsuite.harness.isolation import limit_threads
 from benchsuite.harness.options import Options, add_options
-from benchsuite.harness.session import BENCH, PROPERTY, Bench, limit_threads
+from benchsuite.harness.session import BENCH, PROPERTY, Bench
 from benchsuite.records.environment import choose_device, gpus
 from benchsuite.records.store import Store
+
+# A project asks for all of this with `pytest_plugins = ["benchsuite.plugin"]` in its conftest.
+pytest_plugins = [
+    "benchsuite.fixtures.calibration",
+    "benchsuite.fixtures.engines",
+    "benchsuite.fixtures.latent",
+    "benchsuite.fixtures.models",
+    "benchsuite.fixtures.record",
+    "benchsuite.fixtures.tasks",
+    "benchsuite.fixtures.uncertainty",
+]
 
 MARKS = (
     "study(name): the test is the body of this study's cells",
@@ -43,7 +55,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # torch's own use of torch.jit, at import
     config.addinivalue_line("filterwarnings", "ignore:.*torch.jit.*:DeprecationWarning")
     limit_threads(options.cell_threads)
-    config.stash[BENCH] = Bench(options, Store(options.reports_dir), config.rootpath)
+    plugins = tuple(name for name in config.option.plugins or () if not name.startswith("no:"))
+    store = Store(options.reports_dir)
+    config.stash[BENCH] = Bench(options, store, config.rootpath, plugins=plugins)
     if items.is_worker(config):
         from benchsuite.harness.stopping import finish_the_cell_first
 
@@ -107,11 +121,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
 
 
 @pytest.hookimpl(tryfirst=True, specname="pytest_runtest_protocol")
-def pytest_runtest_protocol_cached(item: pytest.Item) -> bool | None:
+def pytest_runtest_protocol_cached(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Report a cached cell without setting anything up, and start nothing once told to stop."""
     if items.told_to_stop(item):
         return True
-    return items.report_if_cached(item)
+    return items.report_if_cached(item, nextitem)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -122,8 +136,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Run the cell seeded, with fixed threads, and verify what it must have left untouched."""
+    """Run the cell, and verify what it must have left untouched."""
     with items.running(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    """Seed the cell last, inside what other plugins do around a call."""
+    with items.seeded(pyfuncitem):
         return (yield)
 
 
@@ -151,10 +172,9 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, Any] 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Start one worker per visible GPU for ``-n auto``, in projects that have cells."""
-    cells = config.pluginmanager.has_plugin("benchsuite.fixtures.record")
+    """Start one worker per visible GPU for ``-n auto``."""
     chosen = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS")
-    if not cells or chosen or config.getoption("benchsuite_device") == "cpu":
+    if chosen or config.getoption("benchsuite_device") == "cpu":
         return None
     return len(gpus()) or None
 

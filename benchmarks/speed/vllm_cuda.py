@@ -130,8 +130,8 @@ def compared(
     settings = serving.settings_for(model, len(prompts[0]) + steps, samples=len(prompts))
     source = {"source": {"entry": asdict(catalog.model(arguments.model))}}
     own = {**source, "device": arguments.device} if arguments.engine == "transformers" else {}
-    told = process.ask("load", checkpoint_folder=str(folder), **settings, **own)
-    scored = process.ask("score", prompts=prompts)
+    told = process.load(checkpoint_folder=str(folder), **settings, **own)
+    scored = process.score(prompts)
     made = process.generate(prompts, steps)
     tolerance = agreement.INTEGER_ACTIVATIONS if "a8" in name else agreement.WEIGHT_ONLY
     found = agreement.agreement(

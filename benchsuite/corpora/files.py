@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchsuite.errors import UsageError
+from benchsuite.file_digests import FileDigests
 
 # In the order of preference where one split is there in several formats.
 FORMATS = (
@@ -24,7 +25,7 @@ _SPLIT_NAMES = {
     "validation": {"validation", "valid", "val", "dev"},
     "test": {"test", "testing"},
 }
-_digests: dict[tuple[str, int, int], str] = {}
+_digests = FileDigests()
 
 
 def find(root: Path, split: str, *, config: str | None = None, hub_id: str = "") -> list[Path]:
@@ -62,21 +63,17 @@ def split_names(split: str) -> set[str]:
     return _SPLIT_NAMES.get(split, {split})
 
 
-def digest(files: list[Path], column: str) -> str:
-    """Return the sha256 of the files' contents in order, and of the column that is read."""
-    total = hashlib.sha256(column.encode())
+def digest(files: list[Path], read: str) -> str:
+    """Return the sha256 of what is read: the files' formats and contents in order, and ``read``.
+
+    ``read`` says what is taken from them: a column, a schema. The format is a name's ending, as the
+    same bytes are other rows in ``train.txt`` and in ``train.raw``.
+    """
+    total = hashlib.sha256(read.encode())
     for file in files:
-        total.update(bytes.fromhex(_file_digest(file)))
+        ending = next(suffix for group in FORMATS for suffix in group if file.name.endswith(suffix))
+        total.update(f"\0{ending}\0{_digests.sha256(file)}".encode())
     return total.hexdigest()
-
-
-def _file_digest(file: Path) -> str:
-    stat = file.stat()
-    key = (str(file.resolve()), stat.st_size, stat.st_mtime_ns)
-    if key not in _digests:
-        with file.open("rb") as stream:
-            _digests[key] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return _digests[key]
 
 
 def _snapshot(root: Path, hub_id: str) -> Path:

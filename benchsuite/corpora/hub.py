@@ -5,6 +5,9 @@ one that the cell reads; a newer commit is taken by clearing the cache or pinnin
 """
 
 import fnmatch
+import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +48,9 @@ PARTS = {
     ),
 }
 
+# The hub's own names: train-00000-of-00003.parquet.
+_SHARD = re.compile(r"(?P<set>.*)-\d{5}-of-(?P<total>\d{5})\D.*")
+
 
 def fetch(entry: CorpusEntry | TaskEntry, split: str) -> Snapshot:
     """Return one split's files, from the cache if they are there, downloaded otherwise.
@@ -61,6 +67,15 @@ def fetch(entry: CorpusEntry | TaskEntry, split: str) -> Snapshot:
     if part:
         return Snapshot([folder / part.patterns[split]], folder.name, part.rows)
     return Snapshot(files.find(folder, split, config=entry.config), folder.name, None)
+
+
+def digest(entry: CorpusEntry | TaskEntry, read: str) -> str:
+    """Return what identifies the rows of a hub set: its commit, configuration, and what is read.
+
+    The commit is that in the local cache, or the catalogue's revision where nothing is cached yet.
+    """
+    commit = cached_commit(entry.hub_id, entry.revision) or entry.revision
+    return f"hub:{entry.hub_id}@{commit}:{entry.config or ''}:{read}"
 
 
 def cached_commit(hub_id: str, revision: str) -> str | None:
@@ -91,12 +106,21 @@ def _cached(entry: CorpusEntry | TaskEntry, patterns: list[str], split: str) -> 
     folder = _repository(entry.hub_id) / "snapshots" / commit
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     words = files.split_names(split)
-    there = any(
-        fnmatch.fnmatch(name, pattern) and any(word in name for word in words)
+    there = [
+        name
         for name in names
-        for pattern in patterns
-    )
-    return folder if there else None
+        if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+        and any(word in name for word in words)
+    ]
+    whole = entry.hub_id in PARTS or _whole(there)
+    return folder if there and whole else None
+
+
+def _whole(names: Iterable[str]) -> bool:
+    """Return whether no shard is missing, as it is after a download that was cut off."""
+    shards = [match for match in map(_SHARD.fullmatch, names) if match]
+    found = Counter((shard["set"], shard["total"]) for shard in shards)
+    return all(n == int(total) for (_, total), n in found.items())
 
 
 def _download(entry: CorpusEntry | TaskEntry, patterns: list[str]) -> Path:
@@ -104,7 +128,7 @@ def _download(entry: CorpusEntry | TaskEntry, patterns: list[str]) -> Path:
 
     if constants.HF_HUB_OFFLINE:
         raise CellCannotRun(
-            f"{entry.hub_id} is not in the hub's cache and HF_HUB_OFFLINE is set",
+            f"the files of {entry.hub_id} are not all in the hub's cache and HF_HUB_OFFLINE is set",
             where=str(_repository(entry.hub_id)),
             fix=f"Unset HF_HUB_OFFLINE, or give a local copy: --local {entry.name}=PATH",
         )
@@ -113,7 +137,7 @@ def _download(entry: CorpusEntry | TaskEntry, patterns: list[str]) -> Path:
             snapshot_download(
                 entry.hub_id,
                 repo_type="dataset",
-                revision=entry.revision,
+                revision=cached_commit(entry.hub_id, entry.revision) or entry.revision,
                 allow_patterns=patterns,
             )
         )

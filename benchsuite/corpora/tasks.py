@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchsuite import catalog
+from benchsuite.catalog import TaskEntry
 from benchsuite.corpora import files, hub, public
 from benchsuite.corpora.rows import read_rows
 from benchsuite.embedded.schema import Choice, Item, Problem, Question
@@ -51,7 +52,7 @@ def load_task(name: str, split: str, *, local: str | Path | None = None) -> Task
         )
     if local is not None:
         found = files.find(Path(local), split, config=entry.config, hub_id=entry.hub_id)
-        source, revision = "local", files.digest(found, entry.schema)
+        source, revision = "local", files.digest(found, _read(entry))
     else:
         snapshot = hub.fetch(entry, split)
         found, source, revision = snapshot.files, "hub", snapshot.commit
@@ -73,17 +74,17 @@ def load_task(name: str, split: str, *, local: str | Path | None = None) -> Task
 def task_digest(name: str, split: str, local: str | Path | None = None) -> str:
     """Return what identifies a task's items, cheaply enough to be asked at collection.
 
-    As ``text_digest``: the pinned digest, the sha256 of the local files, or the hub's commit hash.
+    As ``text_digest``: the pinned digest, the sha256 of the local files, or the hub's commit.
     """
     entry = catalog.task(name)
     if local is not None:
         found = files.find(Path(local), split, config=entry.config, hub_id=entry.hub_id)
-        return files.digest(found, entry.schema)
+        return files.digest(found, _read(entry))
     if entry.embedded:
         from benchsuite.embedded import tasks
 
         return tasks.digest(name, split)
-    return hub.cached_commit(entry.hub_id, entry.revision) or entry.revision
+    return hub.digest(entry, _read(entry))
 
 
 def items_digest(items: Iterable[Item]) -> str:
@@ -93,6 +94,11 @@ def items_digest(items: Iterable[Item]) -> str:
         line = json.dumps(dataclasses.asdict(item), sort_keys=True)
         total.update(line.encode() + b"\n")
     return total.hexdigest()
+
+
+def _read(entry: TaskEntry) -> str:
+    """Say what is taken from a set's files: the schema, of columns that its hub id decides."""
+    return f"{entry.schema} of {entry.hub_id or 'its own columns'}"
 
 
 def _items(found: list[Path], schema: type) -> Iterator[Item]:

@@ -44,9 +44,9 @@ def load_text(name: str, split: str, *, local: str | Path | None = None) -> Text
     """Return one split of a catalogued corpus.
 
     ``local`` is a directory that stands in for the hub: a snapshot with parquet, jsonl or text
-    files, a ``save_to_disk`` folder, or a hub cache. Without it an embedded corpus is made from
-    the installed packages, any other is taken from the hub's cache or, unless ``HF_HUB_OFFLINE``
-    is set, downloaded. Raises ``BenchsuiteError`` for a missing split or column, or no text.
+    files, a ``save_to_disk`` folder, or a hub cache. Without it an embedded corpus is benchsuite's
+    own file, any other is taken from the hub's cache or, unless ``HF_HUB_OFFLINE`` is set,
+    downloaded. Raises ``BenchsuiteError`` for a missing split or column, or no text.
     """
     entry = catalog.corpus(name)
     if local is not None:
@@ -66,8 +66,7 @@ def text_digest(name: str, split: str, local: str | Path | None = None) -> str:
     """Return what identifies a corpus' bytes, cheaply enough to be asked at collection.
 
     Embedded: the pinned digest. Local: the sha256 of the split's files, remembered while their
-    size and time stay. Hub: the commit hash in the local cache, or the catalogue's revision where
-    nothing is cached yet.
+    size and time stay. Hub: its commit, configuration and column (``hub.digest``).
     """
     entry = catalog.corpus(name)
     if local is not None:
@@ -75,7 +74,7 @@ def text_digest(name: str, split: str, local: str | Path | None = None) -> str:
         return files.digest(found, entry.column)
     if entry.embedded:
         return _embedded_digest(split)
-    return hub.cached_commit(entry.hub_id, entry.revision) or entry.revision
+    return hub.digest(entry, entry.column)
 
 
 def rows_digest(rows: Iterable[str]) -> str:

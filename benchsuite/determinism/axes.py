@@ -95,7 +95,7 @@ def kernels_seen(
 
 def _profile(engine: EngineProcess, batch: Prompts) -> dict[str, Any]:
     try:
-        seen = engine.ask("kernels", prompts=[list(p) for p in batch], max_tokens=PROFILED_STEPS)
+        seen = engine.kernels(batch, PROFILED_STEPS)
     except EngineError as error:  # evidence beside the measurement: it does not end it
         seen = {"profiling_succeeded": False, "all_kernels": [], "error": str(error)}
     return classified(seen)

@@ -9,6 +9,7 @@ from benchsuite import catalog
 from benchsuite.errors import BenchsuiteError, unknown_name
 
 ROOT = Path(__file__).with_name("models")
+CARD = "card.json"
 NAMES = tuple(name for name, entry in catalog.MODELS.items() if entry.embedded)
 
 
@@ -29,7 +30,7 @@ def path(name: str) -> Path:
 @cache
 def card(name: str) -> dict[str, Any]:
     """Return what was measured when the model was trained."""
-    return json.loads((path(name) / "card.json").read_text())
+    return json.loads((path(name) / CARD).read_text())
 
 
 def digest(name: str) -> str:

@@ -233,7 +233,7 @@ def reference(folder: Path = tokenizer.FOLDER) -> dict[str, Any]:
 
 
 def card(name: str, folder: Path, how: Recipe, **measured: Any) -> dict[str, Any]:
-    """Return a model's card: its data, recipe, measurements, and the digest of its weights."""
+    """Return a model's card: its data, recipe, measurements, and the digests of its files."""
     import transformers
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
@@ -241,6 +241,11 @@ def card(name: str, folder: Path, how: Recipe, **measured: Any) -> dict[str, Any
         "name": name,
         "weights_sha256": _sha256(folder / "model.safetensors"),
         "tokenizer_sha256": _sha256(folder / "tokenizer.json"),
+        "files_sha256": {
+            file.name: _sha256(file)
+            for file in sorted(folder.iterdir())
+            if file.name != models.CARD
+        },
         "text_sha256": {split: text.digest(split) for split in text.SPLITS},
         "tasks_sha256": {
             task: {split: tasks.digest(task, split) for split in tasks.SPLITS}
@@ -279,7 +284,7 @@ def train_one(
     content = card(
         name, folder, how, train_seconds=seconds, losses=losses, **measured, reference=compared
     )
-    (folder / "card.json").write_text(json.dumps(content, indent=1) + "\n")
+    (folder / models.CARD).write_text(json.dumps(content, indent=1) + "\n")
     report(json.dumps(measured))
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,12 @@ class Launcher:
     ) -> None:
         self.name, self.entry, self.settings = name, entry, {"threads": threads}
         self._modes, self._python, self._folder = dict(modes), python, folder
-        self._waiting = {mode: self._start(mode) for mode in modes}
         self.loaded: dict[str, Any] = {}
+        self._waiting: dict[str, EngineProcess] = {}
+        with ExitStack() as started:
+            for mode in modes:
+                self._waiting[mode] = started.enter_context(self._start(mode))
+            started.pop_all()
 
     @property
     def modes(self) -> tuple[str, ...]:
@@ -51,22 +55,26 @@ class Launcher:
     def running(self, mode: str) -> Iterator[EngineProcess]:
         """Load the model in the mode's process and end the process afterwards."""
         with self._waiting.pop(mode) as process:
-            settings = self.settings | self._modes[mode].get("settings", {})
-            self.loaded[mode] = process.ask("load", **settings)
+            settings = self._settings(mode)
+            self.loaded[mode] = process.load(**settings)
             yield process
 
     def close(self) -> None:
         """End the processes that were never used."""
-        for process in self._waiting.values():
-            process.close()
+        with ExitStack() as ended:
+            for process in self._waiting.values():
+                ended.callback(process.close)
         self._waiting = {}
+
+    def _settings(self, mode: str) -> dict[str, Any]:
+        """Return what ``load`` is given in a mode."""
+        return {**self.settings, **self._modes[mode].get("settings", {})}
 
     def _start(self, mode: str) -> EngineProcess:
         variables: dict[str, str | None] = dict.fromkeys(_MODE_VARIABLES)
         if mode == DETERMINISTIC:
             variables |= _MODE_VARIABLES
-        settings = self.settings | self._modes[mode].get("settings", {})
-        threads = str(settings["threads"])
+        threads = str(self._settings(mode)["threads"])
         variables |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads)
         variables |= self._modes[mode].get("environment", {})
         log = self._folder / f"{mode}.log"

@@ -80,10 +80,8 @@ def latency(
     """
     settings = settings_for(model, len(prompt) + new_tokens)
     with EngineProcess("vllm", engine("vllm"), log=log, python=python) as process:
-        told = process.ask("load", checkpoint_folder=str(folder), graphs=True, **settings)
-        found = process.ask(
-            "latency", prompt=list(prompt), max_tokens=new_tokens, repeats=repeats, warmup=WARMUP
-        )
+        told = process.load(checkpoint_folder=str(folder), graphs=True, **settings)
+        found = process.latency(prompt, new_tokens, repeats=repeats, warmup=WARMUP)
     seconds = median(found["seconds"])
     return {
         "vllm_latency_seconds": seconds,

@@ -118,7 +118,7 @@ def _checkpoint_digest(cell: Cell, options: Options, cache_file: Path) -> str | 
     path = options.checkpoint.get(cell.model)
     if path is None:
         return None
-    from benchsuite.models.source import folder_digest
+    from benchsuite.models import folder_digest
 
     return folder_digest(path, cache_file=cache_file)
 

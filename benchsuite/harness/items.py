@@ -2,9 +2,9 @@
 
 import logging
 import os
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,15 @@ import pytest
 from benchsuite import catalog
 from benchsuite.errors import BenchsuiteError, CellCannotRun
 from benchsuite.harness import inputs
+from benchsuite.harness.decision import Decision, State
+from benchsuite.harness.explaining import explain
+from benchsuite.harness.isolation import CellLog, free_memory, isolated
 from benchsuite.harness.progress import Progress
 from benchsuite.harness.scheduling import devices
-from benchsuite.harness.session import (
-    PROPERTY,
-    Bench,
-    CellLog,
-    Decision,
-    cell_study,
-    explain,
-    free_memory,
-    isolated,
-)
+from benchsuite.harness.session import PROPERTY, Bench
 from benchsuite.records.record import Record, RecordBuilder
 from benchsuite.records.store import unwritable
-from benchsuite.study.cell import Cell
+from benchsuite.study import Cell
 
 DECISION = pytest.StashKey[Decision]()
 BUILDER = pytest.StashKey[RecordBuilder]()
@@ -62,12 +56,15 @@ def cell_of(item: pytest.Item) -> Cell | None:
 
 
 def decide(item: pytest.Item, cell: Cell) -> Decision:
-    """Look up what is to be done about an item's cell, and remember it."""
-    bench = Bench.of(item.config)
-    decision = bench.decide(cell, Path(item.path))
-    if decision.state == "cached" and (bench.options.rerun or _unsaved(item, decision)):
-        decision.state = "rerun"
-    item.stash[DECISION] = decision
+    """Look up what is to be done about an item's cell."""
+    return _wanted(item, Bench.of(item.config).decide(cell, Path(item.path)))
+
+
+def _wanted(item: pytest.Item, decision: Decision) -> Decision:
+    """Return the decision with what the options say: a cached cell may be wanted again."""
+    again = Bench.of(item.config).options.rerun or _unsaved(item, decision)
+    if decision.state is State.CACHED and again:
+        return replace(decision, state=State.RERUN)
     return decision
 
 
@@ -82,27 +79,32 @@ def _unsaved(item: pytest.Item, decision: Decision) -> bool:
 
 @contextmanager
 def locked(item: pytest.Item) -> Iterator[None]:
-    """Hold the lock of a cell that has to run; another session may finish it meanwhile."""
+    """Decide about a cell, and hold its lock while it runs.
+
+    Another session may finish it before the lock is free: the store is asked once more then.
+    """
     cell = cell_of(item)
     if cell is None:
         yield
         return
     bench = Bench.of(item.config)
-    decision = decide(item, cell)
-    if decision.state in ("cached", "blocked") or decision.fingerprint is None:
+    decision = item.stash[DECISION] = decide(item, cell)
+    if not decision.runs:
         yield
         return
+    assert decision.fingerprint is not None
     value = decision.fingerprint.value
     lock = bench.store.lock(value)
     try:
         lock.acquire()
     except OSError as error:
-        decision.state, decision.error = "blocked", unwritable(bench.store.running, error)
+        refused = unwritable(bench.store.running, error)
+        item.stash[DECISION] = replace(decision, state=State.BLOCKED, error=refused)
         yield
         return
     try:
-        if decision.state != "rerun":
-            decide(item, cell)
+        if decision.state is not State.RERUN:
+            item.stash[DECISION] = _wanted(item, bench.look_up(decision))
         yield
     finally:
         bench.store.unmark_running(value)
@@ -141,32 +143,31 @@ def told_to_stop(item: pytest.Item) -> bool:
     return True
 
 
-def report_if_cached(item: pytest.Item) -> bool | None:
-    """Emit the reports of a cached cell; no fixture is set up, no model loaded."""
+def report_if_cached(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Emit the reports of a cached cell; no fixture is set up, no model loaded.
+
+    What earlier items of its file or session set up is torn down as far as the next item wants.
+    """
     decision = item.stash.get(DECISION, None)
-    if decision is None or decision.state != "cached":
+    if decision is None or decision.state is not State.CACHED:
         return None
     assert decision.record is not None
-    bench = Bench.of(item.config)
-    bench.store.export(decision.record)
+    Bench.of(item.config).store.export(decision.record)
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    now = time.time()
-    left = (PROPERTY, _left_behind(item, "cached", decision.record))
-    for when in ("setup", "call", "teardown"):
-        report = pytest.TestReport(
-            nodeid=item.nodeid,
-            location=item.location,
-            keywords={name: 1 for name in item.keywords},
-            outcome="passed",
-            longrepr=None,
-            when=when,  # type: ignore[arg-type]
-            user_properties=[left] if when == "call" else [],
-            start=now,
-            stop=now,
-        )
-        item.ihook.pytest_runtest_logreport(report=report)
+    left = (PROPERTY, _left_behind(item, State.CACHED, decision.record))
+    _report(item, "setup", lambda: None)
+    _report(item, "call", lambda: None, left)
+    _report(item, "teardown", lambda: item.session._setupstate.teardown_exact(nextitem))
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
+
+
+def _report(item: pytest.Item, when: Any, phase: Callable[[], None], *properties: Any) -> None:
+    leave = (KeyboardInterrupt, pytest.exit.Exception)
+    call = pytest.CallInfo.from_call(phase, when=when, reraise=leave)
+    report = pytest.TestReport.from_item_and_call(item, call)
+    report.user_properties += properties
+    item.ihook.pytest_runtest_logreport(report=report)
 
 
 def start(item: pytest.Item) -> None:
@@ -192,18 +193,30 @@ def start(item: pytest.Item) -> None:
 
 @contextmanager
 def running(item: pytest.Item) -> Iterator[None]:
-    """Run a cell's body: seeded, isolated, checked."""
+    """Run a cell's call: what it must have left untouched is checked when it is over."""
+    builder = item.stash.get(BUILDER, None)
+    yield
+    if builder is not None:
+        for check in builder.checks:
+            check()
+        builder.finish("passed")
+
+
+@contextmanager
+def seeded(item: pytest.Item) -> Iterator[None]:
+    """Run a cell's function with its own seeds and threads.
+
+    Around the function itself, because other plugins seed around the whole call.
+    """
     builder = item.stash.get(BUILDER, None)
     if builder is None:
         yield
         return
     threads = Bench.of(item.config).options.cell_threads
-    measures = bool(cell_study(builder.cell).code(builder.cell))
-    with isolated(builder.cell.seed % 2**32, threads, measures):
+    identity = item.stash[DECISION].identity
+    use_torch = identity is not None and identity.uses_torch
+    with isolated(builder.cell.seed % 2**32, threads, use_torch):
         yield
-    for check in builder.checks:
-        check()
-    builder.finish("passed")
 
 
 def conclude(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport) -> None:
@@ -221,7 +234,7 @@ def conclude(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestR
     if report.when == "call" or (report.when == "setup" and report.failed):
         record = _keep_or_stop(item, builder, report)
         left = _left_behind(item, decision.state, record)
-        if decision.state == "rerun" and decision.record and record and report.passed:
+        if decision.state is State.RERUN and decision.record and record and report.passed:
             left["reproduced"] = decision.record["results_sha256"] == record["results_sha256"]
         report.user_properties.append((PROPERTY, left))
     item.stash[PROGRESS].clear()
@@ -270,17 +283,15 @@ def _keep(item: pytest.Item, builder: RecordBuilder, report: pytest.TestReport) 
         failure = {"message": text[-4000:], "stage": builder.current_stage}
     outcome = "passed" if report.passed else "failed"
     bench = Bench.of(item.config)
-    if not catalog.model(builder.cell.model).embedded:
-        # Setting up may have downloaded what the fingerprint named by its hub id only.
-        builder.fingerprint = bench.fingerprint(builder.cell, Path(item.path))
-    return bench.keep(builder, outcome, failure, item.stash[LOG].text())
+    decision = bench.identify_again(item.stash[DECISION])
+    return bench.keep(decision, builder, outcome, failure, item.stash[LOG].text())
 
 
 def _left_behind(item: pytest.Item, state: str, record: Record | None) -> dict[str, Any]:
     """Return what the controller is told of a cell, as a plain dict that xdist can send."""
     decision = item.stash[DECISION]
     return {
-        "state": state,
+        "state": str(state),
         "study": decision.cell.study,
         "id": decision.cell.id,
         "model": decision.cell.model,

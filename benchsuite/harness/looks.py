@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from benchsuite.harness.isolation import free_memory
 from benchsuite.harness.results import Outcome, StudyResults, judge, plan_of
-from benchsuite.harness.session import Bench, free_memory
+from benchsuite.harness.session import Bench
 from benchsuite.study.cell import Cell
 
 if TYPE_CHECKING:

@@ -1,16 +1,8 @@
 """One process' part of a session: which cells there are, which must run, what they left."""
 
-import errno
-import functools
-import gc
-import logging
-import os
-import random
 import sys
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +11,17 @@ import pytest
 from benchsuite import catalog, engines
 from benchsuite.errors import BenchsuiteError
 from benchsuite.harness import inputs
+from benchsuite.harness.decision import Decision, Identity, State
 from benchsuite.harness.options import Options
 from benchsuite.harness.scheduling.devices import TakenGpu
-from benchsuite.records import environment
-from benchsuite.records.fingerprint import Fingerprint, code_digest, digest
+from benchsuite.records import environment, parts
+from benchsuite.records.code import Place, code_of, reaches
+from benchsuite.records.fingerprint import Fingerprint, digest
 from benchsuite.records.record import Record, RecordBuilder, cell_facts
 from benchsuite.records.store import Store
-from benchsuite.study import Study, study
-from benchsuite.study.cell import Cell
-
-logger = logging.getLogger("benchsuite")
+from benchsuite.study import Cell, study
 
 PROPERTY = "benchsuite"
-
-
-@dataclass
-class Decision:
-    """What is to be done about one cell, and why."""
-
-    cell: Cell
-    state: str  # "cached", "stale", "missing", "failed", "blocked"
-    fingerprint: Fingerprint | None = None
-    record: Record | None = None
-    reasons: list[str] = field(default_factory=list)
-    error: BenchsuiteError | None = None
 
 
 @dataclass
@@ -54,7 +33,9 @@ class Bench:
     rootpath: Path
     gpu: TakenGpu | None = None
     far_device: environment.Device | None = None
+    plugins: tuple[str, ...] = ()
     _cells: dict[str, list[Cell]] = field(default_factory=dict)
+    _identities: dict[tuple[Any, ...], Identity] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: pytest.Config) -> "Bench":
@@ -103,18 +84,40 @@ class Bench:
         """Say which kind of weights the cell's model has: embedded, hub, local or random."""
         return inputs.weights_kind(cell.model, self.options)
 
-    def fingerprint(self, cell: Cell, benchmark: Path) -> Fingerprint:
-        """Return the identity of the cell's measurement; ``benchmark`` is its test file."""
+    def identity(self, cell: Cell, benchmark: Path) -> Identity:
+        """Return the identity of the cell's measurement; ``benchmark`` is its test file.
+
+        Worked out once a session, for the store is asked many times and the answer is the same.
+        """
+        key = (cell.study, cell.name, benchmark, self.device)
+        if key not in self._identities:
+            self._identities[key] = self._identify(cell, benchmark)
+        return self._identities[key]
+
+    def _identify(self, cell: Cell, benchmark: Path) -> Identity:
         declared = study(cell.study)
         numeric = environment.numeric_identity(self.environment, tuple(declared.packages(cell)))
         engine = declared.engine(cell)
         if engine is not None:
             numeric["engine"] = self.engine_versions(engine)
-        return Fingerprint(
-            inputs=digest(inputs.of_cell(declared, cell, self.options, self.digest_cache)),
-            code=code_digest(tuple(declared.code(cell)), (benchmark,)),
-            environment=digest(numeric),
-        )
+        place = Place(benchmark, self.rootpath, self.plugins)
+        named = tuple(declared.code(cell))
+        found = {
+            "inputs": inputs.of_cell(declared, cell, self.options, self.digest_cache),
+            "code": code_of(place, cell.study, named),
+            "environment": numeric,
+        }
+        digests = {name: digest(part) for name, part in found.items()}
+        uses_torch = reaches(place, cell.study, named, "torch")
+        return Identity(Fingerprint(**digests), found, uses_torch)
+
+    def identify_again(self, decision: Decision) -> Decision:
+        """Return the decision with the digests of what was downloaded meanwhile."""
+        if decision.identity is None or not decision.identity.is_provisional:
+            return decision
+        key = (decision.cell.study, decision.cell.name, decision.benchmark, self.device)
+        self._identities.pop(key, None)
+        return replace(decision, identity=self.identity(decision.cell, decision.benchmark))
 
     def engine_python(self, name: str) -> str:
         """Return the interpreter that an engine's process runs under."""
@@ -125,22 +128,36 @@ class Bench:
         return environment.versions_in(self.engine_python(name), engines.engine(name).packages)
 
     def decide(self, cell: Cell, benchmark: Path) -> Decision:
-        """Look the cell up in the store."""
+        """Say what the cell is, and what the store holds of it."""
         try:
-            fingerprint = self.fingerprint(cell, benchmark)
+            identity = self.identity(cell, benchmark)
         except BenchsuiteError as error:
-            return Decision(cell, "blocked", error=error)
-        record = self.store.read(fingerprint.value)
+            return Decision(cell, benchmark, State.BLOCKED, error=error)
+        return self.look_up(Decision(cell, benchmark, State.MISSING, identity))
+
+    def look_up(self, decision: Decision) -> Decision:
+        """Return the decision by what the store holds now; another session may have filled it."""
+        cell, identity = decision.cell, decision.identity
+        assert identity is not None
+        value = identity.fingerprint.value
+        record = self.store.read(value)
         if record is not None:
-            return Decision(cell, "cached", fingerprint, record)
+            return replace(decision, state=State.CACHED, record=record)
         shown = self.store.exported(cell.study, cell.name, self.weights_of(cell))
-        if shown is not None and shown["fingerprint"]["value"] != fingerprint.value:
-            reasons = fingerprint.differs_from(shown["fingerprint"])
-            return Decision(cell, "stale", fingerprint, shown, reasons)
-        failed = self.store.failures(fingerprint.value)
+        if shown is not None and shown["fingerprint"]["value"] != value:
+            reasons = self._changed(identity, shown["fingerprint"])
+            return replace(decision, state=State.STALE, record=shown, reasons=reasons)
+        failed = self.store.failures(value)
         if failed:
-            return Decision(cell, "failed", fingerprint, failed[-1])
-        return Decision(cell, "missing", fingerprint)
+            return replace(decision, state=State.FAILED, record=failed[-1])
+        return replace(decision, state=State.MISSING, record=None)
+
+    def _changed(self, identity: Identity, before: Mapping[str, str]) -> list[str]:
+        """Name the inputs, the modules and the versions that differ from a stored record's."""
+        return [
+            parts.differences(self.store.root, name, before.get(name, ""), identity.parts[name])
+            for name in identity.fingerprint.differs_from(before)
+        ]
 
     def saved_model(self, cell: Cell) -> Path:
         """Return the folder in which ``--save-models`` keeps a cell's quantized model."""
@@ -176,9 +193,18 @@ class Bench:
         return RecordBuilder(decision.cell, decision.fingerprint, self.environment, on_stage)
 
     def keep(
-        self, builder: RecordBuilder, outcome: str, error: Mapping[str, str] | None, log: str
+        self,
+        decision: Decision,
+        builder: RecordBuilder,
+        outcome: str,
+        error: Mapping[str, str] | None,
+        log: str,
     ) -> Record:
         """Write the cell's record and, if it is good, its exported view."""
+        assert decision.identity is not None
+        found, digested = decision.identity.fingerprint, decision.identity.parts
+        builder.fingerprint = found
+        parts.keep(self.store.root, {k: (getattr(found, k), v) for k, v in digested.items()})
         contended = self.store.was_crowded(builder.begun_as)
         contended |= self.gpu is not None and self.gpu.shared()
         record = builder.finish(outcome, contended=contended, error=error)
@@ -189,114 +215,3 @@ class Bench:
 
 
 BENCH = pytest.StashKey[Bench]()
-
-
-@functools.lru_cache(maxsize=1)
-def _threadpools(n_modules: int) -> Any:
-    """Return the loaded BLAS and OpenMP libraries; looked up again once more modules are there."""
-    import threadpoolctl
-
-    return threadpoolctl.ThreadpoolController()
-
-
-@contextmanager
-def isolated(seed: int, threads: int, use_torch: bool) -> Iterator[None]:
-    """Seed every global generator from the cell's seed, fix its threads, and restore both after.
-
-    Sums and Cholesky factors differ bitwise between thread counts, so that a cell's must not
-    depend on how many cells run beside it.
-    """
-    import numpy as np
-
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    torch_state = None
-    if use_torch:
-        import torch
-
-        torch_state, torch_threads = torch.get_rng_state(), torch.get_num_threads()
-        torch.manual_seed(seed)
-        torch.set_num_threads(threads)
-    try:
-        with _threadpools(len(sys.modules)).limit(limits=threads):
-            yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-        if torch_state is not None:
-            torch.set_rng_state(torch_state)
-            torch.set_num_threads(torch_threads)
-
-
-def free_memory(excinfo: pytest.ExceptionInfo[BaseException] | None) -> None:
-    """Let go of what a failed cell held, so that the next one has the memory."""
-    if excinfo is not None:
-        traceback.clear_frames(excinfo.tb)
-    for name in ("last_value", "last_traceback", "last_exc"):
-        with suppress(AttributeError):
-            delattr(sys, name)
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-
-
-def explain(error: BaseException, cell: Cell, stage: str) -> str | None:
-    """Return one paragraph for an error that a user can mend; None asks for the traceback."""
-    if isinstance(error, BenchsuiteError):
-        return f"{cell.id}: {error}"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        said = (str(error) or type(error).__name__).splitlines()[0][:200]
-        sizes = [n for n in ("n_calibration_samples", "seq_len") if n in cell.parameters]
-        lower = f"Lower {' or '.join(sizes)} with --set {cell.study}.NAME=VALUE, choose"
-        return (
-            f"{cell.id}: out of memory in stage {stage!r} ({said}). {lower if sizes else 'Choose'} "
-            "a smaller model, or run it alone on a device with more memory"
-        )
-    if isinstance(error, FileNotFoundError) and error.filename:
-        return f"{cell.id}: missing file {error.filename} in stage {stage!r}. Restore it and rerun"
-    if isinstance(error, OSError) and error.errno in _DISK:
-        place = f" ({error.filename})" if error.filename else ""
-        return (
-            f"{cell.id}: {_DISK[error.errno]} in stage {stage!r}{place}. Make room, or name "
-            "another folder with --reports-dir, and rerun: what is finished is kept"
-        )
-    return None
-
-
-_DISK = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the file system is read-only",
-}
-
-
-class CellLog(logging.Handler):
-    """Collects what the measuring code logs during one cell: the record's ``.log`` side file."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.DEBUG)
-        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep one line."""
-        self.lines.append(self.format(record))
-
-    def text(self) -> str:
-        """Return the log so far."""
-        return "".join(f"{line}\n" for line in self.lines)
-
-
-def limit_threads(threads: int) -> None:
-    """Set the thread counts that libraries read when they are first imported."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(name, str(threads))
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-
-def cell_study(cell: Cell) -> Study:
-    """Return the study that declares a cell."""
-    return study(cell.study)

@@ -12,7 +12,7 @@ __getattr__, __all__ = attach(
         "architecture": "architecture",
         "architecture_of": "architecture",
         "default_budget": "memory",
-        "folder_digest": "source",
+        "folder_digest": "folder",
         "load_classifier": "classifier",
         "load": "loading",
         "load_tokenizer": "loading",

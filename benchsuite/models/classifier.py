@@ -6,6 +6,7 @@ from typing import Any
 from benchsuite.catalog import ModelEntry
 from benchsuite.errors import BenchsuiteError
 from benchsuite.models import loading, source
+from benchsuite.models.folder import refuse_adapter
 
 
 def load_classifier(
@@ -20,6 +21,7 @@ def load_classifier(
     from transformers import AutoModelForSequenceClassification
 
     folder = source.locate(entry, local=local).folder or loading.download(entry)
+    refuse_adapter(folder)
     try:
         with loading.quiet_transformers():
             model: Any = AutoModelForSequenceClassification.from_pretrained(

@@ -6,7 +6,6 @@ machine cannot get (gated, offline) is ``CellCannotRun`` with the fix; what is b
 """
 
 import contextlib
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,17 @@ from torch import nn
 
 from benchsuite.catalog import ModelEntry
 from benchsuite.errors import BenchsuiteError, CellCannotRun
+from benchsuite.file_digests import FileDigests
 from benchsuite.models import random_weights, source, stand_in
+from benchsuite.models.folder import (
+    UNREAD,
+    answering_files,
+    read_config,
+    refuse_adapter,
+    tensor_headers,
+    weight_files,
+)
 
-# What a hub download takes; `consolidated*` are Mistral's second copy of the same weights.
-_WANTED = ["*.json", "*.safetensors", "*.model", "merges.txt", "*.py"]
-_UNWANTED = ["consolidated*", "*/*"]
 _CONVERTER = "SFconvertbot"
 
 
@@ -70,7 +75,8 @@ def load(
     else:
         folder = place.folder or download(entry)
         where = f"{entry.name}, {folder}"
-        config = source.read_config(folder)
+        refuse_adapter(folder)
+        config = read_config(folder)
         reason = None if entry.embedded else stand_in.stand_in_reason(entry, config)
         if entry.embedded:
             _check_card(entry, folder)
@@ -100,7 +106,7 @@ def _load_folder(
 ) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
-    for _ in source.tensor_headers(folder):  # a truncated file is named here, before torch reads it
+    for _ in tensor_headers(folder):  # a truncated file is named here, before torch reads it
         pass
     try:
         with quiet_transformers():
@@ -136,16 +142,21 @@ def _load_folder(
 
 
 def _check_card(entry: ModelEntry, folder: Path) -> None:
-    """Raise where an embedded model's weights are not those whose numbers its card states."""
+    """Raise where an embedded model's files are not those whose numbers its card states.
+
+    Its digest is that of the card's weights, so that of every other file must be fixed too.
+    """
     from benchsuite.embedded import models as embedded_models
 
-    (file,) = source.weight_files(folder)
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != embedded_models.digest(entry.name):
+    digests = FileDigests()
+    found = {name: digests.sha256(file) for name, file in answering_files(folder).items()}
+    del found[embedded_models.CARD]
+    stated = embedded_models.card(entry.name)["files_sha256"]
+    wrong = {name for name, _ in found.items() ^ stated.items()}
+    if wrong:
         raise BenchsuiteError(
-            f"the weights of {entry.name} are not those of its card (sha256 {found[:12]}...)",
-            where=str(file),
+            f"the files of {entry.name} are not those of its card: {_some(sorted(wrong))}",
+            where=str(folder),
             fix="Restore the folder, or train it again with benchsuite.embedded.train",
         )
 
@@ -236,7 +247,7 @@ def download(entry: ModelEntry) -> Path:
     """Return the snapshot folder of a hub model after fetching what the cache lacks."""
     folder = _fetch(entry, entry.revision)
     try:
-        source.weight_files(folder)
+        weight_files(folder)
         return folder
     except BenchsuiteError as error:
         lacking = error
@@ -263,8 +274,7 @@ def _fetch(entry: ModelEntry, revision: str) -> Path:
                 revision=revision,
                 cache_dir=source.hub_cache(),
                 local_files_only=source.hub_offline(),
-                allow_patterns=_WANTED,
-                ignore_patterns=_UNWANTED,
+                ignore_patterns=list(UNREAD),
             )
         )
     except errors.GatedRepoError as error:

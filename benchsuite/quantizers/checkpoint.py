@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.models.architecture import architecture_of
+from benchsuite.models.folder import refuse_adapter, weight_files
 from benchsuite.quantizers import checkpoint_awq, checkpoint_gptq, checkpoint_int8
 from benchsuite.quantizers.int8 import Int8Linear
 from benchsuite.quantizers.linear import QuantizedLinear, quantized_linears
@@ -195,10 +196,8 @@ def apply(model: nn.Module, folder: Path, settings: Mapping[str, Any]) -> None:
 
 def _read(folder: Path) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise BenchsuiteError("no safetensors file", str(folder), REINSTALL)
-    for file in files:
+    refuse_adapter(folder)
+    for file in weight_files(folder):
         try:
             with safe_open(file, framework="pt") as handle:
                 names = list(handle.keys())

@@ -3,6 +3,7 @@
 import csv
 import functools
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
@@ -51,24 +52,38 @@ def version(package: str) -> str:
 
 @functools.cache
 def versions_in(python: str, packages: tuple[str, ...]) -> dict[str, str]:
-    """Return the versions of distributions in an interpreter, or ``absent``."""
+    """Return the versions of distributions in an interpreter, or ``absent``.
+
+    What else the interpreter prints, its banner or a script's around it, is passed over. One that
+    does not answer has none of them.
+    """
     if python == sys.executable:
         return {package: version(package) for package in packages}
     try:
-        command = [python, "-c", _ASK_VERSIONS, *packages]
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        said = subprocess.run(
+            [python, "-c", _ASK_VERSIONS, _VERSIONS, *packages],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+            check=True,
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return dict.fromkeys(packages, "absent")
-    return dict(zip(packages, answer.stdout.splitlines(), strict=True))
+    lines = [line for line in said.splitlines() if line.startswith(_VERSIONS.encode())]
+    found = json.loads(lines[-1].removeprefix(_VERSIONS.encode())) if lines else {}
+    return {package: found.get(package) or "absent" for package in packages}
 
 
+_VERSIONS = "benchsuite asked for versions: "
 _ASK_VERSIONS = """
-import importlib.metadata, sys
-for package in sys.argv[1:]:
+import importlib.metadata, json, sys
+found = {}
+for package in sys.argv[2:]:
     try:
-        print(importlib.metadata.version(package))
+        found[package] = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        print("absent")
+        pass
+print("\\n" + sys.argv[1] + json.dumps(found))
 """
 
 

@@ -12,7 +12,7 @@ STUDIES: dict[str, Study] = {}
 
 # Imported by name, as samplers and reporters are: what is run knows no study, and a project that
 # registers its own finds ours beside them.
-SHIPPED = "benchsuite.studies"
+SHIPPED = "benchsuite.studies.shipped"
 
 
 def register_study(study: Study) -> Study:

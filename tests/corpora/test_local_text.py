@@ -274,3 +274,30 @@ def test_touching_a_file_does_not_change_the_digest(snapshot):
     os.utime(snapshot / "wikitext-2-raw-v1" / "test-00000-of-00001.parquet", ns=(5, 5))
 
     assert text_digest("wikitext2", "test", snapshot) == before
+
+
+def test_the_same_bytes_read_in_another_way_have_another_digest(tmp_path):
+    """Raw WikiText files keep their line ends, plain text does not, and JSON lines are parsed."""
+    line = json.dumps({"text": "one"}) + "\n"
+    found = {}
+    for ending in ("txt", "raw", "jsonl"):
+        root = tmp_path / ending
+        root.mkdir()
+        (root / f"train.{ending}").write_text(line)
+        rows = load_text("wikitext2", "train", local=root).documents
+        found[rows] = text_digest("wikitext2", "train", root)
+    assert set(found) == {(line.strip(),), (line,), ("one",)}
+    assert len(set(found.values())) == 3
+
+
+def test_every_file_that_is_read_is_in_the_digest_and_no_other(tmp_path, snapshot):
+    before = text_digest("wikitext2", "train", snapshot)
+    read = snapshot / "wikitext-2-raw-v1" / "train-00001-of-00001.parquet"
+    write_parquet(read, ["one row more"])
+    assert load_text("wikitext2", "train", local=snapshot).documents[-1] == "one row more"
+    assert text_digest("wikitext2", "train", snapshot) != before
+
+    read.unlink()
+    (snapshot / "wikitext-2-raw-v1" / "README.md").write_text("about the train split")
+    write_parquet(snapshot / "wikitext-103-raw-v1" / "train-extra.parquet", ["unread"])
+    assert text_digest("wikitext2", "train", snapshot) == before

@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 
 import pyarrow
 import pytest
 from pyarrow import parquet
 
+from benchsuite import catalog
 from benchsuite.corpora import load_task, load_text, task_digest, text_digest
 from benchsuite.corpora.text import rows_digest
 from benchsuite.embedded.schema import Choice, Question
@@ -71,6 +73,16 @@ def test_local_digests_follow_the_items(tmp_path):
     after = load_task("four_choices", "test", local=tmp_path)
 
     assert before.digest != after.digest
+
+
+def test_local_digests_say_whose_columns_are_read(tmp_path, monkeypatch):
+    _write(tmp_path / "test.jsonl", [{"id": "1", "question": "2 + 2?", "aliases": ["4"]}])
+    entry = catalog.task("closed_book")
+    before = task_digest("closed_book", "test", tmp_path)
+    monkeypatch.setitem(
+        catalog.TASKS, "closed_book", replace(entry, hub_id="google-research-datasets/nq_open")
+    )
+    assert task_digest("closed_book", "test", tmp_path) != before
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,14 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     *(
         ROOT / name
-        for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "reports/README.md")
+        for name in (
+            "README.md",
+            "CONTRIBUTING.md",
+            "CHANGELOG.md",
+            "SECURITY.md",
+            "reports/README.md",
+            ".github/PULL_REQUEST_TEMPLATE.md",
+        )
     ),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
@@ -80,7 +87,7 @@ def of_benchmarks(command: str) -> list[str] | None:
     program, *words = shlex.split(command.replace(" | ", "|"))
     if program == "benchsuite":
         (names, *arguments) = words or ["list"]
-        assert set(names.split("|")) <= set(cli._COMMANDS), names
+        assert set(names.split("|")) <= set(cli.COMMANDS), names
         takes_cells = {"list", "status", "estimate", "claims", "report"} >= set(names.split("|"))
         selects = takes_cells and arguments[:1] and arguments[0].startswith("-")
         return arguments if selects else None
@@ -219,7 +226,7 @@ def test_the_readme_makes_what_the_makefile_makes():
 
 
 def test_every_study_has_a_page_and_a_part_of_the_readme():
-    shipped = [name for name in names() if (ROOT / f"benchsuite/studies/{name}.py").exists()]
+    shipped = [name for name in names() if (ROOT / f"benchsuite/studies/{name}").exists()]
     assert "calibration_selection" in shipped
     for name in shipped:
         assert (ROOT / f"docs/studies/{name}.md").exists(), name

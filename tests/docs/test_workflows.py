@@ -1,7 +1,9 @@
 """The workflows do what they say: their selections, and their steps over a tiny project."""
 
 import json
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,8 +20,8 @@ from tests.docs.test_docs import blocks
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = ROOT / ".github/workflows"
-NIGHTLY, CI = (
-    yaml.safe_load((WORKFLOWS / f"{name}.yml").read_text()) for name in ("nightly", "ci")
+NIGHTLY, CI, RELEASE = (
+    yaml.safe_load((WORKFLOWS / f"{name}.yml").read_text()) for name in ("nightly", "ci", "release")
 )
 ENVIRONMENTS = NIGHTLY["jobs"]["bench"]["strategy"]["matrix"]["include"]
 TOYS = {
@@ -37,9 +39,9 @@ print(json.dumps([[[cell.study, cell.id] for _, cell, _ in cells] for cells in f
 """
 
 
-def step(job, name):
+def step(job, name, workflow=NIGHTLY):
     """Return a job's step by its name."""
-    (found,) = [s for s in NIGHTLY["jobs"][job]["steps"] if s.get("name") == name]
+    (found,) = [s for s in workflow["jobs"][job]["steps"] if s.get("name") == name]
     return found
 
 
@@ -58,13 +60,22 @@ def artifact(environment):
 
 
 @pytest.fixture(scope="module")
-def selected():
-    """The cells of the whole grid that each environment measures."""
-    asked = [["benchmarks", "-k", e["select"], "--reports-dir=nowhere"] for e in ENVIRONMENTS]
+def collected():
+    """The cells that each environment's expression, the release's and none at all select."""
+    expressions = {e["environment"]: e["select"] for e in ENVIRONMENTS}
+    measure = shlex.split(step("try", "Measure one cell", RELEASE)["run"])
+    expressions["release"] = measure[measure.index("-k") + 1]
+    asked = [["benchmarks", "-k", e, "--reports-dir=nowhere"] for e in expressions.values()]
     command = [sys.executable, "-c", SELECTED, json.dumps([*asked, ["benchmarks"]])]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    *chosen, every = [{tuple(c) for c in cells} for cells in json.loads(done.stdout)]
-    return dict(zip([e["environment"] for e in ENVIRONMENTS], chosen, strict=True)), every
+    found = [{tuple(c) for c in cells} for cells in json.loads(done.stdout)]
+    return dict(zip([*expressions, "every"], found, strict=True))
+
+
+@pytest.fixture(scope="module")
+def selected(collected):
+    """The cells that each environment measures, and those of the whole grid."""
+    return {e["environment"]: collected[e["environment"]] for e in ENVIRONMENTS}, collected["every"]
 
 
 def test_every_cell_belongs_to_one_environment(selected):
@@ -130,29 +141,39 @@ def test_ci_makes_targets_that_are_there_and_runs_the_tour():
 # --- nights over a tiny project
 
 
+def ran(script, folder, **variables):
+    """Run a step's script in a folder, as GitHub does; return its exit status and output."""
+    done = subprocess.run(
+        ["bash", "-e", "-c", script],
+        cwd=folder,
+        env=os.environ | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return done.returncode, done.stdout
+
+
+def program(path, line):
+    """Write a program of one line of shell."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.chmod(0o755)
+
+
 class Runner:
     """A machine that runs a job's shell steps in its folder, as GitHub does."""
 
     def __init__(self, folder):
         self.folder = folder
         shutil.copytree(ROOT / "tests/harness/project", folder)
-        programs = {"python": "", "benchsuite": " -m benchsuite"}
-        (folder / ".venv/bin").mkdir(parents=True)
-        for name, arguments in programs.items():
-            program = folder / ".venv/bin" / name
-            program.write_text(f'#!/bin/sh\nexec "{sys.executable}"{arguments} "$@"\n')
-            program.chmod(0o755)
+        for name, arguments in {"python": "", "benchsuite": " -m benchsuite"}.items():
+            line = f'exec "{sys.executable}"{arguments} "$@"'
+            program(folder / ".venv/bin" / name, line)
 
     def run(self, script):
         """Run one step's script and return its exit status and output."""
-        done = subprocess.run(
-            ["bash", "-e", "-c", script],
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        return done.returncode, done.stdout
+        return ran(script, self.folder)
 
 
 @pytest.fixture(scope="module")
@@ -255,3 +276,92 @@ def test_what_a_night_measured_is_kept_whatever_became_of_it():
         assert saved[0]["with"]["path"] == restored[0]["with"]["path"]
         assert saved[0]["with"]["key"] == restored[0]["with"]["key"]
         assert saved[0]["with"]["key"].startswith(restored[0]["with"]["restore-keys"])
+
+
+# --- a release
+
+
+@pytest.mark.parametrize(
+    ("tag", "status"), [("v{}", 0), ("{}", 1), ("v{}.post1", 1), ("v9.9.9", 1)]
+)
+def test_a_release_needs_a_tag_that_is_the_version(tag, status, tmp_path):
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    program(tmp_path / "bin/python", f'exec "{sys.executable}" "$@"')
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    variables = {
+        "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+        "GITHUB_REF_NAME": tag.format(version),
+    }
+
+    found, said = ran(
+        step("build", "The tag is the version", RELEASE)["run"], tmp_path, **variables
+    )
+
+    assert found == status
+    assert (version in said) == bool(status)
+
+
+def test_a_release_lists_every_study_that_ships(tmp_path):
+    shown = step("try", "List the studies", RELEASE)["run"]
+    (listed,) = re.findall(r"for study in (.+); do", shown)
+    assert listed.split() == sorted(path.stem for path in (ROOT / "docs/studies").glob("*.md"))
+
+    program(tmp_path / "venv/bin/benchsuite", f'cd "{ROOT}"; "{sys.executable}" -m benchsuite "$@"')
+    assert ran(shown, tmp_path)[0] == 0
+    program(tmp_path / "venv/bin/benchsuite", "echo 'models: tiny_llama_1m'")
+    assert ran(shown, tmp_path)[0] == 1
+
+
+def test_a_release_measures_one_cell_of_the_wheel(collected):
+    assert collected["release"] == {("calibration_selection", "tiny_llama_1m-cola_zero-seed42")}
+    assert "--pyargs benchsuite.benchmarks " in step("try", "Measure one cell", RELEASE)["run"]
+
+
+def test_a_release_tries_what_it_built_and_publishes_what_it_tried():
+    jobs = RELEASE["jobs"]
+    assert RELEASE[True] == {"push": {"tags": ["v*"]}}
+    assert (jobs["try"]["needs"], jobs["publish"]["needs"]) == ("build", "try")
+    names = {
+        step["with"]["name"]
+        for job in jobs.values()
+        for step in job["steps"]
+        if "artifact" in step.get("uses", "")
+    }
+    assert names == {"dist"}
+    # Without the checkout nothing that is missing in the wheel can be found beside it.
+    assert not any("checkout" in step.get("uses", "") for step in jobs["try"]["steps"])
+
+
+def test_only_the_upload_may_publish():
+    publish = RELEASE["jobs"]["publish"]
+    assert publish["environment"] == "pypi"
+    assert publish["permissions"] == {"id-token": "write"}
+    assert RELEASE["permissions"] == {"contents": "read"}
+    assert [name for name, job in RELEASE["jobs"].items() if "permissions" in job] == ["publish"]
+    assert [step["uses"].split("@")[0] for step in publish["steps"]] == [
+        "actions/download-artifact",
+        "pypa/gh-action-pypi-publish",
+    ]
+
+
+# --- what GitHub asks of those who write
+
+
+FORMS = {path.stem: path for path in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")}
+FORMS.pop("config")
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_an_issue_form_is_one_that_github_takes(form):
+    asked = yaml.safe_load(form.read_text())
+    assert {"name", "description", "body"} <= set(asked)
+    kinds = {"markdown", "dropdown", "input", "textarea"}
+    for field in asked["body"]:
+        assert field["type"] in kinds
+        assert ("id" in field) == (field["type"] != "markdown")
+        assert field["attributes"]["value" if field["type"] == "markdown" else "label"]
+        options = field["attributes"].get("options", [])
+        assert all(isinstance(option, str) for option in options)
+        assert len(set(options)) == len(options)
+        assert bool(options) == (field["type"] == "dropdown")
+    assert any(field.get("validations", {}).get("required") for field in asked["body"])

@@ -34,6 +34,9 @@ def test_files_are_those_of_the_card(name):
     assert weights == models.digest(name) == card["weights_sha256"]
     words = hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()
     assert words == card["tokenizer_sha256"]
+    found = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.iterdir()}
+    assert found.keys() == {*card["files_sha256"], models.CARD}
+    assert found.items() >= card["files_sha256"].items()
     shared = (tokenizer.FOLDER / "tokenizer.json").read_bytes()
     assert shared == (folder / "tokenizer.json").read_bytes()
 
@@ -192,5 +195,6 @@ def test_training_is_seeded_learns_and_leaves_the_global_state(small_mixture, tm
     folder = train.save("tiny_llama_1m", first, tmp_path, tokenizer.FOLDER)
     card = train.card("tiny_llama_1m", folder, how, losses=losses)
     assert len(card["weights_sha256"]) == 64
+    assert card["files_sha256"].keys() == {file.name for file in folder.iterdir()}
     loaded = AutoModelForCausalLM.from_pretrained(folder)
     assert loaded.dtype == torch.bfloat16

@@ -1,4 +1,6 @@
 import hashlib
+import lzma
+import shutil
 import subprocess
 import sys
 
@@ -29,38 +31,34 @@ def test_train_has_thousands_of_documents_of_many_lengths():
     assert lengths[-len(lengths) // 10] > 3000
 
 
-def test_docstrings_leave_the_source_and_quotes_do_not_confuse():
-    prose = "Tell what it does.\n\n    " + "Some more words. " * 15
-    source = (
-        '# a comment with """ in it\n'
-        'x = \'"""\'\n'
-        f'def f():\n    r"""{prose}\n    """\n    return "kept"\n'
-        f'y = """{"not a docstring " * 20}"""\n'
-    )
-    docstring, code = text.module_documents("some/module.py", source)
-    assert docstring.startswith("Tell what it does.\n\nSome more words.")
-    assert "Tell what" not in code
-    assert 'return "kept"' in code
-    assert "not a docstring" in code
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    """A copy of the test split's file in the place of the package's own."""
+    copy = tmp_path / "test.txt.xz"
+    shutil.copy(text.FOLDER / copy.name, copy)
+    monkeypatch.setattr(text, "FOLDER", tmp_path)
+    text.documents.cache_clear()
+    yield copy
+    text.documents.cache_clear()
 
 
-def test_long_sources_are_cut_before_definitions_and_lose_nothing():
-    source = "".join(f"def f{n}(x):\n    return x + {n}  # {'why' * 30}\n\n" for n in range(200))
-    chunks = text.module_documents("some/module.py", source)
-    assert len(chunks) > 5
-    assert all(chunk.startswith("def ") for chunk in chunks)
-    assert "".join(chunks).replace("\n", "") == source.replace("\n", "")
+DAMAGE = {
+    "No such file": lambda content: None,
+    "end-of-stream": lambda content: content[:-9],
+    "Corrupt": lambda content: content[:5000] + b"x" * 9 + content[5009:],
+    "its sha256 is not": lambda content: lzma.compress(lzma.decompress(content) + b"more\0"),
+}
 
 
-def test_changed_package_is_refused_by_name(monkeypatch):
-    files = text.read_files()
-    path = "sympy/core/expr.py"
-    monkeypatch.setattr(text, "read_files", lambda: files | {path: files[path] + "# edited\n"})
-    text._splits.cache_clear()
-    with pytest.raises(BenchsuiteError, match=r"sympy/core/expr\.py.*pip install") as caught:
+@pytest.mark.parametrize("told", DAMAGE)
+def test_a_missing_damaged_or_other_file_is_named(file, told):
+    changed = DAMAGE[told](file.read_bytes())
+    file.unlink()
+    if changed is not None:
+        file.write_bytes(changed)
+    with pytest.raises(BenchsuiteError, match=rf"test\.txt\.xz cannot be read: .*{told}") as caught:
         text.documents("test")
-    assert "1 of" in str(caught.value)
-    text._splits.cache_clear()
+    assert str(file.parent) in str(caught.value)
 
 
 def test_unknown_split_is_refused():

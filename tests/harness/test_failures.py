@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchsuite.harness.session import explain
+from benchsuite.harness.explaining import explain
 from benchsuite.study import study
 
 CONFTEST = """

@@ -251,8 +251,9 @@ def embedded(tmp_path, monkeypatch):
     monkeypatch.setattr(embedded_models, "ROOT", tmp_path)
     embedded_models.card.cache_clear()
     folder = tiny.checkpoint(tmp_path / "tiny_llama_1m", dtype=torch.bfloat16)
-    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    (folder / "card.json").write_text(json.dumps({"weights_sha256": digest}))
+    files = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.iterdir()}
+    card = {"weights_sha256": files["model.safetensors"], "files_sha256": files}
+    (folder / "card.json").write_text(json.dumps(card))
     yield folder
     embedded_models.card.cache_clear()
 
@@ -264,7 +265,19 @@ def test_embedded_models_use_their_own_weights_whatever_is_asked(embedded):
     assert loaded.digest == json.loads((embedded / "card.json").read_text())["weights_sha256"]
 
 
-def test_embedded_weights_must_be_those_of_their_card(embedded):
-    edit_weights(embedded, lambda weights: weights["model.norm.weight"].mul_(2))
-    with pytest.raises(BenchsuiteError, match="tiny_llama_1m are not those of its card"):
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        (
+            "model.safetensors",
+            lambda folder: edit_weights(folder, lambda w: w["model.norm.weight"].mul_(2)),
+        ),
+        ("config.json", with_config(rms_norm_eps=0.1)),
+        ("generation_config.json", lambda folder: (folder / "generation_config.json").unlink()),
+        ("chat_template.jinja", with_file("chat_template.jinja", b"{{ messages }}")),
+    ],
+)
+def test_an_embedded_models_files_must_be_those_of_its_card(embedded, name, change):
+    change(embedded)
+    with pytest.raises(BenchsuiteError, match=f"tiny_llama_1m are not those of its card: {name}"):
         load(catalog.model("tiny_llama_1m"))

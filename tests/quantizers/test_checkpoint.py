@@ -141,7 +141,7 @@ def test_truncated_missing_and_foreign_files_are_named(saved):
     with pytest.raises(BenchsuiteError, match="unreadable file"):
         checkpoint.load(saved)
     path.unlink()
-    with pytest.raises(BenchsuiteError, match="no safetensors file"):
+    with pytest.raises(BenchsuiteError, match="the folder holds no weights"):
         checkpoint.load(saved)
     config = json.loads((saved / "config.json").read_text())
     config["quantization_config"]["quant_method"] = "fp8"

@@ -27,6 +27,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from benchsuite.models.architecture import architecture_of
+from benchsuite.models.folder import weight_files
 from benchsuite.quantizers import checkpoint
 from benchsuite.quantizers.layers import block_linears
 from benchsuite.quantizers.linear import model_digest, quantized_linears, stored_bytes
@@ -208,7 +209,7 @@ def adopt_checkpoint(model: Any, folder: Path) -> int:
         linear.dtype = dtype
     adopt(model, loaded)
     n_bytes = stored_bytes(model) - sum(stored_bytes(linear) for linear in linears.values())
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in weight_files(folder):
         with safe_open(file, framework="pt") as handle:
             names = [n for n in handle.keys() if n.rpartition(".")[0] in linears]  # noqa: SIM118
             n_bytes += sum(handle.get_tensor(name).nbytes for name in names)

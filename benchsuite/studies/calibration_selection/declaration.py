@@ -43,22 +43,9 @@ DOCUMENT = Document(
     published=PUBLISHED,
 )
 
-_EVERY_CELL = (
-    "benchsuite.fixtures.calibration",
-    "benchsuite.fixtures.models",
-    "benchsuite.fixtures.tasks",
-    "benchsuite.models.pool",
-    "benchsuite.corpora.text",
-    "benchsuite.evaluation.perplexity",
-)
-
 
 def _code(cell: Cell) -> Sequence[str]:
-    sampler = () if cell.method in REFERENCES else (sampler_module(cell.method),)
-    quantizer = (
-        "benchsuite.quantizers.rtn" if cell.method == "rtn" else "benchsuite.quantizers.gptq"
-    )
-    return (*sampler, quantizer, *_EVERY_CELL)
+    return () if cell.method in REFERENCES else (sampler_module(cell.method),)
 
 
 register_study(

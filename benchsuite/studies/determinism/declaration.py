@@ -18,15 +18,11 @@ REPEATS = "gives the same bits when the identical batch is repeated"
 SAME_CODES = "has the same weights_sha256 when quantized twice"
 
 
-_EVERY_CELL = (
-    "benchsuite.fixtures.engines",
-    "benchsuite.determinism.axes",
-    "benchsuite.determinism.document",
-)
-
-
 def _code(cell: Cell) -> Sequence[str]:
-    return (engine(variant(cell.method).engine).module, *_EVERY_CELL)
+    chosen = variant(cell.method)
+    # Checkpoints are made by the engine that quantizes, whichever one loads them.
+    names = (chosen.engine, "transformers") if chosen.checkpoint else (chosen.engine,)
+    return [engine(name).module for name in dict.fromkeys(names)]
 
 
 def _engine(cell: Cell) -> str:

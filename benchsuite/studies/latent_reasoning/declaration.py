@@ -55,16 +55,8 @@ def _includes(axes: Mapping[str, Any]) -> bool:
     return "asked" not in axes or axes["asked"] in asked
 
 
-_EVERY_CELL = (
-    "benchsuite.fixtures.latent",
-    "benchsuite.fixtures.models",
-    "benchsuite.latent.training",
-    "benchsuite.latent.decoding",
-)
-
-
 def _code(cell: Cell) -> Sequence[str]:
-    return (*asking.modules(cell.method, _configuration(cell)), *_EVERY_CELL)
+    return asking.modules(cell.method, _configuration(cell))
 
 
 _AXES = {

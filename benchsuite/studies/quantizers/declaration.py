@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchsuite import catalog
+from benchsuite.engines.registry import engine
 from benchsuite.quantizers.registry import LIBRARIES, OWN, QUANTIZERS, REFERENCE, quantizer
 from benchsuite.study import (
     KL,
@@ -35,24 +36,9 @@ TOO_NARROW = ("tiny_mistral_1m", "autoawq_awq")
 DATA_FREE = tuple(name for name, entry in QUANTIZERS.items() if not entry.calibrated)
 
 
-_EVERY_CELL = (
-    "benchsuite.fixtures.calibration",
-    "benchsuite.fixtures.models",
-    "benchsuite.fixtures.tasks",
-    "benchsuite.models.pool",
-    "benchsuite.calibration.random_chunks",
-    "benchsuite.evaluation.perplexity",
-    "benchsuite.evaluation.divergence",
-    "benchsuite.evaluation.answers",
-    "benchsuite.evaluation.speed",
-    "benchsuite.engines.serving",
-    "benchsuite.engines.vllm_engine",
-)
-
-
 def _code(cell: Cell) -> Sequence[str]:
     own = () if cell.method in (REFERENCE, CONTROL) else (quantizer(cell.method).module,)
-    return (*own, *_EVERY_CELL)
+    return (*own, engine("vllm").module)
 
 
 def _score(name: str, **kind: Any) -> Metric:

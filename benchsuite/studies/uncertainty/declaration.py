@@ -67,19 +67,8 @@ def _includes(point: Mapping[str, Any]) -> bool:
     )
 
 
-_EVERY_CELL = (
-    "benchsuite.fixtures.uncertainty",
-    "benchsuite.fixtures.models",
-    "benchsuite.models.pool",
-    "benchsuite.models.classifier",
-    "benchsuite.quantizers.loaded",
-    "benchsuite.corpora.tasks",
-    "benchsuite.evaluation.uncertainty.judge",
-)
-
-
 def _code(cell: Cell) -> Sequence[str]:
-    return (entry(cell.method).module, *_EVERY_CELL)
+    return (entry(cell.method).module,)
 
 
 def _packages(cell: Cell) -> Sequence[str]:

@@ -1,0 +1,15 @@
+"""The door by which pytest finds benchsuite wherever it is installed: it stays shut.
+
+A project asks for the plugin in its conftest: ``pytest_plugins = ["benchsuite.plugin"]``. The
+cells that ship with the package have no project around them, and open the door by their name:
+``pytest --pyargs benchsuite.benchmarks``.
+"""
+
+import pytest
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    """Load the plugin, before options are read, where the package's own cells are asked for."""
+    if "--pyargs" in args and any(word.startswith("benchsuite.") for word in args):
+        early_config.pluginmanager.import_plugin("benchsuite.plugin")
