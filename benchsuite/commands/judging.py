@@ -10,7 +10,7 @@ from benchsuite.errors import UsageError
 
 def claims(arguments: Sequence[str]) -> int:
     """Judge stored records without running anything; status 1 if a claim is violated."""
-    from benchsuite.harness.results import judge
+    from benchsuite.harness.outcome import judge
 
     collected = collect(arguments)
     if collected.bench is None or not collected.cells:
@@ -29,7 +29,7 @@ def report(arguments: Sequence[str]) -> int:
     together, the study documents' own files among them; where two records of a cell differ, the
     first folder's counts and the report says so.
     """
-    from benchsuite.harness.results import judge
+    from benchsuite.harness.outcome import judge
 
     folders = [word for word in arguments if _holds_records(word)]
     if folders:

@@ -17,8 +17,8 @@ import pytest
 from benchsuite.errors import BenchsuiteError
 from benchsuite.harness.items import cell_of, is_worker, stop_file
 from benchsuite.harness.misspelt import misspelt
+from benchsuite.harness.outcome import Outcome, judge
 from benchsuite.harness.progress import uncaptured
-from benchsuite.harness.results import Outcome, judge
 from benchsuite.harness.session import PROPERTY, Bench
 from benchsuite.harness.stopping import Stopping
 from benchsuite.records import environment

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from benchsuite.harness.isolation import free_memory
-from benchsuite.harness.results import Outcome, StudyResults, judge, plan_of
+from benchsuite.harness.outcome import Outcome, judge, plan_of
 from benchsuite.harness.session import Bench
+from benchsuite.reporting.results import StudyResults
 from benchsuite.study.cell import Cell
 
 if TYPE_CHECKING:

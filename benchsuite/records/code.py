@@ -77,11 +77,18 @@ def _reached(start: tuple[Module, ...], root: Path) -> tuple[Module, ...]:
         if module.key in found or is_apart(module.name):
             continue
         found[module.key] = module
-        for level, text in source(module.path).imports:
-            for other in modules.chain(text, level, module, root):
-                if other.package in packages or _is_ours(other, root):
-                    waiting.append(other)
+        for other in _imported(module, source(module.path).imports, root):
+            if other.package in packages or _is_ours(other, root):
+                waiting.append(other)
     return tuple(found[key] for key in sorted(found))
+
+
+@functools.cache
+def _imported(
+    module: Module, imports: tuple[tuple[int, str], ...], root: Path
+) -> tuple[Module, ...]:
+    chains = (modules.chain(text, level, module, root) for level, text in imports)
+    return tuple(dict.fromkeys(other for chain in chains for other in chain))
 
 
 def is_apart(name: str) -> bool:

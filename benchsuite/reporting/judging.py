@@ -8,7 +8,7 @@ from benchsuite.reporting.groups import Group, Record, groups_of
 from benchsuite.reporting.results import StudyResults
 from benchsuite.statistics.inference.claims import Arm, Judgement, Question, judge_family
 from benchsuite.statistics.inference.sequential import Plan
-from benchsuite.study import AUROC, Claim, Metric, Study
+from benchsuite.study import Claim, Metric, Study
 
 Columns = Callable[[Record], Mapping[str, Any]]
 
@@ -99,13 +99,13 @@ def _ranked_arm(
     return Arm(values, missing=missing, rankings=rankings)
 
 
-def ranking_of(columns: Mapping[str, Any], metric: Metric = AUROC) -> tuple[Any, Any]:
+def ranking_of(columns: Mapping[str, Any], metric: Metric) -> tuple[Any, Any]:
     """Return which items of a record were answered wrong, bool, and how unsure the answers were.
 
     The metric says in which columns. Items without a score are left out; they are the same ones
     under every score.
     """
-    right, unsure = (columns[name] for name in metric.ranking or AUROC.ranking or ())
+    right, unsure = (columns[name] for name in metric.ranking or ())
     scored = unsure == unsure
     return ~right[scored], unsure[scored]
 

@@ -1,4 +1,4 @@
-"""What the records say of one study's grid: the table that all reports are made of."""
+"""One study's grid beside what was measured: what every page, table and verdict is made of."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +9,8 @@ from benchsuite.study import Cell, Study
 
 if TYPE_CHECKING:
     from benchsuite.statistics.inference.claims import Judgement
+
+Line = tuple[str, dict[str, bool]]
 
 
 @dataclass

@@ -12,7 +12,7 @@ from benchsuite.study.claim import (
     true,
 )
 from benchsuite.study.document import Document, Published
-from benchsuite.study.metric import ACCURACY, AUROC, KL, PERPLEXITY, PR_AUC, Metric
+from benchsuite.study.metric import ACCURACY, KL, PERPLEXITY, Metric
 from benchsuite.study.parameter import Parameter, parse_setting
 from benchsuite.study.registry import (
     STUDIES,
@@ -26,10 +26,8 @@ from benchsuite.study.study import Axis, Study, Tour
 
 __all__ = [
     "ACCURACY",
-    "AUROC",
     "KL",
     "PERPLEXITY",
-    "PR_AUC",
     "STUDIES",
     "Axis",
     "Cell",

@@ -1,6 +1,6 @@
 """What a study measures: which way is better, in which unit, and how its items make it.
 
-The shared metrics stand here, each once. A study's own stand in its declaration.
+What several studies measure stands here, each once. A study's own metrics stand with it.
 """
 
 from collections.abc import Callable
@@ -88,5 +88,3 @@ PERPLEXITY = Metric(
 )
 KL = Metric("kl", better="lower", unit="nats", items=("chunk_kl", itself))
 ACCURACY = Metric("accuracy", better="higher", unit="%", format=".1f", items=("correct", percent))
-AUROC = Metric("auroc", better="higher", format=".3f", ranking=("correct", "uncertainty"))
-PR_AUC = Metric("pr_auc", better="higher", format=".3f")

@@ -113,6 +113,12 @@ class Study:
             raise UsageError(
                 f"study {self.name!r} has no metric", fix="name in `metrics` what ranks its methods"
             )
+        for claim in self.claims:
+            if claim.over_items and self.metric(claim.metric).ranking is None:
+                raise UsageError(
+                    f"study {self.name!r} claims {claim.sentence!r} over items",
+                    fix=f"declare {claim.metric} in `metrics`, with the columns of its ranking",
+                )
         for name in self.tour.parameters if self.tour else ():
             if name not in declared:
                 raise unknown_name(f"parameter in the tour of study {self.name}", name, declared)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from benchsuite import catalog
-from benchsuite.harness.results import StudyResults
 from benchsuite.records.record import cell_facts
+from benchsuite.reporting.results import StudyResults
 from benchsuite.study import study
 from benchsuite.study.cell import Cell
 

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from benchsuite.harness.results import StudyResults
 from benchsuite.reporting import render_page, write_report
+from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.status import status_rows
 from benchsuite.studies.quantizers.report import accuracy, grouped, kind, latency, sizes
 from benchsuite.study import study

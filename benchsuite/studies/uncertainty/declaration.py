@@ -11,10 +11,9 @@ from typing import Any
 
 from benchsuite import catalog
 from benchsuite.evaluation.uncertainty.registry import SCORES, entry
+from benchsuite.studies.uncertainty.metrics import AUROC, PR_AUC
 from benchsuite.study import (
     ACCURACY,
-    AUROC,
-    PR_AUC,
     Cell,
     Parameter,
     Study,

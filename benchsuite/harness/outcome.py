@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 from benchsuite import catalog
 from benchsuite.errors import UsageError
 from benchsuite.harness.session import Bench
-from benchsuite.reporting.results import StudyResults
+from benchsuite.reporting.results import Line, StudyResults
 from benchsuite.study import study
 from benchsuite.study.cell import Cell
 
 if TYPE_CHECKING:
     from benchsuite.statistics.inference.claims import Judgement
     from benchsuite.statistics.inference.sequential import Plan
-
-Line = tuple[str, dict[str, bool]]
 
 
 @dataclass
