@@ -1,6 +1,7 @@
 """The errors that a user can meet: one paragraph that says what, where and what to do."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -10,8 +11,23 @@ class BenchsuiteError(Exception):
     def __init__(self, what: str, where: str = "", fix: str = "") -> None:
         self.what, self.where, self.fix = what, where, fix
         place = f" ({where})" if where else ""
-        advice = fix[:1].upper() + fix[1:]
-        super().__init__(f"{what}{place}. {advice}" if fix else f"{what}{place}.")
+        super().__init__(f"{what}{place}. {_sentence(fix, what)}" if fix else f"{what}{place}.")
+
+
+_COMMANDS = ("benchsuite", "pip", "pytest", "python")
+
+
+def _sentence(fix: str, what: str) -> str:
+    """Begin a sentence with a capital letter, unless its first word is a name.
+
+    A name is a command, a word with anything but letters in it, or one that ``what`` quotes, or
+    has before an equals sign.
+    """
+    first = fix.partition(" ")[0].rstrip(".,:;")
+    named = re.search(rf"['\"`]{re.escape(first)}['\"`]|\b{re.escape(first)}=", what)
+    if named or first in _COMMANDS or not first.isalpha():
+        return fix
+    return fix[:1].upper() + fix[1:]
 
 
 class UsageError(BenchsuiteError):

@@ -31,6 +31,7 @@ ORDER = (
     ("embedded",),
     ("statistics",),
     ("catalog",),
+    ("registry",),
     ("errors", "file_digests", "guest", "lazy", "__init__"),
 )
 RANK = {room: rank for rank, rooms in enumerate(reversed(ORDER)) for room in rooms}

@@ -42,7 +42,7 @@ for name in MODELS:
 claims = [identical("weights_sha256", "method_0")]
 claims += [lower("perplexity", method, than="method_0") for method in METHODS[1:]]
 axes = {"model": MODELS, "method": METHODS}
-register_study(Study("trivial", "?", axes, range(10), models=(), claims=tuple(claims)))
+register_study(Study("trivial", "?", axes, range(10), reads={"model": ""}, claims=tuple(claims)))
 """
 
 CELLS = """

@@ -31,10 +31,9 @@ from benchsuite.embedded.schema import Problem
 from benchsuite.latent import decoding, experiment, training
 from benchsuite.latent.config import Config, load_config
 from benchsuite.latent.examples import Format
-from benchsuite.latent.methods.registry import config_of, method
+from benchsuite.latent.methods.registry import METHODS, config_of, method
 from benchsuite.latent.network import build
 from benchsuite.models.loading import load
-from benchsuite.studies.latent_reasoning.declaration import METHODS
 
 TASKS = ("word_problems", "word_problems_hard", "word_problems_rephrased")
 
@@ -138,7 +137,7 @@ def main() -> None:
     chosen, begin = parsed(), time.perf_counter()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_float32_matmul_precision("high")
-    names = chosen.run or list(METHODS)
+    names = chosen.run or [n for n, entry in METHODS.items() if not entry.like]
     configs = {name: configured(name, chosen) for name in names}
     first = configs[names[0]]
     loaded = load(catalog.model(chosen.model), device=device)

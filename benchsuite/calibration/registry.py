@@ -8,20 +8,23 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from benchsuite.errors import UsageError, unknown_name
+from benchsuite.registry import Registry, check_target
 
-SAMPLERS: dict[str, str] = {
-    "gptq_default": "benchsuite.calibration.gptq_default:select",
-    "random": "benchsuite.calibration.random_chunks:select",
-    "stratified": "benchsuite.calibration.stratified:select",
-    "cola_zero": "benchsuite.calibration.cola_zero:select",
-    "cola_balanced": "benchsuite.calibration.cola_balanced:select",
-    "activation_clusters": "benchsuite.calibration.activation_clusters:select",
-    "self_generated": "benchsuite.calibration.self_generated:select",
-    # Negative controls. The second takes the text of `random`; its cell shuffles the Hessian.
-    "noise_tokens": "benchsuite.calibration.noise_tokens:select",
-    "shuffled_hessian": "benchsuite.calibration.random_chunks:select",
-}
+SAMPLERS = Registry(
+    "sampler",
+    {
+        "gptq_default": "benchsuite.calibration.gptq_default:select",
+        "random": "benchsuite.calibration.random_chunks:select",
+        "stratified": "benchsuite.calibration.stratified:select",
+        "cola_zero": "benchsuite.calibration.cola_zero:select",
+        "cola_balanced": "benchsuite.calibration.cola_balanced:select",
+        "activation_clusters": "benchsuite.calibration.activation_clusters:select",
+        "self_generated": "benchsuite.calibration.self_generated:select",
+        # Negative controls. The second takes the text of `random`; its cell shuffles the Hessian.
+        "noise_tokens": "benchsuite.calibration.noise_tokens:select",
+        "shuffled_hessian": "benchsuite.calibration.random_chunks:select",
+    },
+)
 
 
 def register_sampler(name: str, target: str) -> None:
@@ -29,30 +32,16 @@ def register_sampler(name: str, target: str) -> None:
 
     Raises ``UsageError`` for a name that stands for another sampler, or a malformed target.
     """
-    if target.count(":") != 1 or not all(target.split(":")):
-        raise UsageError(
-            f"the sampler {name!r} has the target {target!r}", fix="Write 'package.module:function'"
-        )
-    if SAMPLERS.get(name, target) != target:
-        raise UsageError(
-            f"the sampler {name!r} is already registered as {SAMPLERS[name]}",
-            fix="Choose another name",
-        )
-    SAMPLERS[name] = target
+    check_target("sampler", name, target)
+    SAMPLERS.add(name, target)
 
 
 def sampler(name: str) -> Callable[..., Any]:
     """Return a sampler's ``select(pool, n_samples, seq_len, seed, **options) -> Selection``."""
-    module, function = _target(name).split(":")
+    module, function = SAMPLERS.find(name).split(":")
     return getattr(importlib.import_module(module), function)
 
 
 def sampler_module(name: str) -> str:
     """Return the module that defines a sampler, without importing it."""
-    return _target(name).split(":")[0]
-
-
-def _target(name: str) -> str:
-    if name not in SAMPLERS:
-        raise unknown_name("sampler", name, SAMPLERS)
-    return SAMPLERS[name]
+    return SAMPLERS.find(name).split(":")[0]

@@ -18,10 +18,12 @@ from benchsuite.catalog.entries import (
     register,
     task,
 )
+from benchsuite.catalog.models import EMBEDDED_MODELS
 
 __all__ = [
     "CORPORA",
     "DTYPE_BYTES",
+    "EMBEDDED_MODELS",
     "MODELS",
     "TABLES",
     "TASKS",

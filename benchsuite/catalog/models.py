@@ -21,6 +21,9 @@ _tiny("tiny_mistral_1m", "mistral", **_1M, num_key_value_heads=1, tie_word_embed
 _tiny("tiny_mistral_4m", "mistral", **_4M, num_key_value_heads=1, tie_word_embeddings=True)
 _tiny("tiny_opt_4m", "opt", **(_4M | {"intermediate_size": 1024}), tie_word_embeddings=True)
 
+EMBEDDED_MODELS = tuple(MODELS)
+"""The names of the models that ship with the project."""
+
 _LLAMA2 = {"vocab_size": 32000, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5}
 register(
     ModelEntry(

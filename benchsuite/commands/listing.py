@@ -1,33 +1,36 @@
 """``benchsuite list``: the studies and the catalogue."""
 
 import textwrap
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchsuite import catalog
 from benchsuite.commands.collecting import collect
-from benchsuite.study import study
+from benchsuite.study import Cell, Study, study
+from benchsuite.study.table import parameter_rows, values_of
 
 
 def list_studies(arguments: Sequence[str]) -> int:
-    """Print the studies: question, axes, seeds, parameters; a named one with its methods."""
+    """Print the studies: question, axes, seeds, parameters; a named one with its methods.
+
+    With -k or -m the parameters have the values of the cells selected.
+    """
     words = list(arguments)
     named = []
     while words and not words[0].startswith("-") and not Path(words[0].split("::")[0]).exists():
         named.append(words.pop(0))
     collected = collect(words)
     chosen = [study(name).name for name in named]
-    by_study = Counter(cell.study for _, cell, _ in collected.cells)
     for name in chosen or collected.studies():
         declared = study(name)
+        cells = [cell for _, cell, _ in collected.cells if cell.study == name]
         print(f"{name}: {declared.question}")
         for axis, values in declared.axes.items():
             print(f"  {axis:<10} {', '.join(values)}")
         print(f"  {'seeds':<10} {', '.join(map(str, declared.seeds))}")
-        settings = (f"{k}={v!r}" for k, v in declared.parameters.items())
-        print(f"  {'parameters':<10} {', '.join(settings)}")
-        print(f"  {by_study[name]} cells selected\n")
+        for line in _aligned(_parameters(declared, cells if words else [])):
+            print(f"  {line}")
+        print(f"  {len(cells)} cells selected\n")
         for method in declared.axes.get("method", ()) if chosen else ():
             if declared.describe(method):
                 print(f"{method}\n{textwrap.indent(declared.describe(method), '    ')}")
@@ -36,3 +39,26 @@ def list_studies(arguments: Sequence[str]) -> int:
     for kind, table in catalog.TABLES.items():
         print(f"{kind}: {', '.join(table)}")
     return 0
+
+
+def _parameters(declared: Study, cells: Sequence[Cell]) -> Iterator[tuple[str, ...]]:
+    """Yield the table of parameters, its head first; with the values of ``cells`` if there are."""
+    rows = parameter_rows(declared)
+    if cells:
+        yield ("parameter", "selected", "")
+        for name, _, _, meaning in rows:
+            values = values_of(cells, name)
+            if values:
+                yield (name, ", ".join(values), meaning)
+    elif rows:
+        yield ("parameter", "hub models", "embedded", "")
+        for name, hub, embedded, meaning in rows:
+            yield (name, hub, embedded if embedded != hub else "", meaning)
+
+
+def _aligned(rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
+    table = list(rows)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)][:-1]
+    for row in table:
+        cells = [f"{text:<{width}}" for text, width in zip(row, widths, strict=False)]
+        yield "  ".join([*cells, row[-1]]).rstrip()

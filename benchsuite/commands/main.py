@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from benchsuite import __version__
 from benchsuite.errors import BenchsuiteError
 
 # Command -> where it is and what it does. A module is imported when its command is given: some
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="What there is, what is done, and what it says.",
         epilog=EPILOG,
     )
+    parser.add_argument("--version", action="version", version=f"benchsuite {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (_, line) in COMMANDS.items():
         commands.add_parser(name, help=line, add_help=False)

@@ -13,7 +13,7 @@ from benchsuite.commands.collecting import register_own
 from benchsuite.errors import BenchsuiteError, CorruptRecord, UsageError
 from benchsuite.records.record import Record, verify
 from benchsuite.reporting.load import flatten
-from benchsuite.study import study
+from benchsuite.study import study, under_todays_names
 
 # What a second measurement may differ in without being another measurement.
 _ASIDE = ("cell", "fingerprint", "environment", "timings", "items", "error", "started_at")
@@ -58,7 +58,7 @@ def read(path: Path) -> Record:
 
 def arguments_of(record: Record) -> list[str]:
     """Return the pytest arguments that select the record's cell with its parameters."""
-    facts = record["cell"]
+    facts = under_todays_names(record["cell"])
     declared, axes = study(facts["study"]), facts["axes"]
     words = ["-m", f"cell({', '.join(f'{k}={v!r}' for k, v in _marks(facts).items())})"]
     words.append(f"--seeds={axes['seed']}")

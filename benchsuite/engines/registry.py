@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from benchsuite.errors import UsageError, unknown_name
+from benchsuite.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -31,41 +31,40 @@ _VLLM = {
     "HF_HUB_OFFLINE": "1",
 }
 
-ENGINES: dict[str, EngineEntry] = {
-    "transformers": EngineEntry(
-        "benchsuite.engines.torch_engine", ("torch", "transformers"), "pip install benchsuite"
-    ),
-    "torchao": EngineEntry(
-        "benchsuite.engines.torchao_engine",
-        ("torch", "transformers", "torchao"),
-        "pip install 'benchsuite[torchao]'",
-    ),
-    "openvino": EngineEntry(
-        "benchsuite.engines.openvino_engine",
-        ("openvino", "nncf"),
-        "pip install 'benchsuite[openvino]'",
-        device="cpu",
-    ),
-    "vllm": EngineEntry(
-        "benchsuite.engines.vllm_engine",
-        ("vllm", "torch"),
-        "python3.12 -m venv vllm && vllm/bin/pip install vllm==0.26.0, then name it with "
-        "--engine-python vllm=vllm/bin/python",
-        device="cuda",
-        environment=_VLLM,
-    ),
-}
+ENGINES = Registry(
+    "engine",
+    {
+        "transformers": EngineEntry(
+            "benchsuite.engines.torch_engine", ("torch", "transformers"), "pip install benchsuite"
+        ),
+        "torchao": EngineEntry(
+            "benchsuite.engines.torchao_engine",
+            ("torch", "transformers", "torchao"),
+            "pip install 'benchsuite[torchao]'",
+        ),
+        "openvino": EngineEntry(
+            "benchsuite.engines.openvino_engine",
+            ("openvino", "nncf"),
+            "pip install 'benchsuite[openvino]'",
+            device="cpu",
+        ),
+        "vllm": EngineEntry(
+            "benchsuite.engines.vllm_engine",
+            ("vllm", "torch"),
+            "python3.12 -m venv vllm && vllm/bin/pip install vllm==0.26.0, then name it with "
+            "--engine-python vllm=vllm/bin/python",
+            device="cuda",
+            environment=_VLLM,
+        ),
+    },
+)
 
 
 def register_engine(name: str, entry: EngineEntry) -> None:
     """Add an engine under ``name``; a name that stands for another one is a usage error."""
-    if ENGINES.get(name, entry) != entry:
-        raise UsageError(f"the engine {name!r} is already registered", fix="Choose another name")
-    ENGINES[name] = entry
+    ENGINES.add(name, entry)
 
 
 def engine(name: str) -> EngineEntry:
     """Return an engine's entry; an unknown name is a usage error naming the nearest."""
-    if name not in ENGINES:
-        raise unknown_name("engine", name, ENGINES)
-    return ENGINES[name]
+    return ENGINES.find(name)

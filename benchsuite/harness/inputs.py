@@ -58,9 +58,10 @@ def of_cell(declared: Study, cell: Cell, options: Options, cache_file: Path) -> 
     }
     corpora = {
         parameter: _text_digest(corpus_in_force(cell[parameter], cell, options), split, options)
-        for parameter, split in declared.corpora.items()
+        for parameter, split in declared.reading("corpus").items()
+        if parameter in cell.parameters
     }
-    asked = [task_in_force(cell, parameter, options) for parameter in declared.tasks]
+    asked = [task_in_force(cell, parameter, options) for parameter in declared.reading("task")]
     tasks = {name: _task_digest(name, options) for name in asked}
     files = {"files": [_file_digest(path) for path in declared.files(cell)]}
     return {
@@ -85,12 +86,9 @@ def _file_digest(path: str) -> str:
 
 def model_names(declared: Study, cell: Cell) -> list[str]:
     """Return the catalogue names of the models that a cell loads."""
-    return _values(declared.models, cell)
-
-
-def _values(names: Any, cell: Cell) -> list[str]:
     values = {**cell.parameters, **cell.axes}
-    return list(dict.fromkeys(values[name] for name in names if values.get(name)))
+    named = (values.get(name) for name in declared.reading("model"))
+    return list(dict.fromkeys(name for name in named if name))
 
 
 def _weights_digest(name: str, options: Options, cache_file: Path) -> str:

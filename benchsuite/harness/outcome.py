@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchsuite import catalog
 from benchsuite.errors import UsageError
@@ -13,6 +13,7 @@ from benchsuite.study import study
 from benchsuite.study.cell import Cell
 
 if TYPE_CHECKING:
+    from benchsuite.statistics.inference.claims import Judgement
     from benchsuite.statistics.inference.sequential import Plan
 
 
@@ -25,7 +26,7 @@ class Outcome:
     page: Path = Path()
 
     @property
-    def judgements(self) -> list[Any]:
+    def judgements(self) -> "list[Judgement]":
         """The judgements of all studies."""
         return [j for results in self.studies for j in results.judgements]
 
@@ -120,5 +121,5 @@ def _of_interest(results: StudyResults, models: Collection[str]) -> StudyResults
     )
 
 
-def _asked(judgement: Any, cells: list[Cell]) -> bool:
+def _asked(judgement: "Judgement", cells: list[Cell]) -> bool:
     return any(judgement.model.startswith(catalog.model(c.model).document_name) for c in cells)

@@ -67,9 +67,9 @@ class Bench:
 
     def _grid(self, name: str, seeds: Sequence[int]) -> list[Cell]:
         declared = study(name)
-        first = {"downstream": True} if "downstream" in declared.parameters else {}
+        first = dict.fromkeys(declared.additions, True)
         every = first if self.options.downstream == "all" else {}
-        lender = self.options.settings.get(declared.settings_of, {})
+        lender = declared.under_todays_names(self.options.settings.get(declared.settings_of, {}))
         lent = {k: v for k, v in lender.items() if k in declared.parameters}
         return list(
             declared.cells(

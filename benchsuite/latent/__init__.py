@@ -7,7 +7,9 @@ __getattr__, __all__ = attach(
     {
         "Config": "config",
         "load_config": "config",
+        "LatentMethod": "methods.registry",
         "method": "methods.registry",
+        "register_latent_method": "methods.registry",
         "evaluate": "decoding",
         "train": "training",
     },

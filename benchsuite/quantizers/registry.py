@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchsuite.errors import UsageError, unknown_name
+from benchsuite.registry import Registry
+
+REFERENCE = "fp16"
+"""The name of the model as it is, which stands beside quantized ones."""
 
 
 @dataclass(frozen=True)
@@ -83,21 +86,17 @@ LIBRARIES: dict[str, Quantizer] = {
     ),
 }
 
-QUANTIZERS: dict[str, Quantizer] = OWN | LIBRARIES
+QUANTIZERS = Registry("quantizer", OWN | LIBRARIES)
 
 
 def register_quantizer(name: str, quantizer: Quantizer) -> None:
     """Add a quantizer under ``name``; a name that stands for another one is a usage error."""
-    if QUANTIZERS.get(name, quantizer) != quantizer:
-        raise UsageError(f"the quantizer {name!r} is already registered", fix="Choose another name")
-    QUANTIZERS[name] = quantizer
+    QUANTIZERS.add(name, quantizer)
 
 
 def quantizer(name: str) -> Quantizer:
     """Return a quantizer's entry; an unknown name is a usage error naming the nearest."""
-    if name not in QUANTIZERS:
-        raise unknown_name("quantizer", name, QUANTIZERS)
-    return QUANTIZERS[name]
+    return QUANTIZERS.find(name)
 
 
 def apply(name: str, model: Any, batch: Any, *, seed: int, progress: Any, **options: Any) -> Any:

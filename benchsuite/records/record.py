@@ -5,25 +5,19 @@ import datetime
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from benchsuite import catalog
 from benchsuite.errors import BenchsuiteError, CorruptRecord
 from benchsuite.records.fingerprint import Fingerprint, digest
-from benchsuite.study.cell import Cell
+from benchsuite.study import STUDIES, Cell
 
 if TYPE_CHECKING:
     import numpy as np
 
 SCHEMA_VERSION = 1
 Record = dict[str, Any]
-
-# The documents' total_time_sec is the time to make the compressed model, not to judge it.
-_NOT_MAKING = (
-    *("selection_shared", "selection_spent", "generation_spent", "original"),
-    *("evaluation", "downstream", "latency", "served"),
-)
 
 
 class RecordBuilder:
@@ -120,6 +114,7 @@ class RecordBuilder:
                 "look at the weights and at the evaluated text; the record keeps what was measured",
             )
         spent = self.timings | self.reported_times
+        making = self._making()
         measured = {**self.timings, "total": sum(self.timings.values()), "contended": contended}
         times = {f"{name}_time_sec": seconds for name, seconds in spent.items()}
         return {
@@ -127,7 +122,7 @@ class RecordBuilder:
             **{k: v for k, v in self.cell.axes.items() if k != "model"},
             **self.cell.parameters,
             **times,
-            "total_time_sec": sum(spent[name] for name in spent if name not in _NOT_MAKING),
+            "total_time_sec": sum(spent[name] for name in spent if name in making),
             **values,
             **_finite(self.clocked)[0],
             "schema_version": SCHEMA_VERSION,
@@ -142,6 +137,11 @@ class RecordBuilder:
             "error": dict(error) if error else None,
             "results_sha256": self.results_digest(),
         }
+
+    def _making(self) -> Collection[str]:
+        """Return the stages that the study counts: those that make what it tries, or all."""
+        declared = STUDIES.get(self.cell.study)
+        return declared.making if declared and declared.making else self.timings.keys()
 
     def results_digest(self) -> str:
         """Return the digest of everything measured except times: equal bits, equal digest."""

@@ -2,13 +2,11 @@
 
 import shlex
 from collections.abc import Sequence
-from typing import Any
 
-from benchsuite.reporting.groups import ADDITIONS
-from benchsuite.study.cell import Cell
+from benchsuite.study import Cell, Study
 
 
-def rerun_command(study: Any, cells: Sequence[Cell], options: Sequence[str] = ()) -> str:
+def rerun_command(study: Study, cells: Sequence[Cell], options: Sequence[str] = ()) -> str:
     """Return the shortest command whose selection covers ``cells`` of one study.
 
     It names the axis values that all of them share, the options that their parameters need, and
@@ -21,22 +19,22 @@ def rerun_command(study: Any, cells: Sequence[Cell], options: Sequence[str] = ()
         if len(shared) == 1:
             marks.append(f"{axis}={shared.pop()!r}")
     words += ["-m", f"cell({', '.join(marks)})"]
-    tour = _is_tour(study, cells)
+    tour = study.tour if _is_tour(study, cells) else None
     if tour:
         words.append("--tour")
     # Some parameters belong to some methods only: one cell does not tell all.
-    changed = {k: v for cell in cells for k, v in cell.changed.items() if k not in ADDITIONS}
+    changed = {k: v for cell in cells for k, v in cell.changed.items() if k not in study.additions}
     for name, value in sorted(changed.items()):
-        if not (tour and name in study.tour.parameters):
+        if not (tour and name in tour.parameters):
             words += ["--set", f"{study.name}.{name}={value}"]
-    declared = study.tour.seeds if tour else study.seeds
+    declared = tour.seeds if tour else study.seeds
     seeds = sorted({cell.seed for cell in cells})
     if not set(seeds) <= set(declared):
         words += ["--seeds", ",".join(map(str, seeds))]
     return " ".join(_quoted(word) for word in [*words, *options])
 
 
-def _is_tour(study: Any, cells: Sequence[Cell]) -> bool:
+def _is_tour(study: Study, cells: Sequence[Cell]) -> bool:
     tour = study.tour
     if tour is None or not tour.parameters:
         return False

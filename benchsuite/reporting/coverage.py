@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from benchsuite import catalog
-from benchsuite.reporting.groups import Record, Results, kind_of
+from benchsuite.reporting.groups import Record, kind_of
+from benchsuite.reporting.results import StudyResults
 
 # The best thing that can be said of a model and method comes first.
 MARKS = {
@@ -15,7 +16,7 @@ MARKS = {
 }
 
 
-def coverage(results: Sequence[Results]) -> dict[str, dict[str, dict[str, str]]]:
+def coverage(results: Sequence[StudyResults]) -> dict[str, dict[str, dict[str, str]]]:
     """Return study -> model -> method -> what can be said of it, over each study's whole grid.
 
     *measured* takes a passed record with the model's own weights, on whatever machine and with
@@ -51,7 +52,7 @@ def _said(kinds: dict[str, set[int]]) -> str:
     return f"{MARKS[best]} ({len(kinds[best])})" if best else MARKS[best]
 
 
-def coverage_markdown(results: Sequence[Results]) -> str:
+def coverage_markdown(results: Sequence[StudyResults]) -> str:
     """Return the coverage as Markdown, a table per study with the methods as rows."""
     lines: list[str] = []
     for name, models in coverage(results).items():

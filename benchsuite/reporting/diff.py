@@ -5,14 +5,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchsuite.reporting.groups import Group, Record, Results, groups_of, value
+from benchsuite.reporting import numbers
+from benchsuite.reporting.groups import Group, Record, groups_of, value
 from benchsuite.reporting.judging import label
+from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.summary import contended, device_name
 from benchsuite.statistics.descriptive import describe
 from benchsuite.statistics.inference.changes import Change, arm_change, seed_change, settled
-from benchsuite.statistics.rounding import p_text, plain, with_uncertainty
+from benchsuite.statistics.rounding import p_text
+from benchsuite.study import Metric, Study
 
-Groups = dict[tuple[str, str, str], tuple[Any, Group]]
+Groups = dict[tuple[str, str, str], tuple[Study, Group]]
 # Where a claim may go without being worse off than before.
 RANK = {"violated": 0, "inconclusive": 1, "held": 2}
 
@@ -29,7 +32,7 @@ class Difference:
         return f"{'worse: ' if self.worse else ''}{self.subject}: {self.text}"
 
 
-def differences(old: Sequence[Results], new: Sequence[Results]) -> list[Difference]:
+def differences(old: Sequence[StudyResults], new: Sequence[StudyResults]) -> list[Difference]:
     """Compare two judged sets of results, the worse first.
 
     Worse are: a metric that moved against the study's wish by more than the seeds' noise, a claim
@@ -46,7 +49,7 @@ def differences(old: Sequence[Results], new: Sequence[Results]) -> list[Differen
     return sorted(found, key=lambda difference: not difference.worse)
 
 
-def _groups(results: Sequence[Results]) -> Groups:
+def _groups(results: Sequence[StudyResults]) -> Groups:
     return {
         (r.study.name, group.key, group.kind): (r.study, group)
         for r in results
@@ -58,8 +61,8 @@ def _groups(results: Sequence[Results]) -> Groups:
 def _cells(before: Groups, after: Groups) -> Difference:
     def digests(groups: Groups) -> dict[tuple[Any, ...], Any]:
         return {
-            (key, cell_id): record.get("results_sha256") or record.get("perplexity")
-            for key, (_, group) in groups.items()
+            (key, cell_id): record.get("results_sha256") or value(record, study.ranked_by.name)
+            for key, (study, group) in groups.items()
             for cell_id, record in group.records.items()
         }
 
@@ -72,7 +75,7 @@ def _cells(before: Groups, after: Groups) -> Difference:
     return Difference("cells", text)
 
 
-def _failures(old: Sequence[Results], new: Sequence[Results]) -> Iterator[Difference]:
+def _failures(old: Sequence[StudyResults], new: Sequence[StudyResults]) -> Iterator[Difference]:
     good = {(r.study.name, cell_id) for r in old for cell_id in r.records}
     for results in new:
         for cell_id, record in results.failed.items():
@@ -82,8 +85,8 @@ def _failures(old: Sequence[Results], new: Sequence[Results]) -> Iterator[Differ
                 yield Difference(f"{results.study.name}/{cell_id}", text, worse=True)
 
 
-def _claims(old: Sequence[Results], new: Sequence[Results]) -> Iterator[Difference]:
-    def judged(results: Sequence[Results]) -> dict[tuple[str, str, str], Any]:
+def _claims(old: Sequence[StudyResults], new: Sequence[StudyResults]) -> Iterator[Difference]:
+    def judged(results: Sequence[StudyResults]) -> dict[tuple[str, str, str], Any]:
         return {(r.study.name, j.model, j.claim.sentence): j for r in results for j in r.judgements}
 
     before = judged(old)
@@ -105,32 +108,32 @@ def _claims(old: Sequence[Results], new: Sequence[Results]) -> Iterator[Differen
 class _Moved:
     """A number before and now, and what the noise says of it."""
 
-    study: Any
-    metric: str
+    metric: Metric
     subject: str
     before: str
     now: str
     change: Change
 
 
-def _metrics(pairs: Sequence[tuple[Any, Group, Group]]) -> Iterator[Difference]:
+def _metrics(pairs: Sequence[tuple[Study, Group, Group]]) -> Iterator[Difference]:
     """Compare every metric of a study: its methods are one family, its seeds another."""
     arms: list[_Moved] = []
     seeds: list[_Moved] = []
     for study, before, after in pairs:
         for method in before.methods:
-            for metric in (study.metric, *study.metrics):
-                old, new = (_numbers(group, method, metric) for group in (before, after))
+            for metric in study.metrics:
+                old, new = (_numbers(group, method, metric.name) for group in (before, after))
                 if not old or not new or old == new:
                     continue
                 where = f"{study.name}/{label(after)}/{method}"
                 change = arm_change(old, new)
-                what = f"{where} {metric}"
-                arms.append(_Moved(study, metric, what, _spread(old), _spread(new), change))
+                what = f"{where} {metric.name}"
+                told = _spread(metric, old), _spread(metric, new)
+                arms.append(_Moved(metric, what, *told, change))
                 for seed, now in new.items():
-                    was = plain(old[seed], 6) if seed in old else "no value"
-                    what, change = f"{where} seed {seed} {metric}", seed_change(old, seed, now)
-                    seeds.append(_Moved(study, metric, what, was, plain(now, 6), change))
+                    was = numbers.one(metric, old[seed], 6) if seed in old else "no value"
+                    what, change = f"{where} seed {seed} {metric.name}", seed_change(old, seed, now)
+                    seeds.append(_Moved(metric, what, was, numbers.one(metric, now, 6), change))
     yield from (_difference(moved) for moved in _settled(arms))
     for moved in _settled(seeds):
         if moved.change.outcome == "beyond_noise" and moved.change.p_value is not None:
@@ -144,12 +147,12 @@ def _settled(moved: Sequence[_Moved]) -> list[_Moved]:
 
 def _difference(moved: _Moved) -> Difference:
     text = f"{moved.before} before, {moved.now} now: {_verdict(moved.change)}"
-    return Difference(moved.subject, text, _is_worse(moved.study, moved.metric, moved.change))
+    return Difference(moved.subject, text, _is_worse(moved.metric, moved.change))
 
 
-def _spread(values: Mapping[int, float]) -> str:
+def _spread(metric: Metric, values: Mapping[int, float]) -> str:
     seen = describe(values.values())
-    return with_uncertainty(seen.mean, seen.std)
+    return numbers.spread(metric, seen.mean, seen.std)
 
 
 def _numbers(group: Group, method: str, metric: str) -> dict[int, float]:
@@ -169,11 +172,11 @@ def _verdict(change: Change) -> str:
     return f"{words} ({p_text(change.p_value)}, Holm {p_text(change.p_holm)})"
 
 
-def _is_worse(study: Any, metric: str, change: Change) -> bool:
-    """Say whether the study's own metric moved the wrong way; others have no known right way."""
-    if change.outcome != "beyond_noise" or metric != study.metric or not change.difference:
+def _is_worse(metric: Metric, change: Change) -> bool:
+    """Say whether a metric moved the wrong way; one without a better side has no wrong way."""
+    if change.outcome != "beyond_noise" or not metric.better or not change.difference:
         return False
-    return (change.difference < 0) == study.higher_is_better
+    return (change.difference < 0) == (metric.better == "higher")
 
 
 # --- times

@@ -4,8 +4,7 @@ import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from benchsuite import catalog
 from benchsuite.reporting.rows import shown
@@ -13,34 +12,7 @@ from benchsuite.study.cell import Cell
 
 Record = Mapping[str, Any]
 
-# Parameters that measure more and change nothing of what is measured without them.
-ADDITIONS = ("downstream",)
-
 KINDS = ("real", "stand_in", "rehearsal")
-
-
-class Results(Protocol):
-    """What is read of one study's results (``benchsuite.reporting.results.StudyResults``).
-
-    ``records`` maps the ids of ``cells`` to their current, good records; ``stale`` and
-    ``failed`` are keyed by cell id too, ``missing`` lists ids. ``options`` are the words of a
-    command line that mean these cells, ``files`` what the study's reporter wrote, ``notes`` what
-    the reader must know besides, ``conflicts`` the cells of which two records differ, ``links``
-    where records lie if not in the store under the report.
-    """
-
-    study: Any
-    cells: list[Cell]
-    records: dict[str, dict[str, Any]]
-    stale: Any
-    failed: dict[str, dict[str, Any]]
-    missing: list[str]
-    judgements: list[Any]
-    options: tuple[str, ...]
-    files: list[Path]
-    notes: list[str]
-    conflicts: list[str]
-    links: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -89,7 +61,7 @@ class Group:
     def marks(self) -> list[str]:
         """What tells the group from others of its model: further axes, changed parameters."""
         cell = self.cells[0]
-        changed = {k: v for k, v in cell.changed.items() if k not in ADDITIONS}
+        changed = {k: v for k, v in cell.changed.items() if k not in cell.additions}
         told = [f"{name.replace('_', ' ')} {shown(value)}" for name, value in changed.items()]
         return [*_further(cell), *told]
 
@@ -101,7 +73,7 @@ class Group:
 
 
 def value(record: Record, metric: str) -> Any:
-    """Return a metric of a record; ``downstream.mmlu`` looks inside."""
+    """Return a metric of a record; ``tasks.mmlu`` looks inside."""
     found: Any = record
     for part in metric.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
@@ -148,7 +120,7 @@ def groups_of(
 
 def group_key(cell: Cell) -> str:
     """Return the name of the cell's group: document name, further axes, changed parameters."""
-    additions = {k: v for k, v in cell.parameters.items() if k in ADDITIONS}
+    additions = {k: v for k, v in cell.parameters.items() if k in cell.additions}
     plain = replace(cell, parameters={**cell.parameters, **_own(cell.defaults, additions)})
     unchanged = replace(plain, defaults=plain.parameters)
     changed = plain.name[len(unchanged.name) :].strip("_")

@@ -4,16 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from benchsuite.reporting.groups import Group, Record, Results, groups_of
+from benchsuite.reporting.groups import Group, Record, groups_of
+from benchsuite.reporting.results import StudyResults
 from benchsuite.statistics.inference.claims import Arm, Judgement, Question, judge_family
 from benchsuite.statistics.inference.sequential import Plan
-from benchsuite.statistics.item_tests import identity
+from benchsuite.study import Claim, Metric, Study
 
 Columns = Callable[[Record], Mapping[str, Any]]
 
 
 def judge_study(
-    results: Results,
+    results: StudyResults,
     *,
     columns: Columns | None = None,
     alpha: float = 0.05,
@@ -32,7 +33,7 @@ def judge_study(
 
 
 def judge_groups(
-    study: Any,
+    study: Study,
     groups: Sequence[Group],
     *,
     columns: Columns | None = None,
@@ -47,14 +48,14 @@ def judge_groups(
     return judged
 
 
-def _questions(study: Any, groups: Sequence[Group], columns: Columns | None) -> list[Question]:
+def _questions(study: Study, groups: Sequence[Group], columns: Columns | None) -> list[Question]:
     questions = []
     for group in groups:
         for claim in study.claims:
             if not {claim.method, claim.other or claim.method} <= set(group.methods):
                 continue
-            arm = _arm(group, claim, claim.method, columns)
-            other = _arm(group, claim, claim.other, columns) if claim.other else None
+            arm = _arm(group, study, claim, claim.method, columns)
+            other = _arm(group, study, claim, claim.other, columns) if claim.other else None
             if other is not None:
                 arm, other = _as_often(study, claim, arm, other)
             questions.append(Question(claim, label(group), arm, other, claim.by_seed))
@@ -66,42 +67,50 @@ def label(group: Group) -> str:
     return f"{group.key} (stand-in)" if group.kind == "stand_in" else group.key
 
 
-def _arm(group: Group, claim: Any, method: str, columns: Columns | None) -> Arm:
-    values = group.values(method, claim.metric)
+def _arm(group: Group, study: Study, claim: Claim, method: str, columns: Columns | None) -> Arm:
+    values, metric = group.values(method, claim.metric), study.metric(claim.metric)
     if claim.over_items:
-        return _ranked_arm(group, method, values, columns)
+        return _ranked_arm(group, metric, method, values, columns)
     missing = [c.id for c in group.methods[method] if c.seed not in values]
-    column, metric = _item_column(claim.metric)
     items = {}
+    if metric.items is None:
+        return Arm(values, missing=missing)
+    column, of_mean = metric.items
     if columns is not None and claim.other and not missing:
         for seed, record in group.records_of(method).items():
             found = columns(record).get(column) if record.get("items") else None
             if found is not None:
                 items[seed] = found
-    return Arm(values, items, missing, metric)
+    return Arm(values, items, missing, of_mean)
 
 
 def _ranked_arm(
-    group: Group, method: str, values: Mapping[int, Any], columns: Columns | None
+    group: Group,
+    metric: Metric,
+    method: str,
+    values: Mapping[int, Any],
+    columns: Columns | None,
 ) -> Arm:
     """Return an arm whose metric is the AUROC of its items; a value may be undefined there."""
     found = group.records_of(method)
     missing = [c.id for c in group.methods[method] if c.seed not in found]
     read = columns or (lambda record: {})
-    rankings = {seed: ranking_of(read(r)) for seed, r in found.items() if columns}
+    rankings = {seed: ranking_of(read(r), metric) for seed, r in found.items() if columns}
     return Arm(values, missing=missing, rankings=rankings)
 
 
-def ranking_of(columns: Mapping[str, Any]) -> tuple[Any, Any]:
+def ranking_of(columns: Mapping[str, Any], metric: Metric) -> tuple[Any, Any]:
     """Return which items of a record were answered wrong, bool, and how unsure the answers were.
 
-    Items without a score are left out; they are the same ones under every score.
+    The metric says in which columns. Items without a score are left out; they are the same ones
+    under every score.
     """
-    scored = columns["uncertainty"] == columns["uncertainty"]
-    return ~columns["correct"][scored], columns["uncertainty"][scored]
+    right, unsure = (columns[name] for name in metric.ranking or ())
+    scored = unsure == unsure
+    return ~right[scored], unsure[scored]
 
 
-def _as_often(study: Any, claim: Any, arm: Arm, other: Arm) -> tuple[Arm, Arm]:
+def _as_often(study: Study, claim: Claim, arm: Arm, other: Arm) -> tuple[Arm, Arm]:
     """Let a method that runs once stand as the constant that it is, for each of the other's seeds.
 
     It has no randomness of its own: more seeds would repeat the same number.
@@ -122,12 +131,3 @@ def _repeated(once: Arm, other: Arm) -> Arm:
         values=dict.fromkeys(other.values, value),
         items=dict.fromkeys(other.values, items[0]) if items else {},
     )
-
-
-def _item_column(metric: str) -> tuple[str, Callable[[Any], Any]]:
-    """Return the column whose mean makes the metric, and how."""
-    if metric == "perplexity":
-        import numpy as np
-
-        return "chunk_nll", np.exp
-    return {"accuracy": "correct"}.get(metric, metric), identity

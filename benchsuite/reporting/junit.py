@@ -4,13 +4,13 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
-from benchsuite.reporting.groups import Results
+from benchsuite.reporting.results import StudyResults
 
 # XML 1.0 has no place for most control characters, which a record's string may hold.
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def to_junit(studies: Sequence[Results]) -> str:
+def to_junit(studies: Sequence[StudyResults]) -> str:
     """Return one suite per study and one case per claim and model.
 
     A violated claim is a failure; one that is inconclusive or not run is skipped, with its sentence

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchsuite.study import names, study
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 def load_records(*directories: str | Path) -> "pd.DataFrame":
     """Return one row per record found under the directories (default ``reports``).
 
-    Nested objects become columns with dots: ``downstream.mmlu``, ``environment.device_kind``,
+    Nested objects become columns with dots: ``cell.axes.seed``, ``environment.device_kind``,
     ``cell.study``. A record that is there twice, in the store and in the exported view, is one
     row. ``frame.attrs["unreadable"]`` lists files that could not be read, with the reason.
     """
@@ -53,7 +55,7 @@ def record_files(*directories: str | Path) -> Iterator[Path]:
 def read_record(path: Path) -> tuple[dict[str, Any] | None, str]:
     """Return a record as the project writes them, or None and what is wrong with the file.
 
-    The study documents' own files have no outcome: their perplexity says that they passed.
+    The study documents' own files have no outcome: a study's metric says that they passed.
     """
     try:
         record = json.loads(path.read_bytes())
@@ -61,7 +63,10 @@ def read_record(path: Path) -> tuple[dict[str, Any] | None, str]:
         return None, str(error)
     if not isinstance(record, dict) or not {"model", "method", "seed"} <= set(record):
         return None, "it has no model, method and seed"
-    record.setdefault("outcome", "passed" if record.get("perplexity") is not None else "unknown")
+    if "outcome" not in record:
+        ranked_by = {study(name).ranked_by.name for name in names()}
+        measured = any(record.get(metric) is not None for metric in ranked_by)
+        record["outcome"] = "passed" if measured else "unknown"
     return record, ""
 
 

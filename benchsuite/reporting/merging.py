@@ -19,11 +19,11 @@ from benchsuite import catalog
 from benchsuite.errors import CorruptRecord, UsageError
 from benchsuite.records.record import Record, cell_facts, verify
 from benchsuite.records.store import read_columns
-from benchsuite.reporting.groups import ADDITIONS, kind_of
+from benchsuite.reporting import numbers
+from benchsuite.reporting.groups import kind_of
 from benchsuite.reporting.load import read_record, record_files
 from benchsuite.reporting.results import StudyResults
-from benchsuite.study import Study, names, study
-from benchsuite.study.cell import Cell
+from benchsuite.study import Cell, Study, names, study, under_todays_names
 
 Key = tuple[str, str, str]
 
@@ -110,7 +110,7 @@ def _read(directory: Path, notes: list[str]) -> Iterator[Found]:
             if unreadable <= 3:
                 notes.append(f"left out {path}: {why}")
         else:
-            yield Found(record, path)
+            yield Found({**record, "cell": under_todays_names(record["cell"])}, path)
     if unreadable > 3:
         notes.append(f"left out {unreadable - 3} further files of {directory}")
 
@@ -147,7 +147,9 @@ def same_bits(a: Record, b: Record) -> bool:
     """Say whether two records hold equal measurements, times apart."""
     if a.get("results_sha256") and b.get("results_sha256"):
         return a["results_sha256"] == b["results_sha256"]
-    return a.get("perplexity") == b.get("perplexity")
+    name = a["cell"]["study"]
+    metrics = study(name).metrics if name in names() else ()
+    return all(a.get(metric.name) == b.get(metric.name) for metric in metrics)
 
 
 def adopted(record: Record) -> Record | None:
@@ -228,7 +230,8 @@ def _within(one: StudyResults, other: StudyResults) -> bool:
 
 def _settings(record: Record) -> dict[str, Any]:
     changed = _as_declared(record["cell"]["changed"])
-    return {k: v for k, v in changed.items() if k not in ADDITIONS}
+    additions = study(record["cell"]["study"]).additions
+    return {k: v for k, v in changed.items() if k not in additions}
 
 
 def _as_declared(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -295,7 +298,8 @@ def _cell(declared: Study, record: Record) -> Cell:
     defaults = {k: v for k, v in parameters.items() if k not in facts["changed"]}
     with contextlib.suppress(KeyError, UsageError):
         defaults = dict(_declared(declared.name, point).defaults)
-    return Cell(facts["study"], axes, parameters, {k: defaults.get(k) for k in parameters})
+    own = {k: defaults.get(k) for k in parameters}
+    return Cell(facts["study"], axes, parameters, own, declared.additions)
 
 
 @functools.cache
@@ -317,8 +321,9 @@ def _told(conflict: Conflict) -> str:
 
 def _measured(found: Found) -> str:
     record = found.record
-    metric = study(record["cell"]["study"]).metric
-    value = record.get(metric)
-    shown = f"{metric} {value:.6g}" if isinstance(value, float) else f"{metric} {value}"
+    metric = study(record["cell"]["study"]).ranked_by
+    value = record.get(metric.name)
+    told = numbers.one(metric, value, 6) if isinstance(value, float) else value
+    shown = f"{metric.name} {told}"
     device = (record.get("environment") or {}).get("device") or "an unknown device"
     return f"{shown} on {device} ({found.path})"

@@ -6,29 +6,26 @@ import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchsuite.reporting import published, strip
+from benchsuite.reporting import numbers, published, strip
 from benchsuite.reporting.commands import rerun_command
-from benchsuite.reporting.groups import Group, Results, groups_of
+from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.judging import label
+from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.rows import shown as cell_text
 from benchsuite.reporting.summary import best_method as best_of
 from benchsuite.reporting.summary import described, device_name, null_results, timings
 from benchsuite.reporting.text import OUTCOMES, cells_by_id
-from benchsuite.statistics.rounding import plain, with_interval, with_uncertainty
+from benchsuite.study import Metric, Study
 
 MOST_CELLS = 40
 # Beyond this a study's dots are drawn without a name each, and its records listed in a file.
 MOST_DOTS = 3000
 MOST_TOLD = 12
 MOST_COLUMNS = 30
-STAGES = {
-    "selection": "selection_time_sec_mean",
-    "quantization": "quant_time_sec_mean",
-    "total": "total_time_sec_mean",
-}
 WORDS = {
     "held": "held",
     "violated": "violated",
@@ -38,7 +35,7 @@ WORDS = {
 
 
 def render_page(
-    studies: Sequence[Results],
+    studies: Sequence[StudyResults],
     *,
     folder: Path | None = None,
     now: datetime.datetime | None = None,
@@ -63,7 +60,7 @@ def render_page(
     )
 
 
-def study_view(results: Results) -> dict[str, Any]:
+def study_view(results: StudyResults) -> dict[str, Any]:
     """Return what the template shows of one study: strings and numbers only."""
     groups = groups_of(results.cells, results.records)
     titles = {label(group): title(group) for group in groups}
@@ -75,15 +72,15 @@ def study_view(results: Results) -> dict[str, Any]:
         "name": results.study.name,
         "marks": marks_of_all(groups),
         "question": results.study.question,
-        "metric": results.study.metric,
+        "metric": results.study.ranked_by.heading,
         "counts": counts,
         "claims": claims_view(judged, titles),
         "stand_in_claims": claims_view(aside, titles),
         "nulls": null_results(results.study, groups, judged),
         "models": [model_view(results, g) for g in groups if g.kind == "real" and g.records],
         "stand_ins": [model_view(results, g) for g in groups if g.kind == "stand_in"],
-        "rehearsals": timing_view([g for g in groups if g.kind == "rehearsal"]),
-        "timings": timing_view([g for g in groups if g.kind == "real"]),
+        "rehearsals": timing_view(results.study, [g for g in groups if g.kind == "rehearsal"]),
+        "timings": timing_view(results.study, [g for g in groups if g.kind == "real"]),
         "absent": absent_view(results),
         "provenance": provenance_view(results),
         "notes": results.notes,
@@ -103,7 +100,7 @@ def marks_of_all(groups: Sequence[Group]) -> list[str]:
     return [*(["rehearsal"] if known and rehearsed else []), *shared]
 
 
-def own_tables(results: Results, folder: Path | None) -> list[dict[str, Any]]:
+def own_tables(results: StudyResults, folder: Path | None) -> list[dict[str, Any]]:
     """Return the CSV files that the study's reporter wrote, as heads and rows of text.
 
     What is the same in every row is said once, under ``common``. A file that is too wide to be
@@ -176,16 +173,16 @@ def tight(text: str) -> str:
     return re.sub(r"(?<=\S) ([=<±]) (?=\S)", "\u00a0\\1\u00a0", text)
 
 
-def model_view(results: Results, group: Group) -> dict[str, Any]:
+def model_view(results: StudyResults, group: Group) -> dict[str, Any]:
     """Return one model's methods: text, strip and links to the records behind them.
 
     Controls are drawn on the axis of the others; what they do is leave it.
     """
-    study, metric = results.study, results.study.metric
+    study, metric = results.study, results.study.ranked_by
     arms = {
-        method: described(values)
+        method: described(numbers.as_shown(metric, values))
         for method in group.methods
-        if (values := group.values(method, metric))
+        if (values := group.values(method, metric.name))
     }
     numeric = [a for m, a in arms.items() if m not in study.controls] or list(arms.values())
     axis = strip.shared_axis(numeric) if numeric else None
@@ -196,8 +193,8 @@ def model_view(results: Results, group: Group) -> dict[str, Any]:
         "stand_in": group.stand_in,
         "axis": axis,
         "methods": [
-            method_view(group, method, arm, axis, links=links, control=method in study.controls)
-            | {"best": method == best}
+            method_view(group, replace(metric, scale=1), method, arm, axis, links=links)
+            | {"best": method == best, "control": method in study.controls}
             for method, arm in arms.items()
         ],
         "further": further_view(study, group),
@@ -208,24 +205,26 @@ def model_view(results: Results, group: Group) -> dict[str, Any]:
 
 def method_view(
     group: Group,
+    metric: Metric,
     method: str,
     arm: Mapping[str, Any],
     axis: Any,
     *,
     links: Mapping[str, str] | None,
-    control: bool,
 ) -> dict[str, Any]:
-    """Return one row of a model's table; without ``links`` its records are not listed."""
+    """Return one row of a model's table; without ``links`` its records are not listed.
+
+    ``arm`` and ``metric`` are in the unit that is shown.
+    """
     low, high = arm["ci95"] or (None, None)
-    interval = with_interval(arm["mean"], low, high).partition(" ")[2]
+    interval = numbers.interval(metric, arm["mean"], low, high).partition(" ")[2]
     records = [] if links is None else sorted(group.records_of(method).items())
     drawn = strip.strip(arm, axis)
     return {
         "method": method,
-        "control": control,
         "n": arm["n"],
         "n_declared": len(group.methods[method]),
-        "value": with_uncertainty(arm["mean"], arm["std"]),
+        "value": numbers.spread(metric, arm["mean"], arm["std"]),
         "interval": interval if low != high else "",
         "cv": "" if arm["cv_percent"] is None else f"{arm['cv_percent']:.2g} %",
         "reason": _without_interval(arm),
@@ -234,7 +233,7 @@ def method_view(
         "records": [
             {
                 "seed": seed,
-                "value": plain(arm["values"][i], 6),
+                "value": numbers.one(metric, arm["values"][i], 6),
                 "href": record_href(record, links),
             }
             for i, (seed, record) in enumerate((s, r) for s, r in records if s in arm["seeds"])
@@ -249,15 +248,19 @@ def _without_interval(arm: Mapping[str, Any]) -> str:
     return "one seed: no interval" if arm["n"] == 1 else arm["reason"]
 
 
-def further_view(study: Any, group: Group) -> dict[str, Any] | None:
+def further_view(study: Study, group: Group) -> dict[str, Any] | None:
     """Return the study's further metrics, a column each, or None if no record holds one."""
+    metrics = [metric for metric in study.metrics[1:] if not metric.parts]
     rows = []
     for method in group.methods:
-        arms = [described(v) if (v := group.values(method, m)) else None for m in study.metrics]
+        arms = [described(v) if (v := group.values(method, m.name)) else None for m in metrics]
         if any(arms):
-            told = [with_uncertainty(a["mean"], a["std"]) if a else "–" for a in arms]
+            told = [
+                numbers.spread(m, a["mean"], a["std"], unit=False) if a else "–"
+                for m, a in zip(metrics, arms, strict=True)
+            ]
             rows.append({"method": method, "values": told})
-    return {"metrics": study.metrics, "rows": rows} if rows else None
+    return {"metrics": [metric.heading for metric in metrics], "rows": rows} if rows else None
 
 
 def record_href(record: Mapping[str, Any], links: Mapping[str, str] | None) -> str | None:
@@ -270,35 +273,38 @@ def record_href(record: Mapping[str, Any], links: Mapping[str, str] | None) -> s
     return f"store/records/{fingerprint}.json"
 
 
-def timing_view(groups: Sequence[Group]) -> list[dict[str, Any]]:
+def timing_view(study: Study, groups: Sequence[Group]) -> list[dict[str, Any]]:
     """Return timings by device: one table per device and contention, never compared across.
 
     A table has only the stages that one of its rows went through.
     """
     titles = {group.key: title(group) for group in groups}
     tables: dict[tuple[str, bool], list[dict[str, Any]]] = {}
-    for row in timings(groups):
+    for row in timings(study, groups):
         tables.setdefault((row["device"], row["contended"]), []).append(row)
     return [
-        {"device": device, "contended": crowded, **_times_of(rows, titles)}
+        {"device": device, "contended": crowded, **_times_of(study, rows, titles)}
         for (device, crowded), rows in sorted(tables.items())
     ]
 
 
 def _times_of(
-    rows: Sequence[Mapping[str, Any]], titles: Mapping[str, Mapping[str, Any]]
+    study: Study, rows: Sequence[Mapping[str, Any]], titles: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    stages = [stage for stage in STAGES if any(row[STAGES[stage]] is not None for row in rows)]
+    keys = {stage: f"{stage}_time_sec_mean" for stage in (*study.making, "total")}
+    stages = [stage for stage, key in keys.items() if any(row[key] is not None for row in rows)]
+    # The sum of the making stages alone: evaluation is not in it.
+    names = ["making" if stage == "total" and study.making else stage for stage in stages]
     models: dict[str, dict[str, Any]] = {}
     for row in rows:
-        told = [seconds(row[STAGES[stage]]) for stage in stages]
+        told = [seconds(row[keys[stage]]) for stage in stages]
         told.append(gibibytes(row["peak_memory_bytes"]))
         model = models.setdefault(row["model"], {"title": titles[row["model"]], "rows": []})
         model["rows"].append({"method": row["method"], "n": row["n"], "told": told})
-    return {"stages": [*stages, "peak memory"], "models": list(models.values())}
+    return {"stages": [*names, "peak memory"], "models": list(models.values())}
 
 
-def absent_view(results: Results) -> list[dict[str, Any]]:
+def absent_view(results: StudyResults) -> list[dict[str, Any]]:
     """Return missing, failed and stale cells, each kind with the command that reruns it."""
     cells = cells_by_id(results.cells)
     found = []
@@ -337,7 +343,7 @@ def why_absent(found: Any) -> str:
     return "; ".join(map(str, found)) if found else ""
 
 
-def provenance_view(results: Results) -> list[tuple[str, str]]:
+def provenance_view(results: StudyResults) -> list[tuple[str, str]]:
     """Return (what, the distinct values over the study's records)."""
     records = list(results.records.values())
     environments = [r.get("environment") or {} for r in records]

@@ -13,10 +13,11 @@ from typing import Any, Protocol
 from benchsuite.records.files import write_whole
 from benchsuite.reporting import groups
 from benchsuite.reporting.coverage import coverage_markdown
-from benchsuite.reporting.groups import Record, Results, kind_of
+from benchsuite.reporting.groups import Record, kind_of
 from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.junit import to_junit
 from benchsuite.reporting.page import record_href, render_page
+from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.rows import rows_as_csv, rows_as_markdown
 from benchsuite.reporting.status import status_rows
 from benchsuite.reporting.summary import EXTRA, device_name, summarise
@@ -41,7 +42,7 @@ class Reporter(Protocol):
 
 def write_report(
     reports_dir: Path,
-    studies: Sequence[Results],
+    studies: Sequence[StudyResults],
     *,
     columns: Columns | None = None,
     figures: bool = False,
@@ -83,24 +84,25 @@ def write_report(
     return page
 
 
-def records_csv(results: Sequence[Results]) -> str:
-    """Return one row per record: its cell, the study's metrics, its weights and its file."""
+def records_csv(results: Sequence[StudyResults]) -> str:
+    """Return one row per record: its cell, the study's metrics as stored, its weights, its file."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     study = results[0].study
-    metrics = (study.metric, *study.metrics)
-    writer.writerow(["cell", "model", "method", "seed", *metrics, "kind", "device", "file"])
+    metrics = [metric for metric in study.metrics if not metric.parts]
+    heads = [metric.stored_heading for metric in metrics]
+    writer.writerow(["cell", "model", "method", "seed", *heads, "kind", "device", "file"])
     for one in results:
         for cell in one.cells:
             record = one.records.get(cell.id)
             if record is not None:
-                numbers = [groups.value(record, metric) for metric in metrics]
+                numbers = [groups.value(record, metric.name) for metric in metrics]
                 facts = [kind_of(record), device_name(record), record_href(record, one.links)]
                 writer.writerow([cell.name, cell.model, cell.method, cell.seed, *numbers, *facts])
     return out.getvalue()
 
 
-def _write_own_files(results: Sequence[Results], folder: Path, columns: Columns) -> None:
+def _write_own_files(results: Sequence[StudyResults], folder: Path, columns: Columns) -> None:
     first = results[0]
     records = [r.records[c.id] for r in results for c in r.cells if c.id in r.records]
     if not first.study.reporter or not records:
@@ -115,7 +117,7 @@ def _write_own_files(results: Sequence[Results], folder: Path, columns: Columns)
         first.notes += [f"{first.study.reporter} wrote no files: {type(error).__name__}: {error}"]
 
 
-def _draw(results: Results, reports_dir: Path) -> None:
+def _draw(results: StudyResults, reports_dir: Path) -> None:
     from benchsuite.reporting.figures.seeds import write_figures
 
     drawn = write_figures(results, reports_dir / results.study.name / "figures")

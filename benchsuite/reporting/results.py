@@ -1,11 +1,14 @@
-"""One study's grid beside what was measured of it: what pages, tables and verdicts are made of."""
+"""One study's grid beside what was measured: what every page, table and verdict is made of."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from benchsuite.records.record import Record
-from benchsuite.study import Cell
+from benchsuite.study import Cell, Study
+
+if TYPE_CHECKING:
+    from benchsuite.statistics.inference.claims import Judgement
 
 Line = tuple[str, dict[str, bool]]
 
@@ -20,13 +23,13 @@ class StudyResults:
     in the store under the report, ``benchmark`` is the study's test file.
     """
 
-    study: Any
+    study: Study
     cells: list[Cell]
     records: dict[str, Record] = field(default_factory=dict)
     stale: dict[str, list[str]] = field(default_factory=dict)
     failed: dict[str, Record] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
-    judgements: list[Any] = field(default_factory=list)
+    judgements: "list[Judgement]" = field(default_factory=list)
     options: tuple[str, ...] = ()
     files: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

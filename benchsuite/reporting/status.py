@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from benchsuite.reporting.groups import Results
+from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.rows import Row
 
 STATES = ("done", "failed", "stale", "missing")
 
 
-def status_rows(results: Sequence[Results]) -> list[Row]:
+def status_rows(results: Sequence[StudyResults]) -> list[Row]:
     """Return a row per model and method of the grid, in its order; ``status`` sums it up.
 
     Failed, stale and missing cells are named by seed; a failed one with its reason in short.
@@ -32,7 +32,7 @@ def status_rows(results: Sequence[Results]) -> list[Row]:
     return list(counts.values())
 
 
-def _state(results: Results, cell_id: str) -> str:
+def _state(results: StudyResults, cell_id: str) -> str:
     if cell_id in results.records:
         return "done"
     if cell_id in results.failed:

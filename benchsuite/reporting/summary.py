@@ -10,24 +10,25 @@ from benchsuite.statistics.compare import holm, welch
 from benchsuite.statistics.descriptive import describe
 from benchsuite.statistics.inference.claims import Judgement
 from benchsuite.statistics.inference.interpret import guide
+from benchsuite.study import Metric, Study
 from benchsuite.study.cell import Cell
 
 SCHEMA_VERSION = 1
 # The one key beside the models: everything the document's structure has no place for.
 EXTRA = "_benchsuite"
-METRIC_KEYS = {"perplexity": "ppl"}
 
 
 def summarise(
-    study: Any,
+    study: Study,
     cells: Iterable[Cell],
     records: Mapping[str, Record] | Sequence[Record],
     judgements: Sequence[Judgement] | None = None,
 ) -> dict[str, Any]:
     """Return a study's summary under the documents' model names.
 
-    Each model holds, per method, ``ppl`` (mean, std, cv_percent, min, max, and n, ci95, seeds,
-    values), ``times``, and a ``ttest_A_vs_B`` for every declared comparison. Only real weights
+    Each model holds, per method, its metric under the document's key (``ppl``: mean, std,
+    cv_percent, min, max, and n, ci95, seeds, values), ``times``, and a ``ttest_A_vs_B`` for every
+    declared comparison. Numbers are as stored; ``metric_facts`` says their units. Only real weights
     stand there; stand-ins, rehearsals, timings per device, missing cells, judgements and
     published values are under ``_benchsuite``. Claims are judged here if ``judgements`` is None.
     """
@@ -40,7 +41,7 @@ def summarise(
     for group in groups:
         mine = [j for j in judgements if j.model == label(group)]
         if group.kind == "rehearsal":
-            rehearsals[group.key] = {m: rehearsed(group, m) for m in _run(group)}
+            rehearsals[group.key] = {m: rehearsed(study, group, m) for m in _run(group)}
         elif group.kind == "stand_in":
             stand_ins[group.key] = {"reason": group.stand_in, **model_summary(study, group, mine)}
         elif group.records:
@@ -49,11 +50,13 @@ def summarise(
         "schema_version": SCHEMA_VERSION,
         "study": study.name,
         "question": study.question,
-        "metric": study.metric,
-        "metrics": list(study.metrics),
+        "metric": study.ranked_by.name,
+        "metrics": [metric.name for metric in study.metrics[1:]],
+        "metric_facts": {metric.name: metric.as_dict() for metric in study.metrics},
+        "making": list(study.making),
         "stand_ins": stand_ins,
         "rehearsals": rehearsals,
-        "timings": timings(groups),
+        "timings": timings(study, groups),
         "judgements": [j.as_dict() for j in judgements],
         "null_results": null_results(study, groups, judgements),
         "published": {g.key: rows for g in groups if (rows := published.beside(g))},
@@ -64,25 +67,26 @@ def summarise(
     return summary
 
 
-def model_summary(study: Any, group: Group, judgements: Sequence[Judgement]) -> dict[str, Any]:
+def model_summary(study: Study, group: Group, judgements: Sequence[Judgement]) -> dict[str, Any]:
     """Return one group's methods and comparisons in the document's structure."""
-    key = METRIC_KEYS.get(study.metric, study.metric)
     out: dict[str, Any] = {}
     best = best_method(study, group)
     for method in _run(group):
-        out[method] = {key: described(group.values(method, study.metric))}
-        further = {m: group.values(method, m) for m in study.metrics}
-        out[method] |= {m: described(values) for m, values in further.items() if values}
-        out[method]["times"] = times(list(group.records_of(method).values()))
-        tasks = downstream(list(group.records_of(method).values()))
-        if tasks:
-            out[method]["downstream"] = tasks
+        records = list(group.records_of(method).values())
+        out[method] = {"times": times(study, records)}
+        for metric in study.metrics:
+            values = group.values(method, metric.name)
+            if metric.parts:
+                found = parts(records, metric)
+            else:
+                found = described(values) if values or metric == study.ranked_by else {}
+            out[method] |= {metric.document_key: found} if found else {}
         if method == best:
             out[method]["best"] = True
     for judgement in judgements:
         claim = judgement.claim
         if claim.other:
-            which = "" if claim.metric == study.metric else f"__{claim.metric}"
+            which = "" if claim.metric == study.ranked_by.name else f"__{claim.metric}"
             out[f"ttest_{claim.method}_vs_{claim.other}{which}"] = comparison(judgement)
     return out
 
@@ -145,11 +149,15 @@ def comparison(judgement: Judgement) -> dict[str, Any]:
     }
 
 
-def times(records: Sequence[Record]) -> dict[str, Any]:
-    """Return the document's mean times; None over several device kinds: never averaged."""
+def times(study: Study, records: Sequence[Record]) -> dict[str, Any]:
+    """Return mean times of the stages that make what is tried, and of all of them.
+
+    None over several device kinds: never averaged.
+    """
     kinds = sorted({device_kind(r) for r in records})
     out: dict[str, Any] = {}
-    for name in ("selection_time_sec", "quant_time_sec", "total_time_sec"):
+    for stage in (*study.making, "total"):
+        name = f"{stage}_time_sec"
         seen = [r[name] for r in records if r.get(name) is not None]
         mean = sum(seen) / len(seen) if seen and len(kinds) == 1 else None
         out[f"{name}_mean"] = mean
@@ -158,7 +166,7 @@ def times(records: Sequence[Record]) -> dict[str, Any]:
     return out
 
 
-def timings(groups: Sequence[Group]) -> list[dict[str, Any]]:
+def timings(study: Study, groups: Sequence[Group]) -> list[dict[str, Any]]:
     """Return mean times per model, method, device and contention: rows that may be ranked apart."""
     rows = []
     for group in groups:
@@ -168,47 +176,47 @@ def timings(groups: Sequence[Group]) -> list[dict[str, Any]]:
                 mine = [r for r in records if (device_name(r), contended(r)) == (device, crowded)]
                 row = {"model": group.key, "kind": group.kind, "method": method, "n": len(mine)}
                 peak = [r["peak_memory_bytes"] for r in mine if r.get("peak_memory_bytes")]
-                row |= {"device": device, **times(mine)}
+                row |= {"device": device, **times(study, mine)}
                 row["peak_memory_bytes"] = max(peak) if peak else None
                 rows.append(row)
     return rows
 
 
-def rehearsed(group: Group, method: str) -> dict[str, Any]:
+def rehearsed(study: Study, group: Group, method: str) -> dict[str, Any]:
     """Return what a rehearsal can say: times and memory, never quality."""
     records = list(group.records_of(method).values())
     peak = [r["peak_memory_bytes"] for r in records if r.get("peak_memory_bytes")]
     return {
         "n": len(records),
-        "times": times(records),
+        "times": times(study, records),
         "peak_memory_bytes": max(peak, default=None),
     }
 
 
-def downstream(records: Sequence[Record]) -> dict[str, Any]:
-    """Return the mean of each downstream task over the seeds that ran it."""
-    names = sorted({name for r in records for name in (r.get("downstream") or {})})
+def parts(records: Sequence[Record], metric: Metric) -> dict[str, Any]:
+    """Return the mean of each part of a metric, a task for instance, over the seeds that ran it."""
+    names = sorted({name for r in records for name in (r.get(metric.name) or {})})
     out = {}
     for name in names:
-        seen = [v for r in records if (v := value(r, f"downstream.{name}")) is not None]
+        seen = [v for r in records if (v := value(r, f"{metric.name}.{name}")) is not None]
         if seen:
             out[name] = {"mean": sum(seen) / len(seen), "n": len(seen)}
     return out
 
 
-def best_method(study: Any, group: Group) -> str | None:
-    """Return the method whose metric is lower (or, for the study, higher) than every other's.
+def best_method(study: Study, group: Group) -> str | None:
+    """Return the method whose metric is better than every other's.
 
     Welch against each, Holm over all pairs because the winner is picked after looking; controls
-    do not compete. None if one of its comparisons is not significant.
+    do not compete. None if one of its comparisons is not significant, or if no way is better.
     """
     apart = {*study.controls, *study.unranked}
     competing = [m for m in _run(group) if m not in apart]
-    arms = {m: v for m in competing if (v := group.values(m, study.metric))}
+    arms = {m: v for m in competing if (v := group.values(m, study.ranked_by.name))}
     means = {method: sum(v.values()) / len(v) for method, v in arms.items()}
-    if len(arms) < 2:
+    if len(arms) < 2 or not study.ranked_by.better:
         return None
-    pick = max if study.higher_is_better else min
+    pick = max if study.ranked_by.better == "higher" else min
     winner = pick(means, key=lambda m: means[m])
     names = sorted(arms)
     pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
@@ -219,7 +227,7 @@ def best_method(study: Any, group: Group) -> str | None:
 
 
 def null_results(
-    study: Any, groups: Sequence[Group], judgements: Sequence[Judgement]
+    study: Study, groups: Sequence[Group], judgements: Sequence[Judgement]
 ) -> list[dict[str, Any]]:
     """Return the document's "Reporting Null Results" paragraph for every null over seeds."""
     found = []
@@ -228,7 +236,8 @@ def null_results(
         claim = judgement.claim
         tested = judgement.evidence.get("p_value") is not None and not claim.over_items
         if judgement.outcome == "inconclusive" and claim.kind in ("lower", "higher") and tested:
-            text = wording.null_result(judgement, by_label[judgement.model].cells[0].parameters)
+            parameters = by_label[judgement.model].cells[0].parameters
+            text = wording.null_result(study, judgement, parameters)
             found.append(
                 {
                     "model": judgement.model,

@@ -5,53 +5,49 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchsuite.reporting.summary import EXTRA, METRIC_KEYS
-from benchsuite.statistics.rounding import p_text, signed, with_interval, with_uncertainty
+from benchsuite.reporting import numbers
+from benchsuite.reporting.summary import EXTRA
+from benchsuite.statistics.rounding import p_text, signed
+from benchsuite.study import Metric
 
-COLUMNS = (
-    "kind",
-    "model",
-    "method",
-    "n",
-    "mean",
-    "std",
-    "cv_percent",
-    "min",
-    "max",
-    "ci95_low",
-    "ci95_high",
-    "best",
-    "selection_time_sec_mean",
-    "quant_time_sec_mean",
-    "device_kind",
-    "contended",
-)
+STATISTICS = ("n", "mean", "std", "cv_percent", "min", "max")
+
+
+def columns(summary: Mapping[str, Any]) -> list[str]:
+    """Return the columns of the CSV, which has a time for each stage of the study's making."""
+    return [
+        *("kind", "model", "method", "metric", *STATISTICS, "ci95_low", "ci95_high", "best"),
+        *(f"{stage}_time_sec_mean" for stage in (*summary[EXTRA]["making"], "total")),
+        *("device_kind", "contended"),
+    ]
 
 
 def rows(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield one flat row per model and method: real weights first, then stand-ins."""
-    key = metric_key(summary)
+    metric = metric_of(summary)
     for kind, models in (("real", models_of(summary)), ("stand_in", summary[EXTRA]["stand_ins"])):
         for model, methods in models.items():
             for method, found in methods.items():
-                if isinstance(found, Mapping) and key in found:
-                    yield _row(kind, model, method, found, key)
+                if isinstance(found, Mapping) and metric.document_key in found:
+                    yield _row(kind, model, method, found, metric)
 
 
-def _row(kind: str, model: str, method: str, found: Mapping[str, Any], key: str) -> dict[str, Any]:
-    seen, times = found[key], found["times"]
+def _row(
+    kind: str, model: str, method: str, found: Mapping[str, Any], metric: Metric
+) -> dict[str, Any]:
+    seen, times = found[metric.document_key], found["times"]
     low, high = seen["ci95"] or (None, None)
     kinds = times["device_kind"]
     return {
         "kind": kind,
         "model": model,
         "method": method,
-        **{name: seen[name] for name in ("n", "mean", "std", "cv_percent", "min", "max")},
+        "metric": metric.stored_heading,
+        **{name: seen[name] for name in STATISTICS},
         "ci95_low": low,
         "ci95_high": high,
         "best": bool(found.get("best")),
-        "selection_time_sec_mean": times["selection_time_sec_mean"],
-        "quant_time_sec_mean": times["quant_time_sec_mean"],
+        **{name: mean for name, mean in times.items() if name.endswith("_time_sec_mean")},
         "device_kind": kinds if isinstance(kinds, str) else "+".join(kinds),
         "contended": times["contended"],
     }
@@ -62,10 +58,11 @@ def models_of(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {model: methods for model, methods in summary.items() if model != EXTRA}
 
 
-def metric_key(summary: Mapping[str, Any]) -> str:
-    """Return the key under which a method keeps its metric, ``ppl`` for perplexity."""
-    metric = summary[EXTRA]["metric"]
-    return METRIC_KEYS.get(metric, metric)
+def metric_of(summary: Mapping[str, Any], name: str = "") -> Metric:
+    """Return a metric of the summary's study: the named one, or what ranks its methods."""
+    extra = summary[EXTRA]
+    name = name or extra["metric"]
+    return Metric(**extra["metric_facts"].get(name, {"name": name}))
 
 
 def comparisons(methods: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -76,23 +73,24 @@ def comparisons(methods: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str
 
 
 def to_csv(summary: Mapping[str, Any]) -> str:
-    """Return one row per model and method with unrounded numbers."""
+    """Return one row per model and method with unrounded numbers, as stored."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(out, columns(summary), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows(summary))
     return out.getvalue()
 
 
 def to_yaml(summary: Mapping[str, Any]) -> str:
-    """Return the latent-reasoning document's ``summary.yaml`` per model and method.
+    """Return a study document's ``summary.yaml`` per model and method.
 
     Each holds ``<metric>_mean``, ``<metric>_std`` and ``n_seeds`` for every metric of the study.
     """
     import yaml
 
     extra = summary[EXTRA]
-    names = {metric_key(summary): extra["metric"], **{m: m for m in extra["metrics"]}}
+    metrics = [metric_of(summary, name) for name in (extra["metric"], *extra["metrics"])]
+    names = {metric.document_key: metric.name for metric in metrics if not metric.parts}
     told = {
         model: {
             method: _yaml_row(found, names)
@@ -117,14 +115,14 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
     """Return the tables, comparisons and null results as Markdown."""
     extra = summary[EXTRA]
     lines = [f"# {extra['study']}", "", extra["question"], ""]
-    lines += _markdown_models("", models_of(summary), metric_key(summary), extra["metric"])
+    lines += _markdown_models("", models_of(summary), summary)
     if extra["stand_ins"]:
         stand_ins = {
             model: {k: v for k, v in methods.items() if k != "reason"}
             for model, methods in extra["stand_ins"].items()
         }
         lines += ["## Stand-ins: not the models that they are named after", ""]
-        lines += _markdown_models(" (stand-in)", stand_ins, metric_key(summary), extra["metric"])
+        lines += _markdown_models(" (stand-in)", stand_ins, summary)
     if extra["null_results"]:
         lines += ["## Null results", ""]
         lines += [line for null in extra["null_results"] for line in (null["text"], "")]
@@ -133,18 +131,23 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _markdown_models(mark: str, models: Mapping[str, Any], key: str, metric: str) -> list[str]:
-    lines = []
+def _markdown_models(mark: str, models: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
+    lines, metric = [], metric_of(summary)
+    key = metric.document_key
     for model, methods in models.items():
         lines += [f"## {model}{mark}" if not mark else f"### {model}{mark}", ""]
-        lines += [f"| method | n | {metric} | 95 % interval | cv % |", "|---|---|---|---|---|"]
+        lines += [
+            f"| method | n | {metric.heading} | 95 % interval | cv % |",
+            "|---|---|---|---|---|",
+        ]
         for method, found in methods.items():
             if key in found:
                 seen = found[key]
-                text = with_uncertainty(seen["mean"], seen["std"])
+                text = numbers.spread(metric, seen["mean"], seen["std"], unit=False)
                 text = f"**{text}**" if found.get("best") else text
                 low, high = seen["ci95"] or (None, None)
-                interval = with_interval(seen["mean"], low, high).partition(" ")[2] or "–"
+                interval = numbers.interval(metric, seen["mean"], low, high)
+                interval = interval.partition(" ")[2] or "–"
                 lines.append(
                     f"| {method} | {seen['n']} | {text} | {interval} | {_cv(seen['cv_percent'])} |"
                 )
@@ -156,9 +159,8 @@ def _markdown_models(mark: str, models: Mapping[str, Any], key: str, metric: str
                 "|---|---|---|---|---|---|",
             ]
         for method, other, found in tested:
-            low, high = found["ci95"] or (None, None)
             lines.append(
-                f"| {method} − {other} | {with_interval(found['difference'], low, high)} "
+                f"| {method} − {other} | {_difference(summary, found)} "
                 f"| {found['decided_by']} | {_p(_decisive_p(found))} | {_p(found['p_holm'])} "
                 f"| {signed(found['hedges_g'])} |"
             )
@@ -172,16 +174,16 @@ def to_latex(summary: Mapping[str, Any]) -> str:
     The document's header needs ``\\usepackage{booktabs}`` alone. Bold marks a best value that
     the tests confirm; a summary of nothing gives an empty string.
     """
-    models, key = models_of(summary), metric_key(summary)
+    models, metric = models_of(summary), metric_of(summary)
     if not models:
         return ""
-    metric = latex_escape(summary[EXTRA]["metric"])
+    heading = latex_escape(metric.heading)
     study = latex_escape(summary[EXTRA]["study"])
-    seen = {model: _latex_methods(methods, key) for model, methods in models.items()}
-    tests = {model: _latex_comparisons(methods) for model, methods in models.items()}
+    seen = {model: _latex_methods(methods, metric) for model, methods in models.items()}
+    tests = {model: _latex_comparisons(methods, summary) for model, methods in models.items()}
     tables = latex_table(
-        f"{study}: {metric} (mean $\\pm$ std over seeds)",
-        ["Method", "$N$", metric, r"CV (\%)"],
+        f"{study}: {heading} (mean $\\pm$ std over seeds)",
+        ["Method", "$N$", heading, r"CV (\%)"],
         seen,
     )
     if any(tests.values()):
@@ -194,12 +196,12 @@ def to_latex(summary: Mapping[str, Any]) -> str:
     return tables
 
 
-def _latex_methods(methods: Mapping[str, Any], key: str) -> list[str]:
-    rows = []
+def _latex_methods(methods: Mapping[str, Any], metric: Metric) -> list[str]:
+    rows, key = [], metric.document_key
     for method, found in methods.items():
         if key in found:
             seen = found[key]
-            text = _latex_number(seen["mean"], seen["std"])
+            text = _latex_number(metric, seen["mean"], seen["std"])
             text = rf"\textbf{{{text}}}" if found.get("best") else text
             rows.append(
                 rf"{latex_escape(method)} & {seen['n']} & {text} & {_cv(seen['cv_percent'])}"
@@ -207,11 +209,15 @@ def _latex_methods(methods: Mapping[str, Any], key: str) -> list[str]:
     return rows
 
 
-def _latex_comparisons(methods: Mapping[str, Any]) -> list[str]:
+def _difference(summary: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    low, high = found["ci95"] or (None, None)
+    return numbers.interval(metric_of(summary, found["metric"]), found["difference"], low, high)
+
+
+def _latex_comparisons(methods: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
     rows = []
     for method, other, found in comparisons(methods):
-        low, high = found["ci95"] or (None, None)
-        difference = with_interval(found["difference"], low, high).replace("−", "$-$")
+        difference = _difference(summary, found).replace("−", "$-$")
         rows.append(
             rf"{latex_escape(method)} vs {latex_escape(other)} & "
             rf"{difference} & {latex_escape(_p(_decisive_p(found)))} & "
@@ -277,8 +283,8 @@ def latex_escape(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-def _latex_number(mean: float | None, std: float | None) -> str:
-    text = with_uncertainty(mean, std, plus_minus=r" $\pm$ ")
+def _latex_number(metric: Metric, mean: float | None, std: float | None) -> str:
+    text = numbers.spread(metric, mean, std, unit=False).replace("±", r"$\pm$")
     return text.replace("−", "$-$").replace("–", "--")
 
 

@@ -1,12 +1,13 @@
 """What the terminal says at the end of a session: little when all is well, exact when not."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
+from benchsuite.reporting import numbers
 from benchsuite.reporting.commands import rerun_command
-from benchsuite.reporting.groups import Results
-from benchsuite.statistics.rounding import p_text, short, with_uncertainty
-from benchsuite.study.cell import Cell
+from benchsuite.reporting.results import StudyResults
+from benchsuite.statistics.inference.claims import Judgement
+from benchsuite.statistics.rounding import p_text, short
+from benchsuite.study import Cell, Study
 
 Line = tuple[str, dict[str, bool]]
 
@@ -22,7 +23,7 @@ MOST_LINES = 12
 ENOUGH_SEEDS = 3
 
 
-def terminal_lines(results: Results, *, verbose: bool = False) -> list[Line]:
+def terminal_lines(results: StudyResults, *, verbose: bool = False) -> list[Line]:
     """Return the lines of one study with their markup (keywords of ``write_line``).
 
     Held claims are counted, the others are told with their numbers; missing, failed and stale
@@ -30,14 +31,14 @@ def terminal_lines(results: Results, *, verbose: bool = False) -> list[Line]:
     """
     lines = [(f"{results.study.name}: {_count(results)}", {"bold": True})]
     lines += [(f"  {note}", {"yellow": True}) for note in results.notes]
-    lines += _claims(results.judgements, verbose)
+    lines += _claims(results.study, results.judgements, verbose)
     lines += _absent("failed", results, list(results.failed), {"red": True})
     lines += _absent("stale", results, list(results.stale), {"yellow": True})
     lines += _absent("missing", results, results.missing, {})
     return lines
 
 
-def _count(results: Results) -> str:
+def _count(results: StudyResults) -> str:
     parts = [f"{len(results.records)} of {len(results.cells)} cells"]
     rehearsed = sum(r.get("weights") == "random" for r in results.records.values())
     if rehearsed:
@@ -49,7 +50,7 @@ def _count(results: Results) -> str:
     return "; ".join(parts)
 
 
-def _claims(judgements: Sequence[Any], verbose: bool) -> Iterable[Line]:
+def _claims(study: Study, judgements: Sequence[Judgement], verbose: bool) -> Iterable[Line]:
     outcomes = ("violated", "inconclusive", *(("not_run", "held") if verbose else ()))
     told = [j for outcome in outcomes for j in judgements if j.outcome == outcome]
     few = [] if verbose else [j for j in told if _is_smoke(j)]
@@ -60,14 +61,14 @@ def _claims(judgements: Sequence[Any], verbose: bool) -> Iterable[Line]:
     most = len(told) if verbose else MOST_LINES
     for judgement in told[:most]:
         word = judgement.outcome.replace("_", " ")
-        said = judgement.sentence if verbose else _brief(judgement)
+        said = judgement.sentence if verbose else _brief(study, judgement)
         text = f"  {word}: {judgement.claim.sentence} [{judgement.model}]: {said}"
         yield text, MARKUP[judgement.outcome]
     if len(told) > most:
         yield f"  and {len(told) - most} more such claims in the report", {}
 
 
-def _is_smoke(judgement: Any) -> bool:
+def _is_smoke(judgement: Judgement) -> bool:
     evidence = judgement.evidence
     if judgement.outcome != "inconclusive" or "n_other" not in evidence:
         return False
@@ -76,20 +77,21 @@ def _is_smoke(judgement: Any) -> bool:
     return min(evidence["n"], evidence["n_other"]) < ENOUGH_SEEDS
 
 
-def _brief(judgement: Any) -> str:
+def _brief(study: Study, judgement: Judgement) -> str:
     """Return a tested comparison in one line; the page tells it in full."""
     evidence = judgement.evidence
     if evidence.get("p_holm") is None or "mde_corrected" not in evidence:
         return judgement.sentence
-    first = with_uncertainty(evidence["mean"], evidence["std"])
-    second = with_uncertainty(evidence["mean_other"], evidence["std_other"])
-    seen = f"; 80 % power from {short(evidence['mde_corrected'])} on"
+    metric = study.metric(judgement.claim.metric)
+    first = numbers.spread(metric, evidence["mean"], evidence["std"])
+    second = numbers.spread(metric, evidence["mean_other"], evidence["std_other"])
+    seen = f"; 80 % power from {short(evidence['mde_corrected'] * metric.scale)} on"
     decided = judgement.outcome != "inconclusive"
     return f"{first} against {second}, Holm {p_text(evidence['p_holm'])}{'' if decided else seen}"
 
 
 def _absent(
-    word: str, results: Results, ids: Sequence[str], markup: dict[str, bool]
+    word: str, results: StudyResults, ids: Sequence[str], markup: dict[str, bool]
 ) -> Iterable[Line]:
     cells = cells_by_id(results.cells)
     known = [cells[i] for i in ids if i in cells]

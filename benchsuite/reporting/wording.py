@@ -3,35 +3,28 @@
 from collections.abc import Mapping
 from typing import Any
 
+from benchsuite.reporting import numbers
 from benchsuite.statistics.inference.claims import Judgement
 from benchsuite.statistics.inference.wording import TEST_NAMES, power_sentence
-from benchsuite.statistics.rounding import p_text, signed, with_uncertainty
+from benchsuite.statistics.rounding import p_text, signed
+from benchsuite.study import Study
 
-# How the documents call a method in running text.
-METHOD_NAMES = {
-    "cola_zero": "COLA-Zero",
-    "random": "random sampling",
-    "gptq_default": "sequential (default) sampling",
-    "cola_balanced": "the balanced COLA variant",
-    "activation_clusters": "COLA activation clusters",
-    "self_generated": "self-generated text",
-}
-METRIC_NAMES = {"perplexity": "PPL"}
-# The calibration document calls coefficients of 1.4 and 2.1 % low.
+# The documents call coefficients of variation of 1.4 and 2.1 % low.
 LOW_CV = 2.5
 
 
-def null_result(judgement: Judgement, parameters: Mapping[str, Any]) -> str:
-    """Return the calibration document's null-result paragraph for one comparison.
+def null_result(study: Study, judgement: Judgement, parameters: Mapping[str, Any]) -> str:
+    """Return the study documents' null-result paragraph for one comparison.
 
     Its last sentence is replaced: that a difference was not found is not evidence of "minimal
     benefit"; what could have been found is said instead.
     """
     seen, claim = judgement.evidence, judgement.claim
-    metric = METRIC_NAMES.get(claim.metric, claim.metric)
-    first, second = (METHOD_NAMES.get(m or "", m) for m in (claim.method, claim.other))
+    metric, names = study.metric(claim.metric), study.document.methods
+    first, second = (names.get(m or "", m) for m in (claim.method, claim.other))
     arms = [
-        f"{metric}={with_uncertainty(seen[f'mean{end}'], seen[f'std{end}'], plus_minus='±')}"
+        f"{metric.label or metric.name}="
+        + numbers.spread(metric, seen[f"mean{end}"], seen[f"std{end}"]).replace(" ± ", "±")
         for end in ("", "_other")
     ]
     n, n_other = seen["n"], seen["n_other"]
@@ -43,7 +36,7 @@ def null_result(judgement: Judgement, parameters: Mapping[str, Any]) -> str:
         f"Multi-seed evaluation ({size}) on {judgement.model} showed no statistically significant "
         f"difference between {first} ({arms[0]}) and {second} ({arms[1]}; {p_value}{effect}, "
         f"{TEST_NAMES.get(seen['test'], seen['test'])}{correction}). {_variation(seen)} "
-        f"{power_sentence(seen)}{_setting(parameters)}"
+        f"{power_sentence(seen)}{_conditions(study, parameters)}"
     )
 
 
@@ -60,8 +53,6 @@ def _variation(seen: Mapping[str, Any]) -> str:
     )
 
 
-def _setting(parameters: Mapping[str, Any]) -> str:
-    bits, samples = parameters.get("quant_bits"), parameters.get("n_calibration_samples")
-    if bits is None or samples is None:
-        return ""
-    return f" The result holds for {bits}-bit GPTQ with {samples} calibration samples."
+def _conditions(study: Study, parameters: Mapping[str, Any]) -> str:
+    told = study.document.conditions
+    return f" The result holds for {told.format_map(parameters)}." if told else ""

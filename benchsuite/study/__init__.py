@@ -1,32 +1,41 @@
 """What is run: studies, their cells, parameters, metrics and claims. Plain data without torch."""
 
 from benchsuite.study.cell import Cell
-from benchsuite.study.study import (
-    LEAST,
-    STUDIES,
-    Axis,
+from benchsuite.study.claim import (
     Claim,
-    Study,
-    Tour,
     cv_below,
     equivalent,
     higher,
     identical,
     lower,
-    names,
-    parse_setting,
     ranks_better,
-    register,
-    study,
     true,
 )
+from benchsuite.study.document import Document, Published
+from benchsuite.study.metric import ACCURACY, KL, PERPLEXITY, Metric
+from benchsuite.study.parameter import Parameter, parse_setting
+from benchsuite.study.registry import (
+    STUDIES,
+    names,
+    register,
+    register_study,
+    study,
+    under_todays_names,
+)
+from benchsuite.study.study import Axis, Study, Tour
 
 __all__ = [
-    "LEAST",
+    "ACCURACY",
+    "KL",
+    "PERPLEXITY",
     "STUDIES",
     "Axis",
     "Cell",
     "Claim",
+    "Document",
+    "Metric",
+    "Parameter",
+    "Published",
     "Study",
     "Tour",
     "cv_below",
@@ -38,6 +47,8 @@ __all__ = [
     "parse_setting",
     "ranks_better",
     "register",
+    "register_study",
     "study",
     "true",
+    "under_todays_names",
 ]

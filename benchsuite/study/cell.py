@@ -14,12 +14,14 @@ class Cell:
 
     ``axes`` is ordered: the model first, the seed last. ``defaults`` are the study's own
     parameters for this model; what differs from them shows in the exported file's name.
+    ``additions`` are the parameters that measure more and change nothing of the rest.
     """
 
     study: str
     axes: Mapping[str, Any]
     parameters: Mapping[str, Any]
     defaults: Mapping[str, Any]
+    additions: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Any:
         """Return an axis value or a parameter by name."""

@@ -1,13 +1,10 @@
-"""What a study is: axes, parameters, claims. Plain data, importable without torch.
+"""What a study is: axes, parameters, metrics, claims. Plain data, importable without torch.
 
 Under xdist the controller imports no test module and sees no item, so it judges a run from these
 declarations and the store alone.
 """
 
-import ast
-import importlib
 import itertools
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,82 +13,12 @@ from typing import Any
 from benchsuite import catalog
 from benchsuite.errors import UsageError, unknown_name
 from benchsuite.study.cell import Cell
+from benchsuite.study.claim import Claim
+from benchsuite.study.document import Document
+from benchsuite.study.metric import PERPLEXITY, Metric
+from benchsuite.study.parameter import Parameter, check_reads
 
 Axis = Sequence[str]
-
-
-@dataclass(frozen=True)
-class Claim:
-    """An assertion over many cells, judged per model after the run.
-
-    ``kind`` is one of ``lower`` and ``higher`` (``method`` has a lower or higher ``metric`` than
-    ``other``), ``identical`` (``metric`` equal bit for bit over the seeds of ``method``),
-    ``cv_below`` (the coefficient of variation of ``metric`` stays under ``limit`` percent) and
-    ``equivalent`` (``method`` within ``limit`` of ``other``), ``true`` (``metric`` is true for
-    every seed). A ``control`` is a comparison that must come out: if it does not, the study cannot
-    see what it is looking for. ``by_seed`` says that a seed fixes randomness which both methods
-    share, so that the paired test decides; ``over_items`` that the paired bootstrap over the items
-    decides, which both methods ranked.
-    """
-
-    sentence: str
-    kind: str
-    metric: str
-    method: str
-    other: str | None = None
-    limit: float | None = None
-    control: bool = False
-    by_seed: bool = False
-    over_items: bool = False
-
-    @property
-    def fails_session(self) -> bool:
-        """Whether a violation fails the session without ``--strict-claims``."""
-        return self.kind == "identical"
-
-
-def lower(
-    metric: str, method: str, *, than: str, control: bool = False, by_seed: bool = False
-) -> Claim:
-    """Claim that ``method`` has a lower ``metric`` than ``than``."""
-    sentence = f"{method} has lower {metric} than {than}"
-    return Claim(sentence, "lower", metric, method, than, control=control, by_seed=by_seed)
-
-
-def higher(
-    metric: str, method: str, *, than: str, control: bool = False, by_seed: bool = False
-) -> Claim:
-    """Claim that ``method`` has a higher ``metric`` than ``than``."""
-    sentence = f"{method} has higher {metric} than {than}"
-    return Claim(sentence, "higher", metric, method, than, control=control, by_seed=by_seed)
-
-
-def ranks_better(metric: str, method: str, *, than: str, control: bool = False) -> Claim:
-    """Claim that ``method`` ranks the same items with a higher ``metric`` (AUROC) than ``than``."""
-    return replace(higher(metric, method, than=than, control=control), over_items=True)
-
-
-def identical(metric: str, method: str) -> Claim:
-    """Claim that ``metric`` is equal bit for bit over all seeds of ``method``."""
-    what = method if metric == "weights_sha256" else f"{method}'s {metric}"
-    return Claim(f"{what} is bit-identical over seeds", "identical", metric, method)
-
-
-def true(metric: str, method: str, sentence: str) -> Claim:
-    """Claim that ``metric`` is true for every seed of ``method``; ``sentence`` says what it is."""
-    return Claim(f"{method} {sentence}", "true", metric, method)
-
-
-def cv_below(metric: str, method: str, percent: float) -> Claim:
-    """Claim that the coefficient of variation over seeds stays below ``percent``."""
-    sentence = f"{method}'s {metric} varies by less than {percent:g} % (cv) over seeds"
-    return Claim(sentence, "cv_below", metric, method, limit=percent)
-
-
-def equivalent(metric: str, method: str, *, to: str, within: float, by_seed: bool = False) -> Claim:
-    """Claim that ``method`` is equivalent to ``to`` within a margin set beforehand."""
-    sentence = f"{method} is equivalent to {to} within {within:g} {metric}"
-    return Claim(sentence, "equivalent", metric, method, to, limit=within, by_seed=by_seed)
 
 
 @dataclass(frozen=True)
@@ -103,7 +30,7 @@ class Tour:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _no_code(cell: Cell) -> Sequence[str]:
+def _nothing(cell: Cell) -> Sequence[str]:
     return ()
 
 
@@ -123,33 +50,32 @@ def _every_cell(axes: Mapping[str, Any]) -> bool:
     return True
 
 
-LEAST = {"n_calibration_samples": 1, "seq_len": 2, "group_size": -1}
-"""What shared parameters may be at least; a group size of -1 is one group for a whole row."""
-
-
 @dataclass(frozen=True)
 class Study:
     """One experimental question as a grid of cells.
 
-    ``parameters`` are the document's; ``embedded`` replaces some of them for embedded models, and
-    ``only`` names those that just some methods have. ``allowed`` lists the values that a parameter
-    may have, ``least`` the smallest number; one that it does not name may be 0, never negative.
-    A method in ``once`` has no randomness of its own and runs for the first seed alone.
-    ``code(cell)`` names the modules that measure the cell: their syntax trees, and those of what
-    they import, make the code digest of its fingerprint. ``packages(cell)`` names the distributions
-    that it computes with beside the core's: their versions enter the fingerprint too, and a cell
-    that lacks one is skipped with the install command. ``models``, ``corpora`` and ``tasks``
-    name the axes and parameters whose values are catalogue entries that the cell reads, for tasks
-    by way of ``task_of(cell, name)``.
-    ``engine(cell)`` names the inference engine that runs it in a process of its own, whose versions
-    enter the fingerprint. ``describe(method)`` is what ``benchsuite list STUDY`` tells of a method.
-    ``unranked`` methods are shown beside the others and never called best: references, and methods
-    of another kind, such as those that round activations too.
-    ``files(cell)`` are files whose content decides the numbers, a configuration for one.
-    ``settings_of`` names a study whose ``--set`` values hold here too, for the parameters shared.
-    ``metric`` is what methods are ranked by and ``metrics`` are further numbers of a record that
-    the report shows. ``reporter`` names a function that writes the study's own files into
-    ``reports/<study>/``, as ``"module:function"``; see ``benchsuite.reporting.report.Reporter``.
+    **What runs.** ``parameters`` are ``Parameter``s by name; a plain value is one with this
+    default. ``reads`` says which axes name catalogue entries that the cell reads (``{"dataset":
+    "task"}``); the axis ``model`` does, unless ``{"model": ""}`` says that it does not. The entry
+    of a task that an axis or a parameter stands for is ``task_of(cell, name)``. A method in
+    ``once`` has no randomness of its own and runs for the first seed alone. ``includes(point)``
+    leaves points of the grid out. ``settings_of`` names a study whose ``--set`` values hold here
+    too, for the parameters shared.
+
+    **What decides its numbers** beside the benchmark's file, its fixtures and what they import.
+    ``code(cell)`` names the modules that are reached by a method's name. ``packages(cell)`` names
+    the distributions that it computes with beside the core's: a cell that lacks one is skipped with
+    the install command. ``engine(cell)`` names the inference engine that runs it in a process of
+    its own. ``files(cell)`` are files whose content decides the numbers.
+
+    **How it is read.** Methods are ranked by the first of ``metrics``; the report shows the others
+    too. ``controls`` are methods that must come out far off. ``unranked`` ones are shown beside the
+    others and never called best: references, and methods of another kind, such as those that round
+    activations too. ``making`` are the stages whose time makes what is tried, of which the record's
+    ``total_time_sec`` is the sum; empty is all stages. ``describe(method)`` is what ``benchsuite
+    list STUDY`` says of a method. ``document`` holds the source document's words and numbers.
+    ``reporter`` names a function that writes the study's own files into ``reports/<study>/``, as
+    ``"module:function"``; see ``benchsuite.reporting.report.Reporter``.
     """
 
     name: str
@@ -157,32 +83,47 @@ class Study:
     axes: Mapping[str, Axis]
     seeds: Sequence[int]
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    embedded: Mapping[str, Any] = field(default_factory=dict)
-    only: Mapping[str, Sequence[str]] = field(default_factory=dict)
     once: Sequence[str] = ()
-    allowed: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    least: Mapping[str, float] = field(default_factory=lambda: dict(LEAST))
     tour: Tour | None = None
     claims: Sequence[Claim] = ()
-    code: Callable[[Cell], Sequence[str]] = _no_code
-    packages: Callable[[Cell], Sequence[str]] = _no_code
+    code: Callable[[Cell], Sequence[str]] = _nothing
+    packages: Callable[[Cell], Sequence[str]] = _nothing
     engine: Callable[[Cell], str | None] = _no_engine
     describe: Callable[[str], str] = _nothing_more
-    files: Callable[[Cell], Sequence[str]] = _no_code
+    files: Callable[[Cell], Sequence[str]] = _nothing
     settings_of: str = ""
     includes: Callable[[Mapping[str, Any]], bool] = _every_cell
-    models: Sequence[str] = ("model",)
-    corpora: Mapping[str, str] = field(default_factory=dict)
-    tasks: Sequence[str] = ()
+    reads: Mapping[str, str] = field(default_factory=dict)
     task_of: Callable[[Cell, str], str] = _named
-    metric: str = "perplexity"
-    higher_is_better: bool = False
-    metrics: Sequence[str] = ()
+    metrics: Sequence[Metric] = (PERPLEXITY,)
+    making: Sequence[str] = ()
     reporter: str = ""
     controls: Sequence[str] = ()
     unranked: Sequence[str] = ()
+    document: Document = field(default_factory=Document)
 
     def __post_init__(self) -> None:
+        declared = {
+            name: value if isinstance(value, Parameter) else Parameter(value)
+            for name, value in self.parameters.items()
+        }
+        object.__setattr__(self, "parameters", declared)
+        self._check_axes()
+        if not self.metrics:
+            raise UsageError(
+                f"study {self.name!r} has no metric", fix="name in `metrics` what ranks its methods"
+            )
+        for claim in self.claims:
+            if claim.over_items and self.metric(claim.metric).ranking is None:
+                raise UsageError(
+                    f"study {self.name!r} claims {claim.sentence!r} over items",
+                    fix=f"declare {claim.metric} in `metrics`, with the columns of its ranking",
+                )
+        for name in self.tour.parameters if self.tour else ():
+            if name not in declared:
+                raise unknown_name(f"parameter in the tour of study {self.name}", name, declared)
+
+    def _check_axes(self) -> None:
         if not self.axes or next(iter(self.axes)) != "model" or "seed" in self.axes:
             raise UsageError(
                 f"study {self.name!r} has the axes {list(self.axes)}",
@@ -195,6 +136,13 @@ class Study:
                         f"study {self.name!r}: {axis!r} has the value {value!r}",
                         fix="use only a-z, 0-9 and _, which `pytest -k` accepts",
                     )
+        for axis, reads in self.reads.items():
+            if axis not in self.axes:
+                raise unknown_name(f"axis in reads of study {self.name}", axis, self.axes)
+            if reads:
+                check_reads(reads)
+
+    # --- what runs
 
     def cells(
         self,
@@ -212,60 +160,68 @@ class Study:
         small = self.tour if tour else None
         axes = {**self.axes, **(small.axes if small else {})}
         chosen = seeds or (small.seeds if small else self.seeds)
+        given = {**(small.parameters if small else {}), **self._checked(settings or {})}
+        extra = self._checked(first_seed or {})
         for values in itertools.product(*axes.values()):
             point = dict(zip(axes, values, strict=True))
             if not self.includes(point):
                 continue
-            defaults = dict(self.parameters)
-            if catalog.model(point["model"]).embedded:
-                defaults |= self.embedded
-            parameters = defaults | dict(small.parameters if small else {})
-            parameters |= self._checked(settings or {})
-            for name, methods in self.only.items():
-                if point["method"] not in methods:
-                    del defaults[name], parameters[name]
+            defaults = self._defaults(point)
+            parameters = {name: given.get(name, value) for name, value in defaults.items()}
             for seed in chosen[:1] if point.get("method") in self.once else chosen:
-                extra = self._checked(first_seed or {}) if seed == chosen[0] else {}
-                yield Cell(self.name, {**point, "seed": seed}, {**parameters, **extra}, defaults)
+                more = extra if seed == chosen[0] else {}
+                mine = {name: more.get(name, value) for name, value in parameters.items()}
+                yield Cell(self.name, {**point, "seed": seed}, mine, defaults, self.additions)
+
+    def _defaults(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        embedded = catalog.model(point["model"]).embedded
+        method = point.get("method", "")
+        return {
+            name: parameter.value(embedded=embedded)
+            for name, parameter in self.parameters.items()
+            if parameter.concerns(method)
+        }
 
     def _checked(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        settings = self.under_todays_names(settings)
         for name, value in settings.items():
             if name not in self.parameters:
                 raise unknown_name(f"parameter of study {self.name}", name, self.parameters)
-            if name in self.allowed and value not in self.allowed[name]:
-                raise UsageError(
-                    f"--set {self.name}.{name}={value!r} is not possible",
-                    fix=f"{name} is one of {', '.join(map(str, self.allowed[name]))}",
-                )
-            self._check_number(name, value)
-            self._check_entry(name, value)
-            default = self.parameters[name]
-            if default is not None and not _same_kind(value, default):
-                raise UsageError(
-                    f"--set {self.name}.{name}={value!r} is a {type(value).__name__}",
-                    fix=f"{name} is a {type(default).__name__}, by default {default!r}",
-                )
+            self.parameters[name].check(self.name, name, value)
         return settings
 
-    def _check_number(self, name: str, value: Any) -> None:
-        least = self.least.get(name, 0)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and not least <= value < math.inf:
-            raise UsageError(
-                f"--set {self.name}.{name}={value!r} is out of range",
-                fix=f"{name} is at least {least}, by default {self.parameters[name]!r}",
-            )
+    def under_todays_names(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return values by parameter with the names that the parameters have today."""
+        renamed = {p.formerly: name for name, p in self.parameters.items() if p.formerly}
+        return {renamed.get(name, name): value for name, value in values.items()}
 
-    def _check_entry(self, name: str, value: Any) -> None:
-        """Raise for a name that is to be a catalogue entry and is none."""
-        kinds = (
-            ("model", self.models, catalog.MODELS),
-            ("corpus", self.corpora, catalog.CORPORA),
-            ("task", self.tasks, catalog.TASKS),
-        )
-        for kind, names, table in kinds:
-            if name in names and value and value not in table:
-                raise unknown_name(f"{kind} in --set {self.name}.{name}", str(value), table)
+    @property
+    def additions(self) -> tuple[str, ...]:
+        """The parameters that measure more and change nothing of what is measured without them."""
+        return tuple(name for name, parameter in self.parameters.items() if parameter.adds_only)
+
+    def reading(self, kind: str) -> dict[str, str]:
+        """Return the axes and parameters that read a ``model``, ``corpus`` or ``task``.
+
+        Each with what follows the colon: the split of a corpus.
+        """
+        declared = {"model": "model", **self.reads}
+        declared |= {name: parameter.reads for name, parameter in self.parameters.items()}
+        parts = {name: reads.partition(":") for name, reads in declared.items()}
+        return {name: split for name, (what, _, split) in parts.items() if what == kind}
+
+    # --- how it is read
+
+    @property
+    def ranked_by(self) -> Metric:
+        """The metric that methods are ranked by."""
+        return self.metrics[0]
+
+    def metric(self, name: str) -> Metric:
+        """Return a metric of the study by name; one that it does not declare is a plain number."""
+        return next((metric for metric in self.metrics if metric.name == name), Metric(name))
+
+    # --- the user's own
 
     def with_models(self, *names: str) -> "Study":
         """Return the study with further catalogue models on its first axis."""
@@ -279,55 +235,3 @@ class Study:
         """Return the study with further values of an axis; one that is there already stays once."""
         values = tuple(dict.fromkeys((*self.axes[axis], *names)))
         return replace(self, axes={**self.axes, axis: values})
-
-
-def _same_kind(value: Any, default: Any) -> bool:
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(value, bool) and isinstance(default, bool)
-    if isinstance(default, float):
-        return isinstance(value, int | float)
-    return isinstance(value, type(default))
-
-
-STUDIES: dict[str, Study] = {}
-
-
-# Imported by name, as samplers and reporters are: what is run knows no study, and a project that
-# registers its own finds ours beside them.
-SHIPPED = "benchsuite.studies.shipped"
-
-
-def register(study: Study) -> Study:
-    """Add a study, or replace the one of its name; a user's own ``conftest.py`` calls this too."""
-    STUDIES[study.name] = study
-    return study
-
-
-def names() -> tuple[str, ...]:
-    """Return the names of all studies, those that ship with the project and the user's own."""
-    importlib.import_module(SHIPPED)
-    return tuple(STUDIES)
-
-
-def study(name: str) -> Study:
-    """Return a registered study; an unknown name is a usage error naming the nearest."""
-    if name not in names():
-        raise unknown_name("study", name, names())
-    return STUDIES[name]
-
-
-def parse_setting(text: str) -> tuple[str, str, Any]:
-    """Parse ``STUDY.PARAMETER=VALUE`` into study, parameter and a Python value."""
-    match = re.fullmatch(r"([a-z0-9_]+)\.([A-Za-z0-9_]+)=(.*)", text)
-    if not match:
-        raise UsageError(
-            f"--set {text!r} cannot be read",
-            fix="write --set STUDY.PARAMETER=VALUE, as in --set calibration_selection.quant_bits=3",
-        )
-    name, parameter, raw = match.groups()
-    literal = {"true": "True", "false": "False", "none": "None"}.get(raw.lower(), raw)
-    try:
-        value = ast.literal_eval(literal)
-    except (ValueError, SyntaxError):
-        value = raw
-    return name, parameter, value

@@ -19,6 +19,7 @@ from benchsuite.records.record import RecordBuilder, seal
 from benchsuite.reporting.coverage import MARKS
 from benchsuite.study import names, study
 from benchsuite.study.cell import Cell
+from benchsuite.study.table import parameter_rows
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -141,7 +142,11 @@ def collected(commands: list[list[str]], project: Path) -> list[int | str]:
 def test_every_command_over_benchmarks_selects_cells(tmp_path, examples):
     arguments = {c: of_benchmarks(c) for c in COMMANDS if not c.startswith("make")}
     shown = {c: runnable(a, tmp_path) for c, a in arguments.items() if a is not None}
-    own = [c for c in shown if re.search("rtn_bits|my_notes|longest|coarse", c)]
+    own = [
+        c
+        for c in shown
+        if re.search("rtn_bits|my_notes|longest|coarse|parrot|first_token|direct ", c)
+    ]
     ours = [c for c in shown if c not in own]
     found = dict(zip(ours, collected([shown[c] for c in ours], ROOT), strict=True))
     found |= dict(zip(own, collected([shown[c] for c in own], examples), strict=True))
@@ -246,12 +251,17 @@ def test_the_coverage_page_names_what_there_is():
         assert marks <= set(MARKS.values()), name
 
 
+@pytest.mark.parametrize("name", [name for name in names() if name != "latent_training"])
+def test_a_study_page_has_the_table_of_parameters_that_list_prints(name):
+    table = "".join(
+        f"| `{row[0]}` | {' | '.join(row[1:])} |\n" for row in parameter_rows(study(name))
+    )
+    assert table in (ROOT / f"docs/studies/{name}.md").read_text()
+
+
 def test_the_study_page_states_the_declared_grid():
     page = (ROOT / "docs/studies/calibration_selection.md").read_text()
     declared = study("calibration_selection")
-    for name, value in declared.parameters.items():
-        embedded = declared.embedded.get(name, value)
-        assert f"| `{name}` | {value} | {embedded} |" in page
     for values in declared.axes.values():
         assert all(f"`{value}`" in page for value in values)
     assert f"{len(list(declared.cells()))} cells" in page
@@ -304,8 +314,8 @@ def examples(tmp_path_factory):
         path.parent.mkdir(exist_ok=True)
         path.write_text(block)
     (folder / "my_project/__init__.py").touch()
-    for name in ("test_calibration_selection.py", "test_quantizers.py"):
-        (folder / "benchmarks" / name).write_text((ROOT / "benchmarks" / name).read_text())
+    for path in (ROOT / "benchmarks").glob("test_*.py"):
+        (folder / "benchmarks" / path.name).write_text(path.read_text())
     return folder
 
 
@@ -322,19 +332,30 @@ def test_the_project_in_the_docs_runs(examples, tmp_path):
         "calibration_selection.n_calibration_samples=4",
         "quantizers.evaluation_tokens=2048",
         "quantizers.n_questions=8",
+        "uncertainty.samples=20",
+        "latent_reasoning.max_steps=1",
+        "latent_reasoning.n_items=20",
+        "determinism.repetitions=2",
+        "determinism.others=(1,)",
     ]
     options = ["--seeds=1", f"--local=my_notes={tmp_path}", *(f"--set={s}" for s in settings)]
-    chosen = ["benchmarks", "-k", "tiny_llama_1m and (longest or bits_4 or coarse)"]
+    own = "longest or bits_4 or coarse or parrot or closed_book-first_token or direct-problems"
+    chosen = ["benchmarks", "-k", f"tiny_llama_1m and ({own})"]
     command = [sys.executable, "-m", "pytest", *chosen, *options, "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=examples, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     raw = {path.name.split("__seed")[0] for path in (examples / "reports").glob("*/raw_runs/*")}
-    assert raw == {f"tiny_llama_1m__{name}" for name in ("longest", "bits_4", "coarse")}
+    made = ("longest", "bits_4", "coarse", "parrot", "fp16__closed_book__first_token")
+    latent = "equations__direct__problems"
+    assert raw == {f"tiny_llama_1m__{name}" for name in (*made, latent)}
+    page = (examples / "reports/index.html").read_text()
+    assert "size_bytes (MB)" in page
+    assert "selection_time_sec (s)" in page
 
 
 def test_the_catalogue_names_in_the_docs_exist(examples):
     text = "\n".join(page.read_text() for page in PAGES)
-    own = set(re.findall(r"(?:ModelEntry|CorpusEntry)\(\"(\w+)\"", text))
+    own = set(re.findall(r"(?:Model|Corpus|Task)Entry\(\"(\w+)\"", text))
     known = {*catalog.MODELS, *catalog.CORPORA, *catalog.TASKS, *own, "NAME"}
     assert set(re.findall(r"--(?:local|checkpoint) (\w+)=", text)) <= known
     assert inspect.getdoc(catalog.register)

@@ -4,7 +4,7 @@ import pytest
 
 from benchsuite.catalog import ModelEntry, model, register
 from benchsuite.errors import UsageError
-from benchsuite.study import Study, study
+from benchsuite.study import Parameter, Study, study
 
 SHAPE = dict(model("tiny_llama_1m").shape)
 
@@ -42,9 +42,9 @@ def test_a_group_of_a_whole_row_is_possible():
 
 def test_a_study_says_its_own_least_numbers():
     axes = {"model": ("tiny_llama_1m",), "method": ("a",)}
-    own = Study("own", "?", axes, (1,), {"shift": 0}, least={"shift": -3})
+    own = Study("own", "?", axes, (1,), {"shift": Parameter(0, least=-3)})
     assert [cell["shift"] for cell in own.cells(settings={"shift": -3})] == [-3]
-    with pytest.raises(UsageError, match="Shift is at least -3"):
+    with pytest.raises(UsageError, match=r"\. shift is at least -3"):
         list(own.cells(settings={"shift": -4}))
 
 

@@ -12,7 +12,7 @@ SHAPE = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_
 register(ModelEntry("toy", "toys/toy", "llama", SHAPE, "float32", embedded=True))
 claims = (identical("weights_sha256", "fixed"), lower("perplexity", "better", than="worse"))
 axes = {"model": ("toy",), "method": ("fixed", "better", "worse")}
-register_study(Study("claimed", "?", axes, (1, 2, 3, 4), models=(), claims=claims))
+register_study(Study("claimed", "?", axes, (1, 2, 3, 4), reads={"model": ""}, claims=claims))
 """
 
 BODY = """

@@ -17,7 +17,7 @@ SHAPE = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_
 for name in ("toy_a", "toy_b"):
     register(ModelEntry(name, "toys/" + name, "llama", SHAPE, "float32", embedded=True))
 axes = {"model": ("toy_a", "toy_b"), "method": ("plain", "odd")}
-register_study(Study("shaky", "?", axes, (1, 2), models=()))
+register_study(Study("shaky", "?", axes, (1, 2), reads={"model": ""}))
 """
 
 BODY = '''

@@ -14,7 +14,7 @@ SHAPE = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_
 register(ModelEntry("toy", "toys/toy", "llama", SHAPE, "float32", embedded=True))
 claims = (lower("perplexity", "clear", than="worse"), lower("perplexity", "close", than="worse"))
 axes = {"model": ("toy",), "method": ("clear", "close", "worse", "aside")}
-register_study(Study("claimed", "?", axes, (1, 2, 3), models=(), claims=claims))
+register_study(Study("claimed", "?", axes, (1, 2, 3), reads={"model": ""}, claims=claims))
 """
 
 BODY = """

@@ -3,9 +3,9 @@
 import pytest
 
 from benchsuite.errors import UsageError
+from benchsuite.latent.asking import CONFIGURATIONS, task_of
 from benchsuite.latent.config import FOLDER, load_config
 from benchsuite.latent.methods.registry import METHODS, config_of
-from benchsuite.studies.latent_reasoning.declaration import CONFIGURATIONS, task_of
 from benchsuite.study import study
 
 # KaVa's hyper-parameters, as the source lists them.
@@ -40,7 +40,10 @@ def test_every_configuration_is_of_the_cells_that_take_it():
     for cell in study("latent_training").cells(seeds=[42]):
         config = load_config(CONFIGURATIONS[cell.model, cell["steps"]])
         if not cell.model.startswith("tiny"):
-            assert (config.model, config.data.task) == (cell.model, task_of(cell, "steps"))
+            assert (config.model, config.data.task) == (
+                cell.model,
+                task_of(cell.model, "steps", cell["steps"]),
+            )
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda p: p.stem)

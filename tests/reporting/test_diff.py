@@ -93,6 +93,7 @@ def test_contended_timings_are_refused():
 def test_a_study_that_wishes_higher_values_turns_what_is_worse():
     old, new = made(), made(means=MEANS | {"random": 5.0}, rng_seed=1)
     for one in (old, new):
-        one.study = replace(one.study, higher_is_better=True)
+        higher = replace(one.study.ranked_by, better="higher")
+        one.study = replace(one.study, metrics=(higher,))
 
     assert any("/random perplexity" in text for text in worse(differences([old], [new])))

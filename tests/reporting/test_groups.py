@@ -33,7 +33,7 @@ def test_downstream_on_the_first_seed_keeps_the_seeds_together():
 
     cells = [
         c
-        for c in study("calibration_selection").cells(first_seed={"downstream": True})
+        for c in study("calibration_selection").cells(first_seed={"downstream_tasks": True})
         if c.model == "llama2_7b" and c.method == "random"
     ]
 

@@ -13,6 +13,7 @@ from benchsuite.reporting.coverage import coverage, coverage_markdown
 from benchsuite.reporting.figures.seeds import write_figures
 from benchsuite.reporting.page import MOST_DOTS
 from benchsuite.reporting.report import records_csv
+from benchsuite.study import Metric
 from tests.reporting.factory import MEANS, drawn, grid, results
 
 THREE = ["gptq_default", "random", "cola_zero"]
@@ -58,7 +59,8 @@ def test_yaml_has_the_latent_documents_keys():
 
 def test_further_metrics_reach_every_output():
     one = made()
-    one.study = replace(one.study, metrics=("peak_memory_bytes",))
+    further = Metric("peak_memory_bytes")
+    one.study = replace(one.study, metrics=(one.study.ranked_by, further))
 
     told = yaml.safe_load(to_yaml(summarise(one.study, one.cells, one.records)))
     page = render_page([one])

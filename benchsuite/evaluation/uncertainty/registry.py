@@ -1,16 +1,21 @@
-"""Names to scores of uncertainty: plain data, so that the study is declared without torch."""
+"""Names to scores of uncertainty: plain data, so that the study is declared without torch.
+
+A new score is one file with a function and one entry here, or one call of ``register_score`` in a
+user's own ``conftest.py``.
+"""
 
 from dataclasses import dataclass
 
-from benchsuite.errors import unknown_name
+from benchsuite.registry import Registry
 
 _ROOM = "benchsuite.evaluation.uncertainty"
 
 
 @dataclass(frozen=True)
-class Entry:
+class Score:
     """One score: the module and function that compute it, and what they need beside the answers.
 
+    ``function(asked, tools)`` returns one number a question, higher for less sure; see ``scores``.
     ``needs`` holds ``samples``, ``similarity``, ``nli`` or ``model``.
     """
 
@@ -19,21 +24,27 @@ class Entry:
     needs: tuple[str, ...] = ()
 
 
-SCORES = {
-    "g_nll": Entry(f"{_ROOM}.likelihood", "g_nll"),
-    "rw_gnll": Entry(f"{_ROOM}.relevant", "rw_gnll", ("similarity",)),
-    "mean_nll": Entry(f"{_ROOM}.likelihood", "mean_nll"),
-    "predictive_entropy": Entry(f"{_ROOM}.likelihood", "predictive_entropy", ("samples",)),
-    "semantic_discrete": Entry(f"{_ROOM}.semantic", "semantic_discrete", ("samples",)),
-    "semantic_nli": Entry(f"{_ROOM}.semantic", "semantic_nli", ("samples", "nli")),
-    "sar": Entry(f"{_ROOM}.relevant", "sar", ("samples", "similarity")),
-    "p_true": Entry(f"{_ROOM}.p_true", "p_true", ("samples", "model")),
-    "shuffled": Entry(f"{_ROOM}.likelihood", "shuffled"),
-}
+SCORES = Registry(
+    "score of uncertainty",
+    {
+        "g_nll": Score(f"{_ROOM}.likelihood", "g_nll"),
+        "rw_gnll": Score(f"{_ROOM}.relevant", "rw_gnll", ("similarity",)),
+        "mean_nll": Score(f"{_ROOM}.likelihood", "mean_nll"),
+        "predictive_entropy": Score(f"{_ROOM}.likelihood", "predictive_entropy", ("samples",)),
+        "semantic_discrete": Score(f"{_ROOM}.semantic", "semantic_discrete", ("samples",)),
+        "semantic_nli": Score(f"{_ROOM}.semantic", "semantic_nli", ("samples", "nli")),
+        "sar": Score(f"{_ROOM}.relevant", "sar", ("samples", "similarity")),
+        "p_true": Score(f"{_ROOM}.p_true", "p_true", ("samples", "model")),
+        "shuffled": Score(f"{_ROOM}.likelihood", "shuffled"),
+    },
+)
 
 
-def entry(name: str) -> Entry:
+def register_score(name: str, score: Score) -> None:
+    """Add a score under ``name``; a name that stands for another one is a usage error."""
+    SCORES.add(name, score)
+
+
+def entry(name: str) -> Score:
     """Return a score's entry; an unknown name is a usage error naming the nearest."""
-    if name not in SCORES:
-        raise unknown_name("score of uncertainty", name, SCORES)
-    return SCORES[name]
+    return SCORES.find(name)

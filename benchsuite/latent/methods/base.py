@@ -1,8 +1,7 @@
 """What a method is: a loss, and the first reading of a decoding."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -29,13 +28,11 @@ class Method:
     ``loss(net, batch, config, moment)`` returns named, weighted parts that sum to the loss.
     ``begin(net, batch, config)`` reads all that comes before the first generated token.
     ``announces``: the model writes the marker itself, and an answer without it is none.
-    ``own`` are the configuration's keys that define the method.
     """
 
     loss: Callable[[Reasoner, Batch, Config, Moment], Parts]
     begin: Callable[[Reasoner, Batch, Config], Read]
     announces: bool
-    own: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_question(net: Reasoner, batch: Batch, *further: Tensor) -> Read:

@@ -39,4 +39,4 @@ def _begin(net: Reasoner, batch: Batch, config: Config) -> Read:
     return net.extend(thought.context, spoken(net, thought))
 
 
-METHOD = Method(_loss, _begin, announces=True, own={"latent": {"projection": False}})
+METHOD = Method(_loss, _begin, announces=True)

@@ -34,4 +34,4 @@ def _begin(net: Reasoner, batch: Batch, config: Config) -> Read:
     return read_question(net, batch)
 
 
-METHOD = Method(_loss, _begin, announces=True, own={"latent": {"projection": False}})
+METHOD = Method(_loss, _begin, announces=True)

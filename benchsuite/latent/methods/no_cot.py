@@ -17,4 +17,4 @@ def _begin(net: Reasoner, batch: Batch, config: Config) -> Read:
     return read_question(net, batch, batch.marker)
 
 
-METHOD = Method(_loss, _begin, announces=False, own={"latent": {"projection": False}})
+METHOD = Method(_loss, _begin, announces=False)

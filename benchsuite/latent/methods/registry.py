@@ -1,27 +1,72 @@
-"""Names to methods. An ablation inherits what a configuration file says of ``kava``."""
+"""Names to methods: plain data, so that the study is declared without torch.
+
+A new method is one file with a ``METHOD`` and one entry here, or one call of
+``register_latent_method`` in a user's own ``conftest.py``.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from benchsuite.errors import UsageError, unknown_name
 from benchsuite.latent.config import Config
-from benchsuite.latent.methods import coconut, codi, full_cot, icot, kava, no_cot, pccot
-from benchsuite.latent.methods.base import Method
+from benchsuite.registry import Registry
 
-METHODS: dict[str, Method] = {
-    "full_cot": full_cot.METHOD,
-    "no_cot": no_cot.METHOD,
-    "icot": icot.METHOD,
-    "coconut": coconut.METHOD,
-    "codi": codi.METHOD,
-    "pccot": pccot.METHOD,
-    "kava": kava.METHOD,
-    **kava.ABLATIONS,
-}
+if TYPE_CHECKING:
+    from benchsuite.latent.methods.base import Method
+
+_ROOM = "benchsuite.latent.methods"
 
 
-def method(name: str) -> Method:
+@dataclass(frozen=True)
+class LatentMethod:
+    """One method: the module whose ``METHOD`` it is, and the keys that define it.
+
+    ``own`` are keys of the configuration, by section. An ablation is ``like`` another method: it
+    inherits what a configuration file says of that one.
+    """
+
+    module: str
+    own: Mapping[str, Any] = field(default_factory=dict)
+    like: str = ""
+
+
+def _kava(**own: Any) -> LatentMethod:
+    return LatentMethod(f"{_ROOM}.kava", own, like="kava")
+
+
+_NO_PROJECTION = {"latent": {"projection": False}}
+
+METHODS = Registry(
+    "method",
+    {
+        "full_cot": LatentMethod(f"{_ROOM}.full_cot", _NO_PROJECTION),
+        "no_cot": LatentMethod(f"{_ROOM}.no_cot", _NO_PROJECTION),
+        "icot": LatentMethod(f"{_ROOM}.icot", _NO_PROJECTION),
+        "coconut": LatentMethod(f"{_ROOM}.coconut", _NO_PROJECTION),
+        "codi": LatentMethod(f"{_ROOM}.codi"),
+        "pccot": LatentMethod(f"{_ROOM}.pccot"),
+        "kava": LatentMethod(f"{_ROOM}.kava"),
+        # The paper's ablations: KaVa but for one thing.
+        "kava_no_kv": _kava(loss={"kv_weight": 0.0}),
+        "kava_no_codi": _kava(loss={"codi_weight": 0.0}),
+        "kava_no_projection": _kava(**_NO_PROJECTION),
+        "kava_lambda0": _kava(loss={"importance_mix": 0.0}),
+        "kava_lambda1": _kava(loss={"importance_mix": 1.0}),
+        "kava_crop": _kava(loss={"eviction": "crop"}),
+    },
+)
+
+
+def register_latent_method(name: str, method: LatentMethod) -> None:
+    """Add a method under ``name``; a name that stands for another one is a usage error."""
+    METHODS.add(name, method)
+
+
+def method(name: str) -> "Method":
     """Return a method by its name; an unknown one is a usage error naming the nearest."""
-    if name not in METHODS:
-        raise unknown_name("method", name, METHODS)
-    return METHODS[name]
+    return importlib.import_module(METHODS.find(name).module).METHOD
 
 
 def config_of(name: str, config: Config) -> Config:
@@ -30,12 +75,20 @@ def config_of(name: str, config: Config) -> Config:
     Raises ``UsageError`` for an unknown method under ``methods`` or in ``training.start_from``, and
     for one that would start from itself.
     """
-    named = [known for known in METHODS if known not in kava.ABLATIONS]
+    lineage(name, config)
+    return _own(name, config)
+
+
+def lineage(name: str, config: Config) -> list[str]:
+    """Return a method and those that its training starts from, the earliest last.
+
+    Raises ``UsageError`` as ``config_of`` does.
+    """
+    named = [known for known, entry in METHODS.items() if not entry.like]
     for written in config.methods:
         if written not in named:
             raise unknown_name(f"method under methods of {config.name}", str(written), named)
-    found = _own(name, config)
-    line, before = [name], found.training.start_from
+    line, before = [name], _own(name, config).training.start_from
     while before:
         line.append(before)
         if before in line[:-1]:
@@ -44,8 +97,9 @@ def config_of(name: str, config: Config) -> Config:
                 fix="write start_from under methods, for the methods that start from another",
             )
         before = _own(before, config).training.start_from
-    return found
+    return line
 
 
 def _own(name: str, config: Config) -> Config:
-    return config.for_method("kava" if name in kava.ABLATIONS else name, method(name).own)
+    entry = METHODS.find(name)
+    return config.for_method(entry.like or name, entry.own)

@@ -1,18 +1,21 @@
 """Figures for a paper: every seed of every method a point, its mean and interval beside it."""
 
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchsuite.reporting import numbers
 from benchsuite.reporting.figures.style import COLOURS, GREY, new_figure, save, styled
-from benchsuite.reporting.groups import Group, Results, groups_of
+from benchsuite.reporting.groups import Group, groups_of
+from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.summary import described
-from benchsuite.statistics.rounding import plain
+from benchsuite.study import Study
 
 _SEED, _MEAN, _CONTROL = COLOURS[0], "#222222", GREY
 
 
-def write_figures(results: Results, folder: Path) -> list[Path]:
+def write_figures(results: StudyResults, folder: Path) -> list[Path]:
     """Write ``<group>.png`` and ``.svg`` per model and setting; return the paths.
 
     Methods are rows; points are seeds, the bar is the mean with its 95 % t-interval. Rehearsals
@@ -20,8 +23,12 @@ def write_figures(results: Results, folder: Path) -> list[Path]:
     """
     written: list[Path] = []
     for group in groups_of(results.cells, results.records):
-        metric = results.study.metric
-        arms = {m: described(v) for m in group.methods if (v := group.values(m, metric))}
+        metric = results.study.ranked_by
+        arms = {
+            m: described(numbers.as_shown(metric, v))
+            for m in group.methods
+            if (v := group.values(m, metric.name))
+        }
         if arms and group.kind != "rehearsal":
             with styled():
                 figure = _figure(results.study, group, arms)
@@ -29,7 +36,7 @@ def write_figures(results: Results, folder: Path) -> list[Path]:
     return written
 
 
-def _figure(study: Any, group: Group, arms: dict[str, Any]) -> Any:
+def _figure(study: Study, group: Group, arms: dict[str, Any]) -> Any:
     figure = new_figure(6.4, 0.9 + 0.34 * len(arms))
     axes = figure.subplots()
     for row, (method, arm) in enumerate(arms.items()):
@@ -41,13 +48,15 @@ def _figure(study: Any, group: Group, arms: dict[str, Any]) -> Any:
             axes.plot([arm["mean"]], [row + 0.28], "|", color=_MEAN, markersize=8)
     axes.set_yticks(range(len(arms)), list(arms))
     axes.set_ylim(len(arms) - 0.4, -0.6)
-    axes.set_xlabel(f"{study.metric} ({'higher' if study.higher_is_better else 'lower'} is better)")
+    metric = study.ranked_by
+    axes.set_xlabel(metric.heading + (f", {metric.better} is better" if metric.better else ""))
     low, high = _limits(study, arms)
     axes.set_xlim(low, high)
     for row, arm in enumerate(arms.values()):
         out = sum(not low <= value <= high for value in arm["values"])
         if out:
-            told = f"{out} of {arm['n']} outside, mean {plain(arm['mean'])}"
+            mean = numbers.one(replace(metric, scale=1), arm["mean"])
+            told = f"{out} of {arm['n']} outside, mean {mean}"
             axes.text(
                 0.99, row, told, transform=axes.get_yaxis_transform(), ha="right", va="center"
             )
@@ -60,7 +69,7 @@ def _figure(study: Any, group: Group, arms: dict[str, Any]) -> Any:
     return figure
 
 
-def _limits(study: Any, arms: dict[str, Any]) -> tuple[float, float]:
+def _limits(study: Study, arms: dict[str, Any]) -> tuple[float, float]:
     """Return an axis that holds every seed but the controls', whose point is to leave it."""
     shown = [a for m, a in arms.items() if m not in study.controls] or list(arms.values())
     values = [value for arm in shown for value in arm["values"]]

@@ -15,7 +15,7 @@ from benchsuite.statistics.ranking import Ranking
 
 
 class ClaimLike(Protocol):
-    """What is read of a claim (``benchsuite.study.Claim``)."""
+    """What is read of a claim (``benchsuite.study.Claim``, which nothing here may import)."""
 
     @property
     def sentence(self) -> str: ...  # noqa: D102
@@ -33,6 +33,8 @@ class ClaimLike(Protocol):
     def control(self) -> bool: ...  # noqa: D102
     @property
     def over_items(self) -> bool: ...  # noqa: D102
+    @property
+    def fails_session(self) -> bool: ...  # noqa: D102
 
 
 @dataclass(frozen=True)

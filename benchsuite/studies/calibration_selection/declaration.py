@@ -7,8 +7,21 @@ group size 128 on 128 sequences of 2,048 tokens, perplexity on the WikiText-2 te
 from collections.abc import Sequence
 
 from benchsuite.calibration.registry import sampler_module
-from benchsuite.study import Study, Tour, cv_below, identical, lower, register
-from benchsuite.study.cell import Cell
+from benchsuite.catalog import EMBEDDED_MODELS
+from benchsuite.studies.calibration_selection.published import PUBLISHED
+from benchsuite.study import (
+    PERPLEXITY,
+    Cell,
+    Document,
+    Metric,
+    Parameter,
+    Study,
+    Tour,
+    cv_below,
+    identical,
+    lower,
+    register_study,
+)
 
 METHODS = ("gptq_default", "random", "cola_zero")
 FURTHER_METHODS = ("cola_balanced", "stratified", "activation_clusters", "self_generated")
@@ -17,67 +30,91 @@ CONTROLS = ("noise_tokens", "shuffled_hessian")
 # What quantization costs at all, and what rounding without calibration costs.
 REFERENCES = ("fp16", "rtn")
 
-TINY = (
-    "tiny_llama_1m",
-    "tiny_llama_4m",
-    "tiny_qwen_1m",
-    "tiny_qwen_4m",
-    "tiny_mistral_1m",
-    "tiny_mistral_4m",
-    "tiny_opt_4m",
+DOCUMENT = Document(
+    methods={
+        "cola_zero": "COLA-Zero",
+        "random": "random sampling",
+        "gptq_default": "sequential (default) sampling",
+        "cola_balanced": "the balanced COLA variant",
+        "activation_clusters": "COLA activation clusters",
+        "self_generated": "self-generated text",
+    },
+    conditions="{quant_bits}-bit GPTQ with {n_calibration_samples} calibration samples",
+    published=PUBLISHED,
 )
 
 
 def _code(cell: Cell) -> Sequence[str]:
-    sampler = () if cell.method in REFERENCES else (sampler_module(cell.method),)
-    return (
-        *sampler,
-        "benchsuite.fixtures.calibration",
-        "benchsuite.fixtures.models",
-        "benchsuite.fixtures.tasks",
-        "benchsuite.models.pool",
-        "benchsuite.corpora.text",
-        "benchsuite.quantizers.rtn" if cell.method == "rtn" else "benchsuite.quantizers.gptq",
-        "benchsuite.evaluation.perplexity",
-    )
+    return () if cell.method in REFERENCES else (sampler_module(cell.method),)
 
 
-register(
+register_study(
     Study(
         name="calibration_selection",
         question="Does the choice of calibration text change the quality of a GPTQ model?",
         axes={
-            "model": (*TINY, "llama2_7b", "llama2_13b", "opt_6_7b", "mistral_7b"),
+            "model": (*EMBEDDED_MODELS, "llama2_7b", "llama2_13b", "opt_6_7b", "mistral_7b"),
             "method": (*METHODS, *FURTHER_METHODS, *CONTROLS, *REFERENCES),
         },
         seeds=(42, 43, 44, 45, 46),
         parameters={
-            "n_calibration_samples": 128,
-            "seq_len": 2048,
-            "quant_bits": 4,
-            "group_size": 128,
-            "desc_act": False,
-            "sym": True,
-            "damp_percent": 0.01,
-            "calibration_corpus": "wikitext2",
-            "pool_documents": 0,
-            "scoring_model": "gpt2",
-            "evaluation_corpus": "wikitext2",
-            "evaluation_tokens": 0,
-            "downstream": False,
+            "n_calibration_samples": Parameter(
+                128, embedded=32, least=1, help="calibration sequences"
+            ),
+            "seq_len": Parameter(
+                2048,
+                embedded=256,
+                least=2,
+                help="tokens per sequence, in calibration and evaluation",
+            ),
+            "quant_bits": Parameter(
+                4,
+                choices=(2, 3, 4, 5, 6, 7, 8),
+                help="bits per weight; checkpoints hold 2, 3, 4 and 8",
+            ),
+            "group_size": Parameter(
+                128, least=-1, help="weights that share a scale; -1 is a whole row"
+            ),
+            "desc_act": Parameter(False, help="order columns by activation"),
+            "sym": Parameter(True, help="symmetric grid"),
+            "damp_percent": Parameter(
+                0.01, help="damping of the Hessian, as a part of its mean diagonal"
+            ),
+            "calibration_corpus": Parameter(
+                "wikitext2",
+                embedded="embedded_text",
+                reads="corpus:train",
+                help="its train split is the pool",
+            ),
+            "pool_documents": Parameter(
+                0,
+                embedded=2000,
+                help="a fixed part of the pool for every sampler and seed; 0 is all",
+            ),
+            "scoring_model": Parameter(
+                "gpt2",
+                embedded="tiny_llama_1m",
+                only=("cola_zero",),
+                reads="model",
+                help="whose perplexity is a feature of the documents",
+            ),
+            "evaluation_corpus": Parameter(
+                "wikitext2",
+                embedded="embedded_text",
+                reads="corpus:test",
+                help="its test split is evaluated",
+            ),
+            "evaluation_tokens": Parameter(
+                0, embedded=32768, help="the first tokens of it; 0 is all"
+            ),
+            "downstream_tasks": Parameter(
+                False,
+                formerly="downstream",
+                adds_only=True,
+                help="also answer the downstream tasks; set by `--downstream`",
+            ),
         },
-        embedded={
-            "n_calibration_samples": 32,
-            "seq_len": 256,
-            "calibration_corpus": "embedded_text",
-            "pool_documents": 2000,
-            "scoring_model": "tiny_llama_1m",
-            "evaluation_corpus": "embedded_text",
-            "evaluation_tokens": 32768,
-        },
-        only={"scoring_model": ("cola_zero",)},
         once=REFERENCES,
-        allowed={"quant_bits": (2, 3, 4, 5, 6, 7, 8)},
         tour=Tour(
             axes={"model": ("tiny_llama_1m",)},
             seeds=(42, 43),
@@ -94,9 +131,10 @@ register(
             lower("perplexity", "random", than="shuffled_hessian", control=True),
         ),
         code=_code,
-        models=("model", "scoring_model"),
-        corpora={"calibration_corpus": "train", "evaluation_corpus": "test"},
+        metrics=(PERPLEXITY, Metric("downstream", better="higher", unit="%", parts=True)),
+        making=("selection", "quant"),
         controls=CONTROLS,
         unranked=REFERENCES,
+        document=DOCUMENT,
     )
 )

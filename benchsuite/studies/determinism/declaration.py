@@ -7,11 +7,10 @@ model itself, and our packed linears.
 
 from collections.abc import Sequence
 
+from benchsuite.catalog import EMBEDDED_MODELS
 from benchsuite.determinism.variants import VARIANTS, describe, variant
 from benchsuite.engines.registry import engine
-from benchsuite.studies.calibration_selection.declaration import TINY
-from benchsuite.study import Study, Tour, register, true
-from benchsuite.study.cell import Cell
+from benchsuite.study import Cell, Metric, Parameter, Study, Tour, register_study, true
 
 # Known to add in varying order: nothing is expected of it, and nothing is claimed.
 NOT_EXPECTED = ("gptq_exllama",)
@@ -20,49 +19,59 @@ SAME_CODES = "has the same weights_sha256 when quantized twice"
 
 
 def _code(cell: Cell) -> Sequence[str]:
-    return (
-        "benchsuite.fixtures.engines",
-        "benchsuite.determinism.axes",
-        "benchsuite.determinism.document",
-        engine(variant(cell.method).engine).module,
-    )
+    chosen = variant(cell.method)
+    # Checkpoints are made by the engine that quantizes, whichever one loads them.
+    names = (chosen.engine, "transformers") if chosen.checkpoint else (chosen.engine,)
+    return [engine(name).module for name in dict.fromkeys(names)]
 
 
 def _engine(cell: Cell) -> str:
     return variant(cell.method).engine
 
 
-register(
+register_study(
     Study(
         name="determinism",
         question="Is INT4 inference deterministic, and if not, along which axis and why?",
-        axes={"model": (*TINY, "qwen3_8b"), "method": tuple(VARIANTS)},
+        axes={"model": (*EMBEDDED_MODELS, "qwen3_8b"), "method": tuple(VARIANTS)},
         seeds=(42,),
         parameters={
-            "repetitions": 5,
-            "max_tokens": 50,
-            "prompt_length": 2048,
-            "max_model_len": 8192,
-            "temperature": 0.0,
-            "tensor_parallel": 1,
-            "gpu_memory_utilization": 0.9,
-            "kv_cache_gib": 0.0,
-            "others": (1, 7, 31),
-            "threads": 2,
-            "layers": 0,
-            "group_size": 128,
-            "n_calibration_samples": 16,
-            "calibration_length": 512,
-            "prompt_corpus": "wikitext2",
-            "calibration_corpus": "wikitext2",
-        },
-        embedded={
-            "max_tokens": 16,
-            "prompt_length": 96,
-            "max_model_len": 512,
-            "calibration_length": 128,
-            "prompt_corpus": "embedded_text",
-            "calibration_corpus": "embedded_text",
+            "repetitions": Parameter(5, least=1, help="how often the identical batch is asked"),
+            "max_tokens": Parameter(50, embedded=16, least=1, help="tokens generated"),
+            "prompt_length": Parameter(2048, embedded=96, least=1, help="tokens of a prompt"),
+            "max_model_len": Parameter(
+                8192, embedded=512, least=1, help="the engine's longest sequence, in tokens"
+            ),
+            "temperature": Parameter(0.0, help="0 is greedy"),
+            "tensor_parallel": Parameter(1, least=1, help="GPUs that share the model"),
+            "gpu_memory_utilization": Parameter(0.9, help="vLLM's share of a GPU's memory"),
+            "kv_cache_gib": Parameter(
+                0.0, help="a fixed cache for vLLM, in GiB, instead of that share; 0 is none"
+            ),
+            "others": Parameter(
+                (1, 7, 31), help="further prompts in the batch, one batch for each"
+            ),
+            "threads": Parameter(2, least=1, help="CPU threads of the other process"),
+            "layers": Parameter(0, help="cut a rehearsal to its first blocks; 0 is all"),
+            "group_size": Parameter(
+                128, least=-1, help="weights that share a scale; -1 is a whole row"
+            ),
+            "n_calibration_samples": Parameter(16, least=1, help="calibration sequences"),
+            "calibration_length": Parameter(
+                512, embedded=128, least=2, help="tokens of a calibration sequence"
+            ),
+            "prompt_corpus": Parameter(
+                "wikitext2",
+                embedded="embedded_text",
+                reads="corpus:test",
+                help="its test split gives the prompts",
+            ),
+            "calibration_corpus": Parameter(
+                "wikitext2",
+                embedded="embedded_text",
+                reads="corpus:train",
+                help="its train split is what is calibrated on",
+            ),
         },
         tour=Tour(
             axes={"model": ("tiny_llama_1m",), "method": ("pytorch_int4", "packed_gptq")},
@@ -76,8 +85,7 @@ register(
         code=_code,
         engine=_engine,
         describe=describe,
-        corpora={"prompt_corpus": "test", "calibration_corpus": "train"},
-        metric="l2_max",
+        metrics=(Metric("l2_max", better="lower", unit="nats", format=".2g"),),
         reporter="benchsuite.studies.determinism.report:write_files",
         unranked=tuple(VARIANTS),
     )

@@ -6,16 +6,25 @@ itself, and other people's libraries by the same measures. Calibration text is d
 the seed, the same for every method.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchsuite import catalog
-from benchsuite.quantizers.registry import LIBRARIES, OWN, QUANTIZERS, quantizer
-from benchsuite.studies.calibration_selection.declaration import TINY
-from benchsuite.study import Study, Tour, equivalent, lower, register
-from benchsuite.study.cell import Cell
+from benchsuite.engines.registry import engine
+from benchsuite.quantizers.registry import LIBRARIES, OWN, QUANTIZERS, REFERENCE, quantizer
+from benchsuite.study import (
+    KL,
+    PERPLEXITY,
+    Cell,
+    Metric,
+    Parameter,
+    Study,
+    Tour,
+    equivalent,
+    lower,
+    register_study,
+)
 
-REFERENCE = "fp16"
 # The model's first block without its MLP: a study that does not see this sees nothing.
 CONTROL = "zeroed_layer"
 OTHER_KINDS = tuple(n for n, entry in QUANTIZERS.items() if entry.ranking != "weight-only")
@@ -29,20 +38,16 @@ DATA_FREE = tuple(name for name, entry in QUANTIZERS.items() if not entry.calibr
 
 def _code(cell: Cell) -> Sequence[str]:
     own = () if cell.method in (REFERENCE, CONTROL) else (quantizer(cell.method).module,)
-    return (
-        *own,
-        "benchsuite.fixtures.calibration",
-        "benchsuite.fixtures.models",
-        "benchsuite.fixtures.tasks",
-        "benchsuite.models.pool",
-        "benchsuite.calibration.random_chunks",
-        "benchsuite.evaluation.perplexity",
-        "benchsuite.evaluation.divergence",
-        "benchsuite.evaluation.answers",
-        "benchsuite.evaluation.speed",
-        "benchsuite.engines.serving",
-        "benchsuite.engines.vllm_engine",
-    )
+    return (*own, engine("vllm").module)
+
+
+def _score(name: str, **kind: Any) -> Metric:
+    return Metric(name, unit="%", format=".1f", **{"better": "higher", **kind})
+
+
+def _taking(option: str) -> Callable[[str], bool]:
+    """Return which methods hand a parameter on to their quantizer."""
+    return lambda method: method in QUANTIZERS and option in QUANTIZERS[method].options
 
 
 def _possible(axes: Mapping[str, Any]) -> bool:
@@ -55,49 +60,75 @@ def _packages(cell: Cell) -> Sequence[str]:
     return () if cell.method in (REFERENCE, CONTROL) else quantizer(cell.method).packages
 
 
-register(
+register_study(
     Study(
         name="quantizers",
         question="Which quantizer costs a model least, at which size?",
         axes={
-            "model": (*TINY, "llama3_2_1b_instruct"),
+            "model": (*catalog.EMBEDDED_MODELS, "llama3_2_1b_instruct"),
             "method": (REFERENCE, *QUANTIZERS, CONTROL),
         },
         seeds=(42, 43, 44),
         parameters={
-            "n_calibration_samples": 128,
-            "seq_len": 2048,
-            "group_size": 128,
-            "iterations": 15_000,
-            "alpha": None,  # what is best for the model's family
-            "calibration_corpus": "wikitext2",
-            "pool_documents": 0,
-            "evaluation_corpus": "wikitext2",
-            "evaluation_tokens": 0,
-            "arc_task": "arc_challenge",
-            "arc_form": "letters",
-            "squad_task": "squad_v2",
-            "maths_task": "openmath",
-            "n_questions": 400,
-            "shots": 0,
-            "maths_new_tokens": 256,
+            "n_calibration_samples": Parameter(
+                128, embedded=32, least=1, help="calibration sequences"
+            ),
+            "seq_len": Parameter(
+                2048,
+                embedded=256,
+                least=2,
+                help="tokens per sequence, in calibration and evaluation",
+            ),
+            "group_size": Parameter(
+                128, least=-1, help="weights that share a scale; -1 is a whole row"
+            ),
+            "iterations": Parameter(
+                15_000, embedded=300, only=_taking("iterations"), help="AdaRound's steps a layer"
+            ),
+            "alpha": Parameter(
+                None,
+                only=_taking("alpha"),
+                help="SmoothQuant's strength; None is the model family's",
+            ),
+            "calibration_corpus": Parameter(
+                "wikitext2",
+                embedded="embedded_text",
+                reads="corpus:train",
+                help="its train split is the pool",
+            ),
+            "pool_documents": Parameter(
+                0, embedded=2000, help="a fixed part of the pool for every seed; 0 is all"
+            ),
+            "evaluation_corpus": Parameter(
+                "wikitext2",
+                embedded="embedded_text",
+                reads="corpus:test",
+                help="its test split is evaluated",
+            ),
+            "evaluation_tokens": Parameter(
+                0, embedded=16384, help="the first tokens of it; 0 is all"
+            ),
+            "arc_task": Parameter(
+                "arc_challenge",
+                embedded="four_choices",
+                reads="task",
+                help="the four-choice questions",
+            ),
+            "arc_form": Parameter(
+                "letters", embedded="listed", help="how their options are shown and answered"
+            ),
+            "squad_task": Parameter(
+                "squad_v2", embedded="passages", reads="task", help="the questions about passages"
+            ),
+            "maths_task": Parameter(
+                "openmath", embedded="word_problems", reads="task", help="the word problems"
+            ),
+            "n_questions": Parameter(400, embedded=200, help="questions of each set"),
+            "shots": Parameter(0, help="worked examples before each question"),
+            "maths_new_tokens": Parameter(
+                256, embedded=96, help="the longest answer to a word problem"
+            ),
         },
-        embedded={
-            "n_calibration_samples": 32,
-            "seq_len": 256,
-            "iterations": 300,
-            "calibration_corpus": "embedded_text",
-            "pool_documents": 2000,
-            "evaluation_corpus": "embedded_text",
-            "evaluation_tokens": 16384,
-            "arc_task": "four_choices",
-            "arc_form": "listed",
-            "squad_task": "passages",
-            "maths_task": "word_problems",
-            "n_questions": 200,
-            "maths_new_tokens": 96,
-        },
-        only={"iterations": ("adaround_w4", "adaround_w8"), "alpha": ("smoothquant_w8a8",)},
         # Libraries are there to be compared with, not to be varied: one seed each.
         once=(REFERENCE, CONTROL, *DATA_FREE, *LIBRARIES),
         tour=Tour(
@@ -123,8 +154,17 @@ register(
         packages=_packages,
         includes=_possible,
         reporter="benchsuite.studies.quantizers.report:write",
-        corpora={"calibration_corpus": "train", "evaluation_corpus": "test"},
-        tasks=("arc_task", "squad_task", "maths_task"),
+        metrics=(
+            PERPLEXITY,
+            KL,
+            _score("flipped", better="lower"),
+            _score("arc_macro_f1"),
+            _score("arc_accuracy"),
+            _score("squad_f1"),
+            _score("squad_exact"),
+            _score("maths_accuracy"),
+        ),
+        making=("selection", "quant"),
         controls=(CONTROL,),
         unranked=(REFERENCE, *OTHER_KINDS),
     )

@@ -5,13 +5,23 @@ questions, greedy answers, the AUROC of wrong answers under G-NLL. Beside G-NLL 
 beside each 8-bit model its twin in 16 bits.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from benchsuite import catalog
 from benchsuite.evaluation.uncertainty.registry import SCORES, entry
-from benchsuite.study import Study, Tour, ranks_better, register
-from benchsuite.study.cell import Cell
+from benchsuite.studies.uncertainty.metrics import AUROC, PR_AUC
+from benchsuite.study import (
+    ACCURACY,
+    Cell,
+    Parameter,
+    Study,
+    Tour,
+    ranks_better,
+    register_study,
+)
+from benchsuite.study.metric import itself
 
 CONTROL = "shuffled"
 
@@ -57,16 +67,7 @@ def _includes(point: Mapping[str, Any]) -> bool:
 
 
 def _code(cell: Cell) -> Sequence[str]:
-    return (
-        entry(cell.method).module,
-        "benchsuite.fixtures.uncertainty",
-        "benchsuite.fixtures.models",
-        "benchsuite.models.pool",
-        "benchsuite.models.classifier",
-        "benchsuite.quantizers.loaded",
-        "benchsuite.corpora.tasks",
-        "benchsuite.evaluation.uncertainty.judge",
-    )
+    return (entry(cell.method).module,)
 
 
 def _packages(cell: Cell) -> Sequence[str]:
@@ -74,11 +75,11 @@ def _packages(cell: Cell) -> Sequence[str]:
     return ("bitsandbytes",) if reduced else ()
 
 
-def _needing(what: str) -> tuple[str, ...]:
-    return tuple(name for name, score in SCORES.items() if what in score.needs)
+def _needing(what: str) -> Callable[[str], bool]:
+    return lambda method: what in entry(method).needs
 
 
-register(
+register_study(
     Study(
         name="uncertainty",
         question="Do uncertainty scores tell right answers from wrong ones, over model families?",
@@ -90,34 +91,58 @@ register(
         },
         seeds=(42,),
         parameters={
-            "samples": 400,
-            "examples": 5,
-            "prompt": "published",
-            "chat_template": False,
-            "max_new_tokens": 50,
-            "draws": 10,
-            "temperature": 1.0,
-            "batch_size": 32,
-            "correctness": "f1",
-            "judge_model": "",
-            "similarity_model": "stsb_roberta_large",
-            "nli_model": "roberta_large_mnli",
-            "demonstrations": 10,
+            "samples": Parameter(400, help="questions asked"),
+            "examples": Parameter(
+                5,
+                embedded=0,
+                help="worked examples before each question, from the train split",
+            ),
+            "prompt": Parameter(
+                "published",
+                embedded="embedded",
+                choices=("published", "embedded"),
+                help="the published prompt, or the one that the embedded models were trained on: "
+                "a blank line more",
+            ),
+            "chat_template": Parameter(
+                False, help="put the prompt into the model's chat template as one user's turn"
+            ),
+            "max_new_tokens": Parameter(50, embedded=16, help="the longest answer"),
+            "draws": Parameter(10, help="sampled answers to each question"),
+            "temperature": Parameter(
+                1.0, help="of the sampled answers; log-probabilities are the model's own"
+            ),
+            "batch_size": Parameter(32, embedded=128, least=1, help="answers generated together"),
+            "correctness": Parameter(
+                "f1",
+                choices=("f1", "exact", "judge"),
+                help="by what an answer is right",
+            ),
+            "judge_model": Parameter(
+                "",
+                reads="model",
+                help="a catalogued model that judges, with `correctness` `judge`",
+            ),
+            "similarity_model": Parameter(
+                "stsb_roberta_large",
+                embedded="",
+                only=_needing("similarity"),
+                reads="model",
+                help="tells how alike two texts are; (none) is lexical",
+            ),
+            "nli_model": Parameter(
+                "roberta_large_mnli",
+                only=_needing("nli"),
+                reads="model",
+                help="tells whether one answer entails another",
+            ),
+            "demonstrations": Parameter(
+                10,
+                embedded=0,
+                only=_needing("model"),
+                help="train questions with the model's own answers, shown before the one asked",
+            ),
         },
-        embedded={
-            "examples": 0,
-            "prompt": "embedded",
-            "max_new_tokens": 16,
-            "batch_size": 128,
-            "similarity_model": "",
-            "demonstrations": 0,
-        },
-        only={
-            "similarity_model": _needing("similarity"),
-            "nli_model": _needing("nli"),
-            "demonstrations": _needing("model"),
-        },
-        allowed={"prompt": ("published", "embedded"), "correctness": ("f1", "exact", "judge")},
         tour=Tour(
             axes={"model": ("tiny_llama_1m",), "precision": ("fp16",)},
             seeds=(42,),
@@ -134,12 +159,10 @@ register(
         code=_code,
         packages=_packages,
         includes=_includes,
-        models=("model", "similarity_model", "nli_model", "judge_model"),
-        tasks=("dataset",),
-        metric="auroc",
-        higher_is_better=True,
+        reads={"dataset": "task"},
+        metrics=(AUROC, PR_AUC, replace(ACCURACY, scale=100, items=("correct", itself))),
+        making=("generation", "scoring"),
         reporter="benchsuite.studies.uncertainty.report:write",
-        metrics=("pr_auc", "accuracy"),
         controls=(CONTROL,),
     )
 )

@@ -22,7 +22,9 @@ MODELS = ("toy_a", "toy_b")
 def toy(name, methods, claims=(), **parameters):
     """Register a study over both toy models and three seeds."""
     axes = {"model": MODELS, "method": methods}
-    register_study(Study(name, f"{name}?", axes, (1, 2, 3), parameters, models=(), claims=claims))
+    register_study(
+        Study(name, f"{name}?", axes, (1, 2, 3), parameters, reads={"model": ""}, claims=claims)
+    )
 
 
 toy(

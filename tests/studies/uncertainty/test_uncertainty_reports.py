@@ -6,8 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from benchsuite.studies.uncertainty import analysis, answer_questions, runs_of, write
-from benchsuite.studies.uncertainty.runs import contrast, sizes
+from benchsuite.studies.uncertainty import analysis
+from benchsuite.studies.uncertainty.questions import answer_questions
+from benchsuite.studies.uncertainty.report import write
+from benchsuite.studies.uncertainty.runs import contrast, runs_of, sizes
 from tests.studies.uncertainty.grid import EASY, HARD, Grid, document, embedded
 
 FIGURES = (

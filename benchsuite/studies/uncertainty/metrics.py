@@ -1,0 +1,6 @@
+"""How well an uncertainty tells wrong answers from right ones, as metrics."""
+
+from benchsuite.study import Metric
+
+AUROC = Metric("auroc", better="higher", format=".3f", ranking=("correct", "uncertainty"))
+PR_AUC = Metric("pr_auc", better="higher", format=".3f")

@@ -1,0 +1,77 @@
+"""Claims: assertions over many cells, declared with the study and judged after the run."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An assertion over many cells, judged per model after the run.
+
+    ``kind`` is one of ``lower`` and ``higher`` (``method`` has a lower or higher ``metric`` than
+    ``other``), ``identical`` (``metric`` equal bit for bit over the seeds of ``method``),
+    ``cv_below`` (the coefficient of variation of ``metric`` stays under ``limit`` percent) and
+    ``equivalent`` (``method`` within ``limit`` of ``other``), ``true`` (``metric`` is true for
+    every seed). A ``control`` is a comparison that must come out: if it does not, the study cannot
+    see what it is looking for. ``by_seed`` says that a seed fixes randomness which both methods
+    share, so that the paired test decides; ``over_items`` that the paired bootstrap over the items
+    decides, which both methods ranked.
+    """
+
+    sentence: str
+    kind: str
+    metric: str
+    method: str
+    other: str | None = None
+    limit: float | None = None
+    control: bool = False
+    by_seed: bool = False
+    over_items: bool = False
+
+    @property
+    def fails_session(self) -> bool:
+        """Whether a violation fails the session without ``--strict-claims``."""
+        return self.kind == "identical"
+
+
+def lower(
+    metric: str, method: str, *, than: str, control: bool = False, by_seed: bool = False
+) -> Claim:
+    """Claim that ``method`` has a lower ``metric`` than ``than``."""
+    sentence = f"{method} has lower {metric} than {than}"
+    return Claim(sentence, "lower", metric, method, than, control=control, by_seed=by_seed)
+
+
+def higher(
+    metric: str, method: str, *, than: str, control: bool = False, by_seed: bool = False
+) -> Claim:
+    """Claim that ``method`` has a higher ``metric`` than ``than``."""
+    sentence = f"{method} has higher {metric} than {than}"
+    return Claim(sentence, "higher", metric, method, than, control=control, by_seed=by_seed)
+
+
+def ranks_better(metric: str, method: str, *, than: str, control: bool = False) -> Claim:
+    """Claim that ``method`` ranks the same items with a higher ``metric`` (AUROC) than ``than``."""
+    return replace(higher(metric, method, than=than, control=control), over_items=True)
+
+
+def identical(metric: str, method: str) -> Claim:
+    """Claim that ``metric`` is equal bit for bit over all seeds of ``method``."""
+    what = method if metric == "weights_sha256" else f"{method}'s {metric}"
+    return Claim(f"{what} is bit-identical over seeds", "identical", metric, method)
+
+
+def true(metric: str, method: str, sentence: str) -> Claim:
+    """Claim that ``metric`` is true for every seed of ``method``; ``sentence`` says what it is."""
+    return Claim(f"{method} {sentence}", "true", metric, method)
+
+
+def cv_below(metric: str, method: str, percent: float) -> Claim:
+    """Claim that the coefficient of variation over seeds stays below ``percent``."""
+    sentence = f"{method}'s {metric} varies by less than {percent:g} % (cv) over seeds"
+    return Claim(sentence, "cv_below", metric, method, limit=percent)
+
+
+def equivalent(metric: str, method: str, *, to: str, within: float, by_seed: bool = False) -> Claim:
+    """Claim that ``method`` is equivalent to ``to`` within a margin set beforehand."""
+    sentence = f"{method} is equivalent to {to} within {within:g} {metric}"
+    return Claim(sentence, "equivalent", metric, method, to, limit=within, by_seed=by_seed)

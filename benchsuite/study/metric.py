@@ -1,0 +1,90 @@
+"""What a study measures: which way is better, in which unit, and how its items make it.
+
+What several studies measure stands here, each once. A study's own metrics stand with it.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from benchsuite.errors import UsageError
+
+BETTER = ("lower", "higher", "")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a record, and how it is read.
+
+    ``name`` is the record's key. ``better`` says which way is better: ``lower``, ``higher``, or
+    neither. Numbers are shown times ``scale``, in ``unit``; ``format`` is the format of a value
+    whose uncertainty is not known (``.1f``), by default four digits. ``label`` is its name in
+    running text, ``key`` the study document's, where they have one of their own.
+
+    ``items`` are the record's per-item column and what makes the metric of its mean; by them the
+    items of two methods are paired. ``ranking`` are the columns of which the metric is the AUROC:
+    which answers are right, bool, and how unsure each was. ``parts`` says that the record holds a
+    table of such numbers, by task for instance.
+    """
+
+    name: str
+    better: str = ""
+    unit: str = ""
+    format: str = ""
+    scale: float = 1
+    items: tuple[str, Callable[[Any], Any]] | None = None
+    ranking: tuple[str, str] | None = None
+    key: str = ""
+    label: str = ""
+    parts: bool = False
+
+    def __post_init__(self) -> None:
+        if self.better not in BETTER:
+            raise UsageError(
+                f"metric {self.name!r} has better={self.better!r}",
+                fix="write better='lower' or better='higher', or leave it out",
+            )
+
+    @property
+    def heading(self) -> str:
+        """The metric with the unit of the numbers shown: ``accuracy (%)``."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+    @property
+    def stored_heading(self) -> str:
+        """The metric with the unit of the stored numbers, which are not scaled."""
+        return self.heading if self.scale == 1 else self.name
+
+    @property
+    def document_key(self) -> str:
+        """The key in the study document's summary."""
+        return self.key or self.name
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what a reader of numbers must know, json-able; ``Metric(**it)`` shows them."""
+        told = asdict(self)
+        return {k: v for k, v in told.items() if k not in ("items", "ranking")}
+
+
+def itself(mean: Any) -> Any:
+    """Return the mean of the items: the metric is that."""
+    return mean
+
+
+def percent(mean: Any) -> Any:
+    """Return a mean of right (1) and wrong (0) in percent."""
+    return 100 * mean
+
+
+def exponential(mean: Any) -> Any:
+    """Return the exponential of a mean: perplexity from nats."""
+    import numpy as np
+
+    return np.exp(mean)
+
+
+PERPLEXITY = Metric(
+    "perplexity", better="lower", items=("chunk_nll", exponential), key="ppl", label="PPL"
+)
+KL = Metric("kl", better="lower", unit="nats", items=("chunk_kl", itself))
+ACCURACY = Metric("accuracy", better="higher", unit="%", format=".1f", items=("correct", percent))

@@ -1,0 +1,111 @@
+"""A study's parameter: its values, the methods that have it, what it reads; and ``--set``."""
+
+import ast
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchsuite import catalog
+from benchsuite.errors import UsageError, unknown_name
+
+READ: Mapping[str, Mapping[str, Any]] = {
+    "model": catalog.MODELS,
+    "corpus:train": catalog.CORPORA,
+    "corpus:test": catalog.CORPORA,
+    "task": catalog.TASKS,
+}
+"""What a parameter or an axis may read, and the catalogue that its values are names of."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One setting of a study's cells.
+
+    ``default`` holds for hub models, ``embedded`` for embedded ones where it is another.
+    ``only`` are the methods that have it, by name or as a function of the name; empty is all.
+    ``choices`` are its possible values, ``least`` the smallest number. ``reads`` says that its
+    value is a catalogue entry that the cell reads: ``model``, ``corpus:train``, ``corpus:test`` or
+    ``task``. ``formerly`` is an earlier name, which records and ``--set`` may still use.
+    ``adds_only`` says that it measures more and changes nothing else; ``--downstream`` sets it.
+    ``help`` is a phrase for ``benchsuite list``.
+    """
+
+    default: Any
+    embedded: Any = ...
+    only: Sequence[str] | Callable[[str], bool] = ()
+    choices: Sequence[Any] = ()
+    least: float = 0
+    reads: str = ""
+    formerly: str = ""
+    adds_only: bool = False
+    help: str = ""
+
+    def __post_init__(self) -> None:
+        if self.reads:
+            check_reads(self.reads)
+
+    def value(self, *, embedded: bool) -> Any:
+        """Return the value that holds for an embedded model, or for another."""
+        return self.embedded if embedded and self.embedded is not ... else self.default
+
+    def concerns(self, method: str) -> bool:
+        """Say whether the cells of a method have this parameter."""
+        if callable(self.only):
+            return self.only(method)
+        return not self.only or method in self.only
+
+    def check(self, study: str, name: str, value: Any) -> None:
+        """Raise ``UsageError`` for a value that a user gave and that this parameter cannot have."""
+        given = f"--set {study}.{name}={value!r}"
+        if self.choices and value not in self.choices:
+            raise UsageError(
+                f"{given} is not possible",
+                fix=f"{name} is one of {', '.join(map(str, self.choices))}",
+            )
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and not self.least <= value < math.inf:
+            raise UsageError(
+                f"{given} is out of range",
+                fix=f"{name} is at least {self.least}, by default {self.default!r}",
+            )
+        if self.reads and value and value not in READ[self.reads]:
+            kind = self.reads.partition(":")[0]
+            raise unknown_name(f"{kind} in --set {study}.{name}", str(value), READ[self.reads])
+        if self.default is not None and not _same_kind(value, self.default):
+            raise UsageError(
+                f"{given} is a {type(value).__name__}",
+                fix=f"{name} is a {type(self.default).__name__}, by default {self.default!r}",
+            )
+
+
+def check_reads(reads: str) -> None:
+    """Raise ``UsageError`` for something that a cell cannot read."""
+    if reads not in READ:
+        raise unknown_name("kind of input in reads", reads, READ)
+
+
+def parse_setting(text: str) -> tuple[str, str, Any]:
+    """Parse ``STUDY.PARAMETER=VALUE`` into study, parameter and a Python value."""
+    match = re.fullmatch(r"([a-z0-9_]+)\.([A-Za-z0-9_]+)=(.*)", text)
+    if not match:
+        raise UsageError(
+            f"--set {text!r} cannot be read",
+            fix="write --set STUDY.PARAMETER=VALUE, as in --set calibration_selection.quant_bits=3",
+        )
+    name, parameter, raw = match.groups()
+    literal = {"true": "True", "false": "False", "none": "None"}.get(raw.lower(), raw)
+    try:
+        value = ast.literal_eval(literal)
+    except (ValueError, SyntaxError):
+        value = raw
+    return name, parameter, value
+
+
+def _same_kind(value: Any, default: Any) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    return isinstance(value, type(default))
