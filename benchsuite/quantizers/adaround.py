@@ -31,10 +31,14 @@ from benchsuite.models.architecture import InputGroup
 from benchsuite.quantizers.clock import StageClock
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.hessian import Hessian, weighted_norm
-from benchsuite.quantizers.linear import QuantizedLinear, model_digest, stored_bytes
+from benchsuite.quantizers.linear import (
+    QuantizedLinear,
+    model_digest,
+    quantized_linear,
+    stored_bytes,
+)
 from benchsuite.quantizers.precision import products_for_a_gradient
 from benchsuite.quantizers.result import LayerResult, QuantizationResult
-from benchsuite.quantizers.rtn import quantized_linear
 from benchsuite.quantizers.walk import Progress, walk
 
 STRETCH, SHIFT = 1.2, -0.1

@@ -33,7 +33,6 @@ from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.hessian import Hessian, weighted_norm
 from benchsuite.quantizers.linear import QuantizedLinear, model_digest, stored_bytes
 from benchsuite.quantizers.result import LayerResult, QuantizationResult
-from benchsuite.quantizers.rtn import round_weight
 from benchsuite.quantizers.walk import Progress, Visit, replace, walk_blocks
 
 EXPONENTS = tuple(i / 20 for i in range(20))
@@ -272,7 +271,7 @@ class AwqBlocks:
                 weight, share = best_clip(weight, tokens, self.grid)
                 details["clipped_groups"] = (share < 1).float().mean()
         with here.clock.measure("pack"):
-            codes, scales, zeros = round_weight(weight, self.grid)
+            codes, scales, zeros = self.grid.round_weight(weight)
             packed = QuantizedLinear(
                 codes,
                 scales.to(self.grid.scale_dtype),

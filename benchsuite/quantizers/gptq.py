@@ -28,9 +28,13 @@ from benchsuite.quantizers.hessian import (
     revive_dead,
     weighted_norm,
 )
-from benchsuite.quantizers.linear import QuantizedLinear, model_digest, stored_bytes
+from benchsuite.quantizers.linear import (
+    QuantizedLinear,
+    model_digest,
+    quantized_linear,
+    stored_bytes,
+)
 from benchsuite.quantizers.result import LayerResult, QuantizationResult
-from benchsuite.quantizers.rtn import quantized_linear
 from benchsuite.quantizers.walk import Progress, walk
 
 BLOCK_COLUMNS = 128

@@ -7,43 +7,13 @@ least error) and every weight its nearest code. Nothing is random and nothing is
 import time
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.layers import block_linears
-from benchsuite.quantizers.linear import QuantizedLinear, model_digest, stored_bytes
+from benchsuite.quantizers.linear import model_digest, quantized_linear, stored_bytes
 from benchsuite.quantizers.result import LayerResult, QuantizationResult
 from benchsuite.quantizers.walk import Progress, replace
-
-
-def round_weight(weight: Tensor, grid: QuantizationGrid) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (codes uint8 [out, in], scales, zeros [out, groups]) of the nearest grid points."""
-    weight = weight.float()
-    scales, zeros = grid.fit_groups(weight)
-    n_columns = weight.shape[1]
-    codes = grid.encode(weight, grid.spread(scales, n_columns), grid.spread(zeros, n_columns))
-    return codes.to(torch.uint8), scales, zeros
-
-
-def quantized_linear(
-    linear: nn.Linear,
-    grid: QuantizationGrid,
-    codes: Tensor,
-    scales: Tensor,
-    zeros: Tensor,
-    g_idx: Tensor | None = None,
-) -> QuantizedLinear:
-    """Return the layer that replaces ``linear``, sharing its bias."""
-    return QuantizedLinear(
-        codes,
-        scales.to(grid.scale_dtype),
-        None if grid.sym else zeros,
-        bits=grid.bits,
-        group_size=grid.group_size,
-        bias=linear.bias,
-        g_idx=g_idx,
-        dtype=linear.weight.dtype,
-    )
 
 
 @torch.no_grad()
@@ -63,7 +33,7 @@ def quantize(
     layers = []
     for name, linear in block_linears(model, progress):
         started = time.perf_counter()
-        replace(model, name, quantized_linear(linear, grid, *round_weight(linear.weight, grid)))
+        replace(model, name, quantized_linear(linear, grid, *grid.round_weight(linear.weight)))
         layers.append(LayerResult(name, seconds=time.perf_counter() - started))
     return QuantizationResult(
         layers=layers,

@@ -26,7 +26,6 @@ from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.int8 import Int8Linear
 from benchsuite.quantizers.linear import model_digest, stored_bytes
 from benchsuite.quantizers.result import LayerResult, QuantizationResult
-from benchsuite.quantizers.rtn import round_weight
 from benchsuite.quantizers.walk import Progress, Visit, replace, walk_blocks
 
 ALPHA = {"opt": 0.5, "opt_post_norm": 0.5}
@@ -120,7 +119,7 @@ def smooth(model: nn.Module, batch: Tensor, alpha: float) -> None:
 def int8_linear(linear: nn.Linear) -> Int8Linear:
     """Return the W8A8 layer that replaces ``linear``, sharing its bias."""
     grid = QuantizationGrid(bits=8, group_size=-1, sym=True)
-    codes, scales, _ = round_weight(linear.weight, grid)
+    codes, scales, _ = grid.round_weight(linear.weight)
     return Int8Linear(
         codes, scales.to(grid.scale_dtype), bias=linear.bias, dtype=linear.weight.dtype
     )

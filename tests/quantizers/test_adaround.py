@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchsuite.errors import UsageError
-from benchsuite.quantizers import adaround, rtn
+from benchsuite.quantizers import adaround
 from benchsuite.quantizers.adaround import Schedule
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.hessian import weighted_norm
-from benchsuite.quantizers.linear import quantized_linears
+from benchsuite.quantizers.linear import quantized_linear, quantized_linears
 
 
 def problem(seed, rows=16, columns=32, bits=4, n=400):
@@ -139,9 +139,7 @@ class Compared(adaround.AdaRoundMethod):
 
     def _replacements(self, name, where, linears, hessian, *rest):
         for path, linear in linears.items():
-            plain = rtn.quantized_linear(
-                linear, self.grid, *rtn.round_weight(linear.weight, self.grid)
-            )
+            plain = quantized_linear(linear, self.grid, *self.grid.round_weight(linear.weight))
             off = linear.weight.detach().float() - plain.dequantize(torch.float32)
             self.nearest[f"{name}.{path}"] = weighted_norm(off, hessian).item()
         return super()._replacements(name, where, linears, hessian, *rest)

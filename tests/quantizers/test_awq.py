@@ -78,11 +78,11 @@ def exact(monkeypatch):
     def unrounded(self, dtype=None):
         return self.kept.to(dtype or self.dtype)
 
-    original = awq.round_weight
+    original = QuantizationGrid.round_weight
 
-    def keeping(weight, grid):
+    def keeping(grid, weight):
         kept.append(weight)
-        return original(weight, grid)
+        return original(grid, weight)
 
     kept = []
     before = QuantizedLinear.__init__
@@ -91,7 +91,7 @@ def exact(monkeypatch):
         before(self, *args, **kwargs)
         self.kept = kept[-1]
 
-    monkeypatch.setattr(awq, "round_weight", keeping)
+    monkeypatch.setattr(QuantizationGrid, "round_weight", keeping)
     monkeypatch.setattr(QuantizedLinear, "__init__", init)
     monkeypatch.setattr(QuantizedLinear, "dequantize", unrounded)
 

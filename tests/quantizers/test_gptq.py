@@ -107,7 +107,7 @@ def test_with_a_diagonal_hessian_gptq_is_round_to_nearest(seed, bits, group_size
     weight, hessian = problem(seed, dtype=torch.float32)
     grid = QuantizationGrid(bits, group_size, sym)
     rounded = ours(weight, hessian.diagonal().diag(), grid)
-    codes, scales, zeros = rtn.round_weight(weight, grid)
+    codes, scales, zeros = grid.round_weight(weight)
     assert torch.equal(rounded.codes, codes)
     assert torch.equal(rounded.scales, scales)
     assert torch.equal(rounded.zeros, zeros)
