@@ -11,6 +11,7 @@ __getattr__, __all__ = attach(
         "QuantizedLinear": "linear",
         "QUANTIZERS": "registry",
         "Quantizer": "registry",
+        "WorkingMemory": "hidden_states",
         "adaround": "adaround",
         "apply": "registry",
         "awq": "awq",

@@ -245,8 +245,9 @@ def quantized_linear(
     scales: Tensor,
     zeros: Tensor,
     g_idx: Tensor | None = None,
+    bias: Tensor | None = None,
 ) -> QuantizedLinear:
-    """Return the layer that replaces ``linear``, sharing its bias.
+    """Return the layer that replaces ``linear``, sharing its bias unless another one is given.
 
     ``codes`` are uint8 [out, in], ``scales`` and ``zeros`` [out, groups] of ``grid``.
     """
@@ -256,7 +257,7 @@ def quantized_linear(
         None if grid.sym else zeros,
         bits=grid.bits,
         group_size=grid.group_size,
-        bias=linear.bias,
+        bias=linear.bias if bias is None else bias,
         g_idx=g_idx,
         dtype=linear.weight.dtype,
     )

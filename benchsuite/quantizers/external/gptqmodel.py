@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from benchsuite.quantizers.external import guest
+from benchsuite.quantizers.layers import Progress
 from benchsuite.quantizers.linear import stored_bytes
 from benchsuite.quantizers.result import QuantizationResult
-from benchsuite.quantizers.walk import Progress
 
 HALF = (torch.float16, torch.bfloat16)
 

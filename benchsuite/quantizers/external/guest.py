@@ -28,10 +28,9 @@ from torch import Tensor, nn
 
 from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers import checkpoint
-from benchsuite.quantizers.layers import block_linears
+from benchsuite.quantizers.layers import Progress, block_linears, replace
 from benchsuite.quantizers.linear import model_digest, quantized_linears, stored_bytes
 from benchsuite.quantizers.result import LayerResult, QuantizationResult
-from benchsuite.quantizers.walk import Progress, replace
 
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",

@@ -11,9 +11,9 @@ import torch
 
 from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers.external import guest
+from benchsuite.quantizers.layers import Progress
 from benchsuite.quantizers.linear import stored_bytes
 from benchsuite.quantizers.result import QuantizationResult
-from benchsuite.quantizers.walk import Progress
 
 
 def quantize(
