@@ -255,14 +255,10 @@ class GptqMethod:
         self, here: Visit, group: InputGroup, statistic: Hessian
     ) -> dict[str, QuantizedLinear]:
         """Quantize the group's linears together."""
-        where, linears, measure = (
-            f"{here.name}.{group.name}",
-            here.linears(group),
-            here.clock.measure,
-        )
+        where, linears = f"{here.name}.{group.name}", here.linears(group)
         with self.account.timed(where):
             hessian = statistic.mean()  # [columns, columns]
-            with measure("factor"):
+            with here.clock.measure("factor"):
                 prepared, dead = revive_dead(hessian)
                 if self.shuffle is not None:
                     prepared = _shuffled(prepared, self.shuffle)
@@ -272,17 +268,17 @@ class GptqMethod:
                     prepared = prepared[order][:, order]
                 factor = inverse_factor(prepared, self.damp_percent, where)
                 del prepared
-            with measure("loop"):
+            with here.clock.measure("loop"):
                 work = _stacked(linears, self.dtype).masked_fill_(dead[:, None], 0)
                 rounded = round_columns(
                     work, factor.upper, self.grid, order, self.static_groups, self.quantize_block
                 )
-            with measure("pack"):
+            with here.clock.measure("pack"):
                 replaced = {
                     path: quantized_linear(linear, self.grid, *rounded.of(rows))
                     for path, linear, rows in stacked_rows(linears)
                 }
-            with measure("error"):
+            with here.clock.measure("error"):
                 for path, linear in linears.items():
                     left = replaced[path].dequantize(self.dtype)
                     self.account.add(
