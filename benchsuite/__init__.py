@@ -2,4 +2,6 @@
 
 from benchsuite.lazy import attach
 
-__getattr__, __all__ = attach(__name__, {"__version__": "version", "load_records": "reporting"})
+__getattr__, __all__ = attach(
+    __name__, {"__version__": "records.environment", "load_records": "reporting"}
+)

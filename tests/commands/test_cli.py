@@ -16,7 +16,7 @@ def test_list_shows_questions_axes_and_parameters(command):
     result = command("list")
     assert result.ret == 0
     result.stdout.fnmatch_lines(
-        ["select_and_quantize: *", "*model*toy_a, toy_b", "*n_samples=8*", "*12 cells selected"]
+        ["select_and_quantize: *", "*model*toy_a, toy_b", "*n_samples*8*", "*12 cells selected"]
     )
 
 
