@@ -9,7 +9,6 @@ import pytest
 
 from benchsuite.errors import BenchsuiteError
 from benchsuite.harness import items
-from benchsuite.harness.isolation import limit_threads
 from benchsuite.harness.options import Options, add_options
 from benchsuite.harness.session import BENCH, PROPERTY, Bench
 from benchsuite.records.environment import choose_device, gpus
@@ -54,15 +53,10 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from error
     # torch's own use of torch.jit, at import
     config.addinivalue_line("filterwarnings", "ignore:.*torch.jit.*:DeprecationWarning")
-    limit_threads(options.cell_threads)
     plugins = tuple(name for name in config.option.plugins or () if not name.startswith("no:"))
     store = Store(options.reports_dir)
     config.stash[BENCH] = Bench(options, store, config.rootpath, plugins=plugins)
-    if items.is_worker(config):
-        from benchsuite.harness.stopping import finish_the_cell_first
-
-        finish_the_cell_first()
-    else:
+    if not items.is_worker(config):
         from benchsuite.harness.controller import Controller
 
         config.pluginmanager.register(Controller(config), "benchsuite-controller")
@@ -109,8 +103,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Take this process' GPU, before anything starts CUDA."""
-    items.take_gpu(session)
+    """Set this process up for its cells, if it has any: no other test needs that."""
+    if not items.will_run_cells(session):
+        return
+    items.prepare(session.config)
+    if items.is_worker(session.config):
+        from benchsuite.harness.stopping import finish_the_cell_first
+
+        finish_the_cell_first()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -132,6 +132,15 @@ def pytest_runtest_protocol_cached(item: pytest.Item, nextitem: pytest.Item | No
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Check that the cell can run here, and start its record."""
     items.start(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, Any, Any]:
+    """Seed each fixture of a cell by itself, inside what other plugins do around its set-up."""
+    with items.seeded_fixture(fixturedef, request):
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)

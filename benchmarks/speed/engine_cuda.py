@@ -35,8 +35,8 @@ from benchsuite.embedded.models import path as embedded_path
 from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers import adaround, apply, gptq, hessian
 from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.hidden_states import HiddenStates, capture
 from benchsuite.quantizers.packing import pack
-from benchsuite.quantizers.walk import HiddenStates, capture
 
 GPTQ_BAR, TWIN_BAR = 1.3, 0.005
 STAGES = ("forward", "statistics", "factor", "loop", "pack")
@@ -155,7 +155,7 @@ def forward(hidden: HiddenStates, block: nn.Module) -> None:
 def bare_factor(matrix: Tensor) -> None:
     """Factor and invert once."""
     lower, _ = torch.linalg.cholesky_ex(matrix)
-    hessian.invert_upper(lower.t())
+    gptq.invert_upper(lower.t())
 
 
 def bare_loop(work: Tensor, factor: Tensor, kernel: gptq.BlockQuantizer) -> None:
@@ -235,7 +235,6 @@ def measure(
     first, first_stages = timed(case, 1, device, quantize)
     more, stages = timed(case, 1 + further, device, quantize)
     inner = {name: (stages[name] - first_stages.get(name, 0.0)) / further for name in stages}
-    inner["statistics"] = inner.pop("hessian", inner.pop("statistics", 0.0))
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
     return Timing(first, (more - first) / further, inner, peak)
 

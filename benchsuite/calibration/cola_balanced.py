@@ -12,7 +12,7 @@ import numpy as np
 from benchsuite.calibration import features
 from benchsuite.calibration.clustering import kmeans, standardized_gram
 from benchsuite.calibration.pool import Account, CalibrationPool, Progress, Selection
-from benchsuite.calibration.tokens import SEPARATOR, as_batch, document_tokens, encode, fill
+from benchsuite.calibration.tokens import as_batch, document_tokens, fill, text_tokens
 
 WEIGHTS = {"tfidf": 0.1, "length": 1.0, "diversity": 1.0}
 COVERAGE = 1.10
@@ -64,7 +64,7 @@ def select(
         coverage = float(lengths[chosen].sum() / (n_samples * seq_len))
         if coverage >= COVERAGE:
             break
-    ids = encode(pool.tokenizer, SEPARATOR.join(pool.documents[i] for i in chosen), special=False)
+    ids = text_tokens(pool, chosen)
     chunks, overlapping = fill(
         ids[~np.isin(ids, _marks(pool))], n_samples, seq_len, random.Random(seed)
     )

@@ -15,7 +15,7 @@ import numpy as np
 from benchsuite.calibration import features
 from benchsuite.calibration.clustering import Clusters, kmeans, standardized_gram
 from benchsuite.calibration.pool import Account, CalibrationPool, Progress, Selection
-from benchsuite.calibration.tokens import SEPARATOR, as_batch, document_tokens, encode, fill
+from benchsuite.calibration.tokens import as_batch, document_tokens, fill, text_tokens
 
 WEIGHTS = {"tfidf": 1.0, "perplexity": 1.0, "length": 1.0, "diversity": 1.0}
 COVERAGE = 1.10  # tokens held by the chosen documents, as a multiple of those needed
@@ -92,8 +92,7 @@ def select(
                 }
 
     best = _first_covering(attempts())
-    text = SEPARATOR.join(pool.documents[i] for i in best["documents"])
-    ids = encode(pool.tokenizer, text, special=False)
+    ids = text_tokens(pool, best["documents"])
     chunks, overlapping = fill(ids, n_samples, seq_len, random.Random(seed))
     return account.close(
         as_batch(chunks),

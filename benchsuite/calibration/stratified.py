@@ -6,12 +6,11 @@ import numpy as np
 
 from benchsuite.calibration.pool import Account, CalibrationPool, Progress, Selection
 from benchsuite.calibration.tokens import (
-    SEPARATOR,
     as_batch,
     document_tokens,
-    encode,
     fill,
     require_tokens,
+    text_tokens,
 )
 
 STRATA = ("short", "middle", "long")
@@ -42,10 +41,7 @@ def select(
             continue
         require_tokens(int(lengths[members].sum()), seq_len, f"a chunk of {name} documents")
         chosen = _until(lengths, _shuffled(members, generator), share * seq_len)
-        text = SEPARATOR.join(pool.documents[i] for i in chosen)
-        chunks, overlapping = fill(
-            encode(pool.tokenizer, text, special=False), share, seq_len, generator
-        )
+        chunks, overlapping = fill(text_tokens(pool, chosen), share, seq_len, generator)
         parts.append(chunks)
         strata[name] = {
             "n_samples": share,

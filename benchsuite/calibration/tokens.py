@@ -1,6 +1,7 @@
 """Tokens out of documents, and calibration sequences out of tokens."""
 
 import random
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,15 @@ def document_tokens(pool: CalibrationPool, account: Account) -> list[np.ndarray]
 
     arrays = account.fetch(key, build)
     return np.split(arrays["ids"], arrays["ends"][:-1])
+
+
+def text_tokens(pool: CalibrationPool, documents: Iterable[int]) -> np.ndarray:
+    """Return the tokens of some documents joined with blank lines, without specials, int64 ``[n]``.
+
+    They are counted anew: a tokenizer may merge what meets at a seam.
+    """
+    text = SEPARATOR.join(pool.documents[i] for i in documents)
+    return encode(pool.tokenizer, text, special=False)
 
 
 def consecutive_chunks(tokens: np.ndarray, n_samples: int, seq_len: int) -> np.ndarray:

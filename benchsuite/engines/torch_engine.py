@@ -27,8 +27,8 @@ from benchsuite.evaluation.generation import (
 )
 from benchsuite.models.loading import load
 from benchsuite.quantizers import awq, checkpoint, gptq, rtn
+from benchsuite.quantizers.layers import replace
 from benchsuite.quantizers.linear import QuantizedLinear, quantized_linears
-from benchsuite.quantizers.walk import replace
 
 QUANTIZE: dict[str, Any] = {"gptq": gptq.quantize, "awq": awq.quantize}
 

@@ -13,7 +13,7 @@ They keep their own names: no number of theirs is ever printed as the public tas
 import random
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchsuite.embedded import prompts
@@ -60,16 +60,11 @@ def closed_book_choices(items: Sequence[Question], seed: int = 0) -> LocalTask:
     The three wrong candidates are answers to questions of the same wording with other names, so
     that the kind of answer does not give the right one away.
     """
-    by_wording: dict[str, dict[str, None]] = defaultdict(dict)
-    for item in items:
-        if item.aliases:
-            by_wording[_wording(item.question)][item.aliases[0]] = None
-            by_wording[""][item.aliases[0]] = None
+    answerable = [item for item in items if item.aliases]
+    by_wording = _answers_by(_wording, answerable)
     draw = random.Random(seed)
     docs = []
-    for item in items:
-        if not item.aliases:
-            continue
+    for item in answerable:
         wrong = _others(by_wording[_wording(item.question)], item.aliases)
         if len(wrong) < 3:
             wrong = _others(by_wording[""], item.aliases)
@@ -84,17 +79,12 @@ def passage_pairs(items: Sequence[Question], seed: int = 0) -> LocalTask:
     The wrong candidate stands in the same passage and answers a question that begins alike, where
     there is one: reading decides, not knowing. Items without a candidate are left out.
     """
-    alike: dict[str, dict[str, None]] = defaultdict(dict)
-    for item in items:
-        if item.aliases:
-            alike[item.question.split()[0]][item.aliases[0]] = None
-            alike[""][item.aliases[0]] = None
+    answerable = [item for item in items if item.aliases]
+    alike = _answers_by(_first_word, answerable)
     draw = random.Random(seed)
     docs = []
-    for item in items:
-        if not item.aliases:
-            continue
-        for pool in (alike[item.question.split()[0]], alike[""]):
+    for item in answerable:
+        for pool in (alike[_first_word(item.question)], alike[""]):
             present = [a for a in _others(pool, item.aliases) if _occurs(a, item.context)]
             if present:
                 docs.append(_doc(item, [draw.choice(present)], draw))
@@ -142,6 +132,21 @@ def _shuffled(
     place = draw.randrange(len(wrong) + 1)
     options = [*wrong[:place], right, *wrong[place:]]
     return ChoiceDoc(name, query, tuple(f" {option}" for option in options), place)
+
+
+def _answers_by(
+    kind: Callable[[str], str], items: Sequence[Question]
+) -> dict[str, dict[str, None]]:
+    """Return the preferred answers, each once, by the kind of question; all of them under ""."""
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for item in items:
+        for key in (kind(item.question), ""):
+            found[key][item.aliases[0]] = None
+    return found
+
+
+def _first_word(question: str) -> str:
+    return question.split()[0]
 
 
 def _others(pool: dict[str, None], accepted: Sequence[str]) -> list[str]:

@@ -8,7 +8,8 @@ import shutil
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class Controller:
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
         """Announce the session once the first worker knows its cells."""
         declared = {cell.id for name in names() for cell in self.bench.cells(name)}
-        if any(nodeid.rpartition("[")[2].removesuffix("]") in declared for nodeid in ids):
+        if any(not declared.isdisjoint(_possible_cells(nodeid)) for nodeid in ids):
             self._begin()
 
     def _begin(self) -> None:
@@ -296,6 +297,12 @@ class Controller:
             if record["stand_in"] and record["fingerprint"]["value"] in seen
         }
         return [f"stand-in for {model}: {reason}" for model, reason in reasons.items()]
+
+
+def _possible_cells(nodeid: str) -> Iterator[str]:
+    """Yield what may be a cell's id; other parameters, as pytest-repeat's, come behind it."""
+    parameters = nodeid.partition("[")[2].removesuffix("]")
+    return accumulate(parameters.split("-"), "{}-{}".format)
 
 
 def _short(path: Path) -> str:

@@ -7,8 +7,8 @@ import os
 import random
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -34,22 +34,30 @@ def isolated(seed: int, threads: int, use_torch: bool) -> Iterator[None]:
     python_state, numpy_state = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)
-    torch_state = None
-    if use_torch:
-        import torch
-
-        torch_state, torch_threads = torch.get_rng_state(), torch.get_num_threads()
-        torch.manual_seed(seed)
-        torch.set_num_threads(threads)
+    torch_here = _isolated_torch(seed, threads) if use_torch else nullcontext()
     try:
-        with _threadpools(len(sys.modules)).limit(limits=threads):
+        with torch_here, _threadpools(len(sys.modules)).limit(limits=threads):
             yield
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
-        if torch_state is not None:
-            torch.set_rng_state(torch_state)
-            torch.set_num_threads(torch_threads)
+
+
+@contextmanager
+def _isolated_torch(seed: int, threads: int) -> Iterator[None]:
+    import torch
+
+    state, n_threads = torch.get_rng_state(), torch.get_num_threads()
+    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    torch.manual_seed(seed)
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+        torch.set_num_threads(n_threads)
+        if on_gpus is not None:
+            torch.cuda.set_rng_state_all(on_gpus)
 
 
 def free_memory(excinfo: pytest.ExceptionInfo[BaseException] | None) -> None:
@@ -65,12 +73,22 @@ def free_memory(excinfo: pytest.ExceptionInfo[BaseException] | None) -> None:
         torch.cuda.empty_cache()
 
 
-def limit_threads(threads: int) -> None:
-    """Set the thread counts that libraries read when they are first imported."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(name, str(threads))
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+def limit_threads(threads: int) -> Callable[[], None]:
+    """Set what libraries and child processes read of their environment when they start.
+
+    A variable that is set stays as it is. Returns what takes the others out again.
+    """
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    wanted = dict.fromkeys(names, str(threads))
+    wanted |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TOKENIZERS_PARALLELISM": "false"}
+    added = [name for name in wanted if name not in os.environ]
+    os.environ.update({name: wanted[name] for name in added})
+
+    def restore() -> None:
+        for name in added:
+            os.environ.pop(name, None)
+
+    return restore
 
 
 class CellLog(logging.Handler):

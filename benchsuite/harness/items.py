@@ -2,8 +2,9 @@
 
 import logging
 import os
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from benchsuite.errors import BenchsuiteError, CellCannotRun
 from benchsuite.harness import inputs
 from benchsuite.harness.decision import Decision, State
 from benchsuite.harness.explaining import explain
-from benchsuite.harness.isolation import CellLog, free_memory, isolated
+from benchsuite.harness.isolation import CellLog, free_memory, isolated, limit_threads
 from benchsuite.harness.progress import Progress
 from benchsuite.harness.scheduling import devices
 from benchsuite.harness.session import PROPERTY, Bench
@@ -110,8 +111,13 @@ def locked(item: pytest.Item) -> Iterator[None]:
         bench.store.unmark_running(value)
         if LOG in item.stash:
             item.stash[PROGRESS].clear()
-            logging.getLogger("benchsuite").removeHandler(item.stash[LOG])
+        _end_log(item)
         lock.release()
+
+
+def _end_log(item: pytest.Item) -> None:
+    if LOG in item.stash:
+        logging.getLogger("benchsuite").removeHandler(item.stash[LOG])
 
 
 def stop_file(config: pytest.Config) -> Path:
@@ -123,15 +129,21 @@ def stop_file(config: pytest.Config) -> Path:
     return Bench.of(config).store.running / f"stop-{run or os.getpid()}"
 
 
-def take_gpu(session: pytest.Session) -> None:
-    """Take a GPU for a process that has cells to run: any but the controller of workers.
+def will_run_cells(session: pytest.Session) -> bool:
+    """Say whether cells are to run in this process: in any but the controller of workers."""
+    if session.config.option.collectonly:
+        return False
+    return any(cell_of(item) for item in session.items)
 
-    Not before there are cells: other people's tests under this plugin keep all their GPUs.
+
+def prepare(config: pytest.Config) -> None:
+    """Set the environment of cells and take a GPU, before the first item runs.
+
+    Not before there are cells: other people's tests under this plugin keep their threads and GPUs.
     """
-    config = session.config
     bench = Bench.of(config)
-    wanted = bench.options.device != "cpu" and not config.option.collectonly
-    if wanted and any(cell_of(item) for item in session.items):
+    config.add_cleanup(limit_threads(bench.options.cell_threads))
+    if bench.options.device != "cpu":
         bench.gpu = devices.take_gpu()
 
 
@@ -185,6 +197,7 @@ def start(item: pytest.Item) -> None:
     except BenchsuiteError as error:
         item.session.shouldstop = f"{error}. The same command resumes"
         raise
+    _end_log(item)  # of an attempt that another plugin has repeated
     item.stash[LOG] = log = CellLog()
     logging.getLogger("benchsuite").addHandler(log)
     item.stash[PROGRESS] = Progress(item.config, decision.cell.id)
@@ -212,11 +225,35 @@ def seeded(item: pytest.Item) -> Iterator[None]:
     if builder is None:
         yield
         return
+    with _isolated(item, builder.cell.seed % 2**32):
+        yield
+
+
+@contextmanager
+def seeded_fixture(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Iterator[None]:
+    """Set a fixture of a cell up with seeds of its own, and with the cell's threads.
+
+    By its name, so that it shares no stream with the cell or with another fixture. A fixture that
+    several cells share leaves the cell's seed out: its value must not depend on which cell of the
+    session, or of the worker, came first.
+    """
+    item = request._pyfuncitem
+    builder = item.stash.get(BUILDER, None)
+    if builder is None:
+        yield
+        return
+    own = builder.cell.seed if fixturedef.scope == "function" else "shared"
+    name = f"{fixturedef.argname} {getattr(request, 'param_index', 0)} {own}"
+    with _isolated(item, zlib.crc32(name.encode())):
+        yield
+
+
+def _isolated(item: pytest.Item, seed: int) -> AbstractContextManager[None]:
     threads = Bench.of(item.config).options.cell_threads
     identity = item.stash[DECISION].identity
-    use_torch = identity is not None and identity.uses_torch
-    with isolated(builder.cell.seed % 2**32, threads, use_torch):
-        yield
+    return isolated(seed, threads, identity is not None and identity.uses_torch)
 
 
 def conclude(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport) -> None:

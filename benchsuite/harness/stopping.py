@@ -36,7 +36,8 @@ class Stopping:
 
     def restore(self) -> None:
         """Give the signals back and forget the notice; the last cell is finished."""
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        if _notice_runs():
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
@@ -80,7 +81,9 @@ def begin_notice() -> None:
 
 
 def _notice_runs() -> bool:
-    return signal.getitimer(signal.ITIMER_REAL)[0] > 0
+    """Say whether the timer that runs is the notice; pytest-timeout has the same one."""
+    ours = signal.getsignal(signal.SIGALRM) is signal.default_int_handler
+    return ours and signal.getitimer(signal.ITIMER_REAL)[0] > 0
 
 
 def finish_the_cell_first() -> None:

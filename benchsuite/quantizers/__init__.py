@@ -1,4 +1,10 @@
-"""Weight quantizers: one file per method, the walk they share, and the packed layer they make."""
+"""Weight quantizers: one file per method, to be read beside its paper, and what they share.
+
+``walk`` takes calibration data through a model, block by block (``hidden_states`` is what goes into
+a block, ``layers`` the linears in it); ``hessian`` is what a layer's inputs say, ``grid`` turns
+weights into codes, ``linear`` is the packed layer, ``result`` the account that a method keeps. No
+method imports another, but for QuaRot, which ends in GPTQ.
+"""
 
 from benchsuite.lazy import attach
 
@@ -11,6 +17,7 @@ __getattr__, __all__ = attach(
         "QuantizedLinear": "linear",
         "QUANTIZERS": "registry",
         "Quantizer": "registry",
+        "WorkingMemory": "hidden_states",
         "adaround": "adaround",
         "apply": "registry",
         "awq": "awq",

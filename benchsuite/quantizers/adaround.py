@@ -20,7 +20,6 @@ calibration data. How often that was needed is in the results.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -28,14 +27,14 @@ from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import InputGroup
-from benchsuite.quantizers.clock import StageClock
 from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.hessian import Hessian, weighted_norm
-from benchsuite.quantizers.linear import QuantizedLinear, model_digest, stored_bytes
+from benchsuite.quantizers.hessian import Hessian, error_norms
+from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
+from benchsuite.quantizers.layers import Progress, stacked_rows
+from benchsuite.quantizers.linear import QuantizedLinear, quantized_linear
 from benchsuite.quantizers.precision import products_for_a_gradient
-from benchsuite.quantizers.result import LayerResult, QuantizationResult
-from benchsuite.quantizers.rtn import quantized_linear
-from benchsuite.quantizers.walk import Progress, walk
+from benchsuite.quantizers.result import Account, QuantizationResult
+from benchsuite.quantizers.walk import Visit, walk
 
 STRETCH, SHIFT = 1.2, -0.1
 """h may leave [0, 1] before it is clipped, so that it reaches both ends."""
@@ -136,77 +135,50 @@ def better_rows(weight: Tensor, hessian: Tensor, one: Tensor, other: Tensor) -> 
     return errors[1] < errors[0]
 
 
+@dataclass
 class AdaRoundMethod:
-    """AdaRound as the walk drives it; collects one account per linear."""
+    """AdaRound as the walk drives it; adds one line per linear to the account."""
 
-    def __init__(self, grid: QuantizationGrid, plan: Schedule, device: torch.device) -> None:
-        self.grid, self.plan = grid, plan
-        self.clock, self.group_clock = StageClock(device), StageClock(device)
-        self._accounts: list[tuple[str, str, float, Tensor, Tensor, Tensor]] = []
+    account: Account
+    grid: QuantizationGrid
+    plan: Schedule
 
-    def statistic(self, name: str, group: InputGroup, linears: Mapping[str, nn.Linear]) -> Hessian:
+    def statistic(self, here: Visit, group: InputGroup) -> Hessian:
         """Return the Hessian that the group's linears share."""
-        linear = linears[group.linears[0]]
+        linear = here.linears(group)[group.linears[0]]
         return Hessian(linear.in_features, linear.weight.device)
 
     def quantize(
-        self, name: str, group: InputGroup, linears: Mapping[str, nn.Linear], statistic: Hessian
+        self, here: Visit, group: InputGroup, statistic: Hessian
     ) -> dict[str, QuantizedLinear]:
         """Quantize the group's linears together."""
-        where = f"{name}.{group.name}"
-        with self.group_clock.measure(where):
-            hessian = statistic.mean()
+        where, linears, grid = f"{here.name}.{group.name}", here.linears(group), self.grid
+        replaced = {}
+        with self.account.timed(where):
+            hessian = statistic.mean()  # [columns, columns]
             weight = torch.cat([linear.weight.detach().float() for linear in linears.values()])
-            scales, zeros = self.grid.fit_groups(weight)
+            scales, zeros = grid.fit_groups(weight)
             n_columns = weight.shape[1]
-            scale, zero = self.grid.spread(scales, n_columns), self.grid.spread(zeros, n_columns)
-            with self.clock.measure("learn"):
-                codes = learn(weight, hessian, scale, zero, self.grid.max_code, self.plan)
-            with self.clock.measure("compare"):
-                nearest = self.grid.encode(weight, scale, zero)
-                learned_weight = self.grid.decode(codes, scale, zero)
-                nearest_weight = self.grid.decode(nearest, scale, zero)
-                kept = better_rows(weight, hessian, learned_weight, nearest_weight)
-                codes = torch.where(kept[:, None], nearest, codes).to(torch.uint8)
-            return self._replacements(name, where, linears, hessian, codes, scales, zeros, kept)
-
-    def _replacements(
-        self,
-        name: str,
-        where: str,
-        linears: Mapping[str, nn.Linear],
-        hessian: Tensor,
-        codes: Tensor,
-        scales: Tensor,
-        zeros: Tensor,
-        kept: Tensor,
-    ) -> dict[str, QuantizedLinear]:
-        replaced, start = {}, 0
-        for path, linear in linears.items():
-            rows = slice(start, start + linear.out_features)
-            start += linear.out_features
-            parts = (codes[rows].contiguous(), scales[rows].contiguous(), zeros[rows])
-            replaced[path] = quantized_linear(linear, self.grid, *parts)
-            weight = linear.weight.detach().float()
-            error = weighted_norm(weight - replaced[path].dequantize(torch.float32), hessian)
-            share = linear.out_features / len(codes)
-            account = (f"{name}.{path}", where, share, error, weighted_norm(weight, hessian))
-            self._accounts.append((*account, kept[rows].float().mean()))
+            scale, zero = grid.spread(scales, n_columns), grid.spread(zeros, n_columns)
+            with here.clock.measure("learn"):
+                learned = learn(weight, hessian, scale, zero, grid.max_code, self.plan)
+            with here.clock.measure("compare"):
+                nearest = grid.encode(weight, scale, zero)
+                choices = (grid.decode(codes, scale, zero) for codes in (learned, nearest))
+                kept = better_rows(weight, hessian, *choices)
+                codes = torch.where(kept[:, None], nearest, learned).to(torch.uint8)
+            for path, linear, rows in stacked_rows(linears):
+                parts = (codes[rows].contiguous(), scales[rows].contiguous(), zeros[rows])
+                replaced[path] = quantized_linear(linear, grid, *parts)
+                left = replaced[path].dequantize(torch.float32)
+                self.account.add(
+                    f"{here.name}.{path}",
+                    group=where,
+                    share=linear.out_features / len(codes),
+                    norms=error_norms(linear.weight, left, hessian),
+                    details={"rows_kept_nearest": kept[rows].float().mean()},
+                )
         return replaced
-
-    def results(self) -> list[LayerResult]:
-        """Return the accounts of all linears so far (waits for the device)."""
-        seconds = self.group_clock.seconds()
-        return [
-            LayerResult(
-                name=name,
-                error=float(error),
-                relative_error=float(error / reference.clamp(min=1e-30)),
-                seconds=share * seconds[where],
-                details={"rows_kept_nearest": float(kept)},
-            )
-            for name, where, share, error, reference, kept in self._accounts
-        ]
 
 
 @torch.no_grad()
@@ -220,8 +192,7 @@ def quantize(
     iterations: int = 15_000,
     learning_rate: float | None = None,
     regularisation: float = 0.01,
-    tokens_per_step: int | None = None,
-    budget_bytes: int | None = None,
+    memory: WorkingMemory = CHOSEN_BY_DEVICE,
     progress: Progress | None = None,
 ) -> QuantizationResult:
     """Quantize every block linear of ``model`` with AdaRound, in place on its module tree.
@@ -232,22 +203,6 @@ def quantize(
     to nearest was better and was kept.
     """
     grid = QuantizationGrid(bits, group_size, sym)
-    plan = Schedule(iterations, learning_rate, regularisation)
-    method = AdaRoundMethod(grid, plan, next(model.parameters()).device)
-    size_before = stored_bytes(model)
-    seconds = walk(
-        model,
-        batch,
-        method,
-        tokens_per_step=tokens_per_step,
-        budget_bytes=budget_bytes,
-        progress=progress,
-    )
-    del seconds["method"]
-    return QuantizationResult(
-        layers=method.results(),
-        weights_sha256=model_digest(model),
-        size_before_bytes=size_before,
-        size_after_bytes=stored_bytes(model),
-        stage_seconds=seconds | method.clock.seconds(),
-    )
+    account = Account(model)
+    method = AdaRoundMethod(account, grid, Schedule(iterations, learning_rate, regularisation))
+    return account.close(walk(model, batch, method, memory=memory, progress=progress))

@@ -18,7 +18,7 @@ by an equal sum: sum ||E x||^2 = tr(E (sum x x^T) E^T) for a linear's error E, a
 a clipping group. Nothing is random.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -30,11 +30,12 @@ from torch.func import functional_call
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.models.architecture import InputGroup
 from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.hessian import Hessian, weighted_norm
-from benchsuite.quantizers.linear import QuantizedLinear, model_digest, stored_bytes
-from benchsuite.quantizers.result import LayerResult, QuantizationResult
-from benchsuite.quantizers.rtn import round_weight
-from benchsuite.quantizers.walk import Progress, Visit, replace, walk_blocks
+from benchsuite.quantizers.hessian import Hessian, error_norms, weighted_norm
+from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
+from benchsuite.quantizers.layers import Progress, replace
+from benchsuite.quantizers.linear import quantized_linear
+from benchsuite.quantizers.result import Account, QuantizationResult
+from benchsuite.quantizers.walk import Visit, walk_blocks
 
 EXPONENTS = tuple(i / 20 for i in range(20))
 CLIP_GRID = 20
@@ -44,6 +45,9 @@ NOT_CLIPPED = ("q_proj", "k_proj")
 """Their outputs multiply each other, so that an error of one alone says little (authors' code)."""
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+OutputError = Callable[[Mapping[str, Tensor]], Tensor]
+"""The squared error, a scalar, that other weights (float32, by path) leave at a group's output."""
 
 
 class Inputs:
@@ -92,19 +96,47 @@ def candidate(weight: Tensor, scales: Tensor, grid: QuantizationGrid) -> Tensor:
     return rounded(weight.float() * scales, grid).div_(scales)
 
 
-def output_error(
-    module: nn.Module, calls: list[Call], goals: list[Tensor], weights: dict[str, Tensor]
-) -> Tensor:
-    """Return the squared error, a scalar, of ``module`` run with other ``weights`` by name."""
-    total = torch.zeros((), device=goals[0].device)
-    for (args, kwargs), goal in zip(calls, goals, strict=True):
-        got = _first(functional_call(module, weights, args, kwargs))
-        total += (got.float() - goal).square_().sum()
-    return total
+def linear_error(linears: Mapping[str, nn.Linear], hessian: Tensor) -> OutputError:
+    """Measure candidates for the one linear of a group by its Hessian [in, in]."""
+    ((path, linear),) = linears.items()
+    return lambda tried: weighted_norm(tried[path] - linear.weight, hessian)
+
+
+def module_error(
+    block: nn.Module, parent: str, linears: Mapping[str, nn.Linear], calls: list[Call]
+) -> OutputError:
+    """Measure candidates by running the module that holds them on what it was called with."""
+    module = block.get_submodule(parent)
+    goals = [_first(module(*args, **kwargs)).float() for args, kwargs in calls]
+
+    def error(tried: Mapping[str, Tensor]) -> Tensor:
+        weights = {
+            f"{path[len(parent) + 1 :]}.weight": tried[path].to(linear.weight.dtype)
+            for path, linear in linears.items()
+        }
+        total = torch.zeros((), device=goals[0].device)
+        for (args, kwargs), goal in zip(calls, goals, strict=True):
+            got = _first(functional_call(module, weights, args, kwargs))
+            total += (got.float() - goal).square_().sum()
+        return total
+
+    return error
 
 
 def _first(outputs: Any) -> Tensor:
     return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+def best_exponent(
+    mean_size: Tensor, linears: Mapping[str, nn.Linear], grid: QuantizationGrid, error: OutputError
+) -> tuple[int, list[float]]:
+    """Return the index in ``EXPONENTS`` of the least error, and the errors of them all."""
+    found = []
+    for exponent in EXPONENTS:
+        scales = channel_scales(mean_size, exponent)
+        found.append(error({p: candidate(m.weight, scales, grid) for p, m in linears.items()}))
+    errors = torch.stack(found).nan_to_num(float("inf"), float("inf")).tolist()
+    return min(range(len(errors)), key=errors.__getitem__), errors
 
 
 def best_clip(weight: Tensor, tokens: Tensor, grid: QuantizationGrid) -> tuple[Tensor, Tensor]:
@@ -146,34 +178,32 @@ class Choice:
 
 
 class AwqBlocks:
-    """AWQ as the walk drives it, block by block; collects one account per linear."""
+    """AWQ as the walk drives it, block by block; adds one line per linear to the account."""
 
-    def __init__(self, model: nn.Module, n_tokens: int, grid: QuantizationGrid, clip: bool) -> None:
-        self.grid, self.clip, self._n_tokens = grid, clip, n_tokens
+    def __init__(
+        self, account: Account, model: nn.Module, n_tokens: int, grid: QuantizationGrid, clip: bool
+    ) -> None:
+        self.account, self.grid, self.clip, self._n_tokens = account, grid, clip, n_tokens
         config: Any = model.config
         # A positive factor passes a ReLU; no other activation of an ungated MLP lets it through.
         self._relu = getattr(config, "activation_function", "relu") == "relu"
-        self._accounts: list[tuple[str, Tensor, Tensor, Mapping[str, Any]]] = []
 
     def visit(self, here: Visit) -> None:
-        """Quantize one block."""
+        """Quantize one block: listen to it, choose all scales, fold them, round its linears."""
         linears = {group.name: here.linears(group) for group in here.groups}
         self._check(here, linears)
-        inputs = {
-            group.name: Inputs(first.in_features, first.weight.device, self._n_tokens)
-            for group in here.groups
-            for first in [linears[group.name][group.linears[0]]]
-        }
+        inputs = {}
+        for group in here.groups:
+            first = linears[group.name][group.linears[0]]
+            inputs[group.name] = Inputs(first.in_features, first.weight.device, self._n_tokens)
         with _recorded(here) as calls:
-            watched = [(group.linears[0], inputs[group.name]) for group in here.groups]
-            here.collect(watched, advance=True)
+            here.collect(inputs, advance=True)
         hessians = {name: statistic.hessian.mean() for name, statistic in inputs.items()}
         choices = {}
         for group in here.groups:
             with here.clock.measure("scales"):
-                choices[group.name] = self._choose(
-                    here, group, linears[group.name], inputs[group.name], hessians, calls
-                )
+                own = (linears[group.name], inputs[group.name], hessians[group.name])
+                choices[group.name] = self._choose(here, group, *own, calls)
         del calls
         folded = {g.source: g.name for g in here.groups if g.source and choices[g.name].folded}
         for source, name in folded.items():
@@ -199,6 +229,7 @@ class AwqBlocks:
                     )
 
     def _can_fold(self, here: Visit, group: InputGroup, linears: Mapping[str, nn.Linear]) -> bool:
+        """Tell whether what writes the group's input can be divided by the scales."""
         if group.source is None:
             return False
         source = here.block.get_submodule(group.source)
@@ -214,41 +245,27 @@ class AwqBlocks:
         group: InputGroup,
         linears: Mapping[str, nn.Linear],
         inputs: Inputs,
-        hessians: Mapping[str, Tensor],
+        hessian: Tensor,
         calls: Mapping[str, list[Call]],
     ) -> Choice:
+        """Search the scales of a group, on the block's original weights."""
         mean_size = inputs.mean_size()
         if not self._can_fold(here, group, linears):
             return Choice(torch.ones_like(mean_size), False, {})
-        parent = group.linears[0].rpartition(".")[0]
-        alone = len(group.linears) == 1
-        module = here.block.get_submodule(group.linears[0] if alone else parent)
-        heard = [] if alone else calls[parent]
-        goals = [_first(module(*args, **kwargs)).float() for args, kwargs in heard]
-        errors = []
-        for exponent in EXPONENTS:
-            scales = channel_scales(mean_size, exponent)
-            tried = {p: candidate(m.weight, scales, self.grid) for p, m in linears.items()}
-            if alone:
-                weight = linears[group.linears[0]].weight
-                error = weighted_norm(tried[group.linears[0]] - weight, hessians[group.name])
-            else:
-                weights = {
-                    f"{path[len(parent) + 1 :]}.weight": tried[path].to(linear.weight.dtype)
-                    for path, linear in linears.items()
-                }
-                error = output_error(module, heard, goals, weights)
-            errors.append(error)
-        found = torch.stack(errors).nan_to_num(float("inf"), float("inf")).tolist()
-        best = min(range(len(found)), key=found.__getitem__)
-        if found[best] == float("inf"):
+        if len(linears) == 1:
+            error = linear_error(linears, hessian)
+        else:
+            parent = _parent(group)
+            error = module_error(here.block, parent, linears, calls[parent])
+        best, errors = best_exponent(mean_size, linears, self.grid, error)
+        if errors[best] == float("inf"):
             raise BenchsuiteError(
                 "no scaling leaves a finite output error",
                 f"{here.name}.{group.name}",
                 "the model's activations overflow on this calibration data: load it in bfloat16 or "
                 "float32",
             )
-        details = {"exponent": EXPONENTS[best], "search_gain": found[best] / max(found[0], 1e-30)}
+        details = {"exponent": EXPONENTS[best], "search_gain": errors[best] / max(errors[0], 1e-30)}
         return Choice(channel_scales(mean_size, EXPONENTS[best]), True, details)
 
     def _replace(
@@ -261,53 +278,38 @@ class AwqBlocks:
         tokens: Tensor,
         hessian: Tensor,
     ) -> None:
+        """Scale, clip and round one linear; ``rows`` [out] are divided by what its readers took."""
         original, bias = linear.weight.float(), linear.bias
         weight: Tensor = original * choice.scales
         if rows is not None:
             weight /= rows[:, None]
             bias = None if bias is None else nn.Parameter((bias.float() / rows).to(bias.dtype))
-        details: dict[str, Any] = dict(choice.details)
+        details: dict[str, Tensor | float] = dict(choice.details)
         if self.clip and path.rpartition(".")[2] not in NOT_CLIPPED:
             with here.clock.measure("clip"):
                 weight, share = best_clip(weight, tokens, self.grid)
                 details["clipped_groups"] = (share < 1).float().mean()
         with here.clock.measure("pack"):
-            codes, scales, zeros = round_weight(weight, self.grid)
-            packed = QuantizedLinear(
-                codes,
-                scales.to(self.grid.scale_dtype),
-                None if self.grid.sym else zeros,
-                bits=self.grid.bits,
-                group_size=self.grid.group_size,
-                bias=bias,
-                dtype=linear.weight.dtype,
-            )
+            parts = self.grid.round_weight(weight)
+            packed = quantized_linear(linear, self.grid, *parts, bias=bias)
             replace(here.block, path, packed)
         with here.clock.measure("error"):
             effective = packed.dequantize(torch.float32) / choice.scales
             if rows is not None:
                 effective *= rows[:, None]
-            error = weighted_norm(effective - original, hessian)
-            account = (f"{here.name}.{path}", error, weighted_norm(original, hessian), details)
-        self._accounts.append(account)
+            norms = error_norms(original, effective, hessian)
+        self.account.add(f"{here.name}.{path}", norms=norms, details=details)
 
-    def results(self) -> list[LayerResult]:
-        """Return the accounts of all linears so far (waits for the device)."""
-        return [
-            LayerResult(
-                name=name,
-                error=float(error),
-                relative_error=float(error / reference.clamp(min=1e-30)),
-                details={key: float(value) for key, value in details.items()},
-            )
-            for name, error, reference, details in self._accounts
-        ]
+
+def _parent(group: InputGroup) -> str:
+    """Return the path of the module that holds a group's linears."""
+    return group.linears[0].rpartition(".")[0]
 
 
 @contextmanager
 def _recorded(here: Visit) -> Iterator[dict[str, list[Call]]]:
     """Record the calls of the modules that contain the block's input groups, by path."""
-    parents = {g.linears[0].rpartition(".")[0] for g in here.groups if len(g.linears) > 1}
+    parents = {_parent(group) for group in here.groups if len(group.linears) > 1}
     calls: dict[str, list[Call]] = {parent: [] for parent in parents}
     handles = [
         here.block.get_submodule(parent).register_forward_pre_hook(
@@ -349,8 +351,7 @@ def quantize(
     sym: bool = False,
     clip: bool = True,
     scale_dtype: torch.dtype = torch.float16,
-    tokens_per_step: int | None = None,
-    budget_bytes: int | None = None,
+    memory: WorkingMemory = CHOSEN_BY_DEVICE,
     progress: Progress | None = None,
 ) -> QuantizationResult:
     """Quantize every block linear of ``model`` with AWQ, in place on its module tree.
@@ -361,20 +362,6 @@ def quantize(
     the share of ``clipped_groups``; its error is that of the scaled and rescaled weight.
     """
     grid = QuantizationGrid(bits, group_size, sym, scale_dtype=scale_dtype)
-    method = AwqBlocks(model, batch.numel(), grid, clip)
-    size_before = stored_bytes(model)
-    seconds = walk_blocks(
-        model,
-        batch,
-        method.visit,
-        tokens_per_step=tokens_per_step,
-        budget_bytes=budget_bytes,
-        progress=progress,
-    )
-    return QuantizationResult(
-        layers=method.results(),
-        weights_sha256=model_digest(model),
-        size_before_bytes=size_before,
-        size_after_bytes=stored_bytes(model),
-        stage_seconds=seconds,
-    )
+    account = Account(model)
+    method = AwqBlocks(account, model, batch.numel(), grid, clip)
+    return account.close(walk_blocks(model, batch, method.visit, memory=memory, progress=progress))

@@ -20,8 +20,8 @@ from benchsuite.models.architecture import architecture_of
 from benchsuite.models.folder import refuse_adapter, weight_files
 from benchsuite.quantizers import checkpoint_awq, checkpoint_gptq, checkpoint_int8
 from benchsuite.quantizers.int8 import Int8Linear
+from benchsuite.quantizers.layers import replace
 from benchsuite.quantizers.linear import QuantizedLinear, quantized_linears
-from benchsuite.quantizers.walk import replace
 
 FORMATS: dict[str, Any] = {
     "gptq": checkpoint_gptq,

@@ -6,36 +6,104 @@ inputs. With U the upper Cholesky factor of the inverse of the damped H, column 
 ``e = (w_i - q_i) / U_ii`` and the later columns take ``W[:, j] -= e U_ij``: at once inside a block
 of 128 columns, in one matmul across blocks. Defaults are those of the calibration study.
 
+The file follows the paper: U (`inverse_factor`), a block's columns (`quantize_block`), all blocks
+(`round_columns`), one group of linears from H to its packed layers (`GptqMethod.quantize`), a whole
+model (`quantize`). H itself (`Hessian`), the grid and the walk are what other methods use too.
+
 Rows are independent, so linears that read the same input are stacked and share one H, one
 factorisation and one loop. Weights are held transposed, [columns, rows], which makes the columns
 that the loop walks over contiguous.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from benchsuite.errors import UsageError
+from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.models.architecture import Architecture, InputGroup
-from benchsuite.quantizers.clock import StageClock
 from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.hessian import (
-    Hessian,
-    InverseFactor,
-    inverse_factor,
-    revive_dead,
-    weighted_norm,
-)
-from benchsuite.quantizers.linear import QuantizedLinear, model_digest, stored_bytes
-from benchsuite.quantizers.result import LayerResult, QuantizationResult
-from benchsuite.quantizers.rtn import quantized_linear
-from benchsuite.quantizers.walk import Progress, walk
+from benchsuite.quantizers.hessian import Hessian, error_norms
+from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
+from benchsuite.quantizers.layers import Progress, stacked_rows
+from benchsuite.quantizers.linear import QuantizedLinear, quantized_linear
+from benchsuite.quantizers.result import Account, QuantizationResult
+from benchsuite.quantizers.walk import Visit, walk
 
 BLOCK_COLUMNS = 128
+MAX_RETRIES = 8
+INVERSION_BLOCK = 512
 
 BlockQuantizer = Callable[[Tensor, Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class InverseFactor:
+    """``upper`` is U with H_damped^-1 = U^T U; ``damp`` the share of the mean diagonal added."""
+
+    upper: Tensor
+    damp: float
+    retries: int
+
+
+def revive_dead(hessian: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (a copy of H with H_ii = 1 where an input never fired, the mask of those inputs)."""
+    dead = hessian.diagonal() == 0
+    revived = hessian.clone()
+    revived.diagonal().masked_fill_(dead, 1)
+    return revived, dead
+
+
+def invert_upper(upper: Tensor) -> Tensor:
+    """Return the inverse of an upper triangular matrix, by halves: most of it is two products.
+
+    A triangular solve against the identity does not know that half of its result is zero.
+    """
+    n = len(upper)
+    if n <= INVERSION_BLOCK:
+        eye = torch.eye(n, dtype=upper.dtype, device=upper.device)
+        return torch.linalg.solve_triangular(upper, eye, upper=True)
+    half = n // 2
+    first, last = invert_upper(upper[:half, :half]), invert_upper(upper[half:, half:])
+    inverse = torch.zeros_like(upper)
+    inverse[:half, :half], inverse[half:, half:] = first, last
+    inverse[:half, half:] = (first @ upper[:half, half:]).neg_() @ last
+    return inverse
+
+
+def inverse_factor(hessian: Tensor, damp_percent: float, where: str) -> InverseFactor:
+    """Factor the inverse of H + damp * mean(diag H) * I; a failed Cholesky raises damp tenfold.
+
+    The upper Cholesky factor of the inverse is the inverse of the upper factor V of H = V V^T,
+    which is the ordinary Cholesky factor of H with rows and columns reversed: one factorisation and
+    one triangular solve, where inverting first would square the condition number.
+
+    Raises BenchsuiteError when H holds non-finite numbers.
+    """
+    mean = hessian.diagonal().mean()
+    if not torch.isfinite(hessian.sum()):
+        raise BenchsuiteError(
+            "the Hessian has infinite or missing entries",
+            where,
+            "the model's activations overflow on this calibration data: load it in bfloat16 or "
+            "float32",
+        )
+    damp = damp_percent
+    for retries in range(MAX_RETRIES + 1):
+        damped = hessian.flip(0, 1)
+        damped.diagonal().add_(damp * mean)
+        lower, info = torch.linalg.cholesky_ex(damped)
+        if not info.item():
+            upper = invert_upper(lower.flip(0, 1))
+            if torch.isfinite(upper.sum()):
+                return InverseFactor(upper, damp, retries)
+        damp = max(10 * damp, 1e-3)
+    raise BenchsuiteError(
+        f"no damping up to {damp:g} of the mean diagonal makes the Hessian positive definite",
+        where,
+        "check the calibration data: its inputs to this layer are constant or overflow",
+    )
 
 
 def quantize_block(
@@ -50,8 +118,10 @@ def quantize_block(
 
     Inside the block the update is ``W[:, j] -= (w_i - q_i) (U_ij / U_ii)``, which spares a division
     for each column. Products and differences are rounded separately, never fused: the CUDA kernel
-    ``kernels.quantize_block`` does the same arithmetic and gives equal codes.
+    `gptq_kernel` does the same arithmetic and gives equal codes.
     """
+    # A level is a code without its zero point. Buffers and views are made once: the loop's small
+    # operations cost more to start than to run.
     low, high = -zero, max_code - zero
     per_column = scale.dim() == 2
     levels, errors, update = (torch.empty_like(work) for _ in range(3))
@@ -61,9 +131,11 @@ def quantize_block(
     compensation = (factor / diagonal)[:, :, None].unbind()
     for i in range(len(work)):
         s, lo, hi = (scale[i], low[i], high[i]) if per_column else (scale, low, high)
+        # level = clamp(round(w_i / s)), q_i = level s
         torch.div(columns[i], s, out=rounded).round_()
         torch.clamp(rounded, lo, hi, out=column_levels[i])
         torch.mul(column_levels[i], s, out=rounded)
+        # w_j -= (w_i - q_i) U_ij / U_ii for every later column j of the block
         torch.sub(columns[i], rounded, out=column_errors[i])
         torch.mul(compensation[i][i + 1 :], column_errors[i], out=update[i + 1 :])
         work[i + 1 :].sub_(update[i + 1 :])
@@ -84,7 +156,7 @@ def block_quantizer(name: str, device: torch.device, dtype: torch.dtype) -> Bloc
             "use block_kernel='torch'",
         )
     # Triton exists only beside CUDA, so this import waits until a kernel is wanted.
-    from benchsuite.quantizers.kernels import quantize_block as fused_quantize_block
+    from benchsuite.quantizers.gptq_kernel import quantize_block as fused_quantize_block
 
     return fused_quantize_block
 
@@ -98,6 +170,11 @@ class Rounded:
     scales: Tensor
     zeros: Tensor
     g_idx: Tensor | None
+
+    def of(self, rows: slice) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return codes, scales, zeros and groups of some rows, as `quantized_linear` takes them."""
+        codes, scales = self.codes[rows].contiguous(), self.scales[rows].contiguous()
+        return codes, scales, self.zeros[rows], self.g_idx
 
 
 def _blocks(n_columns: int, group_width: int) -> Iterator[tuple[int, int]]:
@@ -156,144 +233,78 @@ def _columns(fitted: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return torch.stack([s for s, _ in fitted], 1), torch.stack([z for _, z in fitted], 1)
 
 
-@dataclass(frozen=True)
-class _Account:
-    """One linear's numbers; the norms stay tensors until the end, since reading one would make the
-    host wait for the device."""
-
-    name: str
-    group: str
-    share: float
-    damp: float
-    retries: int
-    error: Tensor
-    reference: Tensor
-
-
+@dataclass
 class GptqMethod:
-    """GPTQ as the walk drives it; collects one account per linear."""
+    """GPTQ as the walk drives it; adds one line per linear to the account."""
 
-    def __init__(
-        self,
-        grid: QuantizationGrid,
-        *,
-        damp_percent: float,
-        desc_act: bool,
-        static_groups: bool,
-        hessian_dtype: torch.dtype,
-        hessian_permutation_seed: int | None,
-        block_kernel: str,
-        device: torch.device,
-    ) -> None:
-        self.grid, self.damp_percent = grid, damp_percent
-        self.desc_act, self.static_groups = desc_act, static_groups
-        self.dtype = hessian_dtype
-        self.quantize_block = block_quantizer(block_kernel, device, hessian_dtype)
-        self.shuffle: torch.Generator | None = None
-        if hessian_permutation_seed is not None:
-            self.shuffle = torch.Generator().manual_seed(hessian_permutation_seed)
-        self.clock, self.group_clock = StageClock(device), StageClock(device)
-        self._accounts: list[_Account] = []
+    account: Account
+    grid: QuantizationGrid
+    damp_percent: float
+    desc_act: bool
+    static_groups: bool
+    dtype: torch.dtype
+    shuffle: torch.Generator | None
+    quantize_block: BlockQuantizer
 
-    def statistic(self, name: str, group: InputGroup, linears: Mapping[str, nn.Linear]) -> Hessian:
+    def statistic(self, here: Visit, group: InputGroup) -> Hessian:
         """Return the Hessian that the group's linears share."""
-        linear = linears[group.linears[0]]
+        linear = here.linears(group)[group.linears[0]]
         return Hessian(linear.in_features, linear.weight.device, self.dtype)
 
     def quantize(
-        self, name: str, group: InputGroup, linears: Mapping[str, nn.Linear], statistic: Hessian
+        self, here: Visit, group: InputGroup, statistic: Hessian
     ) -> dict[str, QuantizedLinear]:
         """Quantize the group's linears together."""
-        where = f"{name}.{group.name}"
-        with self.group_clock.measure(where):
-            hessian = statistic.mean()
-            with self.clock.measure("factor"):
+        where, linears = f"{here.name}.{group.name}", here.linears(group)
+        with self.account.timed(where):
+            hessian = statistic.mean()  # [columns, columns]
+            with here.clock.measure("factor"):
                 prepared, dead = revive_dead(hessian)
                 if self.shuffle is not None:
-                    prepared = self._shuffled(prepared)
+                    prepared = _shuffled(prepared, self.shuffle)
                 order = None
                 if self.desc_act:
                     order = prepared.diagonal().argsort(descending=True, stable=True)
                     prepared = prepared[order][:, order]
                 factor = inverse_factor(prepared, self.damp_percent, where)
                 del prepared
-            with self.clock.measure("loop"):
-                work = self._stacked(linears.values(), dead)
+            with here.clock.measure("loop"):
+                work = _stacked(linears, self.dtype).masked_fill_(dead[:, None], 0)
                 rounded = round_columns(
                     work, factor.upper, self.grid, order, self.static_groups, self.quantize_block
                 )
-            with self.clock.measure("pack"):
-                replaced = self._replacements(linears, rounded)
-            with self.clock.measure("error"):
-                self._account(name, where, linears, replaced, hessian, factor)
+            with here.clock.measure("pack"):
+                replaced = {
+                    path: quantized_linear(linear, self.grid, *rounded.of(rows))
+                    for path, linear, rows in stacked_rows(linears)
+                }
+            with here.clock.measure("error"):
+                for path, linear in linears.items():
+                    left = replaced[path].dequantize(self.dtype)
+                    self.account.add(
+                        f"{here.name}.{path}",
+                        group=where,
+                        share=linear.out_features / len(rounded.codes),
+                        norms=error_norms(linear.weight, left, hessian),
+                        damp=factor.damp,
+                        retries=factor.retries,
+                    )
         return replaced
 
-    def _shuffled(self, hessian: Tensor) -> Tensor:
-        order = torch.randperm(len(hessian), generator=self.shuffle).to(hessian.device)
-        return hessian[order][:, order]
 
-    def _stacked(self, linears: Iterable[nn.Linear], dead: Tensor) -> Tensor:
-        """Copy the weights side by side, transposed: [columns, rows of all linears]."""
-        weights = [linear.weight.detach() for linear in linears]
-        rows = sum(len(weight) for weight in weights)
-        work = torch.empty(weights[0].shape[1], rows, dtype=self.dtype, device=weights[0].device)
-        start = 0
-        for weight in weights:
-            work[:, start : start + len(weight)] = weight.t()
-            start += len(weight)
-        return work.masked_fill_(dead[:, None], 0)
+def _shuffled(hessian: Tensor, generator: torch.Generator) -> Tensor:
+    order = torch.randperm(len(hessian), generator=generator).to(hessian.device)
+    return hessian[order][:, order]
 
-    def _replacements(
-        self, linears: Mapping[str, nn.Linear], rounded: Rounded
-    ) -> dict[str, QuantizedLinear]:
-        replaced, start = {}, 0
-        for path, linear in linears.items():
-            rows = slice(start, start + linear.out_features)
-            start += linear.out_features
-            replaced[path] = quantized_linear(
-                linear,
-                self.grid,
-                rounded.codes[rows].contiguous(),
-                rounded.scales[rows].contiguous(),
-                rounded.zeros[rows],
-                rounded.g_idx,
-            )
-        return replaced
 
-    def _account(
-        self,
-        name: str,
-        where: str,
-        linears: Mapping[str, nn.Linear],
-        replaced: Mapping[str, QuantizedLinear],
-        hessian: Tensor,
-        factor: InverseFactor,
-    ) -> None:
-        total_rows = sum(linear.out_features for linear in linears.values())
-        for path, linear in linears.items():
-            weight = linear.weight.detach().to(self.dtype)
-            error = weighted_norm(weight - replaced[path].dequantize(self.dtype), hessian)
-            reference = weighted_norm(weight, hessian)
-            share = linear.out_features / total_rows
-            account = _Account(
-                f"{name}.{path}", where, share, factor.damp, factor.retries, error, reference
-            )
-            self._accounts.append(account)
-
-    def results(self) -> list[LayerResult]:
-        """Return the accounts of all linears so far (waits for the device)."""
-        seconds = self.group_clock.seconds()
-        return [
-            LayerResult(
-                name=account.name,
-                error=float(account.error),
-                relative_error=float(account.error / account.reference.clamp(min=1e-30)),
-                damp=account.damp,
-                retries=account.retries,
-                seconds=account.share * seconds[account.group],
-            )
-            for account in self._accounts
-        ]
+def _stacked(linears: Mapping[str, nn.Linear], dtype: torch.dtype) -> Tensor:
+    """Copy the weights side by side, transposed: [columns, rows of all linears]."""
+    first = next(iter(linears.values())).weight
+    n_rows = sum(linear.out_features for linear in linears.values())
+    work = torch.empty(first.shape[1], n_rows, dtype=dtype, device=first.device)
+    for _, linear, rows in stacked_rows(linears):
+        work[:, rows] = linear.weight.detach().t()
+    return work
 
 
 @torch.no_grad()
@@ -313,8 +324,7 @@ def quantize(
     hessian_dtype: torch.dtype = torch.float32,
     hessian_permutation_seed: int | None = None,
     block_kernel: str = "auto",
-    tokens_per_step: int | None = None,
-    budget_bytes: int | None = None,
+    memory: WorkingMemory = CHOSEN_BY_DEVICE,
     progress: Progress | None = None,
     architecture: Architecture | None = None,
 ) -> QuantizationResult:
@@ -327,33 +337,28 @@ def quantize(
     ``hessian_dtype`` float64 runs everything in float64 (for comparisons between implementations).
     ``architecture`` says where the linears are in a model whose modules were moved.
     """
+    device = next(model.parameters()).device
+    shuffle = None
+    if hessian_permutation_seed is not None:
+        shuffle = torch.Generator().manual_seed(hessian_permutation_seed)
+    account = Account(model)
     method = GptqMethod(
+        account,
         QuantizationGrid(bits, group_size, sym, mse, scale_dtype),
         damp_percent=damp_percent,
         desc_act=desc_act,
         static_groups=static_groups,
-        hessian_dtype=hessian_dtype,
-        hessian_permutation_seed=hessian_permutation_seed,
-        block_kernel=block_kernel,
-        device=next(model.parameters()).device,
+        dtype=hessian_dtype,
+        shuffle=shuffle,
+        quantize_block=block_quantizer(block_kernel, device, hessian_dtype),
     )
-    size_before = stored_bytes(model)
     seconds = walk(
         model,
         batch,
         method,
         true_sequential=true_sequential,
-        tokens_per_step=tokens_per_step,
-        budget_bytes=budget_bytes,
+        memory=memory,
         progress=progress,
         architecture=architecture,
     )
-    seconds["hessian"] = seconds.pop("statistics")
-    del seconds["method"]
-    return QuantizationResult(
-        layers=method.results(),
-        weights_sha256=model_digest(model),
-        size_before_bytes=size_before,
-        size_after_bytes=stored_bytes(model),
-        stage_seconds=seconds | method.clock.seconds(),
-    )
+    return account.close(seconds)

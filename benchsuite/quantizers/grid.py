@@ -121,6 +121,17 @@ class QuantizationGrid:
             zero = torch.cat((zero, last_zero[:, None]), 1)
         return scale, zero
 
+    def round_weight(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Round ``weight`` [rows, columns] to nearest, each group on the grid fitted to it.
+
+        Returns (codes uint8 [rows, columns], scales, zeros [rows, groups]), the last two float32.
+        """
+        weight = weight.float()
+        scales, zeros = self.fit_groups(weight)
+        n_columns = weight.shape[1]
+        codes = self.encode(weight, self.spread(scales, n_columns), self.spread(zeros, n_columns))
+        return codes.to(torch.uint8), scales, zeros
+
     def spread(self, parameters: Tensor, n_columns: int) -> Tensor:
         """Repeat per-group parameters [rows, groups] for each column: [rows, n_columns]."""
         width = self.columns_per_group(n_columns)

@@ -1,15 +1,9 @@
-"""The Hessian of a layer's output error and the factor of its inverse that GPTQ consumes."""
-
-from dataclasses import dataclass
+"""The Hessian of a layer's output error, and the errors that it measures."""
 
 import torch
 from torch import Tensor
 
-from benchsuite.errors import BenchsuiteError
 from benchsuite.quantizers.precision import half_products_summed_in_full, products_for_a_report
-
-MAX_RETRIES = 8
-INVERSION_BLOCK = 512
 
 
 class Hessian:
@@ -55,69 +49,10 @@ def weighted_norm(rows: Tensor, hessian: Tensor) -> Tensor:
         return (rows @ hessian).mul_(rows).sum()
 
 
-@dataclass(frozen=True)
-class InverseFactor:
-    """``upper`` is U with H_damped^-1 = U^T U; ``damp`` the share of the mean diagonal added."""
+def error_norms(weight: Tensor, rounded: Tensor, hessian: Tensor) -> tuple[Tensor, Tensor]:
+    """Return tr(E H E^T) with E = ``weight`` - ``rounded``, and tr(W H W^T): lost and had.
 
-    upper: Tensor
-    damp: float
-    retries: int
-
-
-def revive_dead(hessian: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (a copy of H with H_ii = 1 where an input never fired, the mask of those inputs)."""
-    dead = hessian.diagonal() == 0
-    revived = hessian.clone()
-    revived.diagonal().masked_fill_(dead, 1)
-    return revived, dead
-
-
-def invert_upper(upper: Tensor) -> Tensor:
-    """Return the inverse of an upper triangular matrix, by halves: most of it is two products.
-
-    A triangular solve against the identity does not know that half of its result is zero.
+    Both are scalars; ``rounded`` has the dtype of ``hessian``, to which ``weight`` is brought.
     """
-    n = len(upper)
-    if n <= INVERSION_BLOCK:
-        eye = torch.eye(n, dtype=upper.dtype, device=upper.device)
-        return torch.linalg.solve_triangular(upper, eye, upper=True)
-    half = n // 2
-    first, last = invert_upper(upper[:half, :half]), invert_upper(upper[half:, half:])
-    inverse = torch.zeros_like(upper)
-    inverse[:half, :half], inverse[half:, half:] = first, last
-    inverse[:half, half:] = (first @ upper[:half, half:]).neg_() @ last
-    return inverse
-
-
-def inverse_factor(hessian: Tensor, damp_percent: float, where: str) -> InverseFactor:
-    """Factor the inverse of H + damp * mean(diag H) * I; a failed Cholesky raises damp tenfold.
-
-    The upper Cholesky factor of the inverse is the inverse of the upper factor V of H = V V^T,
-    which is the ordinary Cholesky factor of H with rows and columns reversed: one factorisation and
-    one triangular solve, where inverting first would square the condition number.
-
-    Raises BenchsuiteError when H holds non-finite numbers.
-    """
-    mean = hessian.diagonal().mean()
-    if not torch.isfinite(hessian.sum()):
-        raise BenchsuiteError(
-            "the Hessian has infinite or missing entries",
-            where,
-            "the model's activations overflow on this calibration data: load it in bfloat16 or "
-            "float32",
-        )
-    damp = damp_percent
-    for retries in range(MAX_RETRIES + 1):
-        damped = hessian.flip(0, 1)
-        damped.diagonal().add_(damp * mean)
-        lower, info = torch.linalg.cholesky_ex(damped)
-        if not info.item():
-            upper = invert_upper(lower.flip(0, 1))
-            if torch.isfinite(upper.sum()):
-                return InverseFactor(upper, damp, retries)
-        damp = max(10 * damp, 1e-3)
-    raise BenchsuiteError(
-        f"no damping up to {damp:g} of the mean diagonal makes the Hessian positive definite",
-        where,
-        "check the calibration data: its inputs to this layer are constant or overflow",
-    )
+    weight = weight.detach().to(hessian.dtype)
+    return weighted_norm(weight - rounded, hessian), weighted_norm(weight, hessian)

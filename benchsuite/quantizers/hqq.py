@@ -14,7 +14,6 @@ that does not lower mean |x|. Zero points are real numbers, stored in the scales
 random and nothing is calibrated.
 """
 
-import time
 from dataclasses import dataclass
 
 import torch
@@ -22,10 +21,9 @@ from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
 from benchsuite.quantizers.grid import SMALLEST_HALF
-from benchsuite.quantizers.layers import block_linears
-from benchsuite.quantizers.linear import QuantizedLinear, model_digest, stored_bytes
-from benchsuite.quantizers.result import LayerResult, QuantizationResult
-from benchsuite.quantizers.walk import Progress, replace
+from benchsuite.quantizers.layers import Progress, block_linears, replace
+from benchsuite.quantizers.linear import QuantizedLinear
+from benchsuite.quantizers.result import Account, QuantizationResult
 
 ASK_EVERY = {"cuda": 5}
 """Iterations between two looks at whether the error still falls: each makes the host wait."""
@@ -151,31 +149,20 @@ def quantize(
 ) -> QuantizationResult:
     """Quantize every block linear of ``model`` with HQQ, in place on its module tree; no data."""
     solver = Solver(norm, beta, kappa, iterations)
-    size_before = stored_bytes(model)
-    began = time.perf_counter()
-    layers = []
+    account = Account(model)
     for name, linear in block_linears(model, progress):
-        started = time.perf_counter()
-        codes, scales, zeros, iterations_run = round_weight(linear.weight, bits, group_size, solver)
-        packed = QuantizedLinear(
-            codes,
-            scales,
-            zeros,
-            bits=bits,
-            group_size=group_size,
-            bias=linear.bias,
-            dtype=linear.weight.dtype,
-            free_zeros=True,
-        )
-        replace(model, name, packed)
-        seconds = time.perf_counter() - started
-        layers.append(
-            LayerResult(name, seconds=seconds, details={"iterations": float(iterations_run)})
-        )
-    return QuantizationResult(
-        layers=layers,
-        weights_sha256=model_digest(model),
-        size_before_bytes=size_before,
-        size_after_bytes=stored_bytes(model),
-        stage_seconds={"method": time.perf_counter() - began},
-    )
+        with account.timed(name):
+            codes, scales, zeros, run = round_weight(linear.weight, bits, group_size, solver)
+            packed = QuantizedLinear(
+                codes,
+                scales,
+                zeros,
+                bits=bits,
+                group_size=group_size,
+                bias=linear.bias,
+                dtype=linear.weight.dtype,
+                free_zeros=True,
+            )
+            replace(model, name, packed)
+        account.add(name, details={"iterations": run})
+    return account.close()

@@ -1,11 +1,42 @@
-"""The linears of a model, one after the other, for methods that need no data."""
+"""The linears of a model's blocks: found by group, visited in order, replaced."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from torch import nn
 
-from benchsuite.models.architecture import architecture_of
-from benchsuite.quantizers.walk import Progress, group_linears
+from benchsuite.errors import UsageError
+from benchsuite.models.architecture import InputGroup, architecture_of
+
+Progress = Callable[[str, int, int], None]
+"""Called as ``progress(stage, done, total)``."""
+
+
+def replace(root: nn.Module, path: str, module: nn.Module) -> None:
+    """Put ``module`` at ``path`` under ``root``, leaving the module that was there untouched."""
+    parent, _, child = path.rpartition(".")
+    setattr(root.get_submodule(parent), child, module)
+
+
+def group_linears(block: nn.Module, group: InputGroup, where: str) -> dict[str, nn.Linear]:
+    """Return a group's linears by path in the block that the model has at ``where``."""
+    linears: dict[str, nn.Linear] = {}
+    for path in group.linears:
+        module = block.get_submodule(path)
+        if not isinstance(module, nn.Linear):
+            raise UsageError(
+                f"{where}.{path} is a {type(module).__name__}, not a linear layer",
+                fix="quantize a freshly leased, unquantized model",
+            )
+        linears[path] = module
+    return linears
+
+
+def stacked_rows(linears: Mapping[str, nn.Linear]) -> Iterator[tuple[str, nn.Linear, slice]]:
+    """Yield (path, linear, its rows) of linears whose weights lie one below the other."""
+    start = 0
+    for path, linear in linears.items():
+        yield path, linear, slice(start, start + linear.out_features)
+        start += linear.out_features
 
 
 def block_linears(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchsuite.errors import UsageError
+from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.packing import pack, unpack
 
 KERNELS = ("dequantize", "held", "int4_cpu", "triton")
@@ -235,6 +236,31 @@ class QuantizedLinear(nn.Module):
             f"in={self.in_features}, out={self.out_features}, bits={self.bits}, "
             f"group_size={self.group_size}, sym={self.sym}{order}"
         )
+
+
+def quantized_linear(
+    linear: nn.Linear,
+    grid: QuantizationGrid,
+    codes: Tensor,
+    scales: Tensor,
+    zeros: Tensor,
+    g_idx: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> QuantizedLinear:
+    """Return the layer that replaces ``linear``, sharing its bias unless another one is given.
+
+    ``codes`` are uint8 [out, in], ``scales`` and ``zeros`` [out, groups] of ``grid``.
+    """
+    return QuantizedLinear(
+        codes,
+        scales.to(grid.scale_dtype),
+        None if grid.sym else zeros,
+        bits=grid.bits,
+        group_size=grid.group_size,
+        bias=linear.bias if bias is None else bias,
+        g_idx=g_idx,
+        dtype=linear.weight.dtype,
+    )
 
 
 def quantized_linears(model: nn.Module) -> dict[str, QuantizedLinear]:

@@ -12,8 +12,7 @@ from torch import nn
 
 from benchsuite.errors import CellCannotRun
 from benchsuite.quantizers import rtn
-from benchsuite.quantizers.layers import block_linears
-from benchsuite.quantizers.walk import replace
+from benchsuite.quantizers.layers import block_linears, replace
 
 BITS = {"fp16": 16, "8bit": 8, "4bit": 4}
 """Precision -> bits; ``fp16`` is the model as it is, in its own 16-bit dtype (or more)."""

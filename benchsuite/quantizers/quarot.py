@@ -34,9 +34,11 @@ from benchsuite.quantizers import gptq
 from benchsuite.quantizers.activations import ActivationQuantizer, KeyValueQuantizer
 from benchsuite.quantizers.clock import StageClock
 from benchsuite.quantizers.hadamard import largest_order, transform
+from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
+from benchsuite.quantizers.layers import Progress, replace
 from benchsuite.quantizers.linear import stored_bytes
 from benchsuite.quantizers.result import QuantizationResult
-from benchsuite.quantizers.walk import Progress, check_batch, replace
+from benchsuite.quantizers.walk import check_batch
 
 UNQUANTIZED = 16
 """The number of bits that stands for the model's own dtype."""
@@ -288,8 +290,7 @@ def quantize(
     kv_group_size: int = 128,
     kv_clip: float = 0.95,
     seed: int = 0,
-    tokens_per_step: int | None = None,
-    budget_bytes: int | None = None,
+    memory: WorkingMemory = CHOSEN_BY_DEVICE,
     progress: Progress | None = None,
 ) -> QuantizationResult:
     """Rotate ``model`` and quantize it, in place on its module tree.
@@ -310,8 +311,7 @@ def quantize(
         group_size=group_size,
         mse=mse,
         damp_percent=damp_percent,
-        tokens_per_step=tokens_per_step,
-        budget_bytes=budget_bytes,
+        memory=memory,
         progress=progress,
         architecture=architecture,
     )

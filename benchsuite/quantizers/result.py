@@ -1,7 +1,13 @@
-"""What every quantizer returns."""
+"""What every quantizer returns, and the account that it keeps until then."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from benchsuite.quantizers.clock import StageClock
+from benchsuite.quantizers.linear import model_digest, stored_bytes
 
 
 @dataclass(frozen=True)
@@ -12,7 +18,7 @@ class LayerResult:
     calibration tokens: twice the mean squared error of the output vector. ``relative_error`` is
     that over tr(W H W^T). Both are None for a method that sees no data. ``damp`` is the share of
     the mean diagonal that was added to H, ``retries`` how often it had to be raised; ``seconds`` is
-    the layer's share, by rows, of its group's time (0 where the device runs asynchronously).
+    the layer's share, by rows, of its group's time (0 where the method works block by block).
     ``details`` holds numbers of the method's own; its module says which.
     """
 
@@ -51,3 +57,79 @@ class QuantizationResult:
     def compression_ratio(self) -> float:
         """Size before over size after."""
         return self.size_before_bytes / self.size_after_bytes
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One linear's numbers, those that the device is still to compute as tensors."""
+
+    name: str
+    group: str
+    share: float
+    norms: tuple[Tensor, Tensor] | None
+    damp: float
+    retries: int
+    details: Mapping[str, Tensor | float]
+
+    def read(self, group_seconds: Mapping[str, float]) -> LayerResult:
+        error, relative = None, None
+        if self.norms is not None:
+            error = float(self.norms[0])
+            relative = float(self.norms[0] / self.norms[1].clamp(min=1e-30))
+        return LayerResult(
+            self.name,
+            error,
+            relative,
+            self.damp,
+            self.retries,
+            self.share * group_seconds.get(self.group, 0.0),
+            {key: float(value) for key, value in self.details.items()},
+        )
+
+
+class Account:
+    """The account of one quantization: opened on the model as it was, closed on what it became.
+
+    Numbers stay on the device until it is closed, since reading one would make the host wait.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model, self._size_before = model, stored_bytes(model)
+        self._clock = StageClock(next(model.parameters()).device)
+        self._lines: list[_Line] = []
+
+    def timed(self, group: str) -> AbstractContextManager[None]:
+        """Count what is done inside the ``with`` block as the time of a group of layers."""
+        return self._clock.measure(group)
+
+    def add(
+        self,
+        name: str,
+        *,
+        group: str = "",
+        share: float = 1.0,
+        norms: tuple[Tensor, Tensor] | None = None,
+        damp: float = 0.0,
+        retries: int = 0,
+        details: Mapping[str, Tensor | float] | None = None,
+    ) -> None:
+        """Note one linear, which took ``share`` of the time of its ``group`` (itself unless told).
+
+        ``norms`` are tr(E H E^T) and tr(W H W^T), scalars; the rest is as in `LayerResult`.
+        """
+        self._lines.append(_Line(name, group or name, share, norms, damp, retries, details or {}))
+
+    def close(self, stage_seconds: Mapping[str, float] | None = None) -> QuantizationResult:
+        """Return the result (waits for the device).
+
+        A method without stages of its own gives none: all the time of its layers was the method's.
+        """
+        seconds = self._clock.seconds()
+        stages = {"method": sum(seconds.values())} if stage_seconds is None else stage_seconds
+        return QuantizationResult(
+            layers=[line.read(seconds) for line in self._lines],
+            weights_sha256=model_digest(self._model),
+            size_before_bytes=self._size_before,
+            size_after_bytes=stored_bytes(self._model),
+            stage_seconds=dict(stages),
+        )

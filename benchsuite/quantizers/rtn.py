@@ -4,46 +4,13 @@ Each group of weights gets the grid that covers its range (or, with ``mse``, the
 least error) and every weight its nearest code. Nothing is random and nothing is calibrated.
 """
 
-import time
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.layers import block_linears
-from benchsuite.quantizers.linear import QuantizedLinear, model_digest, stored_bytes
-from benchsuite.quantizers.result import LayerResult, QuantizationResult
-from benchsuite.quantizers.walk import Progress, replace
-
-
-def round_weight(weight: Tensor, grid: QuantizationGrid) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (codes uint8 [out, in], scales, zeros [out, groups]) of the nearest grid points."""
-    weight = weight.float()
-    scales, zeros = grid.fit_groups(weight)
-    n_columns = weight.shape[1]
-    codes = grid.encode(weight, grid.spread(scales, n_columns), grid.spread(zeros, n_columns))
-    return codes.to(torch.uint8), scales, zeros
-
-
-def quantized_linear(
-    linear: nn.Linear,
-    grid: QuantizationGrid,
-    codes: Tensor,
-    scales: Tensor,
-    zeros: Tensor,
-    g_idx: Tensor | None = None,
-) -> QuantizedLinear:
-    """Return the layer that replaces ``linear``, sharing its bias."""
-    return QuantizedLinear(
-        codes,
-        scales.to(grid.scale_dtype),
-        None if grid.sym else zeros,
-        bits=grid.bits,
-        group_size=grid.group_size,
-        bias=linear.bias,
-        g_idx=g_idx,
-        dtype=linear.weight.dtype,
-    )
+from benchsuite.quantizers.layers import Progress, block_linears, replace
+from benchsuite.quantizers.linear import quantized_linear
+from benchsuite.quantizers.result import Account, QuantizationResult
 
 
 @torch.no_grad()
@@ -58,17 +25,10 @@ def quantize(
 ) -> QuantizationResult:
     """Round every block linear of ``model`` to nearest, in place on its module tree."""
     grid = QuantizationGrid(bits, group_size, sym, mse)
-    size_before = stored_bytes(model)
-    began = time.perf_counter()
-    layers = []
+    account = Account(model)
     for name, linear in block_linears(model, progress):
-        started = time.perf_counter()
-        replace(model, name, quantized_linear(linear, grid, *round_weight(linear.weight, grid)))
-        layers.append(LayerResult(name, seconds=time.perf_counter() - started))
-    return QuantizationResult(
-        layers=layers,
-        weights_sha256=model_digest(model),
-        size_before_bytes=size_before,
-        size_after_bytes=stored_bytes(model),
-        stage_seconds={"method": time.perf_counter() - began},
-    )
+        with account.timed(name):
+            packed = quantized_linear(linear, grid, *grid.round_weight(linear.weight))
+            replace(model, name, packed)
+        account.add(name)
+    return account.close()

@@ -14,7 +14,6 @@ token with scales taken from the token itself, both symmetric. Defaults are the 
 repository's: alpha .5 for OPT, .85 for the Llama family; max|W_j| and s_j at least 1e-5.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -23,11 +22,11 @@ from torch import Tensor, nn
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import InputGroup, architecture_of
 from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
 from benchsuite.quantizers.int8 import Int8Linear
-from benchsuite.quantizers.linear import model_digest, stored_bytes
-from benchsuite.quantizers.result import LayerResult, QuantizationResult
-from benchsuite.quantizers.rtn import round_weight
-from benchsuite.quantizers.walk import Progress, Visit, replace, walk_blocks
+from benchsuite.quantizers.layers import Progress, replace
+from benchsuite.quantizers.result import Account, QuantizationResult
+from benchsuite.quantizers.walk import Visit, walk_blocks
 
 ALPHA = {"opt": 0.5, "opt_post_norm": 0.5}
 """Smoothing strength by architecture; the others are of the Llama family."""
@@ -91,15 +90,14 @@ def _smooth_block(here: Visit, alpha: float) -> None:
     inputs too: so the forward that collects the maxima also makes the next block's inputs.
     """
     groups = [group for group in here.groups if _norm(here.block, group) is not None]
-    maxima = []
+    maxima = {}
     for group in groups:
         linear = here.linears(group)[group.linears[0]]
-        maxima.append(ChannelMaximum(linear.in_features, linear.weight.device))
-    watched = [(group.linears[0], maximum) for group, maximum in zip(groups, maxima, strict=True)]
-    here.collect(list(watched), advance=True)
-    for group, maximum in zip(groups, maxima, strict=True):
+        maxima[group.name] = ChannelMaximum(linear.in_features, linear.weight.device)
+    here.collect(maxima, advance=True)
+    for group in groups:
         with here.clock.measure("smooth"):
-            smooth_group(here.block, group, maximum.value, alpha)
+            smooth_group(here.block, group, maxima[group.name].value, alpha)
 
 
 def default_alpha(model: nn.Module) -> float:
@@ -120,7 +118,7 @@ def smooth(model: nn.Module, batch: Tensor, alpha: float) -> None:
 def int8_linear(linear: nn.Linear) -> Int8Linear:
     """Return the W8A8 layer that replaces ``linear``, sharing its bias."""
     grid = QuantizationGrid(bits=8, group_size=-1, sym=True)
-    codes, scales, _ = round_weight(linear.weight, grid)
+    codes, scales, _ = grid.round_weight(linear.weight)
     return Int8Linear(
         codes, scales.to(grid.scale_dtype), bias=linear.bias, dtype=linear.weight.dtype
     )
@@ -132,8 +130,7 @@ def quantize(
     batch: Tensor,
     *,
     alpha: float | None = None,
-    tokens_per_step: int | None = None,
-    budget_bytes: int | None = None,
+    memory: WorkingMemory = CHOSEN_BY_DEVICE,
     progress: Progress | None = None,
 ) -> QuantizationResult:
     """Make every block linear of ``model`` W8A8, smoothed, in place on its module tree.
@@ -145,34 +142,14 @@ def quantize(
     strength = default_alpha(model) if alpha is None else alpha
     if not (isinstance(strength, float | int) and 0 <= strength <= 1):
         raise UsageError(f"SmoothQuant's alpha is a share, from 0 to 1, not {strength!r}")
-    size_before = stored_bytes(model)
-    layers: list[LayerResult] = []
+    account = Account(model)
 
     def visit(here: Visit) -> None:
-        linears = dict(_all_linears(here))
+        linears = {path: m for group in here.groups for path, m in here.linears(group).items()}
         _smooth_block(here, strength)
         with here.clock.measure("round"):
             for path, linear in linears.items():
                 replace(here.block, path, int8_linear(linear))
-                layers.append(LayerResult(f"{here.name}.{path}"))
+                account.add(f"{here.name}.{path}")
 
-    seconds = walk_blocks(
-        model,
-        batch,
-        visit,
-        tokens_per_step=tokens_per_step,
-        budget_bytes=budget_bytes,
-        progress=progress,
-    )
-    return QuantizationResult(
-        layers=layers,
-        weights_sha256=model_digest(model),
-        size_before_bytes=size_before,
-        size_after_bytes=stored_bytes(model),
-        stage_seconds=seconds,
-    )
-
-
-def _all_linears(here: Visit) -> Iterator[tuple[str, nn.Linear]]:
-    for group in here.groups:
-        yield from here.linears(group).items()
+    return account.close(walk_blocks(model, batch, visit, memory=memory, progress=progress))

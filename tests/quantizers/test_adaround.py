@@ -1,6 +1,7 @@
 """AdaRound against autograd, brute force and the paper's mini-batches, and on whole models."""
 
 import itertools
+from copy import deepcopy
 
 import pytest
 import torch
@@ -8,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchsuite.errors import UsageError
-from benchsuite.quantizers import adaround, rtn
+from benchsuite.quantizers import adaround
 from benchsuite.quantizers.adaround import Schedule
 from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.hessian import weighted_norm
-from benchsuite.quantizers.linear import quantized_linears
+from benchsuite.quantizers.hessian import error_norms, weighted_norm
+from benchsuite.quantizers.linear import quantized_linear, quantized_linears
 
 
 def problem(seed, rows=16, columns=32, bits=4, n=400):
@@ -137,14 +138,13 @@ class Compared(adaround.AdaRoundMethod):
         super().__init__(*args)
         self.nearest = {}
 
-    def _replacements(self, name, where, linears, hessian, *rest):
-        for path, linear in linears.items():
-            plain = rtn.quantized_linear(
-                linear, self.grid, *rtn.round_weight(linear.weight, self.grid)
-            )
-            off = linear.weight.detach().float() - plain.dequantize(torch.float32)
-            self.nearest[f"{name}.{path}"] = weighted_norm(off, hessian).item()
-        return super()._replacements(name, where, linears, hessian, *rest)
+    def quantize(self, here, group, statistic):
+        hessian = deepcopy(statistic).mean()
+        for path, linear in here.linears(group).items():
+            plain = quantized_linear(linear, self.grid, *self.grid.round_weight(linear.weight))
+            error, _ = error_norms(linear.weight, plain.dequantize(torch.float32), hessian)
+            self.nearest[f"{here.name}.{path}"] = error.item()
+        return super().quantize(here, group, statistic)
 
 
 @pytest.mark.parametrize("iterations", [1, 3, 60])

@@ -78,11 +78,11 @@ def exact(monkeypatch):
     def unrounded(self, dtype=None):
         return self.kept.to(dtype or self.dtype)
 
-    original = awq.round_weight
+    original = QuantizationGrid.round_weight
 
-    def keeping(weight, grid):
+    def keeping(grid, weight):
         kept.append(weight)
-        return original(weight, grid)
+        return original(grid, weight)
 
     kept = []
     before = QuantizedLinear.__init__
@@ -91,7 +91,7 @@ def exact(monkeypatch):
         before(self, *args, **kwargs)
         self.kept = kept[-1]
 
-    monkeypatch.setattr(awq, "round_weight", keeping)
+    monkeypatch.setattr(QuantizationGrid, "round_weight", keeping)
     monkeypatch.setattr(QuantizedLinear, "__init__", init)
     monkeypatch.setattr(QuantizedLinear, "dequantize", unrounded)
 
@@ -234,14 +234,9 @@ def test_scales_agree_with_gptqmodel(seed):
     grid = QuantizationGrid(4, 32, sym=False, scale_dtype=torch.float32)
     mean_size = x.abs().mean(0)
     goal = mlp(x)
-    errors = []
-    for exponent in awq.EXPONENTS:
-        scales = awq.channel_scales(mean_size, exponent)
-        weights = {
-            f"{name}.weight": awq.candidate(getattr(mlp, name).weight, scales, grid)
-            for name in ("gate_proj", "up_proj")
-        }
-        errors.append(awq.output_error(mlp, [((x,), {})], [goal], weights) / goal.numel())
+    linears = {"mlp.gate_proj": mlp.gate_proj, "mlp.up_proj": mlp.up_proj}
+    error = awq.module_error(nn.ModuleDict({"mlp": mlp}), "mlp", linears, [((x,), {})])
+    best, errors = awq.best_exponent(mean_size, linears, grid, error)
     theirs = Gated(seed).double()
     their_scales, their_error = processor._compute_best_scale(
         x.double(),
@@ -251,8 +246,7 @@ def test_scales_agree_with_gptqmodel(seed):
         [theirs.gate_proj, theirs.up_proj],
         [goal.double()],
     )
-    best = int(torch.stack(errors).argmin())
-    assert errors[best].item() == pytest.approx(their_error, rel=0.01)
+    assert errors[best] / goal.numel() == pytest.approx(their_error, rel=0.01)
     ours = awq.channel_scales(mean_size, awq.EXPONENTS[best])
     torch.testing.assert_close(ours, their_scales.float(), rtol=1e-3, atol=0)
 

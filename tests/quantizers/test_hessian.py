@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchsuite.errors import BenchsuiteError
-from benchsuite.quantizers.hessian import Hessian, inverse_factor, invert_upper, revive_dead
+from benchsuite.quantizers.gptq import inverse_factor, invert_upper, revive_dead
+from benchsuite.quantizers.hessian import Hessian, error_norms
 
 
 def inputs(seed: int = 0, tokens: int = 200, features: int = 24) -> torch.Tensor:
@@ -24,6 +25,15 @@ def test_accumulation_does_not_depend_on_the_micro_batches(seed, cuts):
         hessian.update(part.float())
     assert hessian.n_vectors == 200
     torch.testing.assert_close(hessian.mean().double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_norms_are_the_mean_squared_errors_of_the_outputs():
+    x, generator = inputs(), torch.Generator().manual_seed(1)
+    weight = torch.randn(6, 24, generator=generator, dtype=torch.float64)
+    rounded = weight + 0.1 * torch.randn(6, 24, generator=generator, dtype=torch.float64)
+    lost, had = error_norms(weight, rounded, 2 * x.T @ x / len(x))
+    for norm, outputs in ((lost, x @ weight.T - x @ rounded.T), (had, x @ weight.T)):
+        assert norm.item() == pytest.approx(2 * outputs.square().sum(1).mean().item())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

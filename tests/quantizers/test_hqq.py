@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import architecture_of
-from benchsuite.quantizers import checkpoint, hqq, rtn
+from benchsuite.quantizers import checkpoint, hqq
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.linear import QuantizedLinear, quantized_linears, stored_bytes
 
@@ -56,7 +56,7 @@ def test_the_p_norm_of_the_error_is_below_rounding_s(bits, group_size):
     width = 256 if group_size == -1 else group_size
     error = (weight - decoded(codes, scales, zeros, width)).abs()
     grid = QuantizationGrid(bits, group_size, sym=False)
-    plain_codes, plain_scales, plain_zeros = rtn.round_weight(weight, grid)
+    plain_codes, plain_scales, plain_zeros = grid.round_weight(weight)
     plain = (weight - decoded(plain_codes, plain_scales, plain_zeros, width)).abs()
     # At 8 bits a step is so small that its codes cannot do better than the nearest ones.
     allowed = 1.0 if bits < 8 else 1.01

@@ -11,11 +11,11 @@ from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.linear import (
     QuantizedLinear,
     model_digest,
+    quantized_linear,
     stored_bytes,
     using_kernel,
 )
 from benchsuite.quantizers.packing import pack, packed_width, unpack
-from benchsuite.quantizers.rtn import quantized_linear, round_weight
 
 
 def random_codes(bits: int, rows: int, columns: int, seed: int = 0) -> torch.Tensor:
@@ -30,7 +30,7 @@ def layer(bits=4, group_size=32, sym=True, rows=16, columns=64, dtype=torch.floa
         for parameter in linear.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
     grid = QuantizationGrid(bits, group_size, sym)
-    return linear, quantized_linear(linear, grid, *round_weight(linear.weight, grid))
+    return linear, quantized_linear(linear, grid, *grid.round_weight(linear.weight))
 
 
 @given(

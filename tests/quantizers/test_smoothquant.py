@@ -17,7 +17,6 @@ from benchsuite.quantizers.activations import quantize_per_token
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.int8 import Int8Linear, int8_matmul
 from benchsuite.quantizers.linear import quantized_linears, using_kernel
-from benchsuite.quantizers.rtn import round_weight
 from benchsuite.study import study
 
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "opt"]
@@ -295,9 +294,8 @@ def test_from_llm_compressor_s_statistic_come_its_weights_and_its_errors(llm_com
 
 def in_its_conventions(linear, inputs):
     """The layer's outputs with float32 weight scales and the token scale max / 127.5."""
-    codes, scales, _ = round_weight(
-        linear.weight, QuantizationGrid(8, -1, True, False, torch.float)
-    )
+    grid = QuantizationGrid(8, -1, True, False, torch.float)
+    codes, scales, _ = grid.round_weight(linear.weight)
     token_scales = inputs.abs().amax(-1, keepdim=True) / 127.5
     rounded = (inputs / token_scales).round().clamp(-128, 127) * token_scales
     return F.linear(rounded, Int8Linear(codes, scales).dequantize())

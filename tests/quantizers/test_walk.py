@@ -6,7 +6,9 @@ from torch import nn
 
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import architecture_of
-from benchsuite.quantizers.walk import capture, replace, walk
+from benchsuite.quantizers.hidden_states import WorkingMemory, capture
+from benchsuite.quantizers.layers import replace, stacked_rows
+from benchsuite.quantizers.walk import walk
 
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "opt"]
 
@@ -27,13 +29,13 @@ class Watch:
     def __init__(self, factor=1.0):
         self.factor, self.seen, self.calls = factor, {}, []
 
-    def statistic(self, name, group, linears):
+    def statistic(self, here, group):
         return Keep()
 
-    def quantize(self, name, group, linears, statistic):
-        self.seen[f"{name}.{group.name}"] = torch.cat(statistic.parts)
-        self.calls.append(f"{name}.{group.name}")
-        return {path: self.changed(linear) for path, linear in linears.items()}
+    def quantize(self, here, group, statistic):
+        self.seen[f"{here.name}.{group.name}"] = torch.cat(statistic.parts)
+        self.calls.append(f"{here.name}.{group.name}")
+        return {path: self.changed(linear) for path, linear in here.linears(group).items()}
 
     def changed(self, linear):
         other = nn.Linear(linear.in_features, linear.out_features, linear.bias is not None)
@@ -74,7 +76,7 @@ def test_a_method_sees_the_inputs_of_an_ordinary_forward(
     model = make_model(family)
     expected = true_inputs(model, tokens)
     method = Watch()
-    walk(model, tokens, method, tokens_per_step=tokens_per_step)
+    walk(model, tokens, method, memory=WorkingMemory(tokens_per_step))
     assert method.calls == list(expected)
     for key, inputs in expected.items():
         torch.testing.assert_close(method.seen[key], inputs, rtol=1e-4, atol=1e-5)
@@ -134,7 +136,7 @@ def test_a_failing_method_leaves_the_blocks_in_place(make_model, tokens):
     before = list(architecture_of(model).block_list(model))
 
     class Broken(Watch):
-        def quantize(self, name, group, linears, statistic):
+        def quantize(self, here, group, statistic):
             raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
@@ -145,7 +147,7 @@ def test_a_failing_method_leaves_the_blocks_in_place(make_model, tokens):
 
 def test_captured_inputs_are_the_first_block_s(make_model, tokens):
     model = make_model("opt", word_embed_proj_dim=64)
-    hidden = capture(model, architecture_of(model), tokens, tokens_per_step=5 * 48)
+    hidden = capture(model, architecture_of(model), tokens, WorkingMemory(5 * 48))
     seen = []
     handle = model.model.decoder.layers[0].register_forward_pre_hook(
         lambda module, args: seen.append(args[0])
@@ -171,6 +173,14 @@ def test_progress_counts_the_blocks(make_model, tokens):
 def test_a_malformed_batch_is_a_usage_error(batch, make_model):
     with pytest.raises(UsageError, match="calibration batch"):
         walk(make_model(), batch, Watch())
+
+
+def test_rows_of_stacked_linears_follow_each_other():
+    linears = {"a": nn.Linear(2, 3), "b": nn.Linear(2, 5)}
+    stacked = torch.cat([linear.weight for linear in linears.values()])
+    for path, linear, rows in stacked_rows(linears):
+        assert linear is linears[path]
+        assert torch.equal(stacked[rows], linear.weight)
 
 
 def test_replace_puts_a_module_at_a_path():

@@ -320,7 +320,7 @@ def model_of(nodeid: str) -> str:
 @functools.cache
 def kind_of(nodeid: str) -> Kind:
     """Return what a cell shares with those of other seeds; of an ordinary test its file."""
-    match = re.search(r"([^:]*)\[([a-z0-9_]+)-(.*)seed\d+\]$", nodeid)
+    match = re.search(r"([^:]*)\[([a-z0-9_]+)-(.*)seed\d+(?:-.*)?\]$", nodeid)
     return Kind(match[2], match[1] + match[3]) if match else Kind("", "")
 
 

@@ -10,9 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from benchsuite.quantizers.external import guest
-from benchsuite.quantizers.linear import stored_bytes
+from benchsuite.quantizers.layers import Progress
 from benchsuite.quantizers.result import QuantizationResult
-from benchsuite.quantizers.walk import Progress
 
 
 def quantize(
@@ -28,8 +27,7 @@ def quantize(
 
     ``batch`` is int64 [n_samples, seq_len]; ``options`` go to the library's ``quantize``.
     """
-    before = stored_bytes(model)
-    with guest.guest("autoawq", seed, progress) as visit:
+    with guest.guest(model, "autoawq", seed, progress) as visit:
         from awq import AutoAWQForCausalLM
 
         source = guest.write_model(model, visit.folder / "original")
@@ -47,7 +45,7 @@ def quantize(
         )
         library.save_quantized(str(visit.folder / "quantized"))
         after = guest.adopt_checkpoint(model, visit.folder / "quantized")
-    return guest.account(model, visit, before=before, after=after)
+    return visit.account(after)
 
 
 def _quantizer_on_copies() -> type:

@@ -9,9 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from benchsuite.quantizers.external import guest
-from benchsuite.quantizers.linear import stored_bytes
+from benchsuite.quantizers.layers import Progress
 from benchsuite.quantizers.result import QuantizationResult
-from benchsuite.quantizers.walk import Progress
 
 
 def quantize(
@@ -28,8 +27,7 @@ def quantize(
 
     ``batch`` is int64 [n_samples, seq_len]; ``options`` go to ``AutoRound``.
     """
-    before = stored_bytes(model)
-    with guest.guest("auto-round", seed, progress) as visit:
+    with guest.guest(model, "auto-round", seed, progress) as visit:
         from auto_round import AutoRound
 
         n_samples, seq_len = batch.shape
@@ -50,4 +48,4 @@ def quantize(
         rounder.quantize_and_save(str(visit.folder / "quantized"), format="auto_gptq")
         (folder,) = {path.parent for path in visit.folder.rglob("config.json")}
         after = guest.adopt_checkpoint(model, folder)
-    return guest.account(model, visit, before=before, after=after)
+    return visit.account(after)

@@ -11,9 +11,8 @@ import torch
 from torch import nn
 
 from benchsuite.quantizers.external import guest
-from benchsuite.quantizers.linear import stored_bytes
+from benchsuite.quantizers.layers import Progress
 from benchsuite.quantizers.result import QuantizationResult
-from benchsuite.quantizers.walk import Progress
 
 
 def quantize(
@@ -24,8 +23,8 @@ def quantize(
     progress: Progress | None = None,
 ) -> QuantizationResult:
     """Put a ``Linear8bitLt`` in the place of every block linear, in place on the module tree."""
-    before, device = stored_bytes(model), model.device
-    with guest.guest("bitsandbytes", seed, progress) as visit:
+    device = model.device
+    with guest.guest(model, "bitsandbytes", seed, progress) as visit:
         from bitsandbytes.nn import Int8Params, Linear8bitLt
 
         def int8(linear: nn.Linear) -> nn.Module:
@@ -43,4 +42,4 @@ def quantize(
             return layer.to(device)  # which is when it quantizes
 
         guest.replace_linears(model, int8)
-    return guest.account(model, visit, before=before)
+    return visit.account()

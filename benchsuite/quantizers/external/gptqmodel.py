@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from benchsuite.quantizers.external import guest
-from benchsuite.quantizers.linear import stored_bytes
+from benchsuite.quantizers.layers import Progress
 from benchsuite.quantizers.result import QuantizationResult
-from benchsuite.quantizers.walk import Progress
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -35,8 +34,7 @@ def quantize(
 
     ``batch`` is int64 [n_samples, seq_len]; ``options`` go to the library's ``QuantizeConfig``.
     """
-    before = stored_bytes(model)
-    with guest.guest("gptqmodel", seed, progress) as visit:
+    with guest.guest(model, "gptqmodel", seed, progress) as visit:
         # With fewer its own pools do not start; with more it would not keep to the cell's threads.
         os.environ["GPTQMODEL_CPU_WORKERS"] = "2"
         from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
@@ -55,4 +53,4 @@ def quantize(
         )
         library.save(str(visit.folder / "quantized"))
         after = guest.adopt_checkpoint(model, visit.folder / "quantized")
-    return guest.account(model, visit, before=before, after=after)
+    return visit.account(after)

@@ -29,10 +29,9 @@ from torch import Tensor, nn
 from benchsuite.models.architecture import architecture_of
 from benchsuite.models.folder import weight_files
 from benchsuite.quantizers import checkpoint
-from benchsuite.quantizers.layers import block_linears
+from benchsuite.quantizers.layers import Progress, block_linears, replace
 from benchsuite.quantizers.linear import model_digest, quantized_linears, stored_bytes
 from benchsuite.quantizers.result import LayerResult, QuantizationResult
-from benchsuite.quantizers.walk import Progress, replace
 
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -43,22 +42,45 @@ OFFLINE = {
 
 @dataclass
 class Visit:
-    """A library's stay: an empty ``folder`` to write in, and the ``seconds`` that it took."""
+    """A library's stay with a model of ``before`` bytes: an empty ``folder`` to write in, and the
+    ``seconds`` that it took."""
 
+    model: nn.Module
+    before: int
     folder: Path
     seconds: float = 0.0
 
+    def account(self, after: int | None = None, *, simulated: bool = False) -> QuantizationResult:
+        """Return what the visit came to; ``after`` (default: measured) is in bytes.
+
+        Digests are of codes, scales and zeros where the library's were taken over, which makes them
+        comparable with ours, and otherwise of the library's own tensors.
+        """
+        names = [name for name, _ in architecture_of(self.model).named_linears(self.model)]
+        digest = model_digest if quantized_linears(self.model) else held_digest
+        return QuantizationResult(
+            layers=[LayerResult(name) for name in names],
+            weights_sha256=digest(self.model),
+            size_before_bytes=self.before,
+            size_after_bytes=held_bytes(self.model) if after is None else after,
+            stage_seconds={"library": self.seconds},
+            latency_simulated=simulated,
+        )
+
 
 @contextlib.contextmanager
-def guest(name: str, seed: int, progress: Progress | None = None) -> Iterator[Visit]:
-    """Run another library's code inside the ``with`` block: seeded, offline, leaving no trace.
+def guest(
+    model: nn.Module, name: str, seed: int, progress: Progress | None = None
+) -> Iterator[Visit]:
+    """Let the library ``name`` work on a model inside the ``with`` block: seeded, offline, leaving
+    no trace.
 
     What it printed is added to an error that it raises. Threads that it starts may stay; they are
     idle.
     """
     if progress is not None:
         progress(name, 0, 1)
-    said = io.StringIO()
+    before, said = stored_bytes(model), io.StringIO()
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="benchsuite-"))
         for restore in (_environment, _generators, _switches, _loggers):
@@ -72,7 +94,7 @@ def guest(name: str, seed: int, progress: Progress | None = None) -> Iterator[Vi
         np.random.seed(seed % 2**32)
         torch.manual_seed(seed)
         began = time.perf_counter()
-        visit = Visit(Path(folder))
+        visit = Visit(model, before, Path(folder))
         try:
             yield visit
         except Exception as error:
@@ -247,23 +269,3 @@ def held_digest(model: Any) -> str:
             sha.update(f"{path}.{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             sha.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return sha.hexdigest()
-
-
-def account(
-    model: Any, visit: Visit, *, before: int, after: int | None = None, simulated: bool = False
-) -> QuantizationResult:
-    """Return what a library's visit came to; ``after`` (default: measured) is in bytes.
-
-    Digests are of codes, scales and zeros where the library's were taken over, which makes them
-    comparable with ours, and otherwise of the library's own tensors.
-    """
-    packed = quantized_linears(model)
-    names = [name for name, _ in architecture_of(model).named_linears(model)]
-    return QuantizationResult(
-        layers=[LayerResult(name) for name in names],
-        weights_sha256=model_digest(model) if packed else held_digest(model),
-        size_before_bytes=before,
-        size_after_bytes=held_bytes(model) if after is None else after,
-        stage_seconds={"library": visit.seconds},
-        latency_simulated=simulated,
-    )

@@ -7,9 +7,8 @@ points in the compute dtype and dequantizes in every call.
 from typing import Any
 
 from benchsuite.quantizers.external import guest
-from benchsuite.quantizers.linear import stored_bytes
+from benchsuite.quantizers.layers import Progress
 from benchsuite.quantizers.result import QuantizationResult
-from benchsuite.quantizers.walk import Progress
 
 
 def quantize(
@@ -21,8 +20,7 @@ def quantize(
     progress: Progress | None = None,
 ) -> QuantizationResult:
     """Put an ``HQQLinear`` in the place of every block linear, in place on the module tree."""
-    before = stored_bytes(model)
-    with guest.guest("hqq", seed, progress) as visit:
+    with guest.guest(model, "hqq", seed, progress) as visit:
         from hqq.core.quantize import BaseQuantizeConfig, HQQLinear
 
         settings = BaseQuantizeConfig(nbits=bits, group_size=group_size)
@@ -30,4 +28,4 @@ def quantize(
         guest.replace_linears(
             model, lambda linear: HQQLinear(linear, settings, del_orig=False, **where)
         )
-    return guest.account(model, visit, before=before)
+    return visit.account()

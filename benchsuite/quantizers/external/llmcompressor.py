@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers.external import guest
+from benchsuite.quantizers.layers import Progress, replace
 from benchsuite.quantizers.linear import QuantizedLinear, stored_bytes
 from benchsuite.quantizers.result import QuantizationResult
-from benchsuite.quantizers.walk import Progress, replace
 
 
 def quantize(
@@ -40,8 +40,7 @@ def quantize(
     ``batch`` is int64 [n_samples, seq_len], None for ``spinquant``, which needs no data.
     ``options`` go to the recipe's main modifier.
     """
-    before = stored_bytes(model)
-    with guest.guest("llmcompressor", seed, progress) as visit:
+    with guest.guest(model, "llmcompressor", seed, progress) as visit:
         from compressed_tensors.offload import remove_dispatch
         from llmcompressor import oneshot, reset_session
 
@@ -69,7 +68,7 @@ def quantize(
                 replace(copy, name, linear)
     guest.adopt(model, copy.to(model.device))
     simulated = recipe == "smoothquant"
-    return guest.account(model, visit, before=before, after=after, simulated=simulated)
+    return visit.account(after, simulated=simulated)
 
 
 def _modifiers(

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers.external import guest
-from benchsuite.quantizers.linear import QuantizedLinear, stored_bytes
+from benchsuite.quantizers.layers import Progress, replace
+from benchsuite.quantizers.linear import QuantizedLinear
 from benchsuite.quantizers.result import QuantizationResult
-from benchsuite.quantizers.walk import Progress, replace
 
 
 def quantize(
@@ -32,8 +32,7 @@ def quantize(
 
     ``batch`` is int64 [n_samples, seq_len]; ``options`` go to the library's ``GPTQConfig``.
     """
-    before = stored_bytes(model)
-    with guest.guest("neural-compressor", seed, progress) as visit:
+    with guest.guest(model, "neural-compressor", seed, progress) as visit:
         from neural_compressor.torch.quantization import GPTQConfig, convert, prepare
 
         config = GPTQConfig(bits=bits, group_size=group_size, **options)
@@ -45,7 +44,7 @@ def quantize(
         for name, layer in architecture_of(library).named_linears(library):
             original = model.get_submodule(name)
             replace(model, name, _packed(layer, original).to(model.device))
-    return guest.account(model, visit, before=before, after=after)
+    return visit.account(after)
 
 
 def _packed(layer: Any, original: Any) -> QuantizedLinear:

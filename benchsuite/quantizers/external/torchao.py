@@ -11,9 +11,8 @@ import torch
 
 from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers.external import guest
-from benchsuite.quantizers.linear import stored_bytes
+from benchsuite.quantizers.layers import Progress
 from benchsuite.quantizers.result import QuantizationResult
-from benchsuite.quantizers.walk import Progress
 
 
 def quantize(
@@ -24,8 +23,7 @@ def quantize(
     progress: Progress | None = None,
 ) -> QuantizationResult:
     """Quantize every block linear's weight, in place on the module tree; -1 is a whole row."""
-    before = stored_bytes(model)
-    with guest.guest("torchao", seed, progress) as visit:
+    with guest.guest(model, "torchao", seed, progress) as visit:
         from torchao.quantization import IntxWeightOnlyConfig, quantize_
         from torchao.quantization.granularity import PerAxis, PerGroup
 
@@ -35,4 +33,4 @@ def quantize(
         names = {name for name, _ in architecture_of(copy).named_linears(copy)}
         quantize_(copy, config, filter_fn=lambda module, name: name in names)
     guest.adopt(model, copy)
-    return guest.account(model, visit, before=before)
+    return visit.account()

@@ -25,7 +25,7 @@ from benchsuite.quantizers.external import (
 from benchsuite.quantizers.external import hqq as hqq_reference
 from benchsuite.quantizers.external.guest import replace_linears
 from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.linear import QuantizedLinear, using_kernel
+from benchsuite.quantizers.linear import QuantizedLinear, quantized_linear, using_kernel
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +183,7 @@ def test_round_to_nearest_and_torchao(lend, perplexity_after):
     grid = QuantizationGrid(4, 128, sym=True, scale_dtype=torch.float32)
 
     def layer(linear):
-        return rtn.quantized_linear(linear, grid, *rtn.round_weight(linear.weight, grid))
+        return quantized_linear(linear, grid, *grid.round_weight(linear.weight))
 
     ours = functools.partial(replace_linears, make=layer)
     with lend() as original:

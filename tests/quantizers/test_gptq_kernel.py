@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from benchsuite.quantizers import gptq
-from benchsuite.quantizers.gptq import quantize_block, round_columns, weighted_norm
+from benchsuite.quantizers.gptq import inverse_factor, quantize_block, round_columns
 from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.hessian import Hessian, inverse_factor
+from benchsuite.quantizers.hessian import Hessian, weighted_norm
+from benchsuite.quantizers.hidden_states import WorkingMemory
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -30,13 +31,13 @@ def columns_first(weight):
 @pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize("sym", [True, False])
 def test_one_block_gives_equal_codes_and_errors(rows, columns, bits, sym):
-    from benchsuite.quantizers import kernels
+    from benchsuite.quantizers import gptq_kernel
 
     weight, factor = problem(rows, columns)
     grid = QuantizationGrid(bits, -1, sym)
     scale, zero = grid.fit(weight)
     arguments = (factor, scale, zero, grid.max_code)
-    fused = kernels.quantize_block(columns_first(weight), *arguments)
+    fused = gptq_kernel.quantize_block(columns_first(weight), *arguments)
     plain = quantize_block(columns_first(weight), *arguments)
     assert torch.equal(fused[0], plain[0])
     assert torch.equal(fused[1], plain[1])
@@ -50,14 +51,14 @@ def test_one_block_gives_equal_codes_and_errors(rows, columns, bits, sym):
 @pytest.mark.parametrize("order", [False, True])
 @pytest.mark.parametrize("static_groups", [False, True])
 def test_whole_layers_give_equal_codes(group_size, order, static_groups):
-    from benchsuite.quantizers import kernels
+    from benchsuite.quantizers import gptq_kernel
 
     weight, factor = problem(200, 512)
     grid = QuantizationGrid(4, group_size)
     permutation = torch.randperm(512).cuda() if order else None
     results = [
         round_columns(columns_first(weight), factor, grid, permutation, static_groups, loop)
-        for loop in (kernels.quantize_block, quantize_block)
+        for loop in (gptq_kernel.quantize_block, quantize_block)
     ]
     assert torch.equal(results[0].codes, results[1].codes)
     assert torch.equal(results[0].scales, results[1].scales)
@@ -95,7 +96,8 @@ def test_a_model_on_cuda_is_as_good_as_on_the_cpu(make_model, tokens):
     on_cpu = gptq.quantize(make_model(), tokens, group_size=32)
     model = make_model().cuda()
     on_cuda = gptq.quantize(model, tokens, group_size=32)
-    spilled = gptq.quantize(make_model().cuda(), tokens, group_size=32, budget_bytes=0)
+    on_the_host = WorkingMemory(budget_bytes=0)
+    spilled = gptq.quantize(make_model().cuda(), tokens, group_size=32, memory=on_the_host)
     plain = gptq.quantize(make_model().cuda(), tokens, group_size=32, block_kernel="torch")
     assert on_cuda.weights_sha256 == spilled.weights_sha256 == plain.weights_sha256
     for cpu, cuda in zip(on_cpu.layers, on_cuda.layers, strict=True):

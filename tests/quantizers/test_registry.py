@@ -1,0 +1,42 @@
+"""One method is one file: what a cell's numbers hang on, derived from the imports themselves."""
+
+from pathlib import Path
+
+import pytest
+
+from benchsuite.calibration.registry import SAMPLERS
+from benchsuite.quantizers.registry import QUANTIZERS
+from benchsuite.records.code import Place, code_of
+
+ROOT = Path(__file__).parents[2]
+METHODS = {entry.module for entry in QUANTIZERS.values()}
+CHOOSERS = {target.partition(":")[0] for target in SAMPLERS.values()}
+
+BUILDS_ON = {"benchsuite.quantizers.quarot": {"benchsuite.quantizers.gptq"}}
+"""QuaRot rounds what it rotated by GPTQ; no other method is made of another."""
+
+
+def reached(study: str, module: str) -> set[str]:
+    """The modules that a cell's code digest covers, for a method in ``module``."""
+    benchmark = ROOT / "benchmarks" / f"test_{study}.py"
+    return set(code_of(Place(benchmark, ROOT), study, [module]))
+
+
+@pytest.mark.parametrize("module", sorted(METHODS))
+def test_no_quantizer_s_cells_hang_on_another_s_file(module):
+    found = reached("quantizers", module)
+    assert found & METHODS == {module} | BUILDS_ON.get(module, set())
+    assert {"benchsuite.quantizers.linear", "benchsuite.evaluation.perplexity"} < found
+
+
+@pytest.mark.parametrize("module", sorted(CHOOSERS))
+def test_no_sampler_s_cells_hang_on_another_s_file(module):
+    assert reached("calibration_selection", module) & CHOOSERS == {module}
+
+
+def test_data_free_methods_do_not_hang_on_the_walk():
+    walk = {"benchsuite.quantizers.walk", "benchsuite.quantizers.hidden_states"}
+    for name in ("rtn_w4", "hqq_w4"):
+        assert not reached("quantizers", QUANTIZERS[name].module) & walk
+    for name in ("gptq_w4", "awq_w4", "adaround_w4", "smoothquant_w8a8", "quarot_w4a4kv4"):
+        assert walk < reached("quantizers", QUANTIZERS[name].module)
