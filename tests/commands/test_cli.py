@@ -1,9 +1,18 @@
 """The command line: what there is and what is done."""
 
 import shlex
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from benchsuite import __version__
+from benchsuite.commands.listing import _aligned, _parameters
+from benchsuite.commands.main import main
+from benchsuite.study import study
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -16,8 +25,37 @@ def test_list_shows_questions_axes_and_parameters(command):
     result = command("list")
     assert result.ret == 0
     result.stdout.fnmatch_lines(
-        ["select_and_quantize: *", "*model*toy_a, toy_b", "*n_samples*8*", "*12 cells selected"]
+        ["select_and_quantize: *", "*model*toy_a, toy_b", "*n_samples *8*", "*12 cells selected"]
     )
+
+
+def test_list_prints_what_the_selected_cells_will_run():
+    words = ["list", "-k", "calibration and tiny_llama_1m and seed42 and (random or rtn)"]
+    command = [sys.executable, "-m", "benchsuite", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    shown = [line.split() for line in done.stdout.splitlines()]
+    assert ["parameter", "selected"] in shown
+    assert ["seq_len", "256", "tokens"] in [words[:3] for words in shown]
+    assert ["calibration_corpus", "embedded_text"] in [words[:2] for words in shown]
+    assert "scoring_model" not in done.stdout, "only cola_zero has it"
+    assert "2 cells selected" in done.stdout
+
+
+def test_list_of_a_study_prints_both_kinds_of_models():
+    declared = study("calibration_selection")
+    table = list(_aligned(_parameters(declared, [])))
+    assert table[0].split() == ["parameter", "hub", "models", "embedded"]
+    rows = {line.split()[0]: line for line in table}
+    assert rows["seq_len"].split()[1:4] == ["2048", "256", "tokens"]
+    assert rows["quant_bits"].split()[1:3] == ["4", "bits"]
+    assert "one of 2, 3, 4, 5, 6, 7, 8" in rows["quant_bits"]
+    assert rows["scoring_model"].endswith("only cola_zero")
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"benchsuite {__version__}\n"
 
 
 def test_status_counts_done_failed_stale_and_missing(command, bench, project):

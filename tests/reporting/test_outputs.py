@@ -8,13 +8,21 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from benchsuite.reporting import render_page, summarise, to_junit, to_yaml
+from benchsuite.reporting import (
+    render_page,
+    summarise,
+    to_csv,
+    to_junit,
+    to_latex,
+    to_markdown,
+    to_yaml,
+)
 from benchsuite.reporting.coverage import coverage, coverage_markdown
 from benchsuite.reporting.figures.seeds import write_figures
 from benchsuite.reporting.page import MOST_DOTS
 from benchsuite.reporting.report import records_csv
-from benchsuite.study import Metric
-from tests.reporting.factory import MEANS, drawn, grid, results
+from benchsuite.study import ACCURACY, Metric
+from tests.reporting.factory import MEANS, drawn, grid, record, results
 
 THREE = ["gptq_default", "random", "cola_zero"]
 
@@ -137,3 +145,41 @@ def test_a_record_that_names_no_weights_measures_no_hub_model(weights):
     table = coverage([one])["calibration_selection"]
     assert table["llama2_7b"]["random"] == "weights not stated (5)"
     assert table["tiny_llama_1m"]["random"] == "measured (5)"
+
+
+@pytest.mark.parametrize(("scale", "stored"), [(1, 1.0), (100, 0.01)])
+def test_one_right_answer_of_a_hundred_is_one_percent(scale, stored, tmp_path):
+    cells = grid("llama2_7b", methods=["random"], seeds=(1,))
+    one = results(cells, {c.id: record(c, accuracy=stored) for c in cells})
+    shown = replace(ACCURACY, scale=scale)
+    one.study = replace(one.study, metrics=(shown,), claims=())
+
+    page = render_page([one])
+    summary = summarise(one.study, one.cells, one.records)
+
+    assert "<b>1.0 %</b>" in page
+    assert "accuracy (%)" in page
+    (svg, *_) = [p for p in write_figures(one, tmp_path) if p.suffix == ".svg"]
+    assert svg.stat().st_size
+    assert "| method | n | accuracy (%) |" in to_markdown(summary)
+    assert "| random | 1 | 1.0 |" in to_markdown(summary)
+    assert r"accuracy (\%)" in to_latex(summary)
+    (row,) = csv.DictReader(io.StringIO(to_csv(summary)))
+    assert (row["metric"], float(row["mean"])) == (shown.stored_heading, stored)
+    (row,) = csv.DictReader(io.StringIO(records_csv([one])))
+    assert float(row[shown.stored_heading]) == stored
+
+
+def test_a_table_has_the_stages_that_the_study_counts():
+    one = made()
+    one.study = replace(one.study, making=("quant",))
+    assert summarise(one.study, one.cells, one.records)["_benchsuite"]["making"] == ["quant"]
+    page = render_page([one])
+    assert '<th class="num">quant</th><th class="num">making</th>' in page
+    assert '<th class="num">selection</th>' not in page
+
+
+def test_parts_of_a_metric_are_no_column():
+    one = made()
+    assert "downstream" not in records_csv([one]).splitlines()[0]
+    assert "Further metrics" not in render_page([one])

@@ -1,0 +1,77 @@
+"""Metrics: every study's are declared, and numbers are shown as they say."""
+
+import numpy as np
+import pytest
+
+from benchsuite.errors import UsageError
+from benchsuite.reporting import numbers
+from benchsuite.study import ACCURACY, PERPLEXITY, Metric, Study, names, study
+
+SHARE = Metric("accuracy", better="higher", unit="%", scale=100, format=".1f")
+
+
+@pytest.mark.parametrize("name", names())
+def test_methods_are_ranked_by_a_metric_with_a_better_side(name):
+    assert study(name).ranked_by.better
+
+
+@pytest.mark.parametrize("name", names())
+def test_what_a_study_compares_is_declared(name):
+    declared = study(name)
+    compared = {claim.metric for claim in declared.claims if claim.other}
+    assert compared <= {metric.name for metric in declared.metrics}
+
+
+def test_a_side_that_there_is_not_is_refused():
+    with pytest.raises(UsageError, match="better='more'"):
+        Metric("speed", better="more")
+
+
+def test_a_study_without_a_metric_is_refused():
+    axes = {"model": ("tiny_llama_1m",), "method": ("a",)}
+    with pytest.raises(UsageError, match="has no metric"):
+        Study("own", "?", axes, (1,), metrics=())
+
+
+def test_items_make_the_metric():
+    nll, right = np.array([1.0, 2.0, 3.0]), np.array([True, False, False, False])
+    assert PERPLEXITY.items is not None
+    assert ACCURACY.items is not None
+    assert PERPLEXITY.items[1](nll.mean()) == pytest.approx(np.e**2)
+    assert ACCURACY.items[1](right.mean()) == 25.0
+
+
+@pytest.mark.parametrize(
+    ("metric", "mean", "std", "told"),
+    [
+        (ACCURACY, 1.0, None, "1.0 %"),
+        (ACCURACY, 1.0, 0.0, "1.0 ± 0 %"),
+        (ACCURACY, 41.234, 0.8, "41.2 ± 0.8 %"),
+        (SHARE, 0.01, None, "1.0 %"),
+        (SHARE, 0.41234, 0.008, "41.2 ± 0.8 %"),
+        (PERPLEXITY, 5.72, 0.08, "5.72 ± 0.08"),
+        (PERPLEXITY, 5.7234, None, "5.7234"),
+        (Metric("loss", unit="nats"), -0.5, None, "−0.5000 nats"),
+        (Metric("loss", format=".2f"), -0.5, None, "−0.50"),
+        (ACCURACY, None, None, "–"),
+    ],
+)
+def test_a_mean_is_shown_with_its_unit(metric, mean, std, told):
+    assert numbers.spread(metric, mean, std) == told
+
+
+def test_a_tables_head_says_the_unit_instead():
+    assert ACCURACY.heading == "accuracy (%)"
+    assert numbers.spread(SHARE, 0.41234, 0.008, unit=False) == "41.2 ± 0.8"
+    assert numbers.interval(SHARE, 0.412, 0.404, 0.42) == "41.2 [40.4, 42.0]"
+    assert PERPLEXITY.heading == "perplexity"
+
+
+def test_a_stored_number_bears_the_unit_only_if_it_is_in_it():
+    assert ACCURACY.stored_heading == "accuracy (%)"
+    assert SHARE.stored_heading == "accuracy"
+
+
+def test_what_the_summary_keeps_of_a_metric_shows_the_same():
+    again = Metric(**SHARE.as_dict())
+    assert numbers.spread(again, 0.25, None) == numbers.spread(SHARE, 0.25, None) == "25.0 %"

@@ -1,0 +1,26 @@
+"""Errors are one paragraph: what, where, what to do."""
+
+import pytest
+
+from benchsuite.errors import BenchsuiteError
+
+
+@pytest.mark.parametrize(
+    ("what", "fix", "told"),
+    [
+        ("no folder x", "check the path", "no folder x. Check the path"),
+        ("--set a.quant_bits=9 is not possible", "quant_bits is one of 2, 3", ". quant_bits is"),
+        ("--set a.shift=-4 is out of range", "shift is at least -3", ". shift is at least"),
+        ("it is damaged", "benchsuite verify says where", ". benchsuite verify says"),
+        ("unknown model: 'gpt3'", "did you mean 'gpt2'? Known: a", ". Did you mean 'gpt2'"),
+        ("unknown method: 'did'", "known: a, b", ". Known: a, b"),
+        ("it lacks a study", "`study` names it", ". `study` names it"),
+    ],
+)
+def test_a_fix_begins_with_a_capital_but_names_stay_as_they_are(what, fix, told):
+    assert told in str(BenchsuiteError(what, fix=fix))
+
+
+def test_the_place_stands_in_brackets():
+    assert str(BenchsuiteError("it broke", "a.py", "mend it")) == "it broke (a.py). Mend it"
+    assert str(BenchsuiteError("it broke")) == "it broke."
