@@ -22,7 +22,8 @@ from benchsuite.harness.results import Outcome, judge
 from benchsuite.harness.session import PROPERTY, Bench
 from benchsuite.harness.stopping import Stopping
 from benchsuite.records import environment
-from benchsuite.records.record import crashed
+from benchsuite.records.building import crashed
+from benchsuite.records.running import sign
 from benchsuite.records.store import unwritable
 from benchsuite.study import names
 
@@ -139,6 +140,8 @@ class Controller:
         left = properties.get(PROPERTY)
         if left is not None:
             self.left[report.nodeid] = left
+            known = self.bench.store.notices
+            known += [what for what in left["notices"] if what not in known]
         self._note_time(report)
         if report.skipped and report.nodeid in self._last_failed:
             last_failed: Any = self.config.pluginmanager.get_plugin("lfplugin")
@@ -149,7 +152,7 @@ class Controller:
         if report.failed and maxfail and self.folder is not None:
             self._failures = getattr(self, "_failures", 0) + 1
             if self._failures >= maxfail:
-                stop_file(self.config).touch()
+                sign(stop_file(self.config))
 
     def _note_time(self, report: pytest.TestReport) -> None:
         """Note which worker had an item and when, for the manifest to show where time went."""
@@ -165,21 +168,20 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
         """Write the record of a cell whose worker died while it ran."""
-        for marker in self.bench.store.running_markers():
-            if marker["nodeid"] != crashitem:
+        for marker in self.bench.store.running.markers():
+            if marker.nodeid != crashitem:
                 continue
-            record = crashed(marker["cell"], marker, _CRASHED)
-            self.bench.store.write(record)
-            self.bench.store.unmark_running(record["fingerprint"]["value"])
-            facts = marker["cell"]
-            report.longrepr = f"{facts['id']}: {_CRASHED}. Rerun it alone with -n 0 to see why"
+            facts, value = marker.cell, marker.fingerprint.value
+            self.bench.store.write(crashed(marker, _CRASHED))
+            self.bench.store.running.end(value)
+            report.longrepr = f"{facts.id}: {_CRASHED}. Rerun it alone with -n 0 to see why"
             self.left[crashitem] = {
                 "state": "crashed",
-                "study": facts["study"],
-                "id": facts["id"],
-                "model": facts["axes"]["model"],
+                "study": facts.study,
+                "id": facts.id,
+                "model": facts.model,
                 "path": str(self.config.rootpath / crashitem.partition("::")[0]),
-                "fingerprint": record["fingerprint"]["value"],
+                "fingerprint": value,
                 "reasons": [],
                 "outcome": "crashed",
             }
@@ -220,7 +222,7 @@ class Controller:
 
         new = {left["fingerprint"] for left in self.left.values() if left["state"] != "cached"}
         records = [r for s in outcome.studies for r in s.records.values()]
-        records = [r for r in records if r["fingerprint"]["value"] in new]
+        records = [r for r in records if r.fingerprint.value in new]
         try:
             n = track(records, self.bench.options.reports_dir, mode)
             outcome.lines.append((f"wandb: {n} runs logged {mode}", {}))
@@ -240,7 +242,7 @@ class Controller:
                 nodeid: left | self._spent.get(nodeid, {}) for nodeid, left in self.left.items()
             },
             "claims": [vars(j) for j in self.outcome.judgements],
-            "moved_aside": self.bench.store.moved_aside,
+            "notices": self.bench.store.notices,
         }
         text = json.dumps(manifest, indent=2, default=str)
         (folder / "manifest.json").write_text(text)
@@ -264,8 +266,7 @@ class Controller:
 
     def _notices(self) -> list[tuple[str, dict[str, bool]]]:
         notices: list[tuple[str, dict[str, bool]]] = []
-        for what in self.bench.store.moved_aside:
-            notices.append((f"moved aside: {what}", {"yellow": True}))
+        notices += [(what, {"yellow": True}) for what in self.bench.store.notices]
         stale = Counter(
             reason
             for left in self.left.values()
@@ -290,10 +291,10 @@ class Controller:
         assert self.outcome is not None
         seen = {left["fingerprint"] for left in self.left.values()}
         reasons = {
-            record["cell"]["axes"]["model"]: record["stand_in"]
+            record.cell.model: record.source.stand_in
             for results in self.outcome.studies
             for record in results.records.values()
-            if record["stand_in"] and record["fingerprint"]["value"] in seen
+            if record.source.stand_in and record.fingerprint.value in seen
         }
         return [f"stand-in for {model}: {reason}" for model, reason in reasons.items()]
 

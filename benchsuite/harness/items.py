@@ -25,7 +25,8 @@ from benchsuite.harness.session import (
     free_memory,
     isolated,
 )
-from benchsuite.records.record import Record, RecordBuilder
+from benchsuite.records.building import RecordBuilder
+from benchsuite.records.record import Failure, Record
 from benchsuite.records.store import unwritable
 from benchsuite.study.cell import Cell
 
@@ -76,7 +77,7 @@ def _unsaved(item: pytest.Item, decision: Decision) -> bool:
     bench = Bench.of(item.config)
     if not bench.options.save_models or "save_model" not in getattr(item, "fixturenames", ()):
         return False
-    quantized = decision.record is not None and decision.record.get("weights_sha256")
+    quantized = decision.record is not None and decision.record.value("weights_sha256")
     return bool(quantized) and not bench.saved_model(decision.cell).is_dir()
 
 
@@ -93,11 +94,11 @@ def locked(item: pytest.Item) -> Iterator[None]:
         yield
         return
     value = decision.fingerprint.value
-    lock = bench.store.lock(value)
+    lock = bench.store.running.lock(value)
     try:
         lock.acquire()
     except OSError as error:
-        decision.state, decision.error = "blocked", unwritable(bench.store.running, error)
+        decision.state, decision.error = "blocked", unwritable(bench.store.running.folder, error)
         yield
         return
     try:
@@ -105,7 +106,7 @@ def locked(item: pytest.Item) -> Iterator[None]:
             decide(item, cell)
         yield
     finally:
-        bench.store.unmark_running(value)
+        bench.store.running.end(value)
         if LOG in item.stash:
             item.stash[PROGRESS].clear()
             logging.getLogger("benchsuite").removeHandler(item.stash[LOG])
@@ -118,7 +119,7 @@ def stop_file(config: pytest.Config) -> Path:
     distributed = config.pluginmanager.get_plugin("dsession")
     if distributed is not None:
         run = distributed.nodemanager.testrunuid
-    return Bench.of(config).store.running / f"stop-{run or os.getpid()}"
+    return Bench.of(config).store.running.folder / f"stop-{run or os.getpid()}"
 
 
 def take_gpu(session: pytest.Session) -> None:
@@ -148,7 +149,7 @@ def report_if_cached(item: pytest.Item) -> bool | None:
         return None
     assert decision.record is not None
     bench = Bench.of(item.config)
-    bench.store.export(decision.record)
+    bench.store.export(decision.cell, decision.record)
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     now = time.time()
     left = (PROPERTY, _left_behind(item, "cached", decision.record))
@@ -222,7 +223,7 @@ def conclude(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestR
         record = _keep_or_stop(item, builder, report)
         left = _left_behind(item, decision.state, record)
         if decision.state == "rerun" and decision.record and record and report.passed:
-            left["reproduced"] = decision.record["results_sha256"] == record["results_sha256"]
+            left["reproduced"] = decision.record.results_sha256 == record.results_sha256
         report.user_properties.append((PROPERTY, left))
     item.stash[PROGRESS].clear()
     if call.excinfo is not None:
@@ -261,13 +262,18 @@ def _keep_or_stop(
         report.longrepr = f"{builder.cell.id}: its record could not be kept: {why}{told}"
         item.session.shouldstop = f"{why}. The same command resumes"
         return None
+    except BenchsuiteError as error:
+        told = f" Before that: {report.longrepr}" if report.failed else ""
+        report.outcome = "failed"
+        report.longrepr = f"{builder.cell.id}: its record could not be kept: {error}{told}"
+        return None
 
 
 def _keep(item: pytest.Item, builder: RecordBuilder, report: pytest.TestReport) -> Record:
     failure = None
     if report.failed:
         text = str(report.longrepr)
-        failure = {"message": text[-4000:], "stage": builder.current_stage}
+        failure = Failure(text[-4000:], builder.current_stage)
     outcome = "passed" if report.passed else "failed"
     bench = Bench.of(item.config)
     if not catalog.model(builder.cell.model).embedded:
@@ -287,5 +293,6 @@ def _left_behind(item: pytest.Item, state: str, record: Record | None) -> dict[s
         "path": str(item.path),
         "fingerprint": decision.fingerprint.value if decision.fingerprint else "",
         "reasons": decision.reasons,
-        "outcome": record["outcome"] if record else "",
+        "outcome": record.outcome if record else "",
+        "notices": Bench.of(item.config).store.notices,
     }

@@ -135,7 +135,7 @@ def judge(
 
 def _of_interest(results: StudyResults, models: Collection[str]) -> StudyResults:
     """Leave out the cells and claims of models that nobody has asked for yet."""
-    chosen = {*models, *(r["cell"]["axes"]["model"] for r in results.records.values())}
+    chosen = {*models, *(record.cell.model for record in results.records.values())}
     cells = [cell for cell in results.cells if cell.model in chosen]
     ids = {cell.id for cell in cells}
     told = [j for j in results.judgements if j.outcome != "not_run" or _asked(j, cells)]

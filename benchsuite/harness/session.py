@@ -8,7 +8,7 @@ import os
 import random
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +22,9 @@ from benchsuite.harness import inputs
 from benchsuite.harness.options import Options
 from benchsuite.harness.scheduling.devices import TakenGpu
 from benchsuite.records import environment
+from benchsuite.records.building import RecordBuilder
 from benchsuite.records.fingerprint import Fingerprint, code_digest, digest
-from benchsuite.records.record import Record, RecordBuilder, cell_facts
+from benchsuite.records.record import CellFacts, Failure, Record
 from benchsuite.records.store import Store
 from benchsuite.study import Study, study
 from benchsuite.study.cell import Cell
@@ -86,7 +87,8 @@ class Bench:
 
     def _grid(self, name: str, seeds: Sequence[int]) -> list[Cell]:
         declared = study(name)
-        first = {"downstream": True} if "downstream" in declared.parameters else {}
+        name_of_tasks = "downstream_tasks"
+        first = {name_of_tasks: True} if name_of_tasks in declared.parameters else {}
         every = first if self.options.downstream == "all" else {}
         lender = self.options.settings.get(declared.settings_of, {})
         lent = {k: v for k, v in lender.items() if k in declared.parameters}
@@ -130,12 +132,15 @@ class Bench:
             fingerprint = self.fingerprint(cell, benchmark)
         except BenchsuiteError as error:
             return Decision(cell, "blocked", error=error)
-        record = self.store.read(fingerprint.value)
-        if record is not None:
-            return Decision(cell, "cached", fingerprint, record)
-        shown = self.store.exported(cell.study, cell.name, self.weights_of(cell))
-        if shown is not None and shown["fingerprint"]["value"] != fingerprint.value:
-            reasons = fingerprint.differs_from(shown["fingerprint"])
+        try:
+            record = self.store.read(fingerprint.value)
+            if record is not None:
+                return Decision(cell, "cached", fingerprint, record)
+            shown = self.store.exported(cell, self.weights_of(cell))
+        except BenchsuiteError as error:
+            return Decision(cell, "blocked", error=error)
+        if shown is not None and shown.fingerprint != fingerprint:
+            reasons = fingerprint.differs_from(shown.fingerprint.as_dict())
             return Decision(cell, "stale", fingerprint, shown, reasons)
         failed = self.store.failures(fingerprint.value)
         if failed:
@@ -158,33 +163,25 @@ class Bench:
         """Mark the cell as running and return the builder of its record."""
         assert decision.fingerprint is not None
         device = self.device.uuid or self.device.kind
-        marker = {
-            "nodeid": nodeid,
-            "cell": cell_facts(decision.cell),
-            "fingerprint": decision.fingerprint.as_dict(),
-            "environment": self.environment,
-            "device": device,
-        }
-        value = decision.fingerprint.value
-        self.store.forget_crowd(value)
+        facts, value = CellFacts.of(decision.cell), decision.fingerprint.value
+        running = self.store.running
+        running.begin(nodeid, facts, decision.fingerprint, self.environment, device)
 
         def on_stage(stage: str) -> None:
-            self.store.mark_stage(value, stage)
+            running.stage(value, stage)
 
-        self.store.mark_running(value, marker | {"stage": "setup"})
-        self.store.tell_crowd(value, device)
         return RecordBuilder(decision.cell, decision.fingerprint, self.environment, on_stage)
 
     def keep(
-        self, builder: RecordBuilder, outcome: str, error: Mapping[str, str] | None, log: str
+        self, builder: RecordBuilder, outcome: str, failure: Failure | None, log: str
     ) -> Record:
         """Write the cell's record and, if it is good, its exported view."""
-        contended = self.store.was_crowded(builder.begun_as)
+        contended = self.store.running.was_crowded(builder.begun_as)
         contended |= self.gpu is not None and self.gpu.shared()
-        record = builder.finish(outcome, contended=contended, error=error)
+        record = builder.finish(outcome, contended=contended, failure=failure)
         stored = self.store.write(record, builder.columns, log)
-        if outcome == "passed":
-            self.store.export(stored)
+        if stored.passed:
+            self.store.export(builder.cell, stored)
         return stored
 
 

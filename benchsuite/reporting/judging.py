@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from benchsuite.reporting.groups import Group, Record, Results, groups_of
+from benchsuite.records.record import Record
+from benchsuite.reporting.groups import Group, Results, groups_of
 from benchsuite.statistics.inference.claims import Arm, Judgement, Question, judge_family
 from benchsuite.statistics.inference.sequential import Plan
 from benchsuite.statistics.item_tests import identity
@@ -75,7 +76,7 @@ def _arm(group: Group, claim: Any, method: str, columns: Columns | None) -> Arm:
     items = {}
     if columns is not None and claim.other and not missing:
         for seed, record in group.records_of(method).items():
-            found = columns(record).get(column) if record.get("items") else None
+            found = columns(record).get(column) if record.items else None
             if found is not None:
                 items[seed] = found
     return Arm(values, items, missing, metric)

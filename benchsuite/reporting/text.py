@@ -39,7 +39,7 @@ def terminal_lines(results: Results, *, verbose: bool = False) -> list[Line]:
 
 def _count(results: Results) -> str:
     parts = [f"{len(results.records)} of {len(results.cells)} cells"]
-    rehearsed = sum(r.get("weights") == "random" for r in results.records.values())
+    rehearsed = sum(r.kind == "rehearsal" for r in results.records.values())
     if rehearsed:
         parts.append(f"{rehearsed} of them rehearsals with random weights")
     if results.judgements:

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from benchsuite.determinism.__main__ import main
 
 from benchsuite.determinism import VARIANTS, cross_variant, read, variant
+from benchsuite.determinism.__main__ import main
 from benchsuite.errors import BenchsuiteError, UsageError
 
 # In the structure that the study document prints, its keys and no others.

@@ -1,11 +1,10 @@
 """A failing cell fails alone: a clear message, a failed record, and the suite goes on."""
 
-import json
-
 import pytest
 
 from benchsuite.harness.session import explain
 from benchsuite.study import study
+from tests.conftest import read_flat
 
 CONFTEST = """
 from benchsuite.catalog import ModelEntry, register
@@ -50,7 +49,7 @@ def shaky(pytester):
 
 def stored(pytester, pattern):
     folder = pytester.path / "reports/store/records"
-    return [json.loads(path.read_text()) for path in sorted(folder.glob(pattern))]
+    return [read_flat(path) for path in sorted(folder.glob(pattern))]
 
 
 RAISES = {

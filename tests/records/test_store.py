@@ -9,10 +9,20 @@ import numpy as np
 import pytest
 
 from benchsuite.errors import BenchsuiteError
+from benchsuite.records.building import RecordBuilder
 from benchsuite.records.fingerprint import Fingerprint
-from benchsuite.records.record import RecordBuilder
+from benchsuite.records.record import CellFacts, Failure
 from benchsuite.records.store import Store
 from benchsuite.study.cell import Cell
+
+CELL = Cell(
+    "calibration_selection",
+    {"model": "tiny_llama_1m", "method": "random", "seed": 42},
+    {"seq_len": 256},
+    {"seq_len": 256},
+)
+FINGERPRINT = Fingerprint("i", "c", "e")
+VALUE = FINGERPRINT.value
 
 
 @pytest.fixture
@@ -23,23 +33,20 @@ def store(tmp_path):
 
 
 def builder(value=1.5):
-    axes = {"model": "tiny_llama_1m", "method": "random", "seed": 42}
-    cell = Cell("calibration_selection", axes, {"seq_len": 256}, {"seq_len": 256})
-    made = RecordBuilder(cell, Fingerprint("i", "c", "e"), {"device_kind": "cpu"})
+    made = RecordBuilder(CELL, FINGERPRINT, {"device_kind": "cpu"})
     made.provenance(weights="embedded")
     made.update(perplexity=value)
     return made
 
 
 def test_a_second_measurement_becomes_a_rerun_and_a_failure_never_replaces_a_good_record(store):
-    first = store.write(builder().finish("passed"))
+    store.write(builder().finish("passed"))
     store.write(builder(2.5).finish("passed"))
-    store.write(builder(3.5).finish("failed", error={"message": "no", "stage": "quant"}))
-    value = first["fingerprint"]["value"]
-    assert store.read(value)["perplexity"] == 1.5
+    store.write(builder(3.5).finish("failed", failure=Failure("no", "quant")))
+    assert store.read(VALUE).values["perplexity"] == 1.5
     names = sorted(p.name.partition(".")[2] for p in store.records.glob("*.json"))
     assert names == ["failed-1.json", "json", "rerun-1.json"]
-    assert [f["perplexity"] for f in store.failures(value)] == [3.5]
+    assert [f.values["perplexity"] for f in store.failures(VALUE)] == [3.5]
     assert len(list(store.all_records())) == 3
 
 
@@ -47,56 +54,60 @@ def test_per_item_evidence_comes_back_as_it_was(store):
     made = builder()
     nll = np.random.default_rng(0).normal(size=50)
     made.items(chunk_nll=nll, answer=[f"a{i}" for i in range(50)])
-    stored = store.write(made.finish("passed"), made.columns)
-    columns = store.columns(store.read(stored["fingerprint"]["value"]))
+    store.write(made.finish("passed"), made.columns)
+    columns = store.columns(store.read(VALUE))
     assert np.array_equal(columns["chunk_nll"], nll)
     assert columns["answer"][7] == "a7"
 
 
 @pytest.mark.parametrize("cut", range(0, 1000, 37))
 def test_a_record_truncated_anywhere_is_moved_aside(store, cut):
-    stored = store.write(builder().finish("passed"))
-    path = store.records / f"{stored['fingerprint']['value']}.json"
+    store.write(builder().finish("passed"))
+    path = store.records / f"{VALUE}.json"
     path.write_bytes(path.read_bytes()[:cut])
-    assert store.read(stored["fingerprint"]["value"]) is None
+    assert store.read(VALUE) is None
     assert not path.exists()
-    assert store.moved_aside[0].startswith(path.name)
+    assert store.notices[0].startswith(f"moved aside: {path.name}")
 
 
 def test_a_record_whose_side_file_was_changed_is_moved_aside_with_it(store):
     made = builder()
     made.items(chunk_nll=np.arange(50.0))
     stored = store.write(made.finish("passed"), made.columns)
-    side = store.records / stored["items"]["file"]
+    side = store.records / stored.items.file
     side.write_bytes(side.read_bytes()[:-1])
-    assert store.read(stored["fingerprint"]["value"]) is None
-    assert len(store.moved_aside) == 2
-    assert not [path for path in store.records.iterdir() if path.suffix != ".log"]
+    assert store.read(VALUE) is None
+    assert "side file" in store.notices[0]
+    assert list(store.records.iterdir()) == []
+    assert len(list(store.aside.iterdir())) == 2
+
+
+def begin(store, device="cpu"):
+    store.running.begin("test_it.py::test[a]", CellFacts.of(CELL), FINGERPRINT, {}, device)
 
 
 def test_a_marker_tells_the_last_stage_and_a_damaged_one_tells_nothing(store):
-    facts = {"cell": {"id": "a"}, "fingerprint": {"value": "f"}, "device": "cpu", "stage": "setup"}
-    store.mark_running("f", facts)
-    assert [m["stage"] for m in store.running_markers()] == ["setup"]
+    begin(store)
+    assert [m.stage for m in store.running.markers()] == ["setup"]
     for stage in ("selection", "quant"):
-        store.mark_stage("f", stage)
-        assert [m["stage"] for m in store.running_markers()] == [stage]
-    path = store.running / "f.json"
+        store.running.stage(VALUE, stage)
+        assert [m.stage for m in store.running.markers()] == [stage]
+    path = store.running.folder / f"{VALUE}.json"
     whole = path.read_bytes()
     for where in range(0, whole.index(b"\n"), 7):
         path.write_bytes(whole[:where] + b"0" + whole[where + 1 :])
-        assert [m for m in store.running_markers() if m["pid"] != os.getpid()] == []
+        assert [m for m in store.running.markers() if m.owner.pid != os.getpid()] == []
         assert store.sweep() == []
-    store.unmark_running("f")
-    store.mark_stage("f", "evaluation")
-    assert list(store.running.iterdir()) == []
+    store.running.end(VALUE)
+    store.running.stage(VALUE, "evaluation")
+    assert list(store.running.folder.iterdir()) == []
 
 
 def test_equal_measurements_have_equal_results_whatever_their_times():
     one, two = builder(), builder()
     with one.stage("quant"):
         sum(range(10_000))
-    assert one.finish("passed")["results_sha256"] == two.finish("passed")["results_sha256"]
+    assert one.finish("passed").results_sha256 == two.finish("passed").results_sha256
     assert builder(1.5 + 2e-16).results_digest() != one.results_digest()
 
 
@@ -125,7 +136,7 @@ def _build_slowly(root, queue):
         (folder / "x").write_text("x" * 100_000)
         queue.put("built")
 
-    made = store.artefact({"same": "key"}, build)
+    made = store.artefacts.get({"same": "key"}, build)
     assert len((made.path / "x").read_text()) == 100_000
 
 
@@ -149,26 +160,26 @@ def test_a_failed_build_leaves_nothing_and_is_tried_again(store):
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError):
-        store.artefact({"k": 1}, fail)
-    assert [p for p in store.artefacts.iterdir() if not p.name.endswith(".lock")] == []
-    made = store.artefact({"k": 1}, lambda folder: (folder / "whole").write_text("whole"))
+        store.artefacts.get({"k": 1}, fail)
+    assert [p for p in store.artefacts.folder.iterdir() if not p.name.endswith(".lock")] == []
+    made = store.artefacts.get({"k": 1}, lambda folder: (folder / "whole").write_text("whole"))
     assert made.built_now
-    assert not store.artefact({"k": 1}, fail).built_now
+    assert not store.artefacts.get({"k": 1}, fail).built_now
 
 
 def test_the_view_can_be_deleted_and_made_again(store):
     stored = store.write(builder().finish("passed"))
-    store.export(stored)
-    path = store.view_path("calibration_selection", stored["cell"]["name"], "embedded")
+    store.export(CELL, stored)
+    path = store.view_path("calibration_selection", stored.cell.name, "embedded")
     before = json.loads(path.read_text())
     shutil.rmtree(store.reports / "calibration_selection")
-    store.export(store.read(stored["fingerprint"]["value"]))
+    store.export(CELL, store.read(VALUE))
     assert json.loads(path.read_text()) == before
 
 
 def test_rehearsals_are_exported_apart(store):
     made = builder()
     made.provenance(weights="random")
-    store.export(store.write(made.finish("passed")))
+    store.export(CELL, store.write(made.finish("passed")))
     assert list((store.reports / "rehearsal").rglob("*.json"))
     assert not (store.reports / "calibration_selection").exists()

@@ -18,11 +18,8 @@ def command(project):
 
 
 def folder(path, records):
-    """Keep records as a store does, unsealed."""
-    files = {r["fingerprint"]["value"]: {**r} for r in records.values()}
-    for kept in files.values():
-        del kept["record_sha256"]
-    stored(path / "store/records", files)
+    """Keep records as a store does."""
+    stored(path / "store/records", records)
     return path
 
 
@@ -36,7 +33,7 @@ def test_two_machines_are_merged_and_the_first_wins_where_they_differ(tmp_path):
     sources, (merged,) = judged([a, b], tmp_path)
 
     assert len(merged.records) == 10
-    assert merged.records[cells[5].id]["perplexity"] == records[cells[5].id]["perplexity"]
+    assert merged.records[cells[5].id].values == records[cells[5].id].values
     (conflict,) = merged.conflicts
     assert cells[5].id in conflict
     assert "6.5" in conflict
@@ -90,7 +87,7 @@ def test_a_setting_of_one_method_shows_the_others_once(tmp_path):
 
     _, (found,) = judged([folder(tmp_path, {cell.id: record(cell) for cell in cells})])
 
-    assert sorted(r["method"] for r in found.records.values()) == sorted(wanted)
+    assert sorted(r.cell.method for r in found.records.values()) == sorted(wanted)
 
 
 def test_a_parameter_that_json_made_a_list_is_no_change(tmp_path):

@@ -64,7 +64,7 @@ register(
             "scoring_model": "gpt2",
             "evaluation_corpus": "wikitext2",
             "evaluation_tokens": 0,
-            "downstream": False,
+            "downstream_tasks": False,
         },
         embedded={
             "n_calibration_samples": 32,
