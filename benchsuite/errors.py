@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+from benchsuite.printable import printable
+
 
 class BenchsuiteError(Exception):
     """An error with a cause, a place and a fix, printed as one paragraph without a traceback."""
@@ -11,7 +13,7 @@ class BenchsuiteError(Exception):
         self.what, self.where, self.fix = what, where, fix
         place = f" ({where})" if where else ""
         advice = fix[:1].upper() + fix[1:]
-        super().__init__(f"{what}{place}. {advice}" if fix else f"{what}{place}.")
+        super().__init__(printable(f"{what}{place}. {advice}" if fix else f"{what}{place}."))
 
 
 class UsageError(BenchsuiteError):

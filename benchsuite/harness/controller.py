@@ -21,6 +21,7 @@ from benchsuite.harness.progress import uncaptured
 from benchsuite.harness.results import Outcome, judge
 from benchsuite.harness.session import PROPERTY, Bench
 from benchsuite.harness.stopping import Stopping
+from benchsuite.printable import printable
 from benchsuite.records import environment
 from benchsuite.records.building import crashed
 from benchsuite.records.running import sign
@@ -125,7 +126,7 @@ class Controller:
             return
         with uncaptured(self.config):
             reporter.ensure_newline()
-            reporter.write_line(line, **markup)
+            reporter.write_line(printable(line), **markup)
             reporter.flush()
 
     def _warn(self, line: str) -> None:
@@ -207,10 +208,12 @@ class Controller:
             self.outcome = judge(self.bench, benchmarks, models=models, verbose=verbose)
             if self.outcome.fails(self.bench.options.strict_claims) and session.exitstatus == 0:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            self.unwritten = self.outcome.unwritten
             self._write_manifest(self.folder, int(session.exitstatus))
             self._track()
         except OSError as error:
             self.unwritten = unwritable(self.bench.options.reports_dir, error)
+        if self.unwritten is not None:
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
     def _track(self) -> None:
@@ -260,8 +263,8 @@ class Controller:
         if lines:
             terminalreporter.section("benchsuite", sep="=")
         for text, markup in lines:
-            terminalreporter.write_line(text, **markup)
-        if self.outcome is not None:
+            terminalreporter.write_line(printable(text), **markup)
+        if self.outcome is not None and self.unwritten is None:
             terminalreporter.write_line(f"report: {_short(self.outcome.page)}")
 
     def _notices(self) -> list[tuple[str, dict[str, bool]]]:

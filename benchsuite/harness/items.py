@@ -25,6 +25,8 @@ from benchsuite.harness.session import (
     free_memory,
     isolated,
 )
+from benchsuite.harness.tracebacks import spell_out
+from benchsuite.printable import printable
 from benchsuite.records.building import RecordBuilder
 from benchsuite.records.record import Failure, Record
 from benchsuite.records.store import unwritable
@@ -246,7 +248,9 @@ def _explain(
     stage = builder.current_stage if builder else "setup"
     paragraph = explain(error, decision.cell, stage)
     if paragraph is not None:
-        report.longrepr = paragraph
+        report.longrepr = printable(paragraph)
+    else:
+        spell_out(report.longrepr)
 
 
 def _keep_or_stop(

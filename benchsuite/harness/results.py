@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchsuite import catalog
-from benchsuite.errors import UsageError
+from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.harness.session import Bench
 from benchsuite.records.record import Record
+from benchsuite.records.store import unwritable
 from benchsuite.study import study
 from benchsuite.study.cell import Cell
 
@@ -45,11 +46,12 @@ class StudyResults:
 
 @dataclass
 class Outcome:
-    """What a session, or the command line, concludes."""
+    """What a session, or the command line, concludes; ``unwritten`` is why there is no report."""
 
     studies: list[StudyResults]
     lines: list[Line] = field(default_factory=list)
     page: Path = Path()
+    unwritten: BenchsuiteError | None = None
 
     @property
     def judgements(self) -> list[Any]:
@@ -125,9 +127,11 @@ def judge(
         plan = plan_of(bench, results.study.name)
         results.judgements = judge_study(results, columns=bench.store.columns, plan=plan)
     outcome = Outcome(found)
-    outcome.page = write_report(
-        bench.options.reports_dir, found, columns=bench.store.columns, figures=figures
-    )
+    folder = bench.options.reports_dir
+    try:
+        outcome.page = write_report(folder, found, columns=bench.store.columns, figures=figures)
+    except OSError as error:
+        outcome.unwritten = unwritable(folder, error)
     for results in found:
         outcome.lines += terminal_lines(_of_interest(results, models), verbose=verbose)
     return outcome

@@ -75,7 +75,7 @@ def flat(record: Record) -> dict[str, Any]:
         "outcome": record.outcome,
         "error": None if failure is None else {"message": failure.message, "stage": failure.stage},
         "items": None if record.items is None else table_of(record.items),
-        "results_sha256": record.results_sha256,
+        "results_sha256": record.results_sha256 or None,
     }
 
 

@@ -18,6 +18,7 @@ from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.harness.results import StudyResults
 from benchsuite.records.columns import read_columns
 from benchsuite.records.documents import adopted, declared_cell
+from benchsuite.records.files import sha256
 from benchsuite.records.reading import DocumentFile, read_file
 from benchsuite.records.record import Record
 from benchsuite.reporting.groups import ADDITIONS
@@ -70,7 +71,13 @@ class Sources:
         if found is None or record.items is None:
             return {}
         side = found.path.parent / record.items.file
-        return read_columns(side) if side.is_file() else {}
+        if not side.is_file():
+            return {}
+        if record.items.sha256 not in (None, sha256(side)):
+            note = f"left out {side}: changed after it was written"
+            self.notes += [] if note in self.notes else [note]
+            return {}
+        return read_columns(side)
 
 
 def read_sources(directories: Iterable[str | Path]) -> Sources:

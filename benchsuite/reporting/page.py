@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchsuite.printable import printable
 from benchsuite.records.record import Record
 from benchsuite.reporting import published, strip
 from benchsuite.reporting.commands import rerun_command
@@ -368,6 +369,11 @@ def gibibytes(value: float | None) -> str:
     return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
 
 
+def _as_text(value: Any) -> Any:
+    """Return what the page shows of a text: control characters are spelled out."""
+    return printable(value) if type(value) is str else value
+
+
 @functools.cache
 def _template() -> Any:
     import jinja2
@@ -375,6 +381,7 @@ def _template() -> Any:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("benchsuite.reporting"),
         autoescape=True,
+        finalize=_as_text,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,9 +1,12 @@
 """The store: whole files or none, nothing overwritten, artefacts built once."""
 
+import errno
 import json
 import multiprocessing
 import os
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from benchsuite.errors import BenchsuiteError
 from benchsuite.records.building import RecordBuilder
 from benchsuite.records.fingerprint import Fingerprint
+from benchsuite.records.forms import as_text, sealed
 from benchsuite.records.record import CellFacts, Failure
 from benchsuite.records.store import Store
 from benchsuite.study.cell import Cell
@@ -183,3 +187,178 @@ def test_rehearsals_are_exported_apart(store):
     store.export(CELL, store.write(made.finish("passed")))
     assert list((store.reports / "rehearsal").rglob("*.json"))
     assert not (store.reports / "calibration_selection").exists()
+
+
+# --- records that cannot be trusted
+
+
+def resealed(store, **changes):
+    """Write a good record, change fields of its object and seal it again."""
+    store.write(builder().finish("passed"))
+    path = store.records / f"{VALUE}.json"
+    body = json.loads(path.read_bytes())
+    path.write_bytes(as_text(sealed(body | changes)))
+    return path
+
+
+@pytest.mark.parametrize("name", ["../../precious.txt", "/{precious}", "..", "precious.txt"])
+def test_a_record_cannot_name_a_file_of_others(store, tmp_path, name):
+    precious = tmp_path / "precious.txt"
+    precious.write_text("keep me")
+    beside = store.records / "precious.txt"
+    beside.write_text("keep me too")
+    side = {"file": name.format(precious=precious), "columns": ["a"], "sha256": "0f"}
+    resealed(store, items=side)
+    assert store.read(VALUE) is None
+    assert precious.read_text() == "keep me"
+    assert beside.read_text() == "keep me too"
+    assert "malformed: items.file" in store.notices[0]
+
+
+@pytest.mark.parametrize("field", ["name", "study", "id"])
+def test_a_record_cannot_say_where_it_is_shown(store, tmp_path, field):
+    record = builder().finish("passed")
+    cell = {**vars(record.cell), field: "../../../outside"}
+    resealed(store, cell=cell)
+    assert store.read(VALUE) is None
+    store.export(CELL, record)
+    shown = [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("raw_runs/*")]
+    assert shown == [f"reports/calibration_selection/raw_runs/{CELL.name}.json"]
+
+
+def test_a_record_under_another_ones_name_is_moved_aside(store):
+    stored = store.write(builder().finish("passed"))
+    other = Fingerprint("other", "c", "e").value
+    shutil.copy(store.records / f"{VALUE}.json", store.records / f"{other}.json")
+    assert store.read(other) is None
+    assert "its fingerprint is not its file's name" in store.notices[0]
+    assert store.read(VALUE) == stored
+
+
+def test_a_failed_attempt_under_a_good_records_name_is_moved_aside(store):
+    store.write(builder().finish("failed", failure=Failure("no", "quant")))
+    os.rename(store.records / f"{VALUE}.failed-1.json", store.records / f"{VALUE}.json")
+    assert store.read(VALUE) is None
+    assert "its outcome is failed" in store.notices[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"items": "x"}, {"cell": [1]}, {"values": {"perplexity": "5"}}, {"environment": 1}),
+        {"outcome": "failed", "failure": None},
+    ],
+)
+def test_a_malformed_record_is_moved_aside_with_the_reason_and_measured_again(store, change):
+    path = resealed(store, **change)
+    assert list(store.all_records()) == []
+    assert not path.exists()
+    assert "malformed" in store.notices[0]
+    assert store.write(builder(2.5).finish("passed")) == store.read(VALUE)
+
+
+def test_the_view_is_an_index_and_nothing_in_it_is_believed(store):
+    stored = store.write(builder().finish("passed"))
+    store.export(CELL, stored)
+    path = store.view_path(CELL.study, CELL.name, "embedded")
+    body = json.loads(path.read_bytes())
+    assert store.exported(CELL, "embedded") == stored
+    path.write_bytes(as_text(sealed(body | {"perplexity": 9.9})))
+    assert store.exported(CELL, "embedded") == stored
+    for value in ("../../x", "0" * 40, 1, None, ["a"]):
+        fingerprint = {**body["fingerprint"], "value": value}
+        path.write_text(json.dumps(body | {"fingerprint": fingerprint}))
+        assert store.exported(CELL, "embedded") is None
+    path.write_text(json.dumps(body | {"fingerprint": [VALUE]}))
+    assert store.exported(CELL, "embedded") is None
+    path.write_text("{")
+    assert store.exported(CELL, "embedded") is None
+
+
+def test_the_view_of_another_cells_record_is_no_view_of_this_one(store):
+    stored = store.write(builder().finish("passed"))
+    other = replace(CELL, axes={**CELL.axes, "seed": 43})
+    store.export(other, stored)
+    assert store.exported(other, "embedded") is None
+
+
+# --- what cannot be read, or not be moved
+
+
+def refusing(monkeypatch, name, code, only=lambda path: True):
+    real = getattr(os, name)
+
+    def refuse(path, *args, **options):
+        if only(str(path)):
+            raise OSError(code, os.strerror(code), str(path))
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(os, name, refuse)
+
+
+def test_an_unreadable_record_is_named_stays_and_costs_nothing_else(store, monkeypatch):
+    stored = store.write(builder().finish("passed"))
+    locked = store.records / f"{Fingerprint('other', 'c', 'e').value}.json"
+    locked.write_text("{}")
+    real = Path.read_bytes
+
+    def read_bytes(path):
+        if path == locked:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    with pytest.raises(BenchsuiteError, match="cannot be read: Permission denied"):
+        store.read(locked.stem)
+    assert list(store.all_records()) == [stored]
+    assert locked.exists()
+    assert str(locked) in store.notices[0]
+
+
+def test_a_folder_in_the_place_of_a_record_is_moved_aside(store):
+    (store.records / f"{VALUE}.json").mkdir()
+    assert store.read(VALUE) is None
+    assert "a folder in the place of a record" in store.notices[0]
+    stored = store.write(builder().finish("passed"))
+    assert store.read(VALUE) == stored
+
+
+def test_a_damaged_record_that_cannot_be_moved_is_named_and_not_used(store, monkeypatch):
+    path = resealed(store, items="x")
+    refusing(monkeypatch, "replace", errno.EROFS)
+    assert store.read(VALUE) is None
+    assert path.exists()
+    assert "it cannot be moved: Read-only file system" in store.notices[0]
+
+
+def test_a_record_of_a_later_version_stays_where_it_is(store):
+    path = resealed(store, schema_version=3)
+    with pytest.raises(BenchsuiteError, match="a later version of benchsuite wrote it"):
+        store.read(VALUE)
+    assert path.exists()
+
+
+def test_whole_numbers_as_keys_are_sealed_as_they_are_read_back(store):
+    made = builder()
+    made.update(error_by_layer={layer: 0.1 * layer for layer in range(12)})
+    stored = store.write(made.finish("passed"))
+    assert store.read(VALUE) == stored
+    assert stored.value("error_by_layer.11") == 0.1 * 11
+    assert store.notices == []
+
+
+def test_side_files_of_a_record_that_was_never_written_are_swept_and_others_stay(store):
+    made = builder()
+    made.items(a=[1.0])
+    stored = store.write(made.finish("passed"), made.columns, log="a line")
+    other = Fingerprint("other", "c", "e").value
+    orphans = [f"{other}.0123abcd.parquet", f"{other}.log", f"{VALUE}.rerun-1.log"]
+    for name in (*orphans, "mine.txt"):
+        (store.records / name).write_text("x")
+    begin(store)
+    store.sweep()
+    assert all((store.records / name).exists() for name in orphans)
+    store.running.end(VALUE)
+    store.sweep()
+    left = {path.name for path in store.records.iterdir()}
+    assert left == {f"{VALUE}.json", f"{VALUE}.log", stored.items.file, "mine.txt"}
