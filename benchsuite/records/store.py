@@ -94,7 +94,7 @@ class Store:
     def _notice(self, what: str) -> None:
         if what not in self.notices:
             self.notices.append(what)
-            logger.warning("%s", what)
+            logger.info("%s", what)
 
     # --- reading
 
@@ -321,9 +321,10 @@ class Store:
 
 def unwritable(folder: Path, error: OSError) -> BenchsuiteError:
     """Return the error for a reports folder that the system refuses to write to."""
+    place = Path(error.filename or folder)
     return BenchsuiteError(
         f"the reports folder cannot be written: {error.strerror}",
-        str(error.filename or folder),
+        str(place.parent if place.name.startswith(".draft-") else place),
         "make it writable or make room, or name another with --reports-dir; what is there is kept",
     )
 
