@@ -87,8 +87,7 @@ class Bench:
 
     def _grid(self, name: str, seeds: Sequence[int]) -> list[Cell]:
         declared = study(name)
-        name_of_tasks = "downstream_tasks"
-        first = {name_of_tasks: True} if name_of_tasks in declared.parameters else {}
+        first = {"downstream_tasks": True} if "downstream_tasks" in declared.parameters else {}
         every = first if self.options.downstream == "all" else {}
         lender = self.options.settings.get(declared.settings_of, {})
         lent = {k: v for k, v in lender.items() if k in declared.parameters}

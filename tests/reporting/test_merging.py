@@ -4,8 +4,10 @@ import json
 import shutil
 import sys
 
+import numpy as np
 import pytest
 
+from benchsuite.records.store import Store
 from benchsuite.reporting.merging import judged, read_sources
 from benchsuite.study import study
 from tests.reporting.factory import DOCUMENT, drawn, grid, record, stored
@@ -41,6 +43,32 @@ def test_two_machines_are_merged_and_the_first_wins_where_they_differ(tmp_path):
     claim = next(j for j in merged.judgements if j.claim.method == "cola_zero" and j.claim.other)
     assert claim.evidence["n"] == 5
     assert sources.agreeing == 0
+
+
+def test_exported_views_alone_are_merged(tmp_path):
+    records = drawn(grid("llama2_7b", methods=["random"]))
+    stored(tmp_path / "calibration_selection/raw_runs", records)
+
+    _, (found,) = judged([tmp_path])
+
+    measured = {i: r.values["perplexity"] for i, r in found.records.items()}
+    assert measured == {i: r.values["perplexity"] for i, r in records.items()}
+    assert all(r.times == records[i].times for i, r in found.records.items())
+
+
+def test_evidence_that_was_changed_is_left_out_by_name(tmp_path):
+    (cell, *_) = grid("llama2_7b", methods=["random"])
+    store = Store(tmp_path)
+    store.prepare()
+    kept = store.write(record(cell), {"chunk_nll": np.arange(3.0)})
+    sources = read_sources([tmp_path])
+    assert sources.columns(kept)["chunk_nll"].tolist() == [0, 1, 2]
+
+    side = store.records / kept.items.file
+    side.write_bytes(side.read_bytes()[:-1] + b"x")
+
+    assert sources.columns(kept) == {}
+    assert sources.notes == [f"left out {side}: changed after it was written"]
 
 
 def test_equal_bits_agree(tmp_path):
