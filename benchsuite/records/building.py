@@ -193,9 +193,10 @@ class RecordBuilder:
         return found
 
     def _once(self, who: str, name: str, table: Mapping[str, Any], value: Any) -> None:
-        if name in table and (digest(table[name]) != digest(value)):
+        if name in table and digest(table[name]) != digest(value):
             was, now = (repr(one)[:60] for one in (table[name], value))
-            raise self._wrong(f"{who}: {name!r} is {was} already, and would become {now}")
+            what = f"{who}: {name!r} is {was} already, and would become {now}"
+            raise self._wrong(what, "choose another name, or say it once")
 
     def _free(self, who: str, name: str, table: Mapping[str, Any]) -> None:
         """Raise unless a name is free in the documents' flat form, but for its own table."""

@@ -306,6 +306,9 @@ class Store:
             self._sweep_side_files()
             for lock in self.artefacts.folder.glob("*.lock"):
                 running.sweep_lock(lock)
+            for memo in self.root.glob("file_digests.json.*"):
+                if age(memo) > _ORPHANED:
+                    memo.unlink(missing_ok=True)
             return cut_off
         return []
 

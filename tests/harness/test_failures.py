@@ -60,7 +60,7 @@ RAISES = {
     ),
     "memory": ("raise MemoryError", "*out of memory in stage 'quant'*Choose a smaller model*"),
     "file": ("open('/nowhere/x')", "*missing file /nowhere/x*"),
-    "nan": ("record.update(perplexity=float('nan'))", "*perplexity is not a finite number*"),
+    "nan": ("record.update(loss=float('nan'))", "*loss is not a finite number*"),
 }
 
 
