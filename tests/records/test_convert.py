@@ -176,11 +176,6 @@ def test_a_name_that_is_taken_is_refused_and_the_same_value_again_is_fine(builde
         pass
 
 
-def test_no_parameter_of_a_shipped_study_has_the_name_of_a_value():
-    # Found by running a cell of each: the calibration study's was called `downstream`.
-    assert "downstream" not in study("calibration_selection").parameters
-
-
 def test_the_total_leaves_out_what_only_judges(builder):
     with builder.stage("quant"):
         pass

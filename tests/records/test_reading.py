@@ -88,6 +88,13 @@ def test_the_parameter_that_is_called_otherwise_now_makes_cells_of_todays_study(
     assert record.cell.name in {cell.name for cell in declared}
 
 
+@pytest.mark.parametrize("path", sorted(VERSION_1.glob("*.passed.json")), ids=lambda p: p.stem)
+def test_no_value_of_a_shipped_study_has_the_name_of_a_parameter_or_an_axis(path):
+    record = read(path.read_bytes())
+    measured = {*record.values, *record.clocked}
+    assert not measured & {*record.cell.axes, *record.cell.parameters}
+
+
 def test_what_was_clocked_is_kept_apart_in_version_1_too():
     record = read((VERSION_1 / "quantizers.passed.json").read_bytes())
     assert record.clocked["latency_seconds"] == record.value("latency_seconds") > 0
