@@ -1,11 +1,13 @@
 """Shared by all tests: real pytest runs, over a user's own small project."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from benchsuite.records.forms import flat, sealed
+from benchsuite.records.reading import read_file
 
 pytest_plugins = ["pytester"]
 
@@ -36,7 +38,7 @@ def records(project: pytest.Pytester) -> Callable[..., dict[str, dict]]:
     def read(study: str = "") -> dict[str, dict]:
         found = {}
         for path in (project.path / "reports/store/records").glob("*.json"):
-            record = json.loads(path.read_text())
+            record = read_flat(path)
             if path.stem.count(".") == 0 and (not study or record["cell"]["study"] == study):
                 found[f"{record['cell']['study']}/{record['cell']['id']}"] = record
         return found
@@ -60,6 +62,11 @@ def calibration(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
         )
 
     return run
+
+
+def read_flat(path: Path) -> dict:
+    """Read a record of the store in the study documents' keys."""
+    return sealed(flat(read_file(path)))
 
 
 def measured(records: dict[str, dict]) -> dict[str, str]:

@@ -4,14 +4,18 @@ Reads the files that the study document's script wrote, and this study's own.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from benchsuite.determinism.document import read
+from benchsuite.determinism import document
+from benchsuite.errors import CorruptRecord
+from benchsuite.records.reading import read_file
 from benchsuite.studies.determinism.report import to_markdown
 
 
 def determinism(paths: Sequence[str]) -> int:
     """Show determinism results beside each other: determinism FILE..."""
-    found = [read(path) for path in paths]
+    found = [read(Path(path)) for path in paths]
     names = [result["variant"] for result in found]
     labels = [
         name if names.count(name) == 1 else f"{name} ({path})"
@@ -19,3 +23,13 @@ def determinism(paths: Sequence[str]) -> int:
     ]
     print(to_markdown(dict(zip(labels, found, strict=True))), end="")
     return 0
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the result that a file holds: a record's of this study, or the document's own."""
+    try:
+        record = read_file(path)
+    except (OSError, CorruptRecord):
+        return document.read(path)
+    failed = {} if record.failure is None else {"error": record.failure.message, "success": False}
+    return document.checked({**record.values, **failed}, path)

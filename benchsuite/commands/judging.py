@@ -19,6 +19,10 @@ def claims(arguments: Sequence[str]) -> int:
     outcome = judge(collected.bench, collected.studies(), verbose=True)
     for text, _ in outcome.lines:
         print(text)
+    for notice in collected.bench.store.notices:
+        print(notice)
+    if outcome.unwritten is not None:
+        print(f"no report: {outcome.unwritten}")
     return int(outcome.fails(strict=True))
 
 
@@ -38,6 +42,10 @@ def report(arguments: Sequence[str]) -> int:
     if collected.bench is None:
         return 0
     outcome = judge(collected.bench, collected.studies(), figures=True)
+    for notice in collected.bench.store.notices:
+        print(notice)
+    if outcome.unwritten is not None:
+        raise outcome.unwritten
     print(outcome.page)
     return 0
 
@@ -49,6 +57,7 @@ def _holds_records(word: str) -> bool:
 
 
 def _report_folders(folders: Sequence[str], arguments: Sequence[str]) -> int:
+    from benchsuite.records.store import unwritable
     from benchsuite.reporting import write_report
     from benchsuite.reporting.merging import judged
 
@@ -69,5 +78,8 @@ def _report_folders(folders: Sequence[str], arguments: Sequence[str]) -> int:
     for note in sources.notes:
         print(note)
     print(f"{len(sources.conflicts)} conflicts, {sources.agreeing} further records agree")
-    print(write_report(target, results, columns=sources.columns, figures=True))
+    try:
+        print(write_report(target, results, columns=sources.columns, figures=True))
+    except OSError as error:
+        raise unwritable(target, error) from error
     return 0

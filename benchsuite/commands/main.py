@@ -1,14 +1,17 @@
 """The ``benchsuite`` command: what there is, what is done, what it says."""
 
 import argparse
+import contextlib
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any, TextIO, cast
 
 import pytest
 
 from benchsuite import __version__
 from benchsuite.errors import BenchsuiteError
+from benchsuite.printable import printable
 
 # Command -> where it is and what it does. A module is imported when its command is given: some
 # need torch, which takes seconds.
@@ -49,11 +52,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(rest):
         print(f"benchsuite {chosen.command}: {command.__doc__}\n{EPILOG}")
         return 0
-    try:
-        return int(command(rest))
-    except BenchsuiteError as error:
-        print(f"benchsuite {chosen.command}: {error}", file=sys.stderr)
-        return int(pytest.ExitCode.USAGE_ERROR)
+    with contextlib.redirect_stdout(cast(TextIO, _Shown(sys.stdout))):
+        try:
+            return int(command(rest))
+        except BenchsuiteError as error:
+            print(f"benchsuite {chosen.command}: {error}", file=sys.stderr)
+            return int(pytest.ExitCode.USAGE_ERROR)
+
+
+class _Shown:
+    """A stream to which everything is written as text that no terminal obeys."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(printable(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _function(command: str) -> Callable[[Sequence[str]], int]:

@@ -40,7 +40,7 @@ def terminal_lines(results: StudyResults, *, verbose: bool = False) -> list[Line
 
 def _count(results: StudyResults) -> str:
     parts = [f"{len(results.records)} of {len(results.cells)} cells"]
-    rehearsed = sum(r.get("weights") == "random" for r in results.records.values())
+    rehearsed = sum(r.kind == "rehearsal" for r in results.records.values())
     if rehearsed:
         parts.append(f"{rehearsed} of them rehearsals with random weights")
     if results.judgements:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import read_flat
+
 ROOT = Path(__file__).parents[2]
 SIZE = 0.0125
 
@@ -66,7 +68,7 @@ def run(folder):
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     records = {}
     for path in (folder / "reports/store/records").glob("*.json"):
-        record = json.loads(path.read_text())
+        record = read_flat(path)
         records[record["cell"]["axes"]["method"]] = record
     return records, folder / "reports/determinism", done.stdout
 
