@@ -2,6 +2,6 @@
 
 from benchsuite.lazy import attach
 
-__version__ = "0.1.0"
-
-__getattr__, __all__ = attach(__name__, {"load_records": "reporting"})
+__getattr__, __all__ = attach(
+    __name__, {"__version__": "records.environment", "load_records": "reporting"}
+)

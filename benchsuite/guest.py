@@ -9,7 +9,9 @@ import pytest
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Load the plugin, before options are read, where the package's own cells are asked for."""
-    if "--pyargs" in args and any(word.startswith("benchsuite.") for word in args):
+    # Read, not searched for among the words: a worker of xdist is handed --pyargs as a setting.
+    asked = early_config.known_args_namespace
+    if asked.pyargs and any(word.startswith("benchsuite.") for word in asked.file_or_dir):
         early_config.pluginmanager.import_plugin("benchsuite.plugin")

@@ -10,6 +10,7 @@ import pytest
 from benchsuite.errors import BenchsuiteError
 from benchsuite.harness import items
 from benchsuite.harness.options import Options, add_options
+from benchsuite.harness.place import given_words
 from benchsuite.harness.session import BENCH, PROPERTY, Bench
 from benchsuite.records.environment import choose_device, gpus
 from benchsuite.records.store import Store
@@ -55,7 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:.*torch.jit.*:DeprecationWarning")
     plugins = tuple(name for name in config.option.plugins or () if not name.startswith("no:"))
     store = Store(options.reports_dir)
-    config.stash[BENCH] = Bench(options, store, config.rootpath, plugins=plugins)
+    config.stash[BENCH] = Bench(options, store, config.rootpath, plugins, given_words(config))
     if not items.is_worker(config):
         from benchsuite.harness.controller import Controller
 

@@ -9,8 +9,12 @@ import pytest
 
 from benchsuite.errors import UsageError
 from benchsuite.harness import items
+from benchsuite.harness.place import usual_words
 from benchsuite.harness.session import Bench
 from benchsuite.study import Cell
+
+# Named, so that the options are known before a conftest is read, and where there is none.
+_PLUGIN = ("-p", "benchsuite.plugin")
 
 
 class Collected:
@@ -36,19 +40,27 @@ class Collected:
 def collect(arguments: Sequence[str]) -> Collected:
     """Collect as ``pytest`` would; the arguments are pytest's own (-k, -m, --reports-dir, ...)."""
     collected = Collected()
-    # Without a path of the user's own, pytest falls back on testpaths.
-    command = ["--collect-only", "-q", "-o", "testpaths=benchmarks", *_joined(arguments)]
+    command = [*_PLUGIN, *pytest_words(arguments), "--collect-only", "-q"]
     output = io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         status = pytest.main(command, plugins=[collected])
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         reason = _reason(output.getvalue())
-        fix = "run this from the folder that holds `benchmarks`, or name the test files"
+        fix = "name a file or a folder with benchmarks, or none for those of this folder"
         raise UsageError(
             f"pytest could not collect the cells: {reason}",
             fix=fix if "not found" in reason else "",
         )
     return collected
+
+
+def pytest_words(arguments: Sequence[str]) -> list[str]:
+    """Return a command line of pytest's: where the user named no path, with the usual one.
+
+    The usual one is the folder ``benchmarks`` or, where there is none, ``benchsuite.benchmarks``.
+    """
+    words = _joined(arguments)
+    return words if _names_a_path(words) else [*usual_words(), *words]
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
@@ -63,6 +75,33 @@ def _joined(arguments: Sequence[str]) -> list[str]:
         else:
             words.append(word)
     return words
+
+
+class _Read(Exception):
+    """Carries what pytest read of a command line out of pytest, before it loads anything."""
+
+
+class _Reader:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_load_initial_conftests(self, early_config: pytest.Config) -> None:
+        raise _Read(early_config.known_args_namespace)
+
+
+def _names_a_path(words: Sequence[str]) -> bool:
+    """Say whether pytest would take one of the words for a file, a folder or a package."""
+    if "--pyargs" in words:
+        return True
+    there = [word for word in words if Path(word.partition("::")[0]).exists()]
+    if not there:
+        return False
+    # It may be the value of an option, as in `-c pytest.ini`: only pytest knows.
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        try:
+            pytest.main([*_PLUGIN, *words], plugins=[_Reader()])
+        except _Read as read:
+            return bool(set(there) & set(read.args[0].file_or_dir))
+    return False  # it cannot be read: the run itself says why
 
 
 def _reason(output: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchsuite.commands.collecting import register_own
+from benchsuite.commands.collecting import pytest_words, register_own
 from benchsuite.errors import BenchsuiteError, CorruptRecord, UsageError
 from benchsuite.records.record import Record, verify
 from benchsuite.reporting.load import flatten
@@ -86,8 +86,8 @@ def measure(record: Record, reports: Path, further: Sequence[str]) -> Record:
 
     ``further`` are pytest's: ``--local NAME=PATH`` for a model that came from a folder.
     """
-    command = [sys.executable, "-m", "pytest", "-q", "-o", "testpaths=benchmarks"]
-    command += [*arguments_of(record), f"--reports-dir={reports}", "--rerun", *further]
+    words = [*arguments_of(record), f"--reports-dir={reports}", "--rerun", *further]
+    command = [sys.executable, "-m", "pytest", "-q", *pytest_words(words)]
     before = set(reports.glob("store/records/*.json"))
     ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     made = [

@@ -58,7 +58,11 @@ def gather(bench: Bench, name: str, benchmark: Path) -> StudyResults:
     plan = plan_of(bench, name)
     cells = bench.cells(name, seeds=plan.seeds if plan else ())
     results = StudyResults(
-        study(name), cells, options=bench.options.again(bench.rootpath), benchmark=benchmark
+        study(name),
+        cells,
+        where=bench.where,
+        options=bench.options.again(bench.rootpath),
+        benchmark=benchmark,
     )
     for cell in cells:
         decision = bench.decide(cell, benchmark)

@@ -26,14 +26,18 @@ PROPERTY = "benchsuite"
 
 @dataclass
 class Bench:
-    """The state of a session in this process, kept in ``config.stash``."""
+    """The state of a session in this process, kept in ``config.stash``.
+
+    ``where`` are the words by which pytest was told to find the cells.
+    """
 
     options: Options
     store: Store
     rootpath: Path
+    plugins: tuple[str, ...] = ()
+    where: tuple[str, ...] = ("benchmarks",)
     gpu: TakenGpu | None = None
     far_device: environment.Device | None = None
-    plugins: tuple[str, ...] = ()
     _cells: dict[str, list[Cell]] = field(default_factory=dict)
     _identities: dict[tuple[Any, ...], Identity] = field(default_factory=dict)
 

@@ -36,7 +36,7 @@ class Stopping:
 
     def restore(self) -> None:
         """Give the signals back and forget the notice; the last cell is finished."""
-        if _notice_runs():
+        if notice_runs():
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -50,7 +50,7 @@ class Stopping:
         self._say("Ctrl-C: finishing the running cells; once more stops at once")
 
     def _on_terminate(self, number: int, frame: Any) -> None:
-        if _notice_runs():
+        if notice_runs():
             return
         self.stop("terminated; the same command resumes")
         self._say(f"SIGTERM: the running cells have {NOTICE:.0f} s to finish")
@@ -80,7 +80,7 @@ def begin_notice() -> None:
     signal.setitimer(signal.ITIMER_REAL, NOTICE)
 
 
-def _notice_runs() -> bool:
+def notice_runs() -> bool:
     """Say whether the timer that runs is the notice; pytest-timeout has the same one."""
     ours = signal.getsignal(signal.SIGALRM) is signal.default_int_handler
     return ours and signal.getitimer(signal.ITIMER_REAL)[0] > 0
@@ -93,7 +93,7 @@ def finish_the_cell_first() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def terminate(number: int, frame: Any) -> None:
-        if not _notice_runs():
+        if not notice_runs():
             begin_notice()
 
     signal.signal(signal.SIGINT, stop_at_the_next)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import benchsuite
 from benchsuite.errors import CellCannotRun
 
 # Whatever of these changes may change a number in its last bits.
@@ -48,6 +47,9 @@ def version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "absent"
+
+
+__version__ = version("benchsuite")
 
 
 @functools.cache
@@ -192,7 +194,7 @@ def _key(package: str) -> str:
 def describe(device: Device, threads: int) -> dict[str, Any]:
     """Return the record's ``environment``: versions and device, no user or host names."""
     return {
-        "benchsuite": benchsuite.__version__,
+        "benchsuite": __version__,
         "python": platform.python_version(),
         "platform": f"{platform.system()}-{platform.machine()}",
         **{_key(name): version(name) for name in _numeric_packages(device.kind)},

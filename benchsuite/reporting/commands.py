@@ -6,13 +6,18 @@ from collections.abc import Sequence
 from benchsuite.study import Cell, Study
 
 
-def rerun_command(study: Study, cells: Sequence[Cell], options: Sequence[str] = ()) -> str:
+def rerun_command(
+    study: Study,
+    cells: Sequence[Cell],
+    options: Sequence[str] = (),
+    where: Sequence[str] = ("benchmarks",),
+) -> str:
     """Return the shortest command whose selection covers ``cells`` of one study.
 
-    It names the axis values that all of them share, the options that their parameters need, and
-    the session's own ``options``.
+    It names where the session found them, the axis values that all of them share, the options that
+    their parameters need, and the session's own ``options``.
     """
-    words = ["pytest", "benchmarks"]
+    words = ["pytest", *where]
     marks = [f"study={study.name!r}"]
     for axis in cells[0].axes:
         shared = {cell.axes[axis] for cell in cells}

@@ -327,7 +327,7 @@ def absent_view(results: StudyResults) -> list[dict[str, Any]]:
                     for cell in known[:MOST_CELLS]
                 ],
                 "more": max(0, len(known) - MOST_CELLS),
-                "command": rerun_command(results.study, known, results.options),
+                "command": rerun_command(results.study, known, results.options, results.where),
             }
         )
     return found

@@ -17,8 +17,9 @@ Line = tuple[str, dict[str, bool]]
 class StudyResults:
     """One study's grid beside what the store holds of it.
 
-    ``options`` are the words that a command needs to mean these very cells; ``files`` are what the
-    study's own reporter wrote, relative to the reports folder; ``notes`` say what went wrong there.
+    ``where`` are the words by which pytest finds the cells, ``options`` those that it needs to mean
+    these very cells; ``files`` are what the study's own reporter wrote, relative to the reports
+    folder; ``notes`` say what went wrong there.
     ``conflicts`` tell records of one cell that differ, ``links`` where a cell's record lies if not
     in the store under the report, ``benchmark`` is the study's test file.
     """
@@ -30,6 +31,7 @@ class StudyResults:
     failed: dict[str, Record] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     judgements: "list[Judgement]" = field(default_factory=list)
+    where: tuple[str, ...] = ("benchmarks",)
     options: tuple[str, ...] = ()
     files: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -65,7 +65,9 @@ def test_status_counts_done_failed_stale_and_missing(command, bench, project):
     path = project.path / "benchmarks/test_shapes.py"
     path.write_text(path.read_text().replace("0.75, 0.26", "0.75, 0.27"))
     again = command("status", "-k", "two_models and toy_a")
-    again.stdout.fnmatch_lines(["stale    two_models/toy_a-same-seed1: changed code*", "6 stale"])
+    again.stdout.fnmatch_lines(
+        ["stale    two_models/toy_a-same-seed1: changed code (test_shapes.py)", "6 stale"]
+    )
 
 
 def test_claims_judges_without_running(command, bench):

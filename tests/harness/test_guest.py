@@ -3,10 +3,12 @@
 import difflib
 import json
 import os
+import signal
 
 import pytest
 
 from benchsuite.harness.isolation import limit_threads
+from benchsuite.harness.stopping import begin_notice, notice_runs
 
 OURS = (
     "OMP_NUM_THREADS",
@@ -175,3 +177,17 @@ def test_what_a_session_of_cells_sets_in_the_environment_it_takes_out_again(monk
     }
     restore()
     assert dict(os.environ) == before
+
+
+def test_another_plugin_s_alarm_is_not_taken_for_the_notice_of_a_sigterm():
+    """pytest-timeout runs the same timer; a SIGTERM must still be heard while it does."""
+    before = signal.getsignal(signal.SIGALRM)
+    try:
+        signal.signal(signal.SIGALRM, lambda number, frame: None)
+        signal.setitimer(signal.ITIMER_REAL, 1000)
+        assert not notice_runs()
+        begin_notice()
+        assert notice_runs()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
