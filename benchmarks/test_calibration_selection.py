@@ -20,7 +20,7 @@ def test_calibration_selection(
             quantized = quantize(cell, model, batch, progress)
         record.update(raised_damping=quantized.raised_damping)
         save_model(model, quantized)
-    with record.stage("evaluation", making=False), quantizers.using_kernel(model.model, "held"):
+    with record.stage("evaluation"), quantizers.using_kernel(model.model, "held"):
         quality = evaluation.perplexity.perplexity(
             model.model, evaluation_tokens, seq_len=cell["seq_len"], progress=progress
         )

@@ -28,7 +28,7 @@ def test_latent_evaluation(cell, reasoning, record, progress):
     problems = reasoning.asked()
     with record.stage("training"):
         checkpoint = reasoning.trained()
-    with record.stage("evaluation", making=False):
+    with record.stage("evaluation"):
         net = reasoning.network(checkpoint)
         scores = latent.evaluate(net, method, config, form, problems, progress=progress)
         record.update(**scores.as_dict())

@@ -31,7 +31,7 @@ def test_quantizers(
         quantized = quantize(cell, network, batch, progress)
     record.update(**sizes(network, quantized))
     save_model(model, quantized)
-    with record.stage("evaluation", making=False), quantizers.using_kernel(network, "held"):
+    with record.stage("evaluation"), quantizers.using_kernel(network, "held"):
         quality = evaluation.perplexity.perplexity(network, evaluation_tokens, seq_len=seq_len)
         change = evaluation.divergence.divergence(
             original, network, evaluation_tokens, seq_len=seq_len
@@ -41,9 +41,9 @@ def test_quantizers(
     record.update(**evaluation.answers.changed(answers, original_answers()))
     record.items(chunk_nll=quality.chunk_nll, chunk_kl=change.chunk_kl)
     record.items(**answers.rows())
-    with record.stage("latency", making=False), quantizers.using_kernel(network, "few_tokens"):
+    with record.stage("latency"), quantizers.using_kernel(network, "few_tokens"):
         record.clock(**latency(network, evaluation_tokens[: seq_len // 2]))
-    with record.stage("served", making=False):
+    with record.stage("served"):
         record.clock(**served_latency(network, evaluation_tokens[: seq_len // 2]))
 
 

@@ -19,7 +19,7 @@ def test_uncertainty(cell, answers, tools, judge, record):
         asked = answers("test")
     with record.stage("scoring"):
         scores = uncertainty.score(cell.method, asked, tools)
-    with record.stage("evaluation", making=False):
+    with record.stage("evaluation"):
         grades = uncertainty.grade(asked, rule=cell["correctness"], judge=judge)
         found = {
             part: told_apart(grades, scores, chosen, cell.seed)

@@ -4,7 +4,7 @@ import contextlib
 import datetime
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from benchsuite import catalog
@@ -14,7 +14,7 @@ from benchsuite.records.fingerprint import Fingerprint, digest
 from benchsuite.records.forms import RESERVED, nested, sealed
 from benchsuite.records.reading import record_of
 from benchsuite.records.record import TIME, CellFacts, Failure, Record, Source, Times
-from benchsuite.study.cell import Cell
+from benchsuite.study import Cell, names, study
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,19 +50,14 @@ class RecordBuilder:
         self.reported_times: dict[str, float] = {}
         self.source = Source(hub_id=catalog.model(cell.model).hub_id)
         self.checks: list[Callable[[], None]] = []
-        self._judging: set[str] = set()
         self._not_finite: list[str] = []
         self._on_stage = on_stage
         self._peak = _PeakMemory()
 
     @contextlib.contextmanager
-    def stage(self, name: str, *, making: bool = True) -> Iterator[None]:
-        """Time a stage, in seconds, as ``timings[name]`` and ``{name}_time_sec``.
-
-        What judges the compressed model is no part of ``making`` it: the documents'
-        ``total_time_sec`` leaves it out.
-        """
-        self._name_time(name, making)
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage, in seconds, as ``timings[name]`` and ``{name}_time_sec``."""
+        self._name_time(name)
         self.current_stage = name
         self._on_stage(name)
         _synchronize()
@@ -75,12 +70,12 @@ class RecordBuilder:
         self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
         self.current_stage = "between stages"
 
-    def time(self, name: str, seconds: float, *, making: bool = True) -> None:
+    def time(self, name: str, seconds: float) -> None:
         """Report ``{name}_time_sec`` as something else than the seconds spent in the stage.
 
         The standalone cost of a selection whose features were already there, for instance.
         """
-        self._name_time(name, making)
+        self._name_time(name)
         found = self._plain(f"record.time({name!r})", seconds, [])
         if isinstance(found, bool) or not isinstance(found, int | float):
             raise self._wrong(f"record.time({name!r}): {seconds!r} is no number of seconds")
@@ -148,8 +143,8 @@ class RecordBuilder:
         return record
 
     def _record(self, outcome: str, contended: bool, failure: Failure | None) -> Record:
-        times = Times(self.timings, self.reported_times)
-        making = sum(s for name, s in times.all().items() if name not in self._judging)
+        times, stages = Times(self.timings, self.reported_times), self._making()
+        making = sum(s for name, s in times.all().items() if name in stages)
         return Record(
             cell=CellFacts.of(self.cell),
             fingerprint=self.fingerprint,
@@ -164,6 +159,11 @@ class RecordBuilder:
             peak_memory_bytes=self._peak.fold(),
             results_sha256=self.results_digest(),
         )
+
+    def _making(self) -> Collection[str]:
+        """Return the stages that the study counts: those that make what it tries, or all."""
+        declared = study(self.cell.study) if self.cell.study in names() else None
+        return declared.making if declared and declared.making else self.timings.keys()
 
     def results_digest(self) -> str:
         """Return the digest of everything measured except times: equal bits, equal digest."""
@@ -208,20 +208,18 @@ class RecordBuilder:
             (self.values, "a value of record.update"),
             (self.clocked, "a fact of record.clock"),
         )
-        for names, what in taken:
-            if names is not table and name in names:
+        for others, what in taken:
+            if others is not table and name in others:
                 raise self._wrong(f"{who}: {name!r} is {what} already", "choose another name")
 
     def _stages(self) -> set[str]:
         return {*self.timings, *self.reported_times}
 
-    def _name_time(self, name: str, making: bool) -> None:
+    def _name_time(self, name: str) -> None:
         key = f"{name}{TIME}"
-        for names in (self.cell.axes, self.cell.parameters, RESERVED, self.values, self.clocked):
-            if key in names or (names is RESERVED and name in ("total", "contended")):
-                raise self._wrong(f"the stage {name!r} gives {key!r}, a name that is taken")
-        if not making:
-            self._judging.add(name)
+        taken = {*self.cell.axes, *self.cell.parameters, *RESERVED, *self.values, *self.clocked}
+        if key in taken or name in ("total", "contended"):
+            raise self._wrong(f"the stage {name!r} gives {key!r}, a name that is taken")
 
     def _wrong(self, what: str, fix: str = "") -> BenchsuiteError:
         return BenchsuiteError(what, self.cell.id, fix or "choose another name")

@@ -9,7 +9,7 @@ exported views hold.
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,9 @@ OUTCOMES = ("passed", "failed", "crashed")
 
 # The flat form does not say which values differ from run to run; these are what cells clocked when
 # it was the store's own.
-_CLOCKED = re.compile(r".*(_seconds|_per_second|_memory_bytes|_memory_kind)|vllm_.*")
-_CLOCKED_NAMES = {"determinism": ("timestamp", "kernels", "kernels_in_batch")}
+_CLOCKED = re.compile(
+    r".*(_seconds|_per_second|_memory_bytes|_memory_kind)|vllm_.*|timestamp|kernels(_in_batch)?"
+)
 
 _NUMERIC_CLAIMS = ("lower", "higher", "cv_below", "equivalent")
 _FILE_NAME = re.compile(r"\w[\w .+=,-]*")
@@ -368,7 +369,7 @@ def _flat(top: Part) -> Record:
         if name not in RESERVED | named and not (name in known and known[name] == value)
     }
     cell = read_cell(was)
-    clocked = set(_clocked(cell.study, left))
+    clocked = set(filter(_CLOCKED.fullmatch, left))
     return Record(
         cell=cell,
         fingerprint=read_fingerprint(top.part("fingerprint")),
@@ -401,11 +402,6 @@ def _flat_times(top: Part) -> Times:
     )
 
 
-def _clocked(study_name: str, values: Iterable[str]) -> Iterable[str]:
-    own = _CLOCKED_NAMES.get(study_name, ())
-    return (name for name in values if name in own or _CLOCKED.fullmatch(name))
-
-
 # --- what a study needs
 
 
@@ -414,8 +410,15 @@ def _check_metrics(record: Record) -> None:
     if record.cell.study not in names():
         return
     declared = study(record.cell.study)
-    compared = (c.metric for c in declared.claims if c.kind in _NUMERIC_CLAIMS)
-    for name in dict.fromkeys((*(metric.name for metric in declared.metrics), *compared)):
-        value = record.value(name)
-        if value is not None and not isinstance(value, int | float):
-            raise _malformed(name, value, "a number")
+    compared = {c.metric for c in declared.claims if c.kind in _NUMERIC_CLAIMS}
+    tables = {metric.name for metric in declared.metrics if metric.parts}
+    for name in sorted(compared | {metric.name for metric in declared.metrics}):
+        _check_number(name, record.value(name), is_table=name in tables)
+
+
+def _check_number(name: str, value: Any, *, is_table: bool) -> None:
+    if is_table and isinstance(value, dict):
+        for part, inside in value.items():
+            _check_number(f"{name}.{part}", inside, is_table=False)
+    elif value is not None and (is_table or not isinstance(value, int | float)):
+        raise _malformed(name, value, "an object of numbers" if is_table else "a number")

@@ -68,7 +68,7 @@ class Source:
 class Times:
     """Seconds by stage: ``spent`` this time, and ``reported`` in the place of what was spent.
 
-    ``making`` is the documents' total: making the compressed model, without judging it; None where
+    ``making`` is the documents' total, over the stages that make what the study tries; None where
     nobody measured it. ``contended`` says that another cell ran on the device.
     """
 

@@ -196,7 +196,8 @@ def rehearsed(study: Study, group: Group, method: str) -> dict[str, Any]:
 
 def parts(records: Sequence[Record], metric: Metric) -> dict[str, Any]:
     """Return the mean of each part of a metric, a task for instance, over the seeds that ran it."""
-    names = sorted({name for r in records for name in (r.value(metric.name) or {})})
+    tables = [r.value(metric.name) for r in records]
+    names = sorted({name for table in tables if isinstance(table, Mapping) for name in table})
     out = {}
     for name in names:
         seen = [v for r in records if (v := r.value(f"{metric.name}.{name}")) is not None]

@@ -179,10 +179,10 @@ def test_a_name_that_is_taken_is_refused_and_the_same_value_again_is_fine(builde
 def test_the_total_leaves_out_what_only_judges(builder):
     with builder.stage("quant"):
         pass
-    with builder.stage("evaluation", making=False):
+    with builder.stage("evaluation"):
         pass
     builder.time("selection", 2.0)
-    builder.time("selection_spent", 9.0, making=False)
+    builder.time("selection_spent", 9.0)
     record = builder.finish("passed")
     assert record.times.making == record.times.spent["quant"] + 2.0
     assert record.value("total_time_sec") == record.times.making

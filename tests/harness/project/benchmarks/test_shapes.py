@@ -88,7 +88,7 @@ def test_training(cell, record, artefact):
 @pytest.mark.study("trained_evaluation")
 def test_trained_evaluation(cell, record, artefact):
     weight = json.loads((adapter(cell, artefact).path / "adapter.json").read_text())
-    with record.stage("evaluation", making=False):
+    with record.stage("evaluation"):
         right = [abs(weight - cell.seed) < 0.2 * w for w in WEIGHTS[cell.model]]
     record.update(accuracy=sum(right) / len(right))
     record.items(right=right)
@@ -99,7 +99,7 @@ def test_two_models(cell, record):
     other = (
         cell.model if cell.method == "same" else {"toy_a": "toy_b", "toy_b": "toy_a"}[cell.model]
     )
-    with record.stage("evaluation", making=False):
+    with record.stage("evaluation"):
         pairs = zip(WEIGHTS[cell.model], WEIGHTS[other], strict=True)
         divergence = sum(abs(a - b) for a, b in pairs)
     record.update(divergence=divergence, reference=other)
