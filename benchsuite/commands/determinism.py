@@ -1,20 +1,24 @@
-"""Show stored results beside each other: ``benchsuite determinism FILE...``.
-
-Reads the files that the study document's script wrote, and this study's own.
-"""
+"""``benchsuite determinism``: stored results beside each other."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchsuite.commands.parser import Parser
 from benchsuite.determinism import document
 from benchsuite.errors import CorruptRecord
 from benchsuite.records.reading import read_file
 from benchsuite.studies.determinism.report import to_markdown
 
 
-def determinism(paths: Sequence[str]) -> int:
-    """Show determinism results beside each other: determinism FILE..."""
+def determinism(arguments: Sequence[str]) -> int:
+    """Show determinism results beside each other, a row each.
+
+    Reads the files that the study document's script wrote, and this study's own.
+    """
+    parser = Parser(determinism)
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a result, as JSON")
+    paths = parser.parse_args(arguments).files
     found = [read(Path(path)) for path in paths]
     names = [result["variant"] for result in found]
     labels = [

@@ -1,6 +1,5 @@
 """``benchsuite reproduce``: measure a record's cell again, and name what differs."""
 
-import argparse
 import re
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchsuite.commands.collecting import pytest_words, register_own
+from benchsuite.commands.parser import Parser
 from benchsuite.errors import BenchsuiteError, CorruptRecord, UsageError
 from benchsuite.records.reading import read_file
 from benchsuite.records.record import CellFacts, Record
@@ -20,15 +20,15 @@ _DIGEST = re.compile("[0-9a-f]{40,}")
 
 
 def reproduce(arguments: Sequence[str]) -> int:
-    """Measure a record's cell again and name what differs: `benchsuite reproduce RECORD.json`.
+    """Measure a record's cell again and name what differs; status 0 if the bits are the same.
 
-    Status 0 if the measured bits are the same. Further arguments are pytest's, as in --local
-    NAME=PATH; --reports-dir DIR keeps the new record there instead of in a temporary folder.
+    Further arguments are pytest's, as --local NAME=PATH for a model that came from a folder. The
+    new record is kept in a temporary folder, or in that of --reports-dir.
     """
-    options = argparse.ArgumentParser(prog="benchsuite reproduce", add_help=False)
-    options.add_argument("record", type=Path)
-    options.add_argument("--reports-dir", type=Path)
-    chosen, further = options.parse_known_args(arguments)
+    parser = Parser(reproduce)
+    parser.add_argument("record", type=Path, metavar="RECORD.json", help="a record of a store")
+    parser.add_argument("--reports-dir", type=Path, metavar="DIR", help="where the new one is kept")
+    chosen, further = parser.parse_known_args(arguments)
     register_own()
     old = read(chosen.record)
     folder = chosen.reports_dir or Path(tempfile.mkdtemp(prefix="benchsuite-"))

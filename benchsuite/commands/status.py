@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from benchsuite.commands.collecting import collect
+from benchsuite.commands.collecting import collect, require_records
 
 
 def status(arguments: Sequence[str]) -> int:
     """Print which cells are done, stale, failed, running or missing."""
     collected = collect(arguments)
-    if collected.bench is None:
-        return 0
-    bench = collected.bench
+    bench = collected.bench()
+    if collected.names_a_reports_folder():
+        require_records(bench)
     running = {marker.nodeid for marker in bench.store.running.markers()}
     states: dict[str, list[str]] = {}
     for nodeid, cell, path in collected.cells:
@@ -29,7 +29,7 @@ def status(arguments: Sequence[str]) -> int:
     for state in ("running", "failed", "blocked", "stale", "missing"):
         for line in states.get(state, []):
             print(f"{state:<8} {line}")
-    print(", ".join(f"{len(found)} {state}" for state, found in states.items()) or "no cells")
+    print(", ".join(f"{len(found)} {state}" for state, found in states.items()))
     for notice in bench.store.notices:
         print(notice)
     return 0

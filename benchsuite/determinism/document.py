@@ -99,7 +99,8 @@ def read(path: Path | str) -> dict[str, Any]:
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BenchsuiteError(f"cannot be read: {error}", str(path), "check the path") from error
+        why = getattr(error, "strerror", None) or error
+        raise BenchsuiteError(f"cannot read {path}: {why}", fix="check the path") from error
     return checked(found, path)
 
 

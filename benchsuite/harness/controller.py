@@ -33,6 +33,7 @@ logger = logging.getLogger("benchsuite")
 
 _CRASHED = "the worker process died in this cell: out of memory, or a crash in native code"
 
+MOST_REASONS = 12
 EXTRAS = {"hub": "datasets", "downstream": "lm_eval"}
 
 
@@ -49,6 +50,7 @@ class Controller:
         self.unwritten: BenchsuiteError | None = None
         self.folder: Path | None = None
         self._last_failed: dict[str, bool] = {}
+        self._skipped: Counter[str] = Counter()
         self.misspelt: list[str] = []
         self._seeds_left_out: set[int] = set()
         self.stopping = Stopping(config, self._warn)
@@ -144,6 +146,8 @@ class Controller:
             self.left[report.nodeid] = left
             known = self.bench.store.notices
             known += [what for what in left["notices"] if what not in known]
+            if report.skipped and isinstance(report.longrepr, tuple):
+                self._skipped[report.longrepr[2].removeprefix("Skipped: ")] += 1
         self._note_time(report)
         if report.skipped and report.nodeid in self._last_failed:
             last_failed: Any = self.config.pluginmanager.get_plugin("lfplugin")
@@ -256,6 +260,8 @@ class Controller:
         lines: list[tuple[str, dict[str, bool]]] = []
         if self.outcome is not None:
             lines = [*self._notices(), *self.outcome.lines]
+            if not terminalreporter.hasopt("skipped"):
+                lines += self._reasons()
         if self.unwritten is not None:
             lines.append((f"no report: {self.unwritten}", {"red": True}))
         if self.stopping.reason:
@@ -289,6 +295,15 @@ class Controller:
             if left.get("reproduced") is False:
                 notices.append((f"  differs: {nodeid}", {"red": True}))
         return notices
+
+    def _reasons(self) -> list[tuple[str, dict[str, bool]]]:
+        """Say why cells were skipped, for pytest says it with ``-rs`` alone."""
+        told = [
+            (f"{n} skipped: {reason}", {"yellow": True})
+            for reason, n in self._skipped.most_common(MOST_REASONS)
+        ]
+        more = len(self._skipped) - len(told)
+        return [*told, (f"and {more} more reasons: pytest -rs", {})] if more else told
 
     def _stand_ins(self) -> list[str]:
         """Name the models whose weights are not the catalogued ones, once each."""

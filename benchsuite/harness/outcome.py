@@ -92,8 +92,9 @@ def judge(
     models: Collection[str] = (),
     verbose: bool = False,
     figures: bool = False,
+    page: bool = True,
 ) -> Outcome:
-    """Judge studies from the store over their declared grids, and write the report.
+    """Judge studies from the store over their declared grids, and write the report if ``page``.
 
     ``benchmarks`` maps the studies' names to their test files. The lines name what is missing of
     ``models`` and of models with records; the report names all.
@@ -105,11 +106,12 @@ def judge(
         plan = plan_of(bench, results.study.name)
         results.judgements = judge_study(results, columns=bench.store.columns, plan=plan)
     outcome = Outcome(found)
-    folder = bench.options.reports_dir
-    try:
-        outcome.page = write_report(folder, found, columns=bench.store.columns, figures=figures)
-    except OSError as error:
-        outcome.unwritten = unwritable(folder, error)
+    if page:
+        folder = bench.options.reports_dir
+        try:
+            outcome.page = write_report(folder, found, columns=bench.store.columns, figures=figures)
+        except OSError as error:
+            outcome.unwritten = unwritable(folder, error)
     for results in found:
         outcome.lines += terminal_lines(_of_interest(results, models), verbose=verbose)
     return outcome
@@ -117,7 +119,8 @@ def judge(
 
 def _of_interest(results: StudyResults, models: Collection[str]) -> StudyResults:
     """Leave out the cells and claims of models that nobody has asked for yet."""
-    chosen = {*models, *(record.cell.model for record in results.records.values())}
+    tried = {*results.records, *results.failed, *results.stale}
+    chosen = {*models, *(cell.model for cell in results.cells if cell.id in tried)}
     cells = [cell for cell in results.cells if cell.model in chosen]
     ids = {cell.id for cell in cells}
     told = [j for j in results.judgements if j.outcome != "not_run" or _asked(j, cells)]

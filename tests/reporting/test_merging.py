@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from benchsuite.commands.main import main
 from benchsuite.records.store import Store
 from benchsuite.reporting.merging import judged, read_sources
 from benchsuite.study import study
@@ -145,13 +146,46 @@ def test_a_folder_without_records_among_others_is_named(project, bench, command)
     bench("-k", "two_models and toy_a")
     (project.path / "nothing").mkdir()
 
-    result = command("report", "reports", "nothing")
+    result = command("report", "reports", "nothing", "--reports-dir=merged")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["nothing holds no records", "*index.html"])
 
-    result = command("report", "reports", "nowhere")
+    result = command("report", "reports", "nowhere", "--reports-dir=merged")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*nowhere is no folder. Name folders that a run had*"])
+
+
+@pytest.fixture
+def two(tmp_path, monkeypatch):
+    """Two machines' folders, a and b, where the commands run."""
+    monkeypatch.chdir(tmp_path)
+    records = {cell.id: record(cell) for cell in grid("tiny_llama_1m", methods=["random"])}
+    for name in ("a", "b"):
+        folder(tmp_path / name, records)
+    return tmp_path
+
+
+def test_a_report_over_named_folders_never_writes_into_one_of_them(two, capsys):
+    before = sorted(two.rglob("*"))
+
+    assert main(["report", "a", "b"]) == pytest.ExitCode.USAGE_ERROR
+    assert "Write benchsuite report a b --reports-dir DIR" in capsys.readouterr().err
+    assert sorted(two.rglob("*")) == before
+
+    assert main(["report", "a", "b", "--reports-dir", "both"]) == 0
+    assert "pytest --pyargs benchsuite.benchmarks -m" in (two / "both/index.html").read_text()
+    shutil.rmtree(two / "both")
+    assert sorted(two.rglob("*")) == before
+
+
+def test_what_the_system_refuses_to_write_is_one_paragraph(two, capsys):
+    (two / "file").touch()
+
+    assert main(["report", "a", "--reports-dir", "file/under"]) == pytest.ExitCode.USAGE_ERROR
+
+    said = capsys.readouterr().err
+    assert said.startswith("benchsuite report: the system refused: Not a directory (file/under")
+    assert said.count("\n") == 1
 
 
 def test_diff_of_equal_folders_is_0_and_of_a_broken_study_1(project, bench, command):
