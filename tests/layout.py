@@ -32,7 +32,7 @@ ORDER = (
     ("statistics",),
     ("catalog",),
     ("registry",),
-    ("errors", "file_digests", "guest", "lazy", "__init__"),
+    ("errors", "guest", "lazy", "__init__"),
     ("printable",),
 )
 RANK = {room: rank for rank, rooms in enumerate(reversed(ORDER)) for room in rooms}

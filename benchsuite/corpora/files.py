@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from benchsuite.corpora.file_digests import FileDigests
 from benchsuite.errors import UsageError
-from benchsuite.file_digests import FileDigests
 
 # In the order of preference where one split is there in several formats.
 FORMATS = (

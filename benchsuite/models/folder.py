@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchsuite.corpora.file_digests import FileDigests
 from benchsuite.errors import BenchsuiteError
-from benchsuite.file_digests import FileDigests
 
 INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"

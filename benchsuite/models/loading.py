@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from torch import nn
 
 from benchsuite.catalog import ModelEntry
+from benchsuite.corpora.file_digests import FileDigests
 from benchsuite.errors import BenchsuiteError, CellCannotRun
-from benchsuite.file_digests import FileDigests
 from benchsuite.models import random_weights, source, stand_in
 from benchsuite.models.folder import (
     UNREAD,

@@ -39,7 +39,7 @@ def test_tasks_are_of_one_model_each_largest_first_and_hold_every_cell_once():
     ],
 )
 def test_what_cannot_be_meant_is_refused(pytester, words, told):
-    result = pytester.runpytest_subprocess(*words)
+    result = pytester.runpytest_subprocess("-p", "benchsuite.plugin", *words)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([told])
 

@@ -6,7 +6,8 @@ import pytest
 
 
 def collected(pytester, *args):
-    return pytester.runpytest_subprocess("benchmarks", "-p", "no:cacheprovider", "-rs", *args)
+    words = ("-p", "benchsuite.plugin", "-p", "no:cacheprovider", "-rs")
+    return pytester.runpytest_subprocess("benchmarks", *words, *args)
 
 
 @pytest.fixture

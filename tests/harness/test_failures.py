@@ -180,7 +180,8 @@ def test_a_damaged_record_is_named_moved_aside_and_measured_again(shaky, damage)
 def test_changed_code_makes_records_stale_and_keeps_them(shaky):
     shaky("pass")
     result = shaky("record.update(more=1)")
-    result.stdout.fnmatch_lines(["*stale records, measured again: changed code (8)*", "*8 stale*"])
+    stale = "*stale records, measured again: changed code (test_shaky.py) (8)*"
+    result.stdout.fnmatch_lines([stale, "*8 stale*"])
     assert len(stored(shaky.pytester, "*.json")) == 16
 
 

@@ -86,7 +86,7 @@ SHAPE = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_
          "num_attention_heads": 1}
 register(ModelEntry("toy", "toys/toy", "llama", SHAPE, "float32", embedded=True))
 axes = {"model": ("toy",), "method": ("plain",)}
-register_study(Study("small", "?", axes, (1, 2), models=()))
+register_study(Study("small", "?", axes, (1, 2), reads={"model": ""}))
 """
 
 ORDINARY = f"""

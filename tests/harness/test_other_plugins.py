@@ -43,8 +43,8 @@ claims = (
     identical("shared", "plain"),
 )
 one = axes | {"model": ("toy_a",)}
-register_study(Study("dice", "?", one, (1, 2, 3, 4, 5, 6), models=(), claims=claims))
-register_study(Study("slow", "?", axes, (1, 2), models=()))
+register_study(Study("dice", "?", one, (1, 2, 3, 4, 5, 6), reads={"model": ""}, claims=claims))
+register_study(Study("slow", "?", axes, (1, 2), reads={"model": ""}))
 
 
 def throw():

@@ -21,7 +21,8 @@ register(ModelEntry("toy", "toys/toy", "llama", SHAPE, "float32", embedded=True)
 for name in ("early", "late"):
     axes = {"model": ("toy",), "method": ("plain", "lacking") if name == "early" else ("plain",)}
     lacking = lambda cell: ("no-such-library",) if cell.method == "lacking" else ()
-    register_study(replace(Study(name, "?", axes, (1, 2, 3), models=()), packages=lacking))
+    made = Study(name, "?", axes, (1, 2, 3), reads={"model": ""}, packages=lacking)
+    register_study(made)
 
 
 def say(what):

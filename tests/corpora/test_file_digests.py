@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from benchsuite.file_digests import FileDigests
+from benchsuite.corpora.file_digests import FileDigests
 
 
 def sha256(text):
