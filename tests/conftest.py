@@ -1,15 +1,46 @@
 """Shared by all tests: real pytest runs, over a user's own small project."""
 
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests import forked
 
 pytest_plugins = ["pytester"]
 
 PROJECT = Path(__file__).parent / "harness/project"
+
+
+@pytest.fixture
+def pytester(
+    pytester: pytest.Pytester, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> pytest.Pytester:
+    """pytest's own, whose processes are forked from one that has imported what they need."""
+    if "fresh_interpreter" in request.fixturenames:
+        return pytester
+    new = pytester.popen
+
+    def popen(cmdargs: tuple[str, ...], stdout: Any, stderr: Any, **others: Any) -> Any:
+        if cmdargs[0] != sys.executable or not cmdargs[1].startswith("-m"):
+            return new(cmdargs, stdout, stderr, **others)
+        searched = os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH"))))
+        return forked.start(
+            cmdargs, Path.cwd(), os.environ | {"PYTHONPATH": searched}, stdout, stderr
+        )
+
+    monkeypatch.setattr(pytester, "popen", popen)
+    return pytester
+
+
+@pytest.fixture
+def fresh_interpreter() -> None:
+    """Asks for new processes of Python, where it matters what they import."""
 
 
 @pytest.fixture
