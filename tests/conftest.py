@@ -15,6 +15,19 @@ from tests import forked
 pytest_plugins = ["pytester"]
 
 PROJECT = Path(__file__).parent / "harness/project"
+# The folders with the longest files; begun first, so that no worker is left with one at the end.
+LONGEST = ("records", "docs", "quantizers", "commands", "harness", "engines")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first."""
+    folders = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(folders).parts[0]
+        return LONGEST.index(folder) if folder in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture
@@ -30,9 +43,8 @@ def pytester(
         if cmdargs[0] != sys.executable or not cmdargs[1].startswith("-m"):
             return new(cmdargs, stdout, stderr, **others)
         searched = os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH"))))
-        return forked.start(
-            cmdargs, Path.cwd(), os.environ | {"PYTHONPATH": searched}, stdout, stderr
-        )
+        env, heavy = os.environ | {"PYTHONPATH": searched}, "calibration" in request.fixturenames
+        return forked.start(cmdargs, Path.cwd(), env, stdout, stderr, heavy=heavy)
 
     monkeypatch.setattr(pytester, "popen", popen)
     return pytester

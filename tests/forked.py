@@ -24,24 +24,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-# What a session of toy cells imports; a module that is not installed is left out.
-LIGHT = (
+# What a session imports; a module that is not installed is left out.
+LIBRARIES = (
     "numpy pandas pyarrow.parquet scipy.stats scipy.optimize scipy.integrate matplotlib.pyplot "
     "jinja2 yaml filelock psutil threadpoolctl multiprocessing.pool "
     "pytest xdist.plugin xdist.dsession xdist.workermanage execnet.gateway _pytest.junitxml "
+    "asyncio pdb pyarrow.dataset pyarrow.pandas_compat anyio.pytest_plugin"
+)
+OURS = (
     "benchsuite.plugin benchsuite.harness.controller benchsuite.harness.looks "
     "benchsuite.harness.scheduling.affinity benchsuite.statistics.inference.claims "
     "benchsuite.reporting.report benchsuite.commands.main benchsuite.commands.collecting "
     "benchsuite.fixtures.models benchsuite.fixtures.latent benchsuite.fixtures.uncertainty "
-    "benchsuite.studies.shipped asyncio pdb pyarrow.dataset pyarrow.pandas_compat anyio.pytest_plugin"
-).split()
-HEAVY = (
-    *LIGHT,
-    *(
-        "torch torch._dynamo transformers safetensors.torch sklearn.cluster "
-        "transformers.models.llama.modeling_llama benchsuite.models benchsuite.quantizers "
-        "benchsuite.evaluation benchsuite.calibration benchsuite.latent"
-    ).split(),
+    "benchsuite.studies.shipped"
+)
+TORCH = (
+    "torch torch._dynamo transformers safetensors.torch sklearn.cluster "
+    "transformers.models.llama.modeling_llama transformers.models.qwen3.modeling_qwen3"
 )
 # hypothesis' plugin imports all of it to end a session; what was imported is not rewritten.
 OPTIONS = "-p no:hypothesispytest -W 'ignore:Module already imported'"
@@ -93,8 +92,11 @@ class Server:
 
 @functools.cache
 def server(heavy: bool) -> Server:
-    """Return this test process' server of light sessions, or of those that compute with torch."""
-    return Server(HEAVY if heavy else LIGHT)
+    """Return this test process' server of sessions of toys, or of those that compute with torch.
+
+    In the latter each session imports our own modules, so that a test can see which it uses.
+    """
+    return Server(f"{LIBRARIES} {TORCH if heavy else OURS}".split())
 
 
 def start(
