@@ -4,6 +4,8 @@ import difflib
 import re
 from collections.abc import Iterable
 
+from benchsuite.printable import printable
+
 
 class BenchsuiteError(Exception):
     """An error with a cause, a place and a fix, printed as one paragraph without a traceback."""
@@ -11,7 +13,8 @@ class BenchsuiteError(Exception):
     def __init__(self, what: str, where: str = "", fix: str = "") -> None:
         self.what, self.where, self.fix = what, where, fix
         place = f" ({where})" if where else ""
-        super().__init__(f"{what}{place}. {_sentence(fix, what)}" if fix else f"{what}{place}.")
+        advice = f" {_sentence(fix, what)}" if fix else ""
+        super().__init__(printable(f"{what}{place}.{advice}"))
 
 
 _COMMANDS = ("benchsuite", "pip", "pytest", "python")

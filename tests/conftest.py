@@ -1,6 +1,5 @@
 """Shared by all tests: real pytest runs, over a user's own small project."""
 
-import json
 import os
 import shutil
 import sys
@@ -10,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from benchsuite.records.forms import flat, sealed
+from benchsuite.records.reading import read_file
 from tests import forked
 
 pytest_plugins = ["pytester"]
@@ -79,7 +80,7 @@ def records(project: pytest.Pytester) -> Callable[..., dict[str, dict]]:
     def read(study: str = "") -> dict[str, dict]:
         found = {}
         for path in (project.path / "reports/store/records").glob("*.json"):
-            record = json.loads(path.read_text())
+            record = read_flat(path)
             if path.stem.count(".") == 0 and (not study or record["cell"]["study"] == study):
                 found[f"{record['cell']['study']}/{record['cell']['id']}"] = record
         return found
@@ -103,6 +104,11 @@ def calibration(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
         )
 
     return run
+
+
+def read_flat(path: Path) -> dict:
+    """Read a record of the store in the study documents' keys."""
+    return sealed(flat(read_file(path)))
 
 
 def measured(records: dict[str, dict]) -> dict[str, str]:

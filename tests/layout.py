@@ -33,6 +33,7 @@ ORDER = (
     ("catalog",),
     ("registry",),
     ("errors", "file_digests", "guest", "lazy", "__init__"),
+    ("printable",),
 )
 RANK = {room: rank for rank, rooms in enumerate(reversed(ORDER)) for room in rooms}
 MEASURING = ORDER[7:16]

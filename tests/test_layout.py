@@ -30,7 +30,7 @@ def test_no_circle_ties_files_or_rooms():
 
 def test_few_files_lie_loose():
     loose = [path.name for path in (ROOT / "benchsuite").glob("*.py")]
-    assert len(loose) <= 8, loose
+    assert len(loose) <= 9, loose
 
 
 def test_harness_records_and_reporting_know_no_study_by_name():

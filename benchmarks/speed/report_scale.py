@@ -19,8 +19,9 @@ from pathlib import Path
 
 from benchsuite.catalog import ModelEntry, register
 from benchsuite.records import environment
-from benchsuite.records.fingerprint import digest
-from benchsuite.records.record import cell_facts, seal
+from benchsuite.records.fingerprint import Fingerprint, digest
+from benchsuite.records.forms import as_text, nested, sealed
+from benchsuite.records.record import CellFacts, Record, Source, Times
 from benchsuite.study import Study, cv_below, lower
 from benchsuite.study import register as register_study
 
@@ -56,35 +57,25 @@ def write_store(study: Study, folder: Path) -> None:
     draw = random.Random(0)
     for cell in study.cells():
         perplexity = 5.7 + 0.02 * METHODS.index(cell.method) + draw.gauss(0, 0.05)
-        name = digest(cell.name)[:40]
-        record = {
-            "model": cell.model,
-            "method": cell.method,
-            "seed": cell.seed,
-            **cell.parameters,
-            "selection_time_sec": draw.uniform(1, 2),
-            "quant_time_sec": draw.uniform(20, 21),
-            "evaluation_time_sec": draw.uniform(8, 9),
-            "total_time_sec": draw.uniform(30, 31),
-            "perplexity": perplexity,
-            "downstream": dict.fromkeys(("arc_easy", "hellaswag", "mmlu", "winogrande", "average")),
-            "schema_version": 1,
-            "cell": cell_facts(cell),
-            "fingerprint": dict.fromkeys(("value", "inputs", "code", "environment"), name),
-            "environment": facts,
-            "weights": "embedded",
-            "stand_in": None,
-            "weights_digest": digest(cell.model),
-            "weights_sha256": digest(perplexity),
-            "peak_memory_bytes": 2**31,
-            "timings": {"selection": 1.5, "quant": 20.5, "total": 30.5, "contended": False},
-            "started_at": "2026-11-20T22:06:00.000+00:00",
-            "outcome": "passed",
-            "error": None,
-            "items": None,
-            "results_sha256": digest(perplexity),
-        }
-        (records / f"{name}.json").write_text(json.dumps(seal(record), indent=1))
+        stages = {"selection": draw.uniform(1, 2), "quant": draw.uniform(20, 21)}
+        tasks = dict.fromkeys(("arc_easy", "hellaswag", "mmlu", "winogrande", "average"))
+        record = Record(
+            cell=CellFacts.of(cell),
+            fingerprint=Fingerprint(digest(cell.name), "c", "e"),
+            environment=facts,
+            source=Source("embedded", weights_digest=digest(cell.model), hub_id=cell.model),
+            times=Times(stages, making=sum(stages.values())),
+            values={
+                "perplexity": perplexity,
+                "downstream": tasks,
+                "weights_sha256": digest(perplexity),
+            },
+            started_at="2026-11-20T22:06:00.000+00:00",
+            peak_memory_bytes=2**31,
+            results_sha256=digest(perplexity),
+        )
+        path = records / f"{record.fingerprint.value}.json"
+        path.write_bytes(as_text(sealed(nested(record))))
 
 
 def report(folder: Path) -> dict[str, float]:

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 
-from benchsuite.errors import UsageError
+from benchsuite.commands.parser import Parser
 
 
 def verify(arguments: Sequence[str]) -> int:
-    """Load a quantized checkpoint and try it: verify CHECKPOINT; status 1 if it does not work."""
+    """Load a quantized checkpoint and try it; status 1 if it does not work."""
+    parser = Parser(verify)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder with its config.json")
+    folder = parser.parse_args(arguments).checkpoint
     from benchsuite.evaluation import checkpoints
 
-    if len(arguments) != 1:
-        raise UsageError("verify takes one folder", fix="benchsuite verify CHECKPOINT")
-    found = checkpoints.verify(checkpoints.open_model(arguments[0]))
+    found = checkpoints.verify(checkpoints.open_model(folder))
     ratio = found.original_bytes / found.size_bytes
     print(f"quantized layers   {found.n_layers}")
     print(f"size               {found.size_bytes / 1e6:.2f} MB, compression {ratio:.2f}")
@@ -25,16 +26,20 @@ def verify(arguments: Sequence[str]) -> int:
 
 
 def compare(arguments: Sequence[str]) -> int:
-    """Compare two checkpoints, or one with its baseline: compare A [B]."""
+    """Compare two checkpoints, or one with the model that it was made of.
+
+    Sizes, perplexities, KL(A || B), equal predictions, and how far each layer's weights moved.
+    """
+    parser = Parser(compare)
+    parser.add_argument("a", metavar="A", help="a checkpoint's folder, or a model's name")
+    parser.add_argument(
+        "b", metavar="B", nargs="?", help="another; without it A is compared with its original"
+    )
+    chosen = parser.parse_args(arguments)
     from benchsuite.evaluation import checkpoints
 
-    if len(arguments) not in (1, 2):
-        raise UsageError("compare takes one or two models", fix="benchsuite compare A [B]")
-    first = checkpoints.open_model(arguments[-1])
-    if len(arguments) == 1:
-        second, first = first, checkpoints.open_model(checkpoints.baseline_of(first))
-    else:
-        second, first = first, checkpoints.open_model(arguments[0])
+    second = checkpoints.open_model(chosen.b or chosen.a)
+    first = checkpoints.open_model(chosen.a if chosen.b else checkpoints.baseline_of(second))
     found = checkpoints.compare(first, second)
     rows = zip((first.name, second.name), found.size_bytes, found.perplexity, strict=True)
     for letter, (name, size, value) in zip("AB", rows, strict=True):

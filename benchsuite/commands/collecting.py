@@ -2,8 +2,11 @@
 
 import contextlib
 import io
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,15 +25,48 @@ class Collected:
 
     def __init__(self) -> None:
         self.cells: list[tuple[str, Cell, Path]] = []
-        self.bench: Bench | None = None
+        self.misspelt: list[str] = []
+        self._config: pytest.Config | None = None
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Note the cells after ``-k`` and ``-m`` have chosen."""
-        self.bench = Bench.of(session.config)
+        self._config = session.config
         for item in session.items:
             cell = items.cell_of(item)
             if cell is not None:
                 self.cells.append((item.nodeid, cell, Path(item.path)))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Note which words of ``-k`` and ``-m`` chose nothing, once the controller knows."""
+        controller: Any = session.config.pluginmanager.get_plugin("benchsuite-controller")
+        self.misspelt = controller.misspelt
+
+    def bench(self) -> Bench:
+        """Return the session's state; without a cell it is a usage error."""
+        if self._config is None or not self.cells:
+            raise UsageError(
+                "no cell is selected",
+                fix="see what -k, -m and the named files choose: `benchsuite list` shows the cells",
+            )
+        return Bench.of(self._config)
+
+    def bench_with_records(self) -> Bench:
+        """Return the session's state; without a record in its folder it is a usage error."""
+        bench = self.bench()
+        require_records(bench)
+        return bench
+
+    def names_a_reports_folder(self) -> bool:
+        """Say whether ``--reports-dir`` was given."""
+        return self._config is not None and bool(self._config.option.benchsuite_reports_dir)
+
+    def models_asked_for(self) -> set[str]:
+        """Return the models that ``-k`` or ``-m`` chose; none where neither was given."""
+        if self._config is None:
+            return set()
+        chosen = self._config.option.keyword or self._config.option.markexpr
+        return {cell.model for _, cell, _ in self.cells} if chosen else set()
 
     def studies(self) -> dict[str, Path]:
         """Return the collected studies and the file of each one's test."""
@@ -44,14 +80,28 @@ def collect(arguments: Sequence[str]) -> Collected:
     output = io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         status = pytest.main(command, plugins=[collected])
+    if collected.misspelt:
+        raise UsageError("no cell is selected", fix=". ".join(collected.misspelt))
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         reason = _reason(output.getvalue())
-        fix = "name a file or a folder with benchmarks, or none for those of this folder"
-        raise UsageError(
-            f"pytest could not collect the cells: {reason}",
-            fix=fix if "not found" in reason else "",
-        )
+        absent = re.search(r"\bnot found: (\S+)", reason)
+        if absent:
+            raise UsageError(
+                f"there is no {absent[1]}",
+                fix="name a file or a folder with benchmarks, or none for those of this folder",
+            )
+        raise UsageError(f"pytest could not collect the cells: {reason}")
     return collected
+
+
+def require_records(bench: Bench) -> None:
+    """Raise a usage error for a reports folder that is not there, or holds no record."""
+    folder = os.path.relpath(bench.options.reports_dir)
+    fix = "name another with --reports-dir, or measure cells first: `benchsuite run`"
+    if not bench.options.reports_dir.is_dir():
+        raise UsageError(f"there is no folder {folder}", fix=fix)
+    if next(bench.store.records.glob("*.json"), None) is None:
+        raise UsageError(f"{folder} holds no records", fix=fix)
 
 
 def pytest_words(arguments: Sequence[str]) -> list[str]:
@@ -59,11 +109,11 @@ def pytest_words(arguments: Sequence[str]) -> list[str]:
 
     The usual one is the folder ``benchmarks`` or, where there is none, ``benchsuite.benchmarks``.
     """
-    words = _joined(arguments)
+    words = joined(arguments)
     return words if _names_a_path(words) else [*usual_words(), *words]
 
 
-def _joined(arguments: Sequence[str]) -> list[str]:
+def joined(arguments: Sequence[str]) -> list[str]:
     """Return the arguments with the reports folder in one word with its option.
 
     As a word of its own pytest takes a folder that exists for one with tests, and its root from it.

@@ -6,22 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from benchsuite.commands.collecting import register_own
+from benchsuite.commands.parser import Parser
 from benchsuite.errors import UsageError
 
 
 def diff(arguments: Sequence[str]) -> int:
-    """Say what changed from one reports folder to another: `benchsuite diff OLD NEW`.
+    """Say what changed from one reports folder to another.
 
     Per cell, method and claim, and whether by more than the seeds' noise; timings are compared on
     equal devices alone. Status 1 if a metric, a claim or a cell is worse.
     """
+    parser = Parser(diff)
+    parser.add_argument("old", metavar="OLD", help="a reports folder")
+    parser.add_argument("new", metavar="NEW", help="another")
+    chosen = parser.parse_args(arguments)
     from benchsuite.reporting.diff import differences
     from benchsuite.reporting.merging import judged
 
-    if len(arguments) != 2:
-        raise UsageError("diff compares two folders", fix="write benchsuite diff OLD NEW")
     register_own()
-    (old, before), (new, after) = (judged([folder]) for folder in arguments)
+    (old, before), (new, after) = (judged([folder]) for folder in (chosen.old, chosen.new))
     for note in [*old.notes, *new.notes]:
         print(note)
     found = differences(before, after)
@@ -31,9 +34,12 @@ def diff(arguments: Sequence[str]) -> int:
 
 def check(arguments: Sequence[str]) -> int:
     """Say which numbers of a summary cannot belong together; status 1 if there are any."""
+    parser = Parser(check)
+    parser.add_argument("files", nargs="+", metavar="FILE", type=Path, help="a summary, as JSON")
+    files = parser.parse_args(arguments).files
     from benchsuite.reporting import check_summary
 
-    findings = [finding for name in arguments for finding in check_summary(_json_of(Path(name)))]
+    findings = [finding for path in files for finding in check_summary(_json_of(path))]
     for finding in findings:
         print(f"{finding.where}: {finding.message}")
     return int(bool(findings))

@@ -10,9 +10,6 @@ def estimate(arguments: Sequence[str]) -> int:
     from benchsuite.harness.scheduling.forecast import forecast
 
     collected = collect(arguments)
-    if collected.bench is None or not collected.cells:
-        print("no cells selected")
-        return 0
-    for line in forecast(collected.bench, [(cell, path) for _, cell, path in collected.cells]):
+    for line in forecast(collected.bench(), [(cell, path) for _, cell, path in collected.cells]):
         print(line)
     return 0

@@ -1,11 +1,11 @@
 """``benchsuite claims`` and ``benchsuite report``: what the stored records say."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchsuite.commands.collecting import collect, register_own
+from benchsuite.commands.collecting import collect, joined, register_own
 from benchsuite.errors import UsageError
+from benchsuite.harness.place import usual_words
 
 
 def claims(arguments: Sequence[str]) -> int:
@@ -13,31 +13,36 @@ def claims(arguments: Sequence[str]) -> int:
     from benchsuite.harness.outcome import judge
 
     collected = collect(arguments)
-    if collected.bench is None or not collected.cells:
-        print("no cells selected")
-        return 0
-    outcome = judge(collected.bench, collected.studies(), verbose=True)
+    bench = collected.bench_with_records()
+    models = collected.models_asked_for()
+    outcome = judge(bench, collected.studies(), models=models, verbose=True, page=False)
     for text, _ in outcome.lines:
         print(text)
+    for notice in bench.store.notices:
+        print(notice)
     return int(outcome.fails(strict=True))
 
 
 def report(arguments: Sequence[str]) -> int:
     """Write the report over the stored records, or over those of any reports folders named.
 
-    `benchsuite report machine_a machine_b --reports-dir=both` brings several machines' records
-    together, the study documents' own files among them; where two records of a cell differ, the
+    `benchsuite report machine_a machine_b --reports-dir both` brings several machines' records
+    together, the study documents' own files among them. Where two records of a cell differ, the
     first folder's counts and the report says so.
     """
     from benchsuite.harness.outcome import judge
 
-    folders = [word for word in arguments if _holds_records(word)]
+    words = joined(arguments)
+    folders = [word for word in words if Path(word).is_dir() and _holds_records(word)]
     if folders:
-        return _report_folders(folders, [word for word in arguments if word not in folders])
-    collected = collect(arguments)
-    if collected.bench is None:
-        return 0
-    outcome = judge(collected.bench, collected.studies(), figures=True)
+        return _report_folders(folders, [word for word in words if word not in folders])
+    collected = collect(words)
+    bench = collected.bench_with_records()
+    outcome = judge(bench, collected.studies(), figures=True)
+    for notice in bench.store.notices:
+        print(notice)
+    if outcome.unwritten is not None:
+        raise outcome.unwritten
     print(outcome.page)
     return 0
 
@@ -45,29 +50,41 @@ def report(arguments: Sequence[str]) -> int:
 def _holds_records(word: str) -> bool:
     from benchsuite.reporting.load import record_files
 
-    return Path(word).is_dir() and next(record_files(word), None) is not None
+    return next(record_files(word), None) is not None
 
 
-def _report_folders(folders: Sequence[str], arguments: Sequence[str]) -> int:
+def _report_folders(folders: Sequence[str], others: Sequence[str]) -> int:
+    from benchsuite.records.store import unwritable
     from benchsuite.reporting import write_report
     from benchsuite.reporting.merging import judged
 
-    options = argparse.ArgumentParser(prog="benchsuite report DIR ...", add_help=False)
-    options.add_argument("--reports-dir", type=Path, default=Path(folders[0]))
-    chosen, unknown = options.parse_known_args(arguments)
-    for word in unknown:
-        if word.startswith("-"):
+    target = None
+    for word in others:
+        option, equals, value = word.partition("=")
+        if option == "--reports-dir" and equals:
+            target = Path(value)
+        elif word.startswith("-"):
             raise UsageError(f"{word} does not go with folders", fix="give --reports-dir at most")
-        if not Path(word).is_dir():
+        elif Path(word).is_dir():
+            print(f"{word} holds no records")
+        else:
             raise UsageError(
                 f"{word} is no folder", fix="name folders that a run had as its --reports-dir"
             )
-        print(f"{word} holds no records")
-    target = chosen.reports_dir
+    if target is None:
+        raise UsageError(
+            "the report over named folders needs a folder of its own",
+            fix=f"write benchsuite report {' '.join(folders)} --reports-dir DIR",
+        )
     register_own()
     sources, results = judged(folders, target)
     for note in sources.notes:
         print(note)
     print(f"{len(sources.conflicts)} conflicts, {sources.agreeing} further records agree")
-    print(write_report(target, results, columns=sources.columns, figures=True))
+    for one in results:
+        one.where = usual_words()
+    try:
+        print(write_report(target, results, columns=sources.columns, figures=True))
+    except OSError as error:
+        raise unwritable(target, error) from error
     return 0

@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from benchsuite import catalog
+from benchsuite.commands.parser import Parser
 from benchsuite.errors import UsageError
 from benchsuite.latent import checkpoint, decoding, experiment
 from benchsuite.latent.config import Config, load_config
@@ -30,22 +31,11 @@ from benchsuite.records.fingerprint import digest
 
 
 def train(arguments: Sequence[str]) -> int:
-    """Train a latent-reasoning method outside pytest, then evaluate it: train --config ...
+    """Train a latent-reasoning method outside pytest, then evaluate it.
 
     An interrupt ends it with status 130 and says where the same command goes on.
     """
-    parser = argparse.ArgumentParser(prog="benchsuite train")
-    parser.add_argument("--config", required=True, help="a file, or a shipped name: llama1b_aug")
-    parser.add_argument("--method", required=True, metavar="METHOD", help=", ".join(METHODS))
-    parser.add_argument("--model", help="another catalogued model than the configuration's")
-    parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
-    parser.add_argument("--evaluate", nargs="*", default=[], metavar="TASK")
-    parser.add_argument("--local", action="append", default=[], metavar="NAME=PATH")
-    parser.add_argument("--start-from", type=Path, help="a checkpoint, for start_from methods")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where it is")
-    chosen = parser.parse_args(arguments)
+    chosen = _parser().parse_args(arguments)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run(chosen, _config(chosen))
@@ -57,6 +47,23 @@ def train(arguments: Sequence[str]) -> int:
     finally:
         signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(train)
+    add = parser.add_argument
+    add("--config", required=True, help="a file, or a shipped name: llama1b_aug")
+    add("--method", required=True, metavar="METHOD", help=", ".join(METHODS))
+    add("--model", help="another catalogued model than the configuration's")
+    add("--seed", type=int, default=42, help="of what is drawn in training (42)")
+    add("--out", type=Path, required=True, metavar="DIR", help="where everything is written")
+    repeated: dict[str, Any] = {"action": "append", "default": []}
+    add("--set", **repeated, metavar="SECTION.KEY=VALUE", help="another value; repeatable")
+    add("--evaluate", nargs="*", default=[], metavar="TASK", help="tasks to answer afterwards")
+    add("--local", **repeated, metavar="NAME=PATH", help="a model or data set from a folder")
+    add("--start-from", type=Path, metavar="DIR", help="a checkpoint, for start_from methods")
+    add("--device", choices=("cpu", "cuda"), help="default: cuda where it is")
+    return parser
 
 
 def _config(chosen: argparse.Namespace) -> Config:
@@ -84,6 +91,8 @@ def _local(chosen: argparse.Namespace) -> dict[str, Path]:
         if name not in catalog.MODELS:
             catalog.task(name)
         folders[name] = Path(path)
+        if not folders[name].exists():
+            raise UsageError(f"--local {name}: there is no {path}", fix="check the path")
     return folders
 
 

@@ -1,14 +1,20 @@
 """The ``benchsuite`` command: what there is, what is done, what it says."""
 
 import argparse
+import contextlib
 import importlib
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any, TextIO, cast
 
 import pytest
 
 from benchsuite import __version__
+from benchsuite.commands.parser import pytest_help
 from benchsuite.errors import BenchsuiteError
+from benchsuite.printable import printable
 
 # Command -> where it is and what it does. A module is imported when its command is given: some
 # need torch, which takes seconds.
@@ -27,10 +33,8 @@ COMMANDS = {
     "train": ("latent:train", "train and evaluate one latent-reasoning method outside pytest"),
     "determinism": ("determinism:determinism", "show determinism results beside each other"),
 }
-EPILOG = (
-    "Further arguments of list, status, claims, report and estimate are pytest's: -k EXPR, "
-    "-m EXPR, --reports-dir DIR, --set STUDY.PARAMETER=VALUE."
-)
+# Their words are pytest's: they select the cells.
+OF_PYTEST = frozenset(("list", "run", "status", "claims", "report", "estimate"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,22 +42,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="benchsuite",
         description="What there is, what is done, and what it says.",
-        epilog=EPILOG,
+        epilog="`benchsuite COMMAND --help` lists the options of a command.",
     )
     parser.add_argument("--version", action="version", version=f"benchsuite {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (_, line) in COMMANDS.items():
         commands.add_parser(name, help=line, add_help=False)
-    chosen, rest = parser.parse_known_args(arguments)
-    command = _function(chosen.command)
-    if {"-h", "--help"} & set(rest):
-        print(f"benchsuite {chosen.command}: {command.__doc__}\n{EPILOG}")
+    chosen, words = parser.parse_known_args(arguments)
+    try:
+        status = _run(chosen.command, words)
+        sys.stdout.flush()
+    except BenchsuiteError as error:
+        return _refused(chosen.command, error)
+    except BrokenPipeError:  # its reader has seen enough, as `head` has
+        # What is buffered still would be written, and complained of, at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        where, why = str(error.filename or ""), error.strerror or str(error)
+        return _refused(
+            chosen.command,
+            BenchsuiteError(f"the system refused: {why}", where, "check the path and its rights"),
+        )
+    return status
+
+
+def _run(command: str, words: Sequence[str]) -> int:
+    function = _function(command)
+    if command in OF_PYTEST and {"-h", "--help"} & set(words):
+        print(pytest_help(function, command), end="")
         return 0
     try:
-        return int(command(rest))
-    except BenchsuiteError as error:
-        print(f"benchsuite {chosen.command}: {error}", file=sys.stderr)
-        return int(pytest.ExitCode.USAGE_ERROR)
+        if command == "run":  # pytest colours what it says
+            return int(function(words))
+        with contextlib.redirect_stdout(cast(TextIO, _Shown(sys.stdout))):
+            return int(function(words))
+    except SystemExit as end:  # after --help
+        return int(end.code or 0)
+
+
+class _Shown:
+    """A stream to which everything is written as text that no terminal obeys."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(printable(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _refused(command: str, error: BenchsuiteError) -> int:
+    print(f"benchsuite {command}: {error}", file=sys.stderr)
+    return int(pytest.ExitCode.USAGE_ERROR)
 
 
 def _function(command: str) -> Callable[[Sequence[str]], int]:

@@ -1,7 +1,6 @@
 """``benchsuite reproduce``: measure a record's cell again, and name what differs."""
 
-import argparse
-import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -10,26 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from benchsuite.commands.collecting import pytest_words, register_own
+from benchsuite.commands.parser import Parser
 from benchsuite.errors import BenchsuiteError, CorruptRecord, UsageError
-from benchsuite.records.record import Record, verify
+from benchsuite.records.reading import read_file
+from benchsuite.records.record import CellFacts, Record
 from benchsuite.reporting.load import flatten
-from benchsuite.study import study, under_todays_names
+from benchsuite.study import study
 
-# What a second measurement may differ in without being another measurement.
-_ASIDE = ("cell", "fingerprint", "environment", "timings", "items", "error", "started_at")
-_NOT_NUMBERS = ("_time_sec", "_seconds", "_per_second", "_memory_bytes", "_sha256", "_digest")
+_DIGEST = re.compile("[0-9a-f]{40,}")
 
 
 def reproduce(arguments: Sequence[str]) -> int:
-    """Measure a record's cell again and name what differs: `benchsuite reproduce RECORD.json`.
+    """Measure a record's cell again and name what differs; status 0 if the bits are the same.
 
-    Status 0 if the measured bits are the same. Further arguments are pytest's, as in --local
-    NAME=PATH; --reports-dir DIR keeps the new record there instead of in a temporary folder.
+    Further arguments are pytest's, as --local NAME=PATH for a model that came from a folder. The
+    new record is kept in a temporary folder, or in that of --reports-dir.
     """
-    options = argparse.ArgumentParser(prog="benchsuite reproduce", add_help=False)
-    options.add_argument("record", type=Path)
-    options.add_argument("--reports-dir", type=Path)
-    chosen, further = options.parse_known_args(arguments)
+    parser = Parser(reproduce)
+    parser.add_argument("record", type=Path, metavar="RECORD.json", help="a record of a store")
+    parser.add_argument("--reports-dir", type=Path, metavar="DIR", help="where the new one is kept")
+    chosen, further = parser.parse_known_args(arguments)
     register_own()
     old = read(chosen.record)
     folder = chosen.reports_dir or Path(tempfile.mkdtemp(prefix="benchsuite-"))
@@ -37,20 +36,19 @@ def reproduce(arguments: Sequence[str]) -> int:
     for line in compared(old, new):
         print(line)
     same = is_equal(old, new)
-    print(f"{old['cell']['id']}: {'bit-identical' if same else 'not the same bits'} ({folder})")
+    print(f"{old.cell.id}: {'bit-identical' if same else 'not the same bits'} ({folder})")
     return int(not same)
 
 
 def read(path: Path) -> Record:
     """Return the record to reproduce; a file that is none, or was edited, is a usage error."""
     try:
-        record = verify(json.loads(path.read_bytes()), path)
+        record = read_file(path)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", fix="check the path") from error
-    except (ValueError, CorruptRecord) as error:
-        what = error.what if isinstance(error, CorruptRecord) else str(error)
+    except CorruptRecord as error:
         raise UsageError(
-            f"{path} is not a whole record: {what}",
+            f"{path} is not a whole record: {error.what}",
             fix="name a file of reports/store/records or reports/STUDY/raw_runs",
         ) from error
     return record
@@ -58,26 +56,27 @@ def read(path: Path) -> Record:
 
 def arguments_of(record: Record) -> list[str]:
     """Return the pytest arguments that select the record's cell with its parameters."""
-    facts = under_todays_names(record["cell"])
-    declared, axes = study(facts["study"]), facts["axes"]
-    words = ["-m", f"cell({', '.join(f'{k}={v!r}' for k, v in _marks(facts).items())})"]
+    facts = record.cell
+    declared, axes = study(facts.study), facts.axes
+    marks = {"study": facts.study, **axes}
+    words = ["-m", f"cell({', '.join(f'{k}={v!r}' for k, v in marks.items())})"]
     words.append(f"--seeds={axes['seed']}")
     now = next(
         (c for c in declared.cells(seeds=(axes["seed"],)) if dict(c.axes) == dict(axes)), None
     )
     if now is None:
         raise UsageError(
-            f"study {declared.name} has no cell {facts['id']} any more",
+            f"study {declared.name} has no cell {facts.id} any more",
             fix="reproduce it with the version that wrote the record: "
-            f"{record['environment'].get('benchsuite')}",
+            f"{record.environment.get('benchsuite')}",
         )
-    for name, value in facts["parameters"].items():
-        if name in now.parameters and _plain(now.parameters[name]) != value:
+    for name, value in facts.parameters.items():
+        if name in now.parameters and CellFacts.of(now).parameters[name] != value:
             words.append(f"--set={declared.name}.{name}={value}")
-    if record.get("weights") == "random":
+    if record.source.weights == "random":
         words.append("--weights=random")
-    words.append(f"--device={record['environment']['device_kind']}")
-    words.append(f"--cell-threads={record['environment']['threads']}")
+    words.append(f"--device={record.device_kind}")
+    words.append(f"--cell-threads={record.environment.get('threads', 1)}")
     return words
 
 
@@ -90,14 +89,11 @@ def measure(record: Record, reports: Path, further: Sequence[str]) -> Record:
     command = [sys.executable, "-m", "pytest", "-q", *pytest_words(words)]
     before = set(reports.glob("store/records/*.json"))
     ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    made = [
-        found
-        for path in sorted(set(reports.glob("store/records/*.json")) - before)
-        if (found := json.loads(path.read_bytes()))["outcome"] == "passed"
-    ]
+    new = sorted(set(reports.glob("store/records/*.json")) - before)
+    made = [found for path in new if (found := read_file(path)).passed]
     if len(made) != 1:
         raise BenchsuiteError(
-            f"the cell {record['cell']['id']} left {len(made)} records",
+            f"the cell {record.cell.id} left {len(made)} records",
             fix=f"see what pytest said:\n{ran.stdout[-3000:]}",
         )
     return made[0]
@@ -105,46 +101,38 @@ def measure(record: Record, reports: Path, further: Sequence[str]) -> Record:
 
 def compared(old: Record, new: Record) -> Iterator[str]:
     """Yield what differs, a line each: versions and device, then numbers, then digests."""
-    for name, was, now in _unequal(old["environment"], new["environment"]):
+    for name, was, now in _unequal(old.environment, new.environment):
         yield f"environment {name}: {was} before, {now} now"
     for name in ("inputs", "code"):
-        if old["fingerprint"][name] != new["fingerprint"][name]:
+        if getattr(old.fingerprint, name) != getattr(new.fingerprint, name):
             yield f"{name}: another digest, so not the same {name}"
-    for name, was, now in _unequal(_numbers(old), _numbers(new)):
-        if isinstance(was, float | int) and isinstance(now, float | int):
+    measured = [flatten({**r.cell.parameters, **r.values}) for r in (old, new)]
+    differing = list(_unequal(*measured))
+    for name, was, now in differing:
+        if _is_number(was) and _is_number(now):
             relative = f", {(now - was) / abs(was):+.2g} relative" if was else ""
             yield f"{name}: {was!r} before, {now!r} now ({now - was:+.3g}{relative})"
-        else:
+        elif not _is_digest(was) and not _is_digest(now):
             yield f"{name}: {was} before, {now} now"
-    for name, was, now in _unequal(_digests(old), _digests(new)):
-        yield f"bits of {name}: {str(was)[:12]} before, {str(now)[:12]} now"
+    digests = [(name, was, now) for name, was, now in differing if _is_digest(was)]
+    digests.append(("weights_digest", old.source.weights_digest, new.source.weights_digest))
+    digests.append(("results_sha256", old.results_sha256, new.results_sha256))
+    for name, was, now in digests:
+        if was != now:
+            yield f"bits of {name}: {str(was)[:12]} before, {str(now)[:12]} now"
 
 
 def is_equal(old: Record, new: Record) -> bool:
     """Say whether the measured bits are the same."""
-    return old["results_sha256"] == new["results_sha256"]
+    return old.results_sha256 == new.results_sha256
 
 
-def _marks(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {"study": facts["study"], **facts["axes"]}
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _plain(value: Any) -> Any:
-    """Return a value as JSON would give it back."""
-    return json.loads(json.dumps(value, default=str))
-
-
-def _numbers(record: Record) -> dict[str, Any]:
-    return {
-        k: v
-        for k, v in flatten({k: v for k, v in record.items() if k not in _ASIDE}).items()
-        if not k.endswith(_NOT_NUMBERS)
-    }
-
-
-def _digests(record: Record) -> dict[str, Any]:
-    names = ("weights_digest", "weights_sha256", "results_sha256")
-    return {name: record.get(name) for name in names}
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
 
 def _unequal(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 
-from benchsuite.commands.collecting import collect
+from benchsuite.commands.collecting import collect, require_records
 
 
 def status(arguments: Sequence[str]) -> int:
     """Print which cells are done, stale, failed, running or missing."""
     collected = collect(arguments)
-    if collected.bench is None:
-        return 0
-    bench = collected.bench
-    running = {m["nodeid"] for m in bench.store.running_markers()}
+    bench = collected.bench()
+    if collected.names_a_reports_folder():
+        require_records(bench)
+    running = {marker.nodeid for marker in bench.store.running.markers()}
     states: dict[str, list[str]] = {}
     for nodeid, cell, path in collected.cells:
         decision = bench.decide(cell, path)
@@ -23,13 +23,13 @@ def status(arguments: Sequence[str]) -> int:
             note = f": {decision.error}"
         elif decision.reasons:
             note = f": changed {', '.join(decision.reasons)}"
-        elif state == "failed" and decision.record:
-            note = f": {decision.record['error']['message'].splitlines()[-1][:120]}"
+        elif state == "failed" and decision.record and decision.record.failure:
+            note = f": {decision.record.failure.last_line[:120]}"
         states.setdefault(state, []).append(f"{cell.study}/{cell.id}{note}")
     for state in ("running", "failed", "blocked", "stale", "missing"):
         for line in states.get(state, []):
             print(f"{state:<8} {line}")
-    print(", ".join(f"{len(found)} {state}" for state, found in states.items()) or "no cells")
-    for moved in bench.store.moved_aside:
-        print(f"moved aside: {moved}")
+    print(", ".join(f"{len(found)} {state}" for state, found in states.items()))
+    for notice in bench.store.notices:
+        print(notice)
     return 0

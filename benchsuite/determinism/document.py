@@ -95,23 +95,24 @@ def failure(
 
 
 def read(path: Path | str) -> dict[str, Any]:
-    """Return a stored result: one of the document's files, or a record of this study.
-
-    Raises ``BenchsuiteError`` where the file is neither.
-    """
+    """Return the result of one of the document's own files; others raise ``BenchsuiteError``."""
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BenchsuiteError(f"cannot be read: {error}", str(path), "check the path") from error
+        why = getattr(error, "strerror", None) or error
+        raise BenchsuiteError(f"cannot read {path}: {why}", fix="check the path") from error
+    return checked(found, path)
+
+
+def checked(found: Any, path: Path | str) -> dict[str, Any]:
+    """Return what was read, or measured, if it is a result; raise ``BenchsuiteError`` otherwise."""
     kept = isinstance(found, dict) and "variant" in found
     if not kept or not (found.get("success") is False or "stats" in found.get("baseline", {})):
         raise BenchsuiteError(
             "not a result of this study: it lacks `variant`, or `baseline.stats`",
             str(path),
-            "give a file of raw_runs, or one that the document's script wrote",
+            "give a record of this study, or a file that the document's script wrote",
         )
-    if isinstance(found.get("error"), dict):
-        found["error"] = found["error"]["message"]
     return found
 
 

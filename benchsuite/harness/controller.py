@@ -22,8 +22,10 @@ from benchsuite.harness.outcome import Outcome, judge
 from benchsuite.harness.progress import uncaptured
 from benchsuite.harness.session import PROPERTY, Bench
 from benchsuite.harness.stopping import Stopping
+from benchsuite.printable import printable
 from benchsuite.records import environment
-from benchsuite.records.record import crashed
+from benchsuite.records.building import crashed
+from benchsuite.records.running import sign
 from benchsuite.records.store import unwritable
 from benchsuite.study import names
 
@@ -31,6 +33,7 @@ logger = logging.getLogger("benchsuite")
 
 _CRASHED = "the worker process died in this cell: out of memory, or a crash in native code"
 
+MOST_REASONS = 12
 EXTRAS = {"hub": "datasets", "downstream": "lm_eval"}
 
 
@@ -47,6 +50,7 @@ class Controller:
         self.unwritten: BenchsuiteError | None = None
         self.folder: Path | None = None
         self._last_failed: dict[str, bool] = {}
+        self._skipped: Counter[str] = Counter()
         self.misspelt: list[str] = []
         self._seeds_left_out: set[int] = set()
         self.stopping = Stopping(config, self._warn)
@@ -125,7 +129,7 @@ class Controller:
             return
         with uncaptured(self.config):
             reporter.ensure_newline()
-            reporter.write_line(line, **markup)
+            reporter.write_line(printable(line), **markup)
             reporter.flush()
 
     def _warn(self, line: str) -> None:
@@ -140,6 +144,10 @@ class Controller:
         left = properties.get(PROPERTY)
         if left is not None:
             self.left[report.nodeid] = left
+            known = self.bench.store.notices
+            known += [what for what in left["notices"] if what not in known]
+            if report.skipped and isinstance(report.longrepr, tuple):
+                self._skipped[report.longrepr[2].removeprefix("Skipped: ")] += 1
         self._note_time(report)
         if report.skipped and report.nodeid in self._last_failed:
             last_failed: Any = self.config.pluginmanager.get_plugin("lfplugin")
@@ -150,7 +158,7 @@ class Controller:
         if report.failed and maxfail and self.folder is not None:
             self._failures = getattr(self, "_failures", 0) + 1
             if self._failures >= maxfail:
-                stop_file(self.config).touch()
+                sign(stop_file(self.config))
 
     def _note_time(self, report: pytest.TestReport) -> None:
         """Note which worker had an item and when, for the manifest to show where time went."""
@@ -166,21 +174,20 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
         """Write the record of a cell whose worker died while it ran."""
-        for marker in self.bench.store.running_markers():
-            if marker["nodeid"] != crashitem:
+        for marker in self.bench.store.running.markers():
+            if marker.nodeid != crashitem:
                 continue
-            record = crashed(marker["cell"], marker, _CRASHED)
-            self.bench.store.write(record)
-            self.bench.store.unmark_running(record["fingerprint"]["value"])
-            facts = marker["cell"]
-            report.longrepr = f"{facts['id']}: {_CRASHED}. Rerun it alone with -n 0 to see why"
+            facts, value = marker.cell, marker.fingerprint.value
+            self.bench.store.write(crashed(marker, _CRASHED))
+            self.bench.store.running.end(value)
+            report.longrepr = f"{facts.id}: {_CRASHED}. Rerun it alone with -n 0 to see why"
             self.left[crashitem] = {
                 "state": "crashed",
-                "study": facts["study"],
-                "id": facts["id"],
-                "model": facts["axes"]["model"],
+                "study": facts.study,
+                "id": facts.id,
+                "model": facts.model,
                 "path": str(self.config.rootpath / crashitem.partition("::")[0]),
-                "fingerprint": record["fingerprint"]["value"],
+                "fingerprint": value,
                 "reasons": [],
                 "outcome": "crashed",
             }
@@ -206,10 +213,12 @@ class Controller:
             self.outcome = judge(self.bench, benchmarks, models=models, verbose=verbose)
             if self.outcome.fails(self.bench.options.strict_claims) and session.exitstatus == 0:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            self.unwritten = self.outcome.unwritten
             self._write_manifest(self.folder, int(session.exitstatus))
             self._track()
         except OSError as error:
             self.unwritten = unwritable(self.bench.options.reports_dir, error)
+        if self.unwritten is not None:
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
     def _track(self) -> None:
@@ -221,7 +230,7 @@ class Controller:
 
         new = {left["fingerprint"] for left in self.left.values() if left["state"] != "cached"}
         records = [r for s in outcome.studies for r in s.records.values()]
-        records = [r for r in records if r["fingerprint"]["value"] in new]
+        records = [r for r in records if r.fingerprint.value in new]
         try:
             n = track(records, self.bench.options.reports_dir, mode)
             outcome.lines.append((f"wandb: {n} runs logged {mode}", {}))
@@ -241,7 +250,7 @@ class Controller:
                 nodeid: left | self._spent.get(nodeid, {}) for nodeid, left in self.left.items()
             },
             "claims": [vars(j) for j in self.outcome.judgements],
-            "moved_aside": self.bench.store.moved_aside,
+            "notices": self.bench.store.notices,
         }
         text = json.dumps(manifest, indent=2, default=str)
         (folder / "manifest.json").write_text(text)
@@ -251,6 +260,8 @@ class Controller:
         lines: list[tuple[str, dict[str, bool]]] = []
         if self.outcome is not None:
             lines = [*self._notices(), *self.outcome.lines]
+            if not terminalreporter.hasopt("skipped"):
+                lines += self._reasons()
         if self.unwritten is not None:
             lines.append((f"no report: {self.unwritten}", {"red": True}))
         if self.stopping.reason:
@@ -259,14 +270,13 @@ class Controller:
         if lines:
             terminalreporter.section("benchsuite", sep="=")
         for text, markup in lines:
-            terminalreporter.write_line(text, **markup)
-        if self.outcome is not None:
+            terminalreporter.write_line(printable(text), **markup)
+        if self.outcome is not None and self.unwritten is None:
             terminalreporter.write_line(f"report: {_short(self.outcome.page)}")
 
     def _notices(self) -> list[tuple[str, dict[str, bool]]]:
         notices: list[tuple[str, dict[str, bool]]] = []
-        for what in self.bench.store.moved_aside:
-            notices.append((f"moved aside: {what}", {"yellow": True}))
+        notices += [(what, {"yellow": True}) for what in self.bench.store.notices]
         stale = Counter(
             reason
             for left in self.left.values()
@@ -286,15 +296,24 @@ class Controller:
                 notices.append((f"  differs: {nodeid}", {"red": True}))
         return notices
 
+    def _reasons(self) -> list[tuple[str, dict[str, bool]]]:
+        """Say why cells were skipped, for pytest says it with ``-rs`` alone."""
+        told = [
+            (f"{n} skipped: {reason}", {"yellow": True})
+            for reason, n in self._skipped.most_common(MOST_REASONS)
+        ]
+        more = len(self._skipped) - len(told)
+        return [*told, (f"and {more} more reasons: pytest -rs", {})] if more else told
+
     def _stand_ins(self) -> list[str]:
         """Name the models whose weights are not the catalogued ones, once each."""
         assert self.outcome is not None
         seen = {left["fingerprint"] for left in self.left.values()}
         reasons = {
-            record["cell"]["axes"]["model"]: record["stand_in"]
+            record.cell.model: record.source.stand_in
             for results in self.outcome.studies
             for record in results.records.values()
-            if record["stand_in"] and record["fingerprint"]["value"] in seen
+            if record.source.stand_in and record.fingerprint.value in seen
         }
         return [f"stand-in for {model}: {reason}" for model, reason in reasons.items()]
 

@@ -20,7 +20,10 @@ from benchsuite.harness.isolation import CellLog, free_memory, isolated, limit_t
 from benchsuite.harness.progress import Progress
 from benchsuite.harness.scheduling import devices
 from benchsuite.harness.session import PROPERTY, Bench
-from benchsuite.records.record import Record, RecordBuilder
+from benchsuite.harness.tracebacks import spell_out
+from benchsuite.printable import printable
+from benchsuite.records.building import RecordBuilder
+from benchsuite.records.record import Failure, Record
 from benchsuite.records.store import unwritable
 from benchsuite.study import Cell
 
@@ -74,7 +77,7 @@ def _unsaved(item: pytest.Item, decision: Decision) -> bool:
     bench = Bench.of(item.config)
     if not bench.options.save_models or "save_model" not in getattr(item, "fixturenames", ()):
         return False
-    quantized = decision.record is not None and decision.record.get("weights_sha256")
+    quantized = decision.record is not None and decision.record.value("weights_sha256")
     return bool(quantized) and not bench.saved_model(decision.cell).is_dir()
 
 
@@ -95,11 +98,11 @@ def locked(item: pytest.Item) -> Iterator[None]:
         return
     assert decision.fingerprint is not None
     value = decision.fingerprint.value
-    lock = bench.store.lock(value)
+    lock = bench.store.running.lock(value)
     try:
         lock.acquire()
     except OSError as error:
-        refused = unwritable(bench.store.running, error)
+        refused = unwritable(bench.store.running.folder, error)
         item.stash[DECISION] = replace(decision, state=State.BLOCKED, error=refused)
         yield
         return
@@ -108,7 +111,7 @@ def locked(item: pytest.Item) -> Iterator[None]:
             item.stash[DECISION] = _wanted(item, bench.look_up(decision))
         yield
     finally:
-        bench.store.unmark_running(value)
+        bench.store.running.end(value)
         if LOG in item.stash:
             item.stash[PROGRESS].clear()
         _end_log(item)
@@ -126,7 +129,7 @@ def stop_file(config: pytest.Config) -> Path:
     distributed = config.pluginmanager.get_plugin("dsession")
     if distributed is not None:
         run = distributed.nodemanager.testrunuid
-    return Bench.of(config).store.running / f"stop-{run or os.getpid()}"
+    return Bench.of(config).store.running.folder / f"stop-{run or os.getpid()}"
 
 
 def will_run_cells(session: pytest.Session) -> bool:
@@ -164,7 +167,7 @@ def report_if_cached(item: pytest.Item, nextitem: pytest.Item | None) -> bool | 
     if decision is None or decision.state is not State.CACHED:
         return None
     assert decision.record is not None
-    Bench.of(item.config).store.export(decision.record)
+    Bench.of(item.config).store.export(decision.cell, decision.record)
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     left = (PROPERTY, _left_behind(item, State.CACHED, decision.record))
     _report(item, "setup", lambda: None)
@@ -272,7 +275,7 @@ def conclude(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestR
         record = _keep_or_stop(item, builder, report)
         left = _left_behind(item, decision.state, record)
         if decision.state is State.RERUN and decision.record and record and report.passed:
-            left["reproduced"] = decision.record["results_sha256"] == record["results_sha256"]
+            left["reproduced"] = decision.record.results_sha256 == record.results_sha256
         report.user_properties.append((PROPERTY, left))
     item.stash[PROGRESS].clear()
     if call.excinfo is not None:
@@ -295,7 +298,9 @@ def _explain(
     stage = builder.current_stage if builder else "setup"
     paragraph = explain(error, decision.cell, stage)
     if paragraph is not None:
-        report.longrepr = paragraph
+        report.longrepr = printable(paragraph)
+    else:
+        spell_out(report.longrepr)
 
 
 def _keep_or_stop(
@@ -311,13 +316,18 @@ def _keep_or_stop(
         report.longrepr = f"{builder.cell.id}: its record could not be kept: {why}{told}"
         item.session.shouldstop = f"{why}. The same command resumes"
         return None
+    except BenchsuiteError as error:
+        told = f" Before that: {report.longrepr}" if report.failed else ""
+        report.outcome = "failed"
+        report.longrepr = f"{builder.cell.id}: its record could not be kept: {error}{told}"
+        return None
 
 
 def _keep(item: pytest.Item, builder: RecordBuilder, report: pytest.TestReport) -> Record:
     failure = None
     if report.failed:
         text = str(report.longrepr)
-        failure = {"message": text[-4000:], "stage": builder.current_stage}
+        failure = Failure(text[-4000:], builder.current_stage)
     outcome = "passed" if report.passed else "failed"
     bench = Bench.of(item.config)
     decision = bench.identify_again(item.stash[DECISION])
@@ -335,5 +345,6 @@ def _left_behind(item: pytest.Item, state: str, record: Record | None) -> dict[s
         "path": str(item.path),
         "fingerprint": decision.fingerprint.value if decision.fingerprint else "",
         "reasons": decision.reasons,
-        "outcome": record["outcome"] if record else "",
+        "outcome": record.outcome if record else "",
+        "notices": Bench.of(item.config).store.notices,
     }

@@ -1,36 +1,93 @@
 """Words of ``-k`` and ``-m`` that name nothing, when they chose nothing: with the nearest name."""
 
+import ast
 import difflib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
 
 from benchsuite import catalog
 from benchsuite.study import names, study
 
-# A word of an expression, in its own or in another spelling (llama2-7b): the parts of cell(...)
-# that come before an equals sign are no names of ours.
-_WORD = re.compile(r"[\w.-]+\b(?!\s*=)")
-_SEED = re.compile(r"\bseed\s*=?\s*(\d+)")
+# A word of -k, in its own or in another spelling (llama2-7b).
+_WORD = re.compile(r"[\w.-]+")
+_SEED = re.compile(r"\bseed(\d+)")
+_MARKS = ("cell", "study", "embedded", "hub", "gpu", "small", "large")
 
 
-def misspelt(*expressions: str, seeds: Collection[int]) -> list[str]:
-    """Return a sentence for each word that is part of no name but close to one.
+def misspelt(keyword: str, markexpr: str, *, seeds: Collection[int]) -> list[str]:
+    """Return a sentence for each word of ``-k`` and ``-m`` that no cell answers to.
 
-    Names are the catalogue's models, the studies, and the values of their axes; ``seeds`` are those
-    of the cells that there were to choose from.
+    A word of ``-k`` is told if it is part of no name but close to one: of the catalogue's models,
+    the studies, the values of their axes. ``cell(...)`` is told whatever is wrong in it. ``seeds``
+    are those of the cells that there were to choose from.
     """
+    seen = [*_keywords(keyword), *_marks(markexpr, seeds)]
+    for text in _SEED.findall(keyword):
+        if not any(str(there).startswith(text) for there in seeds):
+            seen.append(_no_seed(int(text), seeds))
+    return list(dict.fromkeys(seen))
+
+
+def _keywords(keyword: str) -> Iterator[str]:
     known = {*catalog.MODELS, *names()}
     for name in names():
         known.update(*study(name).axes.values())
-    said = []
-    for word in dict.fromkeys(w for e in expressions for w in _WORD.findall(e)):
+    for word in _WORD.findall(keyword):
         if word.startswith("test_") or any(word.lower() in name for name in known):
             continue
-        near = difflib.get_close_matches(word.lower(), sorted(known), n=1, cutoff=0.75)
+        near = _near(word, known, cutoff=0.75)
         if near:
-            said.append(f"no cell is named {word!r}. Did you mean {near[0]!r}?")
-    for seed in dict.fromkeys(s for e in expressions for s in _SEED.findall(e)):
-        if not any(str(there).startswith(seed) for there in seeds):
-            listed = ", ".join(map(str, sorted(seeds)))
-            said.append(f"no cell has seed {seed}. The seeds are {listed}; --seeds takes others")
-    return said
+            yield f"no cell is named {word!r}.{near}"
+
+
+def _marks(markexpr: str, seeds: Collection[int]) -> Iterator[str]:
+    try:
+        tree = ast.parse(markexpr, mode="eval")
+    except SyntaxError:  # pytest reads more than Python does, and says itself what it cannot
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id not in _MARKS and _near(node.id, _MARKS):
+            yield f"no cell has the mark {node.id!r}.{_near(node.id, _MARKS)}"
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "cell":
+            given = {
+                part.arg: part.value.value
+                for part in node.keywords
+                if part.arg and isinstance(part.value, ast.Constant)
+            }
+            yield from _cell(given, seeds)
+
+
+def _cell(given: dict[str, Any], seeds: Collection[int]) -> Iterator[str]:
+    """Yield what is wrong in one ``cell(study=..., model=..., seed=...)``."""
+    asked = given.pop("study", None)
+    if asked is not None and asked not in names():
+        yield f"no study is named {asked!r}.{_near(asked, names())}"
+    chosen = [asked] if asked in names() else list(names())
+    inside = f" in study {asked}" if asked in names() else ""
+    axes: dict[str, set[str]] = {"seed": set()}
+    for name in chosen:
+        for axis, values in study(name).axes.items():
+            axes.setdefault(axis, set()).update(values)
+    for axis, value in given.items():
+        if axis not in axes:
+            words = sorted({"study", *axes})
+            takes = f" It takes {', '.join(words)}"
+            yield f"cell(...) takes no {axis!r}.{_near(axis, words) or takes}"
+        elif axis == "seed" and not isinstance(value, int):
+            yield f"cell(...) takes a seed as a number: seed=42, not seed={value!r}"
+        elif axis == "seed" and value not in seeds:
+            yield _no_seed(value, seeds)
+        elif axis != "seed" and value not in axes[axis]:
+            shown = f" `benchsuite list{f' {asked}' if inside else ''}` shows them"
+            yield f"no cell has {axis}={value!r}{inside}.{_near(value, axes[axis]) or shown}"
+
+
+def _no_seed(seed: int, seeds: Collection[int]) -> str:
+    listed = ", ".join(map(str, sorted(seeds)))
+    return f"no cell has seed {seed}. The seeds are {listed}; --seeds takes others"
+
+
+def _near(word: Any, known: Iterable[str], cutoff: float = 0.6) -> str:
+    near = difflib.get_close_matches(str(word).lower(), sorted(known), n=1, cutoff=cutoff)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchsuite import catalog
-from benchsuite.errors import UsageError
+from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.harness.session import Bench
+from benchsuite.records.store import unwritable
 from benchsuite.reporting.results import Line, StudyResults
 from benchsuite.study import study
 from benchsuite.study.cell import Cell
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Outcome:
-    """What a session, or the command line, concludes."""
+    """What a session, or the command line, concludes; ``unwritten`` is why there is no report."""
 
     studies: list[StudyResults]
     lines: list[Line] = field(default_factory=list)
     page: Path = Path()
+    unwritten: BenchsuiteError | None = None
 
     @property
     def judgements(self) -> "list[Judgement]":
@@ -90,8 +92,9 @@ def judge(
     models: Collection[str] = (),
     verbose: bool = False,
     figures: bool = False,
+    page: bool = True,
 ) -> Outcome:
-    """Judge studies from the store over their declared grids, and write the report.
+    """Judge studies from the store over their declared grids, and write the report if ``page``.
 
     ``benchmarks`` maps the studies' names to their test files. The lines name what is missing of
     ``models`` and of models with records; the report names all.
@@ -103,9 +106,12 @@ def judge(
         plan = plan_of(bench, results.study.name)
         results.judgements = judge_study(results, columns=bench.store.columns, plan=plan)
     outcome = Outcome(found)
-    outcome.page = write_report(
-        bench.options.reports_dir, found, columns=bench.store.columns, figures=figures
-    )
+    if page:
+        folder = bench.options.reports_dir
+        try:
+            outcome.page = write_report(folder, found, columns=bench.store.columns, figures=figures)
+        except OSError as error:
+            outcome.unwritten = unwritable(folder, error)
     for results in found:
         outcome.lines += terminal_lines(_of_interest(results, models), verbose=verbose)
     return outcome
@@ -113,7 +119,8 @@ def judge(
 
 def _of_interest(results: StudyResults, models: Collection[str]) -> StudyResults:
     """Leave out the cells and claims of models that nobody has asked for yet."""
-    chosen = {*models, *(r["cell"]["axes"]["model"] for r in results.records.values())}
+    tried = {*results.records, *results.failed, *results.stale}
+    chosen = {*models, *(cell.model for cell in results.cells if cell.id in tried)}
     cells = [cell for cell in results.cells if cell.model in chosen]
     ids = {cell.id for cell in cells}
     told = [j for j in results.judgements if j.outcome != "not_run" or _asked(j, cells)]

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from benchsuite.printable import printable
+
 _SECONDS_BETWEEN_LINES = 0.2
 
 
@@ -36,7 +38,7 @@ class Progress:
         if not self._on or (now - self._last < _SECONDS_BETWEEN_LINES and done != total):
             return
         self._last = now
-        self._show(f"{self._cell_id}: {stage} {done}/{total}")
+        self._show(printable(f"{self._cell_id}: {stage} {done}/{total}"))
 
     def clear(self) -> None:
         """Take the line away again."""

@@ -15,9 +15,10 @@ from benchsuite.harness.decision import Decision, Identity, State
 from benchsuite.harness.options import Options
 from benchsuite.harness.scheduling.devices import TakenGpu
 from benchsuite.records import environment, parts
+from benchsuite.records.building import RecordBuilder
 from benchsuite.records.code import Place, code_of, reaches
 from benchsuite.records.fingerprint import Fingerprint, digest
-from benchsuite.records.record import Record, RecordBuilder, cell_facts
+from benchsuite.records.record import CellFacts, Failure, Record
 from benchsuite.records.store import Store
 from benchsuite.study import Cell, study
 
@@ -144,12 +145,15 @@ class Bench:
         cell, identity = decision.cell, decision.identity
         assert identity is not None
         value = identity.fingerprint.value
-        record = self.store.read(value)
-        if record is not None:
-            return replace(decision, state=State.CACHED, record=record)
-        shown = self.store.exported(cell.study, cell.name, self.weights_of(cell))
-        if shown is not None and shown["fingerprint"]["value"] != value:
-            reasons = self._changed(identity, shown["fingerprint"])
+        try:
+            record = self.store.read(value)
+            if record is not None:
+                return replace(decision, state=State.CACHED, record=record)
+            shown = self.store.exported(cell, self.weights_of(cell))
+        except BenchsuiteError as error:
+            return replace(decision, state=State.BLOCKED, error=error)
+        if shown is not None and shown.fingerprint != identity.fingerprint:
+            reasons = self._changed(identity, shown.fingerprint.as_dict())
             return replace(decision, state=State.STALE, record=shown, reasons=reasons)
         failed = self.store.failures(value)
         if failed:
@@ -179,21 +183,13 @@ class Bench:
         """Mark the cell as running and return the builder of its record."""
         assert decision.fingerprint is not None
         device = self.device.uuid or self.device.kind
-        marker = {
-            "nodeid": nodeid,
-            "cell": cell_facts(decision.cell),
-            "fingerprint": decision.fingerprint.as_dict(),
-            "environment": self.environment,
-            "device": device,
-        }
-        value = decision.fingerprint.value
-        self.store.forget_crowd(value)
+        facts, value = CellFacts.of(decision.cell), decision.fingerprint.value
+        running = self.store.running
+        running.begin(nodeid, facts, decision.fingerprint, self.environment, device)
 
         def on_stage(stage: str) -> None:
-            self.store.mark_stage(value, stage)
+            running.stage(value, stage)
 
-        self.store.mark_running(value, marker | {"stage": "setup"})
-        self.store.tell_crowd(value, device)
         return RecordBuilder(decision.cell, decision.fingerprint, self.environment, on_stage)
 
     def keep(
@@ -201,7 +197,7 @@ class Bench:
         decision: Decision,
         builder: RecordBuilder,
         outcome: str,
-        error: Mapping[str, str] | None,
+        failure: Failure | None,
         log: str,
     ) -> Record:
         """Write the cell's record and, if it is good, its exported view."""
@@ -209,12 +205,12 @@ class Bench:
         found, digested = decision.identity.fingerprint, decision.identity.parts
         builder.fingerprint = found
         parts.keep(self.store.root, {k: (getattr(found, k), v) for k, v in digested.items()})
-        contended = self.store.was_crowded(builder.begun_as)
+        contended = self.store.running.was_crowded(builder.begun_as)
         contended |= self.gpu is not None and self.gpu.shared()
-        record = builder.finish(outcome, contended=contended, error=error)
+        record = builder.finish(outcome, contended=contended, failure=failure)
         stored = self.store.write(record, builder.columns, log)
-        if outcome == "passed":
-            self.store.export(stored)
+        if stored.passed:
+            self.store.export(builder.cell, stored)
         return stored
 
 

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from benchsuite.harness.items import stop_file
+from benchsuite.records.running import sign
 
 NOTICE = 20.0
 """Seconds that cells may run on after SIGTERM. Clusters kill 30 s after it: the rest is for the
@@ -63,7 +64,7 @@ class Stopping:
         """Let running cells finish and start no other, here and in the workers."""
         self.reason = self.reason or reason
         with contextlib.suppress(OSError):
-            stop_file(self._config).touch()
+            sign(stop_file(self._config))
         for name in ("dsession", "session"):
             plugin: Any = self._config.pluginmanager.get_plugin(name)
             if plugin is not None:

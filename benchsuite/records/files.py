@@ -1,28 +1,89 @@
 """Files that are whole or not there, and who is still writing: what the store stands on."""
 
+import contextlib
+import functools
+import hashlib
 import os
 import re
 import socket
+import time
 import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchsuite.records.fingerprint import digest
 
+OLD = 7 * 24 * 3600.0
+"""Seconds after which what another host left is nobody's: longer than any cell runs."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that writes a file: its host, the host's boot, its pid and when it started."""
+
+    host: str
+    boot: str
+    pid: int
+    started: int
+
+    @classmethod
+    def me(cls) -> "Owner":
+        """Return this process."""
+        return cls(host(), _boot(), os.getpid(), _started(os.getpid()))
+
+    @classmethod
+    def of(cls, text: str) -> "Owner | None":
+        """Return the owner that a text names, or None."""
+        found = re.fullmatch(r"([0-9a-f]{12})-([0-9a-f]{12})-(\d{1,10})-(\d{1,20})", text)
+        return None if found is None else cls(found[1], found[2], int(found[3]), int(found[4]))
+
+    def __str__(self) -> str:
+        return f"{self.host}-{self.boot}-{self.pid}-{self.started}"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is of this host and its present boot."""
+        return (self.host, self.boot) == (host(), _boot())
+
+    def is_gone(self, age: float) -> bool:
+        """Say whether the process is over; of another host, ``age`` seconds of silence decide."""
+        if self.host != host():
+            return age > OLD
+        return self.boot != _boot() or not alive(self.pid, self.started)
+
 
 def draft_in(folder: Path) -> Path:
     """Return a fresh name that says whose draft it is, so that a sweep can tell the abandoned."""
-    return folder / f".draft-{os.getpid()}-{uuid.uuid4().hex}"
+    return folder / f".draft-{Owner.me()}-{uuid.uuid4().hex}"
 
 
 def abandoned_drafts(folder: Path) -> list[Path]:
     """Return the drafts that no living process writes. Other sessions may move files meanwhile."""
-    names = [
-        Path(parent, name)
-        for parent, folders, files in os.walk(folder)
-        for name in (*folders, *files)
-        if re.match(r"\.draft-\d+-", name)
-    ]
-    return [draft for draft in names if not alive(int(draft.name.split("-")[1]))]
+    found = []
+    for parent, folders, files in os.walk(folder):
+        drafts = [name for name in (*folders, *files) if name.startswith(".draft-")]
+        folders[:] = [name for name in folders if name not in drafts]
+        for draft in (Path(parent, name) for name in drafts):
+            owner = Owner.of(draft.name.removeprefix(".draft-").rpartition("-")[0])
+            silent = age(draft)
+            if silent > OLD if owner is None else owner.is_gone(silent):
+                found.append(draft)
+    return found
+
+
+def age(path: Path) -> float:
+    """Return the seconds since anything at or inside a path was changed; 0 for what is gone."""
+    newest = 0.0
+    for one in (path, *_inside(path)):
+        with contextlib.suppress(OSError):
+            newest = max(newest, one.lstat().st_mtime)
+    return time.time() - newest if newest else 0.0
+
+
+def _inside(path: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(path):
+        yield from (Path(parent, name) for name in (*folders, *files))
 
 
 def write_whole(
@@ -31,7 +92,7 @@ def write_whole(
     """Write a file so that a reader, or a crash, sees all of it or nothing.
 
     With ``exclusive`` an existing file is left alone and FileExistsError raised. A ``durable``
-    file is on the disk on return, and survives a power cut too.
+    file is on the disk on return, name and all, and survives a power cut too.
     """
     draft = draft_in(path.parent)
     try:
@@ -46,23 +107,74 @@ def write_whole(
             os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+    if durable:
+        flush(path.parent)
 
 
-def alive(pid: int) -> bool:
-    """Say whether a process of this host runs; a zombie that nobody has reaped does not."""
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """Return the digest of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def alive(pid: int, started: int = 0) -> bool:
+    """Say whether a process of this host runs; a zombie that nobody has reaped does not.
+
+    With ``started``, another process that has the pid by now is not it.
+    """
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        return True
+        pass
+    state, now = _stat(pid)
+    return state not in ("Z", "X") and (not started or not now or now == started)
+
+
+def _stat(pid: int) -> tuple[str, int]:
+    """Return a process' state and start in ticks since boot; nothing where the system is mute."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return True
-    return state not in "ZX"
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return fields[0], int(fields[19])
+    except (OSError, IndexError, ValueError):
+        return "", 0
 
 
+def _started(pid: int) -> int:
+    return _stat(pid)[1]
+
+
+@functools.cache
 def host() -> str:
-    """Return what tells this machine from others that share a folder, and does not name it."""
-    return digest(socket.gethostname())[:12]
+    """Return what tells this machine from others that share a folder, and does not name it.
+
+    Two containers may have one name: the space that their pids are in tells them apart.
+    """
+    return digest([socket.gethostname(), _read("/etc/machine-id"), _link("/proc/self/ns/pid")])[:12]
+
+
+@functools.cache
+def _boot() -> str:
+    return digest(_read("/proc/sys/kernel/random/boot_id"))[:12]
+
+
+def _read(path: str) -> str:
+    with contextlib.suppress(OSError):
+        return Path(path).read_text().strip()
+    return ""
+
+
+def _link(path: str) -> str:
+    with contextlib.suppress(OSError):
+        return os.readlink(path)
+    return ""

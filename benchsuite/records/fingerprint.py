@@ -36,6 +36,7 @@ class Fingerprint:
 
 
 def digest(value: Any) -> str:
-    """Return the sha256 of a JSON value in canonical form."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    """Return the sha256 of what a value is once JSON has kept it: its keys are texts."""
+    read_back = json.loads(json.dumps(value, default=str))
+    text = json.dumps(read_back, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,265 +1,192 @@
-"""What a cell leaves: a JSON record in the study documents' keys, and how it is built."""
+"""What a cell leaves, typed: what was measured, on what, how long it took, or how it failed."""
 
-import contextlib
-import datetime
-import math
-import sys
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from benchsuite import catalog
-from benchsuite.errors import BenchsuiteError, CorruptRecord
-from benchsuite.records.fingerprint import Fingerprint, digest
-from benchsuite.study import STUDIES, Cell
+from benchsuite.records.fingerprint import Fingerprint
+from benchsuite.study.cell import Cell
 
-if TYPE_CHECKING:
-    import numpy as np
-
-SCHEMA_VERSION = 1
-Record = dict[str, Any]
+TIME = "_time_sec"
+"""What the study documents put behind the name of a stage for its seconds."""
 
 
-class RecordBuilder:
-    """Collects what a cell measures; the plugin turns it into the stored record.
+@dataclass(frozen=True)
+class CellFacts:
+    """Which cell: its study, its id and file name, its point of the grid and its parameters.
 
-    ``stage`` times a part of the cell and names it in progress and errors, ``update`` adds
-    measured values, ``items`` adds per-item evidence for the Parquet side file, ``provenance``
-    says what the weights are.
+    ``changed`` are the parameters that are not the study's default. All values are as JSON keeps
+    them: a study's tuples are lists here.
     """
 
-    def __init__(
-        self,
-        cell: Cell,
-        fingerprint: Fingerprint,
-        environment: Mapping[str, Any],
-        on_stage: Callable[[str], None] = lambda stage: None,
-    ) -> None:
-        self.cell, self.fingerprint, self.environment = cell, fingerprint, dict(environment)
-        # The name of its running marker: setting up may refine the fingerprint.
-        self.begun_as = fingerprint.value
-        self.started_at = now()
-        self.current_stage = "setup"
-        self.values: dict[str, Any] = {}
-        self.columns: dict[str, np.ndarray] = {}
-        self.timings: dict[str, float] = {}
-        self.reported_times: dict[str, float] = {}
-        self.clocked: dict[str, Any] = {}
-        self.source: dict[str, Any] = {"weights": None, "stand_in": None}
-        self.checks: list[Callable[[], None]] = []
-        self._on_stage = on_stage
-        self._peak = _PeakMemory()
+    study: str
+    id: str
+    name: str
+    axes: Mapping[str, Any]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    changed: Mapping[str, Any] = field(default_factory=dict)
 
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time a stage, in seconds, as ``timings[name]`` and ``{name}_time_sec``."""
-        self.current_stage = name
-        self._on_stage(name)
-        _synchronize()
-        self._peak.fold()
-        start = time.perf_counter()
-        yield
-        _synchronize()
-        # A stage that measures memory itself resets the process's mark: keep what was seen so far.
-        self._peak.fold()
-        self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
-        self.current_stage = "between stages"
+    @classmethod
+    def of(cls, cell: Cell) -> "CellFacts":
+        """Return the facts of a cell."""
+        tables = (dict(cell.axes), dict(cell.parameters), cell.changed)
+        return cls(cell.study, cell.id, cell.name, *map(_as_json, tables))
 
-    def update(self, **values: Any) -> None:
-        """Add measured values: numbers, strings, lists and dicts of them."""
-        self.values |= values
+    @property
+    def model(self) -> str:
+        """The catalogue name of the model."""
+        return self.axes["model"]
 
-    def __getitem__(self, name: str) -> Any:
-        """Return a value measured so far."""
-        return self.values[name]
+    @property
+    def method(self) -> str:
+        """The method under test; nothing for a study that has no such axis."""
+        return self.axes.get("method", "")
 
-    def items(self, **columns: Any) -> None:
-        """Add per-item evidence: one-dimensional columns, equally long in one call.
+    @property
+    def seed(self) -> int:
+        """The seed from which everything random in the cell was drawn."""
+        return self.axes["seed"]
 
-        Items of another kind (questions beside chunks of text) come by a call of their own.
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weights came from.
+
+    ``weights`` is embedded, hub, local, random, checkpoint or (a file of the study documents'
+    own) unknown, and None where the cell ended before it had a model. ``stand_in`` says why the
+    weights only stand in for the model. ``hub_id`` is the model's name on the hub.
+    """
+
+    weights: str | None = None
+    stand_in: str | None = None
+    weights_digest: str | None = None
+    hub_id: str = ""
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds by stage: ``spent`` this time, and ``reported`` in the place of what was spent.
+
+    ``making`` is the documents' total, over the stages that make what the study tries; None where
+    nobody measured it. ``contended`` says that another cell ran on the device.
+    """
+
+    spent: Mapping[str, float] = field(default_factory=dict)
+    reported: Mapping[str, float] = field(default_factory=dict)
+    making: float | None = None
+    contended: bool = False
+
+    def of(self, stage: str) -> float | None:
+        """Return the seconds of a stage: as reported, else as spent, else None."""
+        return self.reported.get(stage, self.spent.get(stage))
+
+    def all(self) -> dict[str, float]:
+        """Return every stage's seconds, as reported where they are."""
+        return {**self.spent, **self.reported}
+
+    @property
+    def total(self) -> float:
+        """All that was spent, judging included."""
+        return sum(self.spent.values())
+
+
+@dataclass(frozen=True)
+class Items:
+    """The Parquet file beside the record that holds its per-item evidence."""
+
+    file: str
+    columns: tuple[str, ...]
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a cell has no result, and the stage in which it ended."""
+
+    message: str
+    stage: str
+
+    @property
+    def last_line(self) -> str:
+        """The last line of the message, which says most in the least room."""
+        lines = self.message.strip().splitlines()
+        return lines[-1] if lines else "no message"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One measurement, or an attempt at one: a crashed or failed cell has empty ``values``.
+
+    ``values`` are equal for equal bits; ``clocked`` differ from run to run. ``results_sha256`` is
+    the digest of the values and items, ``sha256`` that of the whole file. Both are empty for a file
+    of the study documents' own, whose ``fingerprint`` is of nothing.
+    """
+
+    cell: CellFacts
+    fingerprint: Fingerprint
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    source: Source = Source()
+    times: Times = Times()
+    values: Mapping[str, Any] = field(default_factory=dict)
+    clocked: Mapping[str, Any] = field(default_factory=dict)
+    items: Items | None = None
+    outcome: str = "passed"
+    failure: Failure | None = None
+    started_at: str = ""
+    peak_memory_bytes: int | None = None
+    results_sha256: str = ""
+    sha256: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the cell was measured."""
+        return self.outcome == "passed"
+
+    @property
+    def kind(self) -> str:
+        """What the numbers may be used for: real, stand_in or rehearsal."""
+        if self.source.weights == "random":
+            return "rehearsal"
+        return "stand_in" if self.source.stand_in else "real"
+
+    @property
+    def device_kind(self) -> str:
+        """The kind of device: cpu, cuda or unknown."""
+        return str(self.environment.get("device_kind") or "unknown")
+
+    @property
+    def device_name(self) -> str:
+        """The device with its kind, ``cuda: NVIDIA H200``."""
+        device = self.environment.get("device")
+        kind = self.device_kind
+        return f"{kind}: {device}" if device and device != kind else kind
+
+    def value(self, name: str) -> Any:
+        """Return a measured value, None if there is none; ``downstream.mmlu`` looks inside.
+
+        Values, what was clocked, the documents' times (``quant_time_sec``), the peak memory.
         """
-        import numpy as np
-
-        self.columns |= {name: np.asarray(column) for name, column in columns.items()}
-        lengths = {name: len(self.columns[name]) for name in columns}
-        if len(set(lengths.values())) > 1:
-            raise BenchsuiteError(
-                f"per-item columns of unequal length: {lengths}", self.cell.id, "one row per item"
-            )
-
-    def provenance(self, **facts: Any) -> None:
-        """Say where the weights come from: ``weights``, ``stand_in``, ``weights_digest``."""
-        self.source |= facts
-
-    def time(self, name: str, seconds: float) -> None:
-        """Report ``{name}_time_sec`` as something else than the seconds spent in the stage.
-
-        The standalone cost of a selection whose features were already there, for instance.
-        """
-        self.reported_times[name] = seconds
-
-    def clock(self, **facts: Any) -> None:
-        """Add measured times and memory: values that differ from run to run, like a latency."""
-        self.clocked |= facts
-
-    def finish(
-        self, outcome: str, *, contended: bool = False, error: Mapping[str, str] | None = None
-    ) -> Record:
-        """Return the record, without the digests that the store adds."""
-        values, not_finite = _finite(self.values)
-        if not_finite and outcome == "passed":
-            raise BenchsuiteError(
-                f"{', '.join(not_finite)} is not a finite number",
-                self.cell.id,
-                "look at the weights and at the evaluated text; the record keeps what was measured",
-            )
-        spent = self.timings | self.reported_times
-        making = self._making()
-        measured = {**self.timings, "total": sum(self.timings.values()), "contended": contended}
-        times = {f"{name}_time_sec": seconds for name, seconds in spent.items()}
-        return {
-            "model": catalog.model(self.cell.model).hub_id,
-            **{k: v for k, v in self.cell.axes.items() if k != "model"},
-            **self.cell.parameters,
-            **times,
-            "total_time_sec": sum(spent[name] for name in spent if name in making),
-            **values,
-            **_finite(self.clocked)[0],
-            "schema_version": SCHEMA_VERSION,
-            "cell": cell_facts(self.cell),
-            "fingerprint": self.fingerprint.as_dict(),
-            "environment": self.environment,
-            **self.source,
-            "peak_memory_bytes": self._peak.fold(),
-            "timings": measured,
-            "started_at": self.started_at,
-            "outcome": outcome,
-            "error": dict(error) if error else None,
-            "results_sha256": self.results_digest(),
-        }
-
-    def _making(self) -> Collection[str]:
-        """Return the stages that the study counts: those that make what it tries, or all."""
-        declared = STUDIES.get(self.cell.study)
-        return declared.making if declared and declared.making else self.timings.keys()
-
-    def results_digest(self) -> str:
-        """Return the digest of everything measured except times: equal bits, equal digest."""
-        columns = {name: _column_digest(column) for name, column in self.columns.items()}
-        return digest([_finite(self.values)[0], columns])
+        for table in (self.values, self.clocked):
+            found = _inside(table, name)
+            if found is not None:
+                return found
+        if name == "peak_memory_bytes":
+            return self.peak_memory_bytes
+        stage = name.removesuffix(TIME)
+        if stage == name:
+            return None
+        return self.times.making if stage == "total" else self.times.of(stage)
 
 
-def cell_facts(cell: Cell) -> dict[str, Any]:
-    """Return the record's ``cell`` object."""
-    return {
-        "study": cell.study,
-        "id": cell.id,
-        "name": cell.name,
-        "axes": dict(cell.axes),
-        "parameters": dict(cell.parameters),
-        "changed": cell.changed,
-    }
+def _inside(table: Mapping[str, Any], name: str) -> Any:
+    if name in table:
+        return table[name]
+    found: Any = table
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
 
 
-def crashed(cell_object: Mapping[str, Any], marker: Mapping[str, Any], message: str) -> Record:
-    """Return the record of a cell whose process died, from the marker it left behind."""
-    return {
-        "model": catalog.model(cell_object["axes"]["model"]).hub_id,
-        **{k: v for k, v in cell_object["axes"].items() if k != "model"},
-        **cell_object["parameters"],
-        "schema_version": SCHEMA_VERSION,
-        "cell": dict(cell_object),
-        "fingerprint": dict(marker["fingerprint"]),
-        "environment": dict(marker["environment"]),
-        "weights": None,
-        "stand_in": None,
-        "started_at": marker["started_at"],
-        "outcome": "crashed",
-        "error": {"message": message, "stage": marker.get("stage", "unknown")},
-    }
-
-
-def seal(record: Record) -> Record:
-    """Return the record with ``record_sha256`` over all the rest, by which edits are noticed."""
-    body = {k: v for k, v in record.items() if k != "record_sha256"}
-    return body | {"record_sha256": digest(body)}
-
-
-def verify(record: Any, path: Any) -> Record:
-    """Return a record read from ``path`` if it is whole; raise `CorruptRecord` otherwise."""
-    if not isinstance(record, dict) or "record_sha256" not in record or "cell" not in record:
-        raise CorruptRecord("not a record: the object lacks record_sha256 or cell", str(path))
-    if seal(record)["record_sha256"] != record["record_sha256"]:
-        raise CorruptRecord("the record was changed after it was written", str(path))
-    return record
-
-
-def now() -> str:
-    """Return the time in ISO 8601, UTC, to the millisecond."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-
-
-def _finite(value: Any, where: str = "") -> tuple[Any, list[str]]:
-    """Replace non-finite floats by None, and name them: JSON has no NaN."""
-    if isinstance(value, Mapping):
-        pairs = {k: _finite(v, f"{where}.{k}".lstrip(".")) for k, v in value.items()}
-        return {k: v for k, (v, _) in pairs.items()}, [b for _, bad in pairs.values() for b in bad]
-    if isinstance(value, list | tuple):
-        items = [_finite(v, f"{where}[{i}]") for i, v in enumerate(value)]
-        return [v for v, _ in items], [b for _, bad in items for b in bad]
-    if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None, [where]
-    return value, []
-
-
-def _column_digest(column: "np.ndarray") -> str:
-    import hashlib
-
-    if column.dtype.kind in "OUT":
-        return digest(column.tolist())
-    return hashlib.sha256(column.tobytes()).hexdigest()
-
-
-def _synchronize() -> None:
-    cuda = _cuda()
-    if cuda is not None:
-        cuda.synchronize()
-
-
-class _PeakMemory:
-    """Peak bytes since creation: of the GPU where CUDA is in use, of this process otherwise."""
-
-    def __init__(self) -> None:
-        self._highest = {"cuda": 0, "resident": 0}
-        with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
-        cuda = _cuda()
-        if cuda is not None:
-            cuda.reset_peak_memory_stats()
-
-    def fold(self) -> int | None:
-        """Return the highest mark of all calls so far, that of this moment included."""
-        cuda = _cuda()
-        kind, mark = "resident", _resident_peak()
-        if cuda is not None:
-            kind, mark = "cuda", int(cuda.max_memory_allocated())
-        self._highest[kind] = max(self._highest[kind], mark)
-        return self._highest[kind] or None
-
-
-def _cuda() -> Any:
-    """Return ``torch.cuda`` if this process uses it."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        return torch.cuda
-    return None
-
-
-def _resident_peak() -> int:
-    with contextlib.suppress(OSError), open("/proc/self/status") as file:
-        for line in file:
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return 0
+def _as_json(table: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(table, default=str))

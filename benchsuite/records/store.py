@@ -1,4 +1,4 @@
-"""Where records and artefacts are kept: immutable files, written whole or not at all.
+"""Where records are kept: immutable files, written whole or not at all.
 
 ::
 
@@ -13,54 +13,58 @@
 """
 
 import contextlib
+import errno
 import hashlib
 import itertools
-import json
 import logging
 import os
+import re
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock
-
 from benchsuite.errors import BenchsuiteError, CorruptRecord
-from benchsuite.records.files import abandoned_drafts, alive, draft_in, host, write_whole
-from benchsuite.records.fingerprint import digest
-from benchsuite.records.record import Record, now, seal, verify
+from benchsuite.records import running
+from benchsuite.records.artefacts import Artefacts
+from benchsuite.records.columns import parquet, read_columns
+from benchsuite.records.files import abandoned_drafts, age, draft_in, write_whole
+from benchsuite.records.forms import SEAL, as_text, flat, nested, sealed
+from benchsuite.records.reading import check_place, parsed, read
+from benchsuite.records.record import Items, Record
+from benchsuite.records.running import Running
+from benchsuite.study.cell import Cell
 
 if TYPE_CHECKING:
     import numpy as np
-
 
 logger = logging.getLogger("benchsuite")
 
 ROOM = 16 * 2**20
 """Bytes that must be free before a cell begins: its record with the evidence of every item."""
 
+_ORPHANED = 24 * 3600.0
+"""Seconds after which a side file without a record is nobody's, whoever runs."""
 
-@dataclass(frozen=True)
-class Artefact:
-    """A content-addressed folder: ``seconds`` is what its one build cost."""
-
-    path: Path
-    seconds: float
-    built_now: bool
+# Not the file's fault: it may be good, and another user or another moment can read it.
+_OUT_OF_REACH = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 
 
 class Store:
-    """The records, artefacts and exported views under one reports folder."""
+    """The records, artefacts and exported views under one reports folder.
+
+    ``notices`` are what a user must hear of it: files moved aside, artefacts built again.
+    """
 
     def __init__(self, reports_dir: Path) -> None:
         self.reports = reports_dir
         self.root = reports_dir / "store"
-        self.records, self.running = self.root / "records", self.root / "running"
-        self.artefacts, self.aside = self.root / "artefacts", self.root / "moved_aside"
-        self.moved_aside: list[str] = []
+        self.records, self.aside = self.root / "records", self.root / "moved_aside"
+        self.notices: list[str] = []
+        self.artefacts = Artefacts(self.root / "artefacts", self._notice)
+        self.running = Running(self.root / "running")
         self._prepared = False
 
     def prepare(self) -> None:
@@ -68,9 +72,9 @@ class Store:
         if self._prepared:
             return
         try:
-            for folder in (self.records, self.running, self.artefacts):
+            for folder in (self.records, self.running.folder, self.artefacts.folder):
                 folder.mkdir(parents=True, exist_ok=True)
-            probe = self.running / f".probe-{uuid.uuid4().hex}"
+            probe = draft_in(self.running.folder)
             probe.touch()
             probe.unlink()
         except OSError as error:
@@ -87,107 +91,144 @@ class Store:
                 "make room, or name another folder with --reports-dir",
             )
 
-    # --- records
+    def _notice(self, what: str) -> None:
+        if what not in self.notices:
+            self.notices.append(what)
+            logger.info("%s", what)
+
+    # --- reading
 
     def read(self, fingerprint: str) -> Record | None:
-        """Return the good record of a fingerprint; a damaged one is moved aside and None."""
+        """Return the good record of a fingerprint; a damaged one is moved aside and None.
+
+        One that nobody can read at this moment, or that a later version wrote, is an error.
+        """
         return self._read(self.records / f"{fingerprint}.json")
+
+    def all_records(self) -> Iterator[Record]:
+        """Yield every readable record: good ones, reruns and failures."""
+        yield from self._readable(self._paths())
+
+    def failures(self, fingerprint: str) -> list[Record]:
+        """Return the records of failed attempts at a fingerprint, oldest first."""
+        attempts = (
+            self.records / f"{fingerprint}.failed-{attempt}.json" for attempt in itertools.count(1)
+        )
+        return list(self._readable(itertools.takewhile(os.path.lexists, attempts)))
+
+    def columns(self, record: Record) -> "dict[str, np.ndarray[Any, Any]]":
+        """Return a record's per-item evidence, one array per column."""
+        return {} if record.items is None else read_columns(self.records / record.items.file)
+
+    def _paths(self) -> list[Path]:
+        return sorted(p for p in self.records.glob("*.json") if not p.name.startswith("."))
+
+    def _readable(self, paths: Iterator[Path] | list[Path]) -> Iterator[Record]:
+        for path in paths:
+            try:
+                record = self._read(path)
+            except BenchsuiteError as error:
+                self._notice(str(error))
+            else:
+                if record is not None:
+                    yield record
 
     def _read(self, path: Path) -> Record | None:
         try:
-            text = path.read_bytes()
-        except FileNotFoundError:
+            record = read(path.read_bytes())
+            check_place(record, path.stem)
+            self._check_items(record)
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        try:
-            record = verify(json.loads(text), path)
-            self._verify_items(record)
-        except (ValueError, CorruptRecord, RecursionError) as error:
-            self._move_aside(path, str(error))
-            return None
-        return record
+        except IsADirectoryError:
+            self._move_aside(path, "a folder in the place of a record")
+        except CorruptRecord as error:
+            self._move_aside(path, error.what)
+        except OSError as error:
+            if error.errno not in _OUT_OF_REACH:
+                raise
+            raise BenchsuiteError(
+                f"a record cannot be read: {error.strerror}",
+                str(error.filename or path),
+                "make it readable, or name another folder with --reports-dir",
+            ) from error
+        else:
+            return record
+        return None
 
-    def _verify_items(self, record: Record) -> None:
-        side = record.get("items")
-        if not side:
+    def _check_items(self, record: Record) -> None:
+        if record.items is None:
             return
-        path = self.records / side["file"]
+        path = self.records / record.items.file
         try:
             content = path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             raise CorruptRecord(f"its side file {path.name} is missing") from None
-        if side.get("sha256") not in (None, hashlib.sha256(content).hexdigest()):
-            self._move_aside(path, "changed after it was written")
+        if record.items.sha256 not in (None, hashlib.sha256(content).hexdigest()):
             raise CorruptRecord(f"its side file {path.name} was changed after it was written")
 
     def _move_aside(self, path: Path, why: str) -> None:
-        self.aside.mkdir(parents=True, exist_ok=True)
-        target = self.aside / f"{path.name}.{uuid.uuid4().hex[:8]}"
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(path, target)
-            self.moved_aside.append(f"{path.name}: {why}; kept as {target.name}")
+        """Move a record, and the side files named after it, to where nothing is read."""
+        mark = uuid.uuid4().hex[:8]
+        try:
+            self.aside.mkdir(parents=True, exist_ok=True)
+            for file in (path, *self._side_files(path)):
+                os.replace(file, self.aside / f"{file.name}.{mark}")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._notice(f"not used: {path.name}: {why}; it cannot be moved: {error.strerror}")
+            return
+        self._notice(f"moved aside: {path.name}: {why}; kept as {path.name}.{mark}")
+
+    def _side_files(self, path: Path) -> list[Path]:
+        return [p for p in path.parent.glob(f"{path.stem}.*") if _record_of(p.name) == path.stem]
+
+    # --- writing
 
     def write(
-        self, record: Record, columns: Mapping[str, "np.ndarray"] | None = None, log: str = ""
+        self,
+        record: Record,
+        columns: "Mapping[str, np.ndarray[Any, Any]] | None" = None,
+        log: str = "",
     ) -> Record:
         """Store a finished record with its side files and return it as stored.
 
         Nothing is overwritten: a second measurement of the same fingerprint becomes a ``rerun``,
         a failure never takes the place of a good record.
         """
-        fingerprint = record["fingerprint"]["value"]
-        kind = None if record["outcome"] == "passed" else "failed"
+        kind = None if record.passed else "failed"
         attempt = 0
         while True:
-            stem = _stem(fingerprint, kind, attempt)
-            if not (self.records / f"{stem}.json").exists():
+            stem = _stem(record.fingerprint.value, kind, attempt)
+            if not os.path.lexists(self.records / f"{stem}.json"):
                 stored = self._write_as(stem, record, columns or {}, log)
-                if stored:
+                if stored is not None:
                     return stored
             kind, attempt = kind or "rerun", attempt + 1
 
     def _write_as(
-        self, stem: str, record: Record, columns: Mapping[str, "np.ndarray"], log: str
+        self,
+        stem: str,
+        record: Record,
+        columns: "Mapping[str, np.ndarray[Any, Any]]",
+        log: str,
     ) -> Record | None:
-        record = record | {"items": None}
+        record = replace(record, items=None)
         if columns:
-            content = _parquet(columns)
-            name = f"{stem}.{digest(record)[:8]}.parquet"
+            content = parquet(columns)
+            name = f"{stem}.{uuid.uuid4().hex[:8]}.parquet"
             write_whole(self.records / name, content)
             whole = hashlib.sha256(content).hexdigest()
-            record |= {"items": {"file": name, "columns": sorted(columns), "sha256": whole}}
-        sealed = seal(record)
-        text = json.dumps(sealed, indent=1).encode()
+            record = replace(record, items=Items(name, tuple(sorted(columns)), whole))
+        body = sealed(nested(record))
         try:
-            write_whole(self.records / f"{stem}.json", text, exclusive=True)
+            write_whole(self.records / f"{stem}.json", as_text(body), exclusive=True)
         except FileExistsError:
             return None
         if log:
-            write_whole(self.records / f"{stem}.log", log.encode())
-        return sealed
-
-    def all_records(self) -> Iterator[Record]:
-        """Yield every readable record: good ones, reruns and failures."""
-        for path in sorted(self.records.glob("*.json")):
-            record = self._read(path)
-            if record is not None:
-                yield record
-
-    def failures(self, fingerprint: str) -> list[Record]:
-        """Return the records of failed attempts at a fingerprint, oldest first."""
-        found: list[Record] = []
-        attempts = (
-            self.records / f"{fingerprint}.failed-{attempt}.json" for attempt in itertools.count(1)
-        )
-        for path in itertools.takewhile(Path.exists, attempts):
-            record = self._read(path)
-            found += [record] if record else []
-        return found
-
-    def columns(self, record: Record) -> dict[str, "np.ndarray"]:
-        """Return a record's per-item evidence, one array per column."""
-        if not record.get("items"):
-            return {}
-        return read_columns(self.records / record["items"]["file"])
+            write_whole(self.records / f"{stem}.log", log.encode(errors="replace"))
+        return replace(record, sha256=body[SEAL])
 
     # --- the documents' view
 
@@ -199,64 +240,36 @@ class Store:
         apart = {"random": "rehearsal", "checkpoint": "checkpoint"}.get(weights or "", "")
         return self.reports / apart / study / "raw_runs" / f"{name}.json"
 
-    def export(self, record: Record) -> None:
-        """Show a good record under the documents' file name, replacing an older good one."""
-        facts = record["cell"]
-        path = self.view_path(facts["study"], facts["name"], record["weights"])
-        with contextlib.suppress(OSError, ValueError, RecursionError):
-            if json.loads(path.read_bytes()) == record:
+    def export(self, cell: Cell, record: Record) -> None:
+        """Show a cell's good record under the documents' file name, replacing an older one."""
+        path = self.view_path(cell.study, cell.name, record.source.weights)
+        text = as_text(sealed(flat(record)), indent=2)
+        with contextlib.suppress(OSError):
+            if path.read_bytes() == text:
                 return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Not worth a wait for the disk: what a power cut takes from a view is exported again.
-            write_whole(path, json.dumps(record, indent=2).encode(), durable=False)
+            write_whole(path, text, durable=False)
         except OSError as error:
             # Nor is a full disk a reason to fail a cell whose record is kept.
-            logger.warning("%s cannot be shown as %s: %s", facts["id"], path, error.strerror)
+            logger.warning("%s cannot be shown as %s: %s", cell.id, path, error.strerror)
 
-    def exported(self, study: str, name: str, weights: str | None) -> Record | None:
-        """Return the record that the view now shows for a cell, or None."""
-        path = self.view_path(study, name, weights)
-        try:
-            return verify(json.loads(path.read_bytes()), path)
-        except FileNotFoundError:
-            return None
-        except (ValueError, CorruptRecord, RecursionError) as error:
-            self._move_aside(path, str(error))
-            return None
+    def exported(self, cell: Cell, weights: str | None) -> Record | None:
+        """Return the good record that the view names for a cell, or None.
 
-    # --- artefacts
-
-    def artefact(self, key: Mapping[str, Any], build: Callable[[Path], None]) -> Artefact:
-        """Return the folder for ``key``, built by ``build(folder)`` if nobody has built it yet."""
-        name = digest(key)[:40]
-        final = self.artefacts / name
-        meta = final / "artefact.json"
-        with filelock.FileLock(self.artefacts / f"{name}.lock"):
-            if meta.is_file():
-                return Artefact(final, json.loads(meta.read_bytes())["seconds"], False)
-            draft = draft_in(self.artefacts)
-            draft.mkdir()
-            try:
-                start = time.perf_counter()
-                build(draft)
-                seconds = time.perf_counter() - start
-                facts = {"key": dict(key), "seconds": seconds, "built_at": now()}
-                write_whole(draft / "artefact.json", json.dumps(facts, default=str).encode())
-                if final.exists():
-                    shutil.rmtree(final)
-                os.rename(draft, final)
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
-        return Artefact(final, seconds, True)
-
-    def unfinished(self, key: Mapping[str, Any]) -> Path:
-        """Return a folder for what a long build keeps to go on from, should it be cut off.
-
-        To be used, and in the end removed, inside the ``build`` of ``artefact(key, build)``, whose
-        lock makes it one process's at a time.
+        The view is an index: its fingerprint is looked up, and nothing else in it is believed.
         """
-        return self.root / "unfinished" / digest(key)[:40]
+        path = self.view_path(cell.study, cell.name, weights)
+        try:
+            value = parsed(path.read_bytes()).get("fingerprint", {}).get("value")
+        except (OSError, CorruptRecord, AttributeError):
+            return None
+        if not isinstance(value, str) or not re.fullmatch("[0-9a-f]+", value):
+            return None
+        record = self.read(value)
+        mine = record is not None and (record.cell.study, record.cell.id) == (cell.study, cell.id)
+        return record if mine else None
 
     def replace_folder(self, final: Path, build: Callable[[Path], None]) -> None:
         """Put what ``build(folder)`` makes in the place of ``final``, whole or not at all."""
@@ -271,91 +284,50 @@ class Store:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
-    # --- running cells
+    def unfinished(self, key: Mapping[str, Any]) -> Path:
+        """Return a folder for what a long build keeps to go on from, should it be cut off.
 
-    def lock(self, fingerprint: str) -> filelock.FileLock:
-        """Return the lock under which one process at a time measures a fingerprint."""
-        return filelock.FileLock(self.running / f"{fingerprint}.lock")
-
-    def mark_running(self, fingerprint: str, facts: Mapping[str, Any]) -> None:
-        """Leave a marker that says which cell this process measures; it outlives a crash."""
-        marker = seal(dict(facts) | {"pid": os.getpid(), "host": host(), "started_at": now()})
-        path = self.running / f"{fingerprint}.json"
-        draft = draft_in(self.running)
-        try:
-            draft.write_text(json.dumps(marker))
-            os.replace(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
-
-    def mark_stage(self, fingerprint: str, stage: str) -> None:
-        """Add the stage that a running cell has reached to its marker.
-
-        Appended, for a file that takes another's place is flushed to the disk, and waited for.
+        To be used, and in the end removed, inside the ``build`` of ``artefacts.get(key, build)``,
+        whose lock makes it one process's at a time.
         """
-        with contextlib.suppress(FileNotFoundError):
-            marker = os.open(self.running / f"{fingerprint}.json", os.O_WRONLY | os.O_APPEND)
-            with open(marker, "w") as file:
-                file.write(f"\n{json.dumps({'stage': stage})}")
+        return self.root / "unfinished" / self.artefacts.name(key)
 
-    def unmark_running(self, fingerprint: str) -> None:
-        """Remove this process' marker and lock file of a finished cell."""
-        for suffix in ("json", "crowded", "lock"):
-            (self.running / f"{fingerprint}.{suffix}").unlink(missing_ok=True)
-
-    def running_markers(self) -> list[dict[str, Any]]:
-        """Return the markers of cells that are running or were cut off."""
-        markers = []
-        for path in self.running.glob("*.json"):
-            with contextlib.suppress(OSError, ValueError, CorruptRecord):
-                facts, *stages = map(json.loads, path.read_text().splitlines())
-                markers.append(verify(facts, path) | (stages[-1] if stages else {}))
-        return markers
-
-    def tell_crowd(self, fingerprint: str, device: str) -> None:
-        """Note a cell that begins, and those it meets on its device, as contended.
-
-        Whichever of two cells begins later sees the other's marker, so that no overlap is missed.
-        """
-        others = [
-            marker["fingerprint"]["value"]
-            for marker in self.running_markers()
-            if marker["host"] == host()
-            and marker["pid"] != os.getpid()
-            and marker.get("device") == device
-            and alive(marker["pid"])
-        ]
-        for value in [*others, *([fingerprint] if others else [])]:
-            (self.running / f"{value}.crowded").touch()
-
-    def was_crowded(self, fingerprint: str) -> bool:
-        """Say whether another process of this host measured a cell on the same device meanwhile."""
-        return (self.running / f"{fingerprint}.crowded").exists()
-
-    def forget_crowd(self, fingerprint: str) -> None:
-        """Remove the note that an earlier measurement of the cell was contended."""
-        (self.running / f"{fingerprint}.crowded").unlink(missing_ok=True)
+    # --- what dead sessions left
 
     def sweep(self) -> list[str]:
-        """Remove what a killed session left behind; return the ids of the cells it cut off."""
-        cut_off = []
-        for marker in self.running_markers():
-            if marker["host"] == host() and not alive(marker["pid"]):
-                cut_off.append(marker["cell"]["id"])
-                self.unmark_running(marker["fingerprint"]["value"])
-        for draft in abandoned_drafts(self.reports):
-            if draft.is_dir():
-                shutil.rmtree(draft, ignore_errors=True)
-            else:
-                draft.unlink(missing_ok=True)
-        return cut_off
+        """Remove what killed sessions left behind; return the ids of the cells they cut off."""
+        with contextlib.suppress(OSError):
+            for draft in abandoned_drafts(self.reports):
+                if draft.is_dir():
+                    shutil.rmtree(draft, ignore_errors=True)
+                else:
+                    draft.unlink(missing_ok=True)
+            cut_off = self.running.sweep()
+            self._sweep_side_files()
+            for lock in self.artefacts.folder.glob("*.lock"):
+                running.sweep_lock(lock)
+            for memo in self.root.glob("file_digests.json.*"):
+                if age(memo) > _ORPHANED:
+                    memo.unlink(missing_ok=True)
+            return cut_off
+        return []
+
+    def _sweep_side_files(self) -> None:
+        """Remove side files whose record was never written; it is written after them."""
+        known = {path.stem for path in self._paths()}
+        others_run = self.running.live()
+        for path in self.records.iterdir():
+            stem = _record_of(path.name)
+            if stem and stem not in known and (not others_run or age(path) > _ORPHANED):
+                path.unlink(missing_ok=True)
 
 
 def unwritable(folder: Path, error: OSError) -> BenchsuiteError:
     """Return the error for a reports folder that the system refuses to write to."""
+    place = Path(error.filename or folder)
     return BenchsuiteError(
         f"the reports folder cannot be written: {error.strerror}",
-        str(error.filename or folder),
+        str(place.parent if place.name.startswith(".draft-") else place),
         "make it writable or make room, or name another with --reports-dir; what is there is kept",
     )
 
@@ -366,25 +338,7 @@ def _stem(fingerprint: str, kind: str | None, attempt: int) -> str:
     return f"{fingerprint}.{kind}-{attempt + (kind == 'failed')}"
 
 
-def read_columns(path: Path) -> dict[str, "np.ndarray"]:
-    """Return the columns of a side file, each as long as it was given."""
-    import pyarrow.parquet
-
-    table = pyarrow.parquet.read_table(path)
-    return {name: table.column(name).drop_null().to_numpy() for name in table.column_names}
-
-
-def _parquet(columns: Mapping[str, "np.ndarray"]) -> bytes:
-    """Return the columns as Parquet; shorter ones end in nulls, which are no values."""
-    import pyarrow
-    import pyarrow.parquet
-
-    longest = max(map(len, columns.values()))
-    table = {}
-    for name, column in columns.items():
-        values = pyarrow.array(column)
-        nulls = pyarrow.nulls(longest - len(values), values.type)
-        table[name] = pyarrow.concat_arrays([values, nulls])
-    sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.table(table), sink)
-    return sink.getvalue().to_pybytes()
+def _record_of(name: str) -> str:
+    """Return the stem of the record that a side file is named after, nothing for other files."""
+    found = re.fullmatch(r"(\w+(\.(rerun|failed)-\d+)?)(\.[0-9a-f]{8}\.parquet|\.log)", name)
+    return found[1] if found else ""

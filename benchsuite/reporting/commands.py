@@ -11,19 +11,18 @@ def rerun_command(
     cells: Sequence[Cell],
     options: Sequence[str] = (),
     where: Sequence[str] = ("benchmarks",),
+    *,
+    by_method: bool = False,
 ) -> str:
     """Return the shortest command whose selection covers ``cells`` of one study.
 
     It names where the session found them, the axis values that all of them share, the options that
-    their parameters need, and the session's own ``options``.
+    their parameters need, and the session's own ``options``. With ``by_method`` it names each
+    method, and takes in no other.
     """
-    words = ["pytest", *where]
-    marks = [f"study={study.name!r}"]
-    for axis in cells[0].axes:
-        shared = {cell.axes[axis] for cell in cells}
-        if len(shared) == 1:
-            marks.append(f"{axis}={shared.pop()!r}")
-    words += ["-m", f"cell({', '.join(marks)})"]
+    methods = dict.fromkeys(cell.method if by_method else "" for cell in cells)
+    marks = [_mark([c for c in cells if not by_method or c.method == name]) for name in methods]
+    words = ["pytest", *where, "-m", " or ".join(marks)]
     tour = study.tour if _is_tour(study, cells) else None
     if tour:
         words.append("--tour")
@@ -37,6 +36,15 @@ def rerun_command(
     if not set(seeds) <= set(declared):
         words += ["--seeds", ",".join(map(str, seeds))]
     return " ".join(_quoted(word) for word in [*words, *options])
+
+
+def _mark(cells: Sequence[Cell]) -> str:
+    shared = [f"study={cells[0].study!r}"]
+    for axis in cells[0].axes:
+        values = {cell.axes[axis] for cell in cells}
+        if len(values) == 1:
+            shared.append(f"{axis}={values.pop()!r}")
+    return f"cell({', '.join(shared)})"
 
 
 def _is_tour(study: Study, cells: Sequence[Cell]) -> bool:

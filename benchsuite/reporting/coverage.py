@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from benchsuite import catalog
-from benchsuite.reporting.groups import Record, kind_of
+from benchsuite.records.record import Record
 from benchsuite.reporting.results import StudyResults
 
 # The best thing that can be said of a model and method comes first.
@@ -28,9 +28,8 @@ def coverage(results: Sequence[StudyResults]) -> dict[str, dict[str, dict[str, s
         mine = [one for one in results if one.study.name == name]
         seen: dict[tuple[str, str], dict[str, set[int]]] = {}
         for record in (record for one in mine for record in one.records.values()):
-            axes = record["cell"]["axes"]
-            kinds = seen.setdefault((axes["model"], axes["method"]), {})
-            kinds.setdefault(_kind(record), set()).add(axes["seed"])
+            kinds = seen.setdefault((record.cell.model, record.cell.method), {})
+            kinds.setdefault(_kind(record), set()).add(record.cell.seed)
         declared = mine[0].study.axes
         table[name] = {
             model: {m: _said(seen.get((model, m), {})) for m in declared["method"]}
@@ -40,11 +39,11 @@ def coverage(results: Sequence[StudyResults]) -> dict[str, dict[str, dict[str, s
 
 
 def _kind(record: Record) -> str:
-    model = record["cell"]["axes"]["model"]
-    if record.get("weights") not in (None, "unknown"):
-        return kind_of(record)
+    model = record.cell.model
+    if record.source.weights not in (None, "unknown"):
+        return record.kind
     embedded = model in catalog.MODELS and catalog.model(model).embedded
-    return kind_of(record) if embedded else "unstated"
+    return record.kind if embedded else "unstated"
 
 
 def _said(kinds: dict[str, set[int]]) -> str:

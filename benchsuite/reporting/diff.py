@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from benchsuite.records.record import TIME, Record
 from benchsuite.reporting import numbers
-from benchsuite.reporting.groups import Group, Record, groups_of, value
+from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.judging import label
 from benchsuite.reporting.results import StudyResults
-from benchsuite.reporting.summary import contended, device_name
 from benchsuite.statistics.descriptive import describe
 from benchsuite.statistics.inference.changes import Change, arm_change, seed_change, settled
 from benchsuite.statistics.rounding import p_text
@@ -61,7 +61,7 @@ def _groups(results: Sequence[StudyResults]) -> Groups:
 def _cells(before: Groups, after: Groups) -> Difference:
     def digests(groups: Groups) -> dict[tuple[Any, ...], Any]:
         return {
-            (key, cell_id): record.get("results_sha256") or value(record, study.ranked_by.name)
+            (key, cell_id): record.results_sha256 or record.value(study.ranked_by.name)
             for key, (study, group) in groups.items()
             for cell_id, record in group.records.items()
         }
@@ -80,8 +80,8 @@ def _failures(old: Sequence[StudyResults], new: Sequence[StudyResults]) -> Itera
     for results in new:
         for cell_id, record in results.failed.items():
             if (results.study.name, cell_id) in good:
-                message = (record.get("error") or {}).get("message") or "no message"
-                text = f"passed before, failed now: {message.strip().splitlines()[-1][:200]}"
+                why = record.failure.last_line if record.failure else "no message"
+                text = f"passed before, failed now: {why[:200]}"
                 yield Difference(f"{results.study.name}/{cell_id}", text, worse=True)
 
 
@@ -205,20 +205,24 @@ def _timings(pairs: Sequence[tuple[Group, Group]]) -> Iterator[Difference]:
 
 
 def _is_one_device(records: Sequence[Record]) -> bool:
-    return len({device_name(r) for r in records}) == 1 and not any(contended(r) for r in records)
+    return len({r.device_name for r in records}) == 1 and not any(map(_contended, records))
 
 
 def _devices(records: Iterable[Record]) -> str:
-    told = {f"{device_name(r)}{', contended' if contended(r) else ''}" for r in records}
+    told = {f"{r.device_name}{', contended' if _contended(r) else ''}" for r in records}
     return " and ".join(sorted(told))
+
+
+def _contended(record: Record) -> bool:
+    return record.times.contended
 
 
 def _times(
     what: str, old: Sequence[Record], new: Sequence[Record]
 ) -> Iterator[tuple[str, float, float, Change]]:
     """Compare the logarithms of each stage's seconds: times scatter by ratio."""
-    for name in [key for key in old[0] if key.endswith("_time_sec")]:
-        one, two = ({r["seed"]: s for r in rs if (s := _positive(r, name))} for rs in (old, new))
+    for name in [f"{stage}{TIME}" for stage in (*old[0].times.all(), "total")]:
+        one, two = ({r.cell.seed: s for r in rs if (s := _positive(r, name))} for rs in (old, new))
         if one and two and one != two:
             change = arm_change(_logs(one), _logs(two))
             yield (
@@ -230,7 +234,7 @@ def _times(
 
 
 def _positive(record: Record, name: str) -> float | None:
-    seconds = value(record, name)
+    seconds = record.value(name)
     return float(seconds) if isinstance(seconds, int | float) and seconds > 0 else None
 
 

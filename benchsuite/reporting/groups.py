@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchsuite import catalog
+from benchsuite.records.record import Record
 from benchsuite.reporting.rows import shown
 from benchsuite.study.cell import Cell
-
-Record = Mapping[str, Any]
 
 KINDS = ("real", "stand_in", "rehearsal")
 
@@ -49,7 +48,7 @@ class Group:
 
     def values(self, method: str, metric: str) -> dict[int, Any]:
         """Return seed -> value of a metric, for the records that hold it."""
-        found = {seed: value(r, metric) for seed, r in self.records_of(method).items()}
+        found = {seed: r.value(metric) for seed, r in self.records_of(method).items()}
         return {seed: v for seed, v in found.items() if v is not None}
 
     @property
@@ -68,23 +67,8 @@ class Group:
     @property
     def stand_in(self) -> str | None:
         """Why the weights only stand in for the model, or None."""
-        reasons = {r.get("stand_in") for r in self.records.values()} - {None}
-        return "; ".join(sorted(map(str, reasons))) or None
-
-
-def value(record: Record, metric: str) -> Any:
-    """Return a metric of a record; ``tasks.mmlu`` looks inside."""
-    found: Any = record
-    for part in metric.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found
-
-
-def kind_of(record: Record) -> str:
-    """Say what a record's numbers may be used for: real, stand_in or rehearsal."""
-    if record.get("weights") == "random":
-        return "rehearsal"
-    return "stand_in" if record.get("stand_in") else "real"
+        reasons = {reason for r in self.records.values() if (reason := r.source.stand_in)}
+        return "; ".join(sorted(reasons)) or None
 
 
 def groups_of(
@@ -110,7 +94,7 @@ def groups_of(
         for cell in members:
             for record in by_id.get(cell.id, ()):
                 if _belongs(record, cell):
-                    found.setdefault(kind_of(record), {})[cell.id] = record
+                    found.setdefault(record.kind, {})[cell.id] = record
         for kind in KINDS:
             if kind in (found or {"real": {}}):
                 mine = found.get(kind, {})
@@ -140,14 +124,14 @@ def _own(defaults: Mapping[str, Any], additions: Mapping[str, Any]) -> dict[str,
 def _by_id(records: Mapping[str, Record] | Sequence[Record]) -> dict[str, list[Record]]:
     by_id: dict[str, list[Record]] = {}
     for record in records.values() if isinstance(records, Mapping) else records:
-        if record.get("outcome", "passed") == "passed":
-            by_id.setdefault(record["cell"]["id"], []).append(record)
+        if record.passed:
+            by_id.setdefault(record.cell.id, []).append(record)
     return by_id
 
 
 def _belongs(record: Record, cell: Cell) -> bool:
     """Say whether a record measured the cell with the cell's own parameters."""
-    measured, declared = record["cell"]["parameters"], dict(cell.parameters)
+    measured, declared = record.cell.parameters, dict(cell.parameters)
     # JSON turns tuples into lists: the texts are compared where the objects differ.
     return measured == declared or json.dumps(measured, sort_keys=True) == json.dumps(
         declared, sort_keys=True, default=str

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from benchsuite.reporting.groups import Group, Record, groups_of
+from benchsuite.records.record import Record
+from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.results import StudyResults
 from benchsuite.statistics.inference.claims import Arm, Judgement, Question, judge_family
 from benchsuite.statistics.inference.sequential import Plan
@@ -78,7 +79,7 @@ def _arm(group: Group, study: Study, claim: Claim, method: str, columns: Columns
     column, of_mean = metric.items
     if columns is not None and claim.other and not missing:
         for seed, record in group.records_of(method).items():
-            found = columns(record).get(column) if record.get("items") else None
+            found = columns(record).get(column) if record.items else None
             if found is not None:
                 items[seed] = found
     return Arm(values, items, missing, of_mean)

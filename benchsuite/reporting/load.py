@@ -1,11 +1,13 @@
 """Records as a pandas frame: ours, and the documents' own JSON without our extra fields."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchsuite.study import names, study
+from benchsuite.errors import BenchsuiteError
+from benchsuite.records.documents import outcome_of
+from benchsuite.records.forms import SEAL, flat
+from benchsuite.records.reading import DocumentFile, read_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,17 +23,22 @@ def load_records(*directories: str | Path) -> "pd.DataFrame":
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
-    seen: set[str] = set()
+    seen: set[tuple[str, ...]] = set()
     unreadable: list[str] = []
     for path in record_files(*(directories or ("reports",))):
-        record, why = read_record(path)
-        if record is None:
-            unreadable.append(f"{path}: {why}")
-            continue
-        identity = record.get("record_sha256")
-        if identity is None or identity not in seen:
-            seen.add(identity or "")
-            rows.append({**flatten(record), "path": str(path)})
+        try:
+            record = read_file(path)
+        except DocumentFile as found:
+            row = {**found.body, "outcome": outcome_of(found.body)}
+            rows.append({**flatten(row), "path": str(path)})
+        except (BenchsuiteError, OSError) as error:
+            unreadable.append(f"{path}: {getattr(error, 'what', error)}")
+        else:
+            identity = (record.fingerprint.value, record.started_at, record.results_sha256)
+            if identity not in seen:
+                seen.add(identity)
+                row = {**flat(record), SEAL: record.sha256}
+                rows.append({**flatten(row), "path": str(path)})
     frame = pd.DataFrame(rows)
     frame.attrs["unreadable"] = unreadable
     return frame
@@ -50,24 +57,6 @@ def record_files(*directories: str | Path) -> Iterator[Path]:
         if directory.name in ("records", "raw_runs"):
             found |= set(directory.glob("*.json"))
         yield from sorted(found)
-
-
-def read_record(path: Path) -> tuple[dict[str, Any] | None, str]:
-    """Return a record as the project writes them, or None and what is wrong with the file.
-
-    The study documents' own files have no outcome: a study's metric says that they passed.
-    """
-    try:
-        record = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        return None, str(error)
-    if not isinstance(record, dict) or not {"model", "method", "seed"} <= set(record):
-        return None, "it has no model, method and seed"
-    if "outcome" not in record:
-        ranked_by = {study(name).ranked_by.name for name in names()}
-        measured = any(record.get(metric) is not None for metric in ranked_by)
-        record["outcome"] = "passed" if measured else "unknown"
-    return record, ""
 
 
 def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,7 +6,6 @@ several folders the first one named.
 """
 
 import contextlib
-import functools
 import json
 import os
 from collections import Counter
@@ -15,15 +14,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchsuite import catalog
-from benchsuite.errors import CorruptRecord, UsageError
-from benchsuite.records.record import Record, cell_facts, verify
-from benchsuite.records.store import read_columns
+from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.records.columns import read_columns
+from benchsuite.records.documents import adopted, declared_cell
+from benchsuite.records.files import sha256
+from benchsuite.records.reading import DocumentFile, read_file
+from benchsuite.records.record import Record
 from benchsuite.reporting import numbers
-from benchsuite.reporting.groups import kind_of
-from benchsuite.reporting.load import read_record, record_files
+from benchsuite.reporting.load import record_files
 from benchsuite.reporting.results import StudyResults
-from benchsuite.study import Cell, Study, names, study, under_todays_names
+from benchsuite.study import Cell, Study, names, study
 
 Key = tuple[str, str, str]
 
@@ -38,8 +38,7 @@ class Found:
     @property
     def key(self) -> Key:
         """The study, the cell with its parameters, and the kind of weights."""
-        facts = self.record["cell"]
-        return facts["study"], facts["name"], kind_of(self.record)
+        return self.record.cell.study, self.record.cell.name, self.record.kind
 
 
 @dataclass(frozen=True)
@@ -68,10 +67,16 @@ class Sources:
     def columns(self, record: Record) -> Mapping[str, Any]:
         """Return a record's per-item evidence, or nothing where its side file is not at hand."""
         found = self.good.get(Found(record, Path()).key)
-        side = record.get("items")
-        if found is None or not side or not (found.path.parent / side["file"]).is_file():
+        if found is None or record.items is None:
             return {}
-        return read_columns(found.path.parent / side["file"])
+        side = found.path.parent / record.items.file
+        if not side.is_file():
+            return {}
+        if record.items.sha256 not in (None, sha256(side)):
+            note = f"left out {side}: changed after it was written"
+            self.notes += [] if note in self.notes else [note]
+            return {}
+        return read_columns(side)
 
 
 def read_sources(directories: Iterable[str | Path]) -> Sources:
@@ -97,20 +102,19 @@ def read_sources(directories: Iterable[str | Path]) -> Sources:
 def _read(directory: Path, notes: list[str]) -> Iterator[Found]:
     unreadable = 0
     for path in record_files(directory):
-        record, why = read_record(path)
+        why = "no study has such a cell"
         try:
-            if record is not None and "record_sha256" in record:
-                verify(record, path)
-            elif record is not None:
-                record = adopted(record)
-        except CorruptRecord as error:
-            record, why = None, error.what
+            record: Record | None = read_file(path)
+        except DocumentFile as found:
+            record = adopted(found.body)
+        except (BenchsuiteError, OSError) as error:
+            record, why = None, getattr(error, "what", str(error))
         if record is None:
             unreadable += 1
             if unreadable <= 3:
                 notes.append(f"left out {path}: {why}")
         else:
-            yield Found({**record, "cell": under_todays_names(record["cell"])}, path)
+            yield Found(record, path)
     if unreadable > 3:
         notes.append(f"left out {unreadable - 3} further files of {directory}")
 
@@ -120,16 +124,16 @@ def _latest(found: Sequence[Found], sources: Sources) -> tuple[dict[Key, Found],
     good: dict[Key, Found] = {}
     failed: dict[Key, Found] = {}
     again: list[Found] = []
-    for one in sorted(found, key=lambda f: str(f.record.get("started_at") or "")):
+    for one in sorted(found, key=lambda f: f.record.started_at):
         if ".rerun-" in one.path.name:
             again.append(one)
-        elif one.record.get("outcome") == "passed":
+        elif one.record.passed:
             good[one.key] = one
         else:
             failed[one.key] = one
     for one in again:
         first = good.get(one.key)
-        if first and first.record["fingerprint"] == one.record["fingerprint"]:
+        if first and first.record.fingerprint == one.record.fingerprint:
             _settle(sources, first, one)
     return good, failed
 
@@ -140,40 +144,15 @@ def _settle(sources: Sources, kept: Found, other: Found) -> None:
     if same_bits(kept.record, other.record):
         sources.agreeing += 1
     else:
-        sources.conflicts.append(Conflict(kept.record["cell"]["id"], kept, other))
+        sources.conflicts.append(Conflict(kept.record.cell.id, kept, other))
 
 
 def same_bits(a: Record, b: Record) -> bool:
     """Say whether two records hold equal measurements, times apart."""
-    if a.get("results_sha256") and b.get("results_sha256"):
-        return a["results_sha256"] == b["results_sha256"]
-    name = a["cell"]["study"]
-    metrics = study(name).metrics if name in names() else ()
-    return all(a.get(metric.name) == b.get(metric.name) for metric in metrics)
-
-
-def adopted(record: Record) -> Record | None:
-    """Return a record of the study documents' own scripts as one of ours, or None.
-
-    Its model and method name the study; what it says of parameters is taken over, and its weights
-    are *unknown*.
-    """
-    for declared in (study(name) for name in names()):
-        methods = declared.axes.get("method", ())
-        for model in declared.axes["model"]:
-            entry = catalog.model(model)
-            given = str(record["model"])
-            if given not in (entry.hub_id, entry.document_name) or record["method"] not in methods:
-                continue
-            point = {"model": model, "method": str(record["method"])}
-            if set(declared.axes) != set(point):
-                continue
-            own = _declared(declared.name, tuple(point.items()))
-            said = {k: v for k, v in record.items() if k in own.parameters}
-            axes = {**point, "seed": record["seed"]}
-            cell = replace(own, axes=axes, parameters={**own.parameters, **said})
-            return {"weights": "unknown", **record, "cell": cell_facts(cell)}
-    return None
+    if a.results_sha256 and b.results_sha256:
+        return a.results_sha256 == b.results_sha256
+    metrics = study(a.cell.study).metrics if a.cell.study in names() else ()
+    return all(a.value(metric.name) == b.value(metric.name) for metric in metrics)
 
 
 # --- as results of studies
@@ -201,7 +180,7 @@ def results_of(sources: Sources, links: Path | None = None) -> list[StudyResults
     by_setting: dict[tuple[str, str, bool], list[Found]] = {}
     unknown: Counter[str] = Counter()
     for found in (*sources.good.values(), *sources.failed.values()):
-        name = found.record["cell"]["study"]
+        name = found.record.cell.study
         if name in names():
             setting = json.dumps(_settings(found.record), sort_keys=True, default=str)
             rehearsed = found.key[2] == "rehearsal"
@@ -229,8 +208,8 @@ def _within(one: StudyResults, other: StudyResults) -> bool:
 
 
 def _settings(record: Record) -> dict[str, Any]:
-    changed = _as_declared(record["cell"]["changed"])
-    additions = study(record["cell"]["study"]).additions
+    changed = _as_declared(record.cell.changed)
+    additions = study(record.cell.study).additions
     return {k: v for k, v in changed.items() if k not in additions}
 
 
@@ -251,12 +230,12 @@ def _results(
         for cell in grid.values()
         if (key := (declared.name, cell.name, kind)) in sources.good
     }
-    good |= {f.record["cell"]["id"]: f for f in members if f.key in sources.good}
-    failed = {f.record["cell"]["id"]: f for f in members if f.key in sources.failed}
+    good |= {f.record.cell.id: f for f in members if f.key in sources.good}
+    failed = {f.record.cell.id: f for f in members if f.key in sources.failed}
     failed = {i: f for i, f in failed.items() if i not in good}
     for cell_id, found in (failed | good).items():
         known = grid.get(cell_id)
-        measured = _as_declared(found.record["cell"]["parameters"])
+        measured = _as_declared(found.record.cell.parameters)
         if known is None or dict(known.parameters) != measured:
             grid[cell_id] = _cell(declared, found.record)
     mine = {f.path for f in good.values()}
@@ -277,7 +256,7 @@ def _results(
 
 def _grid(declared: Study, members: Sequence[Found]) -> list[Cell]:
     """Return what the study declares with the members' settings, for the members' models."""
-    models = {f.record["cell"]["axes"]["model"] for f in members}
+    models = {f.record.cell.model for f in members}
     known = {"model": tuple(m for m in declared.axes["model"] if m in models)}
     settings, tour = _settings(members[0].record), declared.tour
     is_tour = tour is not None and bool(tour.parameters) and settings == dict(tour.parameters)
@@ -292,26 +271,14 @@ def _grid(declared: Study, members: Sequence[Found]) -> list[Cell]:
 
 def _cell(declared: Study, record: Record) -> Cell:
     """Return a record's own cell, whose defaults are those that the study declares today."""
-    facts = record["cell"]
-    axes, parameters = facts["axes"], _as_declared(facts["parameters"])
+    facts = record.cell
+    axes, parameters = facts.axes, _as_declared(facts.parameters)
     point = tuple((k, v) for k, v in axes.items() if k != "seed")
-    defaults = {k: v for k, v in parameters.items() if k not in facts["changed"]}
+    defaults = {k: v for k, v in parameters.items() if k not in facts.changed}
     with contextlib.suppress(KeyError, UsageError):
-        defaults = dict(_declared(declared.name, point).defaults)
+        defaults = dict(declared_cell(declared.name, point).defaults)
     own = {k: defaults.get(k) for k in parameters}
-    return Cell(facts["study"], axes, parameters, own, declared.additions)
-
-
-@functools.cache
-def _declared(name: str, point: tuple[tuple[str, Any], ...]) -> Cell:
-    declared = study(name)
-    axes = {k: (v,) for k, v in point}
-    small = replace(declared, axes={k: axes[k] for k in declared.axes}, includes=_every_cell)
-    return next(small.cells(seeds=(0,)))
-
-
-def _every_cell(axes: Mapping[str, Any]) -> bool:
-    return True
+    return Cell(facts.study, axes, parameters, own, declared.additions)
 
 
 def _told(conflict: Conflict) -> str:
@@ -321,9 +288,9 @@ def _told(conflict: Conflict) -> str:
 
 def _measured(found: Found) -> str:
     record = found.record
-    metric = study(record["cell"]["study"]).ranked_by
-    value = record.get(metric.name)
+    metric = study(record.cell.study).ranked_by
+    value = record.value(metric.name)
     told = numbers.one(metric, value, 6) if isinstance(value, float) else value
     shown = f"{metric.name} {told}"
-    device = (record.get("environment") or {}).get("device") or "an unknown device"
+    device = record.environment.get("device") or "an unknown device"
     return f"{shown} on {device} ({found.path})"

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchsuite.printable import printable
+from benchsuite.records.record import Record
 from benchsuite.reporting import numbers, published, strip
 from benchsuite.reporting.commands import rerun_command
 from benchsuite.reporting.groups import Group, groups_of
@@ -17,7 +19,7 @@ from benchsuite.reporting.judging import label
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.rows import shown as cell_text
 from benchsuite.reporting.summary import best_method as best_of
-from benchsuite.reporting.summary import described, device_name, null_results, timings
+from benchsuite.reporting.summary import described, null_results, timings
 from benchsuite.reporting.text import OUTCOMES, cells_by_id
 from benchsuite.study import Metric, Study
 
@@ -263,14 +265,11 @@ def further_view(study: Study, group: Group) -> dict[str, Any] | None:
     return {"metrics": [metric.heading for metric in metrics], "rows": rows} if rows else None
 
 
-def record_href(record: Mapping[str, Any], links: Mapping[str, str] | None) -> str | None:
+def record_href(record: Record, links: Mapping[str, str] | None) -> str | None:
     """Return the record's file relative to the reports folder: given, or by its fingerprint."""
     if links:
-        return links.get(record["cell"]["id"])
-    fingerprint = str((record.get("fingerprint") or {}).get("value") or "")
-    if not fingerprint or not fingerprint.isalnum():
-        return None
-    return f"store/records/{fingerprint}.json"
+        return links.get(record.cell.id)
+    return f"store/records/{record.fingerprint.value}.json" if record.sha256 else None
 
 
 def timing_view(study: Study, groups: Sequence[Group]) -> list[dict[str, Any]]:
@@ -335,9 +334,8 @@ def absent_view(results: StudyResults) -> list[dict[str, Any]]:
 
 def why_absent(found: Any) -> str:
     """Return what a failed record or the reasons of a stale one say."""
-    if isinstance(found, Mapping):
-        error = found.get("error") or {}
-        return f"{error.get('stage', '')}: {error.get('message', 'no message')}".lstrip(": ")
+    if isinstance(found, Record):
+        return f"{found.failure.stage}: {found.failure.message}" if found.failure else "no message"
     if isinstance(found, str):
         return found
     return "; ".join(map(str, found)) if found else ""
@@ -346,15 +344,15 @@ def why_absent(found: Any) -> str:
 def provenance_view(results: StudyResults) -> list[tuple[str, str]]:
     """Return (what, the distinct values over the study's records)."""
     records = list(results.records.values())
-    environments = [r.get("environment") or {} for r in records]
+    environments = [r.environment for r in records]
     facts = {
-        "devices": {device_name(r) for r in records},
-        "weights": {str(r.get("weights")) for r in records if r.get("weights")},
-        "stand-ins": {str(r["stand_in"]) for r in records if r.get("stand_in")},
+        "devices": {r.device_name for r in records},
+        "weights": {r.source.weights for r in records if r.source.weights},
+        "stand-ins": {r.source.stand_in for r in records if r.source.stand_in},
     }
     for name in ("benchsuite", "torch", "transformers", "python", "platform", "driver", "threads"):
         facts[name] = {str(e[name]) for e in environments if e.get(name) not in (None, "")}
-    dates = sorted(str(r["started_at"]) for r in records if r.get("started_at"))
+    dates = sorted(r.started_at for r in records if r.started_at)
     if dates:
         first, last = dates[0][:16].replace("T", " "), dates[-1][:16].replace("T", " ")
         facts["measured (UTC)"] = {first if first == last else f"{first} to {last}"}
@@ -377,6 +375,11 @@ def gibibytes(value: float | None) -> str:
     return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
 
 
+def _as_text(value: Any) -> Any:
+    """Return what the page shows of a text: control characters are spelled out."""
+    return printable(value) if type(value) is str else value
+
+
 @functools.cache
 def _template() -> Any:
     import jinja2
@@ -384,6 +387,7 @@ def _template() -> Any:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("benchsuite.reporting"),
         autoescape=True,
+        finalize=_as_text,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -32,7 +32,7 @@ def _measures(row: Published, group: Group) -> bool:
 def _obstacle(row: Published, group: Group) -> str:
     if row.status != "P":
         return "known from a secondary source only"
-    weights = {record.get("weights") for record in group.records.values()}
+    weights = {record.source.weights for record in group.records.values()}
     if weights != {"hub"}:
         return "not the hub's weights"
     if row.method not in group.methods:

@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchsuite.records.files import write_whole
-from benchsuite.reporting import groups
+from benchsuite.records.record import Record
 from benchsuite.reporting.coverage import coverage_markdown
-from benchsuite.reporting.groups import Record, kind_of
 from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.junit import to_junit
 from benchsuite.reporting.page import record_href, render_page
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.rows import rows_as_csv, rows_as_markdown
 from benchsuite.reporting.status import status_rows
-from benchsuite.reporting.summary import EXTRA, device_name, summarise
+from benchsuite.reporting.summary import EXTRA, summarise
 from benchsuite.reporting.tables import to_csv, to_latex, to_markdown, to_yaml
 
 logger = logging.getLogger("benchsuite")
@@ -30,7 +29,7 @@ class Reporter(Protocol):
     """What ``Study.reporter`` names: it writes a study's own files and returns their paths.
 
     ``records`` are the study's current good records in the grid's order, rehearsals and stand-ins
-    included (``groups.kind_of`` tells them apart); ``folder`` is ``reports/<study>`` and exists;
+    included (``record.kind`` tells them apart); ``folder`` is ``reports/<study>`` and exists;
     ``columns(record)`` returns a record's per-item evidence. Called again after every session, it
     replaces what it wrote (``write_text``). What it raises is told in the report and stops nothing.
     """
@@ -96,8 +95,8 @@ def records_csv(results: Sequence[StudyResults]) -> str:
         for cell in one.cells:
             record = one.records.get(cell.id)
             if record is not None:
-                numbers = [groups.value(record, metric.name) for metric in metrics]
-                facts = [kind_of(record), device_name(record), record_href(record, one.links)]
+                numbers = [record.value(metric.name) for metric in metrics]
+                facts = [record.kind, record.device_name, record_href(record, one.links)]
                 writer.writerow([cell.name, cell.model, cell.method, cell.seed, *numbers, *facts])
     return out.getvalue()
 

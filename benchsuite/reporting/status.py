@@ -25,8 +25,8 @@ def status_rows(results: Sequence[StudyResults]) -> list[Row]:
             state = _state(one, cell.id)
             row[state] += 1
             if state == "failed" and not row["note"]:
-                message = str((one.failed[cell.id].get("error") or {}).get("message", ""))
-                row["note"] = message.strip().splitlines()[-1][:160] if message.strip() else ""
+                failure = one.failed[cell.id].failure
+                row["note"] = failure.last_line[:160] if failure else ""
     for row in counts.values():
         row["status"] = _summary(row)
     return list(counts.values())

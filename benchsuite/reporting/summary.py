@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from benchsuite.records.record import Record
 from benchsuite.reporting import published, wording
-from benchsuite.reporting.groups import Group, Record, groups_of, value
+from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.judging import judge_groups, label
 from benchsuite.statistics.compare import holm, welch
 from benchsuite.statistics.descriptive import describe
@@ -154,15 +155,15 @@ def times(study: Study, records: Sequence[Record]) -> dict[str, Any]:
 
     None over several device kinds: never averaged.
     """
-    kinds = sorted({device_kind(r) for r in records})
+    kinds = sorted({r.device_kind for r in records})
     out: dict[str, Any] = {}
     for stage in (*study.making, "total"):
         name = f"{stage}_time_sec"
-        seen = [r[name] for r in records if r.get(name) is not None]
+        seen = [seconds for r in records if (seconds := r.value(name)) is not None]
         mean = sum(seen) / len(seen) if seen and len(kinds) == 1 else None
         out[f"{name}_mean"] = mean
     out["device_kind"] = kinds[0] if len(kinds) == 1 else kinds
-    out["contended"] = any(contended(r) for r in records)
+    out["contended"] = any(r.times.contended for r in records)
     return out
 
 
@@ -172,10 +173,10 @@ def timings(study: Study, groups: Sequence[Group]) -> list[dict[str, Any]]:
     for group in groups:
         for method in _run(group):
             records = list(group.records_of(method).values())
-            for device, crowded in sorted({(device_name(r), contended(r)) for r in records}):
-                mine = [r for r in records if (device_name(r), contended(r)) == (device, crowded)]
+            for device, crowded in sorted({on_device(r) for r in records}):
+                mine = [r for r in records if on_device(r) == (device, crowded)]
                 row = {"model": group.key, "kind": group.kind, "method": method, "n": len(mine)}
-                peak = [r["peak_memory_bytes"] for r in mine if r.get("peak_memory_bytes")]
+                peak = [r.peak_memory_bytes for r in mine if r.peak_memory_bytes]
                 row |= {"device": device, **times(study, mine)}
                 row["peak_memory_bytes"] = max(peak) if peak else None
                 rows.append(row)
@@ -185,7 +186,7 @@ def timings(study: Study, groups: Sequence[Group]) -> list[dict[str, Any]]:
 def rehearsed(study: Study, group: Group, method: str) -> dict[str, Any]:
     """Return what a rehearsal can say: times and memory, never quality."""
     records = list(group.records_of(method).values())
-    peak = [r["peak_memory_bytes"] for r in records if r.get("peak_memory_bytes")]
+    peak = [r.peak_memory_bytes for r in records if r.peak_memory_bytes]
     return {
         "n": len(records),
         "times": times(study, records),
@@ -195,10 +196,11 @@ def rehearsed(study: Study, group: Group, method: str) -> dict[str, Any]:
 
 def parts(records: Sequence[Record], metric: Metric) -> dict[str, Any]:
     """Return the mean of each part of a metric, a task for instance, over the seeds that ran it."""
-    names = sorted({name for r in records for name in (r.get(metric.name) or {})})
+    tables = [r.value(metric.name) for r in records]
+    names = sorted({name for table in tables if isinstance(table, Mapping) for name in table})
     out = {}
     for name in names:
-        seen = [v for r in records if (v := value(r, f"{metric.name}.{name}")) is not None]
+        seen = [v for r in records if (v := r.value(f"{metric.name}.{name}")) is not None]
         if seen:
             out[name] = {"mean": sum(seen) / len(seen), "n": len(seen)}
     return out
@@ -249,21 +251,9 @@ def null_results(
     return found
 
 
-def device_kind(record: Record) -> str:
-    """Return cpu, cuda or unknown."""
-    return str((record.get("environment") or {}).get("device_kind") or "unknown")
-
-
-def device_name(record: Record) -> str:
-    """Return the device's name with its kind."""
-    device = (record.get("environment") or {}).get("device")
-    kind = device_kind(record)
-    return f"{kind}: {device}" if device and device != kind else kind
-
-
-def contended(record: Record) -> bool:
-    """Say whether another cell ran on the same device or socket."""
-    return bool((record.get("timings") or {}).get("contended"))
+def on_device(record: Record) -> tuple[str, bool]:
+    """Return the device, and whether another cell ran on it: times are apart by these."""
+    return record.device_name, record.times.contended
 
 
 def _run(group: Group) -> list[str]:

@@ -19,6 +19,7 @@ MARKUP: dict[str, dict[str, bool]] = {
     "not_run": {},
 }
 MOST_LINES = 12
+MOST_SEEDS = 5
 # Below this a t-test has one or two degrees of freedom in all: it runs, and decides nothing.
 ENOUGH_SEEDS = 3
 
@@ -27,11 +28,13 @@ def terminal_lines(results: StudyResults, *, verbose: bool = False) -> list[Line
     """Return the lines of one study with their markup (keywords of ``write_line``).
 
     Held claims are counted, the others are told with their numbers; missing, failed and stale
-    cells come with the command that runs them. ``verbose`` tells held claims too.
+    cells come with the command that runs them. ``verbose`` tells held claims too, and what each
+    claim that was not run waits for.
     """
     lines = [(f"{results.study.name}: {_count(results)}", {"bold": True})]
     lines += [(f"  {note}", {"yellow": True}) for note in results.notes]
     lines += _claims(results.study, results.judgements, verbose)
+    lines += _waiting(results) if verbose else ()
     lines += _absent("failed", results, list(results.failed), {"red": True})
     lines += _absent("stale", results, list(results.stale), {"yellow": True})
     lines += _absent("missing", results, results.missing, {})
@@ -40,7 +43,7 @@ def terminal_lines(results: StudyResults, *, verbose: bool = False) -> list[Line
 
 def _count(results: StudyResults) -> str:
     parts = [f"{len(results.records)} of {len(results.cells)} cells"]
-    rehearsed = sum(r.get("weights") == "random" for r in results.records.values())
+    rehearsed = sum(r.kind == "rehearsal" for r in results.records.values())
     if rehearsed:
         parts.append(f"{rehearsed} of them rehearsals with random weights")
     if results.judgements:
@@ -51,7 +54,7 @@ def _count(results: StudyResults) -> str:
 
 
 def _claims(study: Study, judgements: Sequence[Judgement], verbose: bool) -> Iterable[Line]:
-    outcomes = ("violated", "inconclusive", *(("not_run", "held") if verbose else ()))
+    outcomes = ("violated", "inconclusive", *(("held",) if verbose else ()))
     told = [j for outcome in outcomes for j in judgements if j.outcome == outcome]
     few = [] if verbose else [j for j in told if _is_smoke(j)]
     if few:
@@ -66,6 +69,33 @@ def _claims(study: Study, judgements: Sequence[Judgement], verbose: bool) -> Ite
         yield text, MARKUP[judgement.outcome]
     if len(told) > most:
         yield f"  and {len(told) - most} more such claims in the report", {}
+
+
+def _waiting(results: StudyResults) -> Iterable[Line]:
+    """Yield each claim that was not run, the cells that it waits for, and their command."""
+    cells = cells_by_id(results.cells)
+    for judgement in results.judgements:
+        awaited = [cells[i] for i in judgement.evidence.get("missing", ()) if i in cells]
+        if judgement.outcome != "not_run" or not awaited:
+            continue
+        by_method: dict[str, list[Cell]] = {}
+        for cell in awaited:
+            by_method.setdefault(cell.method, []).append(cell)
+        arms = " and ".join(_arm(method, found) for method, found in by_method.items())
+        claim, where = judgement.claim.sentence, _place(awaited[0])
+        yield f"  not run: {claim} on {where}: waits for {arms}", MARKUP["not_run"]
+        yield f"    {_command(results, awaited, by_method=True)}", {}
+
+
+def _arm(method: str, cells: Sequence[Cell]) -> str:
+    seeds = [str(seed) for seed in sorted(cell.seed for cell in cells)]
+    more = f" and {len(seeds) - MOST_SEEDS} more" if len(seeds) > MOST_SEEDS else ""
+    return f"{method} (seed{'s' if seeds[1:] else ''} {', '.join(seeds[:MOST_SEEDS])}{more})"
+
+
+def _place(cell: Cell) -> str:
+    """Return what the cells of a claim share: the model, and the further axes."""
+    return ", ".join(v for axis, v in cell.axes.items() if axis not in ("method", "seed"))
 
 
 def _is_smoke(judgement: Judgement) -> bool:
@@ -100,8 +130,12 @@ def _absent(
     shown = ", ".join(cell.id for cell in known[:3])
     more = f" and {len(known) - 3} more" if len(known) > 3 else ""
     yield f"  {len(known)} {word}: {shown}{more}", markup
-    command = rerun_command(results.study, known, results.options, results.where)
-    yield f"    {command}", {}
+    yield f"    {_command(results, known)}", {}
+
+
+def _command(results: StudyResults, cells: Sequence[Cell], *, by_method: bool = False) -> str:
+    words = results.options, results.where
+    return rerun_command(results.study, cells, *words, by_method=by_method)
 
 
 def cells_by_id(cells: Iterable[Cell]) -> dict[str, Cell]:

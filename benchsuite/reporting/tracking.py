@@ -4,12 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchsuite.reporting.groups import Record, kind_of
+from benchsuite.records.record import TIME, Record
 from benchsuite.reporting.load import flatten
-
-# A record's own bookkeeping, which is configuration or no number.
-_CONFIGURATION = ("cell", "fingerprint", "environment", "weights", "stand_in", "started_at")
-_LEFT_OUT = (*_CONFIGURATION, "error", "items", "schema_version", "record_sha256")
 
 
 def track(records: Sequence[Record], folder: Path, mode: str, project: str = "benchsuite") -> int:
@@ -22,17 +18,17 @@ def track(records: Sequence[Record], folder: Path, mode: str, project: str = "be
 
     folder.mkdir(parents=True, exist_ok=True)
     for record in records:
-        facts = record["cell"]
+        facts = record.cell
         run = wandb.init(
             project=project,
             dir=str(folder),
             mode=mode,  # type: ignore[arg-type]
-            id=record["fingerprint"]["value"],
+            id=record.fingerprint.value,
             resume="allow" if mode == "online" else None,
-            name=facts["name"],
-            group=facts["study"],
-            job_type=facts["axes"]["method"],
-            tags=[kind_of(record), facts["axes"]["model"]],
+            name=facts.name,
+            group=facts.study,
+            job_type=facts.method,
+            tags=[record.kind, facts.model],
             config=_configuration(record),
             reinit="finish_previous",
             settings=wandb.Settings(silent=True, disable_git=True, save_code=False),
@@ -43,13 +39,18 @@ def track(records: Sequence[Record], folder: Path, mode: str, project: str = "be
 
 
 def _configuration(record: Record) -> dict[str, Any]:
-    facts = record["cell"]
-    own = {name: record.get(name) for name in ("weights", "stand_in", "started_at")}
-    environment = dict(record.get("environment") or {})
-    return {**facts["axes"], **facts["parameters"], "environment": environment, **own}
+    source = {"weights": record.source.weights, "stand_in": record.source.stand_in}
+    own = {**source, "started_at": record.started_at, "environment": dict(record.environment)}
+    return {**record.cell.axes, **record.cell.parameters, **own}
 
 
 def _measured(record: Record) -> dict[str, Any]:
-    told = {*record["cell"]["axes"], *record["cell"]["parameters"], *_LEFT_OUT}
-    left = flatten({k: v for k, v in record.items() if k not in told})
+    times = {f"{stage}{TIME}": seconds for stage, seconds in record.times.all().items()}
+    told = {**times, f"total{TIME}": record.times.making, **record.values, **record.clocked}
+    own = {
+        "outcome": record.outcome,
+        "peak_memory_bytes": record.peak_memory_bytes,
+        "results_sha256": record.results_sha256,
+    }
+    left = flatten({**told, "timings": record.times.spent, **own})
     return {k: v for k, v in left.items() if isinstance(v, int | float | str)}

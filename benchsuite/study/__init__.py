@@ -20,7 +20,6 @@ from benchsuite.study.registry import (
     register,
     register_study,
     study,
-    under_todays_names,
 )
 from benchsuite.study.study import Axis, Study, Tour
 
@@ -50,5 +49,4 @@ __all__ = [
     "register_study",
     "study",
     "true",
-    "under_todays_names",
 ]

@@ -1,11 +1,8 @@
 """Names to studies: those that ship with the project, and a user's own."""
 
 import importlib
-from collections.abc import Mapping
-from typing import Any
 
 from benchsuite.errors import unknown_name
-from benchsuite.study.cell import Cell
 from benchsuite.study.study import Study
 
 STUDIES: dict[str, Study] = {}
@@ -35,19 +32,3 @@ def study(name: str) -> Study:
     if name not in names():
         raise unknown_name("study", name, names())
     return STUDIES[name]
-
-
-def under_todays_names(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record's ``cell`` object with the names that its parameters have today.
-
-    A study that is not known, and a cell without former names, come back as they are.
-    """
-    declared = STUDIES[facts["study"]] if facts["study"] in names() else None
-    old = dict(facts["parameters"])
-    if declared is None or declared.under_todays_names(old) == old:
-        return dict(facts)
-    parameters = declared.under_todays_names(old)
-    changed = declared.under_todays_names(facts["changed"])
-    defaults = {k: v for k, v in parameters.items() if k not in changed}
-    cell = Cell(facts["study"], facts["axes"], parameters, defaults)
-    return {**facts, "name": cell.name, "parameters": parameters, "changed": changed}

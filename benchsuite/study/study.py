@@ -192,8 +192,12 @@ class Study:
 
     def under_todays_names(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return values by parameter with the names that the parameters have today."""
-        renamed = {p.formerly: name for name, p in self.parameters.items() if p.formerly}
-        return {renamed.get(name, name): value for name, value in values.items()}
+        return {self.renamed.get(name, name): value for name, value in values.items()}
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """The parameters that had another name: earlier name -> today's."""
+        return {p.formerly: name for name, p in self.parameters.items() if p.formerly}
 
     @property
     def additions(self) -> tuple[str, ...]:

@@ -1,14 +1,22 @@
 """Stored results: the study document's files and this study's, read back and put side by side."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from benchsuite.commands.determinism import read as of_file
+from benchsuite.commands.main import main
 from benchsuite.determinism import VARIANTS, cross_variant, read, variant
-from benchsuite.determinism.__main__ import main
 from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.records.forms import as_text, flat, nested, sealed
+from benchsuite.records.reading import read_file
+from benchsuite.records.record import Failure
 
 # In the structure that the study document prints, its keys and no others.
+RECORDS = Path(__file__).parents[1] / "records/data/version_1"
+
 DOCUMENT = {
     "variant": "awq_marlin",
     "experiment": "quantization_nondeterminism_investigation",
@@ -60,9 +68,16 @@ def test_the_documents_files_load(tmp_path):
     assert read(stored(tmp_path, "openvino.json", error)) == error
 
 
-def test_a_failed_record_reads_as_the_documents_error(tmp_path):
-    record = {"variant": "awq", "success": False, "error": {"message": "no GPU", "stage": "load"}}
-    assert read(stored(tmp_path, "failed.json", record))["error"] == "no GPU"
+def test_a_record_of_the_study_loads_in_both_its_forms_passed_or_failed(tmp_path):
+    for path in sorted(RECORDS.glob("determinism.passed.json")):
+        record = read_file(path)
+        for name, form in (("nested", nested), ("flat", flat)):
+            (tmp_path / f"{name}.json").write_bytes(as_text(sealed(form(record))))
+            assert of_file(tmp_path / f"{name}.json") == record.values
+    values = {"variant": "awq", "success": False}
+    failed = replace(record, values=values, outcome="failed", failure=Failure("no GPU", "load"))
+    (tmp_path / "failed.json").write_bytes(as_text(sealed(nested(failed))))
+    assert of_file(tmp_path / "failed.json") == {**values, "error": "no GPU"}
 
 
 @pytest.mark.parametrize("content", [{}, [], {"variant": "awq"}, {"variant": "a", "baseline": {}}])
@@ -94,12 +109,12 @@ def test_stored_files_are_shown_side_by_side(tmp_path, capsys):
     error = {"variant": "openvino", "error": "not supported\nat all", "success": False}
     paths = [stored(tmp_path, "a.json", DOCUMENT), stored(tmp_path, "b.json", error)]
     paths.append(stored(tmp_path, "c.json", DOCUMENT))
-    assert main([str(path) for path in paths]) == 0
+    assert main(["determinism", *map(str, paths)]) == 0
     shown = capsys.readouterr().out
     assert "| openvino |  | failed: not supported |" in shown
     assert shown.count("differs | 1.23e-05") == 2
     assert f"| awq_marlin ({paths[0]}) | awq_marlin ({paths[2]}) | 0 | never |" in shown
-    assert main([str(tmp_path / "absent.json")]) == 4
+    assert main(["determinism", str(tmp_path / "absent.json")]) == 4
 
 
 def test_each_variant_names_model_quantization_engine_kernel():

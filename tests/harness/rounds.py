@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 
-from benchsuite.records.record import verify
+from benchsuite.records.reading import read_file
 
 ROOT = Path(__file__).parents[2]
 LONGEST = 300  # seconds without any event: the run hangs
@@ -131,16 +131,16 @@ def record_files(reports: Path) -> dict[str, bytes]:
 def check_records(reports: Path) -> dict[str, str]:
     """Check every record file for completeness; return the good records' measured digests."""
     found: dict[str, str] = {}
-    for name, content in record_files(reports).items():
+    for name in record_files(reports):
         path = reports / "store/records" / name
         if path.suffix == ".json":
-            record = verify(json.loads(content), path)
-            assert record["outcome"] == "passed"
-            if record["items"]:
-                pyarrow.parquet.read_table(path.parent / record["items"]["file"])
-            cell = f"{record['cell']['study']}/{record['cell']['id']}"
+            record = read_file(path)
+            assert record.passed
+            if record.items:
+                pyarrow.parquet.read_table(path.parent / record.items.file)
+            cell = f"{record.cell.study}/{record.cell.id}"
             assert cell not in found, "counted twice"
-            found[cell] = record["results_sha256"]
+            found[cell] = record.results_sha256
         else:
             assert path.suffix in (".parquet", ".log")
     return found

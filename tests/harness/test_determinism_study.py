@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import forked
+from tests.conftest import read_flat
 
 ROOT = Path(__file__).parents[2]
 SIZE = 0.0125
@@ -66,7 +67,7 @@ def run(folder):
     done = forked.run(command, folder)
     records = {}
     for path in (folder / "reports/store/records").glob("*.json"):
-        record = json.loads(path.read_text())
+        record = read_flat(path)
         records[record["cell"]["axes"]["method"]] = record
     return records, folder / "reports/determinism", done.stdout
 

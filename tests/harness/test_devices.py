@@ -11,6 +11,7 @@ import pytest
 
 from benchsuite.harness.scheduling.devices import take_gpu
 from benchsuite.records import environment
+from tests.conftest import read_flat
 from tests.harness.test_failures import CONFTEST
 
 ONE, TWO = "GPU-1c0ffee1-0000", "GPU-2badcafe-0000"
@@ -199,7 +200,7 @@ def cells(smi, pytester):
         pytester.makepyfile(test_shaky=BODY)
         pytester.runpytest_subprocess("test_shaky.py", "-p", "no:cacheprovider", *args)
         folder = pytester.path / "reports/store/records"
-        found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+        found = [read_flat(path) for path in folder.glob("*.json")]
         return [record for record in found if record["outcome"] == "passed"]
 
     return run
@@ -296,7 +297,7 @@ def test_cells_that_overlap_on_one_socket_are_contended_both(pytester):
     args = ("-n", "2", "-k", "plain and seed1", "--device", "cpu")
     pytester.runpytest_subprocess("test_shaky.py", *args).assert_outcomes(passed=2)
     folder = pytester.path / "reports"
-    found = [json.loads(p.read_text()) for p in folder.glob("store/records/*.json")]
+    found = [read_flat(p) for p in folder.glob("store/records/*.json")]
     assert [r["timings"]["contended"] for r in found] == [True, True]
     assert not list(folder.glob("store/running/*.crowded"))
     pytester.runpytest_subprocess("test_shaky.py", *args[2:], "-k", "toy_a and odd and seed1")

@@ -137,11 +137,12 @@ class Project:
 
     def results(self) -> dict[str, str]:
         """Return the digest of each good record's results, by the record's file."""
-        return {name: r["results_sha256"] for name, r in self._records() if r["error"] is None}
+        return {name: r["results_sha256"] for name, r in self._records() if r["failure"] is None}
 
     def failures(self) -> dict[str, str]:
         """Return the message of each failed record, by its cell."""
-        return {r["cell"]["id"]: r["error"]["message"] for _, r in self._records() if r["error"]}
+        failed = [r for _, r in self._records() if r["failure"]]
+        return {r["cell"]["id"]: r["failure"]["message"] for r in failed}
 
     def _records(self) -> list[tuple[str, dict]]:
         paths = sorted((self.folder / "reports/store/records").glob("*.json"))

@@ -6,7 +6,6 @@ Moments are counted in file system events under the reports folder, so that a ki
 between any two steps of a write. Everything random is drawn from seeds given here.
 """
 
-import json
 import random
 import re
 import shutil
@@ -16,6 +15,7 @@ import sys
 
 import pytest
 
+from benchsuite.records.reading import read
 from benchsuite.records.store import Store
 from tests.conftest import PROJECT
 from tests.harness.rounds import (
@@ -139,13 +139,13 @@ def test_a_thousand_damaged_records_are_moved_aside_or_say_the_same(measured_toy
         path = draw.choice(paths)
         whole = path.read_bytes()
         path.write_bytes(damage(whole, draw))
-        store.moved_aside.clear()
+        store.notices.clear()
         record = store.read(path.stem)
         if record is None:
             assert not path.exists()
-            assert store.moved_aside[0].startswith(path.name)
+            assert store.notices[0].startswith(f"moved aside: {path.name}")
         else:
-            assert record == json.loads(whole)
+            assert record == read(whole)
         path.write_bytes(whole)
 
 

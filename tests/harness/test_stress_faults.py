@@ -19,7 +19,7 @@ import pytest
 from benchsuite.corpora import load_text
 from benchsuite.errors import BenchsuiteError
 from benchsuite.models import load
-from benchsuite.records.record import seal
+from benchsuite.records.forms import as_text, sealed
 from benchsuite.records.store import Store
 from tests.conftest import PROJECT
 from tests.harness.rounds import Command, check_records, check_whole, damage, kept, record_files
@@ -116,15 +116,15 @@ def test_a_cell_that_outlasts_the_notice_is_abandoned_cleanly(workers, tmp_path)
     command = Command(tmp_path / "project", tmp_path / "reports", ("-n", workers))
 
     def terminate_at_the_hanging_cell(process):
-        markers = Store(command.reports).running_markers
-        while not any(m["cell"]["axes"]["model"] == "toy_b" for m in markers()):
+        markers = Store(command.reports).running.markers
+        while not any(m.cell.model == "toy_b" for m in markers()):
             assert process.poll() is None
         process.terminate()
 
     ended = command.run(kill_after=1, hurt=terminate_at_the_hanging_cell)
     assert ended.status == pytest.ExitCode.INTERRUPTED, ended.said
     assert "to go on: pytest benchmarks" in ended.said
-    assert not Store(command.reports).running_markers()
+    assert not Store(command.reports).running.markers()
     assert all("toy_b" not in cell for cell in check_records(command.reports))
 
 
@@ -159,7 +159,7 @@ def test_a_clock_that_jumps_back_an_hour_again_and_again_changes_no_result(unbro
     records = [json.loads(p.read_text()) for p in command.reports.glob("store/records/*.json")]
     started = [datetime.fromisoformat(record["started_at"]) for record in records]
     assert max(started) - min(started) > timedelta(hours=2), "the clock did not jump"
-    assert all(v >= 0 for r in records for k, v in r["timings"].items() if k != "contended")
+    assert all(seconds >= 0 for r in records for seconds in r["times"]["spent"].values())
     assert "72 cached" in command.complete().said
 
 
@@ -173,7 +173,7 @@ def test_a_record_cut_at_every_byte_is_moved_aside(unbroken, tmp_path):
     source = next(p for p in sorted((first.reports / "store/records").glob("*.json")))
     record = json.loads(source.read_bytes()) | {"items": None}
     path = store.records / source.name
-    content = json.dumps(seal(record), indent=1).encode()
+    content = as_text(sealed(record))
     for cut in range(len(content)):
         path.write_bytes(content[:cut])
         assert store.read(path.stem) is None, f"cut at byte {cut}"

@@ -8,7 +8,7 @@ import pytest
 
 from benchsuite import catalog
 from benchsuite.evaluation.uncertainty.registry import SCORES
-from benchsuite.records.store import Store
+from benchsuite.records.columns import read_columns
 from benchsuite.study import study
 from tests import forked
 
@@ -82,7 +82,7 @@ def test_parts_are_reported_together_and_apart(records):
 
 
 def test_the_rows_hold_every_question_with_its_tokens(records, reports):
-    columns = Store(reports).columns(records["g_nll"])
+    columns = read_columns(reports / "store/records" / records["g_nll"]["items"]["file"])
     assert len(set(columns["question_id"])) == 60
     tokens = [json.loads(row) for row in columns["tokens"]]
     for row, uncertainty, answer in zip(

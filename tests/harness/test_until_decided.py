@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tests.conftest import read_flat
+
 CONFTEST = """
 from benchsuite.catalog import ModelEntry, register
 from benchsuite.study import Study, lower, register as register_study
@@ -45,7 +47,7 @@ def run(pytester):
 def seeds(pytester):
     found = {}
     for path in (pytester.path / "reports/store/records").glob("*.json"):
-        record = json.loads(path.read_text())
+        record = read_flat(path)
         found.setdefault(record["method"], set()).add(record["seed"])
     return found
 

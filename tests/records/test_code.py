@@ -211,6 +211,7 @@ def test_a_fixture_or_a_benchmark_reaches_no_declaration(name):
         ("calibration_selection", "random", {"calibration.cola_zero", "calibration.stratified"}),
         ("quantizers", "gptq_w4", {"quantizers.awq", "quantizers.hqq", "quantizers.quarot"}),
         ("determinism", "packed_gptq", {"engines.vllm_engine", "engines.openvino_engine"}),
+        ("latent_reasoning", "codi", {"latent.methods.kava", "latent.methods.coconut"}),
         ("uncertainty", "g_nll", {"evaluation.uncertainty.p_true"}),
     ],
 )

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from benchsuite.records.building import RecordBuilder
 from benchsuite.records.fingerprint import Fingerprint
-from benchsuite.records.record import RecordBuilder
 from benchsuite.study import study
 
 BYTES = 400 * 2**20
@@ -31,9 +31,9 @@ def test_peak_memory_outlives_a_stage_that_resets_the_mark(builder):
     del held
     with builder.stage("latency"):
         reset_mark()
-    peak = builder.finish("passed")["peak_memory_bytes"]
+    peak = builder.finish("passed").peak_memory_bytes
     reset_mark()
     with builder.stage("after"):
         pass
     assert peak > BYTES
-    assert builder.finish("passed")["peak_memory_bytes"] == peak
+    assert builder.finish("passed").peak_memory_bytes == peak

@@ -1,5 +1,6 @@
-"""Records as the harness writes them, built from numbers that a test chooses."""
+"""Records as the store gives them, built from numbers that a test chooses."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -7,7 +8,9 @@ from collections.abc import Callable
 import numpy as np
 
 from benchsuite import catalog
-from benchsuite.records.record import cell_facts
+from benchsuite.records.fingerprint import Fingerprint
+from benchsuite.records.forms import as_text, flat, nested, sealed
+from benchsuite.records.record import CellFacts, Failure, Record, Source, Times
 from benchsuite.reporting.results import StudyResults
 from benchsuite.study import study
 from benchsuite.study.cell import Cell
@@ -42,52 +45,57 @@ DOCUMENT = {
 }
 
 
+ENVIRONMENT = {
+    "python": "3.11.9",
+    "torch": "2.13.0",
+    "transformers": "5.17.0",
+    "platform": "Linux x86_64",
+    "device": "NVIDIA H200",
+    "device_kind": "cuda",
+    "capability": "9.0",
+    "driver": "570.1",
+    "threads": 1,
+    "benchsuite": "0.1.0",
+}
+ON_A_CPU = {"environment": {**ENVIRONMENT, "device_kind": "cpu", "device": "Xeon"}}
+
+
 def digest(*parts):
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def record(cell: Cell, perplexity=5.7, **changes):
-    """Return a passed record of a cell; ``changes`` replace or add top-level keys."""
-    fingerprint = digest(cell.name)
-    made = {
-        "model": catalog.model(cell.model).hub_id,
-        "method": cell.method,
-        "seed": cell.seed,
-        **cell.parameters,
-        "selection_time_sec": 165.14,
-        "quant_time_sec": 755.78,
-        "evaluation_time_sec": 20.5,
-        "total_time_sec": 941.42,
+    """Return a passed record of a cell; ``changes`` are fields of it, its source or its values.
+
+    ``contended`` and ``failure=(stage, message)`` are changes too.
+    """
+    embedded = catalog.model(cell.model).embedded
+    source = Source("embedded" if embedded else "hub", hub_id=catalog.model(cell.model).hub_id)
+    own = {k: changes.pop(k) for k in ("weights", "stand_in") if k in changes}
+    failure = changes.pop("failure", None)
+    stages = {"selection": 165.14, "quant": 755.78, "evaluation": 20.5}
+    tasks = dict.fromkeys(("arc_easy", "hellaswag", "mmlu", "winogrande", "average"))
+    values = {
         "perplexity": perplexity,
-        "downstream": dict.fromkeys(("arc_easy", "hellaswag", "mmlu", "winogrande", "average")),
-        "schema_version": 1,
-        "cell": cell_facts(cell),
-        "fingerprint": {"value": fingerprint, "inputs": "i", "code": "c", "environment": "e"},
-        "environment": {
-            "python": "3.11.9",
-            "torch": "2.13.0",
-            "transformers": "5.17.0",
-            "platform": "Linux x86_64",
-            "device": "NVIDIA H200",
-            "device_kind": "cuda",
-            "capability": "9.0",
-            "driver": "570.1",
-            "threads": 1,
-            "benchsuite": "0.1.0",
-        },
-        "weights": "embedded" if catalog.model(cell.model).embedded else "hub",
-        "stand_in": None,
+        "downstream": tasks,
         "weights_sha256": digest(perplexity),
-        "peak_memory_bytes": 17 * 2**30,
-        "timings": {"selection": 165.14, "quant": 755.78, "total": 941.42, "contended": False},
-        "started_at": "2025-11-20T22:06:00+00:00",
-        "outcome": "passed",
-        "error": None,
-        "items": None,
-        "results_sha256": digest("results", perplexity),
-        "record_sha256": digest("record", cell.name, perplexity),
     }
-    return made | changes
+    fields = {field.name for field in dataclasses.fields(Record)}
+    made = {
+        "cell": CellFacts.of(cell),
+        "fingerprint": Fingerprint(digest(cell.name), "c", "e"),
+        "source": dataclasses.replace(source, **own),
+        "environment": ENVIRONMENT,
+        "times": Times(stages, making=941.42, contended=changes.pop("contended", False)),
+        "outcome": "passed" if failure is None else "failed",
+        "failure": None if failure is None else Failure(failure[1], failure[0]),
+        "started_at": "2025-11-20T22:06:00+00:00",
+        "peak_memory_bytes": 17 * 2**30,
+        "results_sha256": digest("results", perplexity),
+        "sha256": digest("record", cell.name, perplexity),
+    }
+    made |= {k: changes.pop(k) for k in list(changes) if k in fields}
+    return Record(**{"values": {**values, **changes}, **made})
 
 
 def grid(*models, methods=None, seeds=None, settings=None, tour=False):
@@ -126,7 +134,16 @@ def results(cells, records=None, *, judge=True, **fields):
 
 
 def stored(folder, records):
-    """Write records into a folder that is not there yet, a file each, named by their keys."""
+    """Write records, or objects that are none, into a new folder: a file each, named by keys.
+
+    The store's own folder holds them in its own form, under their fingerprints.
+    """
     folder.mkdir(parents=True)
     for name, found in records.items():
-        (folder / f"{name}.json").write_text(json.dumps(found))
+        if not isinstance(found, Record):
+            (folder / f"{name}.json").write_text(json.dumps(found))
+        elif folder.name == "records":
+            path = folder / f"{found.fingerprint.value}.json"
+            path.write_bytes(as_text(sealed(nested(found))))
+        else:
+            (folder / f"{name}.json").write_bytes(as_text(sealed(flat(found))))

@@ -46,7 +46,7 @@ def folder(tmp_path_factory):
     records |= drawn(rehearsed, change=lambda cell: {"weights": "random"})
     lost = plain[0]
     del records[lost.id]
-    failure = record(lost, error={"stage": "quant", "message": f"out of memory in {LONG}"})
+    failure = record(lost, failure=("quant", f"out of memory in {LONG}"))
     made = results(
         [*plain, *changed, *rehearsed],
         records,

@@ -1,7 +1,8 @@
 from dataclasses import replace
 
+from benchsuite.records.record import Times
 from benchsuite.reporting.diff import differences
-from tests.reporting.factory import MEANS, drawn, grid, record, results
+from tests.reporting.factory import ENVIRONMENT, MEANS, drawn, grid, record, results
 
 THREE = ["gptq_default", "random", "cola_zero"]
 
@@ -57,7 +58,8 @@ def test_one_seed_that_leaves_its_arm_is_named():
 def test_a_cell_that_fails_now_is_worse():
     cells = grid("llama2_7b", methods=["random"])
     kept = drawn(cells)
-    lost = kept.pop(cells[0].id) | {"error": {"stage": "quant", "message": "out of memory"}}
+    del kept[cells[0].id]
+    lost = record(cells[0], failure=("quant", "out of memory"))
 
     found = differences([results(cells)], [results(cells, kept, failed={cells[0].id: lost})])
 
@@ -67,8 +69,8 @@ def test_a_cell_that_fails_now_is_worse():
 def test_timings_are_compared_on_one_device_and_refused_across_two():
     def timed(seconds, **environment):
         def change(cell):
-            facts = record(cell)["environment"] | environment
-            return {"quant_time_sec": seconds + cell.seed / 100, "environment": facts}
+            facts = ENVIRONMENT | environment
+            return {"times": Times({"quant": seconds + cell.seed / 100}), "environment": facts}
 
         return made(change=change)
 
@@ -83,7 +85,7 @@ def test_timings_are_compared_on_one_device_and_refused_across_two():
 
 
 def test_contended_timings_are_refused():
-    busy = made(change=lambda c: {"timings": {"contended": True}, "quant_time_sec": 99.0})
+    busy = made(change=lambda c: {"times": Times({"quant": 99.0}, contended=True)})
 
     found = differences([made()], [busy])
 

@@ -1,7 +1,6 @@
 import pytest
 
 from benchsuite.reporting import groups_of
-from benchsuite.reporting.groups import kind_of
 from tests.reporting.factory import drawn, grid, record
 
 BOTH = ["random", "cola_zero"]
@@ -25,7 +24,7 @@ def test_changed_parameters_make_another_group():
 
     assert [g.key for g in groups] == ["llama-2-7b-hf", "llama-2-7b-hf__quant_bits-3"]
     assert [len(g.records) for g in groups] == [10, 10]
-    assert {r["quant_bits"] for r in groups[1].records.values()} == {3}
+    assert {r.cell.parameters["quant_bits"] for r in groups[1].records.values()} == {3}
 
 
 def test_downstream_on_the_first_seed_keeps_the_seeds_together():
@@ -78,7 +77,7 @@ def test_kinds_of_weights_never_share_a_group():
 def test_kind(changes, kind):
     (cell, *_) = grid("llama2_7b", methods=["random"])
 
-    assert kind_of(record(cell, **changes)) == kind
+    assert record(cell, **changes).kind == kind
 
 
 def test_a_record_of_other_parameters_does_not_fill_a_cell():

@@ -4,8 +4,11 @@ import json
 import shutil
 import sys
 
+import numpy as np
 import pytest
 
+from benchsuite.commands.main import main
+from benchsuite.records.store import Store
 from benchsuite.reporting.merging import judged, read_sources
 from benchsuite.study import study
 from tests.reporting.factory import DOCUMENT, drawn, grid, record, stored
@@ -18,11 +21,8 @@ def command(project):
 
 
 def folder(path, records):
-    """Keep records as a store does, unsealed."""
-    files = {r["fingerprint"]["value"]: {**r} for r in records.values()}
-    for kept in files.values():
-        del kept["record_sha256"]
-    stored(path / "store/records", files)
+    """Keep records as a store does."""
+    stored(path / "store/records", records)
     return path
 
 
@@ -36,7 +36,7 @@ def test_two_machines_are_merged_and_the_first_wins_where_they_differ(tmp_path):
     sources, (merged,) = judged([a, b], tmp_path)
 
     assert len(merged.records) == 10
-    assert merged.records[cells[5].id]["perplexity"] == records[cells[5].id]["perplexity"]
+    assert merged.records[cells[5].id].values == records[cells[5].id].values
     (conflict,) = merged.conflicts
     assert cells[5].id in conflict
     assert "6.5" in conflict
@@ -44,6 +44,32 @@ def test_two_machines_are_merged_and_the_first_wins_where_they_differ(tmp_path):
     claim = next(j for j in merged.judgements if j.claim.method == "cola_zero" and j.claim.other)
     assert claim.evidence["n"] == 5
     assert sources.agreeing == 0
+
+
+def test_exported_views_alone_are_merged(tmp_path):
+    records = drawn(grid("llama2_7b", methods=["random"]))
+    stored(tmp_path / "calibration_selection/raw_runs", records)
+
+    _, (found,) = judged([tmp_path])
+
+    measured = {i: r.values["perplexity"] for i, r in found.records.items()}
+    assert measured == {i: r.values["perplexity"] for i, r in records.items()}
+    assert all(r.times == records[i].times for i, r in found.records.items())
+
+
+def test_evidence_that_was_changed_is_left_out_by_name(tmp_path):
+    (cell, *_) = grid("llama2_7b", methods=["random"])
+    store = Store(tmp_path)
+    store.prepare()
+    kept = store.write(record(cell), {"chunk_nll": np.arange(3.0)})
+    sources = read_sources([tmp_path])
+    assert sources.columns(kept)["chunk_nll"].tolist() == [0, 1, 2]
+
+    side = store.records / kept.items.file
+    side.write_bytes(side.read_bytes()[:-1] + b"x")
+
+    assert sources.columns(kept) == {}
+    assert sources.notes == [f"left out {side}: changed after it was written"]
 
 
 def test_equal_bits_agree(tmp_path):
@@ -90,7 +116,7 @@ def test_a_setting_of_one_method_shows_the_others_once(tmp_path):
 
     _, (found,) = judged([folder(tmp_path, {cell.id: record(cell) for cell in cells})])
 
-    assert sorted(r["method"] for r in found.records.values()) == sorted(wanted)
+    assert sorted(r.cell.method for r in found.records.values()) == sorted(wanted)
 
 
 def test_a_parameter_that_json_made_a_list_is_no_change(tmp_path):
@@ -120,13 +146,46 @@ def test_a_folder_without_records_among_others_is_named(project, bench, command)
     bench("-k", "two_models and toy_a")
     (project.path / "nothing").mkdir()
 
-    result = command("report", "reports", "nothing")
+    result = command("report", "reports", "nothing", "--reports-dir=merged")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["nothing holds no records", "*index.html"])
 
-    result = command("report", "reports", "nowhere")
+    result = command("report", "reports", "nowhere", "--reports-dir=merged")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*nowhere is no folder. Name folders that a run had*"])
+
+
+@pytest.fixture
+def two(tmp_path, monkeypatch):
+    """Two machines' folders, a and b, where the commands run."""
+    monkeypatch.chdir(tmp_path)
+    records = {cell.id: record(cell) for cell in grid("tiny_llama_1m", methods=["random"])}
+    for name in ("a", "b"):
+        folder(tmp_path / name, records)
+    return tmp_path
+
+
+def test_a_report_over_named_folders_never_writes_into_one_of_them(two, capsys):
+    before = sorted(two.rglob("*"))
+
+    assert main(["report", "a", "b"]) == pytest.ExitCode.USAGE_ERROR
+    assert "Write benchsuite report a b --reports-dir DIR" in capsys.readouterr().err
+    assert sorted(two.rglob("*")) == before
+
+    assert main(["report", "a", "b", "--reports-dir", "both"]) == 0
+    assert "pytest --pyargs benchsuite.benchmarks -m" in (two / "both/index.html").read_text()
+    shutil.rmtree(two / "both")
+    assert sorted(two.rglob("*")) == before
+
+
+def test_what_the_system_refuses_to_write_is_one_paragraph(two, capsys):
+    (two / "file").touch()
+
+    assert main(["report", "a", "--reports-dir", "file/under"]) == pytest.ExitCode.USAGE_ERROR
+
+    said = capsys.readouterr().err
+    assert said.startswith("benchsuite report: the system refused: Not a directory (file/under")
+    assert said.count("\n") == 1
 
 
 def test_diff_of_equal_folders_is_0_and_of_a_broken_study_1(project, bench, command):

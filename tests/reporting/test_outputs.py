@@ -59,7 +59,7 @@ def test_yaml_has_the_latent_documents_keys():
     told = yaml.safe_load(to_yaml(summarise(one.study, one.cells, one.records)))
 
     row = told["llama-2-7b-hf"]["random"]
-    values = [r["perplexity"] for i, r in one.records.items() if "-random-" in i]
+    values = [r.values["perplexity"] for i, r in one.records.items() if "-random-" in i]
     assert row["perplexity_mean"] == pytest.approx(sum(values) / 5)
     assert set(row) == {"perplexity_mean", "perplexity_std", "n_seeds"}
     assert row["n_seeds"] == 5
@@ -91,7 +91,7 @@ def test_figures_show_every_seed_and_are_the_same_bytes_again(tmp_path):
 
 def test_records_without_the_metric_have_no_figure(tmp_path):
     cells = grid("llama2_7b", methods=["random"])
-    records = {i: r | {"perplexity": None} for i, r in drawn(cells).items()}
+    records = drawn(cells, change=lambda cell: {"values": {"perplexity": None}})
     one = results(cells, records, judge=False)
 
     assert write_figures(one, tmp_path) == []
@@ -102,7 +102,7 @@ def test_every_record_is_a_row_with_its_file():
     rows = list(csv.DictReader(io.StringIO(records_csv([one]))))
 
     assert len(rows) == 15
-    assert float(rows[0]["perplexity"]) == next(iter(one.records.values()))["perplexity"]
+    assert float(rows[0]["perplexity"]) == next(iter(one.records.values())).values["perplexity"]
     assert all(row["file"].startswith("store/records/") for row in rows)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from benchsuite.records.fingerprint import Fingerprint
 from benchsuite.reporting import render_page, strip
 from benchsuite.reporting.page import tight
 from benchsuite.reporting.summary import described
@@ -69,7 +70,7 @@ def test_every_seed_is_a_dot_that_links_to_its_record(page):
     assert parser.tags.count("circle") == 30
     links = [v for k, v in parser.attributes if k == "href" and "records/" in v]
     assert len(links) == 30
-    assert all(re.fullmatch(r"store/records/[0-9a-f]{64}\.json", link) for link in links)
+    assert all(re.fullmatch(r"store/records/[0-9a-f]{40}\.json", link) for link in links)
 
 
 def test_strings_from_records_are_escaped():
@@ -81,11 +82,11 @@ def test_strings_from_records_are_escaped():
             "weights": "local",
             "started_at": HOSTILE,
             "environment": {"device": HOSTILE, "device_kind": HOSTILE, "torch": HOSTILE},
-            "fingerprint": {"value": "../../" + HOSTILE},
+            "fingerprint": Fingerprint(HOSTILE, HOSTILE, HOSTILE),
         }
 
     records = drawn(cells, change=hostile)
-    failed = {cells[0].id: record(cells[0], error={"stage": HOSTILE, "message": HOSTILE})}
+    failed = {cells[0].id: record(cells[0], failure=(HOSTILE, HOSTILE))}
     del records[cells[0].id]
     stale = {cells[1].id: [HOSTILE]}
     del records[cells[1].id]
@@ -100,8 +101,8 @@ def test_strings_from_records_are_escaped():
 def test_absent_cells_show_reason_and_command():
     cells = grid("llama2_7b", methods=["random"])
     records = drawn(cells)
-    lost = records.pop(cells[0].id)
-    failed = {cells[0].id: lost | {"error": {"stage": "quant", "message": "out of memory"}}}
+    del records[cells[0].id]
+    failed = {cells[0].id: record(cells[0], failure=("quant", "out of memory"))}
 
     page = render_page([results(cells, records, failed=failed)])
 

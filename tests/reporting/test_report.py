@@ -57,7 +57,8 @@ def test_records_load_as_a_frame(tmp_path):
     frame = load_records(tmp_path)
 
     assert len(frame) == 5
-    assert frame["perplexity"].tolist() == [r["perplexity"] for r in records.values()]
+    measured = {r.cell.seed: r.values["perplexity"] for r in records.values()}
+    assert dict(zip(frame["seed"], frame["perplexity"], strict=True)) == measured
     assert set(frame["environment.device_kind"]) == {"cuda"}
     assert set(frame["cell.study"]) == {"calibration_selection"}
     assert frame.attrs["unreadable"] == []
@@ -86,7 +87,7 @@ def test_several_folders_are_one_frame(tmp_path):
 def write_seeds(records, folder, columns):
     """Write the records' seeds, as a study's own reporter would."""
     path = folder / "figures" / "seeds.txt"
-    write_text(path, " ".join(str(record["seed"]) for record in records))
+    write_text(path, " ".join(str(record.cell.seed) for record in records))
     return [path]
 
 

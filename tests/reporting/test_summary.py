@@ -4,9 +4,10 @@ import statistics
 import pytest
 from scipy import stats
 
+from benchsuite.records.record import Items
 from benchsuite.reporting import summarise
 from benchsuite.study import study
-from tests.reporting.factory import CALIBRATION, drawn, grid, record, results
+from tests.reporting.factory import CALIBRATION, ON_A_CPU, drawn, grid, record, results
 
 THREE = ["gptq_default", "random", "cola_zero"]
 
@@ -31,7 +32,7 @@ def summary(cells, records):
 
 
 def arm(records, method):
-    return [r["perplexity"] for r in records.values() if r["method"] == method]
+    return [r.values["perplexity"] for r in records.values() if r.cell.method == method]
 
 
 def test_the_documents_structure(summary):
@@ -148,11 +149,7 @@ def test_stand_ins_and_rehearsals_stay_out_of_the_models():
 def test_device_kinds_are_never_averaged():
     cells = grid("tiny_llama_1m", methods=["random"])
 
-    def on_cpu(cell):
-        made = record(cell)
-        return {"environment": {**made["environment"], "device_kind": "cpu", "device": "Xeon"}}
-
-    records = drawn(cells, change=lambda c: on_cpu(c) if c.seed < 44 else {})
+    records = drawn(cells, change=lambda c: ON_A_CPU if c.seed < 44 else {})
     found = summary_of(cells, records)
 
     times = found["tiny_llama_1m"]["random"]["times"]
@@ -164,7 +161,7 @@ def test_device_kinds_are_never_averaged():
 
 def test_contended_timings_are_kept_apart():
     cells = grid("tiny_llama_1m", methods=["random"])
-    records = drawn(cells, change=lambda c: {"timings": {"contended": c.seed == 42}})
+    records = drawn(cells, change=lambda c: {"contended": c.seed == 42})
 
     found = summary_of(cells, records)
 
@@ -267,11 +264,13 @@ def test_item_evidence_reaches_the_judgement():
     from benchsuite.reporting import judge_study
 
     cells = grid("llama2_7b", methods=["random", "cola_zero"])
-    made = results(cells, drawn(cells, change=lambda c: {"items": {"file": "x.parquet"}}))
+    made = results(
+        cells, drawn(cells, change=lambda c: {"items": Items("x.parquet", ("chunk_nll",), None)})
+    )
     text = np.random.default_rng(0).normal(2, 0.5, 80)
 
     def columns(found):
-        return {"chunk_nll": text + (0.01 if found["method"] == "random" else 0.0)}
+        return {"chunk_nll": text + (0.01 if found.cell.method == "random" else 0.0)}
 
     judged = judge_study(made, columns=columns)
 

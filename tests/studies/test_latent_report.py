@@ -7,6 +7,8 @@ import subprocess
 import pytest
 import yaml
 
+from benchsuite.records.fingerprint import Fingerprint
+from benchsuite.records.record import CellFacts, Record, Source
 from benchsuite.statistics import describe
 from benchsuite.studies.latent_reasoning.report import SETS, write
 
@@ -14,21 +16,19 @@ SEEDS = (42, 43, 44)
 ACCURACY = {"kava": (56.0, 57.0, 55.0), "full_cot": (61.0, 62.0, 61.5)}
 
 
-def record(method, seed, accuracy, asked="gsm8k", **changes):
+def record(method, seed, accuracy, asked="gsm8k", changed=None, **changes):
     axes = {"model": "llama3_2_1b", "steps": "equations", "method": method, "asked": asked}
-    return {
-        **axes,
-        "seed": seed,
-        "cell": {"axes": {**axes, "seed": seed}, "changed": {}},
-        "weights": "hub",
+    values = {
         "accuracy": accuracy,
         "accuracy_stderr": 1.37,
         "forward_passes": 7.0,
         "thinking_passes": 4.0,
         "parse_rate": 100.0,
         "n_items_asked": 1319,
-        **changes,
     }
+    cell = CellFacts("latent_reasoning", "id", "name", {**axes, "seed": seed}, {}, changed or {})
+    source = Source(**{"weights": "hub", **changes})
+    return Record(cell, Fingerprint("i", "c", "e"), source=source, values=values)
 
 
 @pytest.fixture
@@ -111,8 +111,7 @@ def test_one_seed_has_no_deviation(tmp_path):
 def test_configurations_of_one_file_name_do_not_share_a_folder(tmp_path):
     mine = []
     for place, accuracy in (("a", 10.0), ("b", 20.0)):
-        mine.append(record("kava", 42, accuracy))
-        mine[-1]["cell"]["changed"] = {"config": f"{place}/own.yaml"}
+        mine.append(record("kava", 42, accuracy, changed={"config": f"{place}/own.yaml"}))
     write(mine, tmp_path, lambda record: {})
     found = [yaml.safe_load(path.read_text()) for path in tmp_path.glob("*/kava/summary.yaml")]
     assert {summary["gsm8k"]["accuracy_mean"] for summary in found} == {10.0, 20.0}

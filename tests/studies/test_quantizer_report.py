@@ -2,9 +2,11 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 
+from benchsuite.records.record import Failure
 from benchsuite.reporting import render_page, write_report
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.status import status_rows
@@ -71,7 +73,7 @@ def test_differences_are_points_against_the_original(records):
 
 
 def test_rehearsals_have_sizes_and_no_quality(records):
-    random = [r | {"weights": "random"} for r in records]
+    random = [measured(cell, weights="random") for cell in cells()]
     assert accuracy(grouped(random)) == []
     assert {row["weights"] for row in sizes(grouped(random))} == {"rehearsal"}
 
@@ -79,7 +81,7 @@ def test_rehearsals_have_sizes_and_no_quality(records):
 def test_latencies_of_two_devices_stand_in_two_rows():
     first, *_ = cells(["gptq_w4"])
     gpu = measured(first)
-    cpu = measured(first, environment=gpu["environment"] | {"device": "c", "device_kind": "cpu"})
+    cpu = measured(first, environment={**gpu.environment, "device": "c", "device_kind": "cpu"})
     rows = latency(grouped([gpu, cpu]))
     assert [row["device"] for row in rows] == ["cuda: NVIDIA H200", "cpu: c"]
 
@@ -100,7 +102,7 @@ def results(found, **fields):
 
 
 def test_the_files_and_the_page_show_the_tables(tmp_path, records):
-    found = results({r["cell"]["id"]: r for r in records})
+    found = results({r.cell.id: r for r in records})
     write_report(tmp_path, [found])
     with open(tmp_path / "quantizers/accuracy.csv", newline="") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
@@ -117,9 +119,10 @@ def test_the_files_and_the_page_show_the_tables(tmp_path, records):
 
 
 def test_the_status_tracker_says_what_is_missing_and_why_something_failed(records):
-    done = {r["cell"]["id"]: r for r in records if r["method"] in ("fp16", "gptq_w4")}
+    done = {r.cell.id: r for r in records if r.cell.method in ("fp16", "gptq_w4")}
     lost = next(i for i in done if "gptq_w4" in i)
-    failed = {lost: {"error": {"message": "Traceback\nout of memory"}}}
+    message = "Traceback\nout of memory"
+    failed = {lost: replace(done[lost], outcome="failed", failure=Failure(message, "quant"))}
     del done[lost]
     rows = {row["method"]: row for row in status_rows([results(done, failed=failed)])}
     assert rows["fp16"]["status"] == "complete"

@@ -5,9 +5,11 @@ import json
 import pytest
 
 from benchsuite.errors import UsageError
-from benchsuite.records.record import cell_facts, seal
+from benchsuite.records.forms import nested, sealed, table_of
+from benchsuite.records.reading import Part, read_cell
+from benchsuite.records.record import CellFacts
 from benchsuite.reporting.merging import read_sources, results_of
-from benchsuite.study import Parameter, Study, names, study, under_todays_names
+from benchsuite.study import Parameter, Study, names, study
 from benchsuite.study.table import parameter_rows, values_of
 from tests.reporting.factory import record, stored
 
@@ -123,26 +125,29 @@ def test_an_earlier_name_still_sets_the_parameter():
 
 def as_before(cell):
     """Return a cell's facts as records of the time held them."""
-    return json.loads(json.dumps(cell_facts(cell)).replace("downstream_tasks", "downstream"))
+    now = json.dumps(table_of(CellFacts.of(cell)))
+    return json.loads(now.replace("downstream_tasks", "downstream"))
 
 
 def test_an_earlier_name_in_a_record_means_the_parameter(tmp_path):
     cells = study("calibration_selection").cells(seeds=(42,), settings={"quant_bits": 3})
     (cell,) = [c for c in cells if (c.model, c.method) == ("llama2_7b", "random")]
-    old = record(cell, 5.79) | {"cell": as_before(cell)}
+    measured = record(cell, 5.79)
+    old = nested(measured) | {"cell": as_before(cell)}
     assert "downstream" in old["cell"]["parameters"]
-    assert under_todays_names(old["cell"]) == json.loads(json.dumps(cell_facts(cell)))
-    stored(tmp_path / "store/records", {"a": seal(old)})
+    assert read_cell(Part(old["cell"])) == CellFacts.of(cell)
+    stored(tmp_path / "store/records", {measured.fingerprint.value: sealed(old)})
 
     (found,) = results_of(read_sources([tmp_path]))
 
-    assert [found.records[cell.id]["perplexity"]] == [5.79]
+    assert found.records[cell.id].value("perplexity") == 5.79
     assert {c.parameters.get("downstream_tasks") for c in found.cells} == {False}
 
 
 def test_facts_of_an_unknown_study_stay_as_they_are():
-    facts = {"study": "elsewhere", "parameters": {"downstream": 1}, "changed": {}}
-    assert under_todays_names(facts) == facts
+    axes = {"model": "tiny_llama_1m", "seed": 1}
+    facts = CellFacts("elsewhere", "a", "a", axes, {"downstream": 1}, {})
+    assert read_cell(Part(table_of(facts))) == facts
 
 
 # --- what `list` and the documentation print

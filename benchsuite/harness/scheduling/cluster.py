@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +28,8 @@ from benchsuite.harness.scheduling import relay
 from benchsuite.harness.session import Bench
 from benchsuite.records import environment
 from benchsuite.records.environment import Device
+from benchsuite.records.files import draft_in
+from benchsuite.records.running import sign
 
 _RETRIES = 3
 _PR_SET_PDEATHSIG = 1
@@ -92,7 +93,7 @@ class RayLoop:
 
     def _look_around(self) -> Device:
         """Return the device that the cells will find, from a node that shares our reports."""
-        token = self._bench.store.running / f".probe-{uuid.uuid4().hex}"
+        token = draft_in(self._bench.store.running.folder)
         token.touch()
         look = self._ray.remote(**self._per_task)(_look)
         shared, device = self._ray.get(look.remote(str(token), self._bench.options.device))
@@ -119,7 +120,7 @@ class RayLoop:
             for stream in ready:
                 self._take(stream, waiting, remote)
             if session.shouldstop or session.shouldfail:
-                items.stop_file(self._config).touch()
+                sign(items.stop_file(self._config))
 
     def _take(
         self, stream: Any, waiting: dict[Any, list[str]], remote: Mapping[str, pytest.Item]

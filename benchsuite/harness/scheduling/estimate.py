@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchsuite import catalog
-from benchsuite.records.record import Record
+from benchsuite.records.record import CellFacts, Record
 from benchsuite.study.cell import Cell
 
 # What disks and links deliver: reading the weights is in no record.
@@ -69,7 +69,7 @@ def measured_here(records: Iterable[Record], device: str) -> list[Record]:
     return [
         record
         for record in records
-        if record["outcome"] == "passed" and record["environment"]["device"] == device
+        if record.passed and record.environment.get("device") == device and record.times.spent
     ]
 
 
@@ -83,14 +83,14 @@ def estimate(
     below which the device cannot stay. Of equally good records, those that had the device to
     themselves count, if there are any.
     """
-    akin = [record for record in records if _method(record["cell"]) == _method_of(cell)]
-    same = [record for record in akin if _point(record["cell"]) == _point_of(cell)]
+    akin = [record for record in records if _method(record.cell) == _method(cell)]
+    same = [record for record in akin if _point(record.cell) == _point(CellFacts.of(cell))]
     if same:
         return _repeated(cell, _alone(same))
     usable = [record for record in akin if _comparable(cell, record)]
     if usable:
         nearest = min(usable, key=lambda record: abs(math.log(_work_ratio(cell, record))))
-        group = [r for r in usable if _point(r["cell"]) == _point(nearest["cell"])]
+        group = [r for r in usable if _point(r.cell) == _point(nearest.cell)]
         return _scaled(cell, _alone(group))
     weights = _bytes(cell.model)
     low = at_least(cell) if at_least else 0.0
@@ -99,7 +99,7 @@ def estimate(
 
 
 def _alone(records: Sequence[Record]) -> Sequence[Record]:
-    return [record for record in records if not record["timings"]["contended"]] or records
+    return [record for record in records if not record.times.contended] or records
 
 
 def schedule(estimates: Sequence[Estimate], workers: int) -> Span:
@@ -122,7 +122,7 @@ def _makespan(
         load = _bytes(one.cell.model) / LOAD_BYTES_PER_SECOND[speed]
         costs = [load * (held != one.cell.model) for held in holds]
         who = min(range(workers), key=lambda w: free[w] + costs[w])
-        key = _method_of(one.cell), one.cell.model
+        key = _method(one.cell), one.cell.model
         free[who] += costs[who] + end(one.seconds) + one.shared * (key not in paid)
         holds[who] = one.cell.model
         paid.add(key)
@@ -142,31 +142,23 @@ def _bytes(model: str) -> int:
 
 def _repeated(cell: Cell, records: Sequence[Record]) -> Estimate:
     shared = max(_shared(record) for record in records)
-    times = [_seconds(record) - _paid(record) for record in records]
+    times = [record.times.total - _paid(record) for record in records]
     span = Span(min(times), max(times))
     if len(times) < 3:
         span = span.times(*_REPEATED)
-    peaks = [record["peak_memory_bytes"] or 0 for record in records]
+    peaks = [record.peak_memory_bytes or 0 for record in records]
     basis = f"{_records(records)} of this model and method"
     return Estimate(cell, span, shared, Span(min(peaks), 1.05 * max(peaks)), basis)
 
 
-def _stages(record: Record) -> dict[str, float]:
-    return {k: v for k, v in record["timings"].items() if k not in ("total", "contended")}
-
-
-def _seconds(record: Record) -> float:
-    return sum(_stages(record).values())
-
-
 def _shared(record: Record) -> float:
     """Return what a record's selection needs that is computed once for all cells: its features."""
-    return record.get("selection_shared_time_sec") or 0.0
+    return record.times.of("selection_shared") or 0.0
 
 
 def _paid(record: Record) -> float:
     """Return the part of that which this very cell computed, for others too."""
-    whole, spent = (record.get(f"selection{k}_time_sec") or 0.0 for k in ("", "_spent"))
+    whole, spent = (record.times.of(f"selection{k}") or 0.0 for k in ("", "_spent"))
     return max(spent - (whole - _shared(record)), 0.0)
 
 
@@ -176,11 +168,11 @@ def _paid(record: Record) -> float:
 def _scaled(cell: Cell, records: Sequence[Record]) -> Estimate:
     parts = [_scaled_seconds(cell, record) for record in records]
     span = Span(min(p.low for p in parts), max(p.high for p in parts)).times(*_SCALED)
-    bigger = _parameters(cell.model) / _parameters(_model(records[0]))
-    peaks = [record["peak_memory_bytes"] or 0 for record in records]
+    bigger = _parameters(cell.model) / _parameters(records[0].cell.model)
+    peaks = [record.peak_memory_bytes or 0 for record in records]
     memory = Span(min(peaks), max(peaks)).times(bigger, bigger).times(*_SCALED)
     floor = _bytes(cell.model)
-    source = _model(records[0])
+    source = records[0].cell.model
     other = f"scaled from {source} by parameters x tokens"
     basis = f"{_records(records)}, {other}"
     shared = max(_shared(record) for record in records)
@@ -189,7 +181,7 @@ def _scaled(cell: Cell, records: Sequence[Record]) -> Estimate:
 
 def _scaled_seconds(cell: Cell, record: Record) -> Span:
     total = Span(0.0, 0.0)
-    for stage, seconds in _stages(record).items():
+    for stage, seconds in record.times.spent.items():
         ratio = _ratio(cell, record, stage)
         assert ratio is not None
         if stage == "selection":
@@ -203,7 +195,7 @@ def _scaled_seconds(cell: Cell, record: Record) -> Span:
 
 def _comparable(cell: Cell, record: Record) -> bool:
     """Say whether a record is near enough to scale from: a small model's kernels only wait."""
-    bigger = _parameters(cell.model) / _parameters(_model(record))
+    bigger = _parameters(cell.model) / _parameters(record.cell.model)
     near = 1 / _FURTHEST <= bigger <= _FURTHEST
     return near and _ratio(cell, record, "evaluation") is not None
 
@@ -214,13 +206,13 @@ def _work_ratio(cell: Cell, record: Record) -> float:
 
 def _ratio(cell: Cell, record: Record, stage: str) -> float | None:
     """Return how much more a cell does in a stage than a record did; None where nobody can say."""
-    bigger = _parameters(cell.model) / _parameters(_model(record))
-    wanted, done = dict(cell.parameters), record["cell"]["parameters"]
+    bigger = _parameters(cell.model) / _parameters(record.cell.model)
+    wanted, done = dict(cell.parameters), record.cell.parameters
     if stage == "evaluation":
         new, old = wanted.get("evaluation_tokens"), done.get("evaluation_tokens")
         if new == old:
             return bigger
-        old = old or record.get("evaluated_tokens")
+        old = old or record.value("evaluated_tokens")
         # The whole of another corpus, or of one that was never read whole: unknown.
         return bigger * new / old if new and old else None
     return bigger * _calibration_tokens(wanted) / _calibration_tokens(done)
@@ -237,28 +229,16 @@ def _parameters(model: str) -> int:
 # --- which records belong to which cell
 
 
-def _method(facts: Mapping[str, Any]) -> tuple[Any, ...]:
-    axes = {k: v for k, v in facts["axes"].items() if k not in ("model", "seed")}
-    return facts["study"], *sorted(axes.items())
+def _method(cell: Cell | CellFacts) -> tuple[Any, ...]:
+    axes = {k: v for k, v in cell.axes.items() if k not in ("model", "seed")}
+    return cell.study, *sorted(axes.items())
 
 
-def _point(facts: Mapping[str, Any]) -> tuple[Any, ...]:
-    return (*_method(facts), facts["axes"]["model"], *sorted(map(str, facts["parameters"].items())))
-
-
-def _method_of(cell: Cell) -> tuple[Any, ...]:
-    return _method({"study": cell.study, "axes": cell.axes})
-
-
-def _point_of(cell: Cell) -> tuple[Any, ...]:
-    return _point({"study": cell.study, "axes": cell.axes, "parameters": cell.parameters})
-
-
-def _model(record: Record) -> str:
-    return str(record["cell"]["axes"]["model"])
+def _point(facts: CellFacts) -> tuple[Any, ...]:
+    return (*_method(facts), facts.model, *sorted(map(str, facts.parameters.items())))
 
 
 def _records(records: Sequence[Record]) -> str:
-    rehearsed = sum(record["weights"] == "random" for record in records)
+    rehearsed = sum(record.kind == "rehearsal" for record in records)
     kind = "rehearsals" if rehearsed == len(records) else "records"
     return f"{len(records)} {kind if len(records) > 1 else kind.removesuffix('s')}"

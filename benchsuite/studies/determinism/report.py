@@ -7,6 +7,7 @@ from typing import Any
 
 from benchsuite.determinism.document import cross_variant
 from benchsuite.records.files import write_whole
+from benchsuite.records.record import Record
 
 _AXES = ("batch_invariance", "fresh_process", "threads", "other_gpu", "quantizer")
 _HEAD = ("variant", "engine", "kernel", "run to run", "L2 mean", *_AXES, "deterministic mode")
@@ -27,13 +28,13 @@ def to_markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_files(records: Sequence[Mapping[str, Any]], folder: Path, columns: Any) -> list[Path]:
+def write_files(records: Sequence[Record], folder: Path, columns: Any) -> list[Path]:
     """Write ``variants.md`` and ``cross_variant.json``, model by model: the study's reporter."""
     groups: dict[str, dict[str, Mapping[str, Any]]] = {}
     for record in records:
-        kind = " (random weights)" if record.get("weights") == "random" else ""
-        name = record["cell"]["axes"]["model"] + kind
-        groups.setdefault(name, {})[record["variant"]] = record
+        kind = " (random weights)" if record.kind == "rehearsal" else ""
+        name = record.cell.model + kind
+        groups.setdefault(name, {})[record.cell.method] = record.values
     text = "\n".join(f"## {name}\n\n{to_markdown(found)}" for name, found in groups.items())
     distances = {name: cross_variant(found) for name, found in groups.items()}
     written = {

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchsuite.records.fingerprint import digest
-from benchsuite.reporting.groups import Record, kind_of
+from benchsuite.records.record import Record
 from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.report import write_text
 from benchsuite.reporting.tables import latex_escape, latex_table
@@ -75,8 +75,8 @@ def write(records: Sequence[Record], folder: Path, columns: Columns) -> list[Pat
     """Write all files over the study's records and return their paths."""
     found: dict[tuple[Key, str], list[Record]] = {}
     for record in records:
-        axes, changed = record["cell"]["axes"], record["cell"]["changed"]
-        itself = kind_of(record) == "real" and record["weights"] != "checkpoint"
+        axes, changed = record.cell.axes, record.cell.changed
+        itself = record.kind == "real" and record.source.weights != "checkpoint"
         if itself and set(changed) <= {"config"}:
             key = axes["model"], axes["steps"], changed.get("config", "")
             found.setdefault((key, axes["method"]), []).append(record)
@@ -112,13 +112,13 @@ def summarise(records: Iterable[Record]) -> Summary:
     """Return the document's statistics of each set over the seeds, and further ones beside them."""
     by_set: dict[str, list[Record]] = {}
     for record in records:
-        by_set.setdefault(record["asked"], []).append(record)
+        by_set.setdefault(record.cell.axes["asked"], []).append(record)
     return {SETS.get(name, name): _statistics(mine) for name, mine in by_set.items()}
 
 
 def _statistics(records: Sequence[Record]) -> dict[str, Any]:
-    accuracy = describe([r["accuracy"] for r in records])
-    passes = describe([r["forward_passes"] for r in records])
+    accuracy = describe([r.value("accuracy") for r in records])
+    passes = describe([r.value("forward_passes") for r in records])
     return {
         "accuracy_mean": accuracy.mean,
         "accuracy_std": accuracy.std,
@@ -126,8 +126,8 @@ def _statistics(records: Sequence[Record]) -> dict[str, Any]:
         "forward_passes_std": passes.std,
         "n_seeds": len(records),
         "stability": stability_class(accuracy.std),
-        "binomial_stderr_of_one_seed": max(r["accuracy_stderr"] for r in records),
-        "n_items": records[0]["n_items_asked"],
+        "binomial_stderr_of_one_seed": max(r.value("accuracy_stderr") for r in records),
+        "n_items": records[0].value("n_items_asked"),
     }
 
 
@@ -135,17 +135,17 @@ def _write_method(folder: Path, records: Sequence[Record], summary: Summary) -> 
     seeds: dict[str, dict[str, Any]] = {}
     paths = []
     for record in records:
-        asked = str(record["asked"])
+        asked = record.cell.axes["asked"]
         name = SETS.get(asked, asked)
-        n = record["n_items_asked"]
-        bounds = proportion_interval(round(n * record["accuracy"] / 100), n)
+        n = record.value("n_items_asked")
+        bounds = proportion_interval(round(n * record.value("accuracy") / 100), n)
         result = {
-            **{k: record[k] for k in ("accuracy", "accuracy_stderr", "forward_passes")},
-            **{k: record[k] for k in ("thinking_passes", "parse_rate", "n_items_asked")},
+            **{k: record.value(k) for k in ("accuracy", "accuracy_stderr", "forward_passes")},
+            **{k: record.value(k) for k in ("thinking_passes", "parse_rate", "n_items_asked")},
             "accuracy_ci95": [100 * bound for bound in bounds],
         }
-        seeds.setdefault(f"seed_{record['seed']}", {})[name] = result
-        paths.append(folder / f"seed_{record['seed']}" / f"results_{name}.yaml")
+        seeds.setdefault(f"seed_{record.cell.seed}", {})[name] = result
+        paths.append(folder / f"seed_{record.cell.seed}" / f"results_{name}.yaml")
         write_text(paths[-1], _yaml(result))
     write_text(folder / "all_seeds_results.yaml", _yaml(seeds))
     write_text(folder / "summary.yaml", _yaml(summary))

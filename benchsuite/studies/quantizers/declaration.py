@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchsuite import catalog
+from benchsuite.calibration.registry import sampler_module
 from benchsuite.engines.registry import engine
 from benchsuite.quantizers.registry import LIBRARIES, OWN, QUANTIZERS, REFERENCE, quantizer
 from benchsuite.study import (
@@ -38,7 +39,7 @@ DATA_FREE = tuple(name for name, entry in QUANTIZERS.items() if not entry.calibr
 
 def _code(cell: Cell) -> Sequence[str]:
     own = () if cell.method in (REFERENCE, CONTROL) else (quantizer(cell.method).module,)
-    return (*own, engine("vllm").module)
+    return (*own, sampler_module("random"), engine("vllm").module)
 
 
 def _score(name: str, **kind: Any) -> Metric:

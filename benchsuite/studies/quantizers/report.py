@@ -7,17 +7,16 @@ rank orders means; what the seeds support is in the claims.
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from benchsuite.quantizers.registry import QUANTIZERS
-from benchsuite.reporting.groups import Record, kind_of
+from benchsuite.records.record import Record
 from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.report import write_text
 from benchsuite.reporting.rows import Row, rows_as_csv, rows_as_markdown
-from benchsuite.reporting.summary import contended, device_name
+from benchsuite.reporting.summary import on_device
 
 BASELINE = "fp16"
 QUALITY = ("arc_macro_f1", "arc_accuracy", "squad_f1", "squad_exact", "maths_accuracy")
@@ -41,10 +40,9 @@ def grouped(records: Iterable[Record]) -> Groups:
     """Return the records by (model with its changed parameters, kind of weights, method)."""
     found: Groups = {}
     for record in records:
-        axes = record["cell"]["axes"]
-        changed = record["cell"].get("changed") or {}
-        name = "__".join([axes["model"], *(f"{key}-{value}" for key, value in changed.items())])
-        found.setdefault((name, kind_of(record), axes["method"]), []).append(record)
+        cell = record.cell
+        name = "__".join([cell.model, *(f"{key}-{value}" for key, value in cell.changed.items())])
+        found.setdefault((name, record.kind, cell.method), []).append(record)
     return found
 
 
@@ -91,8 +89,8 @@ def latency(groups: Groups) -> list[Row]:
     """Return a row per model, method and device: timings of different devices never mix."""
     rows = []
     for (model, weights, method), found in groups.items():
-        for device, crowded in dict.fromkeys((device_name(r), contended(r)) for r in found):
-            mine = [r for r in found if (device_name(r), contended(r)) == (device, crowded)]
+        for device, crowded in dict.fromkeys(map(on_device, found)):
+            mine = [r for r in found if on_device(r) == (device, crowded)]
             rows.append(
                 {
                     "model": model,
@@ -100,7 +98,7 @@ def latency(groups: Groups) -> list[Row]:
                     "method": method,
                     "device": device,
                     "contended": crowded,
-                    "simulated": any(r.get("latency_simulated") for r in mine),
+                    "simulated": any(r.value("latency_simulated") for r in mine),
                     "latency_seconds": mean(mine, "latency_seconds"),
                     "tokens_per_second": mean(mine, "tokens_per_second"),
                     "inference_memory_mb": _mega(mean(mine, "inference_memory_bytes")),
@@ -149,17 +147,17 @@ def _ranked(rows: list[Row]) -> list[Row]:
 
 def mean(records: Sequence[Record], key: str) -> float | None:
     """Return the mean over seeds of a value that some records hold."""
-    values = [r[key] for r in records if r.get(key) is not None]
+    values = [value for r in records if (value := r.value(key)) is not None]
     return fmean(values) if values else None
 
 
 def _on_one_device(records: Sequence[Record], key: str) -> float | None:
-    return mean(records, key) if len({device_name(r) for r in records}) == 1 else None
+    return mean(records, key) if len({r.device_name for r in records}) == 1 else None
 
 
-def _widest(records: Sequence[Mapping[str, Any]], key: str) -> list[float] | None:
+def _widest(records: Sequence[Record], key: str) -> list[float] | None:
     """Return the range that the intervals of all seeds cover."""
-    found = [r[key] for r in records if r.get(key)]
+    found = [interval for r in records if (interval := r.value(key))]
     return [min(low for low, _ in found), max(high for _, high in found)] if found else None
 
 

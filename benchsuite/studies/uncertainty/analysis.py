@@ -23,28 +23,28 @@ def result_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
         seen = run.any_record
         row = {
             "model": run.model,
-            "hub_id": seen["model"],
+            "hub_id": seen.source.hub_id,
             "family": run.family,
             "parameters": run.n_parameters,
             "size": size[run.model],
             "precision": run.precision,
-            "quantization": seen["quantization"],
+            "quantization": seen.value("quantization"),
             "dataset": run.dataset,
             "seed": run.seed,
-            "n": seen["n_questions"],
-            "n_scored": seen["n_scored"],
-            "n_wrong": seen["n_wrong"],
-            "accuracy": seen["accuracy"],
-            "exact_match": seen["exact_match"],
-            "abstained": seen["abstained"],
+            "n": seen.value("n_questions"),
+            "n_scored": seen.value("n_scored"),
+            "n_wrong": seen.value("n_wrong"),
+            "accuracy": seen.value("accuracy"),
+            "exact_match": seen.value("exact_match"),
+            "abstained": seen.value("abstained"),
         }
         for method, record in run.records.items():
-            low, high = record["auroc_ci95"] or (None, None)
-            row[f"{method}_auroc"] = record["auroc"]
+            low, high = record.value("auroc_ci95") or (None, None)
+            row[f"{method}_auroc"] = record.value("auroc")
             row[f"{method}_auroc_low"], row[f"{method}_auroc_high"] = low, high
-            row[f"{method}_auroc_undefined"] = record["auroc_undefined"]
-            row[f"{method}_pr_auc"] = record["pr_auc"]
-            row[f"{method}_rejection_area"] = record["rejection_area"]
+            row[f"{method}_auroc_undefined"] = record.value("auroc_undefined")
+            row[f"{method}_pr_auc"] = record.value("pr_auc")
+            row[f"{method}_rejection_area"] = record.value("rejection_area")
         rows.append(row)
     return rows
 
@@ -78,7 +78,7 @@ def _aggregate(runs: Sequence[Run], level_of: Callable[[Run], str]) -> dict[str,
 
 def _summary(runs: Sequence[Run]) -> dict[str, Any]:
     defined = [run for run in runs if run.auroc() is not None]
-    accuracy = float(np.mean([run.any_record["accuracy"] for run in runs]))
+    accuracy = float(np.mean([run.any_record.value("accuracy") for run in runs]))
     out = {"n_runs": len(runs), "n_defined": len(defined), "accuracy": accuracy}
     if not defined:
         return {**out, "auroc": None, "ci95": None}
@@ -219,7 +219,7 @@ def accuracy_and_auroc(runs: Sequence[Run]) -> dict[str, Any]:
     defined = [run for run in runs if run.auroc() is not None]
     if len(defined) < 4:
         return {"n_runs": len(defined), "spearman": None, "reason": "fewer than four runs"}
-    accuracy = [run.any_record["accuracy"] for run in defined]
+    accuracy = [run.any_record.value("accuracy") for run in defined]
     found = spearmanr(accuracy, [run.auroc() for run in defined])
     value, p_value = float(found.statistic), float(found.pvalue)
     if value != value:

@@ -65,7 +65,7 @@ def accuracy_vs_auroc(runs: Sequence[Run], summary: Summary) -> Figure:
         colour = COLOURS[families.index(run.family)]
         full = run.precision == "fp16"
         axes.scatter(
-            run.any_record["accuracy"],
+            run.any_record.value("accuracy"),
             float(run.auroc() or 0),
             s=30 + 14 * np.log10(run.n_parameters / 1e6),
             marker=MARKERS[datasets.index(run.dataset)],
@@ -94,8 +94,8 @@ def radar_chart(runs: Sequence[Run], summary: Summary) -> Figure | None:
     families, datasets = names(runs, "family"), names(runs, "dataset")
     what: dict[str, Callable[[Run], Any]] = {
         "AUROC": lambda run: run.auroc(),
-        "accuracy": lambda run: run.any_record["accuracy"],
-        "surest accuracy": lambda run: run.records[PRIMARY]["rejection_area"],
+        "accuracy": lambda run: run.any_record.value("accuracy"),
+        "surest accuracy": lambda run: run.records[PRIMARY].value("rejection_area"),
     }
     if len(datasets) > 3:
         del what["surest accuracy"]  # more spokes than their labels have room

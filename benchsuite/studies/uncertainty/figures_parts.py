@@ -56,8 +56,8 @@ def or_nan(value: float | None) -> float:
 def intervals(runs: Sequence[Run]) -> tuple[list[float], list[float], list[float]]:
     """Return the runs' AUROCs under G-NLL with the lower and upper ends of their intervals."""
     found = [run.records[PRIMARY] for run in runs]
-    lows, highs = ([r["auroc_ci95"][end] for r in found] for end in (0, 1))
-    return [r["auroc"] for r in found], lows, highs
+    lows, highs = ([r.value("auroc_ci95")[end] for r in found] for end in (0, 1))
+    return [r.value("auroc") for r in found], lows, highs
 
 
 def model_rows(axes: Any, labels: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchsuite.reporting.groups import Record, kind_of
+from benchsuite.records.record import Record
 from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.report import write_text
 from benchsuite.studies.uncertainty import analysis
@@ -42,7 +42,7 @@ def write(records: Sequence[Record], folder: Path, columns: Columns) -> list[Pat
 def summarise(runs: Sequence[Run], records: Sequence[Record]) -> dict[str, Any]:
     """Return the document's summary: overall, best, aggregates, questions, advanced analysis."""
     findings = answer_questions(runs)
-    kinds = [kind_of(record) for record in records]
+    kinds = [record.kind for record in records]
     return {
         "population": "embedded models" if _embedded(runs) else "hub models",
         "n_runs": len(runs),
@@ -98,14 +98,14 @@ def best(runs: Sequence[Run]) -> dict[str, Any]:
         out[dataset] = {
             "best": first.label,
             "auroc": first.auroc(),
-            "ci95": first.records[PRIMARY]["auroc_ci95"],
+            "ci95": first.records[PRIMARY].value("auroc_ci95"),
             "not_told_from_it": [run.label for run in ties],
         }
     return out
 
 
 def _embedded(runs: Sequence[Run]) -> bool:
-    return all(run.any_record["weights"] == "embedded" for run in runs)
+    return all(run.any_record.source.weights == "embedded" for run in runs)
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:

@@ -1,5 +1,6 @@
 """The records of one generation pass as one thing: a model at a precision on a data set."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchsuite import catalog
-from benchsuite.reporting.groups import Record, kind_of
+from benchsuite.records.record import Record
 from benchsuite.reporting.judging import Columns
 from benchsuite.statistics.item_tests import ItemDifference
 from benchsuite.statistics.ranking import Term, auroc_contrast
@@ -61,7 +62,7 @@ class Run:
     def auroc(self, method: str = PRIMARY) -> float | None:
         """Return a score's AUROC, None where it is undefined or was not run."""
         record = self.records.get(method)
-        return None if record is None else record["auroc"]
+        return None if record is None else record.value("auroc")
 
 
 def runs_of(records: Sequence[Record], columns: Columns) -> list[Run]:
@@ -69,13 +70,13 @@ def runs_of(records: Sequence[Record], columns: Columns) -> list[Run]:
 
     Where there are hub models, the embedded ones are left out: they know another world.
     """
-    real = [r for r in records if kind_of(r) == "real" and r.get("weights") != "checkpoint"]
-    if any(r["weights"] != "embedded" for r in real):
-        real = [r for r in real if r["weights"] != "embedded"]
+    real = [r for r in records if r.kind == "real" and r.source.weights != "checkpoint"]
+    if any(r.source.weights != "embedded" for r in real):
+        real = [r for r in real if r.source.weights != "embedded"]
     found: dict[tuple[Any, ...], dict[str, Record]] = {}
     for record in real:
-        axes = record["cell"]["axes"]
-        settings = tuple(sorted(record["cell"]["changed"].items()))
+        axes = record.cell.axes
+        settings = json.dumps(record.cell.changed, sort_keys=True)
         key = (*(axes[name] for name in ("model", "precision", "dataset", "seed")), settings)
         found.setdefault(key, {})[axes["method"]] = record
     return [

@@ -6,6 +6,8 @@ import pytest
 
 from benchsuite import catalog
 from benchsuite.harness.scheduling.estimate import Span, estimate, measured_here, schedule
+from benchsuite.records.fingerprint import Fingerprint
+from benchsuite.records.record import CellFacts, Record, Source, Times
 from benchsuite.study import study
 from benchsuite.study.cell import Cell
 
@@ -27,19 +29,19 @@ def record(of: Cell, quant=22.0, evaluation=7.5, selection=13.0, paid=0.0, found
     Of its features' seconds it ``paid`` some itself and ``found`` the others paid for.
     """
     stages = {"selection": selection + paid, "quant": quant, "evaluation": evaluation}
-    stored = {
-        "cell": {"study": of.study, "axes": dict(of.axes), "parameters": dict(of.parameters)},
-        "timings": {**stages, "total": sum(stages.values()), "contended": False},
-        "selection_time_sec": selection + paid + found,
-        "selection_shared_time_sec": paid + found,
-        "selection_spent_time_sec": selection + paid,
-        "peak_memory_bytes": 20 * 2**30,
-        "environment": {"device": DEVICE},
-        "outcome": "passed",
-        "weights": "random",
-        "evaluated_tokens": 341_000,
+    reported = {
+        "selection": selection + paid + found,
+        "selection_shared": paid + found,
+        "selection_spent": selection + paid,
     }
-    return stored | changes
+    made = {
+        "environment": {"device": DEVICE},
+        "source": Source("random"),
+        "times": Times(stages, reported),
+        "values": {"evaluated_tokens": 341_000},
+        "peak_memory_bytes": 20 * 2**30,
+    }
+    return Record(CellFacts.of(of), Fingerprint("i", "c", "e"), **(made | changes))
 
 
 def test_records_of_the_cell_itself_whatever_the_seed_bound_it():
@@ -88,7 +90,7 @@ def test_a_model_of_another_order_of_magnitude_is_no_basis():
 
 
 def test_an_unknown_number_of_evaluated_tokens_is_no_basis():
-    small = record(cell(evaluation_tokens=4096), evaluated_tokens=4096)
+    small = record(cell(evaluation_tokens=4096), values={"evaluated_tokens": 4096})
     made = estimate(cell(), [small])
     assert (made.seconds.high, made.basis) == (math.inf, "no basis")
     back = estimate(cell(evaluation_tokens=4096), [record(cell())])
@@ -111,7 +113,7 @@ def test_what_fits():
 
 
 def test_only_whole_records_of_this_device_count_and_those_alone_on_it_before_others():
-    crowded = record(cell(seed=43), timings={"quant": 90.0, "total": 90.0, "contended": True})
+    crowded = record(cell(seed=43), times=Times({"quant": 90.0}, contended=True))
     elsewhere = record(cell(), environment={"device": "NVIDIA GB10"})
     failed = record(cell(), outcome="failed")
     alone = record(cell())

@@ -5,7 +5,8 @@ import json
 import numpy as np
 
 from benchsuite import catalog, statistics
-from benchsuite.records.record import cell_facts
+from benchsuite.records.fingerprint import Fingerprint
+from benchsuite.records.record import CellFacts, Record, Source
 from benchsuite.study import study
 
 METHODS = ("g_nll", "mean_nll", "sar", "shuffled")
@@ -69,14 +70,8 @@ def record(cell, rows, weights=None):
     kept = ~np.isnan(rows["uncertainty"])
     wrong = ~rows["correct"][kept]
     area = statistics.auroc(wrong, rows["uncertainty"][kept])
-    return {
-        "model": catalog.model(cell.model).hub_id,
-        "method": cell.method,
-        "outcome": "passed",
-        "weights": weights or ("embedded" if embedded(cell) else "hub"),
-        "stand_in": None,
+    values = {
         "quantization": "none",
-        "cell": cell_facts(cell),
         "auroc": area.value,
         "auroc_ci95": [area.ci_low, area.ci_high] if area.defined else None,
         "auroc_undefined": area.reason or None,
@@ -89,6 +84,13 @@ def record(cell, rows, weights=None):
         "n_scored": int(kept.sum()),
         "n_wrong": int(wrong.sum()),
     }
+    source = weights or ("embedded" if embedded(cell) else "hub")
+    return Record(
+        CellFacts.of(cell),
+        Fingerprint(cell.name, "c", "e"),
+        source=Source(source, hub_id=catalog.model(cell.model).hub_id),
+        values=values,
+    )
 
 
 class Grid:
@@ -102,4 +104,4 @@ class Grid:
             self.records.append(record(cell, rows, **facts))
 
     def columns(self, found):
-        return self._rows[found["cell"]["id"]]
+        return self._rows[found.cell.id]

@@ -85,7 +85,7 @@ def test_embedded_models_have_no_tuned_twin_and_hub_models_put_them_aside():
     assert "not run" in found["instruction"].sentence
     assert found["instruction"].p_holm is None
     both = Grid(lambda cell: embedded(cell) or document(cell))
-    assert {run.any_record["weights"] for run in runs_of(both.records, both.columns)} == {"hub"}
+    assert {run.any_record.source.weights for run in runs_of(both.records, both.columns)} == {"hub"}
 
 
 def test_rehearsals_are_no_results(tmp_path):
@@ -200,7 +200,7 @@ def test_tokens_of_wrong_answers_are_less_sure_by_position():
 
 def test_figures_are_the_same_bytes_again(written, tmp_path):
     grid = written[0]
-    part = [r for r in grid.records if "llama" in r["cell"]["axes"]["model"]]
+    part = [r for r in grid.records if "llama" in r.cell.model]
     for name in ("one", "two"):
         write(part, tmp_path / name, grid.columns)
     for path in (tmp_path / "one/figures").iterdir():

@@ -1,0 +1,24 @@
+"""Text as it may be shown: what a terminal or a browser would obey is spelled out instead."""
+
+import re
+
+# C0 and C1 controls but for tab and newline, DEL, the marks that turn the writing direction
+# around, line separators, and halves of surrogate pairs, which no encoding can write.
+_OBEYED = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    r"""Return text with control characters spelled out: an escape sequence begins with ``\x1b``."""
+    return _OBEYED.sub(lambda found: _spelled(found[0]), text)
+
+
+def without_surrogates(text: str) -> str:
+    """Return text with U+FFFD for each half of a surrogate pair: what UTF-8 can hold."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+def _spelled(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

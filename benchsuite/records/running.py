@@ -1,0 +1,198 @@
+"""Who measures what at this moment: a marker and a lock per running cell."""
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from benchsuite.errors import CorruptRecord
+from benchsuite.printable import without_surrogates
+from benchsuite.records.building import now
+from benchsuite.records.files import OLD, Owner, age, draft_in
+from benchsuite.records.fingerprint import Fingerprint
+from benchsuite.records.forms import as_text, sealed, table_of
+from benchsuite.records.reading import Part, parsed, read_cell, read_fingerprint, sealed_object
+from benchsuite.records.record import CellFacts
+
+_UNSIGNED = 24 * 3600.0
+"""Seconds after which a file that names no owner is nobody's."""
+
+
+@dataclass(frozen=True)
+class Marker:
+    """A cell that is being measured, or was cut off: which, by whom, on what, how far."""
+
+    nodeid: str
+    cell: CellFacts
+    fingerprint: Fingerprint
+    environment: Mapping[str, Any]
+    device: str
+    owner: Owner
+    started_at: str
+    stage: str = "setup"
+
+
+class Running:
+    """The markers and locks in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def lock(self, fingerprint: str) -> filelock.BaseFileLock:
+        """Return the lock under which one process at a time measures a fingerprint."""
+        return filelock.FileLock(self.folder / f"{fingerprint}.lock")
+
+    def begin(
+        self,
+        nodeid: str,
+        cell: CellFacts,
+        fingerprint: Fingerprint,
+        environment: Mapping[str, Any],
+        device: str,
+    ) -> None:
+        """Leave a marker that says which cell this process measures; it outlives a crash.
+
+        The cell, and those that it meets on its device, are noted as contended. Whichever of two
+        begins later sees the other's marker, so that no overlap is missed.
+        """
+        value = fingerprint.value
+        self._crowded(value).unlink(missing_ok=True)
+        marker = Marker(nodeid, cell, fingerprint, environment, device, Owner.me(), now())
+        body = {
+            **vars(marker),
+            "cell": table_of(cell),
+            "fingerprint": fingerprint.as_dict(),
+            "environment": dict(environment),
+            "owner": str(marker.owner),
+        }
+        draft = draft_in(self.folder)
+        try:
+            draft.write_bytes(as_text(sealed(body), indent=None))
+            os.replace(draft, self._marker(value))
+        finally:
+            draft.unlink(missing_ok=True)
+        others = [m for m in self.markers() if m.device == device and _runs_beside(m.owner)]
+        for crowded in [*(m.fingerprint.value for m in others), *([value] if others else [])]:
+            self._crowded(crowded).touch()
+
+    def stage(self, fingerprint: str, stage: str) -> None:
+        """Add the stage that a running cell has reached to its marker.
+
+        Appended, for a file that takes another's place is flushed to the disk, and waited for.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            marker = os.open(self._marker(fingerprint), os.O_WRONLY | os.O_APPEND)
+            with open(marker, "w", encoding="ascii") as file:
+                file.write(f"\n{json.dumps({'stage': without_surrogates(stage)})}")
+
+    def end(self, fingerprint: str) -> None:
+        """Remove the marker and lock file of a finished cell."""
+        for suffix in ("json", "crowded", "lock"):
+            (self.folder / f"{fingerprint}.{suffix}").unlink(missing_ok=True)
+
+    def was_crowded(self, fingerprint: str) -> bool:
+        """Say whether another process of this host measured a cell on the same device meanwhile."""
+        return self._crowded(fingerprint).exists()
+
+    def markers(self) -> list[Marker]:
+        """Return the markers of cells that are running or were cut off."""
+        return [marker for path in self._paths() if (marker := _read(path)) is not None]
+
+    def live(self) -> bool:
+        """Say whether any cell may be running."""
+        paths = {self._marker(m.fingerprint.value): m.owner for m in self.markers()}
+        return any(not owner.is_gone(age(path)) for path, owner in paths.items())
+
+    def sweep(self) -> list[str]:
+        """Remove what dead sessions left here; return the ids of the cells that they cut off."""
+        cut_off = []
+        for path in self._paths():
+            marker = _read(path)
+            if marker is None:
+                if age(path) > OLD:
+                    path.unlink(missing_ok=True)
+            elif marker.owner.is_gone(age(path)):
+                cut_off.append(marker.cell.id)
+                self.end(marker.fingerprint.value)
+        for path in self.folder.glob("stop-*"):
+            owner = Owner.of(_text(path))
+            if age(path) > _UNSIGNED if owner is None else owner.is_gone(age(path)):
+                path.unlink(missing_ok=True)
+        for path in self.folder.glob(".probe-*"):
+            if age(path) > _UNSIGNED:
+                path.unlink(missing_ok=True)
+        for path in (*self.folder.glob("*.crowded"), *self.folder.glob("*.lock")):
+            if not self._marker(path.stem).exists():
+                lock = self.folder / f"{path.stem}.lock"
+                sweep_lock(lock, beside=(self._crowded(path.stem),))
+        return cut_off
+
+    def _paths(self) -> list[Path]:
+        return [path for path in self.folder.glob("*.json") if not path.name.startswith(".")]
+
+    def _marker(self, fingerprint: str) -> Path:
+        return self.folder / f"{fingerprint}.json"
+
+    def _crowded(self, fingerprint: str) -> Path:
+        return self.folder / f"{fingerprint}.crowded"
+
+
+def sweep_lock(path: Path, beside: tuple[Path, ...] = ()) -> None:
+    """Remove a lock file that nobody holds, and files that only its holder writes."""
+    lock = filelock.FileLock(path)
+    with contextlib.suppress(filelock.Timeout, OSError):
+        lock.acquire(blocking=False)
+        try:
+            for file in (*beside, path):
+                file.unlink(missing_ok=True)
+        finally:
+            lock.release()
+
+
+def sign(path: Path) -> None:
+    """Make a file that says which process made it, so that a sweep can tell whether it lives."""
+    path.write_text(str(Owner.me()), encoding="ascii")
+
+
+def _runs_beside(owner: Owner) -> bool:
+    return owner.is_here and owner.pid != os.getpid() and not owner.is_gone(0.0)
+
+
+def _read(path: Path) -> Marker | None:
+    """Return a marker, or None for one that is gone or damaged."""
+    try:
+        first, *stages = path.read_bytes().splitlines()
+        top = Part(sealed_object(first))
+        marker = Marker(
+            nodeid=top.text("nodeid"),
+            cell=read_cell(top.part("cell")),
+            fingerprint=read_fingerprint(top.part("fingerprint")),
+            environment=top.table("environment"),
+            device=top.text("device"),
+            owner=_owner(top.text("owner")),
+            started_at=top.text("started_at"),
+        )
+        if marker.fingerprint.value != path.stem:
+            return None
+        reached = Part(parsed(stages[-1])).text("stage") if stages else marker.stage
+    except (OSError, ValueError, CorruptRecord):
+        return None
+    return replace(marker, stage=reached)
+
+
+def _owner(text: str) -> Owner:
+    owner = Owner.of(text)
+    if owner is None:
+        raise CorruptRecord(f"malformed: owner is {text!r}")
+    return owner
+
+
+def _text(path: Path) -> str:
+    with contextlib.suppress(OSError, ValueError):
+        return path.read_text(encoding="ascii")
+    return ""

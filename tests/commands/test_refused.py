@@ -1,0 +1,92 @@
+"""What is mistyped or empty is refused: one paragraph, status 4, and nothing is made."""
+
+import importlib
+
+import pytest
+
+from benchsuite.commands.main import COMMANDS, OF_PYTEST, main
+from benchsuite.harness.options import OPTIONS
+
+ABSENT = "there is no folder nowhere. Name another with --reports-dir, or measure cells first"
+TRAINING = ["train", "--config", "tiny", "--method", "no_cot", "--out", "out"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with an empty folder and an empty summary, in which the commands run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.txt").write_text("not JSON")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["report", "nowhere"], "there is no nowhere. Name a file or a folder"),
+        (["report", "empty"], "no cell is selected. See what -k, -m and the named files choose"),
+        (["report", "--reports-dir", "nowhere"], ABSENT),
+        (["report", "--reports-dir", "empty"], "empty holds no records"),
+        (["claims", "--reports-dir", "nowhere"], ABSENT),
+        (["claims", "--reports-dir=empty"], "empty holds no records"),
+        (["claims"], "there is no folder reports"),
+        (["status", "--reports-dir", "nowhere"], ABSENT),
+        (["status", "nowhere"], "there is no nowhere"),
+        (["status", "-k", "tiny_lama_1m"], "Did you mean 'tiny_llama_1m'?"),
+        (["status", "-m", "cell(modle='tiny_llama_1m')"], "no 'modle'. Did you mean 'model'?"),
+        (["estimate", "-k", "nothing_like_it"], "no cell is selected"),
+        (["list", "quantizer"], "Did you mean 'quantizers'?"),
+        (["check", "nowhere.json"], "cannot read nowhere.json: No such file or directory"),
+        (["check", "text.txt"], "text.txt is not JSON"),
+        (["check", "empty"], "cannot read empty: Is a directory"),
+        (["check"], "required: FILE. `benchsuite check --help` says what it takes"),
+        (["diff", "nowhere", "empty"], "there is no folder nowhere"),
+        (["diff", "empty", "empty"], "empty holds no records"),
+        (["diff", "empty"], "required: NEW"),
+        (["reproduce", "nowhere.json"], "cannot read nowhere.json: No such file or directory"),
+        (["reproduce", "text.txt"], "text.txt is not a whole record"),
+        (["reproduce"], "required: RECORD.json"),
+        (["verify", "nowhere"], "'nowhere' is neither a catalogued model nor a folder"),
+        (["verify", "empty"], "'empty' is neither a catalogued model nor a folder"),
+        (["compare", "empty"], "'empty' is neither a catalogued model nor a folder"),
+        (["compare", "a", "b", "c"], "unrecognized arguments: c"),
+        (["determinism", "nowhere"], "cannot read nowhere: No such file or directory"),
+        (["determinism"], "required: FILE"),
+        (["train", "--method", "no_cot"], "required: --config, --out"),
+        ([*TRAINING, "--config", "nowhere"], "unknown configuration: 'nowhere'"),
+        ([*TRAINING, "--start-from", "nowhere"], "nowhere/model.safetensors cannot be read"),
+        ([*TRAINING, "--local", "gsm8k=nowhere"], "--local gsm8k: there is no nowhere"),
+        ([*TRAINING, "--evaluate", "nothing"], "unknown task: 'nothing'"),
+        ([*TRAINING, "--seed", "one"], "invalid int value: 'one'"),
+    ],
+)
+def test_what_is_mistyped_or_empty_is_refused_and_nothing_is_made(words, told, folder, capsys):
+    importlib.import_module(f"benchsuite.commands.{COMMANDS[words[0]][0].partition(':')[0]}")
+    capsys.readouterr()  # what libraries say when they are imported
+    before = sorted(folder.rglob("*"))
+
+    status = main(words)
+
+    said = capsys.readouterr()
+    assert status == pytest.ExitCode.USAGE_ERROR
+    assert said.err.startswith(f"benchsuite {words[0]}: ")
+    assert said.err.count("\n") == 1
+    assert told in said.err
+    assert not said.out
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_status_of_a_fresh_folder_says_what_is_missing_and_makes_nothing(folder, capsys):
+    before = sorted(folder.rglob("*"))
+    assert main(["status", "-k", "tiny_llama_1m and rtn_w4 and seed42"]) == 0
+    assert capsys.readouterr().out.endswith("1 missing\n")
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_says_what_a_command_does_and_takes(command, capsys):
+    assert main([command, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"usage: benchsuite {command} ")
+    if command in OF_PYTEST:
+        assert {option.flag for option in OPTIONS} <= set(said.split())
