@@ -21,7 +21,7 @@ bench: setup
 	@echo "The report: $(CURDIR)/reports/index.html"
 
 test: setup
-	$(BIN)/python -m pytest -n 2 -m "not stress"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not stress"
 
 lint: setup
 	$(BIN)/ruff check .

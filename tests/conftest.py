@@ -1,17 +1,59 @@
 """Shared by all tests: real pytest runs, over a user's own small project."""
 
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchsuite.records.forms import flat, sealed
 from benchsuite.records.reading import read_file
+from tests import forked
 
 pytest_plugins = ["pytester"]
 
 PROJECT = Path(__file__).parent / "harness/project"
+# The folders with the longest files; begun first, so that no worker is left with one at the end.
+LONGEST = ("records", "docs", "quantizers", "commands", "harness", "engines")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first."""
+    folders = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(folders).parts[0]
+        return LONGEST.index(folder) if folder in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
+
+
+@pytest.fixture
+def pytester(
+    pytester: pytest.Pytester, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> pytest.Pytester:
+    """pytest's own, whose processes are forked from one that has imported what they need."""
+    if "fresh_interpreter" in request.fixturenames:
+        return pytester
+    new = pytester.popen
+
+    def popen(cmdargs: tuple[str, ...], stdout: Any, stderr: Any, **others: Any) -> Any:
+        if cmdargs[0] != sys.executable or not cmdargs[1].startswith("-m"):
+            return new(cmdargs, stdout, stderr, **others)
+        searched = os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH"))))
+        env, heavy = os.environ | {"PYTHONPATH": searched}, "calibration" in request.fixturenames
+        return forked.start(cmdargs, Path.cwd(), env, stdout, stderr, heavy=heavy)
+
+    monkeypatch.setattr(pytester, "popen", popen)
+    return pytester
+
+
+@pytest.fixture
+def fresh_interpreter() -> None:
+    """Asks for new processes of Python, where it matters what they import."""
 
 
 @pytest.fixture

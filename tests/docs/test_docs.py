@@ -4,7 +4,6 @@ import inspect
 import json
 import re
 import shlex
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -22,6 +21,7 @@ from benchsuite.reporting.coverage import MARKS
 from benchsuite.study import names, study
 from benchsuite.study.cell import Cell
 from benchsuite.study.table import parameter_rows
+from tests import forked
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -130,13 +130,8 @@ print(json.dumps(results))
 
 def collected(commands: list[list[str]], project: Path) -> list[int | str]:
     """Return how many cells each command selects in a project, or what is wrong with it."""
-    done = subprocess.run(
-        [sys.executable, "-c", COLLECT, json.dumps(commands)],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    command = [sys.executable, "-c", COLLECT, json.dumps(commands)]
+    done = forked.run(command, project, heavy=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -150,8 +145,11 @@ def test_every_command_over_benchmarks_selects_cells(tmp_path, examples):
         if re.search("rtn_bits|my_notes|longest|coarse|parrot|first_token|direct ", c)
     ]
     ours = [c for c in shown if c not in own]
-    found = dict(zip(ours, collected([shown[c] for c in ours], ROOT), strict=True))
-    found |= dict(zip(own, collected([shown[c] for c in own], examples), strict=True))
+    found = {}
+    for some, project in ((ours, ROOT), (own, examples)):
+        different = [list(words) for words in dict.fromkeys(tuple(shown[c]) for c in some)]
+        counts = collected(different, project)
+        found |= {c: counts[different.index(shown[c])] for c in some}
     wrong = {c: n for c, n in found.items() if not isinstance(n, int) or n == 0}
     assert not wrong
     assert len(ours) > 10
@@ -190,7 +188,7 @@ def test_paths_in_the_text_exist(page):
 def flags():
     """Every long option of pytest with its plugins, and of the project's own scripts."""
     command = [sys.executable, "-m", "pytest", "--help", "-p", "no:cacheprovider"]
-    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    text = forked.run(command, ROOT, heavy=False).stdout
     for folder in ("benchsuite", "benchmarks", "tests"):
         for path in (ROOT / folder).rglob("*.py"):
             text += " ".join(re.findall(r"[\"']--[a-z-]+[\"']", path.read_text()))
@@ -345,7 +343,7 @@ def test_the_project_in_the_docs_runs(examples, tmp_path):
     own = "longest or bits_4 or coarse or parrot or closed_book-first_token or direct-problems"
     chosen = ["benchmarks", "-k", f"tiny_llama_1m and ({own})"]
     command = [sys.executable, "-m", "pytest", *chosen, *options, "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=examples, capture_output=True, text=True)
+    done = forked.run(command, examples)
     assert done.returncode == 0, done.stdout + done.stderr
     raw = {path.name.split("__seed")[0] for path in (examples / "reports").glob("*/raw_runs/*")}
     made = ("longest", "bits_4", "coarse", "parrot", "fp16__closed_book__first_token")

@@ -16,6 +16,7 @@ import yaml
 
 from benchsuite import engines
 from benchsuite.study import names, study
+from tests import forked
 from tests.docs.test_docs import blocks
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +68,7 @@ def collected():
     expressions["release"] = measure[measure.index("-k") + 1]
     asked = [["benchmarks", "-k", e, "--reports-dir=nowhere"] for e in expressions.values()]
     command = [sys.executable, "-c", SELECTED, json.dumps([*asked, ["benchmarks"]])]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = forked.run(command, ROOT, heavy=False)
     found = [{tuple(c) for c in cells} for cells in json.loads(done.stdout)]
     return dict(zip([*expressions, "every"], found, strict=True))
 

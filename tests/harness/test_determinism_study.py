@@ -2,10 +2,12 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests import forked
 from tests.conftest import read_flat
 
 ROOT = Path(__file__).parents[2]
@@ -61,11 +63,8 @@ def results(tmp_path_factory):
 
 
 def run(folder):
-    import subprocess
-    import sys
-
     command = [sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", "-rs"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    done = forked.run(command, folder)
     records = {}
     for path in (folder / "reports/store/records").glob("*.json"):
         record = read_flat(path)

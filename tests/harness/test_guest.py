@@ -10,6 +10,8 @@ import pytest
 from benchsuite.harness.isolation import limit_threads
 from benchsuite.harness.stopping import begin_notice, notice_runs
 
+pytestmark = pytest.mark.usefixtures("fresh_interpreter")
+
 OURS = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",

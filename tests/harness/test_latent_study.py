@@ -2,7 +2,6 @@
 
 import csv
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 import yaml
 
 from benchsuite.records.columns import read_columns
+from tests import forked
 from tests.conftest import read_flat
 
 ROOT = Path(__file__).parents[2]
@@ -39,9 +39,7 @@ def run(folder, chosen, *words, small=SMALL):
     own.write_text(yaml.safe_dump(small))
     command = [sys.executable, "-m", "pytest", "benchmarks/test_latent_reasoning.py", "-k", chosen]
     command += [f"--reports-dir={folder}", f"--set=latent_reasoning.config={own}", *words]
-    return subprocess.run(
-        [*command, "-p", "no:cacheprovider"], cwd=ROOT, capture_output=True, text=True
-    )
+    return forked.run([*command, "-p", "no:cacheprovider"], ROOT)
 
 
 def found(folder):

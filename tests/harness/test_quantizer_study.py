@@ -1,12 +1,14 @@
 """The quantizer study through the command that a user types, at small counts."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from benchsuite.quantizers.registry import LIBRARIES, QUANTIZERS
 from benchsuite.study import study
+from tests import forked
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -24,19 +26,12 @@ SMALL = [
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     """The records of a few methods of every kind on one embedded model."""
-    import subprocess
-    import sys
-
     reports = tmp_path_factory.mktemp("reports")
     methods = "fp16 or rtn_w3 or gptq_w3 or hqq_w4 or smoothquant_w8a8 or zeroed"
     chosen = f"tiny_llama_1m and seed42 and ({methods})"
     command = [sys.executable, "-m", "pytest", "benchmarks/test_quantizers.py", "-k", chosen]
-    done = subprocess.run(
-        [*command, "--save-models", f"--reports-dir={reports}", "-p", "no:cacheprovider", *SMALL],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    options = ("--save-models", f"--reports-dir={reports}", "-p", "no:cacheprovider", *SMALL)
+    done = forked.run([*command, *options], ROOT)
     assert done.returncode == 0, done.stdout
     found = {}
     for path in (reports / "quantizers/raw_runs").glob("*.json"):

@@ -97,6 +97,7 @@ def test_a_wrong_option_is_one_paragraph_and_exit_status_4(bench, args, said):
     assert "Traceback" not in result.stderr.str()
 
 
+@pytest.mark.usefixtures("fresh_interpreter")
 def test_help_and_collection_import_no_torch(project):
     project.makeconftest(
         (project.path / "conftest.py").read_text() + "\nimport atexit, sys\n"

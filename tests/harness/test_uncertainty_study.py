@@ -1,7 +1,6 @@
 """The uncertainty study through the command that a user types, at small counts."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from benchsuite import catalog
 from benchsuite.evaluation.uncertainty.registry import SCORES
 from benchsuite.records.columns import read_columns
 from benchsuite.study import study
+from tests import forked
 
 ROOT = Path(__file__).parents[2]
 EMBEDDED = [name for name, entry in SCORES.items() if "nli" not in entry.needs]
@@ -18,12 +18,7 @@ EMBEDDED = [name for name, entry in SCORES.items() if "nli" not in entry.needs]
 
 def run(reports, *words):
     command = [sys.executable, "-m", "pytest", "benchmarks/test_uncertainty.py", *words]
-    return subprocess.run(
-        [*command, f"--reports-dir={reports}", "-p", "no:cacheprovider"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    return forked.run([*command, f"--reports-dir={reports}", "-p", "no:cacheprovider"], ROOT)
 
 
 @pytest.fixture(scope="module")

@@ -11,17 +11,33 @@ import pytest
 
 from benchsuite.records.code import Place, code_digest, code_of, is_apart
 from benchsuite.study import study
+from tests import forked
 
 ROOT = Path(__file__).parents[2]
 # One cell of each study; its record holds what the study's declaration and statistics compute.
 CELLS = {
     "calibration_selection": "tiny_llama_1m-cola_zero-seed42",
     "quantizers": "tiny_llama_1m-gptq_w4-seed42",
-    "determinism": "tiny_llama_1m-packed_gptq-seed42",
+    "determinism": "tiny_llama_1m-fp16-seed42",
     "uncertainty": "tiny_llama_1m-fp16-closed_book-g_nll-seed42",
     "latent_training": "tiny_llama_1m-equations-kava-seed42",
     "latent_reasoning": "tiny_llama_1m-equations-kava-problems-seed42",
 }
+SMALL = (
+    "determinism.repetitions=2",
+    "determinism.others=(1,)",
+    "determinism.max_tokens=2",
+    "calibration_selection.pool_documents=200",
+    "calibration_selection.n_calibration_samples=4",
+    "calibration_selection.evaluation_tokens=2048",
+    "quantizers.n_questions=2",
+    "quantizers.n_calibration_samples=4",
+    "quantizers.pool_documents=200",
+    "quantizers.evaluation_tokens=2048",
+    "uncertainty.samples=8",
+    "latent_reasoning.n_items=4",
+    "latent_reasoning.max_steps=1",
+)
 # Notes the modules whose functions run while cells are set up and run.
 PROFILER = """
 import json, sys
@@ -62,6 +78,7 @@ from pathlib import Path
 from benchsuite.records import code, modules
 from benchsuite.records.fingerprint import digest
 from benchsuite.study import study
+from tests import forked
 
 root = Path.cwd()
 asked = json.loads(sys.stdin.read())
@@ -116,13 +133,9 @@ def ran(tmp_path_factory) -> dict[str, list[str]]:
     ]
     command += ["-p", "profiler", "-p", "no:cacheprovider", "-q", "-n", "0", "--tour"]
     command += ["-m", " or ".join(axes), f"--rootdir={ROOT}", f"--reports-dir={folder}/reports"]
-    command += ["--set=determinism.repetitions=2", "--set=calibration_selection.pool_documents=200"]
-    command += ["--set=quantizers.n_questions=2", "--set=uncertainty.samples=8"]
-    command += ["--set=latent_reasoning.n_items=4", "--set=latent_reasoning.max_steps=1"]
+    command += [f"--set={setting}" for setting in SMALL]
     environment = os.environ | {"PYTHONPATH": str(folder)}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+    done = forked.run(command, folder, environment)
     assert f"{len(CELLS)} passed" in done.stdout, done.stdout[-5000:]
     return json.loads((folder / "ran.json").read_text())
 
