@@ -146,7 +146,7 @@ class Controller:
             self.left[report.nodeid] = left
             known = self.bench.store.notices
             known += [what for what in left["notices"] if what not in known]
-            if report.skipped and isinstance(report.longrepr, tuple):
+            if report.skipped and isinstance(report.longrepr, tuple | list):
                 self._skipped[report.longrepr[2].removeprefix("Skipped: ")] += 1
         self._note_time(report)
         if report.skipped and report.nodeid in self._last_failed:

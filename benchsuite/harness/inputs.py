@@ -127,9 +127,10 @@ def require_packages(cell: Cell, packages: Sequence[str]) -> None:
     """Raise `CellCannotRun` with the install command if a cell's packages are not installed."""
     missing = [name for name in packages if environment.version(name) == "absent"]
     if missing:
+        tested = ["--constraint", "constraints.txt"] if Path("constraints.txt").exists() else []
         raise CellCannotRun(
             f"{cell.method} needs {' and '.join(missing)}, not installed",
-            fix=f"run pip install --constraint constraints.txt {' '.join(missing)}",
+            fix=f"run pip install {' '.join([*tested, *missing])}",
         )
 
 

@@ -44,7 +44,7 @@ def reduce(model: nn.Module, precision: str, *, embedded: bool) -> nn.Module:
     except ImportError as error:
         raise CellCannotRun(
             f"{precision} models from the hub need bitsandbytes",
-            fix="install it: pip install --constraint constraints.txt 'benchsuite[bitsandbytes]'",
+            fix="install it: pip install 'benchsuite[bitsandbytes]'",
         ) from error
     for name, linear in block_linears(model):
         replace(model, name, _bitsandbytes_linear(library, linear, bits))

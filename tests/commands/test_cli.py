@@ -1,6 +1,7 @@
 """The command line: what there is and what is done."""
 
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,22 @@ def test_the_version_is_that_of_the_package(capsys):
     assert capsys.readouterr().out == f"benchsuite {__version__}\n"
 
 
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly(project):
+    words = f"{shlex.quote(sys.executable)} -m benchsuite list"
+    result = project.run("bash", "-c", f"{words} | head -1; exit ${{PIPESTATUS[0]}}")
+    assert result.ret in (0, 128 + signal.SIGPIPE)
+    assert result.outlines[0].startswith("select_and_quantize: ")
+    assert not result.errlines
+
+
+def test_a_blank_before_the_reports_folder_is_as_good_as_an_equals_sign(command, bench, project):
+    bench("-k", "two_models and toy_a and same", "--reports-dir", "mine")
+    for name in ("status", "claims", "report"):
+        result = command(name, "-k", "two_models", "--reports-dir", "mine")
+        assert result.ret == 0, result.stderr.str()
+    assert not (project.path / "reports").exists()
+
+
 def test_status_counts_done_failed_stale_and_missing(command, bench, project):
     bench("-k", "two_models and toy_a")
     result = command("status", "-k", "two_models")
@@ -100,7 +117,7 @@ def test_a_name_and_a_seed_that_choose_nothing_are_told(bench):
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stdout.fnmatch_lines(
         [
-            "no cell is named 'toya'. Did you mean 'toy_a'[?]",
+            "no cell has model='toya'. Did you mean 'toy_a'[?]",
             "no cell has seed 7. The seeds are 1, 2, 3; --seeds takes others",
         ]
     )

@@ -139,8 +139,19 @@ def test_a_cell_whose_library_is_missing_is_skipped_with_the_install_command(pyt
     pytester.makepyfile(test_shaky=BODY.replace("{mischief}", "pass"))
     result = pytester.runpytest_subprocess("test_shaky.py", "-rs")
     result.assert_outcomes(skipped=8)
-    said = "*needs no-such-library, not installed. Run pip install * no-such-library*"
+    said = "*needs no-such-library, not installed. Run pip install no-such-library*"
     result.stdout.fnmatch_lines([said])
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_the_reasons_of_skips_are_told_once_each_where_pytest_tells_none(pytester, workers):
+    pytester.makeconftest(CONFTEST + LACKING)
+    pytester.makepyfile(test_shaky=BODY.replace("{mischief}", "pass"))
+    result = pytester.runpytest_subprocess("test_shaky.py", "-n", workers)
+    result.stdout.fnmatch_lines(["*= benchsuite =*", "4 skipped: odd needs no-such-library, not*"])
+    result.stdout.fnmatch_lines(["4 skipped: plain needs no-such-library, not*", "report: *"])
+    told = pytester.runpytest_subprocess("test_shaky.py", "-n", workers, "-rs")
+    told.stdout.no_fnmatch_line("4 skipped: *")
 
 
 def test_strict_cells_turns_the_skip_into_a_failure(shaky):

@@ -53,6 +53,36 @@ def test_missing_and_failed_cells_come_with_their_command():
     assert "  1 failed: llama2_7b-cola_zero-seed42" in texts
 
 
+def test_a_claim_that_was_not_run_names_what_it_waits_for_and_the_command():
+    cells = grid("llama2_7b", methods=THREE, settings={"quant_bits": 3})
+    records = drawn(cells)
+    for seed in (43, 44):
+        del records[f"llama2_7b-random-seed{seed}"]
+    found = results(cells, records, where=("--pyargs", "benchsuite.benchmarks"))
+
+    texts = [t for t, _ in terminal_lines(found, verbose=True)]
+
+    at = texts.index(
+        "  not run: cola_zero has lower perplexity than random on llama2_7b: "
+        "waits for random (seeds 43, 44)"
+    )
+    assert texts[at + 1].strip() == (
+        "pytest --pyargs benchsuite.benchmarks -m \"cell(study='calibration_selection', "
+        "model='llama2_7b', method='random')\" --set calibration_selection.quant_bits=3"
+    )
+    assert not [t for t in texts if "not run" in t and "__" in t]
+
+
+def test_a_command_by_method_takes_in_no_other_method():
+    cells = grid("llama2_7b", methods=["random", "cola_zero"])
+    command = rerun_command(STUDY, cells, by_method=True)
+    (marks,) = re.findall('-m "(.*)"', command)
+    assert set(marks.split(" or ")) == {
+        f"cell(study='calibration_selection', model='llama2_7b', method='{method}')"
+        for method in ("random", "cola_zero")
+    }
+
+
 def selected(command, cells):
     """Return the cells that a command's mark expression selects."""
     expression = shlex.split(command)[shlex.split(command).index("-m") + 1]
