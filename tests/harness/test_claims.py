@@ -66,7 +66,7 @@ def test_a_violated_comparison_fails_only_with_strict_claims(claimed):
 def test_the_missing_cells_of_a_selection_are_named_with_their_command(claimed):
     result = claimed("-k", "better")
     result.stdout.fnmatch_lines(
-        ["claimed: 4 of 12 cells*", "*8 missing*", "*pytest benchmarks -m*"]
+        ["claimed: 4 of 12 cells*", "*8 missing*", "*pytest test_claimed.py -m*"]
     )
     rest = claimed("-n", "2")
     rest.stdout.fnmatch_lines(["claimed: 12 of 12 cells; claims: 2 held", "*8 passed, 4 cached*"])

@@ -78,7 +78,6 @@ from pathlib import Path
 from benchsuite.records import code, modules
 from benchsuite.records.fingerprint import digest
 from benchsuite.study import study
-from tests import forked
 
 root = Path.cwd()
 asked = json.loads(sys.stdin.read())
@@ -131,7 +130,7 @@ def ran(tmp_path_factory) -> dict[str, list[str]]:
         "pytest",
         *sorted({str(ROOT / benchmark_of(n)) for n in CELLS}),
     ]
-    command += ["-p", "profiler", "-p", "no:cacheprovider", "-q", "-n", "0", "--tour"]
+    command += ["-p", "profiler", "-p", "no:cacheprovider", "-q", "-n", "0"]
     command += ["-m", " or ".join(axes), f"--rootdir={ROOT}", f"--reports-dir={folder}/reports"]
     command += [f"--set={setting}" for setting in SMALL]
     environment = os.environ | {"PYTHONPATH": str(folder)}
