@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from benchsuite.commands.collecting import collect, require_records
 
+NOT_DONE = ("running", "failed", "blocked", "stale", "missing")
+
 
 def status(arguments: Sequence[str]) -> int:
     """Print which cells are done, stale, failed, running or missing."""
@@ -26,10 +28,11 @@ def status(arguments: Sequence[str]) -> int:
         elif state == "failed" and decision.record and decision.record.failure:
             note = f": {decision.record.failure.last_line[:120]}"
         states.setdefault(state, []).append(f"{cell.study}/{cell.id}{note}")
-    for state in ("running", "failed", "blocked", "stale", "missing"):
+    for state in NOT_DONE:
         for line in states.get(state, []):
             print(f"{state:<8} {line}")
-    print(", ".join(f"{len(found)} {state}" for state, found in states.items()))
+    shown = [state for state in ("done", *NOT_DONE) if state in states]
+    print(", ".join(f"{len(states[state])} {state}" for state in shown))
     for notice in bench.store.notices:
         print(notice)
     return 0

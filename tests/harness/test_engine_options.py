@@ -35,7 +35,7 @@ def own_project(pytester):
 )
 def test_a_wrong_interpreter_is_a_usage_error(pytester, given, told):
     with pytest.raises(pytest.UsageError, match=told):
-        pytester.parseconfigure(f"--engine-python={given}")
+        pytester.parseconfigure("-p", "benchsuite.plugin", f"--engine-python={given}")
 
 
 def test_an_engine_that_is_not_here_is_skipped_with_its_install_command(own_project):

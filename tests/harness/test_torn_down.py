@@ -98,7 +98,9 @@ class Resumed:
 
 
 @pytest.fixture
-def resumed(pytester):
+def resumed(pytester, monkeypatch):
+    # The sessions here are nobody's workers, whoever runs these tests.
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     return Resumed(pytester)
 
 
