@@ -88,6 +88,7 @@ def test_a_read_only_folder_with_damage_in_it_can_be_asked(shaky):
             assert f"not used: {path.name}" in said(result)
     results["status"].stdout.fnmatch_lines(["5 done, 3 missing"])
     assert "shaky: 5 of 8 cells" in said(results["claims"])
+    assert "the reports folder cannot be written" in said(results["report"])
 
 
 def test_a_record_of_a_later_version_blocks_its_cell_alone(shaky):
