@@ -186,7 +186,7 @@ class Controller:
                 "study": facts.study,
                 "id": facts.id,
                 "model": facts.model,
-                "path": str(self.config.rootpath / crashitem.partition("::")[0]),
+                "path": marker.benchmark,
                 "fingerprint": value,
                 "reasons": [],
                 "outcome": "crashed",

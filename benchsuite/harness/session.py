@@ -184,8 +184,8 @@ class Bench:
         assert decision.fingerprint is not None
         device = self.device.uuid or self.device.kind
         facts, value = CellFacts.of(decision.cell), decision.fingerprint.value
-        running = self.store.running
-        running.begin(nodeid, facts, decision.fingerprint, self.environment, device)
+        running, identity = self.store.running, decision.fingerprint
+        running.begin(nodeid, decision.benchmark, facts, identity, self.environment, device)
 
         def on_stage(stage: str) -> None:
             running.stage(value, stage)

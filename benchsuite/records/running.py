@@ -25,9 +25,13 @@ _UNSIGNED = 24 * 3600.0
 
 @dataclass(frozen=True)
 class Marker:
-    """A cell that is being measured, or was cut off: which, by whom, on what, how far."""
+    """A cell that is being measured, or was cut off: which, by whom, on what, how far.
+
+    ``benchmark`` is its test's file: a node id names it in relation to what pytest was given.
+    """
 
     nodeid: str
+    benchmark: str
     cell: CellFacts
     fingerprint: Fingerprint
     environment: Mapping[str, Any]
@@ -50,6 +54,7 @@ class Running:
     def begin(
         self,
         nodeid: str,
+        benchmark: Path,
         cell: CellFacts,
         fingerprint: Fingerprint,
         environment: Mapping[str, Any],
@@ -62,7 +67,8 @@ class Running:
         """
         value = fingerprint.value
         self._crowded(value).unlink(missing_ok=True)
-        marker = Marker(nodeid, cell, fingerprint, environment, device, Owner.me(), now())
+        file, owner = str(benchmark), Owner.me()
+        marker = Marker(nodeid, file, cell, fingerprint, environment, device, owner, now())
         body = {
             **vars(marker),
             "cell": table_of(cell),
@@ -170,6 +176,7 @@ def _read(path: Path) -> Marker | None:
         top = Part(sealed_object(first))
         marker = Marker(
             nodeid=top.text("nodeid"),
+            benchmark=top.text("benchmark"),
             cell=read_cell(top.part("cell")),
             fingerprint=read_fingerprint(top.part("fingerprint")),
             environment=top.table("environment"),

@@ -91,7 +91,7 @@ def of_benchmarks(command: str) -> list[str] | None:
     if program == "benchsuite":
         (names, *arguments) = words or ["list"]
         assert set(names.split("|")) <= set(cli.COMMANDS), names
-        takes_cells = {"list", "status", "estimate", "claims", "report"} >= set(names.split("|"))
+        takes_cells = set(names.split("|")) <= cli.OF_PYTEST
         selects = takes_cells and arguments[:1] and arguments[0].startswith("-")
         return arguments if selects else None
     if words[:1] == ["benchmarks"]:

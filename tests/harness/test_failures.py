@@ -89,9 +89,14 @@ def test_last_failed_reruns_only_what_failed_and_a_failure_is_never_reused(shaky
     assert len(stored(shaky.pytester, "*.failed-*.json")) == 2
 
 
-def test_a_crashing_cell_fails_once_and_takes_nobody_along(shaky):
-    result = shaky("os._exit(3)", "-n", "2")
+@pytest.mark.parametrize("root", ["", "elsewhere"])
+def test_a_crashing_cell_fails_once_and_takes_nobody_along(shaky, root):
+    """Also where node ids are no paths below the root, as those of the packaged cells."""
+    shaky.pytester.mkdir("elsewhere")
+    apart = [f"--rootdir={root}", "--confcutdir=.", "--reports-dir=reports"] if root else []
+    result = shaky("os._exit(3)", "-n", "2", *apart)
     result.assert_outcomes(passed=7, failed=1)
+    result.stdout.fnmatch_lines(["shaky: 7 of 8 cells*", "  1 failed: toy_a-odd-seed2"])
     result.stdout.fnmatch_lines(["*toy_a-odd-seed2: the worker process died*"])
     (crashed,) = stored(shaky.pytester, "*.failed-*.json")
     assert crashed["outcome"] == "crashed"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -44,7 +45,8 @@ def dead():
 def begin(store, monkeypatch, owner, fingerprint=FINGERPRINT, device="cpu"):
     cell = next(study("calibration_selection").cells())
     monkeypatch.setattr(running.Owner, "me", classmethod(lambda cls: owner))
-    store.running.begin("test.py::test", CellFacts.of(cell), fingerprint, {}, device)
+    facts, file = CellFacts.of(cell), Path("test.py")
+    store.running.begin("test.py::test", file, facts, fingerprint, {}, device)
     monkeypatch.undo()
     return cell.id
 

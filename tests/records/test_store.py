@@ -87,7 +87,9 @@ def test_a_record_whose_side_file_was_changed_is_moved_aside_with_it(store):
 
 
 def begin(store, device="cpu"):
-    store.running.begin("test_it.py::test[a]", CellFacts.of(CELL), FINGERPRINT, {}, device)
+    store.running.begin(
+        "test_it.py::test[a]", Path("test_it.py"), CellFacts.of(CELL), FINGERPRINT, {}, device
+    )
 
 
 def test_a_marker_tells_the_last_stage_and_a_damaged_one_tells_nothing(store):
