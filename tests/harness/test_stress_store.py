@@ -35,26 +35,31 @@ ROUNDS, FLIPS = 25, 20  # 500 flips
 CUTS = 25
 COPIES = 10
 
-EMBEDDED = "embedded=True)"
+# Models that are read from a folder.
+FROM_A_FOLDER = {
+    "embedded=True": "embedded=False",
+    'reads={"model": ""}': 'reads={"model": "model"}',
+}
 
 
 @pytest.fixture(scope="module")
 def toys(tmp_path_factory):
     """The toy project run by two workers, the events of that run, and what it measured.
 
-    One of its models comes from a folder, so that digests of files are remembered.
+    Its models come from a folder, so that digests of files are remembered.
     """
     folder = tmp_path_factory.mktemp("toys")
     shutil.copytree(PROJECT, folder / "project")
     conftest = folder / "project/conftest.py"
-    assert conftest.read_text().count(EMBEDDED) == 1
-    own = conftest.read_text().replace(EMBEDDED, 'embedded=name == "toy_a")')
-    conftest.write_text(own)
+    for was, becomes in FROM_A_FOLDER.items():
+        assert conftest.read_text().count(was) == 1
+        conftest.write_text(conftest.read_text().replace(was, becomes))
     model = folder / "model"
     model.mkdir()
     (model / "config.json").write_text('{"model_type": "llama"}')
     (model / "model.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
-    command = Command(folder / "project", folder / "reports", ("-n", "2", f"--local=toy_b={model}"))
+    local = (f"--local={name}={model}" for name in ("toy_a", "toy_b"))
+    command = Command(folder / "project", folder / "reports", ("-n", "2", *local))
     events = command.complete().events
     expected = check_records(command.reports)
     assert len(expected) == 72
@@ -139,7 +144,8 @@ def test_after_flips_everywhere_what_was_damaged_and_nothing_else_is_measured_ag
     ended = command.complete()
     assert number(ended.said, "cached") == len(good)
     assert number(ended.said, "passed") == len(expected) - len(good)
-    assert kept({name: damaged[name] for name in good}, command.reports)
+    after = record_files(command.reports)
+    assert all(after[name] == damaged[name] for name in good)
     assert check_records(command.reports) == expected
     assert f"{len(expected)} done" in command.status()
     assert not Store(command.reports).running.markers()
