@@ -3,15 +3,19 @@
 pytest tests/harness/test_stress_store.py -m stress
 """
 
+import hashlib
+import json
 import os
 import random
 import shutil
 import signal
 import struct
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from benchsuite.corpora.file_digests import FileDigests
 from benchsuite.records.store import Store
 from tests.conftest import PROJECT
 from tests.harness import power
@@ -21,6 +25,7 @@ from tests.harness.rounds import (
     Command,
     check_records,
     check_whole,
+    damage,
     hurt,
     kept,
     number,
@@ -154,6 +159,18 @@ def test_after_flips_everywhere_what_was_damaged_and_nothing_else_is_measured_ag
     equal = f"rerun: {len(expected)} of {len(expected)} cells bit-identical to their record"
     assert equal in ended.said
     assert contents(command.reports) == contents(first.reports)
+
+
+def test_damaged_memories_of_digests_give_the_digests_of_the_files(cut_off, tmp_path):
+    draw = random.Random(0)
+    whole = (cut_off / "store/file_digests.json").read_bytes()
+    files = [Path(path) for path in json.loads(whole)["files"]]
+    expected = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    memory = tmp_path / "file_digests.json"
+    for _ in range(ROUNDS * FLIPS):
+        memory.write_bytes(damage(whole, draw))
+        digests = FileDigests(memory)
+        assert [digests.sha256(file) for file in files] == expected
 
 
 # --- disks
