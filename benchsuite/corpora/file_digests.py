@@ -1,10 +1,12 @@
 """sha256 of files, remembered while a file stays as it is: collection asks for large ones often."""
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ class FileDigests:
     """sha256 of files, remembered under path, size, times and inode.
 
     With ``file`` they are remembered in that JSON file as well, once ``save`` is called. It is only
-    a cache: a damaged one is computed again.
+    a cache: a damaged one, which its seal shows, is computed again.
     """
 
     def __init__(self, file: Path | None = None) -> None:
@@ -26,8 +28,11 @@ class FileDigests:
         self._known: dict[str, list[Any]] = {}
         if file is not None and file.exists():
             try:
-                self._known = dict(json.loads(file.read_text(encoding="utf-8")))
-            except (OSError, ValueError, TypeError):
+                kept = json.loads(file.read_text(encoding="utf-8"))
+                # A digit changed on the disk would make other fingerprints of unchanged files.
+                if kept["seal"] == _seal(kept["files"]):
+                    self._known = dict(kept["files"])
+            except (OSError, ValueError, TypeError, KeyError, RecursionError):
                 self._known = {}
 
     def sha256(self, file: Path) -> str:
@@ -52,11 +57,21 @@ class FileDigests:
         """Write what was learned since the file was read, if there is a file."""
         if self._file is None or not self._changed:
             return
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        # Written whole and renamed: two workers may do this at once, and either result is right.
-        temporary = self._file.with_name(f"{self._file.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(self._known, indent=0), encoding="utf-8")
-        os.replace(temporary, self._file)
+        kept = {"files": self._known, "seal": _seal(self._known)}
+        # Written whole and renamed: several may do this at once, of other hosts too, and each
+        # result is right. One that cannot be written costs time and nothing else.
+        temporary = self._file.with_name(f"{self._file.name}.{uuid.uuid4().hex}")
+        with contextlib.suppress(OSError):
+            try:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                temporary.write_text(json.dumps(kept, indent=0), encoding="utf-8")
+                os.replace(temporary, self._file)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+
+def _seal(known: Any) -> str:
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def _state(file: Path) -> list[int]:

@@ -53,21 +53,23 @@ class Artefacts:
         with filelock.FileLock(self.folder / f"{name}.lock"):
             if final.exists():
                 try:
-                    return Artefact(final, self._check(final), False)
+                    return Artefact(final, self._check(final, key), False)
                 except CorruptRecord as error:
                     self._say(f"built again: artefact {name}: {error.what}")
             seconds = self._build(final, key, build)
         return Artefact(final, seconds, True)
 
-    def _check(self, final: Path) -> float:
+    def _check(self, final: Path, key: Mapping[str, Any]) -> float:
         """Return what an artefact cost; `CorruptRecord` if it is not what was built."""
         try:
             card = sealed_object((final / CARD).read_bytes())
             part = Part(card)
             seconds, files = part.number("seconds"), part.table("files")
+            if card.get("key") != _told(key):
+                raise CorruptRecord("it was built for another key")
             if card[SEAL] not in self._checked:
                 _compare(final, files)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise CorruptRecord(f"{Path(error.filename).name} is missing") from error
         self._checked.add(card[SEAL])
         return seconds
@@ -82,17 +84,25 @@ class Artefacts:
             files = {name: sha256(draft / name) for name in sorted(_files(draft))}
             for inside in (*_files(draft), *_folders(draft)):
                 flush(draft / inside)
-            told = json.loads(json.dumps(dict(key), default=str))
-            card = sealed({"key": told, "seconds": seconds, "built_at": now(), "files": files})
+            card = sealed(
+                {"key": _told(key), "seconds": seconds, "built_at": now(), "files": files}
+            )
             write_whole(draft / CARD, as_text(card))
-            if final.exists():
+            if final.is_dir():
                 shutil.rmtree(final)
+            else:
+                final.unlink(missing_ok=True)
             os.rename(draft, final)
             flush(self.folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         self._checked.add(card[SEAL])
         return seconds
+
+
+def _told(key: Mapping[str, Any]) -> Any:
+    """Return what will be read back of a key."""
+    return json.loads(json.dumps(dict(key), default=str))
 
 
 def _compare(folder: Path, files: Mapping[str, Any]) -> None:

@@ -111,6 +111,14 @@ def write_whole(
         flush(path.parent)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder with those above it, each name on the disk before anything is kept inside."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        flush(folder.parent)
+
+
 def flush(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     handle = os.open(path, os.O_RDONLY)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchsuite.records import fingerprint
 from benchsuite.records.files import write_whole
 
 MOST_NAMED = 3
@@ -26,7 +27,7 @@ def keep(root: Path, parts: Mapping[str, tuple[str, Any]]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for value_digest, value in parts.values():
             path = folder / f"{value_digest}.json"
-            if not path.exists():
+            if _kept(path) is None:
                 text = json.dumps(value, indent=1, sort_keys=True, default=str)
                 write_whole(path, text.encode(), durable=False)
 
@@ -35,9 +36,8 @@ def differences(root: Path, name: str, digest: str, value: Any) -> str:
     """Return what changed from a kept part to ``value``: ``code (benchsuite.quantizers.gptq)``."""
     if not digest.isalnum():
         return name
-    try:
-        before = json.loads((root / "digested" / f"{digest}.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
+    before = _kept(root / "digested" / f"{digest}.json")
+    if before is None:
         return name
     now = json.loads(json.dumps(value, default=str))
     changed = list(dict.fromkeys(_changed(before, now)))
@@ -46,6 +46,18 @@ def differences(root: Path, name: str, digest: str, value: Any) -> str:
     more = len(changed) - MOST_NAMED
     further = f" and {more} more" if more > 0 else ""
     return f"{name} ({', '.join(changed[:MOST_NAMED])}{further})"
+
+
+def _kept(path: Path) -> Any:
+    """Return the value that a file keeps, or None if its name is not the digest of it.
+
+    A damaged one would name what did not change.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+        return value if fingerprint.digest(value) == path.stem else None
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _changed(before: Any, now: Any, where: str = "") -> Iterator[str]:

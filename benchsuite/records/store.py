@@ -30,7 +30,7 @@ from benchsuite.errors import BenchsuiteError, CorruptRecord
 from benchsuite.records import running
 from benchsuite.records.artefacts import Artefacts
 from benchsuite.records.columns import parquet, read_columns
-from benchsuite.records.files import abandoned_drafts, age, draft_in, write_whole
+from benchsuite.records.files import abandoned_drafts, age, draft_in, make_folder, write_whole
 from benchsuite.records.forms import SEAL, as_text, flat, nested, sealed
 from benchsuite.records.reading import check_place, parsed, read
 from benchsuite.records.record import Items, Record
@@ -73,7 +73,7 @@ class Store:
             return
         try:
             for folder in (self.records, self.running.folder, self.artefacts.folder):
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
             probe = draft_in(self.running.folder)
             probe.touch()
             probe.unlink()

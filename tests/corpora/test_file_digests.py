@@ -92,3 +92,22 @@ def test_a_damaged_memory_is_no_harm(file, tmp_path, damaged):
     memory = tmp_path / "memory.json"
     memory.write_bytes(damaged)
     assert FileDigests(memory).sha256(file) == sha256("one")
+
+
+def test_a_digit_changed_in_the_memory_is_not_believed(file, tmp_path, later):
+    memory = tmp_path / "memory.json"
+    first = FileDigests(memory)
+    first.sha256(file)
+    first.save()
+    whole, digest = memory.read_text(), sha256("one")
+    for where in range(0, len(digest), 9):
+        other = digest[:where] + "f0"[digest[where] == "f"] + digest[where + 1 :]
+        memory.write_text(whole.replace(digest, other))
+        assert FileDigests(memory).sha256(file) == digest
+
+
+def test_a_memory_that_cannot_be_written_is_no_harm(file, tmp_path, later):
+    (tmp_path / "a file").touch()
+    digests = FileDigests(tmp_path / "a file/memory.json")
+    assert digests.sha256(file) == sha256("one")
+    digests.save()

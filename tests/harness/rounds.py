@@ -5,7 +5,9 @@ import ctypes
 import json
 import os
 import random
+import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,19 +76,21 @@ Hurt = Callable[[subprocess.Popen], None]
 
 @dataclass
 class Command:
-    """One pytest command on one reports folder."""
+    """One pytest command on one reports folder; ``under`` are words to start it with."""
 
     folder: Path
     reports: Path
     arguments: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
+    under: tuple[str, ...] = ()
 
     def start(self, output: Path) -> subprocess.Popen:
         """Start it in a process group of its own."""
         with output.open("w") as file:
             return subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider"),
+                    *(*self.under, sys.executable, "-m", "pytest", "benchmarks"),
+                    *("-p", "no:cacheprovider"),
                     *(f"--reports-dir={self.reports}", "--device=cpu", *self.arguments),
                 ],
                 cwd=self.folder,
@@ -120,6 +124,41 @@ class Command:
         ended = self.run()
         assert ended.status == 0, ended.said
         return ended
+
+    def status(self) -> str:
+        """Return what ``benchsuite status`` says of the folder, which must be no error."""
+        command = [sys.executable, "-m", "benchsuite", "status", f"--reports-dir={self.reports}"]
+        local = [word for word in self.arguments if word.startswith("--local")]
+        said = subprocess.run(
+            [*command, *local], cwd=self.folder, capture_output=True, text=True, check=False
+        )
+        assert said.returncode == 0, said.stdout + said.stderr
+        return said.stdout
+
+
+def run_together(commands: list[Command], moment: int, folder: Path) -> list[str]:
+    """Run sessions on one reports folder, each begun ``moment`` events after the one before.
+
+    All must end well; what each of them said is returned.
+    """
+    watcher = Watcher(commands[0].reports)
+    outputs = [folder / f"session-{n}.txt" for n in range(len(commands))]
+    processes: list[subprocess.Popen] = []
+    for command, output in zip(commands, outputs, strict=True):
+        if processes:
+            watcher.wait(processes[0], moment)
+        processes.append(command.start(output))
+    statuses = [process.wait(LONGEST) for process in processes]
+    watcher.close()
+    said = [output.read_text() for output in outputs]
+    assert not any(statuses), said
+    return said
+
+
+def number(said: str, what: str) -> int:
+    """Return the number that a session, or ``status``, says of something: ``"cached"``."""
+    found = re.search(rf"(\d+) {what}", said)
+    return int(found[1]) if found else 0
 
 
 def record_files(reports: Path) -> dict[str, bytes]:
@@ -161,9 +200,19 @@ def check_whole(reports: Path, expected: dict[str, str]) -> None:
 
 
 def kept(before: dict[str, bytes], reports: Path) -> bool:
-    """Say whether every file that was there is still there byte for byte."""
+    """Say whether every record that was there is, and its side file, byte for byte.
+
+    A side file whose record was never written is no record's, and may go.
+    """
     after = record_files(reports)
-    return all(after.get(name) == content for name, content in before.items())
+    names = [name for name in before if name.endswith(".json")]
+    sides = [_side(before[name]) for name in names]
+    return all(after.get(n) == before[n] for n in (*names, *filter(None, sides)))
+
+
+def _side(record: bytes) -> str:
+    items = json.loads(record)["items"]
+    return items["file"] if items else ""
 
 
 def damage(content: bytes, draw: random.Random) -> bytes:
@@ -176,3 +225,47 @@ def damage(content: bytes, draw: random.Random) -> bytes:
     if kind == "delete":
         return content[:where] + content[where + 1 :]
     return content[:where] + bytes([draw.randrange(256)]) + content[where:]
+
+
+def hurt(path: Path, alike: list[Path], draw: random.Random) -> None:
+    """Change a byte of a file, cut it, remove it, or swap it with one of its kind.
+
+    A folder is removed or swapped.
+    """
+    kind = draw.choice(("remove", "swap") if path.is_dir() else ("byte", "cut", "remove", "swap"))
+    if kind == "swap":
+        other, between = draw.choice(alike), path.with_name("between")
+        path.rename(between)
+        if other != path:
+            other.rename(path)
+        between.rename(other)
+    elif kind == "remove" and path.is_dir():
+        shutil.rmtree(path)
+    elif kind == "remove":
+        path.unlink()
+    elif not (content := path.read_bytes()):
+        path.write_bytes(draw.randbytes(8))
+    elif kind == "cut":
+        path.write_bytes(content[: draw.randrange(len(content))])
+    else:
+        path.write_bytes(damage(content, draw))
+
+
+def undamaged(before: dict[str, bytes], after: dict[str, bytes]) -> set[str]:
+    """Return the records that say what they said, side file and all. The store is not asked."""
+
+    def is_good(name: str) -> bool:
+        side = _side(before[name])
+        same = _meaning(after.get(name, b"")) == _meaning(before[name])
+        return same and (not side or after.get(side) == before[side])
+
+    names = (name for name in before if name.endswith(".json"))
+    return {name for name in names if is_good(name)}
+
+
+def _meaning(content: bytes) -> str | None:
+    """Return what a JSON file says: blanks between its parts say nothing."""
+    try:
+        return json.dumps(json.loads(content.decode()))
+    except ValueError:
+        return None

@@ -1,4 +1,4 @@
-"""Long rounds of violence: SIGKILL at random moments, damaged files, two sessions at once.
+"""Long rounds of violence: SIGKILL at random moments, damaged files, sessions at once.
 
     pytest tests/harness/test_stress.py -m stress
 
@@ -10,8 +10,6 @@ import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -19,20 +17,21 @@ from benchsuite.records.reading import read
 from benchsuite.records.store import Store
 from tests.conftest import PROJECT
 from tests.harness.rounds import (
-    LONGEST,
     ROOT,
     Command,
-    Watcher,
     check_records,
     check_whole,
     damage,
     kept,
+    number,
     record_files,
+    run_together,
 )
 
 pytestmark = pytest.mark.stress
 
-MOMENTS = 10
+MOMENTS = 25
+IN_A_ROW = 10
 
 # --- SIGKILL
 
@@ -62,8 +61,7 @@ def test_toys_killed_once_complete_with_nothing_lost(toys, seed, tmp_path):
     assert kept(before, command.reports)
     check_whole(command.reports, expected)
     # What was complete is not measured again.
-    cached = re.search(r"(\d+) cached", ended.said)
-    assert int(cached[1] if cached else 0) == len(measured)
+    assert number(ended.said, "cached") == len(measured)
 
 
 REAL = (
@@ -84,7 +82,7 @@ def test_the_real_study_killed_ten_times_in_a_row_completes(workers, tmp_path):
     draw = random.Random(int(workers))
     command = Command(ROOT, tmp_path / "reports", arguments)
     before: dict[str, bytes] = {}
-    for _ in range(MOMENTS):
+    for _ in range(IN_A_ROW):
         # A fifth of the whole at most: so every kill meets work that is left.
         killed = command.run(kill_after=draw.randrange(1, events // 5))
         assert kept(before, command.reports)
@@ -97,25 +95,20 @@ def test_the_real_study_killed_ten_times_in_a_row_completes(workers, tmp_path):
     check_whole(command.reports, expected)
 
 
-# --- two sessions
+# --- several sessions
 
 
+@pytest.mark.parametrize("sessions", [2, 3])
 @pytest.mark.parametrize("seed", range(3))
-def test_two_sessions_of_two_workers_on_one_folder_measure_each_cell_once(seed, toys, tmp_path):
+def test_sessions_of_two_workers_on_one_folder_measure_each_cell_once(
+    seed, sessions, toys, tmp_path
+):
     unbroken, _, expected = toys
-    reports = tmp_path / "reports"
-    first = Command(unbroken.folder, reports, ("-n", "2"))
-    second = Command(unbroken.folder, reports, ("-n", "2", "-v"))
-    watcher, one = Watcher(reports), first.start(tmp_path / "first.txt")
-    watcher.wait(one, random.Random(seed).randrange(1, 400))
-    other = second.start(tmp_path / "second.txt")
-    statuses = one.wait(LONGEST), other.wait(LONGEST)
-    watcher.close()
-    said = [(tmp_path / name).read_text() for name in ("first.txt", "second.txt")]
-    assert statuses == (0, 0), said
-    check_whole(reports, expected)
-    passed = [re.search(r"(\d+) passed", text) for text in said]
-    assert sum(int(match[1]) for match in passed if match) == len(expected)
+    command = Command(unbroken.folder, tmp_path / "reports", ("-n", "2", "-v"))
+    moment = random.Random(seed).randrange(1, 400 // sessions)
+    said = run_together([command] * sessions, moment, tmp_path)
+    check_whole(command.reports, expected)
+    assert sum(number(text, "passed") for text in said) == len(expected)
 
 
 # --- damage
@@ -160,11 +153,10 @@ def test_status_and_the_next_run_survive_damage_everywhere(measured_toys, seed, 
     hurt = draw.sample(files, len(files) // 2)
     for path in hurt:
         path.write_bytes(damage(path.read_bytes(), draw))
-    command = [sys.executable, "-m", "benchsuite", "status"]
-    said = subprocess.run(command, cwd=reports.parent, capture_output=True, text=True, check=False)
-    assert said.returncode == 0, said.stderr
-    last = next(line for line in said.stdout.splitlines() if re.match(r"\d+ (done|missing)", line))
+    command = Command(reports.parent, reports, ())
+    said = command.status()
+    last = next(line for line in said.splitlines() if re.match(r"\d+ (done|missing)", line))
     assert sum(map(int, re.findall(r"\d+", last))) == len(expected)
-    assert "moved aside: " in said.stdout
-    Command(reports.parent, reports, ()).complete()
+    assert "moved aside: " in said
+    command.complete()
     assert check_records(reports) == expected

@@ -10,7 +10,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from datetime import datetime, timedelta
 
 import psutil
@@ -221,17 +220,5 @@ def test_a_cell_out_of_memory_fails_alone(tmp_path):
     assert ended.status == 1
     assert re.search(r"toy_a-first-seed2: out of memory in stage", ended.said)
     assert len(list((command.reports / "store/records").glob("*.failed-*.json"))) == 1
-    said = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "benchsuite",
-            "status",
-            f"--reports-dir={command.reports}",
-        ],
-        cwd=command.folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    said = command.status()
     assert "71 done, 1 failed" in said or "1 failed, 71 done" in said

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 
@@ -70,6 +71,32 @@ def test_a_damaged_artefact_is_built_again_and_said(tmp_path, what):
     assert not again(tmp_path).artefacts.get(KEY, build).built_now
 
 
+def test_artefacts_whose_folders_were_swapped_are_built_again(tmp_path):
+    """Each is whole, and sealed: but for another key."""
+
+    def other(folder):
+        (folder / "weights.bin").write_bytes(b"others")
+
+    keys = {"one": (KEY, build), "other": ({"features": "of another"}, other)}
+    made = {name: again(tmp_path).artefacts.get(*key) for name, key in keys.items()}
+    whole = {name: content(one) for name, one in made.items()}
+    made["one"].path.rename(tmp_path / "aside")
+    made["other"].path.rename(made["one"].path)
+    (tmp_path / "aside").rename(made["other"].path)
+    for name, key in keys.items():
+        rebuilt = again(tmp_path).artefacts.get(*key)
+        assert rebuilt.built_now
+        assert content(rebuilt) == whole[name]
+
+
+def test_a_file_in_the_place_of_an_artefact_is_replaced(tmp_path):
+    made = again(tmp_path).artefacts.get(KEY, build)
+    whole = content(made)
+    shutil.rmtree(made.path)
+    made.path.write_text("no folder")
+    assert content(again(tmp_path).artefacts.get(KEY, build)) == whole
+
+
 def test_every_bit_of_an_artefact_counts(tmp_path):
     made = again(tmp_path).artefacts.get(KEY, build)
     for name, whole in content(made).items():
@@ -131,3 +158,13 @@ def test_the_card_names_what_the_artefact_is_of(tmp_path):
     assert card["key"] == {"features": "of a model", "1": 2}
     assert set(card["files"]) == {"weights.bin", "inside/note.txt"}
     assert card["seconds"] == made.seconds
+
+
+def test_new_folders_are_on_the_disk_before_a_record_is_kept_in_them(tmp_path, monkeypatch):
+    flushed, real = [], files.flush
+    monkeypatch.setattr(files, "flush", lambda path: flushed.append(path) or real(path))
+    reports = tmp_path / "deep/reports"
+    Store(reports).prepare()
+    new = [reports.parent, reports, reports / "store"]
+    new += [reports / "store" / name for name in ("records", "running", "artefacts")]
+    assert {folder.parent for folder in new} <= set(flushed)
