@@ -73,8 +73,6 @@ def _run(command: str, words: Sequence[str]) -> int:
         print(pytest_help(function, command), end="")
         return 0
     try:
-        if command == "run":  # pytest colours what it says
-            return int(function(words))
         with contextlib.redirect_stdout(cast(TextIO, _Shown(sys.stdout))):
             return int(function(words))
     except SystemExit as end:  # after --help

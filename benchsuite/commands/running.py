@@ -1,16 +1,17 @@
 """``benchsuite run``: pytest on the project's benchmarks, or on the packaged ones."""
 
+import os
+import sys
 from collections.abc import Sequence
-
-import pytest
 
 from benchsuite.commands.collecting import pytest_words
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Measure the selected cells: run -k EXPR ...
+    """Measure the selected cells, as `pytest benchmarks` does.
 
-    The same as `pytest benchmarks`; where there is no such folder, as `pytest --pyargs
-    benchsuite.benchmarks`, the cells of the shipped studies. A named path counts instead.
+    Where there is no such folder it is `pytest --pyargs benchsuite.benchmarks`: the cells of the
+    shipped studies. A named path counts instead.
     """
-    return int(pytest.main(pytest_words(arguments)))
+    # In this process' place: signals reach pytest, and nothing of ours is imported before it looks.
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *pytest_words(arguments)])

@@ -148,13 +148,12 @@ def test_a_cell_is_measured_in_an_empty_folder(installed, measured):
 
 def test_the_commands_work_on_the_packaged_cells(commands, measured):
     chosen = [*SMALL, "--reports-dir=mine"]
-    listed, status, estimated, claims, reported, again = commands(
+    listed, status, estimated, claims, reported = commands(
         ["list", "-k", "tiny_llama_1m"],
         ["status", *chosen],
         ["estimate", *chosen],
         ["claims", *chosen],
         ["report", *chosen],
-        ["run", *chosen],
     )
     assert listed[0] == 0
     assert {f"{name}:" for name in names()} <= set(listed[1].split())
@@ -165,8 +164,13 @@ def test_the_commands_work_on_the_packaged_cells(commands, measured):
     assert "1 of 47 cells" in claims[1]
     assert reported[0] == 0
     assert reported[1].strip().endswith("mine/index.html")
-    assert again[0] == 0
-    assert "1 cached" in again[1]
+
+
+def test_benchsuite_run_finds_the_packaged_cells_and_what_is_stored_of_them(installed, measured):
+    command = installed.python.parent / "benchsuite"
+    again = run(command, "run", *SMALL, "--reports-dir", "mine", where=installed.empty)
+    assert re.search(r"= 2\d+ deselected, 1 cached in", again)
+    assert "warning" not in again
 
 
 def test_a_cell_has_the_code_digest_that_it_has_in_a_checkout(installed):
