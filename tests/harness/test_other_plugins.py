@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.stress
+
 PLUGINS = (
     "coverage==7.17.5",
     "py-cpuinfo==9.0.0",

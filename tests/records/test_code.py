@@ -172,6 +172,7 @@ def changed(copy: Path, modules: list[str]) -> dict[str, list[str]]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.stress
 def test_every_module_that_ran_in_a_cell_changes_its_digest(ran, copy):
     """What decides, keeps, shows or declares is apart; no other module may go unnoticed."""
     measuring = {

@@ -54,6 +54,7 @@ def test_every_method_runs_and_leaves_the_documents_keys(run, pytester):
     assert all(record["perplexity"] > original["perplexity"] for record in records.values())
 
 
+@pytest.mark.stress
 def test_any_order_any_worker_and_again_give_the_same_bits(run, pytester):
     chosen = "tiny_llama_1m and (random or cola_zero) and (seed42 or seed43)"
     run("-k", chosen, "-n", "2").assert_outcomes(passed=4)
