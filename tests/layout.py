@@ -36,7 +36,6 @@ ORDER = (
     ("printable",),
 )
 RANK = {room: rank for rank, rooms in enumerate(reversed(ORDER)) for room in rooms}
-MEASURING = ORDER[7:16]
 
 
 def modules(root: Path) -> dict[str, Path]:
