@@ -27,8 +27,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.errors import BenchsuiteError
 from benchsuite.models.architecture import InputGroup
+from benchsuite.quantizers.finite import refuse_infinite_inputs
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.hessian import Hessian, error_norms, weighted_norm
 from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
@@ -62,7 +63,7 @@ class Inputs:
     def update(self, inputs: Tensor) -> None:
         """Take in inputs [tokens, features]."""
         start = -self.hessian.n_vectors % self._stride
-        self._tokens.append(inputs[start :: self._stride].float())
+        self._tokens.append(inputs[start :: self._stride].to(torch.float32, copy=True))
         self._size += inputs.abs().sum(0, dtype=torch.float32)
         self.hessian.update(inputs)
 
@@ -84,11 +85,13 @@ def channel_scales(mean_size: Tensor, exponent: float) -> Tensor:
 def rounded(weight: Tensor, grid: QuantizationGrid) -> Tensor:
     """Return ``weight`` [out, in] rounded to nearest on its own grid, dequantized, float32.
 
-    Its groups are whole: scales broadcast over a group instead of being spread over columns.
+    Scales broadcast over a group instead of being spread over columns.
     """
-    groups = weight.float().unflatten(1, (-1, grid.columns_per_group(weight.shape[1])))
+    groups = grid.whole_groups(weight.float())
     scale, zero = (parameter.unsqueeze(-1) for parameter in grid.fit(groups))
-    return grid.decode(grid.encode(groups, scale, zero), scale, zero).flatten(1)
+    return grid.decode(grid.encode(groups, scale, zero), scale, zero).flatten(1)[
+        :, : weight.shape[1]
+    ]
 
 
 def candidate(weight: Tensor, scales: Tensor, grid: QuantizationGrid) -> Tensor:
@@ -146,12 +149,10 @@ def best_clip(weight: Tensor, tokens: Tensor, grid: QuantizationGrid) -> tuple[T
     [out, groups]). The error of a group is that of its own part of the output, as if the others
     were exact: e^T (sum x x^T) e with its columns of x alone.
     """
-    n_out, n_in = weight.shape
-    shape = (n_out, grid.n_groups(n_in), grid.columns_per_group(n_in))
-    groups, parts = weight.reshape(shape), tokens.reshape(len(tokens), *shape[1:]).transpose(0, 1)
+    groups, parts = grid.whole_groups(weight), grid.whole_groups(tokens).transpose(0, 1)
     moments = parts.transpose(1, 2) @ parts
     largest = groups.abs().amax(-1, keepdim=True)
-    least = torch.full(shape[:2], float("inf"), device=weight.device)
+    least = torch.full(groups.shape[:2], float("inf"), device=weight.device)
     share = torch.ones_like(least)
     for step in range(int(CLIP_MAX_SHRINK * CLIP_GRID)):
         keep = 1 - step / CLIP_GRID
@@ -164,7 +165,8 @@ def best_clip(weight: Tensor, tokens: Tensor, grid: QuantizationGrid) -> tuple[T
         least = torch.where(better, total, least)
         share = share.masked_fill(better, keep)
     limit = share.unsqueeze(-1) * largest
-    return torch.minimum(torch.maximum(groups, -limit), limit).reshape(n_out, n_in), share
+    clipped = torch.minimum(torch.maximum(groups, -limit), limit).flatten(1)
+    return clipped[:, : weight.shape[1]], share
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,6 @@ class AwqBlocks:
     def visit(self, here: Visit) -> None:
         """Quantize one block: listen to it, choose all scales, fold them, round its linears."""
         linears = {group.name: here.linears(group) for group in here.groups}
-        self._check(here, linears)
         inputs = {}
         for group in here.groups:
             first = linears[group.name][group.linears[0]]
@@ -218,16 +219,6 @@ class AwqBlocks:
                 rows = choices[folded[path]].scales if path in folded else None
                 self._replace(here, path, linear, choice, rows, tokens, hessian)
 
-    def _check(self, here: Visit, linears: Mapping[str, Mapping[str, nn.Linear]]) -> None:
-        for group in linears.values():
-            for path, linear in group.items():
-                if linear.in_features % self.grid.columns_per_group(linear.in_features):
-                    raise UsageError(
-                        f"AWQ's groups of {self.grid.group_size} do not divide the "
-                        f"{linear.in_features} inputs of {here.name}.{path}",
-                        fix="choose a group_size that divides them, or -1 for whole rows",
-                    )
-
     def _can_fold(self, here: Visit, group: InputGroup, linears: Mapping[str, nn.Linear]) -> bool:
         """Tell whether what writes the group's input can be divided by the scales."""
         if group.source is None:
@@ -250,6 +241,7 @@ class AwqBlocks:
     ) -> Choice:
         """Search the scales of a group, on the block's original weights."""
         mean_size = inputs.mean_size()
+        refuse_infinite_inputs(mean_size, f"{here.name}.{group.name}")
         if not self._can_fold(here, group, linears):
             return Choice(torch.ones_like(mean_size), False, {})
         if len(linears) == 1:

@@ -6,6 +6,7 @@ from torch import nn
 
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import InputGroup, architecture_of
+from benchsuite.quantizers.finite import refuse_infinite_weights
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done, total)``."""
@@ -18,7 +19,10 @@ def replace(root: nn.Module, path: str, module: nn.Module) -> None:
 
 
 def group_linears(block: nn.Module, group: InputGroup, where: str) -> dict[str, nn.Linear]:
-    """Return a group's linears by path in the block that the model has at ``where``."""
+    """Return a group's linears by path in the block that the model has at ``where``.
+
+    What is no linear, or holds infinite or missing weights, is an error that names it.
+    """
     linears: dict[str, nn.Linear] = {}
     for path in group.linears:
         module = block.get_submodule(path)
@@ -28,6 +32,7 @@ def group_linears(block: nn.Module, group: InputGroup, where: str) -> dict[str, 
                 fix="quantize a freshly leased, unquantized model",
             )
         linears[path] = module
+    refuse_infinite_weights({f"{where}.{path}": linear for path, linear in linears.items()})
     return linears
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from benchsuite.quantizers.clock import StageClock
+from benchsuite.quantizers.finite import refuse_overflow
 from benchsuite.quantizers.linear import model_digest, stored_bytes
 
 
@@ -120,11 +121,12 @@ class Account:
         self._lines.append(_Line(name, group or name, share, norms, damp, retries, details or {}))
 
     def close(self, stage_seconds: Mapping[str, float] | None = None) -> QuantizationResult:
-        """Return the result (waits for the device).
+        """Return the result (waits for the device); an error where scales or zeros overflow.
 
         A method without stages of its own gives none: all the time of its layers was the method's.
         """
         seconds = self._clock.seconds()
+        refuse_overflow(self._model)
         stages = {"method": sum(seconds.values())} if stage_seconds is None else stage_seconds
         return QuantizationResult(
             layers=[line.read(seconds) for line in self._lines],
