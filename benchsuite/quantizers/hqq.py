@@ -120,8 +120,8 @@ def round_weight(
         # A narrower last group is solved by itself: made whole, it would have another mean.
         parts = (weight[:, :-last], weight[:, -last:])
         each = [round_weight(part, bits, width, solver, scale_dtype) for part in parts]
-        codes, scales, zeros = (torch.cat([e[i] for e in each], 1) for i in range(3))
-        return codes, scales, zeros, max(e[3] for e in each)
+        codes, scales, zeros, iterations = zip(*each, strict=True)
+        return torch.cat(codes, 1), torch.cat(scales, 1), torch.cat(zeros, 1), max(iterations)
     max_code = 2**bits - 1
     groups = weight.float().reshape(-1, width)
     scale, zero = range_grid(groups, max_code, scale_dtype)
