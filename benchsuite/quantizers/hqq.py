@@ -119,9 +119,13 @@ def round_weight(
     if last := n_in % width:
         # A narrower last group is solved by itself: made whole, it would have another mean.
         parts = (weight[:, :-last], weight[:, -last:])
-        each = [round_weight(part, bits, width, solver, scale_dtype) for part in parts]
-        codes, scales, zeros, iterations = zip(*each, strict=True)
-        return torch.cat(codes, 1), torch.cat(scales, 1), torch.cat(zeros, 1), max(iterations)
+        one, other = (round_weight(part, bits, width, solver, scale_dtype) for part in parts)
+        return (
+            torch.cat((one[0], other[0]), 1),
+            torch.cat((one[1], other[1]), 1),
+            torch.cat((one[2], other[2]), 1),
+            max(one[3], other[3]),
+        )
     max_code = 2**bits - 1
     groups = weight.float().reshape(-1, width)
     scale, zero = range_grid(groups, max_code, scale_dtype)

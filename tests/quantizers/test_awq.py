@@ -205,8 +205,9 @@ def test_clipping_in_a_post_norm_block_is_searched_on_its_own_inputs(make_model,
 def test_a_narrower_last_group_is_like_a_group_of_its_own(clip):
     """The first 96 and the last 32 columns, apart and together."""
     generator = torch.Generator().manual_seed(0)
-    weight, tokens = torch.randn(8, 128, generator=generator), torch.randn(
-        40, 128, generator=generator
+    weight, tokens = (
+        torch.randn(8, 128, generator=generator),
+        torch.randn(40, 128, generator=generator),
     )
     grid = QuantizationGrid(4, 96, sym=False)
     parts = [slice(0, 96), slice(96, 128)]
