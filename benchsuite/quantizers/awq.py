@@ -33,7 +33,7 @@ from benchsuite.quantizers.finite import refuse_infinite_inputs
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.hessian import Hessian, error_norms, weighted_norm
 from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
-from benchsuite.quantizers.layers import Progress, replace
+from benchsuite.quantizers.layers import Progress, divide_norm, replace
 from benchsuite.quantizers.linear import quantized_linear
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walk import Visit, walk_blocks
@@ -42,7 +42,7 @@ EXPONENTS = tuple(i / 20 for i in range(20))
 CLIP_GRID = 20
 CLIP_MAX_SHRINK = 0.5
 CLIP_TOKENS = 512
-NOT_CLIPPED = ("q_proj", "k_proj")
+NOT_CLIPPED = ("q_proj", "k_proj", "qkv_proj")
 """Their outputs multiply each other, so that an error of one alone says little (authors' code)."""
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -206,17 +206,20 @@ class AwqBlocks:
                 own = (linears[group.name], inputs[group.name], hessians[group.name])
                 choices[group.name] = self._choose(here, group, *own, calls)
         del calls
-        folded = {g.source: g.name for g in here.groups if g.source and choices[g.name].folded}
-        for source, name in folded.items():
-            module = here.block.get_submodule(source)
-            if not isinstance(module, nn.Linear):
-                choices[name] = _fold(module, choices[name])
+        folded = {g.source: g for g in here.groups if g.source and choices[g.name].folded}
+        for source, group in folded.items():
+            if not isinstance(here.block.get_submodule(source), nn.Linear):
+                choice = choices[group.name]
+                scales = divide_norm(here.block, group, choice.scales)
+                choices[group.name] = Choice(scales, True, choice.details)
         for group in here.groups:
             choice = choices[group.name]
             tokens = inputs.pop(group.name).tokens() / choice.scales
             hessian = hessians.pop(group.name)
             for path, linear in linears[group.name].items():
-                rows = choices[folded[path]].scales if path in folded else None
+                rows = None
+                if path in folded:
+                    rows = _rows(choices[folded[path].name].scales, folded[path].source_parts)
                 self._replace(here, path, linear, choice, rows, tokens, hessian)
 
     def _can_fold(self, here: Visit, group: InputGroup, linears: Mapping[str, nn.Linear]) -> bool:
@@ -226,8 +229,9 @@ class AwqBlocks:
         source = here.block.get_submodule(group.source)
         if not isinstance(source, nn.Linear):
             return True
-        ungated = any(g.linears == (group.source,) for g in here.groups)
-        same_width = source.out_features == linears[group.linears[0]].in_features
+        parts = group.source_parts
+        ungated = parts == 1 and any(g.linears == (group.source,) for g in here.groups)
+        same_width = source.out_features == parts * linears[group.linears[0]].in_features
         return same_width and (self._relu or not ungated)
 
     def _choose(
@@ -244,11 +248,10 @@ class AwqBlocks:
         refuse_infinite_inputs(mean_size, f"{here.name}.{group.name}")
         if not self._can_fold(here, group, linears):
             return Choice(torch.ones_like(mean_size), False, {})
-        if len(linears) == 1:
+        if group.module is None:
             error = linear_error(linears, hessian)
         else:
-            parent = _parent(group)
-            error = module_error(here.block, parent, linears, calls[parent])
+            error = module_error(here.block, group.module, linears, calls[group.module])
         best, errors = best_exponent(mean_size, linears, self.grid, error)
         if errors[best] == float("inf"):
             raise BenchsuiteError(
@@ -293,15 +296,10 @@ class AwqBlocks:
         self.account.add(f"{here.name}.{path}", norms=norms, details=details)
 
 
-def _parent(group: InputGroup) -> str:
-    """Return the path of the module that holds a group's linears."""
-    return group.linears[0].rpartition(".")[0]
-
-
 @contextmanager
 def _recorded(here: Visit) -> Iterator[dict[str, list[Call]]]:
     """Record the calls of the modules that contain the block's input groups, by path."""
-    parents = {_parent(group) for group in here.groups if len(group.linears) > 1}
+    parents = {group.module for group in here.groups if group.module is not None}
     calls: dict[str, list[Call]] = {parent: [] for parent in parents}
     handles = [
         here.block.get_submodule(parent).register_forward_pre_hook(
@@ -317,20 +315,9 @@ def _recorded(here: Visit) -> Iterator[dict[str, list[Call]]]:
             handle.remove()
 
 
-def _fold(norm: nn.Module, choice: Choice) -> Choice:
-    """Divide a norm by the scales, in fresh parameters.
-
-    Returns the scales that the stored, rounded norm was really divided by.
-    """
-    weight: Any = norm.weight
-    divided = (weight.float() / choice.scales).to(weight.dtype)
-    exact = weight.float() / divided.float()
-    exact = torch.where(torch.isfinite(exact) & (exact > 0), exact, choice.scales)
-    norm.weight = nn.Parameter(divided, requires_grad=False)
-    if getattr(norm, "bias", None) is not None:
-        bias: Any = norm.bias
-        norm.bias = nn.Parameter((bias.float() / exact).to(bias.dtype), requires_grad=False)
-    return Choice(exact, True, choice.details)
+def _rows(scales: Tensor, parts: int) -> Tensor:
+    """Return what the rows [parts x n] of a source are divided by: the last part by scales [n]."""
+    return torch.cat([*[torch.ones_like(scales)] * (parts - 1), scales])
 
 
 @torch.no_grad()

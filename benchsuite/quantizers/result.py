@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from benchsuite.models.experts import routed_tokens
 from benchsuite.quantizers.clock import StageClock
 from benchsuite.quantizers.finite import refuse_overflow
 from benchsuite.quantizers.linear import model_digest, stored_bytes
@@ -20,7 +21,8 @@ class LayerResult:
     that over tr(W H W^T). Both are None for a method that sees no data. ``damp`` is the share of
     the mean diagonal that was added to H, ``retries`` how often it had to be raised; ``seconds`` is
     the layer's share, by rows, of its group's time (0 where the method works block by block).
-    ``details`` holds numbers of the method's own; its module says which.
+    ``details`` holds numbers of the method's own; its module says which. An expert's linears have
+    ``routed_tokens`` there: the calibration tokens that the router sent it, of all that it saw.
     """
 
     name: str
@@ -72,7 +74,7 @@ class _Line:
     retries: int
     details: Mapping[str, Tensor | float]
 
-    def read(self, group_seconds: Mapping[str, float]) -> LayerResult:
+    def read(self, group_seconds: Mapping[str, float], own: dict[str, float]) -> LayerResult:
         error, relative = None, None
         if self.norms is not None:
             error = float(self.norms[0])
@@ -84,7 +86,7 @@ class _Line:
             self.damp,
             self.retries,
             self.share * group_seconds.get(self.group, 0.0),
-            {key: float(value) for key, value in self.details.items()},
+            {key: float(value) for key, value in self.details.items()} | own,
         )
 
 
@@ -129,9 +131,13 @@ class Account:
         refuse_overflow(self._model)
         stages = {"method": sum(seconds.values())} if stage_seconds is None else stage_seconds
         return QuantizationResult(
-            layers=[line.read(seconds) for line in self._lines],
+            layers=[line.read(seconds, self._routed(line.name)) for line in self._lines],
             weights_sha256=model_digest(self._model),
             size_before_bytes=self._size_before,
             size_after_bytes=stored_bytes(self._model),
             stage_seconds=dict(stages),
         )
+
+    def _routed(self, name: str) -> dict[str, float]:
+        tokens = routed_tokens(self._model, name)
+        return {} if tokens is None else {"routed_tokens": float(tokens)}

@@ -27,7 +27,7 @@ from benchsuite.quantizers.finite import refuse_infinite_inputs
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
 from benchsuite.quantizers.int8 import Int8Linear
-from benchsuite.quantizers.layers import Progress, replace
+from benchsuite.quantizers.layers import Progress, divide_norm, replace
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walk import Visit, walk_blocks
 
@@ -83,11 +83,9 @@ def smooth_group(block: nn.Module, group: InputGroup, maximum: Tensor, alpha: fl
     for own in (norm.weight, getattr(norm, "bias", None)):
         if own is not None:
             scale = scale.maximum(own.detach().float().abs() / torch.finfo(own.dtype).max)
+    scale = divide_norm(block, group, scale)
     for linear in linears:
         linear.weight = _parameter(linear.weight.float() * scale, linear.weight)
-    norm.weight = _parameter(norm.weight.float() / scale, norm.weight)
-    if getattr(norm, "bias", None) is not None:
-        norm.bias = _parameter(norm.bias.float() / scale, norm.bias)
 
 
 def _parameter(tensor: Tensor, like: Tensor) -> nn.Parameter:
