@@ -121,10 +121,9 @@ def test_both_arcs_are_told_apart_in_one_snapshot(tmp_path):
     write(tmp_path / "ARC-Easy" / "test-00000-of-00001.parquet", [arc_row("easy")])
     write(tmp_path / "ARC-Challenge" / "test-00000-of-00001.parquet", [arc_row("hard")])
 
-    assert [i.id for i in load_task("arc_easy", "test", at("arc_easy", tmp_path)).items] == ["easy"]
-    assert [
-        i.id for i in load_task("arc_challenge", "test", at("arc_challenge", tmp_path)).items
-    ] == ["hard"]
+    for name, expected in (("arc_easy", "easy"), ("arc_challenge", "hard")):
+        items = load_task(name, "test", at(name, tmp_path)).items
+        assert [item.id for item in items] == [expected]
 
 
 def test_squad_v2(tmp_path):
