@@ -50,11 +50,15 @@ def task_in_force(cell: Cell, parameter: str, options: Options) -> str:
 def of_cell(declared: Study, cell: Cell, options: Options) -> Mapping[str, Any]:
     """Return everything that decides the cell's numbers apart from code and environment."""
     from benchsuite.corpora import task_digest, text_digest
-    from benchsuite.models import weights_digest
+    from benchsuite.models import hub_digest, weights_digest
 
     sources = options.sources
+    published = published_checkpoint(declared, cell, options)
     weights = {
-        name: weights_digest(catalog.model(name), sources) for name in model_names(declared, cell)
+        name: hub_digest(*published)
+        if published and name == cell.model
+        else weights_digest(catalog.model(name), sources)
+        for name in model_names(declared, cell)
     }
     corpora = {
         parameter: text_digest(corpus_in_force(cell[parameter], cell, options), split, sources)
@@ -63,9 +67,12 @@ def of_cell(declared: Study, cell: Cell, options: Options) -> Mapping[str, Any]:
     }
     asked = [task_in_force(cell, parameter, options) for parameter in declared.reading("task")]
     tasks = {name: task_digest(name, catalog.task(name).split, sources) for name in asked}
-    files = {"files": [_file_digest(path) for path in declared.files(cell)]}
+    files = [_file_digest(path) for path in declared.files(cell)]
+    own = catalog.model(cell.model)
     return {
-        **(files if files["files"] else {}),
+        **({"files": files} if files else {}),
+        # The prompts are written with the model's own tokenizer, whichever checkpoint reads them.
+        **({"tokenizer": hub_digest(own.hub_id, own.revision)} if published else {}),
         "study": cell.study,
         "axes": dict(cell.axes),
         "parameters": dict(cell.parameters),
@@ -82,6 +89,11 @@ def _file_digest(path: str) -> str:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", fix="check the path") from error
+
+
+def published_checkpoint(declared: Study, cell: Cell, options: Options) -> tuple[str, str] | None:
+    """Return the hub repository and revision that a cell loads as its model, or None."""
+    return declared.published(cell) if weights_kind(cell.model, options) == "hub" else None
 
 
 def model_names(declared: Study, cell: Cell) -> list[str]:

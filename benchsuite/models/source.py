@@ -59,7 +59,7 @@ def locate(entry: ModelEntry, sources: Sources = Sources()) -> Source:
         return Source(weights, None)
     if local is not None:
         return Source(weights, _local_folder(entry, local))
-    repository = hub_cache() / _repository_folder(entry)
+    repository = hub_cache() / _repository_folder(entry.hub_id)
     folder = _snapshot(repository, entry.revision)
     if folder and not _complete(folder):
         folder = _converted_snapshot(repository)
@@ -125,15 +125,30 @@ def default_dtype(entry: ModelEntry, device: str) -> str:
     return "float32" if entry.embedded and str(device).startswith("cpu") else entry.dtype
 
 
-def _repository_folder(entry: ModelEntry) -> str:
-    return "models--" + entry.hub_id.replace("/", "--")
+def hub_commit(hub_id: str, revision: str = "main") -> str | None:
+    """Return the commit of a hub repository that the cache has files of, or None."""
+    folder = _snapshot(hub_cache() / _repository_folder(hub_id), revision)
+    return folder.name if folder else None
+
+
+def hub_digest(hub_id: str, revision: str = "main") -> str:
+    """Return what identifies a hub repository's files without reading them: its commit.
+
+    ``<id>@<commit>``, or ``hub:<id>@<revision>`` while the cache has nothing of it.
+    """
+    commit = hub_commit(hub_id, revision)
+    return f"{hub_id}@{commit}" if commit else f"hub:{hub_id}@{revision}"
+
+
+def _repository_folder(hub_id: str) -> str:
+    return "models--" + hub_id.replace("/", "--")
 
 
 def _local_folder(entry: ModelEntry, path: Path) -> Path:
     """Return the snapshot inside a folder that the user named: a checkpoint or a hub cache."""
     if (path / "config.json").exists():
         return path
-    name = _repository_folder(entry)
+    name = _repository_folder(entry.hub_id)
     for repository in (path, path / name, path / "hub" / name):
         if (repository / "snapshots").is_dir():
             folder = _snapshot(repository, entry.revision)
