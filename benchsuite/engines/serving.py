@@ -16,7 +16,9 @@ from benchsuite.engines.process import EngineProcess
 from benchsuite.engines.registry import engine
 from benchsuite.errors import UsageError
 from benchsuite.evaluation.speed import NEW_TOKENS, WARMUP
+from benchsuite.models import generation_settings
 from benchsuite.quantizers import checkpoint
+from benchsuite.quantizers.linear import quantized_linears
 
 _GPTQ_BITS = (4, 8)
 # vLLM wants this share of the device to be free when it starts, however little it then takes.
@@ -36,13 +38,24 @@ def unreadable(settings: Mapping[str, Any]) -> str:
 def write(model: Any, folder: Path, *, quantized: bool = True) -> str:
     """Save ``model`` in the format in which vLLM expects it; return why it cannot, or nothing."""
     if not quantized:
-        model.save_pretrained(folder)
+        generation_settings.save_pretrained(model, folder)
         return ""
     try:
         checkpoint.save(model, folder)
     except UsageError as error:
         return error.what
-    return unreadable(checkpoint.read_settings(folder))
+    return unreadable(checkpoint.read_settings(folder)) or _narrower_group(model)
+
+
+def _narrower_group(model: Any) -> str:
+    """Return the layer whose last group is narrower, which vLLM does not read, or nothing."""
+    for name, linear in quantized_linears(model).items():
+        if linear.in_features % linear.group_size:
+            return (
+                f"vLLM reads whole groups only, and the {linear.in_features} inputs of {name} are "
+                f"no multiple of {linear.group_size}"
+            )
+    return ""
 
 
 def settings_for(model: Any, n_tokens: int, *, samples: int = 1) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from benchsuite.evaluation.generation import (
     evaluating,
     padded,
 )
+from benchsuite.models import generation_settings
 from benchsuite.models.loading import load
 from benchsuite.quantizers import awq, checkpoint, gptq, rtn
 from benchsuite.quantizers.layers import replace
@@ -130,7 +131,8 @@ class Engine:
         torch.set_num_threads(threads)
         model = original(source, device)
         if quantizer == "plain":
-            model.save_pretrained(folder)
+            if folder is not None:
+                generation_settings.save_pretrained(model, folder)
             return {"weights_sha256": None}
         batch = torch.tensor(calibration, device=device)
         done = QUANTIZE[quantizer](model, batch, bits=4, group_size=group_size)

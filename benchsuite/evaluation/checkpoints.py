@@ -90,21 +90,20 @@ def open_model(name: str, sources: Sources = Sources(), *, device: str = "cpu") 
     trusted = sources.trusts(name)
     model = checkpoint.load(folder, device=device, trusted=trusted)
     metadata = _metadata(folder)
-    own = metadata.get("model")
-    entry = catalog.MODELS.get(own or "") or next(iter(catalog.MODELS.values()))
+    entry = catalog.MODELS.get(str(metadata.get("model"))) or next(iter(catalog.MODELS.values()))
     tokenizer = models.load_tokenizer(entry, folder, trusted=trusted)
     return Opened(name, model, tokenizer, metadata)
 
 
 def baseline_of(opened: Opened) -> str:
     """Return the name of the model that a checkpoint was made of, from its metadata."""
-    name = opened.metadata.get("model")
+    name = str(opened.metadata.get("model"))
     if name not in catalog.MODELS:
         raise UsageError(
             f"{opened.name} does not say which model it was made of",
             fix="Name the other one: benchsuite compare CHECKPOINT MODEL",
         )
-    return str(name)
+    return name
 
 
 @torch.no_grad()
@@ -163,9 +162,9 @@ def _metadata(folder: Path) -> dict[str, Any]:
         found = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BenchsuiteError(
-            f"not JSON: {error}", str(folder / "metadata.json"), "Save the model again"
+            f"not readable JSON: {error}", str(folder / "metadata.json"), "Save the model again"
         ) from error
     return found if isinstance(found, dict) else {}
 

@@ -8,13 +8,15 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchsuite.corpora.file_digests import FileDigests
 from benchsuite.errors import BenchsuiteError
 
-INDEX = "model.safetensors.index.json"
+INDEX_SUFFIX = ".safetensors.index.json"
+INDEX = f"model{INDEX_SUFFIX}"
 _SINGLE = "model.safetensors"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 # Patterns over a file's path below the folder, as the hub has them: ``*`` stands for folders too.
@@ -25,6 +27,8 @@ _NEVER_READ = (
     *("*.png", "*.jpg", "*.jpeg", "*.gif", "*.svg", "*.webp"),
     *("*.log", "logs/*", "runs/*", "*.tfevents.*"),
 )
+# Safetensors files that are never a checkpoint's own: an adapter's, Mistral's second copy.
+_BESIDE = ("adapter_model*", "consolidated*")
 # Weights that only other libraries, or a model's own code, read: pickles, other frameworks',
 # Mistral's second copy, and those of earlier checkpoints in folders below.
 _FOREIGN_WEIGHTS = (
@@ -35,67 +39,147 @@ _FOREIGN_WEIGHTS = (
 UNREAD = (*_NEVER_READ, *_FOREIGN_WEIGHTS)
 """Patterns of a model folder's files that change no answer; every other file counts."""
 
-# transformers applies these by itself where peft is installed, and engines do not.
-_ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+# Where this lies and peft is installed, transformers adds the adapter to the weights by itself.
+_ADAPTER = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The safetensors files that are read, and the index that named them, if one did."""
+
+    files: list[Path]
+    index: Path | None = None
 
 
 def weight_files(folder: Path, where: str = "") -> list[Path]:
     """Return the safetensors files of a checkpoint folder, as transformers chooses them.
 
     That is the file or index which ``config.json`` names as ``transformers_weights``, else
-    ``model.safetensors``, else the files of the index, else, as AutoGPTQ names it, the only one
-    there is. Raises ``BenchsuiteError`` where there are none, only pickled ones, or fewer than
-    indexed.
+    ``model.safetensors``, else the files of the index, else, as AutoGPTQ names them, the files of
+    the only index or the only file there is. What else lies beside them is not read. Raises
+    ``BenchsuiteError`` where there are none, only pickled ones, fewer than indexed, or several
+    that could be meant.
     """
-    where = where or str(folder)
+    return _choose(folder, where or str(folder)).files
+
+
+def _choose(folder: Path, where: str) -> _Chosen:
     named = _named_weights(folder)
-    for name in [named] if named else [_SINGLE, INDEX]:
-        if (folder / name).exists():
-            return _indexed(folder / name, where) if name.endswith(".json") else [folder / name]
-    if named:
+    if named and not (folder / named).exists():
         raise BenchsuiteError(
             f"config.json names weights that are not there: {named}",
             where=where,
             fix="Copy or download that file, or take transformers_weights out of config.json",
         )
-    others = [file for file in folder.glob("*.safetensors") if file.name not in _ADAPTERS]
-    if len(others) == 1:
-        return others
-    if any(any(folder.glob(pattern)) for pattern in _PICKLES):
+    if named:
+        return _read_from(folder / named, where)
+    single, index = folder / _SINGLE, folder / INDEX
+    if single.exists():
+        _refuse_two_models(single, index, where)
+        return _Chosen([single])
+    indexes = [index] if index.exists() else _own(folder, f"*{INDEX_SUFFIX}")
+    if len(indexes) == 1:
+        return _read_from(indexes[0], where)
+    others = _own(folder, "*.safetensors")
+    if len(others) == 1 and not indexes:
+        return _Chosen(others)
+    if not others and not indexes and any(any(folder.glob(pattern)) for pattern in _PICKLES):
         raise BenchsuiteError(
             "the folder holds pickled weights only, and unpickling can run any code",
             where=where,
             fix="Give safetensors: load it once where you trust it and call "
             "model.save_pretrained(folder), which writes model.safetensors",
         )
+    found = ", ".join(file.name for file in (indexes or others)[:6])
+    several = len(indexes or others)
     raise BenchsuiteError(
         f"the folder holds no weights: neither {_SINGLE} nor {INDEX}"
-        + (f", and {len(others)} other files that could be meant" if others else ""),
+        + (f", and {several} other files that could be meant: {found}" if several else ""),
         where=where,
         fix="Give the folder of a checkpoint as save_pretrained writes it",
     )
 
 
+def _own(folder: Path, pattern: str) -> list[Path]:
+    """Return the folder's files of a pattern that may be the checkpoint's own weights, sorted."""
+    return sorted(file for file in folder.glob(pattern) if not _matches(file.name, _BESIDE))
+
+
+def _read_from(file: Path, where: str) -> _Chosen:
+    """Return what a file stands for: itself, or where it is an index, the files that it names."""
+    indexed = file.name.endswith(".json")
+    return _Chosen(_indexed(file, where), file) if indexed else _Chosen([file])
+
+
+def _refuse_two_models(single: Path, index: Path, where: str) -> None:
+    """Raise where an index beside the one file names others that are there.
+
+    transformers reads the one file and vLLM those of the index, and saving a model over another
+    leaves such a pair. An index that only an earlier, removed model needed says nothing.
+    """
+    if not index.exists():
+        return
+    named = {name for name in _weight_map(index).values() if (index.parent / name).exists()}
+    if named - {single.name}:
+        raise BenchsuiteError(
+            f"the folder holds two models: {single.name}, and {', '.join(sorted(named)[:6])} of "
+            f"{index.name}; some engines read the one and some the other",
+            where=where,
+            fix="Move away the files of the one that is not meant, or name the other as "
+            "transformers_weights in config.json",
+        )
+
+
 def tensor_headers(folder: Path) -> Iterator[tuple[Path, str, str, list[int]]]:
-    """Yield (file, tensor name, dtype, shape) of every stored tensor, reading headers only."""
-    for file in weight_files(folder):
-        try:
-            with file.open("rb") as stream:
-                length = int.from_bytes(stream.read(8), "little")
-                if length > file.stat().st_size:
-                    raise ValueError("the header is longer than the file")
-                header = json.loads(stream.read(length))
-                stored = file.stat().st_size - 8 - length
-            header.pop("__metadata__", None)
-            tensors = [(file, k, v["dtype"], v["shape"]) for k, v in header.items()]
-            end = max((item["data_offsets"][1] for item in header.values()), default=0)
-        except (ValueError, RecursionError, OSError) as error:
-            raise _broken(file, str(error)) from error
-        except (AttributeError, LookupError, TypeError) as error:
-            raise _broken(file, "its header is not that of a safetensors file") from error
-        if end != stored:
-            raise _broken(file, "its size does not match its header: it is truncated or edited")
-        yield from tensors
+    """Yield (file, tensor name, dtype, shape) of every stored tensor, reading headers only.
+
+    Raises ``BenchsuiteError`` at a broken file, at a tensor that lies in two files, and at one
+    that the index promises and its file lacks.
+    """
+    chosen = _choose(folder, str(folder))
+    holders: dict[str, Path] = {}
+    for file in chosen.files:
+        for name, dtype, shape in _header(file):
+            if name in holders:
+                raise BenchsuiteError(
+                    f"the tensor {name} lies in {holders[name].name} and in {file.name}",
+                    where=str(folder),
+                    fix="Copy or download the files again, those of one model alone",
+                )
+            holders[name] = file
+            yield file, name, dtype, shape
+    if chosen.index is not None:
+        promised = _weight_map(chosen.index).items()
+        lost = [k for k, v in promised if k not in holders or holders[k].name != Path(v).name]
+        if lost:
+            more = f" and {len(lost) - 6} more" if len(lost) > 6 else ""
+            raise BenchsuiteError(
+                f"{chosen.index.name} names tensors that their files do not hold: "
+                f"missing {', '.join(lost[:6])}{more}",
+                where=str(folder),
+                fix="Copy or download the index and the weight files again",
+            )
+
+
+def _header(file: Path) -> list[tuple[str, str, list[int]]]:
+    """Return (name, dtype, shape) of a safetensors file's tensors, its header checked."""
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if length > file.stat().st_size:
+                raise ValueError("the header is longer than the file")
+            header = json.loads(stream.read(length))
+            stored = file.stat().st_size - 8 - length
+        header.pop("__metadata__", None)
+        tensors = [(k, v["dtype"], v["shape"]) for k, v in header.items()]
+        end = max((item["data_offsets"][1] for item in header.values()), default=0)
+    except (ValueError, RecursionError, OSError) as error:
+        raise _broken(file, str(error)) from error
+    except (AttributeError, LookupError, TypeError) as error:
+        raise _broken(file, "its header is not that of a safetensors file") from error
+    if end != stored:
+        raise _broken(file, "its size does not match its header: it is truncated or edited")
+    return tensors
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -112,12 +196,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 def refuse_adapter(folder: Path) -> None:
     """Raise ``BenchsuiteError`` where an adapter (LoRA) lies beside a model's weights.
 
-    Whether it changes the answers would depend on the engine and on the packages installed.
+    Whether it changes the answers would depend on the engine and on the packages installed. An
+    adapter's weights without its configuration are read by nobody.
     """
-    found = [name for name in _ADAPTERS if (folder / name).exists()]
-    if found:
+    if (folder / _ADAPTER).exists():
         raise BenchsuiteError(
-            f"an adapter lies beside the model's weights: {', '.join(found)}; transformers adds it "
+            f"an adapter lies beside the model's weights: {_ADAPTER}; transformers adds it "
             "to them where peft is installed, and other engines do not",
             where=str(folder),
             fix="Merge it into the weights (peft's merge_and_unload, then save_pretrained) and "
@@ -163,15 +247,14 @@ def _named_weights(folder: Path) -> str | None:
     kinds = (".safetensors", ".safetensors.index.json")
     if named is not None and not (isinstance(named, str) and named.endswith(kinds)):
         raise _broken(config, f"its transformers_weights is {named!r}, no safetensors file")
+    if named is not None and _outside(named):
+        raise _broken(config, f"its transformers_weights lies outside the folder: {named}")
     return named
 
 
 def _indexed(index: Path, where: str) -> list[Path]:
     """Return the weight files that an index names, each once, in the order of their names."""
-    indexed = _read_json(index).get("weight_map", {})
-    if not isinstance(indexed, dict) or not all(isinstance(v, str) for v in indexed.values()):
-        raise _broken(index, "its weight_map is not an object of file names")
-    files = [index.parent / name for name in sorted(set(indexed.values()))]
+    files = [index.parent / name for name in sorted(set(_weight_map(index).values()))]
     missing = [file.name for file in files if not file.exists()]
     if missing or not files:
         raise BenchsuiteError(
@@ -180,6 +263,21 @@ def _indexed(index: Path, where: str) -> list[Path]:
             fix="Copy or download the missing files",
         )
     return files
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Return which file holds which tensor, as an index says it; the files lie beside it."""
+    indexed = _read_json(index).get("weight_map", {})
+    if not isinstance(indexed, dict) or not all(isinstance(v, str) for v in indexed.values()):
+        raise _broken(index, "its weight_map is not an object of file names")
+    outside = [name for name in indexed.values() if _outside(name)]
+    if outside:
+        raise _broken(index, f"it names a file outside the folder: {outside[0]}")
+    return indexed
+
+
+def _outside(name: str) -> bool:
+    return Path(name).is_absolute() or ".." in Path(name).parts
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -18,7 +18,7 @@ from torch import nn
 from benchsuite.catalog import ModelEntry, Sources
 from benchsuite.corpora.file_digests import FileDigests
 from benchsuite.errors import BenchsuiteError, CellCannotRun
-from benchsuite.models import own_code, random_weights, source, stand_in
+from benchsuite.models import generation_settings, own_code, random_weights, source, stand_in
 from benchsuite.models.folder import (
     UNREAD,
     answering_files,
@@ -131,6 +131,11 @@ def _load_folder(folder: Path, where: str, device: str, dtype: str, trusted: boo
         ) from error
     _check_complete(report, where)
     _check_finite(model, where)
+    with quiet_transformers():
+        # transformers leaves out a file that it cannot read, and with it what ends a text.
+        settings = generation_settings.read(folder)
+    if settings is not None:
+        model.generation_config = settings
     return model
 
 

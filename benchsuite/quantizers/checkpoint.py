@@ -7,7 +7,7 @@ is common: files, the other tensors of the model, and naming every fault.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +15,21 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from benchsuite.errors import BenchsuiteError, UsageError
-from benchsuite.models import own_code
+from benchsuite.errors import BenchsuiteError, CellCannotRun, UsageError
+from benchsuite.models import generation_settings, own_code
 from benchsuite.models.architecture import architecture_of
-from benchsuite.models.folder import refuse_adapter, weight_files
-from benchsuite.quantizers import checkpoint_awq, checkpoint_gptq, checkpoint_int8
+from benchsuite.models.folder import refuse_adapter, tensor_headers
+from benchsuite.models.hub_names import hub_name, tree_name
+from benchsuite.models.loading import quiet_transformers
+from benchsuite.quantizers.checkpoint_settings import FORMATS, read_settings
 from benchsuite.quantizers.int8 import Int8Linear
 from benchsuite.quantizers.layers import replace
 from benchsuite.quantizers.linear import QuantizedLinear, quantized_linears
 
-FORMATS: dict[str, Any] = {
-    "gptq": checkpoint_gptq,
-    "awq": checkpoint_awq,
-    "compressed-tensors": checkpoint_int8,
-}
-"""By the ``quant_method`` of a checkpoint's config."""
+__all__ = ["FORMATS", "apply", "format_for", "load", "read_settings", "save"]
 
 REINSTALL = "Save it again with --save-models, or copy it again"
+_COMPUTED = ".rotary_emb.inv_freq"  # stored by earlier versions of transformers
 
 
 def save(
@@ -47,7 +45,8 @@ def save(
     ``format`` is ``gptq`` (AutoGPTQ's: any grid of integers), ``awq`` (AutoAWQ's: 4 bits, no act
     order) or ``compressed-tensors`` (W8A8); None takes the one in which engines expect such a
     model. ``details`` (calibration, seed, digests; JSON-able) goes into the ``meta`` of the
-    quantization config. Raises a usage error if the format cannot hold the model.
+    quantization config. Tensors have the names that the hub gives them. Raises a usage error that
+    names layer and reason if the format cannot hold the model; nothing is written then.
     """
     from huggingface_hub import save_torch_state_dict
 
@@ -57,7 +56,8 @@ def save(
     if format not in FORMATS:
         raise UsageError(f"unknown format {format!r}", fix=f"Known: {', '.join(FORMATS)}")
     _check_layers(model, linears, format, folder)
-    settings = FORMATS[format].settings(linears, folder) | {
+    left = [hub_name(model.config.model_type, name) for name in _left(model)]
+    settings = FORMATS[format].settings(linears, folder, left) | {
         "meta": {"quantizer": "benchsuite", **(details or {})}
     }
     state = _state(model, linears, format)
@@ -68,20 +68,23 @@ def save(
     config["dtype"] = str(next(model.parameters()).dtype).removeprefix("torch.")
     _write_json(folder / "config.json", config)
     _write_json(folder / "quantize_config.json", settings)
-    if getattr(model, "generation_config", None) is not None:
-        model.generation_config.save_pretrained(folder)
+    generation_settings.write(model, folder)
     save_torch_state_dict(state, folder, metadata={"format": "pt"})
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
 
 
 def format_for(linears: Mapping[str, QuantizedLinear]) -> str:
-    """Return the format for a model of these layers: W8A8 has its own, as has asymmetric W4."""
+    """Return the format for a model of these layers: W8A8 has its own, as has asymmetric W4.
+
+    Where AutoAWQ's cannot hold one of the layers, AutoGPTQ's may.
+    """
     layers = linears.values()
     if layers and all(isinstance(layer, Int8Linear) for layer in layers):
         return "compressed-tensors"
-    asymmetric = all(layer.bits == 4 and layer.packed_zeros is not None for layer in layers)
-    return "awq" if layers and asymmetric and all(m.g_idx is None for m in layers) else "gptq"
+    asymmetric = layers and all(layer.packed_zeros is not None for layer in layers)
+    awq = asymmetric and not any(FORMATS["awq"].lacking(layer) for layer in layers)
+    return "awq" if awq else "gptq"
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -100,11 +103,26 @@ def _check_layers(
             "and this model rounds or transforms what its layers read in another way",
             str(folder),
         )
+    for name, linear in linears.items():
+        lacking = FORMATS[format].lacking(linear)
+        if lacking:
+            raise UsageError(
+                f"the {FORMATS[format].TITLE} format has no {lacking}, as in {name}", str(folder)
+            )
 
 
-def _state(
-    model: nn.Module, linears: Mapping[str, QuantizedLinear], format: str
-) -> dict[str, Tensor]:
+def _left(model: nn.Module) -> Iterator[str]:
+    """Yield the paths of what engines would take to be packed and is not: linears and routers."""
+    architecture = architecture_of(model)
+    for name, linear in architecture.named_linears(model):
+        if not isinstance(linear, QuantizedLinear):
+            yield name
+    routers = dict.fromkeys(path for group in architecture.groups for path in group.also)
+    for index in range(len(architecture.block_list(model))):
+        yield from (f"{architecture.block_name(index)}.{path}" for path in routers)
+
+
+def _state(model: Any, linears: Mapping[str, QuantizedLinear], format: str) -> dict[str, Tensor]:
     """Return the tensors to store: tied ones once, packed layers in the format's own parts."""
     state: dict[str, Tensor] = {}
     seen: set[tuple[int, torch.Size]] = set()
@@ -117,7 +135,8 @@ def _state(
     for name, linear in linears.items():
         for part, tensor in FORMATS[format].parts(linear).items():
             state[f"{name}.{part}"] = tensor
-    return {name: tensor.cpu().contiguous() for name, tensor in state.items()}
+    kind = model.config.model_type
+    return {hub_name(kind, name): tensor.cpu().contiguous() for name, tensor in state.items()}
 
 
 def load(folder: Path | str, *, device: str = "cpu", trusted: bool = False) -> nn.Module:
@@ -129,122 +148,156 @@ def load(folder: Path | str, *, device: str = "cpu", trusted: bool = False) -> n
     scales that are not finite. A folder whose own code would have to run is ``CellCannotRun``
     unless it is ``trusted``.
     """
+    folder = Path(folder)
+    settings = read_settings(folder)
+    try:
+        with own_code.refused(str(folder)), quiet_transformers():
+            model = _built(folder, trusted)
+    except (CellCannotRun, MemoryError):
+        raise
+    except Exception as error:  # a wrong value in config.json fails wherever it is first used
+        said = " ".join(str(error).split())[:300]
+        raise BenchsuiteError(
+            f"transformers cannot build the model of its config.json: "
+            f"{type(error).__name__}: {said}",
+            str(folder),
+            "Check that config.json is that of a model which transformers knows",
+        ) from error
+    apply(model, folder, settings)
+    with quiet_transformers():
+        model.generation_config = generation_settings.read(folder) or model.generation_config
+    return model.to(device).eval()
+
+
+def _built(folder: Path, trusted: bool) -> Any:
+    """Return the model that ``config.json`` describes, its weights whatever memory held."""
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
-    folder = Path(folder)
-    settings = read_settings(folder)
-    with own_code.refused(str(folder)):
-        config: Any = AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=trusted
-        )
-    del config.quantization_config
+    config: Any = AutoConfig.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=trusted
+    )
+    if hasattr(config, "quantization_config"):  # not where the settings have a file of their own
+        del config.quantization_config
     dtype = getattr(config, "dtype", None) or torch.float16
-    with own_code.refused(str(folder)), no_init_weights():
+    with no_init_weights():
         # Built in its dtype, not moved to it: the rotary frequencies stay in float32 as they are.
         model = AutoModelForCausalLM.from_config(
             config, dtype=dtype, attn_implementation="sdpa", trust_remote_code=trusted
         )
     model.tie_weights()
-    apply(model, folder, settings)
-    return model.to(device).eval()
-
-
-def read_settings(folder: Path) -> dict[str, Any]:
-    """Return the quantization settings of a checkpoint folder, checked."""
-    where = str(folder)
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        settings = config.get("quantization_config")
-        if settings is None:
-            settings = json.loads((folder / "quantize_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BenchsuiteError(
-            f"no readable quantization config: {error}", where, REINSTALL
-        ) from error
-    method = settings.setdefault("quant_method", "gptq")
-    fault = FORMATS[method].fault(settings) if method in FORMATS else "an unknown method"
-    if fault:
-        raise BenchsuiteError(
-            f"a checkpoint of method {method!r} cannot be read: {fault}",
-            where,
-            "Give one in AutoGPTQ's format with 2, 3, 4 or 8 bits, in AutoAWQ's gemm version, or "
-            "compressed-tensors' W8A8 with activations rounded per token",
-        )
-    return settings
+    return model
 
 
 @torch.no_grad()
 def apply(model: nn.Module, folder: Path, settings: Mapping[str, Any]) -> None:
-    """Put a checkpoint's tensors into a module tree of its architecture, in place on the tree."""
-    names = [name for name, _ in architecture_of(model).named_linears(model)]
-    state = _read(folder)
+    """Put a checkpoint's tensors into a module tree of its architecture, in place on the tree.
+
+    ``settings`` are those that `read_settings` gives. Every tensor of the tree is replaced, or
+    named in a ``BenchsuiteError``.
+    """
+    kind = model.config.model_type  # type: ignore[union-attr]
+    linears = dict(architecture_of(model).named_linears(model))
+    state = _read(folder, str(kind))
     format = FORMATS[settings["quant_method"]]
     faults: list[str] = []
-    for name in names:
-        parts = {part: state.pop(f"{name}.{part}", None) for part in (*format.PARTS, "bias")}
-        missing = [f"{name}.{part}" for part in format.PARTS if parts[part] is None]
-        if missing:
-            faults.append(f"missing {', '.join(missing)}")
+    packed: list[str] = []
+    for name, original in linears.items():
+        known_as = list(dict.fromkeys((hub_name(str(kind), name), name)))
+        own = format.rule(settings, known_as, packed=f"{name}.{format.PARTS[0]}" in state)
+        if own is None:
             continue
-        original = model.get_submodule(name)
+        packed.append(name)
         assert isinstance(original, nn.Linear)
-        fault, linear = format.layer(original, parts, settings)
+        fault, linear = _layer(format, name, original, state, own)
         if linear is None:
-            faults.append(f"{name}: {fault}")
+            faults.append(fault)
         else:
             replace(model, name, linear)
-    inside = tuple(f"{name}." for name in names)
-    faults += _install(model, state, inside)
+    faults += _install(model, state, tuple(f"{name}." for name in packed))
     if faults:
         shown = "; ".join(faults[:6]) + ("; ..." if len(faults) > 6 else "")
         raise BenchsuiteError(f"the checkpoint is not whole: {shown}", str(folder), REINSTALL)
 
 
-def _read(folder: Path) -> dict[str, Tensor]:
+def _layer(
+    format: Any,
+    name: str,
+    original: nn.Linear,
+    state: dict[str, Tensor],
+    settings: Mapping[str, Any],
+) -> tuple[str, QuantizedLinear | None]:
+    """Take a layer's tensors out of ``state``; return ("", the layer) or (a fault, None)."""
+    parts = {part: state.pop(f"{name}.{part}", None) for part in (*format.PARTS, "bias")}
+    wanted: Sequence[str] = (*format.PARTS, *(["bias"] if original.bias is not None else []))
+    missing = [f"{name}.{part}" for part in wanted if parts[part] is None]
+    if missing:
+        return f"missing {', '.join(missing)}", None
+    fault, linear = format.layer(original, parts, settings)
+    return f"{name}: {fault}" if fault else "", linear
+
+
+def _read(folder: Path, kind: str) -> dict[str, Tensor]:
+    """Return a checkpoint's tensors by their names in a model tree of type ``kind``."""
     state: dict[str, Tensor] = {}
     refuse_adapter(folder)
-    for file in weight_files(folder):
+    files: dict[Path, list[str]] = {}
+    for file, name, _, _ in tensor_headers(folder):
+        files.setdefault(file, []).append(name)
+    for file, names in files.items():
         try:
             with safe_open(file, framework="pt") as handle:
-                names = list(handle.keys())
-                state.update({name: handle.get_tensor(name) for name in names})
+                for name in names:
+                    ours = tree_name(kind, name)
+                    if ours in state:
+                        raise BenchsuiteError(
+                            f"the checkpoint holds {ours} under two names", str(folder), REINSTALL
+                        )
+                    state[ours] = handle.get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise BenchsuiteError(f"unreadable file: {error}", str(file), REINSTALL) from error
     return state
 
 
 def _install(model: nn.Module, state: dict[str, Tensor], inside: tuple[str, ...]) -> list[str]:
-    """Replace the tree's other parameters by the checkpoint's; return what does not fit."""
+    """Replace the tree's other parameters and stored buffers; return what does not fit."""
     faults = []
-    tied: dict[int, nn.Parameter] = {}
-    given: set[int] = set()
-    waiting: list[tuple[str, nn.Parameter]] = []
-    for name, parameter in list(model.named_parameters(remove_duplicate=False)):
+    tied: dict[int, Tensor] = {}
+    waiting: list[tuple[str, Tensor]] = []
+    for name, held in _stored(model):
         if name.startswith(inside):
             continue
         tensor = state.pop(name, None)
         if tensor is None:
-            waiting.append((name, parameter))
-            continue
-        if tensor.shape != parameter.shape:
-            faults.append(f"{name} has shape {list(tensor.shape)}, not {list(parameter.shape)}")
-            continue
-        fresh = nn.Parameter(tensor.to(parameter.dtype), requires_grad=False)
-        tied[id(parameter)] = fresh
-        given.add(id(parameter))
-        _set_parameter(model, name, fresh)
-    for name, parameter in waiting:
-        if id(parameter) in given:
-            _set_parameter(model, name, tied[id(parameter)])
+            waiting.append((name, held))
+        elif tensor.shape != held.shape:
+            faults.append(f"{name} has shape {list(tensor.shape)}, not {list(held.shape)}")
+        elif tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            faults.append(f"{name} is not all finite")
+        else:
+            fresh = tensor.to(held.dtype)
+            if isinstance(held, nn.Parameter):
+                fresh = nn.Parameter(fresh, requires_grad=False)
+            tied[id(held)] = fresh
+            _set_tensor(model, name, fresh)
+    for name, held in waiting:
+        if id(held) in tied:
+            _set_tensor(model, name, tied[id(held)])
         else:
             faults.append(f"missing {name}")
     # Some versions of transformers store buffers that others compute.
-    buffers = {name for name, _ in model.named_buffers()}
-    faults += [f"extra {name}" for name in state if name not in buffers]
+    computed = {name for name, _ in model.named_buffers()}
+    faults += [f"extra {n}" for n in state if n not in computed and not n.endswith(_COMPUTED)]
     return faults
 
 
-def _set_parameter(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
+def _stored(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Return (name, tensor) of all parameters and buffers that a checkpoint has to hold."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    state = model.state_dict(keep_vars=True)
+    return [*parameters.items(), *((n, t) for n, t in state.items() if n not in parameters)]
+
+
+def _set_tensor(model: nn.Module, name: str, tensor: Tensor) -> None:
     parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, parameter)
+    setattr(model.get_submodule(parent), child, tensor)

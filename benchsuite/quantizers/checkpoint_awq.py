@@ -4,10 +4,12 @@ AutoAWQ itself is archived, but its format is what gptqmodel, transformers and v
 ``qweight`` [in, out / 8] and ``qzeros`` [groups, out / 8], float16 ``scales`` [groups, out]. Each
 int32 holds eight neighbouring outputs, the even ones first (0 2 4 6 1 3 5 7, lowest bits first), as
 its first CUDA kernel unpacked them. Zero points are stored as they are. Only 4 bits, and every
-column belongs to group ``column // group_size``.
+column belongs to group ``column // group_size``, which divides the inputs. Modules that
+``modules_to_not_convert`` names keep their weights.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
+from benchsuite.quantizers import checkpoint_fields as fields
+from benchsuite.quantizers.checkpoint_fields import BadField
+from benchsuite.quantizers.checkpoint_tensors import bias_of, fault_of, inexact
 from benchsuite.quantizers.linear import QuantizedLinear
 from benchsuite.quantizers.packing import octets, pack, unpack, words
 
+TITLE = "AutoAWQ"
 PARTS = ("qweight", "qzeros", "scales")
 ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
@@ -36,20 +42,55 @@ def _in_order(packed: Tensor) -> Tensor:
     return ordered.reshape(len(packed), -1)
 
 
-def fault(config: Mapping[str, Any]) -> str:
-    """Return why a checkpoint of this quantization config cannot be read, or nothing."""
-    version, bits = config.get("version", "gemm"), config.get("bits")
-    if str(version).lower() != "gemm":
-        return f"its format is {version!r}"
-    return "" if bits == 4 else f"it has {bits} bits"
+def checked(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint's quantization config with its fields as they are meant.
+
+    AutoAWQ's own file says ``w_bit`` and ``q_group_size``. Raises ``BadField`` naming the field
+    that cannot be read.
+    """
+    version = fields.word(config, "version", "gemm")
+    if version != "gemm":
+        raise BadField(f"its version is {version!r}, and only gemm can be read")
+    return {
+        **config,
+        "bits": fields.bits(config, (4,), "w_bit"),
+        "group_size": fields.group_size(config, "q_group_size"),
+        "modules_to_not_convert": fields.names(config, "modules_to_not_convert"),
+    }
 
 
-def settings(linears: Mapping[str, QuantizedLinear], folder: Path) -> dict[str, Any]:
-    """Return the quantization config; a usage error if the format cannot hold the layers."""
-    for name, linear in linears.items():
-        lacking = _lacking(linear)
-        if lacking:
-            raise UsageError(f"the AutoAWQ format has no {lacking}, as in {name}", str(folder))
+def rule(
+    config: Mapping[str, Any], names: Sequence[str], *, packed: bool
+) -> Mapping[str, Any] | None:
+    """Return the settings of the layer that goes by ``names``, None where it keeps its weight.
+
+    AutoAWQ and vLLM look for each entry anywhere in a name, transformers at its beginning as a
+    pattern. Where an entry ends within a word (``gate`` in ``gate_proj``), the file says whether
+    the layer is ``packed``.
+    """
+    for entry in config["modules_to_not_convert"]:
+        for name in names:
+            if f".{entry}." in f".{name}.":
+                return None
+            if not packed and (entry in name or _begins(entry, name)):
+                return None
+    return config
+
+
+def _begins(pattern: str, name: str) -> bool:
+    try:
+        return re.match(pattern, name) is not None
+    except (re.error, RecursionError, OverflowError):
+        return False  # a name, then, and not this one's
+
+
+def settings(
+    linears: Mapping[str, QuantizedLinear], folder: Path, left: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return the quantization config; a usage error if one config cannot describe the layers.
+
+    ``left`` names modules that keep their weights.
+    """
     widths = {linear.group_size for linear in linears.values()}
     if linears and all(linear.group_size == linear.in_features for linear in linears.values()):
         widths = {-1}
@@ -62,11 +103,12 @@ def settings(linears: Mapping[str, QuantizedLinear], folder: Path) -> dict[str, 
         "bits": 4,
         "group_size": widths.pop(),
         "zero_point": True,
-        "modules_to_not_convert": None,
+        "modules_to_not_convert": list(left) or None,
     }
 
 
-def _lacking(linear: QuantizedLinear) -> str:
+def lacking(linear: QuantizedLinear) -> str:
+    """Return what the format would need to hold a layer, or nothing."""
     if linear.bits != 4:
         return f"{linear.bits}-bit codes"
     if linear.g_idx is not None:
@@ -75,7 +117,12 @@ def _lacking(linear: QuantizedLinear) -> str:
         return "fractional zero points"
     if linear.out_features % 8:
         return f"{linear.out_features} outputs (only multiples of 8)"
-    return ""
+    if linear.in_features % linear.group_size:
+        return (
+            f"narrower last group ({linear.in_features} inputs are no multiple of the group size "
+            f"{linear.group_size})"
+        )
+    return inexact(linear)
 
 
 def parts(linear: QuantizedLinear) -> dict[str, Tensor]:
@@ -97,27 +144,24 @@ def layer(
     n_in, n_out = original.in_features, original.out_features
     groups = 1 if config["group_size"] == -1 else -(-n_in // config["group_size"])
     expected = {
-        "qweight": (n_in, n_out // 8),
-        "qzeros": (groups, n_out // 8),
-        "scales": (groups, n_out),
+        "qweight": ((n_in, n_out // 8), torch.int32),
+        "qzeros": ((groups, n_out // 8), torch.int32),
+        "scales": ((groups, n_out), None),
     }
-    tensors: dict[str, Tensor] = {}
-    for part, shape in expected.items():
-        tensor = found[part]
-        assert tensor is not None
-        if tuple(tensor.shape) != shape:
-            return f"{part} has shape {list(tensor.shape)}, not {list(shape)}", None
-        tensors[part] = tensor
-    if not torch.isfinite(tensors["scales"]).all():
-        return "scales are not all finite", None
-    bias = found["bias"]
+    wrong = fault_of(found, expected, n_out)
+    if wrong:
+        return wrong, None
+    qweight, qzeros, scales = (found[part] for part in PARTS)
+    assert qweight is not None
+    assert qzeros is not None
+    assert scales is not None
     linear = QuantizedLinear(
-        _in_order(tensors["qweight"]).t().contiguous(),
-        tensors["scales"].t().contiguous(),
-        _in_order(tensors["qzeros"]).t(),
+        _in_order(qweight).t().contiguous(),
+        scales.t().contiguous(),
+        _in_order(qzeros).t(),
         bits=4,
         group_size=config["group_size"],
-        bias=original.bias if bias is None else bias.to(original.weight.dtype),
+        bias=bias_of(original, found["bias"]),
         dtype=original.weight.dtype,
     )
     return "", linear

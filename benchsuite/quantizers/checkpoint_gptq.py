@@ -6,9 +6,14 @@ AutoGPTQ itself is archived, but its format is what gptqmodel, transformers and 
 minus one. A zero point of 0 then has no code of its own, so asymmetric grids are written in the
 second version (``gptq_v2``), which stores them as they are; symmetric ones in the first, which
 every engine reads.
+
+Layers may differ. gptqmodel's ``dynamic`` maps regular expressions over module names to other
+settings (``+:`` or nothing before them) or to none at all (``-:``: the layer keeps its weight); the
+first that matches counts. optimum's ``modules_in_block_to_quantize`` lists those that are packed.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
+from benchsuite.quantizers import checkpoint_fields as fields
+from benchsuite.quantizers.checkpoint_fields import BadField
+from benchsuite.quantizers.checkpoint_tensors import bias_of, fault_of, inexact
 from benchsuite.quantizers.linear import QuantizedLinear
 from benchsuite.quantizers.packing import octets, pack, unpack, words
 
@@ -23,19 +31,72 @@ BITS = (2, 3, 4, 8)
 """Widths that the format knows."""
 
 VERSIONS = ("gptq", "gptq_v2")
+TITLE = "AutoGPTQ"
 PARTS = ("qweight", "qzeros", "scales", "g_idx")
 
 
-def fault(config: Mapping[str, Any]) -> str:
-    """Return why a checkpoint of this quantization config cannot be read, or nothing."""
-    version, bits = config.get("checkpoint_format", "gptq"), config.get("bits")
+def checked(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint's quantization config with its fields as they are meant.
+
+    Raises ``BadField`` naming the one that cannot be read.
+    """
+    version = fields.word(config, "checkpoint_format", fields.word(config, "format", "gptq"))
     if version not in VERSIONS:
-        return f"its format is {version!r}"
-    return "" if bits in BITS else f"it has {bits} bits"
+        raise BadField(f"its checkpoint_format is {version!r}, neither of {', '.join(VERSIONS)}")
+    fields.absent(config, "is_marlin_format", "lm_head", "extra_config")
+    if fields.word(config, "pack_dtype", "int32") not in ("int32", "torch.int32"):
+        raise BadField(f"pack_dtype is {config['pack_dtype']!r}, and only int32 can be read")
+    packed = fields.names(config, "modules_in_block_to_quantize")
+    return {
+        **config,
+        "checkpoint_format": version,
+        "bits": fields.bits(config, BITS),
+        "group_size": fields.group_size(config),
+        "dynamic": _rules(config),
+        "modules_in_block_to_quantize": packed,
+    }
 
 
-def settings(linears: Mapping[str, QuantizedLinear], folder: Path) -> dict[str, Any]:
-    """Return the quantization config; a usage error if the format cannot hold the layers."""
+def _rules(config: Mapping[str, Any]) -> list[tuple[re.Pattern[str], dict[str, int] | None]]:
+    """Return the rules of ``dynamic``: (pattern, settings of its own; None: not packed)."""
+    found: list[tuple[re.Pattern[str], dict[str, int] | None]] = []
+    rules = config.get("dynamic") or {}
+    if not isinstance(rules, dict):
+        raise BadField(f"dynamic is {rules!r}, not an object of rules")
+    for text, given in rules.items():
+        pattern = fields.pattern("dynamic", text.removeprefix("-:").removeprefix("+:"))
+        if text.startswith("-:"):
+            found.append((pattern, None))
+            continue
+        if not isinstance(given, dict):
+            raise BadField(f"dynamic has {given!r} for {text!r}, not an object of settings")
+        fields.absent(given, "quant_method", "method", "checkpoint_format", "format", "pack_dtype")
+        own = {"bits": fields.bits(given, BITS)} if "bits" in given else {}
+        own |= {"group_size": fields.group_size(given)} if "group_size" in given else {}
+        found.append((pattern, own))
+    return found
+
+
+def rule(
+    config: Mapping[str, Any], names: Sequence[str], *, packed: bool
+) -> Mapping[str, Any] | None:
+    """Return the settings of the layer that goes by ``names``, None where it keeps its weight."""
+    listed = config["modules_in_block_to_quantize"]
+    if listed and not any(name.endswith(f".{inner}") for name in names for inner in listed):
+        return None
+    for pattern, own in config["dynamic"]:
+        if any(pattern.match(name) for name in names):
+            return None if own is None else {**config, **own}
+    return config
+
+
+def settings(
+    linears: Mapping[str, QuantizedLinear], folder: Path, left: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return the quantization config; a usage error if one config cannot describe the layers.
+
+    ``left`` names modules that keep their weights.
+    """
     kinds = {(m.bits, m.group_size, m.sym) for m in linears.values()}
     whole_rows = all(m.group_size == m.in_features for m in linears.values())
     if whole_rows:
@@ -44,11 +105,7 @@ def settings(linears: Mapping[str, QuantizedLinear], folder: Path) -> dict[str, 
         found = f"{len(kinds)} different grids" if kinds else "no quantized layer"
         raise UsageError(f"an AutoGPTQ checkpoint has one grid, this model {found}", str(folder))
     ((bits, group_size, sym),) = kinds
-    if any(m.free_zeros is not None for m in linears.values()):
-        raise UsageError("the AutoGPTQ format has no fractional zero points", str(folder))
-    if bits not in BITS:
-        known = ", ".join(map(str, BITS))
-        raise UsageError(f"the AutoGPTQ format has no {bits}-bit codes, only {known}", str(folder))
+    rules: dict[str, Any] = {f"-:^{re.escape(name)}$": {} for name in left}
     return {
         "quant_method": "gptq",
         "checkpoint_format": "gptq" if sym else "gptq_v2",
@@ -58,17 +115,27 @@ def settings(linears: Mapping[str, QuantizedLinear], folder: Path) -> dict[str, 
         "desc_act": any(m.g_idx is not None for m in linears.values()),
         "lm_head": False,
         "pack_dtype": "int32",
+        **({"dynamic": rules} if rules else {}),
     }
+
+
+def lacking(linear: QuantizedLinear) -> str:
+    """Return what the format would need to hold a layer, or nothing."""
+    if linear.bits not in BITS:
+        return f"{linear.bits}-bit codes, only {', '.join(map(str, BITS))}"
+    if linear.free_zeros is not None:
+        return "fractional zero points"
+    if linear.in_features % 32 or linear.out_features % 32:
+        return (
+            f"{linear.in_features} inputs and {linear.out_features} outputs (both are packed in "
+            "multiples of 32)"
+        )
+    return inexact(linear)
 
 
 def parts(linear: QuantizedLinear) -> dict[str, Tensor]:
     """Return a layer's tensors by the format's names."""
     bits = linear.bits
-    if linear.in_features % 32 or linear.out_features % 32:
-        raise UsageError(
-            f"the AutoGPTQ format packs multiples of 32 inputs and outputs, not "
-            f"{linear.in_features} and {linear.out_features}"
-        )
     zeros = linear.zeros.t() - int(linear.sym) & (2**bits - 1)
     columns = torch.arange(linear.in_features, dtype=torch.int32, device=linear.packed.device)
     found = {
@@ -87,28 +154,25 @@ def layer(
 ) -> tuple[str, QuantizedLinear | None]:
     """Return ("", the layer), or (what is wrong with its tensors, None)."""
     bits, n_in, n_out = config["bits"], original.in_features, original.out_features
+    width = n_in if config["group_size"] == -1 else config["group_size"]
+    groups = -(-n_in // width)
+    expected = {
+        "qweight": ((n_in * bits // 32, n_out), torch.int32),
+        "qzeros": ((groups, n_out * bits // 32), torch.int32),
+        "scales": ((groups, n_out), None),
+        "g_idx": ((n_in,), torch.int32),
+    }
+    wrong = fault_of(found, expected, n_out)
+    if wrong:
+        return wrong, None
     qweight, qzeros, scales, g_idx = (found[part] for part in PARTS)
     assert qweight is not None
     assert qzeros is not None
     assert scales is not None
     assert g_idx is not None
-    width = n_in if config["group_size"] == -1 else config["group_size"]
-    groups = -(-n_in // width)
-    expected = {
-        "qweight": (n_in * bits // 32, n_out),
-        "qzeros": (groups, n_out * bits // 32),
-        "scales": (groups, n_out),
-        "g_idx": (n_in,),
-    }
-    for part, shape in expected.items():
-        size = tuple(found[part].shape)  # type: ignore[union-attr]
-        if size != shape:
-            return f"{part} has shape {list(size)}, not {list(shape)}", None
-    if not torch.isfinite(scales).all():
-        return "scales are not all finite", None
     if g_idx.min() < 0 or g_idx.max() >= groups:
         return f"g_idx names groups outside 0 to {groups - 1}", None
-    offset = int(config.get("checkpoint_format", "gptq") == "gptq")
+    offset = int(config["checkpoint_format"] == "gptq")
     zeros = (unpack(octets(qzeros), bits, n_out) + offset & (2**bits - 1)).t()
     plain = torch.equal(g_idx.long(), torch.arange(n_in) // width)
     linear = QuantizedLinear(
@@ -117,7 +181,7 @@ def layer(
         None if bool((zeros == 2 ** (bits - 1)).all()) else zeros,
         bits=bits,
         group_size=config["group_size"],
-        bias=original.bias if found["bias"] is None else found["bias"].to(original.weight.dtype),
+        bias=bias_of(original, found["bias"]),
         g_idx=None if plain else g_idx,
         dtype=original.weight.dtype,
     )

@@ -219,7 +219,8 @@ def round_columns(
         place = torch.empty_like(order)
         place[order] = positions
         codes = codes[place]
-        g_idx = None if static is not None else place // width
+        # One group for all columns has no order.
+        g_idx = None if static is not None or width >= n_columns else place // width
     scales, zeros = static if static is not None else _columns(fitted)
     return Rounded(codes.t(), scales, zeros, g_idx)
 

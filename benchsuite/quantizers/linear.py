@@ -101,17 +101,37 @@ class QuantizedLinear(nn.Module):
 
     @property
     def digest(self) -> str:
-        """Hex sha256 of codes, scales, zeros and groups, equal on any device for equal values."""
+        """Hex sha256 of codes, scales, zeros and groups, equal on any device for equal values.
+
+        Zeros that are all 2^(bits-1) and groups in the columns' own order say what None says, so
+        they have the digest of None.
+        """
         sha = hashlib.sha256(repr((self.bits, self.group_size, *self.packed.shape)).encode())
-        for name in ("packed", "scales", "packed_zeros", "free_zeros", "g_idx"):
-            tensor = getattr(self, name)
+        told = {
+            "packed": self.packed,
+            "scales": self.scales.float(),
+            "packed_zeros": self._telling_zeros(),
+            "free_zeros": None if self.free_zeros is None else self.free_zeros.float(),
+            "g_idx": self._telling_groups(),
+        }
+        for name, tensor in told.items():
             if tensor is not None:
-                if name in ("scales", "free_zeros"):
-                    tensor = tensor.float()
                 array = tensor.detach().cpu().contiguous().numpy()
                 sha.update(f"{name}{tuple(array.shape)}".encode())
                 sha.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
         return sha.hexdigest()
+
+    def _telling_zeros(self) -> Tensor | None:
+        middle = 2 ** (self.bits - 1)
+        packed = self.packed_zeros
+        return None if packed is None or bool((self.zeros == middle).all()) else packed
+
+    def _telling_groups(self) -> Tensor | None:
+        if self.g_idx is None:
+            return None
+        columns = torch.arange(self.in_features, device=self.g_idx.device)
+        plain = torch.equal(self.g_idx, (columns // self.group_size).to(self.g_idx.dtype))
+        return None if plain else self.g_idx
 
     def dequantize(self, dtype: torch.dtype | None = None) -> Tensor:
         """Return the weight [out, in] in ``dtype`` (default: the replaced weight's)."""

@@ -34,6 +34,7 @@ OUTCOMES = ("passed", "failed", "crashed")
 # it was the store's own.
 _CLOCKED = re.compile(
     r".*(_seconds|_per_second|_memory_bytes|_memory_kind)|vllm_.*|timestamp|kernels(_in_batch)?"
+    r"|model_not_saved"
 )
 
 _NUMERIC_CLAIMS = ("lower", "higher", "cv_below", "equivalent")

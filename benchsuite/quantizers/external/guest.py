@@ -26,6 +26,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from benchsuite.models import generation_settings
 from benchsuite.models.architecture import architecture_of
 from benchsuite.models.folder import weight_files
 from benchsuite.quantizers import checkpoint
@@ -188,7 +189,7 @@ def write_model(model: Any, folder: Path, dtype: torch.dtype | None = None) -> P
     """Save a model for libraries that read folders only, in ``dtype`` (default: its own)."""
     writable = own_copy(model).to(dtype or model.dtype)
     writable.config.dtype = writable.dtype
-    writable.save_pretrained(folder)
+    generation_settings.save_pretrained(writable, folder)
     placeholder_tokenizer().save_pretrained(folder)
     return folder
 
