@@ -196,14 +196,14 @@ def apply(model: nn.Module, folder: Path, settings: Mapping[str, Any]) -> None:
     ``settings`` are those that `read_settings` gives. Every tensor of the tree is replaced, or
     named in a ``BenchsuiteError``.
     """
-    kind = model.config.model_type  # type: ignore[union-attr]
+    kind = str(model.config.model_type)  # type: ignore[union-attr]
     linears = dict(architecture_of(model).named_linears(model))
-    state = _read(folder, str(kind))
+    state = _read(folder, kind)
     format = FORMATS[settings["quant_method"]]
     faults: list[str] = []
     packed: list[str] = []
     for name, original in linears.items():
-        known_as = list(dict.fromkeys((hub_name(str(kind), name), name)))
+        known_as = list(dict.fromkeys((hub_name(kind, name), name)))
         own = format.rule(settings, known_as, packed=f"{name}.{format.PARTS[0]}" in state)
         if own is None:
             continue
@@ -216,8 +216,14 @@ def apply(model: nn.Module, folder: Path, settings: Mapping[str, Any]) -> None:
             replace(model, name, linear)
     faults += _install(model, state, tuple(f"{name}." for name in packed))
     if faults:
+        faults = [_in_words(kind, fault) for fault in faults]
         shown = "; ".join(faults[:6]) + ("; ..." if len(faults) > 6 else "")
         raise BenchsuiteError(f"the checkpoint is not whole: {shown}", str(folder), REINSTALL)
+
+
+def _in_words(kind: str, fault: str) -> str:
+    """Return a fault with the names that the hub gives to the tensors in it."""
+    return " ".join(hub_name(kind, word) for word in fault.split(" "))
 
 
 def _layer(

@@ -156,23 +156,45 @@ def test_every_file_that_loading_opens_counts(checkpoint, monkeypatch):
     assert inside <= folders.answering_files(checkpoint).keys()
 
 
-@pytest.mark.parametrize(
-    "name", ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"]
-)
-def test_an_adapter_in_a_models_folder_is_refused_by_name(checkpoint, name):
-    put(checkpoint, name)
+def test_an_adapter_in_a_models_folder_is_refused_by_name(checkpoint):
+    put(checkpoint, "adapter_config.json")
     for use in (
         folder_digest,
         lambda folder: load(tiny.entry(), tiny.at(folder)),
         lambda folder: quantized.apply(tiny.model(), folder, {"quant_method": "gptq"}),
     ):
-        with pytest.raises(BenchsuiteError, match=rf"an adapter lies .*: {name};") as caught:
+        with pytest.raises(BenchsuiteError, match=r"an adapter lies .*: adapter_con.*;") as caught:
             use(checkpoint)
         message = str(caught.value)
         assert str(checkpoint) in message
         assert "merge_and_unload" in message
         assert "move" in message
         assert "\n" not in message
+
+
+STRAYS = [
+    "old-model.safetensors",
+    "adapter_model.safetensors",
+    "consolidated.safetensors",
+    "consolidated.safetensors.index.json",
+]
+
+
+@pytest.mark.parametrize("sharded", [False, True], ids=["one file", "shards"])
+def test_what_lies_beside_a_models_weights_is_not_read(checkpoint, tmp_path, sharded):
+    before = dict(load(tiny.entry(), tiny.at(checkpoint)).model.named_parameters())
+    other = load_file(tiny.checkpoint(tmp_path / "other", seed=1) / "model.safetensors")
+    if sharded:
+        shard(checkpoint)
+    for name in STRAYS:
+        if name.endswith(".json"):
+            put(
+                checkpoint, name, json.dumps({"weight_map": dict.fromkeys(other, "no.safetensors")})
+            )
+        else:
+            save_file(other, checkpoint / name, metadata={"format": "pt"})
+    after = dict(load(tiny.entry(), tiny.at(checkpoint)).model.named_parameters())
+    assert all((after[name] == value).all() for name, value in before.items())
 
 
 def test_the_index_decides_which_weights_are_read(checkpoint):
@@ -186,15 +208,60 @@ def test_the_index_decides_which_weights_are_read(checkpoint):
         folder_digest(checkpoint)
 
 
-def test_the_one_file_comes_before_the_index_as_in_transformers(checkpoint, tmp_path):
+def test_a_tensor_that_the_index_promises_and_its_file_lacks_is_named(checkpoint):
+    shard(checkpoint)
+    file = next(f for f in checkpoint.glob("model-*") if "model.norm.weight" in load_file(f))
+    state = load_file(file)
+    del state["model.norm.weight"]
+    save_file(state, file, metadata={"format": "pt"})
+    with pytest.raises(BenchsuiteError, match=r"do not hold: missing model\.norm\.weight"):
+        load(tiny.entry(), tiny.at(checkpoint))
+
+
+def test_a_tensor_that_lies_in_two_files_is_named_with_both(checkpoint):
+    shard(checkpoint)
+    first, second = sorted(checkpoint.glob("model-*"))[:2]
+    name = next(iter(load_file(first)))
+    save_file(load_file(second) | {name: load_file(first)[name]}, second, {"format": "pt"})
+    told = f"{name} lies in {first.name} and in {second.name}"
+    with pytest.raises(BenchsuiteError, match=told):
+        load(tiny.entry(), tiny.at(checkpoint))
+
+
+@pytest.mark.parametrize("name", ["../else/model.safetensors", "/model.safetensors"])
+def test_an_index_names_no_file_outside_its_folder(checkpoint, name):
+    (checkpoint / "model.safetensors").unlink()
+    put(checkpoint, "model.safetensors.index.json", json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(BenchsuiteError, match="it names a file outside the folder"):
+        folder_digest(checkpoint)
+
+
+def test_one_file_and_an_index_of_others_are_two_models(checkpoint, tmp_path):
+    """transformers would read the one file, vLLM the shards."""
     other = tiny.checkpoint(tmp_path / "other", seed=1)
     shard(other)
     for file in other.glob("model*"):
         shutil.copy(file, checkpoint)
+    for use in (folder_digest, lambda folder: load(tiny.entry(), tiny.at(folder))):
+        with pytest.raises(
+            BenchsuiteError, match=r"two models: model\.safetensors, and model-0000"
+        ):
+            use(checkpoint)
+    edit_config(checkpoint, transformers_weights="model.safetensors.index.json")
+    assert len(folders.weight_files(checkpoint)) > 1
+    edit_config(checkpoint, transformers_weights=None)
+    for file in checkpoint.glob("model-*"):
+        file.unlink()  # an index that saving one file over shards leaves behind
     (read,) = folders.weight_files(checkpoint)
     assert read.name == "model.safetensors"
-    loaded = dict(load(tiny.entry(), tiny.at(checkpoint)).model.named_parameters())
-    assert all((loaded[name] == value).all() for name, value in load_file(read).items())
+
+
+def test_an_index_by_another_name_is_taken_where_it_is_the_only_one(checkpoint):
+    shard(checkpoint)
+    shards = sorted(checkpoint.glob("model-*.safetensors"))
+    index = checkpoint / "model.safetensors.index.json"
+    index.rename(checkpoint / "gptq_model-4bit-128g.safetensors.index.json")
+    assert folders.weight_files(checkpoint) == shards
 
 
 def test_weights_that_the_configuration_names_are_those_that_are_read(checkpoint, tmp_path):
@@ -217,7 +284,8 @@ def test_the_only_weights_may_have_any_name_and_two_have_to_be_told_apart(checkp
     named = (checkpoint / "model.safetensors").rename(checkpoint / "gptq_model-4bit.safetensors")
     assert folders.weight_files(checkpoint) == [named]
     shutil.copy(named, checkpoint / "another.safetensors")
-    with pytest.raises(BenchsuiteError, match="and 2 other files that could be meant"):
+    told = "and 2 other files that could be meant: another.safetensors, gptq_model-4bit"
+    with pytest.raises(BenchsuiteError, match=told):
         folder_digest(checkpoint)
 
 

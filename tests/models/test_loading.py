@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 
 import httpx
 import huggingface_hub
@@ -12,7 +13,8 @@ from benchsuite import catalog
 from benchsuite.catalog import Sources
 from benchsuite.embedded import models as embedded_models
 from benchsuite.errors import BenchsuiteError, CellCannotRun
-from benchsuite.models import load, weights_digest
+from benchsuite.evaluation.generation import _end_ids
+from benchsuite.models import generation_settings, load, weights_digest
 from tests.models import tiny
 
 
@@ -282,3 +284,42 @@ def test_an_embedded_models_files_must_be_those_of_its_card(embedded, name, chan
     change(embedded)
     with pytest.raises(BenchsuiteError, match=f"tiny_llama_1m are not those of its card: {name}"):
         load(catalog.model("tiny_llama_1m"))
+
+
+@pytest.mark.parametrize("model_type", ["qwen2", "opt"])
+def test_every_tensor_that_a_folder_lacks_is_named(tmp_path, model_type):
+    folder = tiny.checkpoint(
+        tmp_path / "model", model_type=model_type, num_hidden_layers=1, tie_word_embeddings=False
+    )
+    entry = tiny.entry(model_type=model_type)
+    state = load_file(folder / "model.safetensors")
+    for name in state:
+        less = {key: value for key, value in state.items() if key != name}
+        save_file(less, folder / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(BenchsuiteError, match=f"missing tensors {re.escape(name)}"):
+            load(entry, tiny.at(folder))
+
+
+def test_every_token_that_ends_a_text_is_read(checkpoint):
+    with_file("generation_config.json", b'{"eos_token_id": [1, 7]}')(checkpoint)
+    loaded = load(tiny.entry(), tiny.at(checkpoint))
+    assert _end_ids(loaded.model, loaded.tokenizer) == {1, 7}
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b'{"eos_token_id": "</s>"}'])
+def test_generation_settings_that_cannot_be_read_are_named(checkpoint, content):
+    """transformers would leave them out, and with them what ends a text."""
+    with_file("generation_config.json", content)(checkpoint)
+    with pytest.raises(BenchsuiteError, match=r"cannot read generation_config\.json"):
+        load(tiny.entry(), tiny.at(checkpoint))
+
+
+def test_a_model_is_saved_with_generation_settings_that_transformers_would_refuse(tmp_path):
+    model = tiny.model()
+    model.generation_config.temperature, model.generation_config.do_sample = 0.6, False
+    with pytest.raises(ValueError, match="temperature"):
+        model.save_pretrained(tmp_path / "theirs")
+    generation_settings.save_pretrained(model, tmp_path / "ours")
+    back = generation_settings.read(tmp_path / "ours")
+    assert (back.temperature, back.do_sample) == (0.6, False)
+    assert model.generation_config.temperature == 0.6

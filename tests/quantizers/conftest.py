@@ -20,6 +20,10 @@ SHAPES = {
     "qwen2": SHAPE | {"intermediate_size": 256, "num_key_value_heads": 2},
     "qwen3": SHAPE | {"intermediate_size": 256, "num_key_value_heads": 2, "head_dim": 32},
     "opt": SHAPE | {"ffn_dim": 256, "word_embed_proj_dim": 128},
+    "mixtral": SHAPE | {"intermediate_size": 64, "num_key_value_heads": 2, "num_local_experts": 2},
+    "qwen3_moe": SHAPE
+    | {"num_key_value_heads": 2, "moe_intermediate_size": 64, "num_experts": 2}
+    | {"num_experts_per_tok": 1, "head_dim": 32},
 }
 
 

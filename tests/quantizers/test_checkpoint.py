@@ -138,7 +138,7 @@ def test_a_broken_checkpoint_is_one_paragraph(message, saved):
 def test_truncated_missing_and_foreign_files_are_named(saved):
     path = saved / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(BenchsuiteError, match="unreadable file"):
+    with pytest.raises(BenchsuiteError, match=r"model\.safetensors: the header is longer"):
         checkpoint.load(saved)
     path.unlink()
     with pytest.raises(BenchsuiteError, match="the folder holds no weights"):
@@ -149,7 +149,7 @@ def test_truncated_missing_and_foreign_files_are_named(saved):
     with pytest.raises(BenchsuiteError, match="method 'fp8' cannot be read: an unknown method"):
         checkpoint.load(saved)
     (saved / "config.json").write_text("{")
-    with pytest.raises(BenchsuiteError, match="no readable quantization config"):
+    with pytest.raises(BenchsuiteError, match=r"cannot read config\.json: it is not JSON"):
         checkpoint.load(saved)
 
 
