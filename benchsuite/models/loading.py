@@ -103,6 +103,9 @@ def _load_folder(folder: Path, where: str, device: str, dtype: str, trusted: boo
 
     for _ in tensor_headers(folder):  # a truncated file is named here, before torch reads it
         pass
+    with quiet_transformers():
+        # transformers leaves out a file that it cannot read, and with it what ends a text.
+        settings = generation_settings.read(folder)
     try:
         with quiet_transformers(), own_code.refused(where):
             loader: Any = AutoModelForCausalLM
@@ -131,9 +134,6 @@ def _load_folder(folder: Path, where: str, device: str, dtype: str, trusted: boo
         ) from error
     _check_complete(report, where)
     _check_finite(model, where)
-    with quiet_transformers():
-        # transformers leaves out a file that it cannot read, and with it what ends a text.
-        settings = generation_settings.read(folder)
     if settings is not None:
         model.generation_config = settings
     return model

@@ -56,6 +56,15 @@ def test_asymmetric_grids_of_8_bits_are_refused(tmp_path):
     assert "symmetric grids only" in serving.write(model, tmp_path)
 
 
+def test_a_narrower_last_group_is_refused_by_layer(tmp_path):
+    from benchsuite.quantizers import rtn
+
+    model = load(ENTRY).model
+    rtn.quantize(model, bits=4, group_size=48)
+    told = serving.write(model, tmp_path)
+    assert "128 inputs of model.layers.0.self_attn.q_proj are no multiple of 48" in told
+
+
 def test_the_original_is_written_as_it_is(tmp_path):
     model = load(ENTRY).model
     assert serving.write(model, tmp_path, quantized=False) == ""

@@ -73,6 +73,9 @@ def test_models_are_saved_in_their_format_or_say_why_not(records):
     assert records["hqq_w4"]["files"] == {"metadata.json"}
     assert "no fractional zero points" in records["hqq_w4"]["saved"]["not_saved"]
     assert "no quantized layer" in records["fp16"]["saved"]["not_saved"]
+    assert records["hqq_w4"]["model_not_saved"] == records["hqq_w4"]["saved"]["not_saved"]
+    assert records["hqq_w4"]["perplexity"] > 0
+    assert "model_not_saved" not in records["rtn_w3"]
 
 
 def test_latency_is_kept_out_of_what_must_be_equal_bit_for_bit(records):
