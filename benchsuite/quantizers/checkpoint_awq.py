@@ -16,10 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchsuite.errors import UsageError
 from benchsuite.quantizers import checkpoint_fields as fields
 from benchsuite.quantizers.checkpoint_fields import BadField
-from benchsuite.quantizers.checkpoint_tensors import bias_of, fault_of, inexact
+from benchsuite.quantizers.checkpoint_tensors import bias_of, fault_of, inexact, one_of
 from benchsuite.quantizers.linear import QuantizedLinear
 from benchsuite.quantizers.packing import octets, pack, unpack, words
 
@@ -91,17 +90,14 @@ def settings(
 
     ``left`` names modules that keep their weights.
     """
-    widths = {linear.group_size for linear in linears.values()}
-    if linears and all(linear.group_size == linear.in_features for linear in linears.values()):
-        widths = {-1}
-    if len(widths) != 1:
-        found = f"{len(widths)} different group sizes" if widths else "no quantized layer"
-        raise UsageError(f"an AutoAWQ checkpoint has one grid, this model {found}", str(folder))
+    whole_rows = all(m.group_size == m.in_features for m in linears.values())
+    widths = {name: -1 if whole_rows else m.group_size for name, m in linears.items()}
+    group_size = one_of(widths, "an AutoAWQ checkpoint has one grid", folder)
     return {
         "quant_method": "awq",
         "version": "gemm",
         "bits": 4,
-        "group_size": widths.pop(),
+        "group_size": group_size,
         "zero_point": True,
         "modules_to_not_convert": list(left) or None,
     }

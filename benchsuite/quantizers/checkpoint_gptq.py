@@ -20,10 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchsuite.errors import UsageError
 from benchsuite.quantizers import checkpoint_fields as fields
 from benchsuite.quantizers.checkpoint_fields import BadField
-from benchsuite.quantizers.checkpoint_tensors import bias_of, fault_of, inexact
+from benchsuite.quantizers.checkpoint_tensors import bias_of, fault_of, inexact, one_of
 from benchsuite.quantizers.linear import QuantizedLinear
 from benchsuite.quantizers.packing import octets, pack, unpack, words
 
@@ -97,14 +96,9 @@ def settings(
 
     ``left`` names modules that keep their weights.
     """
-    kinds = {(m.bits, m.group_size, m.sym) for m in linears.values()}
     whole_rows = all(m.group_size == m.in_features for m in linears.values())
-    if whole_rows:
-        kinds = {(bits, -1, sym) for bits, _, sym in kinds}
-    if len(kinds) != 1:
-        found = f"{len(kinds)} different grids" if kinds else "no quantized layer"
-        raise UsageError(f"an AutoGPTQ checkpoint has one grid, this model {found}", str(folder))
-    ((bits, group_size, sym),) = kinds
+    kinds = {n: (m.bits, -1 if whole_rows else m.group_size, m.sym) for n, m in linears.items()}
+    bits, group_size, sym = one_of(kinds, "an AutoGPTQ checkpoint has one grid", folder)
     rules: dict[str, Any] = {f"-:^{re.escape(name)}$": {} for name in left}
     return {
         "quant_method": "gptq",

@@ -1,11 +1,16 @@
-"""What the tensors of every checkpoint format have in common: shapes, dtypes, biases."""
+"""What the tensors of every checkpoint format have in common: shapes, dtypes, biases, one grid."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from benchsuite.errors import UsageError
 from benchsuite.quantizers.linear import QuantizedLinear
+
+T = TypeVar("T", bound=Hashable)
 
 
 def fault_of(
@@ -49,3 +54,15 @@ def inexact(linear: QuantizedLinear) -> str:
     scales = linear.scales
     same = scales.dtype == torch.float16 or torch.equal(scales.half().float(), scales.float())
     return "" if same else "scales beyond float16"
+
+
+def one_of(kinds: Mapping[str, T], rule: str, folder: Path) -> T:
+    """Return the one kind that all layers are of; a usage error naming two that differ."""
+    found: dict[T, str] = {}
+    for name, kind in kinds.items():
+        found.setdefault(kind, name)
+    if len(found) == 1:
+        return next(iter(found))
+    names = ", ".join(list(found.values())[:2])
+    what = f"{len(found)} different grids, as in {names}" if found else "no quantized layer"
+    raise UsageError(f"{rule}, this model {what}", str(folder))
