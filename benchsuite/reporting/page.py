@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchsuite.printable import printable
+from benchsuite.printable import count, printable
 from benchsuite.records.record import Record
 from benchsuite.reporting import numbers, published, strip
 from benchsuite.reporting.commands import rerun_command
@@ -88,8 +88,7 @@ def study_view(results: StudyResults) -> dict[str, Any]:
         "notes": results.notes,
         "conflicts": results.conflicts,
         "files": [path.as_posix() for path in results.files],
-        "n_cells": len(results.cells),
-        "n_records": len(results.records),
+        "cells": f"{len(results.records)} of {count(len(results.cells), 'cell')}",
         "compact": len(results.records) > MOST_DOTS,
     }
 

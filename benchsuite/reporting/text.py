@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from benchsuite.printable import count
 from benchsuite.reporting import numbers
 from benchsuite.reporting.commands import rerun_command
 from benchsuite.reporting.results import StudyResults
@@ -42,7 +43,7 @@ def terminal_lines(results: StudyResults, *, verbose: bool = False) -> list[Line
 
 
 def _count(results: StudyResults) -> str:
-    parts = [f"{len(results.records)} of {len(results.cells)} cells"]
+    parts = [f"{len(results.records)} of {count(len(results.cells), 'cell')}"]
     rehearsed = sum(r.kind == "rehearsal" for r in results.records.values())
     if rehearsed:
         parts.append(f"{rehearsed} of them rehearsals with random weights")
@@ -59,8 +60,9 @@ def _claims(study: Study, judgements: Sequence[Judgement], verbose: bool) -> Ite
     few = [] if verbose else [j for j in told if _is_smoke(j)]
     if few:
         told = [j for j in told if j not in few]
-        text = f"  {len(few)} comparisons of fewer than {ENOUGH_SEEDS} seeds an arm decide nothing"
-        yield f"{text}: a smoke run, numbers in the report", {}
+        found = f"{count(len(few), 'comparison')} of fewer than {ENOUGH_SEEDS} seeds an arm"
+        verb = "decides" if len(few) == 1 else "decide"
+        yield f"  {found} {verb} nothing: a smoke run, numbers in the report", {}
     most = len(told) if verbose else MOST_LINES
     for judgement in told[:most]:
         word = judgement.outcome.replace("_", " ")
@@ -68,7 +70,7 @@ def _claims(study: Study, judgements: Sequence[Judgement], verbose: bool) -> Ite
         text = f"  {word}: {judgement.claim.sentence} [{judgement.model}]: {said}"
         yield text, MARKUP[judgement.outcome]
     if len(told) > most:
-        yield f"  and {len(told) - most} more such claims in the report", {}
+        yield f"  and {count(len(told) - most, 'more such claim')} in the report", {}
 
 
 def _waiting(results: StudyResults) -> Iterable[Line]:
