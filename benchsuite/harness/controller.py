@@ -17,7 +17,7 @@ import pytest
 
 from benchsuite.errors import BenchsuiteError
 from benchsuite.harness.items import cell_of, is_worker, stop_file
-from benchsuite.harness.misspelt import misspelt
+from benchsuite.harness.misspelt import LEFT_OUT, misspelt, seeds_of
 from benchsuite.harness.outcome import Outcome, judge
 from benchsuite.harness.progress import uncaptured
 from benchsuite.harness.session import PROPERTY, Bench
@@ -65,7 +65,12 @@ class Controller:
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         """Note the seeds of the cells that there were to choose from."""
-        self._seeds_left_out |= {cell.seed for item in items if (cell := cell_of(item))}
+        self._seeds_left_out |= seeds_of(items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Note those that a worker had to choose from: only workers see items under xdist."""
+        self._seeds_left_out |= set(getattr(node, "workeroutput", {}).get(LEFT_OUT, ()))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
