@@ -25,6 +25,7 @@ __getattr__, __all__ = attach(
         "gptq": "gptq",
         "hqq": "hqq",
         "loaded": "loaded",
+        "method": "registry",
         "model_digest": "linear",
         "quantized_linears": "linear",
         "quarot": "quarot",

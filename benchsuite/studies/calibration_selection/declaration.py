@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from benchsuite.calibration.registry import sampler_module
 from benchsuite.catalog import EMBEDDED_MODELS
+from benchsuite.quantizers.registry import method_module
 from benchsuite.studies import parameters as shared
 from benchsuite.studies.calibration_selection.published import PUBLISHED
 from benchsuite.study import (
@@ -46,7 +47,11 @@ DOCUMENT = Document(
 
 
 def _code(cell: Cell) -> Sequence[str]:
-    return () if cell.method in REFERENCES else (sampler_module(cell.method),)
+    if cell.method == "fp16":
+        return ()
+    if cell.method == "rtn":
+        return (method_module("rtn"),)
+    return (sampler_module(cell.method), method_module("gptq"))
 
 
 register_study(
