@@ -7,7 +7,7 @@ from benchsuite.reporting import numbers
 from benchsuite.reporting.commands import rerun_command
 from benchsuite.reporting.results import StudyResults
 from benchsuite.statistics.inference.claims import Judgement
-from benchsuite.statistics.rounding import p_text, short
+from benchsuite.statistics.rounding import in_unit, p_text, short
 from benchsuite.study import Cell, Study
 
 Line = tuple[str, dict[str, bool]]
@@ -117,7 +117,8 @@ def _brief(study: Study, judgement: Judgement) -> str:
     metric = study.metric(judgement.claim.metric)
     first = numbers.spread(metric, evidence["mean"], evidence["std"])
     second = numbers.spread(metric, evidence["mean_other"], evidence["std_other"])
-    seen = f"; 80 % power from {short(evidence['mde_corrected'] * metric.scale)} on"
+    least = in_unit(metric, short(evidence["mde_corrected"] * metric.scale))
+    seen = f"; 80 % power from {least} on"
     decided = judgement.outcome != "inconclusive"
     return f"{first} against {second}, Holm {p_text(evidence['p_holm'])}{'' if decided else seen}"
 
