@@ -6,6 +6,7 @@ from benchsuite.printable import count
 from benchsuite.reporting import numbers
 from benchsuite.reporting.commands import rerun_command
 from benchsuite.reporting.results import StudyResults
+from benchsuite.reporting.waiting import waiting
 from benchsuite.statistics.inference.claims import Judgement
 from benchsuite.statistics.rounding import in_unit, p_text, short
 from benchsuite.study import Cell, Study
@@ -20,7 +21,6 @@ MARKUP: dict[str, dict[str, bool]] = {
     "not_run": {},
 }
 MOST_LINES = 12
-MOST_SEEDS = 5
 # Below this a t-test has one or two degrees of freedom in all: it runs, and decides nothing.
 ENOUGH_SEEDS = 3
 
@@ -77,27 +77,11 @@ def _waiting(results: StudyResults) -> Iterable[Line]:
     """Yield each claim that was not run, the cells that it waits for, and their command."""
     cells = cells_by_id(results.cells)
     for judgement in results.judgements:
-        awaited = [cells[i] for i in judgement.evidence.get("missing", ()) if i in cells]
-        if judgement.outcome != "not_run" or not awaited:
-            continue
-        by_method: dict[str, list[Cell]] = {}
-        for cell in awaited:
-            by_method.setdefault(cell.method, []).append(cell)
-        arms = " and ".join(_arm(method, found) for method, found in by_method.items())
-        claim, where = judgement.claim.sentence, _place(awaited[0])
-        yield f"  not run: {claim} on {where}: waits for {arms}", MARKUP["not_run"]
-        yield f"    {_command(results, awaited, by_method=True)}", {}
-
-
-def _arm(method: str, cells: Sequence[Cell]) -> str:
-    seeds = [str(seed) for seed in sorted(cell.seed for cell in cells)]
-    more = f" and {len(seeds) - MOST_SEEDS} more" if len(seeds) > MOST_SEEDS else ""
-    return f"{method} (seed{'s' if seeds[1:] else ''} {', '.join(seeds[:MOST_SEEDS])}{more})"
-
-
-def _place(cell: Cell) -> str:
-    """Return what the cells of a claim share: the model, and the further axes."""
-    return ", ".join(v for axis, v in cell.axes.items() if axis not in ("method", "seed"))
+        found = waiting(results, judgement, cells)
+        if found is not None:
+            claim = judgement.claim.sentence
+            yield f"  not run: {claim} on {found.place}: waits for {found.arms}", MARKUP["not_run"]
+            yield f"    {found.command}", {}
 
 
 def _is_smoke(judgement: Judgement) -> bool:
@@ -133,12 +117,7 @@ def _absent(
     shown = ", ".join(cell.id for cell in known[:3])
     more = f" and {len(known) - 3} more" if len(known) > 3 else ""
     yield f"  {len(known)} {word}: {shown}{more}", markup
-    yield f"    {_command(results, known)}", {}
-
-
-def _command(results: StudyResults, cells: Sequence[Cell], *, by_method: bool = False) -> str:
-    words = results.options, results.where
-    return rerun_command(results.study, cells, *words, by_method=by_method)
+    yield f"    {rerun_command(results.study, known, results.options, results.where)}", {}
 
 
 def cells_by_id(cells: Iterable[Cell]) -> dict[str, Cell]:
