@@ -35,6 +35,7 @@ __getattr__, __all__ = attach(
         "smoothquant": "smoothquant",
         "stored_bytes": "linear",
         "using_kernel": "linear",
+        "widened_bytes": "linear",
         "zero_first_mlp": "control",
     },
 )
