@@ -1,7 +1,7 @@
 """A linear layer whose weight is packed integers."""
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -292,16 +292,16 @@ def stored_bytes(model: nn.Module) -> int:
     return sum(t.numel() * t.element_size() for t in unique.values())
 
 
-def widened_bytes(model: nn.Module, dtype: str, *, without: Collection[str] = ()) -> int:
+def widened_bytes(model: nn.Module, dtype: str) -> int:
     """Return the bytes of a model's state that are there because it runs wider than it is stored.
 
-    ``dtype`` is the one that its floating-point tensors are stored in, ``bfloat16`` for one. The
-    modules named in ``without`` are left out; tied tensors count once.
+    ``dtype`` is the one that its floating-point tensors are stored in, ``bfloat16`` for one. Tied
+    tensors count once.
     """
     stored = getattr(torch, dtype).itemsize
-    tensors = model.state_dict(keep_vars=True).items()
-    kept = [t for name, t in tensors if name.rpartition(".")[0] not in without and t.numel()]
-    unique = {(t.data_ptr(), t.shape, t.dtype): t for t in kept if t.is_floating_point()}
+    tensors = model.state_dict(keep_vars=True).values()
+    floats = [t for t in tensors if t.numel() and t.is_floating_point()]
+    unique = {(t.data_ptr(), t.shape, t.dtype): t for t in floats}
     return sum(t.numel() * max(0, t.element_size() - stored) for t in unique.values())
 
 
