@@ -130,7 +130,7 @@ def _metadata(config, architecture):
         "rope.freq_base": float(rope["rope_theta"]),
     }
     if getattr(config, "head_dim", None):
-        found |= {"attention.key_length": config.head_dim, "attention.value_length": config.head_dim}
+        found |= {f"attention.{part}_length": config.head_dim for part in ("key", "value")}
     if getattr(config, "sliding_window", None):
         found["attention.sliding_window"] = config.sliding_window
     if rope["rope_type"] in ("linear", "yarn"):
@@ -157,7 +157,8 @@ def _tensors(built, architecture, kind):
             values = gguf.dequantize(gguf.quantize(values, as_type), as_type)
             parameter.data = torch.from_numpy(values.copy())
         if architecture == "llama" and part.endswith(("q_proj", "k_proj")):
-            values = values[_in_pairs(len(values), config.hidden_size // config.num_attention_heads)]
+            head = config.hidden_size // config.num_attention_heads
+            values = values[_in_pairs(len(values), head)]
         if gemma and part.endswith("norm"):
             values = values + 1
         yield (f"blk.{block}." if block else "") + f"{names[part]}.{ending}", values

@@ -7,7 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-gguf = pytest.importorskip("gguf")
+pytest.importorskip("gguf")
+
+import gguf
 
 from benchsuite.corpora.file_digests import FileDigests
 from benchsuite.errors import BenchsuiteError, CellCannotRun
@@ -183,7 +185,7 @@ def test_an_architecture_that_is_not_known_is_refused_with_those_that_are(tmp_pa
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(BenchsuiteError, match="architecture 'mamba'.*Known: llama, qwen2"):
+    with pytest.raises(BenchsuiteError, match=r"architecture 'mamba'.*Known: llama, qwen2"):
         describe(path)
 
 
