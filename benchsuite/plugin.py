@@ -197,7 +197,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from benchsuite.harness.scheduling import affinity
 
     controller: Any = config.pluginmanager.get_plugin("benchsuite-controller")
-    drawn = controller.bench.options.weights == "random"
+    drawn = controller.bench.options.sources.weights == "random"
     rate = affinity.DRAWN_BYTES_PER_SECOND if drawn else affinity.READ_BYTES_PER_SECOND
     return affinity.AffinityScheduling(config, rate, controller.was_cached)
 

@@ -5,6 +5,9 @@ and the tests start hundreds of sessions. So a server imports once, computes not
 ``run([sys.executable, "-m", "pytest", ...])`` is then ``subprocess.run`` of the same words, with
 the folder, environment, output and exit status of its own. A test of what is imported, or that
 sends signals, starts a fresh interpreter instead.
+
+A session with ``-n`` gets its workers in the same way: before it begins, it leaves behind a
+nursery, a copy of itself as the server made it, which forks whenever execnet starts a worker.
 """
 
 import atexit
@@ -14,6 +17,8 @@ import importlib
 import json
 import os
 import runpy
+import select
+import signal
 import socket
 import subprocess
 import sys
@@ -79,7 +84,7 @@ class Server:
         self._process.wait()
 
     def start(self, words: list[str], cwd: str, env: Mapping[str, str], *to: Any) -> Process:
-        """Fork a process that does what ``words`` say after ``python``, with its two outputs."""
+        """Fork a process that does what ``words`` say after ``python``, with such open files."""
         asked = json.dumps([words, cwd, dict(env)]).encode()
         socket.send_fds(self._socket, [len(asked).to_bytes(8)], [f.fileno() for f in to])
         self._socket.sendall(asked)
@@ -102,7 +107,10 @@ def server(heavy: bool) -> Server:
 def start(
     command: Sequence[str], cwd: Path, env: Mapping[str, str], *to: IO[str], heavy: bool = False
 ) -> Process:
-    """Start ``[sys.executable, "-m" or "-c", ...]``, writing to two open files."""
+    """Start ``[sys.executable, "-m" or "-c", ...]``, writing to two open files.
+
+    With three files, it reads from the first.
+    """
     words = [str(word) for word in command[1:]]
     if words[0].startswith("-m") and len(words[0]) > 2:
         words[:1] = ["-m", words[0][2:]]
@@ -124,22 +132,88 @@ def run(
         return subprocess.CompletedProcess(list(command), status, out.read(), err.read())
 
 
+# --- in a session with workers
+
+
+class Worker:
+    """A forked worker process: as much of ``subprocess.Popen`` as execnet needs."""
+
+    def __init__(self, nursery: socket.socket) -> None:
+        theirs_in, ours_in = os.pipe()
+        ours_out, theirs_out = os.pipe()
+        asked = json.dumps([os.getcwd(), dict(os.environ)]).encode()
+        socket.send_fds(nursery, [len(asked).to_bytes(8)], [theirs_in, theirs_out, 2])
+        nursery.sendall(asked)
+        self.pid = int.from_bytes(nursery.recv(8))
+        self._ends = os.pidfd_open(self.pid)
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self.stdin, self.stdout = os.fdopen(ours_in, "wb"), os.fdopen(ours_out, "rb")
+
+    def wait(self) -> int:
+        """Wait until the worker has ended; its status is not known."""
+        select.select([self._ends], [], [])
+        return 0
+
+    def kill(self) -> None:
+        """Kill the worker, if it lives."""
+        signal.pidfd_send_signal(self._ends, signal.SIGKILL)
+
+
+def _leave_nursery() -> None:
+    """Fork the process that forks workers, and have execnet ask it for them."""
+    from execnet.gateway_base import Popen2IO
+    from execnet.gateway_io import Popen2IOMaster
+
+    ours, theirs = socket.socketpair()
+    if not os.fork():
+        ours.close()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # The dead are nobody's to wait for.
+        while (request := _receive(theirs)) is not None:
+            (cwd, env), fds = request
+            pid = os.fork()
+            if not pid:
+                theirs.close()
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                bootstrap = "import sys;exec(eval(sys.stdin.readline()))"
+                _become(["-c", bootstrap], cwd, env, fds)
+            for fd in fds:
+                os.close(fd)
+            theirs.sendall(pid.to_bytes(8))
+        os._exit(0)
+    theirs.close()
+
+    def start(io: Any, args: list[str], execmodel: Any) -> None:
+        io.popen = worker = Worker(ours)
+        Popen2IO.__init__(io, worker.stdin, worker.stdout, execmodel=execmodel)
+
+    Popen2IOMaster.__init__ = start
+
+
 # --- in the server
+
+
+def _receive(channel: socket.socket) -> tuple[Any, list[int]] | None:
+    """Return the next request and its files, or None if nobody is left to ask."""
+    head, fds, _, _ = socket.recv_fds(channel, 8, 3)
+    if not head:
+        return None
+    wanted, asked = int.from_bytes(head), b""
+    while len(asked) < wanted:
+        asked += channel.recv(wanted - len(asked))
+    return json.loads(asked), fds
 
 
 def _serve(channel: socket.socket) -> None:
     """Fork for every request, one at a time, until the tests are gone."""
-    while True:
-        head, fds, _, _ = socket.recv_fds(channel, 8, 2)
-        if not head:
-            return
-        wanted, asked = int.from_bytes(head), b""
-        while len(asked) < wanted:
-            asked += channel.recv(wanted - len(asked))
+    while (request := _receive(channel)) is not None:
+        (words, cwd, env), fds = request
         pid = os.fork()
         if not pid:
             channel.close()
-            _become(*json.loads(asked), *fds)
+            if any(word.startswith(("-n", "--numprocesses")) for word in words):
+                _leave_nursery()
+            _become(words, cwd, env, fds if len(fds) == 3 else [0, *fds])
         for fd in fds:
             os.close(fd)
         channel.sendall(f"{pid}\n".encode())
@@ -147,12 +221,15 @@ def _serve(channel: socket.socket) -> None:
         channel.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
 
-def _become(words: list[str], cwd: str, env: dict[str, str], out: int, err: int) -> None:
-    """Do in this process what a fresh interpreter would do with the words, and end it."""
-    os.dup2(out, 1)
-    os.dup2(err, 2)
-    os.close(out)
-    os.close(err)
+def _become(words: list[str], cwd: str, env: dict[str, str], files: list[int]) -> None:
+    """Do in this process what a fresh interpreter would do with the words, and end it.
+
+    ``files`` are to be its standard input, output and error output.
+    """
+    for place, fd in enumerate(files):
+        if fd != place:
+            os.dup2(fd, place)
+            os.close(fd)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)

@@ -87,7 +87,9 @@ def fresh_model(case: Case, n_layers: int, device: str) -> Any:
     )
     with torch.device(device), torch.random.fork_rng():
         torch.manual_seed(0)
-        return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, entry.dtype)).eval()
+        return AutoModelForCausalLM.from_config(
+            config, dtype=getattr(torch, entry.dtype), trust_remote_code=False
+        ).eval()
 
 
 def tokens(case: Case, samples: int, seed: int = 1) -> Tensor:
@@ -249,7 +251,7 @@ def llm_compressor(model: nn.Module, batch: Tensor) -> None:
     # It wants a model with a name and a tokenizer, and leaves a log in the working folder.
     named: Any = model
     named.config._name_or_path = str(embedded_path("tiny_llama_1m"))
-    tokenizer = AutoTokenizer.from_pretrained(named.config._name_or_path)
+    tokenizer = AutoTokenizer.from_pretrained(named.config._name_or_path, trust_remote_code=False)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         oneshot(
             model=model,

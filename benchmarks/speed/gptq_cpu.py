@@ -37,12 +37,18 @@ def fresh_model(name: str) -> nn.Module:
     """Return the embedded model, or one of its shape with random weights where it is not there."""
     folder = EMBEDDED / name
     if (folder / "config.json").exists():
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+        return AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.bfloat16, trust_remote_code=False
+        ).eval()
     entry = catalog.model(name)
     config = AutoConfig.for_model(entry.model_type, **entry.shape)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return AutoModelForCausalLM.from_config(config).to(torch.bfloat16).eval()
+        return (
+            AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            .to(torch.bfloat16)
+            .eval()
+        )
 
 
 def save_with_tokenizer(model: nn.Module, folder: str) -> None:

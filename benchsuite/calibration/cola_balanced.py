@@ -4,7 +4,6 @@ TF-IDF is reduced to 100 dimensions and weighs a tenth, so that length and diver
 chosen documents grow from one to 32 per cluster until they cover the tokens needed.
 """
 
-import random
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from benchsuite.calibration import features
 from benchsuite.calibration.clustering import kmeans, standardized_gram
 from benchsuite.calibration.pool import Account, CalibrationPool, Progress, Selection
-from benchsuite.calibration.tokens import as_batch, document_tokens, fill, text_tokens
+from benchsuite.calibration.tokens import as_batch, cut_clusters, document_tokens
 
 WEIGHTS = {"tfidf": 0.1, "length": 1.0, "diversity": 1.0}
 COVERAGE = 1.10
@@ -64,21 +63,21 @@ def select(
         coverage = float(lengths[chosen].sum() / (n_samples * seq_len))
         if coverage >= COVERAGE:
             break
-    ids = text_tokens(pool, chosen)
-    chunks, overlapping = fill(
-        ids[~np.isin(ids, _marks(pool))], n_samples, seq_len, random.Random(seed)
-    )
+    members = [[int(documents[i]) for i in cluster] for cluster in nearest]
+    cut = cut_clusters(pool, members, n_samples, seq_len, seed, COVERAGE, _marks(pool))
     return account.close(
-        as_batch(chunks),
+        as_batch(cut.chunks),
         sampler="cola_balanced",
         min_tokens=min_tokens,
         n_considered=len(documents),
         max_documents=max_documents,
-        n_documents=len(chosen),
-        documents=chosen,
+        n_chosen=len(chosen),
+        n_documents=len(cut.documents),
+        documents=cut.documents,
+        tokens_per_cluster=cut.most_per_cluster,
         documents_per_cluster=per_cluster,
         coverage=coverage,
-        overlapping_chunks=overlapping,
+        overlapping_chunks=cut.overlapping,
         weights=weighted,
         weights_before_scaling=weights_before_scaling,
         variance_shares=dict(zip(WEIGHTS, shares, strict=True)),

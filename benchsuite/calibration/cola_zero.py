@@ -1,21 +1,21 @@
 """COLA-Zero: documents that are typical of the corpus' clusters in text, difficulty and length.
 
 TF-IDF, perplexity under a scoring model, length and diversity of each long document are
-standardised and clustered; the documents nearest each centre are joined and cut. The original
-multiplied its feature weights in *before* standardising, which cancels them; here they come after,
-and ``weights_before_scaling`` is the ablation.
+standardised and clustered; the documents nearest each centre are joined and cut. At short
+sequences no cluster gives more than an even share, see ``cut_clusters``. The original multiplied
+its feature weights in *before* standardising, which cancels them; here they come after, and
+``weights_before_scaling`` is the ablation.
 """
 
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from benchsuite.calibration import features
-from benchsuite.calibration.clustering import Clusters, kmeans, standardized_gram
+from benchsuite.calibration.clustering import kmeans, standardized_gram
 from benchsuite.calibration.pool import Account, CalibrationPool, Progress, Selection
-from benchsuite.calibration.tokens import as_batch, document_tokens, fill, text_tokens
+from benchsuite.calibration.tokens import as_batch, cut_clusters, document_tokens
 
 WEIGHTS = {"tfidf": 1.0, "perplexity": 1.0, "length": 1.0, "diversity": 1.0}
 COVERAGE = 1.10  # tokens held by the chosen documents, as a multiple of those needed
@@ -78,13 +78,15 @@ def select(
             )
             clusters = kmeans(gram, n_samples, seed, n_init=n_init, max_iter=max_iter)
             for per_cluster in PER_CLUSTER:
-                chosen = _nearest(clusters, documents, n_samples, per_cluster)
+                members = clusters.nearest(n_samples, per_cluster)
+                nearest = [[int(documents[i]) for i in cluster] for cluster in members]
+                chosen = [document for cluster in nearest for document in cluster]
                 yield {
                     "min_tokens": threshold,
                     "n_considered": len(documents),
                     "documents_per_cluster": per_cluster,
-                    "n_documents": len(chosen),
-                    "documents": chosen,
+                    "nearest": nearest,
+                    "n_chosen": len(chosen),
                     "coverage": float(lengths[chosen].sum() / (n_samples * seq_len)),
                     "variance_shares": dict(zip(WEIGHTS, shares, strict=True)),
                     "inertia": clusters.inertia,
@@ -92,13 +94,15 @@ def select(
                 }
 
     best = _first_covering(attempts())
-    ids = text_tokens(pool, best["documents"])
-    chunks, overlapping = fill(ids, n_samples, seq_len, random.Random(seed))
+    cut = cut_clusters(pool, best.pop("nearest"), n_samples, seq_len, seed, COVERAGE)
     return account.close(
-        as_batch(chunks),
+        as_batch(cut.chunks),
         sampler="cola_zero",
         **best,
-        overlapping_chunks=overlapping,
+        n_documents=len(cut.documents),
+        documents=cut.documents,
+        tokens_per_cluster=cut.most_per_cluster,
+        overlapping_chunks=cut.overlapping,
         max_documents=max_documents,
         weights=weighted,
         weights_before_scaling=weights_before_scaling,
@@ -106,14 +110,6 @@ def select(
         n_init=n_init,
         max_iter=max_iter,
     )
-
-
-def _nearest(
-    clusters: Clusters, documents: np.ndarray, n_clusters: int, per_cluster: int
-) -> list[int]:
-    """Return the documents nearest each centre, cluster by cluster."""
-    members = clusters.nearest(n_clusters, per_cluster)
-    return [int(documents[i]) for cluster in members for i in cluster]
 
 
 def _first_covering(attempts: Iterator[dict[str, Any]]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Tokens out of documents, and calibration sequences out of tokens."""
 
+import bisect
 import random
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -107,6 +108,76 @@ def fill(
     missing = n_samples - len(chunks)
     starts = [generator.randint(0, len(tokens) - seq_len) for _ in range(missing)]
     return np.concatenate([chunks, chunks_at(tokens, starts, seq_len)]), missing
+
+
+class Cut(NamedTuple):
+    """Chunks int64 ``[n_samples, seq_len]``, the documents that they are of, and how many overlap.
+
+    ``most_per_cluster`` is the most tokens that a cluster gave, None where each gave all it had.
+    """
+
+    chunks: np.ndarray
+    documents: list[int]
+    overlapping: int
+    most_per_cluster: int | None
+
+
+def cut_clusters(
+    pool: CalibrationPool,
+    clusters: Sequence[Sequence[int]],
+    n_samples: int,
+    seq_len: int,
+    seed: int,
+    coverage: float,
+    without: Sequence[int] = (),
+) -> Cut:
+    """Cut chunks from the documents of clusters, joined with blank lines; ids ``without`` left out.
+
+    Where the documents hold at most ``coverage`` times what is needed, they are joined cluster by
+    cluster and cut from the start, as published. Where they hold more, that would leave out whole
+    clusters, the more the shorter ``seq_len`` is. So none then gives more than an even share: the
+    least number of tokens that, taken of each cluster's first, is enough.
+    """
+    needed = n_samples * seq_len
+    parts = [_without(text_tokens(pool, documents), without) for documents in clusters]
+    most = None
+    if sum(len(part) for part in parts) > coverage * needed:
+        most = _even_share([len(part) for part in parts], needed)
+        parts = [part[:most] for part in parts]
+        tokens, used = np.concatenate(parts), []
+        for documents, part in zip(clusters, parts, strict=True):
+            used += _begun(pool, documents, len(part))
+    else:
+        every = [document for documents in clusters for document in documents]
+        tokens = _without(text_tokens(pool, every), without)
+        used = _begun(pool, every, min(needed, len(tokens)))
+    chunks, overlapping = fill(tokens, n_samples, seq_len, random.Random(seed))
+    return Cut(chunks, used, overlapping, most)
+
+
+def _without(tokens: np.ndarray, ids: Sequence[int]) -> np.ndarray:
+    return tokens[~np.isin(tokens, ids)]
+
+
+def _even_share(lengths: Sequence[int], needed: int) -> int:
+    """Return the least number of tokens that is enough when taken of each length, at most all."""
+    given = 0
+    for place, length in enumerate(sorted(lengths)):
+        share = -(-(needed - given) // (len(lengths) - place))
+        if share <= length:
+            return share
+        given += length
+    return max(lengths)
+
+
+def _begun(pool: CalibrationPool, documents: Sequence[int], n_tokens: int) -> list[int]:
+    """Return the first documents, as many as hold so many tokens when joined."""
+
+    def held(n_documents: int) -> int:
+        return len(text_tokens(pool, documents[:n_documents]))
+
+    enough = bisect.bisect_left(range(len(documents)), n_tokens, key=held)
+    return list(documents[:enough])
 
 
 def require_tokens(found: int, needed: int, purpose: str) -> None:

@@ -19,6 +19,7 @@ from benchsuite.catalog.entries import (
     task,
 )
 from benchsuite.catalog.models import EMBEDDED_MODELS
+from benchsuite.catalog.sources import Sources
 
 __all__ = [
     "CORPORA",
@@ -29,6 +30,7 @@ __all__ = [
     "TASKS",
     "CorpusEntry",
     "ModelEntry",
+    "Sources",
     "TaskEntry",
     "corpus",
     "model",

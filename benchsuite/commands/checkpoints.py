@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from benchsuite.catalog import Sources
 from benchsuite.commands.parser import Parser
 
 
@@ -9,10 +10,12 @@ def verify(arguments: Sequence[str]) -> int:
     """Load a quantized checkpoint and try it; status 1 if it does not work."""
     parser = Parser(verify)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder with its config.json")
-    folder = parser.parse_args(arguments).checkpoint
+    _add_trust(parser)
+    chosen = parser.parse_args(arguments)
     from benchsuite.evaluation import checkpoints
 
-    found = checkpoints.verify(checkpoints.open_model(folder))
+    folder = chosen.checkpoint
+    found = checkpoints.verify(checkpoints.open_model(folder, _sources(chosen.trust, folder)))
     ratio = found.original_bytes / found.size_bytes
     print(f"quantized layers   {found.n_layers}")
     print(f"size               {found.size_bytes / 1e6:.2f} MB, compression {ratio:.2f}")
@@ -35,11 +38,14 @@ def compare(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "b", metavar="B", nargs="?", help="another; without it A is compared with its original"
     )
+    _add_trust(parser)
     chosen = parser.parse_args(arguments)
     from benchsuite.evaluation import checkpoints
 
-    second = checkpoints.open_model(chosen.b or chosen.a)
-    first = checkpoints.open_model(chosen.a if chosen.b else checkpoints.baseline_of(second))
+    sources = _sources(chosen.trust, chosen.a, chosen.b)
+    second = checkpoints.open_model(chosen.b or chosen.a, sources)
+    original = chosen.a if chosen.b else checkpoints.baseline_of(second)
+    first = checkpoints.open_model(original, sources)
     found = checkpoints.compare(first, second)
     rows = zip((first.name, second.name), found.size_bytes, found.perplexity, strict=True)
     for letter, (name, size, value) in zip("AB", rows, strict=True):
@@ -51,3 +57,13 @@ def compare(arguments: Sequence[str]) -> int:
     for name, off in sorted(found.layers.items(), key=lambda item: -item[1]):
         print(f"  {off:8.4f}  {name}")
     return 0
+
+
+def _add_trust(parser: Parser) -> None:
+    help = "let the own Python code of what is named here run (auto_map in its config.json)"
+    parser.add_argument("--trust-remote-code", dest="trust", action="store_true", help=help)
+
+
+def _sources(trust: bool, *named: str | None) -> Sources:
+    """Return sources that trust what the user named, and no model that a checkpoint names."""
+    return Sources(trusted=frozenset(name for name in named if name) if trust else frozenset())

@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from benchsuite import catalog
+from benchsuite.catalog import Sources
 from benchsuite.commands.parser import Parser
 from benchsuite.errors import UsageError
 from benchsuite.latent import checkpoint, decoding, experiment
@@ -81,8 +82,8 @@ def _config(chosen: argparse.Namespace) -> Config:
     return config
 
 
-def _local(chosen: argparse.Namespace) -> dict[str, Path]:
-    """Return the folders of ``--local`` by the name of the model or the task."""
+def _sources(chosen: argparse.Namespace) -> Sources:
+    """Return the folders of ``--local``, of models and tasks; no model's own code may run."""
     folders = {}
     for text in chosen.local:
         name, equals, path = text.partition("=")
@@ -93,7 +94,7 @@ def _local(chosen: argparse.Namespace) -> dict[str, Path]:
         folders[name] = Path(path)
         if not folders[name].exists():
             raise UsageError(f"--local {name}: there is no {path}", fix="check the path")
-    return folders
+    return Sources(local=folders)
 
 
 def run(chosen: argparse.Namespace, config: Config) -> None:
@@ -111,14 +112,14 @@ def run(chosen: argparse.Namespace, config: Config) -> None:
         kwargs = [DistributedDataParallelKwargs(find_unused_parameters=True)]
         accelerator = Accelerator(cpu=device == "cpu", kwargs_handlers=kwargs)
         device = str(accelerator.device)
-    local = _local(chosen)
+    sources = _sources(chosen)
     # Read before the training: hours later is late to hear that one cannot be.
     asked = {
-        task: experiment.problems(task, catalog.task(task).split, local=local.get(task))
+        task: experiment.problems(task, catalog.task(task).split, sources=sources)
         for task in chosen.evaluate
     }
     entry = catalog.model(chosen.model or config.model)
-    loaded = load(entry, device=device, local=local.get(entry.name))
+    loaded = load(entry, sources, device=device)
     net, form = build(loaded.model, config, seed=chosen.seed), Format.of(loaded.tokenizer, config)
     if chosen.start_from:
         checkpoint.restore(chosen.start_from, net, model_only=True)
@@ -142,12 +143,8 @@ def run(chosen: argparse.Namespace, config: Config) -> None:
         config,
         method_name=chosen.method,
         seed=chosen.seed,
-        examples=experiment.problems(
-            data.task, "train", data.max_examples, local=local.get(data.task)
-        ),
-        held_out=experiment.problems(
-            data.task, "validation", experiment.N_HELD_OUT, local=local.get(data.task)
-        ),
+        examples=experiment.problems(data.task, "train", data.max_examples, sources),
+        held_out=experiment.problems(data.task, "validation", experiment.N_HELD_OUT, sources),
         checkpoints=unfinished,
         progress=tell,
         accelerator=accelerator,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchsuite import catalog
-from benchsuite.catalog import TaskEntry
+from benchsuite.catalog import Sources, TaskEntry
 from benchsuite.corpora import files, hub, public
 from benchsuite.corpora.rows import read_rows
 from benchsuite.embedded.schema import Choice, Item, Problem, Question
@@ -35,15 +35,15 @@ class TaskSet:
     revision: str = ""
 
 
-def load_task(name: str, split: str, *, local: str | Path | None = None) -> TaskSet:
+def load_task(name: str, split: str, sources: Sources = Sources()) -> TaskSet:
     """Return one split of a catalogued task.
 
-    An embedded task is generated. A task from ``local`` or the hub has parquet or JSON-lines files
+    An embedded task is generated. A task from a folder or the hub has parquet or JSON-lines files
     with the columns of its public set (``public.ADAPTERS``), or else with the fields of its schema
     (``id``, ``question``, ...; those with a default may be left out). Raises ``BenchsuiteError``
     naming the file, the columns found and those expected.
     """
-    entry = catalog.task(name)
+    entry, local = catalog.task(name), sources.folder(name)
     if local is None and entry.embedded:
         from benchsuite.embedded import tasks
 
@@ -51,7 +51,7 @@ def load_task(name: str, split: str, *, local: str | Path | None = None) -> Task
             name, split, tuple(tasks.items(name, split)), tasks.digest(name, split), "embedded"
         )
     if local is not None:
-        found = files.find(Path(local), split, config=entry.config, hub_id=entry.hub_id)
+        found = files.find(local, split, config=entry.config, hub_id=entry.hub_id)
         source, revision = "local", files.digest(found, _read(entry))
     else:
         snapshot = hub.fetch(entry, split)
@@ -71,14 +71,14 @@ def load_task(name: str, split: str, *, local: str | Path | None = None) -> Task
     return TaskSet(name, split, items, items_digest(items), source, revision)
 
 
-def task_digest(name: str, split: str, local: str | Path | None = None) -> str:
+def task_digest(name: str, split: str, sources: Sources = Sources()) -> str:
     """Return what identifies a task's items, cheaply enough to be asked at collection.
 
     As ``text_digest``: the pinned digest, the sha256 of the local files, or the hub's commit.
     """
-    entry = catalog.task(name)
+    entry, local = catalog.task(name), sources.folder(name)
     if local is not None:
-        found = files.find(Path(local), split, config=entry.config, hub_id=entry.hub_id)
+        found = files.find(local, split, config=entry.config, hub_id=entry.hub_id)
         return files.digest(found, _read(entry))
     if entry.embedded:
         from benchsuite.embedded import tasks

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchsuite import catalog
-from benchsuite.catalog import CorpusEntry
+from benchsuite.catalog import CorpusEntry, Sources
 from benchsuite.corpora import files, hub
 from benchsuite.corpora.rows import read_column
 from benchsuite.errors import BenchsuiteError, UsageError
@@ -40,17 +40,17 @@ class TextCorpus:
         return "\n\n".join(self.rows or self.documents)
 
 
-def load_text(name: str, split: str, *, local: str | Path | None = None) -> TextCorpus:
+def load_text(name: str, split: str, sources: Sources = Sources()) -> TextCorpus:
     """Return one split of a catalogued corpus.
 
-    ``local`` is a directory that stands in for the hub: a snapshot with parquet, jsonl or text
+    A folder of ``sources`` stands in for the hub: a snapshot with parquet, jsonl or text
     files, a ``save_to_disk`` folder, or a hub cache. Without it an embedded corpus is benchsuite's
     own file, any other is taken from the hub's cache or, unless ``HF_HUB_OFFLINE`` is set,
     downloaded. Raises ``BenchsuiteError`` for a missing split or column, or no text.
     """
-    entry = catalog.corpus(name)
+    entry, local = catalog.corpus(name), sources.folder(name)
     if local is not None:
-        found = files.find(Path(local), split, config=entry.config, hub_id=entry.hub_id)
+        found = files.find(local, split, config=entry.config, hub_id=entry.hub_id)
         revision = files.digest(found, entry.column)
         return _from_files(entry, split, found, "local", revision)
     if entry.embedded:
@@ -62,15 +62,15 @@ def load_text(name: str, split: str, *, local: str | Path | None = None) -> Text
     return _from_files(entry, split, snapshot.files, "hub", snapshot.commit, snapshot.rows)
 
 
-def text_digest(name: str, split: str, local: str | Path | None = None) -> str:
+def text_digest(name: str, split: str, sources: Sources = Sources()) -> str:
     """Return what identifies a corpus' bytes, cheaply enough to be asked at collection.
 
     Embedded: the pinned digest. Local: the sha256 of the split's files, remembered while their
     size and time stay. Hub: its commit, configuration and column (``hub.digest``).
     """
-    entry = catalog.corpus(name)
+    entry, local = catalog.corpus(name), sources.folder(name)
     if local is not None:
-        found = files.find(Path(local), split, config=entry.config, hub_id=entry.hub_id)
+        found = files.find(local, split, config=entry.config, hub_id=entry.hub_id)
         return files.digest(found, entry.column)
     if entry.embedded:
         return _embedded_digest(split)

@@ -14,12 +14,13 @@ from benchsuite.errors import UsageError, unknown_name
 class Variant:
     """One way to run a quantized model.
 
-    ``hub`` is the published checkpoint of ``qwen3_8b``; where the hub's weights are not what is
-    run (embedded models, ``--weights random``, ``--local``) the model is quantized here, by
-    ``checkpoint``: ``gptq`` and ``awq`` save in AutoGPTQ's and AutoAWQ's format, ``openvino``
-    converts, ``plain`` saves the model as it is, "" loads the original and quantizes on load if at
-    all. ``kernel`` says which kernel is forced and how; ``expects`` is what its name on the device
-    must match, "" where the choice is left to the engine. ``settings`` go to the engine's ``load``.
+    ``hub`` is the published checkpoint of the model ``published_of``, at ``revision``. For other
+    models, and where the hub's weights are not what is run (embedded models, ``--weights random``,
+    ``--local``), the model is quantized here, by ``checkpoint``: ``gptq`` and ``awq`` save in
+    AutoGPTQ's and AutoAWQ's format, ``openvino`` converts, ``plain`` saves the model as it is, ""
+    loads the original and quantizes on load if at all. ``kernel`` says which kernel is forced and
+    how; ``expects`` is what its name on the device must match, "" where the choice is left to the
+    engine. ``settings`` go to the engine's ``load``.
     """
 
     engine: str
@@ -29,8 +30,14 @@ class Variant:
     expects: str = ""
     checkpoint: str = ""
     hub: str = ""
+    published_of: str = "qwen3_8b"
+    revision: str = "main"
     note: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def published(self, model: str) -> tuple[str, str] | None:
+        """Return the hub repository and revision that is run as a hub model, if there is one."""
+        return (self.hub, self.revision) if self.hub and model == self.published_of else None
 
 
 _AWQ = {"checkpoint": "awq", "hub": "Qwen/Qwen3-8B-AWQ"}

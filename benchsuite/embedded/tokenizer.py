@@ -54,7 +54,7 @@ def load(folder: Path = FOLDER) -> "PreTrainedTokenizerFast":
     """Return the tokenizer of a folder; it puts ``<s>`` before a text and pads on the left."""
     from transformers import PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast.from_pretrained(folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder, trust_remote_code=False)
 
 
 def _examples() -> list[str]:

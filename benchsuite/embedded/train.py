@@ -88,7 +88,7 @@ def build(name: str) -> torch.nn.Module:
     config = AutoConfig.for_model(
         entry.model_type, **shape, bos_token_id=0, eos_token_id=1, pad_token_id=2
     )
-    return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
 
 
 def _add_dropout(model: torch.nn.Module, p: float) -> None:
@@ -196,7 +196,9 @@ def measure(folder: Path, *, device: str, n_items: int | None = None) -> dict[st
     """Return a saved model's test perplexity and task accuracies, in float32."""
     from transformers import AutoModelForCausalLM
 
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, trust_remote_code=False
+    )
     model = model.to(device).eval()
     words = tokenizer.load(folder)
     found: dict[str, Any] = {}

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchsuite.catalog import ModelEntry
+from benchsuite.catalog import ModelEntry, Sources
 from benchsuite.engines.profiling import profiled
 from benchsuite.engines.uniform import uniform
 from benchsuite.evaluation.forced import teacher_forced
@@ -50,14 +50,18 @@ class Engine:
         deterministic: bool = False,
         temperature: float = 0.0,
         seed: int = 42,
+        trusted: bool = False,
         **_: Any,
     ) -> dict[str, Any]:
-        """Load the checkpoint, or the original model where there is none, and choose the kernel."""
+        """Load the checkpoint, or the original model where there is none, and choose the kernel.
+
+        A checkpoint's own code runs where it is ``trusted``, the original's where ``source`` says.
+        """
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
         self._temperature, self._seed = temperature, seed
         if checkpoint_folder is not None:
-            self.model = checkpoint.load(Path(checkpoint_folder), device=device)
+            self.model = checkpoint.load(Path(checkpoint_folder), device=device, trusted=trusted)
         else:
             self.model = original(source, device)
         if kernel == "int4":
@@ -190,8 +194,6 @@ class Int4CudaLinear(nn.Module):
 
 
 def original(source: dict[str, Any], device: str) -> Any:
-    """Load the model that ``source`` describes: a catalogue entry and ``load``'s options."""
-    options = {k: source[k] for k in ("weights", "trust_remote_code") if k in source}
-    local = source.get("local")
-    entry = ModelEntry(**source["entry"])
-    return load(entry, device=device, local=Path(local) if local else None, **options).model
+    """Load the model that ``source`` describes: a catalogue ``entry`` and its ``sources``."""
+    sources = Sources.from_dict(source.get("sources", {}))
+    return load(ModelEntry(**source["entry"]), sources, device=device).model

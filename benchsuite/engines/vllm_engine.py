@@ -62,11 +62,13 @@ class Engine:
         seed: int = 42,
         deterministic: bool = False,
         graphs: bool = False,
+        trusted: bool = False,
         **_: Any,
     ) -> dict[str, Any]:
         """Load a checkpoint folder; ``kv_cache_gib`` 0 takes what the utilization leaves.
 
-        ``graphs`` replays the decoding of one sample from a CUDA graph, as a server does.
+        ``graphs`` replays the decoding of one sample from a CUDA graph, as a server does. A
+        checkpoint's own code runs where it is ``trusted``.
         """
         self._sampling = {"temperature": temperature, "seed": seed if temperature else None}
         if deterministic:
@@ -87,6 +89,7 @@ class Engine:
             gpu_memory_utilization=gpu_memory_utilization,
             kv_cache_memory_bytes=int(kv_cache_gib * 2**30) or None,
             seed=seed,
+            trust_remote_code=trusted,
             skip_tokenizer_init=True,
             enable_prefix_caching=False,
             enforce_eager=not graphs,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchsuite import catalog, models
+from benchsuite.catalog import Sources
 from benchsuite.corpora import load_text
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.evaluation.divergence import divergence
@@ -72,10 +73,13 @@ class Compared:
     layers: dict[str, float]
 
 
-def open_model(name: str, *, device: str = "cpu") -> Opened:
-    """Load a checkpoint folder, or a catalogued model in full precision by its name."""
+def open_model(name: str, sources: Sources = Sources(), *, device: str = "cpu") -> Opened:
+    """Load a checkpoint folder, or a catalogued model in full precision by its name.
+
+    Its own code runs where ``sources`` trust that folder or name, spelt as here.
+    """
     if name in catalog.MODELS:
-        loaded = models.load(catalog.model(name), device=device)
+        loaded = models.load(catalog.model(name), sources, device=device)
         return Opened(name, loaded.model, loaded.tokenizer, {})
     folder = Path(name)
     if not (folder / "config.json").is_file():
@@ -83,11 +87,13 @@ def open_model(name: str, *, device: str = "cpu") -> Opened:
             f"{name!r} is neither a catalogued model nor a folder with a config.json",
             fix="Give a folder that --save-models wrote, or a name that benchsuite list shows",
         )
-    model = checkpoint.load(folder, device=device)
+    trusted = sources.trusts(name)
+    model = checkpoint.load(folder, device=device, trusted=trusted)
     metadata = _metadata(folder)
     own = metadata.get("model")
     entry = catalog.MODELS.get(own or "") or next(iter(catalog.MODELS.values()))
-    return Opened(name, model, models.load_tokenizer(entry, folder), metadata)
+    tokenizer = models.load_tokenizer(entry, folder, trusted=trusted)
+    return Opened(name, model, tokenizer, metadata)
 
 
 def baseline_of(opened: Opened) -> str:

@@ -23,11 +23,7 @@ def weights_kind(name: str, options: Options) -> str:
     """Say which weights a model runs with: checkpoint, embedded, random, local or hub."""
     if name in options.checkpoint:
         return "checkpoint"
-    if catalog.model(name).embedded:
-        return "embedded"
-    if options.weights == "random":
-        return "random"
-    return "local" if name in options.local else "hub"
+    return options.sources.weights_of(catalog.model(name))
 
 
 def corpus_in_force(name: str, cell: Cell, options: Options) -> str:
@@ -36,7 +32,7 @@ def corpus_in_force(name: str, cell: Cell, options: Options) -> str:
     Its numbers say nothing about quality in any case, and its tokens are as many.
     """
     rehearsal = weights_kind(cell.model, options) == "random"
-    return "embedded_text" if rehearsal and name not in options.local else name
+    return "embedded_text" if rehearsal and name not in options.sources.local else name
 
 
 # What a rehearsal asks in the place of a public set that it cannot have.
@@ -48,32 +44,43 @@ def task_in_force(cell: Cell, parameter: str, options: Options) -> str:
     name = study(cell.study).task_of(cell, parameter)
     rehearsal = weights_kind(cell.model, options) == "random"
     entry = catalog.task(name)
-    return _REHEARSED[entry.schema] if rehearsal and name not in options.local else name
+    return _REHEARSED[entry.schema] if rehearsal and name not in options.sources.local else name
 
 
-def of_cell(declared: Study, cell: Cell, options: Options, cache_file: Path) -> Mapping[str, Any]:
+def of_cell(declared: Study, cell: Cell, options: Options) -> Mapping[str, Any]:
     """Return everything that decides the cell's numbers apart from code and environment."""
+    from benchsuite.corpora import task_digest, text_digest
+    from benchsuite.models import hub_digest, weights_digest
+
+    sources = options.sources
+    published = published_checkpoint(declared, cell, options)
     weights = {
-        name: _weights_digest(name, options, cache_file) for name in model_names(declared, cell)
+        name: hub_digest(*published)
+        if published and name == cell.model
+        else weights_digest(catalog.model(name), sources)
+        for name in model_names(declared, cell)
     }
     corpora = {
-        parameter: _text_digest(corpus_in_force(cell[parameter], cell, options), split, options)
+        parameter: text_digest(corpus_in_force(cell[parameter], cell, options), split, sources)
         for parameter, split in declared.reading("corpus").items()
         if parameter in cell.parameters
     }
     asked = [task_in_force(cell, parameter, options) for parameter in declared.reading("task")]
-    tasks = {name: _task_digest(name, options) for name in asked}
-    files = {"files": [_file_digest(path) for path in declared.files(cell)]}
+    tasks = {name: task_digest(name, catalog.task(name).split, sources) for name in asked}
+    files = [_file_digest(path) for path in declared.files(cell)]
+    own = catalog.model(cell.model)
     return {
-        **(files if files["files"] else {}),
+        **({"files": files} if files else {}),
+        # The prompts are written with the model's own tokenizer, whichever checkpoint reads them.
+        **({"tokenizer": hub_digest(own.hub_id, own.revision)} if published else {}),
         "study": cell.study,
         "axes": dict(cell.axes),
         "parameters": dict(cell.parameters),
         "weights": weights,
         "corpora": corpora,
         "tasks": tasks,
-        "checkpoint": _checkpoint_digest(cell, options, cache_file),
-        "trusted": sorted(set(options.trust_remote_code) & set(weights)),
+        "checkpoint": _checkpoint_digest(cell, options),
+        "trusted": sorted(sources.trusted & set(weights)),
     }
 
 
@@ -84,6 +91,11 @@ def _file_digest(path: str) -> str:
         raise UsageError(f"cannot read {path}: {error.strerror}", fix="check the path") from error
 
 
+def published_checkpoint(declared: Study, cell: Cell, options: Options) -> tuple[str, str] | None:
+    """Return the hub repository and revision that a cell loads as its model, or None."""
+    return declared.published(cell) if weights_kind(cell.model, options) == "hub" else None
+
+
 def model_names(declared: Study, cell: Cell) -> list[str]:
     """Return the catalogue names of the models that a cell loads."""
     values = {**cell.parameters, **cell.axes}
@@ -91,36 +103,13 @@ def model_names(declared: Study, cell: Cell) -> list[str]:
     return list(dict.fromkeys(name for name in named if name))
 
 
-def _weights_digest(name: str, options: Options, cache_file: Path) -> str:
-    from benchsuite.models import weights_digest
-
-    return weights_digest(
-        catalog.model(name),
-        weights=options.weights,
-        local=options.local.get(name),
-        cache_file=cache_file,
-    )
-
-
-def _text_digest(name: str, split: str, options: Options) -> str:
-    from benchsuite.corpora import text_digest
-
-    return text_digest(name, split, local=options.local.get(name))
-
-
-def _task_digest(name: str, options: Options) -> str:
-    from benchsuite.corpora import task_digest
-
-    return task_digest(name, catalog.task(name).split, local=options.local.get(name))
-
-
-def _checkpoint_digest(cell: Cell, options: Options, cache_file: Path) -> str | None:
+def _checkpoint_digest(cell: Cell, options: Options) -> str | None:
     path = options.checkpoint.get(cell.model)
     if path is None:
         return None
     from benchsuite.models import folder_digest
 
-    return folder_digest(path, cache_file=cache_file)
+    return folder_digest(path, options.sources.digest_cache)
 
 
 def require_packages(cell: Cell, packages: Sequence[str]) -> None:
@@ -140,12 +129,7 @@ def require(entry: ModelEntry, options: Options, device: Device) -> None:
         return
     from benchsuite.models import requirements
 
-    needed = requirements(
-        entry,
-        weights=options.weights,
-        local=options.local.get(entry.name),
-        device=device.kind,
-    )
+    needed = requirements(entry, options.sources, device=device.kind)
     size = f"{entry.name} needs {needed / GIB:.1f} GiB"
     if device.kind == "cpu" and needed > CPU_WEIGHT_BYTES and options.device != "cpu":
         raise CellCannotRun(

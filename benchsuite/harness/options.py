@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from benchsuite.catalog import Sources
 from benchsuite.engines.registry import engine
 from benchsuite.errors import UsageError, unknown_name
+from benchsuite.records.store import digest_cache
 from benchsuite.study import parse_setting, study
 
 _CHOICES = {
@@ -124,14 +126,12 @@ class Options:
     until_decided: int
     strict_cells: bool
     strict_claims: bool
-    weights: str
-    local: Mapping[str, Path]
+    sources: Sources
     checkpoint: Mapping[str, Path]
     save_models: bool
     wandb: str
     downstream: str
     device: str
-    trust_remote_code: tuple[str, ...]
     settings: Mapping[str, Mapping[str, Any]]
     cell_threads: int
     ray: str
@@ -146,27 +146,30 @@ class Options:
             return _from_ini(config, f"benchsuite_{name}") if given is None else given
 
         where = config.invocation_params.dir
-        reports = Path(value("reports_dir"))
         base = where if config.getoption("benchsuite_reports_dir") else config.rootpath
+        reports = base / value("reports_dir")
         for name, allowed in _CHOICES.items():
             if value(name) not in allowed:
                 raise unknown_name(f"value of --{name}", str(value(name)), filter(None, allowed))
         return cls(
-            reports_dir=base / reports,
+            reports_dir=reports,
             rerun=value("rerun"),
             tour=value("tour"),
             seeds=_seeds(value("seeds")),
             until_decided=_whole("--until-decided", value("until_decided")),
             strict_cells=value("strict_cells"),
             strict_claims=value("strict_claims"),
-            weights=value("weights"),
-            local=_named_paths("--local", value("local"), where),
+            sources=Sources(
+                local=_named_paths("--local", value("local"), where),
+                weights=value("weights"),
+                trusted=_models("--trust-remote-code", value("trust_remote_code")),
+                digest_cache=digest_cache(reports),
+            ),
             checkpoint=_named_paths("--checkpoint", value("checkpoint"), where),
             save_models=value("save_models"),
             wandb=_tracked(value("wandb")),
             downstream=value("downstream"),
             device=value("device"),
-            trust_remote_code=_models("--trust-remote-code", value("trust_remote_code")),
             settings=_settings(value("set")),
             cell_threads=_positive("--cell-threads", value("cell_threads")),
             ray=value("ray"),
@@ -178,17 +181,17 @@ class Options:
 
         Without the parameters, the seeds and the tour: those the cells themselves tell.
         """
-        here = Path.cwd()
+        here, sources = Path.cwd(), self.sources
         words = []
         if self.reports_dir != rootpath / "reports":
             words += ["--reports-dir", _relative(self.reports_dir, here)]
-        for flag, value in (("--weights", self.weights), ("--device", self.device)):
+        for flag, value in (("--weights", sources.weights), ("--device", self.device)):
             if value != _CHOICES[flag.removeprefix("--")][0]:
                 words += [flag, value]
-        for flag, paths in (("--local", self.local), ("--checkpoint", self.checkpoint)):
+        for flag, paths in (("--local", sources.local), ("--checkpoint", self.checkpoint)):
             for name, path in paths.items():
                 words += [flag, f"{name}={_relative(path, here)}"]
-        for name in self.trust_remote_code:
+        for name in sorted(sources.trusted):
             words += ["--trust-remote-code", name]
         if self.cell_threads != 1:
             words += ["--cell-threads", str(self.cell_threads)]
@@ -206,13 +209,13 @@ def _from_ini(config: pytest.Config, name: str) -> Any:
         ) from error
 
 
-def _models(flag: str, names: list[str]) -> tuple[str, ...]:
+def _models(flag: str, names: list[str]) -> frozenset[str]:
     from benchsuite import catalog
 
     for name in names:
         if name not in catalog.MODELS:
             raise unknown_name(f"model in {flag}", name, catalog.MODELS)
-    return tuple(names)
+    return frozenset(names)
 
 
 def _relative(path: Path, here: Path) -> str:

@@ -57,11 +57,6 @@ class Bench:
         """The ``environment`` object of this process' records."""
         return environment.describe(self.device, self.options.cell_threads)
 
-    @property
-    def digest_cache(self) -> Path:
-        """Where digests of large files are remembered between sessions."""
-        return self.store.root / "file_digests.json"
-
     def cells(self, name: str, seeds: Sequence[int] = ()) -> list[Cell]:
         """Return the grid of a study under the options in force, or over other ``seeds``."""
         if seeds:
@@ -108,7 +103,7 @@ class Bench:
         place = Place(benchmark, self.rootpath, self.plugins)
         named = tuple(declared.code(cell))
         found = {
-            "inputs": inputs.of_cell(declared, cell, self.options, self.digest_cache),
+            "inputs": inputs.of_cell(declared, cell, self.options),
             "code": code_of(place, cell.study, named),
             "environment": numeric,
         }

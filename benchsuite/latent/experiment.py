@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchsuite import catalog
+from benchsuite.catalog import Sources
 from benchsuite.corpora import load_task
 from benchsuite.embedded.schema import Problem
 from benchsuite.errors import UsageError
@@ -21,7 +22,7 @@ from benchsuite.latent.tracking import tracker
 N_HELD_OUT = 200
 
 
-def problems(task: str, split: str, limit: int = 0, local: Path | None = None) -> Any:
+def problems(task: str, split: str, limit: int = 0, sources: Sources = Sources()) -> Any:
     """Return a task's problems, the first ``limit`` or all.
 
     Of an embedded task more can be asked for than its split holds: the split is the beginning of
@@ -30,8 +31,9 @@ def problems(task: str, split: str, limit: int = 0, local: Path | None = None) -
     if catalog.task(task).schema != "problem":
         known = ", ".join(n for n, entry in catalog.TASKS.items() if entry.schema == "problem")
         raise UsageError(f"the task {task} has no word problems", fix=f"use one of {known}")
-    found = load_task(task, split, local=local).items
-    if limit > len(found) and local is None and catalog.task(task).embedded:
+    found = load_task(task, split, sources).items
+    own = catalog.task(task).embedded and sources.folder(task) is None
+    if own and limit > len(found):
         from benchsuite.embedded import tasks
 
         return tuple(islice(tasks.stream(task, split), limit))

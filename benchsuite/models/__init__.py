@@ -13,6 +13,7 @@ __getattr__, __all__ = attach(
         "architecture_of": "architecture",
         "default_budget": "memory",
         "folder_digest": "folder",
+        "hub_digest": "source",
         "load_classifier": "classifier",
         "load": "loading",
         "load_tokenizer": "loading",

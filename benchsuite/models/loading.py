@@ -15,10 +15,10 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from benchsuite.catalog import ModelEntry
+from benchsuite.catalog import ModelEntry, Sources
 from benchsuite.corpora.file_digests import FileDigests
 from benchsuite.errors import BenchsuiteError, CellCannotRun
-from benchsuite.models import random_weights, source, stand_in
+from benchsuite.models import own_code, random_weights, source, stand_in
 from benchsuite.models.folder import (
     UNREAD,
     answering_files,
@@ -51,25 +51,21 @@ class LoadedModel:
 
 def load(
     entry: ModelEntry,
+    sources: Sources = Sources(),
     *,
-    weights: str = "hub",
     device: str = "cpu",
     dtype: str | None = None,
-    local: Path | None = None,
-    trust_remote_code: bool = False,
-    seed: int = 0,
-    digest_cache: Path | None = None,
 ) -> LoadedModel:
-    """Load ``entry`` onto ``device`` in ``dtype`` (``source.default_dtype`` unless asked).
+    """Load ``entry`` from ``sources`` onto ``device`` in ``dtype``.
 
-    ``weights="random"`` draws weights from ``seed`` at the catalogue's true shapes (a rehearsal);
-    embedded models ignore it. ``digest_cache`` is ``weights_digest``'s ``cache_file``.
+    The dtype is ``source.default_dtype`` unless asked.
     """
     dtype = dtype or source.default_dtype(entry, device)
-    place = source.locate(entry, weights=weights, local=local)
-    identity: dict[str, Any] = {"weights": weights, "local": local, "seed": seed}
+    place = source.locate(entry, sources)
     if place.weights == "random":
-        model: nn.Module = random_weights.build(entry, device=device, dtype=dtype, seed=seed)
+        model: nn.Module = random_weights.build(
+            entry, device=device, dtype=dtype, seed=sources.seed
+        )
         tokenizer = random_weights.rehearsal_tokenizer(entry)
         reason = None
     else:
@@ -80,11 +76,12 @@ def load(
         reason = None if entry.embedded else stand_in.stand_in_reason(entry, config)
         if entry.embedded:
             _check_card(entry, folder)
-        model = _load_folder(folder, where, device, dtype, trust_remote_code)
-        tokenizer = load_tokenizer(entry, folder, trust_remote_code)
+        trusted = sources.trusts(entry.name)
+        model = _load_folder(folder, where, device, dtype, trusted)
+        tokenizer = load_tokenizer(entry, folder, trusted=trusted)
         _check_vocabulary(model, tokenizer, where)
     model.eval().requires_grad_(False)
-    digest = source.weights_digest(entry, **identity, cache_file=digest_cache)
+    digest = source.weights_digest(entry, sources, dtype=dtype)
     return LoadedModel(
         model, tokenizer, entry, place.weights, digest, tensor_bytes(model), stand_in=reason
     )
@@ -101,15 +98,13 @@ def tensor_bytes(model: nn.Module) -> int:
     return sum(tensor.nbytes for _, tensor in tensors(model))
 
 
-def _load_folder(
-    folder: Path, where: str, device: str, dtype: str, trust_remote_code: bool
-) -> nn.Module:
+def _load_folder(folder: Path, where: str, device: str, dtype: str, trusted: bool) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
     for _ in tensor_headers(folder):  # a truncated file is named here, before torch reads it
         pass
     try:
-        with quiet_transformers():
+        with quiet_transformers(), own_code.refused(where):
             loader: Any = AutoModelForCausalLM
             model, report = loader.from_pretrained(
                 folder,
@@ -118,7 +113,7 @@ def _load_folder(
                 attn_implementation="sdpa",
                 use_safetensors=True,
                 local_files_only=True,
-                trust_remote_code=trust_remote_code,
+                trust_remote_code=trusted,
                 ignore_mismatched_sizes=True,  # reported below, all of them at once
                 output_loading_info=True,
             )
@@ -126,11 +121,9 @@ def _load_folder(
         raise BenchsuiteError(
             f"the weight files cannot be read: {error}", where, "Copy or download them again"
         ) from error
-    except (MemoryError, torch.OutOfMemoryError):
+    except (CellCannotRun, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # a wrong value in config.json fails wherever it is first used
-        if "trust_remote_code" in str(error):
-            raise _needs_remote_code(where) from error
         raise BenchsuiteError(
             f"transformers cannot load it: {type(error).__name__}: {_first_line(error)}",
             where,
@@ -204,8 +197,8 @@ def _check_finite(model: nn.Module, where: str) -> None:
         )
 
 
-def load_tokenizer(entry: ModelEntry, folder: Path, trust_remote_code: bool = False) -> Any:
-    """Return the tokenizer of a model folder.
+def load_tokenizer(entry: ModelEntry, folder: Path, *, trusted: bool = False) -> Any:
+    """Return the tokenizer of a model folder, whose own code may run where it is ``trusted``.
 
     An embedded model's is taken as its file says: transformers' own class for a model type may
     rebuild it with tokens that the model does not know (Qwen's adds an end of text).
@@ -216,17 +209,18 @@ def load_tokenizer(entry: ModelEntry, folder: Path, trust_remote_code: bool = Fa
         from benchsuite.embedded import tokenizer
 
         return tokenizer.load(folder)
+    where = f"{entry.name}, {folder}"
     try:
-        with quiet_transformers():
+        with quiet_transformers(), own_code.refused(where):
             return AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=trust_remote_code
+                folder, local_files_only=True, trust_remote_code=trusted
             )
+    except CellCannotRun:
+        raise
     except Exception as error:  # each tokenizer class fails in its own way on absent files
-        if "trust_remote_code" in str(error):
-            raise _needs_remote_code(f"{entry.name}, {folder}") from error
         raise BenchsuiteError(
             f"the folder holds no tokenizer that can be loaded: {_first_line(error)}",
-            where=f"{entry.name}, {folder}",
+            where=where,
             fix=f"Copy tokenizer.json and tokenizer_config.json of {entry.hub_id} into it",
         ) from error
 
@@ -325,14 +319,6 @@ def _conversion(entry: ModelEntry) -> str | None:
     except (OSError, errors.HfHubHTTPError):
         return None
     return f"refs/pr/{ours[-1].num}" if ours else None
-
-
-def _needs_remote_code(where: str) -> BenchsuiteError:
-    return CellCannotRun(
-        "the model brings its own Python code, which is not run unasked",
-        where,
-        "Read that code, then allow it with --trust-remote-code MODEL",
-    )
 
 
 def _some(names: list[str], limit: int = 6) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchsuite.catalog import ModelEntry
+from benchsuite.catalog import ModelEntry, Sources
 from benchsuite.errors import BenchsuiteError, CellCannotRun
 from benchsuite.models import source
 from benchsuite.models.loading import LoadedModel, load, tensors
@@ -118,14 +118,14 @@ class ModelPool:
         """Bytes of everything kept, leased models included."""
         return sum(resident.n_bytes for resident in self._residents.values())
 
-    def lease(self, entry: ModelEntry, **options: Any) -> Lease:
-        """Return a lease of ``entry``, loaded if need be with ``load``'s options.
+    def lease(self, entry: ModelEntry, sources: Sources = Sources()) -> Lease:
+        """Return a lease of ``entry``, loaded from ``sources`` if need be.
 
         A model that this machine cannot get is refused again at once, without another try.
         """
-        key = self._key(entry, options)
+        key = _key(entry, sources)
         if key not in self._residents:
-            self._residents[key] = self._load(entry, key, options)
+            self._residents[key] = self._load(entry, key, sources)
         resident = self._residents[key]
         resident.used = next(self._clock)
         return Lease(self, resident)
@@ -154,20 +154,10 @@ class ModelPool:
             del self._residents[key]
         self._give_back()
 
-    def _key(self, entry: ModelEntry, options: dict[str, Any]) -> tuple[Any, ...]:
-        """Return what tells two loaded models apart; options that change nothing are left out."""
-        weights = "embedded" if entry.embedded else options.get("weights", "hub")
-        local = options.get("local") if weights == "hub" else None
-        seed = options.get("seed", 0) if weights == "random" else None
-        dtype = options.get("dtype") or source.default_dtype(entry, self.device)
-        trusted = bool(options.get("trust_remote_code", False))
-        return ("model", entry.name, weights, str(local), seed, dtype, trusted)
-
-    def _load(self, entry: ModelEntry, key: tuple[Any, ...], options: dict[str, Any]) -> _Resident:
+    def _load(self, entry: ModelEntry, key: tuple[Any, ...], sources: Sources) -> _Resident:
         if key in self._refused:
             raise CellCannotRun(*self._refused[key])
-        chosen = {k: options[k] for k in ("weights", "local", "dtype") if k in options}
-        expected = source.requirements(entry, device=self.device, **chosen)
+        expected = source.requirements(entry, sources, device=self.device)
         self._make_room(expected)
         free = available_bytes(self.device)
         if expected > free:
@@ -177,7 +167,7 @@ class ModelPool:
                 fix="Free memory there, choose a larger device with --device, or a smaller model",
             )
         try:
-            loaded = self._loader(entry, device=self.device, **options)
+            loaded = self._loader(entry, sources, device=self.device)
         except CellCannotRun as error:
             self._refused[key] = (error.what, error.where, error.fix)
             raise
@@ -214,6 +204,14 @@ class ModelPool:
             f"{', '.join(written[:3])}{more}; the model was dropped from the pool",
             fix="Assign a new nn.Parameter or module instead of writing into the leased tensor",
         )
+
+
+def _key(entry: ModelEntry, sources: Sources) -> tuple[Any, ...]:
+    """Return what tells two loaded models apart; sources that change nothing are left out."""
+    weights = sources.weights_of(entry)
+    local = sources.folder(entry.name) if weights == "local" else None
+    seed = sources.seed if weights == "random" else None
+    return ("model", entry.name, weights, local, seed, entry.dtype, sources.trusts(entry.name))
 
 
 def fresh_tree(model: nn.Module) -> nn.Module:

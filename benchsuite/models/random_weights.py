@@ -27,7 +27,10 @@ def build(entry: ModelEntry, *, device: str, dtype: str, seed: int) -> nn.Module
     config = AutoConfig.for_model(entry.model_type, **config_arguments(entry))
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
-            config, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+            config,
+            dtype=getattr(torch, dtype),
+            attn_implementation="sdpa",
+            trust_remote_code=False,  # the configuration is transformers' own
         )
     _materialise(model, torch.device(device))
     _compute_buffers(model, entry)

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchsuite.catalog import DTYPE_BYTES, ModelEntry
+from benchsuite.catalog import DTYPE_BYTES, ModelEntry, Sources
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.models.folder import folder_digest, tensor_headers, weight_files
 
@@ -45,23 +45,21 @@ def hub_offline() -> bool:
     return any(value.upper() in ("1", "ON", "YES", "TRUE") for value in values)
 
 
-def locate(entry: ModelEntry, *, weights: str = "hub", local: Path | None = None) -> Source:
+def locate(entry: ModelEntry, sources: Sources = Sources()) -> Source:
     """Return where the weights of ``entry`` are.
 
-    ``weights="random"`` wins over ``local``, which says where the real weights are; embedded
-    models always use their own. A ``local`` path that holds no model is a ``UsageError``.
+    A folder of ``sources`` that holds no model is a ``UsageError``.
     """
-    if entry.embedded:
+    weights, local = sources.weights_of(entry), sources.folder(entry.name)
+    if weights == "embedded":
         from benchsuite.embedded import models as embedded_models
 
-        return Source("embedded", Path(embedded_models.path(entry.name)))
+        return Source(weights, Path(embedded_models.path(entry.name)))
     if weights == "random":
-        return Source("random", None)
-    if weights != "hub":
-        raise UsageError(f"unknown weights {weights!r}", fix="Use 'hub' or 'random'")
+        return Source(weights, None)
     if local is not None:
-        return Source("local", _local_folder(entry, Path(local).expanduser()))
-    repository = hub_cache() / _repository_folder(entry)
+        return Source(weights, _local_folder(entry, local))
+    repository = hub_cache() / _repository_folder(entry.hub_id)
     folder = _snapshot(repository, entry.revision)
     if folder and not _complete(folder):
         folder = _converted_snapshot(repository)
@@ -69,38 +67,34 @@ def locate(entry: ModelEntry, *, weights: str = "hub", local: Path | None = None
 
 
 def weights_digest(
-    entry: ModelEntry,
-    *,
-    weights: str = "hub",
-    local: Path | None = None,
-    seed: int = 0,
-    cache_file: Path | None = None,
+    entry: ModelEntry, sources: Sources = Sources(), *, dtype: str | None = None
 ) -> str:
     """Return what identifies the weights (and tokenizer) that ``load`` would give, without torch.
 
-    Files: sha256 over the paths and contents of all ``answering_files``. A file's own sha256 is
-    the name of its blob in a hub cache; elsewhere it is computed once and remembered in
-    ``cache_file`` while the file stays as it is. A hub model that is not in the cache is
-    ``hub:<id>@<revision>``, random weights are ``random:<shape digest>:<seed>``.
+    Files: sha256 over the paths and contents of all ``answering_files``, and the dtype (the
+    entry's own unless asked) that they are rounded to: ``<sha256>:<dtype>``. A file's own sha256
+    is the name of its blob in a hub cache; elsewhere it is computed once and remembered in
+    ``sources.digest_cache``. A hub model that is not in the cache is ``hub:<id>@<revision>``,
+    random weights are ``random:<shape digest>:<seed>``. An embedded model's is its card's: its
+    dtype follows from the device alone.
     """
-    source = locate(entry, weights=weights, local=local)
+    source = locate(entry, sources)
     if source.weights == "embedded":
         from benchsuite.embedded import models as embedded_models
 
         return str(embedded_models.digest(entry.name))
     if source.weights == "random":
         shape = json.dumps([entry.model_type, dict(entry.shape), entry.dtype], sort_keys=True)
-        return f"random:{hashlib.sha256(shape.encode()).hexdigest()[:16]}:{seed}"
+        return f"random:{hashlib.sha256(shape.encode()).hexdigest()[:16]}:{sources.seed}"
     if source.folder is None:
         return f"hub:{entry.hub_id}@{entry.revision}"
-    return folder_digest(source.folder, cache_file)
+    return f"{folder_digest(source.folder, sources.digest_cache)}:{dtype or entry.dtype}"
 
 
 def requirements(
     entry: ModelEntry,
+    sources: Sources = Sources(),
     *,
-    weights: str = "hub",
-    local: Path | None = None,
     device: str = "cpu",
     dtype: str | None = None,
 ) -> int:
@@ -109,7 +103,7 @@ def requirements(
     Counted from the files' headers where they are present, from the catalogue's shape otherwise.
     """
     size = DTYPE_BYTES[dtype or default_dtype(entry, device)]
-    folder = locate(entry, weights=weights, local=local).folder
+    folder = locate(entry, sources).folder
     if folder is None:
         return entry.n_parameters * size
     count = 0
@@ -131,15 +125,30 @@ def default_dtype(entry: ModelEntry, device: str) -> str:
     return "float32" if entry.embedded and str(device).startswith("cpu") else entry.dtype
 
 
-def _repository_folder(entry: ModelEntry) -> str:
-    return "models--" + entry.hub_id.replace("/", "--")
+def hub_commit(hub_id: str, revision: str = "main") -> str | None:
+    """Return the commit of a hub repository that the cache has files of, or None."""
+    folder = _snapshot(hub_cache() / _repository_folder(hub_id), revision)
+    return folder.name if folder else None
+
+
+def hub_digest(hub_id: str, revision: str = "main") -> str:
+    """Return what identifies a hub repository's files without reading them: its commit.
+
+    ``<id>@<commit>``, or ``hub:<id>@<revision>`` while the cache has nothing of it.
+    """
+    commit = hub_commit(hub_id, revision)
+    return f"{hub_id}@{commit}" if commit else f"hub:{hub_id}@{revision}"
+
+
+def _repository_folder(hub_id: str) -> str:
+    return "models--" + hub_id.replace("/", "--")
 
 
 def _local_folder(entry: ModelEntry, path: Path) -> Path:
     """Return the snapshot inside a folder that the user named: a checkpoint or a hub cache."""
     if (path / "config.json").exists():
         return path
-    name = _repository_folder(entry)
+    name = _repository_folder(entry.hub_id)
     for repository in (path, path / name, path / "hub" / name):
         if (repository / "snapshots").is_dir():
             folder = _snapshot(repository, entry.revision)

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import InputGroup
+from benchsuite.quantizers.finite import refuse_infinite_inputs
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.hessian import Hessian, error_norms
 from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
@@ -156,6 +157,7 @@ class AdaRoundMethod:
         replaced = {}
         with self.account.timed(where):
             hessian = statistic.mean()  # [columns, columns]
+            refuse_infinite_inputs(hessian, where)
             weight = torch.cat([linear.weight.detach().float() for linear in linears.values()])
             scales, zeros = grid.fit_groups(weight)
             n_columns = weight.shape[1]

@@ -27,12 +27,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.errors import BenchsuiteError
 from benchsuite.models.architecture import InputGroup
+from benchsuite.quantizers.finite import refuse_infinite_inputs
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.hessian import Hessian, error_norms, weighted_norm
 from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
-from benchsuite.quantizers.layers import Progress, replace
+from benchsuite.quantizers.layers import Progress, divide_norm, replace
 from benchsuite.quantizers.linear import quantized_linear
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walk import Visit, walk_blocks
@@ -41,7 +42,7 @@ EXPONENTS = tuple(i / 20 for i in range(20))
 CLIP_GRID = 20
 CLIP_MAX_SHRINK = 0.5
 CLIP_TOKENS = 512
-NOT_CLIPPED = ("q_proj", "k_proj")
+NOT_CLIPPED = ("q_proj", "k_proj", "qkv_proj")
 """Their outputs multiply each other, so that an error of one alone says little (authors' code)."""
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -62,7 +63,7 @@ class Inputs:
     def update(self, inputs: Tensor) -> None:
         """Take in inputs [tokens, features]."""
         start = -self.hessian.n_vectors % self._stride
-        self._tokens.append(inputs[start :: self._stride].float())
+        self._tokens.append(inputs[start :: self._stride].to(torch.float32, copy=True))
         self._size += inputs.abs().sum(0, dtype=torch.float32)
         self.hessian.update(inputs)
 
@@ -84,11 +85,13 @@ def channel_scales(mean_size: Tensor, exponent: float) -> Tensor:
 def rounded(weight: Tensor, grid: QuantizationGrid) -> Tensor:
     """Return ``weight`` [out, in] rounded to nearest on its own grid, dequantized, float32.
 
-    Its groups are whole: scales broadcast over a group instead of being spread over columns.
+    Scales broadcast over a group instead of being spread over columns.
     """
-    groups = weight.float().unflatten(1, (-1, grid.columns_per_group(weight.shape[1])))
+    groups = grid.whole_groups(weight.float())
     scale, zero = (parameter.unsqueeze(-1) for parameter in grid.fit(groups))
-    return grid.decode(grid.encode(groups, scale, zero), scale, zero).flatten(1)
+    return grid.decode(grid.encode(groups, scale, zero), scale, zero).flatten(1)[
+        :, : weight.shape[1]
+    ]
 
 
 def candidate(weight: Tensor, scales: Tensor, grid: QuantizationGrid) -> Tensor:
@@ -146,12 +149,10 @@ def best_clip(weight: Tensor, tokens: Tensor, grid: QuantizationGrid) -> tuple[T
     [out, groups]). The error of a group is that of its own part of the output, as if the others
     were exact: e^T (sum x x^T) e with its columns of x alone.
     """
-    n_out, n_in = weight.shape
-    shape = (n_out, grid.n_groups(n_in), grid.columns_per_group(n_in))
-    groups, parts = weight.reshape(shape), tokens.reshape(len(tokens), *shape[1:]).transpose(0, 1)
+    groups, parts = grid.whole_groups(weight), grid.whole_groups(tokens).transpose(0, 1)
     moments = parts.transpose(1, 2) @ parts
     largest = groups.abs().amax(-1, keepdim=True)
-    least = torch.full(shape[:2], float("inf"), device=weight.device)
+    least = torch.full(groups.shape[:2], float("inf"), device=weight.device)
     share = torch.ones_like(least)
     for step in range(int(CLIP_MAX_SHRINK * CLIP_GRID)):
         keep = 1 - step / CLIP_GRID
@@ -164,7 +165,8 @@ def best_clip(weight: Tensor, tokens: Tensor, grid: QuantizationGrid) -> tuple[T
         least = torch.where(better, total, least)
         share = share.masked_fill(better, keep)
     limit = share.unsqueeze(-1) * largest
-    return torch.minimum(torch.maximum(groups, -limit), limit).reshape(n_out, n_in), share
+    clipped = torch.minimum(torch.maximum(groups, -limit), limit).flatten(1)
+    return clipped[:, : weight.shape[1]], share
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,6 @@ class AwqBlocks:
     def visit(self, here: Visit) -> None:
         """Quantize one block: listen to it, choose all scales, fold them, round its linears."""
         linears = {group.name: here.linears(group) for group in here.groups}
-        self._check(here, linears)
         inputs = {}
         for group in here.groups:
             first = linears[group.name][group.linears[0]]
@@ -205,28 +206,21 @@ class AwqBlocks:
                 own = (linears[group.name], inputs[group.name], hessians[group.name])
                 choices[group.name] = self._choose(here, group, *own, calls)
         del calls
-        folded = {g.source: g.name for g in here.groups if g.source and choices[g.name].folded}
-        for source, name in folded.items():
-            module = here.block.get_submodule(source)
-            if not isinstance(module, nn.Linear):
-                choices[name] = _fold(module, choices[name])
+        folded = {g.source: g for g in here.groups if g.source and choices[g.name].folded}
+        for source, group in folded.items():
+            if not isinstance(here.block.get_submodule(source), nn.Linear):
+                choice = choices[group.name]
+                scales = divide_norm(here.block, group, choice.scales)
+                choices[group.name] = Choice(scales, True, choice.details)
         for group in here.groups:
             choice = choices[group.name]
             tokens = inputs.pop(group.name).tokens() / choice.scales
             hessian = hessians.pop(group.name)
             for path, linear in linears[group.name].items():
-                rows = choices[folded[path]].scales if path in folded else None
+                rows = None
+                if path in folded:
+                    rows = _rows(choices[folded[path].name].scales, folded[path].source_parts)
                 self._replace(here, path, linear, choice, rows, tokens, hessian)
-
-    def _check(self, here: Visit, linears: Mapping[str, Mapping[str, nn.Linear]]) -> None:
-        for group in linears.values():
-            for path, linear in group.items():
-                if linear.in_features % self.grid.columns_per_group(linear.in_features):
-                    raise UsageError(
-                        f"AWQ's groups of {self.grid.group_size} do not divide the "
-                        f"{linear.in_features} inputs of {here.name}.{path}",
-                        fix="choose a group_size that divides them, or -1 for whole rows",
-                    )
 
     def _can_fold(self, here: Visit, group: InputGroup, linears: Mapping[str, nn.Linear]) -> bool:
         """Tell whether what writes the group's input can be divided by the scales."""
@@ -235,8 +229,9 @@ class AwqBlocks:
         source = here.block.get_submodule(group.source)
         if not isinstance(source, nn.Linear):
             return True
-        ungated = any(g.linears == (group.source,) for g in here.groups)
-        same_width = source.out_features == linears[group.linears[0]].in_features
+        parts = group.source_parts
+        ungated = parts == 1 and any(g.linears == (group.source,) for g in here.groups)
+        same_width = source.out_features == parts * linears[group.linears[0]].in_features
         return same_width and (self._relu or not ungated)
 
     def _choose(
@@ -250,13 +245,13 @@ class AwqBlocks:
     ) -> Choice:
         """Search the scales of a group, on the block's original weights."""
         mean_size = inputs.mean_size()
+        refuse_infinite_inputs(mean_size, f"{here.name}.{group.name}")
         if not self._can_fold(here, group, linears):
             return Choice(torch.ones_like(mean_size), False, {})
-        if len(linears) == 1:
+        if group.module is None:
             error = linear_error(linears, hessian)
         else:
-            parent = _parent(group)
-            error = module_error(here.block, parent, linears, calls[parent])
+            error = module_error(here.block, group.module, linears, calls[group.module])
         best, errors = best_exponent(mean_size, linears, self.grid, error)
         if errors[best] == float("inf"):
             raise BenchsuiteError(
@@ -301,15 +296,10 @@ class AwqBlocks:
         self.account.add(f"{here.name}.{path}", norms=norms, details=details)
 
 
-def _parent(group: InputGroup) -> str:
-    """Return the path of the module that holds a group's linears."""
-    return group.linears[0].rpartition(".")[0]
-
-
 @contextmanager
 def _recorded(here: Visit) -> Iterator[dict[str, list[Call]]]:
     """Record the calls of the modules that contain the block's input groups, by path."""
-    parents = {_parent(group) for group in here.groups if len(group.linears) > 1}
+    parents = {group.module for group in here.groups if group.module is not None}
     calls: dict[str, list[Call]] = {parent: [] for parent in parents}
     handles = [
         here.block.get_submodule(parent).register_forward_pre_hook(
@@ -325,20 +315,9 @@ def _recorded(here: Visit) -> Iterator[dict[str, list[Call]]]:
             handle.remove()
 
 
-def _fold(norm: nn.Module, choice: Choice) -> Choice:
-    """Divide a norm by the scales, in fresh parameters.
-
-    Returns the scales that the stored, rounded norm was really divided by.
-    """
-    weight: Any = norm.weight
-    divided = (weight.float() / choice.scales).to(weight.dtype)
-    exact = weight.float() / divided.float()
-    exact = torch.where(torch.isfinite(exact) & (exact > 0), exact, choice.scales)
-    norm.weight = nn.Parameter(divided, requires_grad=False)
-    if getattr(norm, "bias", None) is not None:
-        bias: Any = norm.bias
-        norm.bias = nn.Parameter((bias.float() / exact).to(bias.dtype), requires_grad=False)
-    return Choice(exact, True, choice.details)
+def _rows(scales: Tensor, parts: int) -> Tensor:
+    """Return what the rows [parts x n] of a source are divided by: the last part by scales [n]."""
+    return torch.cat([*[torch.ones_like(scales)] * (parts - 1), scales])
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.models import own_code
 from benchsuite.models.architecture import architecture_of
 from benchsuite.models.folder import refuse_adapter, weight_files
 from benchsuite.quantizers import checkpoint_awq, checkpoint_gptq, checkpoint_int8
@@ -119,25 +120,31 @@ def _state(
     return {name: tensor.cpu().contiguous() for name, tensor in state.items()}
 
 
-def load(folder: Path | str, *, device: str = "cpu") -> nn.Module:
+def load(folder: Path | str, *, device: str = "cpu", trusted: bool = False) -> nn.Module:
     """Return the model saved in ``folder``, its packed layers as QuantizedLinear modules.
 
     Reads what ``save`` writes and any AutoGPTQ, AutoAWQ, gptqmodel or llm-compressor checkpoint
     (``gptq``, ``gptq_v2``, AWQ's ``gemm``, dynamic W8A8) of a known architecture. Raises one
     BenchsuiteError that names the folder and every fault: missing or extra tensors, wrong shapes,
-    scales that are not finite.
+    scales that are not finite. A folder whose own code would have to run is ``CellCannotRun``
+    unless it is ``trusted``.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
     folder = Path(folder)
     settings = read_settings(folder)
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    with own_code.refused(str(folder)):
+        config: Any = AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=trusted
+        )
     del config.quantization_config
     dtype = getattr(config, "dtype", None) or torch.float16
-    with no_init_weights():
+    with own_code.refused(str(folder)), no_init_weights():
         # Built in its dtype, not moved to it: the rotary frequencies stay in float32 as they are.
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=dtype, attn_implementation="sdpa", trust_remote_code=trusted
+        )
     model.tie_weights()
     apply(model, folder, settings)
     return model.to(device).eval()

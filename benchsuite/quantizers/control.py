@@ -9,6 +9,10 @@ def zero_first_mlp(model: nn.Module) -> None:
     """Let the first block's MLP add nothing, in place on the module tree; tensors stay as given."""
     architecture = architecture_of(model)
     block = architecture.block_list(model)[0]
-    last = block.get_submodule(architecture.groups[-1].linears[-1])
-    assert isinstance(last, nn.Linear)
-    last.weight = nn.Parameter(last.weight.new_zeros(last.weight.shape), requires_grad=False)
+    for group in architecture.groups:
+        if group.writes_residual and group.name != "o":
+            (path,) = group.linears
+            last = block.get_submodule(path)
+            assert isinstance(last, nn.Linear)
+            zeros = last.weight.new_zeros(last.weight.shape)
+            last.weight = nn.Parameter(zeros, requires_grad=False)

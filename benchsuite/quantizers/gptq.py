@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.models.architecture import Architecture, InputGroup
+from benchsuite.quantizers.finite import refuse_infinite_inputs
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.hessian import Hessian, error_norms
 from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
@@ -82,13 +83,7 @@ def inverse_factor(hessian: Tensor, damp_percent: float, where: str) -> InverseF
     Raises BenchsuiteError when H holds non-finite numbers.
     """
     mean = hessian.diagonal().mean()
-    if not torch.isfinite(hessian.sum()):
-        raise BenchsuiteError(
-            "the Hessian has infinite or missing entries",
-            where,
-            "the model's activations overflow on this calibration data: load it in bfloat16 or "
-            "float32",
-        )
+    refuse_infinite_inputs(hessian, where)
     damp = damp_percent
     for retries in range(MAX_RETRIES + 1):
         damped = hessian.flip(0, 1)

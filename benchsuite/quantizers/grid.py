@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from benchsuite.errors import UsageError
 
@@ -59,6 +60,16 @@ class QuantizationGrid:
     def n_groups(self, n_columns: int) -> int:
         """Return the number of groups of a row; the last one may be narrower."""
         return -(-n_columns // self.columns_per_group(n_columns))
+
+    def whole_groups(self, rows: Tensor) -> Tensor:
+        """Return ``rows`` [n, columns] as [n, groups, width]; zeros make a narrower last one whole.
+
+        A range always holds 0 and 0 has a code of its own, so the zeros change neither a group's
+        parameters nor its error.
+        """
+        n_columns = rows.shape[1]
+        width = self.columns_per_group(n_columns)
+        return F.pad(rows, (0, -n_columns % width)).unflatten(1, (-1, width))
 
     def fit(self, weights: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
         """Fit one scale and zero point to each slice of ``weights`` along ``dim``.

@@ -71,8 +71,11 @@ class HiddenStates:
             yield slice(start, min(start + self.step, len(self.states)))
 
     def run(self, block: nn.Module, index: int, part: slice) -> Tensor:
-        """Run block ``index`` on one micro-batch and return its hidden states."""
-        inputs = self.states[part].to(self.device, non_blocking=True)
+        """Run block ``index`` on one micro-batch and return its hidden states.
+
+        The block gets a copy: what a method keeps of its inputs is to outlive the next block's.
+        """
+        inputs = self.states[part].to(self.device, non_blocking=True, copy=True)
         outputs = block(inputs, **self.arguments[len(inputs)][index])
         return outputs[0] if isinstance(outputs, tuple) else outputs
 

@@ -111,14 +111,20 @@ def round_weight(
     """Quantize ``weight`` [out, in] by HQQ.
 
     Returns codes uint8 [out, in], scales and zeros [out, groups] of ``scale_dtype`` and the
-    iterations run. Codes are chosen for the scales and zeros as stored.
+    iterations run. Codes are chosen for the scales and zeros as stored. The last group of a row may
+    be narrower.
     """
     n_out, n_in = weight.shape
-    width = n_in if group_size == -1 else group_size
-    if n_in % width:
-        raise UsageError(
-            f"HQQ's groups of {width} do not divide {n_in} inputs",
-            fix="choose a group_size that divides them, or -1 for whole rows",
+    width = n_in if group_size == -1 else min(group_size, n_in)
+    if last := n_in % width:
+        # A narrower last group is solved by itself: made whole, it would have another mean.
+        parts = (weight[:, :-last], weight[:, -last:])
+        one, other = (round_weight(part, bits, width, solver, scale_dtype) for part in parts)
+        return (
+            torch.cat((one[0], other[0]), 1),
+            torch.cat((one[1], other[1]), 1),
+            torch.cat((one[2], other[2]), 1),
+            max(one[3], other[3]),
         )
     max_code = 2**bits - 1
     groups = weight.float().reshape(-1, width)

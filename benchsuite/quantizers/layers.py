@@ -1,11 +1,14 @@
 """The linears of a model's blocks: found by group, visited in order, replaced."""
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import InputGroup, architecture_of
+from benchsuite.quantizers.finite import refuse_infinite_weights
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done, total)``."""
@@ -18,7 +21,10 @@ def replace(root: nn.Module, path: str, module: nn.Module) -> None:
 
 
 def group_linears(block: nn.Module, group: InputGroup, where: str) -> dict[str, nn.Linear]:
-    """Return a group's linears by path in the block that the model has at ``where``."""
+    """Return a group's linears by path in the block that the model has at ``where``.
+
+    What is no linear, or holds infinite or missing weights, is an error that names it.
+    """
     linears: dict[str, nn.Linear] = {}
     for path in group.linears:
         module = block.get_submodule(path)
@@ -28,7 +34,31 @@ def group_linears(block: nn.Module, group: InputGroup, where: str) -> dict[str, 
                 fix="quantize a freshly leased, unquantized model",
             )
         linears[path] = module
+    refuse_infinite_weights({f"{where}.{path}": linear for path, linear in linears.items()})
     return linears
+
+
+def divide_norm(block: nn.Module, group: InputGroup, scales: Tensor) -> Tensor:
+    """Divide what the norm before a group puts out by ``scales`` [features], in fresh parameters.
+
+    What else reads the norm takes the scales up in its columns; the group's own linears are left to
+    the caller. Returns the scales that the norm as it is stored, rounded, was really divided by.
+    """
+    assert group.source is not None
+    norm: Any = block.get_submodule(group.source)
+    gain = norm.weight.float() + group.source_offset
+    weight = (gain / scales - group.source_offset).to(norm.weight.dtype)
+    exact = gain / (weight.float() + group.source_offset)
+    exact = torch.where(torch.isfinite(exact) & (exact > 0), exact, scales)
+    norm.weight = nn.Parameter(weight, requires_grad=False)
+    if getattr(norm, "bias", None) is not None:
+        bias = (norm.bias.float() / exact).to(norm.bias.dtype)
+        norm.bias = nn.Parameter(bias, requires_grad=False)
+    for path in group.also:
+        reader: Any = block.get_submodule(path)
+        taken = (reader.weight.float() * exact).to(reader.weight.dtype)
+        reader.weight = nn.Parameter(taken, requires_grad=False)
+    return exact
 
 
 def stacked_rows(linears: Mapping[str, nn.Linear]) -> Iterator[tuple[str, nn.Linear, slice]]:

@@ -20,6 +20,7 @@ the paper's: weights per channel with a clip search, damping .01.
 """
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -42,9 +43,6 @@ from benchsuite.quantizers.walk import check_batch
 
 UNQUANTIZED = 16
 """The number of bits that stands for the model's own dtype."""
-
-WRITERS = ("o", "down")
-"""The input groups whose linears write the residual stream; all others read it."""
 
 
 class ResidualRotation:
@@ -117,13 +115,14 @@ def _check(model: nn.Module, architecture: Architecture) -> None:
     projections = [path for path in architecture.embeddings if path.endswith("project_in")]
     exact = (
         all(group.source is not None for group in architecture.groups)
+        and not architecture.normed_outputs
         and not architecture.present(model, (*projections, *architecture.after_blocks))
         and architecture.present(model, (architecture.final_norm,))
     )
     if not exact:
         raise CellCannotRun(
-            "QuaRot rotates decoders that normalise before each layer, with embeddings as wide as "
-            f"their layers, and this {architecture.model_type} does not",
+            "QuaRot rotates decoders that normalise what each layer reads and not what it writes, "
+            f"with embeddings as wide as their layers, and this {architecture.model_type} does not",
             "QuaRot",
             "Choose another method for this model",
         )
@@ -141,13 +140,14 @@ def _assign(linear: Any, weight: Tensor, bias: Tensor | None) -> None:
     """Give a linear new parameters, of the dtype of its weight."""
     like = linear.weight
     linear.weight = _parameter(weight, like)
-    linear.bias = None if bias is None else _parameter(bias, like)
+    if bias is not None:
+        linear.bias = _parameter(bias, like)
 
 
 def _reading(linear: Any, norm: Any, rotation: ResidualRotation) -> tuple[Tensor, Tensor | None]:
     """Return (W diag(g) Q, c + W b) for a linear (W, c) behind a norm of weight g and bias b."""
     weight = linear.weight.double()
-    bias = None if linear.bias is None else linear.bias.double()
+    bias = None if getattr(linear, "bias", None) is None else linear.bias.double()
     if getattr(norm, "bias", None) is not None:
         folded = weight @ norm.bias.double()
         bias = folded if bias is None else bias + folded
@@ -166,17 +166,31 @@ def _transformed_heads(rows: Tensor, head_dim: int) -> Tensor:
     return transform(rows.unflatten(-1, (-1, head_dim))).flatten(-2)
 
 
+@dataclass(frozen=True)
+class Values:
+    """Where the values come from: the last ``rows`` of the linear at ``path``, in heads."""
+
+    path: str
+    rows: int
+    head_dim: int
+
+    def transform(self, rows: Tensor) -> Tensor:
+        """Transform the heads in the last of rows [..., out]; the first are queries and keys."""
+        others, values = rows.split((rows.shape[-1] - self.rows, self.rows), -1)
+        return torch.cat((others, _transformed_heads(values, self.head_dim)), -1)
+
+
 def _rotate_reader(
-    block: nn.Module, group: InputGroup, rotation: ResidualRotation, value: str, head_dim: int
+    block: nn.Module, group: InputGroup, rotation: ResidualRotation, values: Values
 ) -> None:
     assert group.source is not None
     norm = block.get_submodule(group.source)
-    for path in group.linears:
+    for path in (*group.linears, *group.also):
         linear = block.get_submodule(path)
         weight, bias = _reading(linear, norm, rotation)
-        if path == value:
-            weight = _transformed_heads(weight.t(), head_dim).t()
-            bias = None if bias is None else _transformed_heads(bias, head_dim)
+        if path == values.path:
+            weight = values.transform(weight.t()).t()
+            bias = None if bias is None else values.transform(bias)
         _assign(linear, weight, bias)
 
 
@@ -213,6 +227,14 @@ def attentions(model: nn.Module, architecture: Architecture) -> list[Any]:
     return [block.get_submodule(parent) for block in architecture.block_list(model)]
 
 
+def _values(model: Any, architecture: Architecture) -> Values:
+    config, head_dim = model.config, attentions(model, architecture)[0].head_dim
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    (path,) = {group.source for group in architecture.groups if group.name == "o"}
+    assert path is not None
+    return Values(path, heads * head_dim, head_dim)
+
+
 @torch.no_grad()
 def rotate(model: Any, seed: int = 0) -> Architecture:
     """Rotate ``model`` in place on its module tree; it computes what it did before.
@@ -226,8 +248,7 @@ def rotate(model: Any, seed: int = 0) -> Architecture:
     centre = _is_layer_norm(model, architecture)
     head: Any = model.get_submodule(architecture.head)
     rotation = ResidualRotation(head.in_features, seed, head.weight.device)
-    value = next(group.source for group in architecture.groups if group.name == "o")
-    assert value is not None
+    values = _values(model, architecture)
     _assign(head, *_reading(head, model.get_submodule(architecture.final_norm), rotation))
     model.config.tie_word_embeddings = False
     for module in architecture.present(model, architecture.embeddings).values():
@@ -237,12 +258,12 @@ def rotate(model: Any, seed: int = 0) -> Architecture:
     heads = attentions(model, architecture)
     for block, attention in zip(architecture.block_list(model), heads, strict=True):
         for group in architecture.groups:
-            if group.name in WRITERS:
+            if group.writes_residual:
                 _rotate_writer(block, group, rotation, centre, attention.head_dim)
             else:
-                _rotate_reader(block, group, rotation, value, attention.head_dim)
+                _rotate_reader(block, group, rotation, values)
         for group in architecture.groups:
-            if group.name not in WRITERS and group.source is not None:
+            if not group.writes_residual and group.source is not None:
                 _reset_norm(block, group.source)
     _reset_norm(model, architecture.final_norm)
     return _rotated(architecture)
@@ -252,7 +273,7 @@ def _rotated(architecture: Architecture) -> Architecture:
     """Return the map of the rotated model, whose writing linears are inside a QuarotLinear."""
     groups = tuple(
         dataclasses.replace(group, linears=tuple(f"{path}.linear" for path in group.linears))
-        if group.name in WRITERS
+        if group.writes_residual
         else group
         for group in architecture.groups
     )

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from benchsuite.models.experts import routed_tokens
 from benchsuite.quantizers.clock import StageClock
+from benchsuite.quantizers.finite import refuse_overflow
 from benchsuite.quantizers.linear import model_digest, stored_bytes
 
 
@@ -19,7 +21,8 @@ class LayerResult:
     that over tr(W H W^T). Both are None for a method that sees no data. ``damp`` is the share of
     the mean diagonal that was added to H, ``retries`` how often it had to be raised; ``seconds`` is
     the layer's share, by rows, of its group's time (0 where the method works block by block).
-    ``details`` holds numbers of the method's own; its module says which.
+    ``details`` holds numbers of the method's own; its module says which. An expert's linears have
+    ``routed_tokens`` there: the calibration tokens that the router sent it, of all that it saw.
     """
 
     name: str
@@ -71,7 +74,7 @@ class _Line:
     retries: int
     details: Mapping[str, Tensor | float]
 
-    def read(self, group_seconds: Mapping[str, float]) -> LayerResult:
+    def read(self, group_seconds: Mapping[str, float], own: dict[str, float]) -> LayerResult:
         error, relative = None, None
         if self.norms is not None:
             error = float(self.norms[0])
@@ -83,7 +86,7 @@ class _Line:
             self.damp,
             self.retries,
             self.share * group_seconds.get(self.group, 0.0),
-            {key: float(value) for key, value in self.details.items()},
+            {key: float(value) for key, value in self.details.items()} | own,
         )
 
 
@@ -120,16 +123,21 @@ class Account:
         self._lines.append(_Line(name, group or name, share, norms, damp, retries, details or {}))
 
     def close(self, stage_seconds: Mapping[str, float] | None = None) -> QuantizationResult:
-        """Return the result (waits for the device).
+        """Return the result (waits for the device); an error where scales or zeros overflow.
 
         A method without stages of its own gives none: all the time of its layers was the method's.
         """
         seconds = self._clock.seconds()
+        refuse_overflow(self._model)
         stages = {"method": sum(seconds.values())} if stage_seconds is None else stage_seconds
         return QuantizationResult(
-            layers=[line.read(seconds) for line in self._lines],
+            layers=[line.read(seconds, self._routed(line.name)) for line in self._lines],
             weights_sha256=model_digest(self._model),
             size_before_bytes=self._size_before,
             size_after_bytes=stored_bytes(self._model),
             stage_seconds=dict(stages),
         )
+
+    def _routed(self, name: str) -> dict[str, float]:
+        tokens = routed_tokens(self._model, name)
+        return {} if tokens is None else {"routed_tokens": float(tokens)}

@@ -11,7 +11,9 @@ applied where a norm feeds linears: before q/k/v and before fc1, or gate and up.
 
 Then every linear of every block runs in 8-bit integers: weights per output channel, activations per
 token with scales taken from the token itself, both symmetric. Defaults are the paper's and its
-repository's: alpha .5 for OPT, .85 for the Llama family; max|W_j| and s_j at least 1e-5.
+repository's: max|W_j| and s_j at least 1e-5, and the alphas of `ALPHA`. A channel that is silent
+in the calibration data has no outlier to move and keeps s_j = 1; where the norm's own weight could
+not be divided by s_j in its dtype, s_j is the least that it can be divided by.
 """
 
 from typing import Any
@@ -21,17 +23,23 @@ from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import InputGroup, architecture_of
+from benchsuite.quantizers.finite import refuse_infinite_inputs
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
 from benchsuite.quantizers.int8 import Int8Linear
-from benchsuite.quantizers.layers import Progress, replace
+from benchsuite.quantizers.layers import Progress, divide_norm, replace
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walk import Visit, walk_blocks
 
-ALPHA = {"opt": 0.5, "opt_post_norm": 0.5}
-"""Smoothing strength by architecture; the others are of the Llama family."""
+ALPHA = {"opt": 0.5, "opt_post_norm": 0.5, "mistral": 0.8, "mixtral": 0.8, "llama": 0.85}
+"""Smoothing strength by architecture, from the paper (OPT) and its repository's table."""
 
-LLAMA_ALPHA = 0.85
+LARGE_LLAMA_ALPHA, LARGE_LLAMA_BLOCKS = 0.9, 80
+"""What the repository's table has for Llama-2-70B, known by its number of blocks."""
+
+OTHER_ALPHA = 0.85
+"""For architectures that the source does not name: our choice, Llama's value."""
+
 SMALLEST = 1e-5
 
 
@@ -53,7 +61,7 @@ def smoothing_scale(maximum: Tensor, weights: list[Tensor], alpha: float) -> Ten
     """
     largest = torch.stack([weight.abs().amax(0) for weight in weights]).amax(0).float()
     scale = maximum.pow(alpha) / largest.clamp(min=SMALLEST).pow(1 - alpha)
-    return scale.clamp_(min=SMALLEST)
+    return scale.clamp_(min=SMALLEST).masked_fill_(maximum == 0, 1)
 
 
 def _norm(block: nn.Module, group: InputGroup) -> Any:
@@ -72,11 +80,12 @@ def smooth_group(block: nn.Module, group: InputGroup, maximum: Tensor, alpha: fl
     assert norm is not None
     linears: list[Any] = [block.get_submodule(path) for path in group.linears]
     scale = smoothing_scale(maximum, [linear.weight for linear in linears], alpha)
+    for own in (norm.weight, getattr(norm, "bias", None)):
+        if own is not None:
+            scale = scale.maximum(own.detach().float().abs() / torch.finfo(own.dtype).max)
+    scale = divide_norm(block, group, scale)
     for linear in linears:
         linear.weight = _parameter(linear.weight.float() * scale, linear.weight)
-    norm.weight = _parameter(norm.weight.float() / scale, norm.weight)
-    if getattr(norm, "bias", None) is not None:
-        norm.bias = _parameter(norm.bias.float() / scale, norm.bias)
 
 
 def _parameter(tensor: Tensor, like: Tensor) -> nn.Parameter:
@@ -96,13 +105,18 @@ def _smooth_block(here: Visit, alpha: float) -> None:
         maxima[group.name] = ChannelMaximum(linear.in_features, linear.weight.device)
     here.collect(maxima, advance=True)
     for group in groups:
+        refuse_infinite_inputs(maxima[group.name].value, f"{here.name}.{group.name}")
         with here.clock.measure("smooth"):
             smooth_group(here.block, group, maxima[group.name].value, alpha)
 
 
 def default_alpha(model: nn.Module) -> float:
-    """Return the smoothing strength that the source recommends for the model's family."""
-    return ALPHA.get(architecture_of(model).model_type, LLAMA_ALPHA)
+    """Return the smoothing strength for the model's family: the source's, where it has one."""
+    architecture = architecture_of(model)
+    is_large = len(architecture.block_list(model)) >= LARGE_LLAMA_BLOCKS
+    if architecture.model_type == "llama" and is_large:
+        return LARGE_LLAMA_ALPHA
+    return ALPHA.get(architecture.model_type, OTHER_ALPHA)
 
 
 def smooth(model: nn.Module, batch: Tensor, alpha: float) -> None:

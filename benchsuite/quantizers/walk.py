@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.models.architecture import Architecture, InputGroup, architecture_of
+from benchsuite.models.experts import calibrating
 from benchsuite.quantizers.clock import StageClock
 from benchsuite.quantizers.hidden_states import (
     CHOSEN_BY_DEVICE,
@@ -77,11 +78,12 @@ class Visit:
     def collect(self, statistics: Mapping[str, Statistic], *, advance: bool = False) -> None:
         """Run the block as it is, feeding the inputs of the named groups to their statistics.
 
-        ``advance`` makes the next block's inputs of this same forward: they come from the block as
-        it is now, not from the one that the method is about to make of it.
+        Every expert of a mixture is fed every token. ``advance`` makes the next block's inputs of
+        this same forward: they come from the block as it is now, not from the one that the method
+        is about to make of it.
         """
         watched = [(g.linears[0], statistics[g.name]) for g in self.groups if g.name in statistics]
-        with using_kernel(self.block, "held"):
+        with using_kernel(self.block, "held"), calibrating(self.block):
             _collect(self.hidden, self.block, self.index, watched, self.clock, advance)
         self.advanced = self.advanced or advance
 

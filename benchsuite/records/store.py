@@ -52,6 +52,11 @@ _ORPHANED = 24 * 3600.0
 _OUT_OF_REACH = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 
 
+def digest_cache(reports_dir: Path) -> Path:
+    """Return the file that remembers digests of large files between a folder's sessions."""
+    return reports_dir / "store" / "file_digests.json"
+
+
 class Store:
     """The records, artefacts and exported views under one reports folder.
 

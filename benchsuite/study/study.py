@@ -38,6 +38,10 @@ def _no_engine(cell: Cell) -> str | None:
     return None
 
 
+def _its_own(cell: Cell) -> tuple[str, str] | None:
+    return None
+
+
 def _nothing_more(method: str) -> str:
     return ""
 
@@ -66,7 +70,9 @@ class Study:
     ``code(cell)`` names the modules that are reached by a method's name. ``packages(cell)`` names
     the distributions that it computes with beside the core's: a cell that lacks one is skipped with
     the install command. ``engine(cell)`` names the inference engine that runs it in a process of
-    its own. ``files(cell)`` are files whose content decides the numbers.
+    its own. ``published(cell)`` is the hub repository and revision of a checkpoint that it loads in
+    the place of its model, where that comes from the hub. ``files(cell)`` are files whose content
+    decides the numbers.
 
     **How it is read.** Methods are ranked by the first of ``metrics``; the report shows the others
     too. ``controls`` are methods that must come out far off. ``unranked`` ones are shown beside the
@@ -89,6 +95,7 @@ class Study:
     code: Callable[[Cell], Sequence[str]] = _nothing
     packages: Callable[[Cell], Sequence[str]] = _nothing
     engine: Callable[[Cell], str | None] = _no_engine
+    published: Callable[[Cell], tuple[str, str] | None] = _its_own
     describe: Callable[[str], str] = _nothing_more
     files: Callable[[Cell], Sequence[str]] = _nothing
     settings_of: str = ""

@@ -60,13 +60,16 @@ def _documents(pool, seed, min_tokens, per_cluster, weights=(1, 1, 1, 1), max_le
 
 @pytest.mark.parametrize("seed", [42, 43])
 def test_the_batch_is_that_of_the_published_recipe(seed, pool):
-    chosen = _documents(pool, seed, 20, 2)
-    ids = _ids(pool.tokenizer, "\n\n".join(pool.documents[i] for i in chosen))
+    """At so short a length each cluster gives one chunk, of the document nearest its centre."""
+    nearest = _documents(pool, seed, 20, 1)
 
     selection = select(pool, N, LENGTH, seed, min_tokens=(20, 25))
 
-    assert selection.details["documents"] == chosen
-    assert selection.batch.tolist() == [ids[LENGTH * i : LENGTH * (i + 1)] for i in range(N)]
+    assert selection.details["documents"] == nearest
+    rows = [_ids(pool.tokenizer, pool.documents[i])[:LENGTH] for i in nearest]
+    assert selection.batch.tolist() == rows
+    assert selection.details["tokens_per_cluster"] == LENGTH
+    assert selection.details["n_chosen"] == len(_documents(pool, seed, 20, 2))
     assert selection.details["min_tokens"] == 20
     assert selection.details["documents_per_cluster"] == 2
     assert selection.details["overlapping_chunks"] == 0
@@ -77,7 +80,8 @@ def test_weights_count_when_applied_after_scaling(pool):
 
     selection = select(pool, N, LENGTH, 42, min_tokens=(20,), weights=weights)
 
-    assert selection.details["documents"] == _documents(pool, 42, 20, 2, tuple(weights.values()))
+    nearest = _documents(pool, 42, 20, 1, tuple(weights.values()))
+    assert selection.details["documents"] == nearest
     plain = select(pool, N, LENGTH, 42, min_tokens=(20,))
     assert selection.details["documents"] != plain.details["documents"]
 
@@ -116,14 +120,16 @@ def _lengths(pool):
 
 def test_a_third_document_per_cluster_is_taken_only_for_coverage(pool):
     two = select(pool, N, LENGTH, 42, min_tokens=(20,)).details
-    held = _lengths(pool)[two["documents"]].sum()
+    held = _lengths(pool)[_documents(pool, 42, 20, 2)].sum()
     assert two["coverage"] == pytest.approx(held / (N * LENGTH))
 
     longest = int(held / N / 1.10)  # two documents per cluster just cover this length
     assert select(pool, N, longest, 42, min_tokens=(20,)).details["documents_per_cluster"] == 2
     more = select(pool, N, longest + 1, 42, min_tokens=(20,)).details
     assert more["documents_per_cluster"] == 3
-    assert more["documents"] == _documents(pool, 42, 20, 3)
+    chosen = _documents(pool, 42, 20, 3)
+    assert more["n_chosen"] == len(chosen)
+    assert set(more["documents"]) <= set(chosen)
 
 
 def test_a_higher_threshold_is_tried_only_for_coverage(pool):
@@ -152,6 +158,8 @@ def test_short_of_tokens_random_overlapping_chunks_are_added(pool):
 
     assert selection.batch.tolist() == expected
     assert selection.details["overlapping_chunks"] == added > 0
+    assert selection.details["tokens_per_cluster"] is None
+    assert len(chosen) == selection.details["n_chosen"]
     assert selection.details["coverage"] < 1.10
 
 

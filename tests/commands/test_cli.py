@@ -2,7 +2,6 @@
 
 import shlex
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from benchsuite import __version__
 from benchsuite.commands.listing import _aligned, _parameters
 from benchsuite.commands.main import main
 from benchsuite.study import study
+from tests import forked
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,8 @@ def test_list_shows_questions_axes_and_parameters(command):
 def test_list_prints_what_the_selected_cells_will_run():
     words = ["list", "-k", "calibration and tiny_llama_1m and seed42 and (random or rtn)"]
     command = [sys.executable, "-m", "benchsuite", *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = forked.run(command, ROOT, heavy=False)
+    assert not done.returncode, done.stderr
     shown = [line.split() for line in done.stdout.splitlines()]
     assert ["parameter", "selected"] in shown
     assert ["seq_len", "256", "tokens"] in [words[:3] for words in shown]

@@ -17,9 +17,10 @@ def test_the_rooms_import_nothing_heavy():
 
 def test_digests_at_collection_import_nothing_heavy(snapshot):
     code = f"""
+from benchsuite.catalog import Sources
 from benchsuite.corpora import task_digest, text_digest
 text_digest("embedded_text", "train")
-text_digest("wikitext2", "train", {str(snapshot)!r})
+text_digest("wikitext2", "train", Sources(local={{"wikitext2": {str(snapshot)!r}}}))
 text_digest("wikitext2", "train")
 task_digest("closed_book", "test")
 """

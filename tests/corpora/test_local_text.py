@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from benchsuite.corpora import load_text, text_digest
 from benchsuite.errors import BenchsuiteError, UsageError
 from tests.corpora.conftest import ROWS, write_jsonl, write_parquet
+from tests.corpora.local import at
 
 
 def _library():
@@ -90,19 +91,19 @@ LAYOUTS = [
 def test_every_layout_gives_the_same_corpus(layout, split, tmp_path):
     layout(tmp_path)
 
-    corpus = load_text("wikitext2", split, local=tmp_path)
+    corpus = load_text("wikitext2", split, at("wikitext2", tmp_path))
 
     assert corpus.documents == tuple(row for row in ROWS[split] if row)
     assert corpus.joined == "\n\n".join(ROWS[split])
     assert corpus.digest == sha256(b"".join(r.encode() + b"\0" for r in ROWS[split])).hexdigest()
     assert (corpus.name, corpus.split, corpus.source) == ("wikitext2", split, "local")
-    assert corpus.revision == text_digest("wikitext2", split, tmp_path)
+    assert corpus.revision == text_digest("wikitext2", split, at("wikitext2", tmp_path))
 
 
 def test_a_text_file_has_one_row_per_line(tmp_path):
     (tmp_path / "train.txt").write_text("one\n\ntwo\n")
 
-    corpus = load_text("wikitext2", "train", local=str(tmp_path))
+    corpus = load_text("wikitext2", "train", at("wikitext2", str(tmp_path)))
 
     assert corpus.documents == ("one", "two")
     assert corpus.joined == "one\n\n\n\ntwo"
@@ -111,13 +112,13 @@ def test_a_text_file_has_one_row_per_line(tmp_path):
 def test_one_saved_data_set_stands_for_the_split_that_is_asked(tmp_path):
     _library().Dataset.from_dict({"text": ["one"]}).save_to_disk(tmp_path)
 
-    assert load_text("wikitext2", "test", local=tmp_path).documents == ("one",)
+    assert load_text("wikitext2", "test", at("wikitext2", tmp_path)).documents == ("one",)
 
 
 def test_the_catalogued_column_is_read(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", ["How many?"], column="Problem")
 
-    assert load_text("mathqa", "train", local=tmp_path).documents == ("How many?",)
+    assert load_text("mathqa", "train", at("mathqa", tmp_path)).documents == ("How many?",)
 
 
 @given(rows=st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=1, max_size=8))
@@ -126,7 +127,7 @@ def test_rows_come_back_as_they_were_written(rows, tmp_path_factory):
     root = tmp_path_factory.mktemp("rows")
     write_jsonl(root / "train.jsonl", [*rows, "something"])
 
-    corpus = load_text("wikitext2", "train", local=root)
+    corpus = load_text("wikitext2", "train", at("wikitext2", root))
 
     assert corpus.joined == "\n\n".join([*rows, "something"])
     assert corpus.documents == tuple(row for row in [*rows, "something"] if row.strip())
@@ -138,7 +139,7 @@ def test_a_missing_column_names_file_found_and_expected(write, tmp_path):
     write(tmp_path / name, ["text"], column="body")
 
     with pytest.raises(BenchsuiteError, match="no column 'text'") as caught:
-        load_text("wikitext2", "train", local=tmp_path)
+        load_text("wikitext2", "train", at("wikitext2", tmp_path))
 
     assert "'body'" in str(caught.value)
     assert str(tmp_path / name) in str(caught.value)
@@ -149,7 +150,7 @@ def test_a_missing_split_names_the_ones_found(tmp_path):
     write_parquet(tmp_path / "train.parquet", ["text"])
 
     with pytest.raises(UsageError, match=r"no test split .* 1 data files of train"):
-        text_digest("wikitext2", "test", tmp_path)
+        text_digest("wikitext2", "test", at("wikitext2", tmp_path))
 
 
 def test_a_missing_split_of_a_saved_dictionary(tmp_path):
@@ -158,12 +159,12 @@ def test_a_missing_split_of_a_saved_dictionary(tmp_path):
     datasets.DatasetDict({"train": part}).save_to_disk(tmp_path)
 
     with pytest.raises(UsageError, match="no test split"):
-        load_text("wikitext2", "test", local=tmp_path)
+        load_text("wikitext2", "test", at("wikitext2", tmp_path))
 
 
 def test_a_missing_directory(tmp_path):
     with pytest.raises(UsageError, match="no such directory"):
-        load_text("wikitext2", "test", local=tmp_path / "nowhere")
+        load_text("wikitext2", "test", at("wikitext2", tmp_path / "nowhere"))
 
 
 def test_a_cache_with_several_snapshots_and_no_main(tmp_path):
@@ -171,14 +172,14 @@ def test_a_cache_with_several_snapshots_and_no_main(tmp_path):
     (tmp_path / "datasets--Salesforce--wikitext" / "refs" / "main").unlink()
 
     with pytest.raises(UsageError, match="2 snapshots"):
-        load_text("wikitext2", "test", local=tmp_path)
+        load_text("wikitext2", "test", at("wikitext2", tmp_path))
 
 
 def test_a_corpus_without_text(tmp_path):
     write_parquet(tmp_path / "train.parquet", ["", " \n"])
 
     with pytest.raises(BenchsuiteError, match="2 rows, all empty"):
-        load_text("wikitext2", "train", local=tmp_path)
+        load_text("wikitext2", "train", at("wikitext2", tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,7 @@ def test_malformed_rows_are_named(content, message, tmp_path):
     (tmp_path / "train.jsonl").write_text(content)
 
     with pytest.raises(BenchsuiteError, match=message):
-        load_text("wikitext2", "train", local=tmp_path)
+        load_text("wikitext2", "train", at("wikitext2", tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,7 @@ def test_malformed_rows_are_named(content, message, tmp_path):
 def test_damaged_files_are_named(name, content, message, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BenchsuiteError, match=message) as caught:
-        load_text("wikitext2", "train", local=tmp_path)
+        load_text("wikitext2", "train", at("wikitext2", tmp_path))
     assert str(tmp_path / name) in str(caught.value)
 
 
@@ -234,7 +235,7 @@ def test_a_broken_save_to_disk_folder_is_named(dictionary, state, message, tmp_p
     (tmp_path / "train").mkdir()
     (tmp_path / "train/state.json").write_text(state)
     with pytest.raises(BenchsuiteError, match=message):
-        load_text("wikitext2", "train", local=tmp_path)
+        load_text("wikitext2", "train", at("wikitext2", tmp_path))
 
 
 def test_a_truncated_parquet_file_is_named(tmp_path):
@@ -243,7 +244,7 @@ def test_a_truncated_parquet_file_is_named(tmp_path):
     file.write_bytes(file.read_bytes()[:-20])
 
     with pytest.raises(BenchsuiteError, match=r"cannot be read.*train\.parquet"):
-        load_text("wikitext2", "train", local=tmp_path)
+        load_text("wikitext2", "train", at("wikitext2", tmp_path))
 
 
 def test_an_unknown_corpus_names_the_nearest():
@@ -254,26 +255,26 @@ def test_an_unknown_corpus_names_the_nearest():
 def test_the_digest_is_of_the_bytes_alone(tmp_path, snapshot):
     copy = tmp_path / "elsewhere"
     shutil.copytree(snapshot, copy)
-    before = text_digest("wikitext2", "test", snapshot)
+    before = text_digest("wikitext2", "test", at("wikitext2", snapshot))
 
-    assert text_digest("wikitext2", "test", copy) == before
-    assert text_digest("wikitext2", "train", copy) != before
+    assert text_digest("wikitext2", "test", at("wikitext2", copy)) == before
+    assert text_digest("wikitext2", "train", at("wikitext2", copy)) != before
 
 
 def test_the_digest_changes_with_a_file(snapshot):
-    before = text_digest("wikitext2", "test", snapshot)
+    before = text_digest("wikitext2", "test", at("wikitext2", snapshot))
     file = snapshot / "wikitext-2-raw-v1" / "test-00000-of-00001.parquet"
     write_parquet(file, [*ROWS["test"], " More . \n"])
     os.utime(file, ns=(1, 1))  # as a copy that keeps times would look
 
-    assert text_digest("wikitext2", "test", snapshot) != before
+    assert text_digest("wikitext2", "test", at("wikitext2", snapshot)) != before
 
 
 def test_touching_a_file_does_not_change_the_digest(snapshot):
-    before = text_digest("wikitext2", "test", snapshot)
+    before = text_digest("wikitext2", "test", at("wikitext2", snapshot))
     os.utime(snapshot / "wikitext-2-raw-v1" / "test-00000-of-00001.parquet", ns=(5, 5))
 
-    assert text_digest("wikitext2", "test", snapshot) == before
+    assert text_digest("wikitext2", "test", at("wikitext2", snapshot)) == before
 
 
 def test_the_same_bytes_read_in_another_way_have_another_digest(tmp_path):
@@ -284,20 +285,22 @@ def test_the_same_bytes_read_in_another_way_have_another_digest(tmp_path):
         root = tmp_path / ending
         root.mkdir()
         (root / f"train.{ending}").write_text(line)
-        rows = load_text("wikitext2", "train", local=root).documents
-        found[rows] = text_digest("wikitext2", "train", root)
+        rows = load_text("wikitext2", "train", at("wikitext2", root)).documents
+        found[rows] = text_digest("wikitext2", "train", at("wikitext2", root))
     assert set(found) == {(line.strip(),), (line,), ("one",)}
     assert len(set(found.values())) == 3
 
 
 def test_every_file_that_is_read_is_in_the_digest_and_no_other(tmp_path, snapshot):
-    before = text_digest("wikitext2", "train", snapshot)
+    before = text_digest("wikitext2", "train", at("wikitext2", snapshot))
     read = snapshot / "wikitext-2-raw-v1" / "train-00001-of-00001.parquet"
     write_parquet(read, ["one row more"])
-    assert load_text("wikitext2", "train", local=snapshot).documents[-1] == "one row more"
-    assert text_digest("wikitext2", "train", snapshot) != before
+    assert (
+        load_text("wikitext2", "train", at("wikitext2", snapshot)).documents[-1] == "one row more"
+    )
+    assert text_digest("wikitext2", "train", at("wikitext2", snapshot)) != before
 
     read.unlink()
     (snapshot / "wikitext-2-raw-v1" / "README.md").write_text("about the train split")
     write_parquet(snapshot / "wikitext-103-raw-v1" / "train-extra.parquet", ["unread"])
-    assert text_digest("wikitext2", "train", snapshot) == before
+    assert text_digest("wikitext2", "train", at("wikitext2", snapshot)) == before

@@ -12,6 +12,7 @@ from benchsuite.corpora import load_task, public, task_digest
 from benchsuite.corpora.tasks import SCHEMAS
 from benchsuite.embedded.schema import Choice, Problem, Question
 from benchsuite.errors import BenchsuiteError, CellCannotRun
+from tests.corpora.local import at
 
 COMMIT = "c" * 40
 
@@ -93,8 +94,8 @@ def load(tmp_path, task, rows, split="test"):
     folder = tmp_path / "snapshot" / (entry.config or "data")
     write(folder / f"{split}-00000-of-00001.parquet", rows)
     write(tmp_path / "lines" / f"{split}.jsonl", rows)
-    from_parquet = load_task(task, split, local=tmp_path / "snapshot")
-    from_lines = load_task(task, split, local=tmp_path / "lines")
+    from_parquet = load_task(task, split, at(task, tmp_path / "snapshot"))
+    from_lines = load_task(task, split, at(task, tmp_path / "lines"))
     assert from_parquet.items == from_lines.items
     assert from_parquet.digest == from_lines.digest
     assert from_parquet.source == "local"
@@ -120,8 +121,9 @@ def test_both_arcs_are_told_apart_in_one_snapshot(tmp_path):
     write(tmp_path / "ARC-Easy" / "test-00000-of-00001.parquet", [arc_row("easy")])
     write(tmp_path / "ARC-Challenge" / "test-00000-of-00001.parquet", [arc_row("hard")])
 
-    assert [i.id for i in load_task("arc_easy", "test", local=tmp_path).items] == ["easy"]
-    assert [i.id for i in load_task("arc_challenge", "test", local=tmp_path).items] == ["hard"]
+    for name, expected in (("arc_easy", "easy"), ("arc_challenge", "hard")):
+        items = load_task(name, "test", at(name, tmp_path)).items
+        assert [item.id for item in items] == [expected]
 
 
 def test_squad_v2(tmp_path):
@@ -214,7 +216,7 @@ def test_an_unexpected_value_names_row_file_and_columns(task, row, message, tmp_
     write(file, [row])
 
     with pytest.raises(BenchsuiteError, match=f"row 1: .*{message}") as caught:
-        load_task(task, "test", local=tmp_path)
+        load_task(task, "test", at(task, tmp_path))
 
     assert str(file) in str(caught.value)
     assert "Expected the set's own columns" in str(caught.value)
@@ -226,7 +228,7 @@ def test_unknown_columns_are_one_paragraph(task, name, tmp_path):
     write(tmp_path / name, [{"prompt": "x", "completion": "y"}])
 
     with pytest.raises(BenchsuiteError) as caught:
-        load_task(task, "test", local=tmp_path)
+        load_task(task, "test", at(task, tmp_path))
 
     text = str(caught.value)
     assert "the columns 'prompt', 'completion'" in text
@@ -241,14 +243,14 @@ def aug_row(answer="5"):
 
 def test_augmented_gsm8k_keeps_its_steps_and_leaves_out_answers_that_are_no_number(tmp_path):
     write(tmp_path / "train.jsonl", [aug_row(), aug_row("five"), aug_row("1,005")])
-    items = load_task("gsm8k_aug", "train", local=tmp_path).items
+    items = load_task("gsm8k_aug", "train", at("gsm8k_aug", tmp_path)).items
     assert [item.answer for item in items] == ["5", "1005"]
     assert items[0].steps == ("<<2+2=4>>", "<<4+1=5>>")
 
 
 def test_gsm_hard_answers_are_numbers_of_any_kind(tmp_path):
     write(tmp_path / "train.jsonl", [{"input": "How many?", "target": -1253.5}])
-    (item,) = load_task("gsm_hard", "train", local=tmp_path).items
+    (item,) = load_task("gsm_hard", "train", at("gsm_hard", tmp_path)).items
     assert (item.question, item.answer) == ("How many?", "-1253.5")
 
 
@@ -270,7 +272,7 @@ def test_every_public_task_has_an_adapter_of_its_schema(tmp_path):
     assert rows.keys() == {name for name, entry in catalog.TASKS.items() if not entry.embedded}
     for name, row in rows.items():
         write(tmp_path / name / "train.jsonl", [row])
-        (item,) = load_task(name, "train", local=tmp_path / name).items
+        (item,) = load_task(name, "train", at(name, tmp_path / name)).items
         assert type(item) is SCHEMAS[catalog.task(name).schema]
 
 

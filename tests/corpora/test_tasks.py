@@ -10,6 +10,7 @@ from benchsuite.corpora import load_task, load_text, task_digest, text_digest
 from benchsuite.corpora.text import rows_digest
 from benchsuite.embedded.schema import Choice, Question
 from benchsuite.errors import BenchsuiteError, UsageError
+from tests.corpora.local import at
 
 
 def _write(path, rows):
@@ -42,11 +43,11 @@ def test_a_local_task_from_json_lines(tmp_path):
     row = {"id": "1", "question": "Who?", "aliases": ["Ann", "A."], "unused": 0}
     _write(tmp_path / "test.jsonl", [row])
 
-    tasks = load_task("closed_book", "test", local=tmp_path)
+    tasks = load_task("closed_book", "test", at("closed_book", tmp_path))
 
     assert tasks.items == (Question("1", "Who?", ("Ann", "A.")),)
     assert tasks.source == "local"
-    assert tasks.revision == task_digest("closed_book", "test", tmp_path)
+    assert tasks.revision == task_digest("closed_book", "test", at("closed_book", tmp_path))
 
 
 def test_a_local_task_from_parquet_keeps_optional_columns(tmp_path):
@@ -59,7 +60,7 @@ def test_a_local_task_from_parquet_keeps_optional_columns(tmp_path):
     }
     parquet.write_table(pyarrow.table(row), tmp_path / "test.parquet")
 
-    tasks = load_task("passages", "test", local=tmp_path)
+    tasks = load_task("passages", "test", at("passages", tmp_path))
 
     assert tasks.items == (Question("1", "Who?", ("Ann",), "Ann did.", True),)
 
@@ -67,10 +68,10 @@ def test_a_local_task_from_parquet_keeps_optional_columns(tmp_path):
 def test_local_digests_follow_the_items(tmp_path):
     rows = [{"id": "1", "question": "2 + 2?", "choices": ["3", "4"], "answer": 1}]
     _write(tmp_path / "test.jsonl", rows)
-    before = load_task("four_choices", "test", local=tmp_path)
+    before = load_task("four_choices", "test", at("four_choices", tmp_path))
     rows[0]["answer"] = 0
     _write(tmp_path / "test.jsonl", rows)
-    after = load_task("four_choices", "test", local=tmp_path)
+    after = load_task("four_choices", "test", at("four_choices", tmp_path))
 
     assert before.digest != after.digest
 
@@ -78,11 +79,11 @@ def test_local_digests_follow_the_items(tmp_path):
 def test_local_digests_say_whose_columns_are_read(tmp_path, monkeypatch):
     _write(tmp_path / "test.jsonl", [{"id": "1", "question": "2 + 2?", "aliases": ["4"]}])
     entry = catalog.task("closed_book")
-    before = task_digest("closed_book", "test", tmp_path)
+    before = task_digest("closed_book", "test", at("closed_book", tmp_path))
     monkeypatch.setitem(
         catalog.TASKS, "closed_book", replace(entry, hub_id="google-research-datasets/nq_open")
     )
-    assert task_digest("closed_book", "test", tmp_path) != before
+    assert task_digest("closed_book", "test", at("closed_book", tmp_path)) != before
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_a_field_of_the_wrong_type_names_row_and_file(change, message, tmp_path)
     _write(tmp_path / "test.jsonl", [row | change])
 
     with pytest.raises(BenchsuiteError, match=message) as caught:
-        load_task("four_choices", "test", local=tmp_path)
+        load_task("four_choices", "test", at("four_choices", tmp_path))
 
     assert str(tmp_path / "test.jsonl") in str(caught.value)
 
@@ -108,11 +109,11 @@ def test_a_missing_field(tmp_path):
     _write(tmp_path / "test.jsonl", [{"id": "1", "question": "2 + 2?"}])
 
     with pytest.raises(BenchsuiteError, match="no column 'choices'"):
-        load_task("four_choices", "test", local=tmp_path)
+        load_task("four_choices", "test", at("four_choices", tmp_path))
 
 
 def test_a_task_without_items(tmp_path):
     _write(tmp_path / "test.jsonl", [])
 
     with pytest.raises(BenchsuiteError, match="has no items"):
-        load_task("four_choices", "test", local=tmp_path)
+        load_task("four_choices", "test", at("four_choices", tmp_path))

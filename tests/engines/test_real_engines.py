@@ -11,7 +11,7 @@ from benchsuite.engines import EngineError, EngineProcess, engine
 from benchsuite.records.environment import versions_in
 
 ENTRY = catalog.model("tiny_llama_1m")
-SOURCE = {"entry": asdict(ENTRY), "weights": "hub"}
+SOURCE = {"entry": asdict(ENTRY)}
 STEPS = 6
 PROMPTS = [[(7 * i + 3 * n) % 2000 + 5 for i in range(24)] for n in range(3)]
 

@@ -3,12 +3,12 @@
 import os
 import pty
 import re
-import subprocess
 import sys
 import termios
 
 import pytest
 
+from tests import forked
 from tests.harness.test_failures import CONFTEST
 
 # Three calls: the first and the last are shown, one that comes too soon after another is not.
@@ -91,10 +91,8 @@ def terminal(pytester, monkeypatch):
         ours, theirs = pty.openpty()
         termios.tcsetwinsize(theirs, (50, COLUMNS))
         command = [sys.executable, "-m", "pytest", "test_shaky.py", "-p", "no:cacheprovider"]
-        process = subprocess.Popen(
-            [*command, *args], cwd=pytester.path, stdin=theirs, stdout=theirs, stderr=theirs
-        )
-        os.close(theirs)
+        with open(theirs, "wb") as end:
+            process = forked.start([*command, *args], pytester.path, os.environ, end, end, end)
         output = b""
         try:
             while chunk := os.read(ours, 65536):

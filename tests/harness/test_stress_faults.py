@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 import psutil
 import pytest
 
+from benchsuite.catalog import Sources
 from benchsuite.corpora import load_text
 from benchsuite.errors import BenchsuiteError
 from benchsuite.models import load
@@ -196,9 +197,9 @@ def test_a_thousand_damaged_model_and_data_files_are_read_or_named(tmp_path):
         path.write_bytes(damage(whole[:head], draw) + whole[head:])
         try:
             if path.parent == model:
-                load(tiny.entry(), local=model)
+                load(tiny.entry(), tiny.at(model))
             else:
-                load_text("wikitext2", "test", local=data)
+                load_text("wikitext2", "test", Sources(local={"wikitext2": data}))
         except BenchsuiteError as error:
             told.append((path.parent, str(error)))
         path.write_bytes(whole)

@@ -38,7 +38,7 @@ PAIRS = [("an owl", "an owl sees"), ("bees", "the moon"), ("x", "a much longer t
 
 def test_a_cross_encoder_gives_its_sigmoid_whatever_the_batch(tmp_path):
     entry = catalog.model("stsb_roberta_large")
-    model, tokenizer = load_classifier(entry, local=folder(tmp_path, num_labels=1))
+    model, tokenizer = load_classifier(entry, tiny.at(folder(tmp_path, num_labels=1), entry.name))
     found = similarity.cross_encoder(model, tokenizer)(PAIRS)
     alone = similarity.cross_encoder(model, tokenizer, batch_size=1)(PAIRS)
     np.testing.assert_allclose(found, alone, atol=1e-5)
@@ -51,7 +51,9 @@ def test_a_cross_encoder_gives_its_sigmoid_whatever_the_batch(tmp_path):
 def test_entailment_is_the_label_that_the_configuration_names(tmp_path):
     labels = {0: "ENTAILMENT", 1: "NEUTRAL", 2: "CONTRADICTION"}
     entry = catalog.model("roberta_large_mnli")
-    model, tokenizer = load_classifier(entry, local=folder(tmp_path, id2label=labels))
+    model, tokenizer = load_classifier(
+        entry, tiny.at(folder(tmp_path, id2label=labels), entry.name)
+    )
     model.classifier.out_proj.weight.zero_()
     for wins, expected in ((0, True), (1, False)):
         model.classifier.out_proj.bias.copy_(torch.eye(3)[wins])
@@ -67,4 +69,4 @@ def test_what_cannot_be_had_or_read_says_so(tmp_path, monkeypatch):
         load_classifier(entry)
     (tmp_path / "config.json").write_text('{"model_type": "roberta"}')
     with pytest.raises(BenchsuiteError, match="as a classifier"):
-        load_classifier(entry, local=tmp_path)
+        load_classifier(entry, tiny.at(tmp_path, entry.name))

@@ -149,7 +149,7 @@ def test_every_file_that_loading_opens_counts(checkpoint, monkeypatch):
 
     monkeypatch.setattr(io, "open", watched)
     monkeypatch.setattr(builtins, "open", watched)
-    load(tiny.entry(), local=checkpoint)
+    load(tiny.entry(), tiny.at(checkpoint))
     monkeypatch.undo()
     inside = {name for name in opened if (checkpoint / name).is_file() and ".." not in name}
     assert {"config.json", "chat_template.jinja", "chat_templates/tool_use.jinja"} <= inside
@@ -163,7 +163,7 @@ def test_an_adapter_in_a_models_folder_is_refused_by_name(checkpoint, name):
     put(checkpoint, name)
     for use in (
         folder_digest,
-        lambda folder: load(tiny.entry(), local=folder),
+        lambda folder: load(tiny.entry(), tiny.at(folder)),
         lambda folder: quantized.apply(tiny.model(), folder, {"quant_method": "gptq"}),
     ):
         with pytest.raises(BenchsuiteError, match=rf"an adapter lies .*: {name};") as caught:
@@ -193,7 +193,7 @@ def test_the_one_file_comes_before_the_index_as_in_transformers(checkpoint, tmp_
         shutil.copy(file, checkpoint)
     (read,) = folders.weight_files(checkpoint)
     assert read.name == "model.safetensors"
-    loaded = dict(load(tiny.entry(), local=checkpoint).model.named_parameters())
+    loaded = dict(load(tiny.entry(), tiny.at(checkpoint)).model.named_parameters())
     assert all((loaded[name] == value).all() for name, value in load_file(read).items())
 
 
@@ -203,7 +203,7 @@ def test_weights_that_the_configuration_names_are_those_that_are_read(checkpoint
     edit_config(checkpoint, transformers_weights="second.safetensors")
     (read,) = folders.weight_files(checkpoint)
     assert read.name == "second.safetensors"
-    loaded = dict(load(tiny.entry(), local=checkpoint).model.named_parameters())
+    loaded = dict(load(tiny.entry(), tiny.at(checkpoint)).model.named_parameters())
     assert all((loaded[name] == value).all() for name, value in load_file(read).items())
     read.unlink()
     with pytest.raises(BenchsuiteError, match=r"weights that are not there: second\.safetensors"):

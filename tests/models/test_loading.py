@@ -9,6 +9,7 @@ from huggingface_hub import errors
 from safetensors.torch import load_file, save_file
 
 from benchsuite import catalog
+from benchsuite.catalog import Sources
 from benchsuite.embedded import models as embedded_models
 from benchsuite.errors import BenchsuiteError, CellCannotRun
 from benchsuite.models import load, weights_digest
@@ -40,7 +41,7 @@ def test_a_local_checkpoint_loads_exactly_and_frozen(tmp_path, model_type):
     original = tiny.model(model_type)
     folder = tiny.checkpoint(tmp_path / "local", model_type=model_type)
     before = torch.get_rng_state()
-    loaded = load(tiny.entry(model_type=model_type), local=folder)
+    loaded = load(tiny.entry(model_type=model_type), tiny.at(folder))
     assert torch.equal(torch.get_rng_state(), before)
     assert (loaded.weights, loaded.stand_in) == ("local", None)
     expected = dict(original.named_parameters())
@@ -49,7 +50,7 @@ def test_a_local_checkpoint_loads_exactly_and_frozen(tmp_path, model_type):
         assert not parameter.requires_grad
     assert not loaded.model.training
     assert loaded.n_bytes >= sum(p.nbytes for p in original.parameters())
-    assert loaded.digest == weights_digest(loaded.entry, local=folder)
+    assert loaded.digest == weights_digest(loaded.entry, tiny.at(folder))
     assert loaded.tokenizer("ab").input_ids[0] == loaded.tokenizer.bos_token_id
 
 
@@ -66,7 +67,7 @@ def test_a_hub_cache_offline_loads_as_hub_weights_and_is_marked_a_stand_in(check
 def test_bfloat16_weights_become_float32_exactly(tmp_path):
     folder = tiny.checkpoint(tmp_path / "bf16", dtype=torch.bfloat16)
     stored = load_file(folder / "model.safetensors")
-    loaded = load(tiny.entry(dtype="bfloat16"), local=folder, dtype="float32")
+    loaded = load(tiny.entry(dtype="bfloat16"), tiny.at(folder), dtype="float32")
     for name, parameter in loaded.model.named_parameters():
         assert parameter.dtype == torch.float32
         assert torch.equal(parameter, stored[name].float())
@@ -147,7 +148,7 @@ def test_missing_extra_and_misshapen_tensors_are_named(checkpoint):
 
     edit_weights(checkpoint, change)
     with pytest.raises(BenchsuiteError) as caught:
-        load(tiny.entry(), local=checkpoint)
+        load(tiny.entry(), tiny.at(checkpoint))
     message = str(caught.value)
     assert "missing tensors model.layers.1.mlp.up_proj.weight" in message
     assert "does not have model.layers.7.mlp.up_proj.weight" in message
@@ -161,19 +162,19 @@ def test_weights_that_are_not_finite_are_named(checkpoint, value):
 
     edit_weights(checkpoint, change)
     with pytest.raises(BenchsuiteError, match=r"infinite weights: model\.layers\.0\.self_attn\.q"):
-        load(tiny.entry(), local=checkpoint)
+        load(tiny.entry(), tiny.at(checkpoint))
 
 
 def test_a_tokenizer_beyond_the_embeddings_is_an_error(tmp_path):
     folder = tiny.checkpoint(tmp_path / "few_rows", vocab_size=200)
     with pytest.raises(BenchsuiteError, match="up to id 257, but the model embeds 200 ids"):
-        load(tiny.entry(vocab_size=200), local=folder)
+        load(tiny.entry(vocab_size=200), tiny.at(folder))
 
 
 def test_an_absent_tokenizer_is_an_error(tmp_path):
     folder = tiny.checkpoint(tmp_path / "bare", with_tokenizer=False)
     with pytest.raises(BenchsuiteError, match="no tokenizer that can be loaded"):
-        load(tiny.entry(), local=folder)
+        load(tiny.entry(), tiny.at(folder))
 
 
 def with_config(**values):
@@ -222,7 +223,7 @@ def header(text):
 def test_malformed_files_of_a_checkpoint_are_named(checkpoint, change, told):
     change(checkpoint)
     with pytest.raises(BenchsuiteError, match=told) as caught:
-        load(tiny.entry(), local=checkpoint)
+        load(tiny.entry(), tiny.at(checkpoint))
     assert str(checkpoint) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -231,7 +232,7 @@ def test_an_unknown_architecture_is_an_error(checkpoint):
     config = json.loads((checkpoint / "config.json").read_text())
     (checkpoint / "config.json").write_text(json.dumps(config | {"model_type": "elephant"}))
     with pytest.raises(BenchsuiteError, match=r"transformers cannot load it.*elephant"):
-        load(tiny.entry(), local=checkpoint)
+        load(tiny.entry(), tiny.at(checkpoint))
 
 
 def test_a_models_own_code_does_not_run_unasked(checkpoint, tmp_path):
@@ -241,7 +242,7 @@ def test_a_models_own_code_does_not_run_unasked(checkpoint, tmp_path):
     config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
     (checkpoint / "config.json").write_text(json.dumps(config))
     with pytest.raises(CellCannotRun, match="--trust-remote-code"):
-        load(tiny.entry(), local=checkpoint)
+        load(tiny.entry(), tiny.at(checkpoint))
     assert not trace.exists()
 
 
@@ -259,7 +260,7 @@ def embedded(tmp_path, monkeypatch):
 
 
 def test_embedded_models_use_their_own_weights_whatever_is_asked(embedded):
-    loaded = load(catalog.model("tiny_llama_1m"), weights="random", seed=3)
+    loaded = load(catalog.model("tiny_llama_1m"), Sources(weights="random", seed=3))
     assert (loaded.weights, loaded.stand_in) == ("embedded", None)
     assert loaded.model.dtype == torch.float32
     assert loaded.digest == json.loads((embedded / "card.json").read_text())["weights_sha256"]

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from benchsuite.catalog import Sources
 from benchsuite.errors import BenchsuiteError, CellCannotRun
 from benchsuite.models import LoadedModel, ModelPool, PeakMemory, default_budget, load
 from benchsuite.models.loading import tensor_bytes
@@ -29,22 +30,22 @@ def logits(lease):
 
 def test_a_lease_shares_storage_and_gives_the_same_logits(pool, folder):
     with (
-        pool.lease(tiny.entry(), local=folder) as one,
-        pool.lease(tiny.entry(), local=folder) as two,
+        pool.lease(tiny.entry(), tiny.at(folder)) as one,
+        pool.lease(tiny.entry(), tiny.at(folder)) as two,
     ):
         assert one.model is not two.model
         for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
             assert a is not b
             assert a.data_ptr() == b.data_ptr()
         assert torch.equal(logits(one), logits(two))
-        assert torch.equal(logits(one), load(tiny.entry(), local=folder).model(IDS).logits)
+        assert torch.equal(logits(one), load(tiny.entry(), tiny.at(folder)).model(IDS).logits)
     assert pool.resident == ("small_llama",)
 
 
 def test_replacing_weights_and_modules_is_seen_by_nobody_else(pool, folder):
-    with pool.lease(tiny.entry(), local=folder) as other:
+    with pool.lease(tiny.entry(), tiny.at(folder)) as other:
         original = logits(other)
-        with pool.lease(tiny.entry(), local=folder) as lease:
+        with pool.lease(tiny.entry(), tiny.at(folder)) as lease:
             layer = lease.model.model.layers[0]
             layer.mlp.up_proj = nn.Identity()
             layer.mlp.up_proj = nn.Linear(64, 96, bias=False)
@@ -53,13 +54,13 @@ def test_replacing_weights_and_modules_is_seen_by_nobody_else(pool, folder):
             assert not torch.equal(logits(lease), original)
             assert torch.equal(logits(other), original)
         assert other.model.config.use_cache
-    with pool.lease(tiny.entry(), local=folder) as again:
+    with pool.lease(tiny.entry(), tiny.at(folder)) as again:
         assert torch.equal(logits(again), original)
 
 
 def test_tied_embeddings_stay_tied_in_a_lease(pool, tmp_path):
     tied = tiny.checkpoint(tmp_path / "tied", tie_word_embeddings=True)
-    with pool.lease(tiny.entry(tie_word_embeddings=True), local=tied) as lease:
+    with pool.lease(tiny.entry(tie_word_embeddings=True), tiny.at(tied)) as lease:
         assert lease.model.lm_head.weight is lease.model.model.embed_tokens.weight
 
 
@@ -73,20 +74,20 @@ def write_through_data(tensor):
 
 @pytest.mark.parametrize("write", [write_plainly, write_through_data])
 def test_writing_into_a_shared_tensor_is_an_error_and_drops_the_model(pool, folder, write):
-    with pool.lease(tiny.entry(), local=folder) as lease:
+    with pool.lease(tiny.entry(), tiny.at(folder)) as lease:
         original = logits(lease)
-    lease = pool.lease(tiny.entry(), local=folder)
+    lease = pool.lease(tiny.entry(), tiny.at(folder))
     write(lease.model.model.layers[1].mlp.down_proj.weight)
     with pytest.raises(BenchsuiteError, match=r"shared weights.*layers\.1\.mlp\.down_proj\.weight"):
         lease.release()
     assert pool.resident == ()
-    with pool.lease(tiny.entry(), local=folder) as fresh:
+    with pool.lease(tiny.entry(), tiny.at(folder)) as fresh:
         assert torch.equal(logits(fresh), original)
 
 
 def test_a_cells_own_error_is_not_masked_by_the_check(pool, folder):
     def cell():
-        with pool.lease(tiny.entry(), local=folder) as lease:
+        with pool.lease(tiny.entry(), tiny.at(folder)) as lease:
             lease.model.lm_head.weight.zero_()
             raise ZeroDivisionError
 
@@ -97,7 +98,7 @@ def test_a_cells_own_error_is_not_masked_by_the_check(pool, folder):
 
 
 def test_a_released_lease_gives_no_model(pool, folder):
-    lease = pool.lease(tiny.entry(), local=folder)
+    lease = pool.lease(tiny.entry(), tiny.at(folder))
     lease.release()
     lease.release()
     with pytest.raises(RuntimeError, match="already released"):
@@ -105,7 +106,7 @@ def test_a_released_lease_gives_no_model(pool, folder):
 
 
 def counting(loads):
-    def loader(entry, **options):
+    def loader(entry, sources, device):
         loads.append(entry.name)
         model = tiny.model()
         return LoadedModel(model, tiny.tokenizer(), entry, "hub", "digest", tensor_bytes(model))
@@ -148,13 +149,13 @@ def test_a_model_above_the_budget_is_loaded_and_evicts_the_rest():
 def test_a_model_above_the_devices_memory_cannot_run():
     huge = tiny.entry("huge", hidden_size=2**20, intermediate_size=2**22)
     with pytest.raises(CellCannotRun, match=r"huge needs .* GiB on cpu"):
-        ModelPool("cpu", 2**30, loader=counting([])).lease(huge, weights="random")
+        ModelPool("cpu", 2**30, loader=counting([])).lease(huge, Sources(weights="random"))
 
 
 def test_what_cannot_be_had_is_refused_at_once_the_second_time():
     tries = []
 
-    def loader(entry, **options):
+    def loader(entry, sources, device):
         tries.append(entry.name)
         raise CellCannotRun("gated", fix="log in")
 
@@ -169,9 +170,9 @@ def test_random_weights_of_two_seeds_are_two_models():
     loads = []
     pool = ModelPool("cpu", 2**30, loader=counting(loads))
     for seed in (1, 2, 1):
-        pool.lease(tiny.entry(), weights="random", seed=seed).release()
+        pool.lease(tiny.entry(), Sources(weights="random", seed=seed)).release()
     for seed in (1, 2, 1):  # a seed means nothing to weights that are read from files
-        pool.lease(tiny.entry(), seed=seed).release()
+        pool.lease(tiny.entry(), Sources(seed=seed)).release()
     assert len(loads) == 3
 
 

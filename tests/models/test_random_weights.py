@@ -5,6 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from benchsuite import catalog
+from benchsuite.catalog import Sources
 from benchsuite.errors import BenchsuiteError
 from benchsuite.models import load, random_weights
 from benchsuite.quantizers import gptq, quarot
@@ -59,7 +60,7 @@ def test_tied_embeddings_stay_one_tensor():
 
 def test_a_rehearsal_brings_a_tokenizer_whose_ids_all_exist():
     entry = tiny.entry(vocab_size=4000)
-    loaded = load(entry, weights="random", seed=5)
+    loaded = load(entry, Sources(weights="random", seed=5))
     assert (loaded.weights, loaded.stand_in) == ("random", None)
     assert loaded.digest.endswith(":5")
     ids = loaded.tokenizer("Some text, with 12 digits", return_tensors="pt").input_ids
@@ -70,7 +71,7 @@ def test_a_rehearsal_brings_a_tokenizer_whose_ids_all_exist():
 
 def test_a_vocabulary_below_the_tokenizers_cannot_be_rehearsed():
     with pytest.raises(BenchsuiteError, match="vocabulary of 300 ids is smaller"):
-        load(tiny.entry(), weights="random")
+        load(tiny.entry(), Sources(weights="random"))
 
 
 def test_llama_3_2_keeps_its_stretched_positions_and_is_quantized():

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from benchsuite.catalog import ModelEntry
+from benchsuite.catalog import ModelEntry, Sources
 
 SHAPE = {
     "vocab_size": 300,
@@ -26,6 +26,11 @@ def entry(name="small_llama", model_type="llama", dtype="float32", **changes):
     if model_type == "opt":
         shape.pop("num_key_value_heads")
     return ModelEntry(name, f"example/{name}", model_type, shape, dtype)
+
+
+def at(folder, name="small_llama", **more):
+    """Sources in which a model comes from a folder."""
+    return Sources(local={name: folder}, **more)
 
 
 def tokenizer():

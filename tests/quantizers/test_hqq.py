@@ -149,9 +149,16 @@ def test_pytorch_s_int4_kernel_takes_fractional_zeros(make_model, tokens):
     torch.testing.assert_close(linear.use("int4_cpu")(inputs), expected, rtol=1e-3, atol=1e-4)
 
 
+def test_a_narrower_last_group_is_like_a_weight_of_its_own():
+    weight = torch.randn(8, 160, generator=torch.Generator().manual_seed(0))
+    together = hqq.round_weight(weight, 4, 64)
+    apart = [hqq.round_weight(part, 4, 64) for part in (weight[:, :128], weight[:, 128:])]
+    for place, parts in enumerate(zip(*(each[:3] for each in apart), strict=True)):
+        assert torch.equal(together[place], torch.cat(parts, 1))
+    assert together[1].shape == (8, 3)
+
+
 def test_what_cannot_be_done_is_a_usage_error(make_model, tmp_path):
-    with pytest.raises(UsageError, match="do not divide"):
-        hqq.round_weight(torch.zeros(2, 100), 4, 64)
     with pytest.raises(UsageError, match="norm <= 1"):
         hqq.Solver(norm=1.5)
     model = make_model()

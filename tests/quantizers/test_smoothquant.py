@@ -6,12 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional as F
 
 from benchsuite.embedded import models as embedded
 from benchsuite.errors import UsageError
 from benchsuite.evaluation.perplexity import perplexity
-from benchsuite.models.architecture import architecture_of
+from benchsuite.models.architecture import ARCHITECTURES, architecture_of
 from benchsuite.quantizers import apply, smoothquant
 from benchsuite.quantizers.activations import quantize_per_token
 from benchsuite.quantizers.grid import QuantizationGrid
@@ -127,7 +128,7 @@ def test_the_scale_is_the_paper_s():
     maximum = torch.tensor([8.0, 2.0, 0.0])
     weights = [torch.tensor([[1.0, -4.0, 1.0]]), torch.tensor([[-2.0, 1.0, 0.0]])]
     scale = smoothquant.smoothing_scale(maximum, weights, alpha=0.5)
-    assert scale.tolist() == pytest.approx([2.0, 0.5**0.5, 1e-5])
+    assert scale.tolist() == pytest.approx([2.0, 0.5**0.5, 1.0])
     scale = smoothquant.smoothing_scale(maximum, weights, alpha=0.85)
     assert scale[0].item() == pytest.approx(8**0.85 / 2**0.15)
 
@@ -202,6 +203,30 @@ def test_the_strength_follows_the_family(make_model):
     assert smoothquant.default_alpha(make_model("opt")) == 0.5
     assert smoothquant.default_alpha(make_model("llama")) == 0.85
     assert smoothquant.default_alpha(make_model("opt", do_layer_norm_before=False)) == 0.5
+    assert smoothquant.default_alpha(make_model("mistral")) == 0.8
+    narrow = {"hidden_size": 16, "intermediate_size": 16, "vocab_size": 16}
+    assert smoothquant.default_alpha(make_model("llama", num_hidden_layers=80, **narrow)) == 0.9
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-7])
+def test_a_silent_channel_leaves_the_norm_finite(make_model, tokens, size):
+    """In float16: a norm's weight of 1 over the least scale of 1e-5 would be infinite there."""
+    model = make_model(dtype=torch.float16)
+    norm = model.model.layers[0].input_layernorm
+    norm.weight = nn.Parameter(norm.weight.detach().index_fill(0, torch.tensor([3, 5]), size))
+    with torch.no_grad():
+        expected = model(input_ids=tokens).logits
+    smoothquant.smooth(model, tokens, 0.5)
+    assert torch.isfinite(norm.weight).all()
+    with torch.no_grad():
+        torch.testing.assert_close(model(input_ids=tokens).logits, expected, rtol=0.02, atol=0.02)
+
+
+def test_a_norm_much_larger_than_its_output_stays_finite(make_model):
+    block = make_model(dtype=torch.float16).model.layers[0]
+    group = next(g for g in ARCHITECTURES["llama"].groups if g.name == "qkv")
+    smoothquant.smooth_group(block, group, torch.full((128,), 1e-9), 1.0)
+    assert torch.isfinite(block.input_layernorm.weight).all()
 
 
 def test_a_model_that_normalises_after_the_addition_is_not_smoothed(make_model, tokens):

@@ -8,7 +8,7 @@ from benchsuite.errors import UsageError
 from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers.hidden_states import WorkingMemory, capture
 from benchsuite.quantizers.layers import replace, stacked_rows
-from benchsuite.quantizers.walk import walk
+from benchsuite.quantizers.walk import walk, walk_blocks
 
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "opt"]
 
@@ -21,6 +21,17 @@ class Keep:
 
     def update(self, inputs):
         self.parts.append(inputs.clone())
+
+
+class Hold:
+    """A statistic that keeps its inputs as they are given, and copies of what they held then."""
+
+    def __init__(self):
+        self.parts, self.copies = [], []
+
+    def update(self, inputs):
+        self.parts.append(inputs)
+        self.copies.append(inputs.clone())
 
 
 class Watch:
@@ -188,3 +199,20 @@ def test_replace_puts_a_module_at_a_path():
     new = nn.Linear(1, 1)
     replace(root, "a.0", new)
     assert root["a"][0] is new
+
+
+@pytest.mark.parametrize("advance", [True, False])
+@pytest.mark.parametrize("pre_norm", [True, False])
+def test_what_a_statistic_was_given_is_never_overwritten(make_model, tokens, pre_norm, advance):
+    held = []
+
+    def visit(here):
+        statistics = {group.name: Hold() for group in here.groups}
+        here.collect(statistics, advance=advance)
+        held.extend(statistics.values())
+
+    walk_blocks(make_model("opt", do_layer_norm_before=pre_norm), tokens, visit)
+    assert held
+    for statistic in held:
+        for given, copy in zip(statistic.parts, statistic.copies, strict=True):
+            assert torch.equal(given, copy)

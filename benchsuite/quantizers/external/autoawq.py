@@ -31,7 +31,9 @@ def quantize(
         from awq import AutoAWQForCausalLM
 
         source = guest.write_model(model, visit.folder / "original")
-        library = AutoAWQForCausalLM.from_pretrained(str(source), device_map=str(model.device))
+        library = AutoAWQForCausalLM.from_pretrained(
+            str(source), device_map=str(model.device), trust_remote_code=False
+        )
         n_samples, seq_len = batch.shape
         format = {"w_bit": 4, "q_group_size": group_size, "zero_point": True, "version": "GEMM"}
         library.quantize(

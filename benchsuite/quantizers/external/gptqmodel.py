@@ -44,7 +44,9 @@ def quantize(
         source = guest.write_model(model, visit.folder / "original", dtype)
         kind = {"method": method, "format": "gemm" if awq else "gptq"}
         config = QuantizeConfig(bits=bits, group_size=group_size, **kind, **options)
-        library = GPTQModel.load(str(source), config, device=str(model.device), dtype=dtype)
+        library = GPTQModel.load(
+            str(source), config, device=str(model.device), dtype=dtype, trust_remote_code=False
+        )
         library.quantize(
             [{"input_ids": row, "attention_mask": [1] * len(row)} for row in batch.tolist()],
             batch_size=1,

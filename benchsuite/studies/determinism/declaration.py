@@ -29,6 +29,10 @@ def _engine(cell: Cell) -> str:
     return variant(cell.method).engine
 
 
+def _published(cell: Cell) -> tuple[str, str] | None:
+    return variant(cell.method).published(cell.model)
+
+
 register_study(
     Study(
         name="determinism",
@@ -84,6 +88,7 @@ register_study(
         ),
         code=_code,
         engine=_engine,
+        published=_published,
         describe=describe,
         metrics=(Metric("l2_max", better="lower", unit="nats", format=".2g"),),
         reporter="benchsuite.studies.determinism.report:write_files",

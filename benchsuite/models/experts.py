@@ -1,0 +1,120 @@
+"""Experts as modules: what transformers keeps as one tensor of all experts, taken apart.
+
+A block's experts are one parameter [experts, 2 x inner, hidden] for gate and up, and one
+[experts, hidden, inner] for down. Quantizers replace linear layers, so each expert becomes a small
+MLP whose linears are views of those tensors: no byte is copied and the function stays the same.
+
+To calibrate, every expert is shown every token, as llm-compressor does by default
+(``moe_calibrate_all_experts``): an expert to which the calibration data sends few tokens, or none,
+would otherwise be rounded blindly. The block's output stays the routed one, and how many tokens
+each expert was really sent is counted.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Expert(nn.Module):
+    """One expert: down(act(gate(x)) * up(x)), its weights views of the tensors of all experts."""
+
+    def __init__(self, gate_up: Tensor, down: Tensor, activation: nn.Module) -> None:
+        """Take gate_up [2 x inner, hidden] and down [hidden, inner]."""
+        super().__init__()
+        gate, up = gate_up.chunk(2)
+        self.gate_proj, self.up_proj, self.down_proj = map(_linear, (gate, up, down))
+        self.act_fn = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [tokens, hidden] for [tokens, hidden]."""
+        return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
+
+
+def _linear(weight: Tensor) -> nn.Linear:
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    linear.weight = nn.Parameter(weight.detach(), requires_grad=False)
+    return linear
+
+
+class Experts(nn.ModuleList):
+    """The experts of one block, called as transformers calls its own.
+
+    ``routed`` counts the tokens that each expert was sent while they were last calibrated; it is
+    None if they never were.
+    """
+
+    def __init__(self, experts: list[Expert]) -> None:
+        super().__init__(experts)
+        self.calibrated = False
+        self.routed: list[int] | None = None
+
+    def forward(self, hidden: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
+        """Return [tokens, hidden]: of each token's k experts the weighted sum of outputs.
+
+        ``top_k_index`` and ``top_k_weights`` are [tokens, k].
+        """
+        total = torch.zeros_like(hidden)
+        for number, expert in enumerate(self):
+            token, place = torch.where(top_k_index == number)
+            if self.calibrated and self.routed is not None:
+                self.routed[number] += len(token)
+                outputs = expert(hidden)[token]
+            elif len(token):
+                outputs = expert(hidden[token])
+            else:
+                continue
+            outputs = outputs * top_k_weights[token, place, None]
+            total.index_add_(0, token, outputs.to(total.dtype))
+        return total
+
+
+def unfuse_experts(model: nn.Module) -> None:
+    """Take all experts of a transformers model apart, in place on its module tree.
+
+    The model's tensors are shared and only read. What has been taken apart stays as it is.
+    """
+    for module in list(model.modules()):
+        experts = getattr(module, "experts", None)
+        if isinstance(experts, nn.Module) and not isinstance(experts, Experts):
+            module.experts = _apart(experts)
+
+
+def _apart(fused: Any) -> Experts:
+    pairs = zip(fused.gate_up_proj.detach(), fused.down_proj.detach(), strict=True)
+    return Experts([Expert(*pair, fused.act_fn) for pair in pairs])
+
+
+def n_experts(mlp: nn.Module) -> int:
+    """Return how many experts an MLP has that was taken apart, 0 for an ordinary one."""
+    experts = getattr(mlp, "experts", None)
+    return len(experts) if isinstance(experts, Experts) else 0
+
+
+def routed_tokens(model: nn.Module, path: str) -> int | None:
+    """Return how many calibration tokens were sent to the expert that ``path`` lies in.
+
+    None where it lies in none, or in one that was not calibrated.
+    """
+    parts = path.split(".")
+    for length in range(1, len(parts)):
+        module = model.get_submodule(".".join(parts[:length]))
+        if isinstance(module, Experts):
+            return None if module.routed is None else module.routed[int(parts[length])]
+    return None
+
+
+@contextmanager
+def calibrating(block: nn.Module) -> Iterator[None]:
+    """Show every expert of the block every token, and count the tokens that each is sent."""
+    every = [module for module in block.modules() if isinstance(module, Experts)]
+    for experts in every:
+        experts.calibrated = True
+        experts.routed = [0] * len(experts)
+    try:
+        yield
+    finally:
+        for experts in every:
+            experts.calibrated = False
