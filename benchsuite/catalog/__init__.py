@@ -19,7 +19,7 @@ from benchsuite.catalog.entries import (
     task,
 )
 from benchsuite.catalog.models import EMBEDDED_MODELS
-from benchsuite.catalog.sources import Sources
+from benchsuite.catalog.sources import Sources, is_gguf
 
 __all__ = [
     "CORPORA",
@@ -33,6 +33,7 @@ __all__ = [
     "Sources",
     "TaskEntry",
     "corpus",
+    "is_gguf",
     "model",
     "register",
     "task",

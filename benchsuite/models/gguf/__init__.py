@@ -12,6 +12,6 @@ __getattr__, __all__ = attach(
         "dequantized_folder": "folder",
         "describe": "folder",
         "identity": "folder",
-        "is_gguf": "reader",
+        "model_folder": "folder",
     },
 )

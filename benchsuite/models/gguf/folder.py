@@ -11,14 +11,17 @@ from typing import Any, BinaryIO
 import filelock
 import numpy as np
 
+from benchsuite.catalog import is_gguf
 from benchsuite.corpora.file_digests import FileDigests
 from benchsuite.models.gguf.config import Model, architecture_of, read_model
 from benchsuite.models.gguf.names import FACTORS, Target, targets
 from benchsuite.models.gguf.reader import Gguf, Tensor
 
+CARD = "gguf.json"
+"""The file of a folder that says which GGUF it was made of."""
+
 # Raised with every change of what a folder holds, so that folders written before are not taken.
 _FORM = 1
-_CARD = "gguf.json"
 _WEIGHTS = "model.safetensors"
 _DIGESTS = "digests.json"
 # Bytes of one number as safetensors stores it.
@@ -72,6 +75,24 @@ def identity(sha256: str) -> str:
     return f"gguf:{sha256}:{_FORM}"
 
 
+def model_folder(path: Path) -> Path:
+    """Return a model's folder as the user named it, or the one that a GGUF file becomes.
+
+    Those lie in ``benchsuite/gguf`` of the user's cache (``XDG_CACHE_HOME``, or ``~/.cache``).
+    """
+    if not is_gguf(path):
+        return path
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return dequantized_folder(path, cache / "benchsuite/gguf")
+
+
+def types_of(folder: Path) -> dict[str, int] | None:
+    """Return how many tensors of each type the GGUF of a folder has; None for other folders."""
+    if not (folder / CARD).exists():
+        return None
+    return dict(json.loads((folder / CARD).read_text(encoding="utf-8"))["types"])
+
+
 def dequantized_folder(path: Path, cache: Path) -> Path:
     """Return the checkpoint folder that the file becomes, written below ``cache`` if need be.
 
@@ -100,7 +121,7 @@ def dequantized_folder(path: Path, cache: Path) -> Path:
 def _whole(folder: Path, sha256: str, digests: FileDigests) -> bool:
     """Return whether a folder is what was written for the file."""
     try:
-        card = json.loads((folder / _CARD).read_text(encoding="utf-8"))
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         files = dict(card["files"])
         found = {name: digests.sha256(folder / name) for name in files}
     except (OSError, ValueError, KeyError, TypeError):
@@ -127,7 +148,7 @@ def _write(path: Path, sha256: str, final: Path) -> None:
         digests = FileDigests()
         files = {each.name: digests.sha256(each) for each in sorted(folder.iterdir())}
         said = {"sha256": sha256, "types": file.kinds(), "form": _FORM, "files": files}
-        _write_json(folder / _CARD, said)
+        _write_json(folder / CARD, said)
         folder.chmod(0o755)  # a temporary folder is its owner's alone
         os.rename(folder, final)
     finally:

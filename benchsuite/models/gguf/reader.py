@@ -222,11 +222,6 @@ class Gguf:
         )
 
 
-def is_gguf(path: Path) -> bool:
-    """Return whether the user means a GGUF file by ``path``: it is named so, and no folder."""
-    return path.suffix.lower() == ".gguf" and not path.is_dir()
-
-
 def _library() -> ModuleType:
     """Return the ``gguf`` package (numpy only), an optional part of the installation."""
     try:
