@@ -22,7 +22,7 @@ from benchsuite.catalog.entries import (
     task,
 )
 from benchsuite.catalog.models import EMBEDDED_MODELS
-from benchsuite.catalog.sources import Sources
+from benchsuite.catalog.sources import Sources, is_gguf
 
 __all__ = [
     "CORPORA",
@@ -38,6 +38,7 @@ __all__ = [
     "TaskEntry",
     "corpus",
     "document_name",
+    "is_gguf",
     "model",
     "register",
     "task",

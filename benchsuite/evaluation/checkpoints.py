@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchsuite import catalog, models
-from benchsuite.catalog import Sources
+from benchsuite.catalog import Sources, is_gguf
 from benchsuite.corpora import load_text
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.evaluation.divergence import divergence
@@ -74,7 +74,7 @@ class Compared:
 
 
 def open_model(name: str, sources: Sources = Sources(), *, device: str = "cpu") -> Opened:
-    """Load a checkpoint folder, or a catalogued model in full precision by its name.
+    """Load a checkpoint folder, a GGUF, or a catalogued model in full precision by its name.
 
     Its own code runs where ``sources`` trust that folder or name, spelt as here.
     """
@@ -82,17 +82,17 @@ def open_model(name: str, sources: Sources = Sources(), *, device: str = "cpu") 
         loaded = models.load(catalog.model(name), sources, device=device)
         return Opened(name, loaded.model, loaded.tokenizer, {})
     folder = Path(name)
-    if not (folder / "config.json").is_file():
+    if not is_gguf(folder) and not (folder / "config.json").is_file():
         raise UsageError(
-            f"{name!r} is neither a catalogued model nor a folder with a config.json",
+            f"{name!r} is neither a catalogued model nor a folder with a config.json, nor a GGUF",
             fix="Give a folder that --save-models wrote, or a name that benchsuite list shows",
         )
     trusted = sources.trusts(name)
     model = checkpoint.load(folder, device=device, trusted=trusted)
-    metadata = _metadata(folder)
+    metadata = {} if is_gguf(folder) else _metadata(folder)
     own = metadata.get("model")
     entry = catalog.MODELS.get(own or "") or next(iter(catalog.MODELS.values()))
-    tokenizer = models.load_tokenizer(entry, folder, trusted=trusted)
+    tokenizer = models.load_tokenizer(entry, models.model_folder(folder), trusted=trusted)
     return Opened(name, model, tokenizer, metadata)
 
 
@@ -112,7 +112,7 @@ def verify(opened: Opened) -> Verified:
     """Run a loaded checkpoint: finite predictions on text, generation, size, recorded digest."""
     model, faults = opened.model, []
     layers = quantized_linears(model)
-    if not layers:
+    if not layers and not is_gguf(Path(opened.name)):  # a GGUF's are dequantized
         faults.append("no layer is quantized")
     expected = opened.metadata.get("weights_sha256")
     if expected is not None and expected != model_digest(model):

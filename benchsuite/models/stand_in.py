@@ -31,8 +31,18 @@ def config_arguments(entry: ModelEntry) -> dict[str, Any]:
     return {names.get(key, key): value for key, value in entry.shape.items()}
 
 
-def stand_in_reason(entry: ModelEntry, config: Mapping[str, Any]) -> str | None:
-    """Return why a checkpoint with this ``config.json`` is not the catalogued model, else None."""
+# A GGUF of these types alone has the model's own weights.
+_UNQUANTIZED = {"F32", "F16", "BF16"}
+
+
+def stand_in_reason(
+    entry: ModelEntry, config: Mapping[str, Any], gguf_types: Mapping[str, int] | None = None
+) -> str | None:
+    """Return why a checkpoint with this ``config.json`` is not the catalogued model, else None.
+
+    ``gguf_types`` are the types of the GGUF that it was dequantized from: weights that were once
+    quantized are never the original's.
+    """
     found_type = config.get("model_type")
     if found_type != entry.model_type:
         return f"its model_type is {found_type!r}, not {entry.model_type!r}"
@@ -48,6 +58,9 @@ def stand_in_reason(entry: ModelEntry, config: Mapping[str, Any]) -> str | None:
         settings = config["quantization_config"]
         named = isinstance(settings, Mapping) and settings.get("quant_method")
         differences.append(f"it is already quantized ({named or 'some method'})")
+    if gguf_types and not gguf_types.keys() <= _UNQUANTIZED:
+        told = ", ".join(f"{count} {kind}" for kind, count in gguf_types.items())
+        differences.append(f"its weights are dequantized from a GGUF (tensors: {told})")
     return "; ".join(differences) or None
 
 

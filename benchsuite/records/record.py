@@ -53,9 +53,9 @@ class CellFacts:
 class Source:
     """Where the weights came from.
 
-    ``weights`` is embedded, hub, local, random, checkpoint or (a file of the study documents'
-    own) unknown, and None where the cell ended before it had a model. ``stand_in`` says why the
-    weights only stand in for the model. ``hub_id`` is the model's name on the hub.
+    ``weights`` is embedded, hub, local, dequantized, random, checkpoint or (a file of the study
+    documents' own) unknown, and None where the cell ended before it had a model. ``stand_in`` says
+    why the weights only stand in for the model. ``hub_id`` is the model's name on the hub.
     """
 
     weights: str | None = None
