@@ -13,6 +13,7 @@ import numpy as np
 
 from benchsuite.catalog import is_gguf
 from benchsuite.corpora.file_digests import FileDigests
+from benchsuite.models.cache import user_cache
 from benchsuite.models.gguf.config import Model, architecture_of, read_model
 from benchsuite.models.gguf.names import FACTORS, Target, targets
 from benchsuite.models.gguf.reader import Gguf, Tensor
@@ -67,6 +68,11 @@ def describe(path: Path, digests: FileDigests | None = None) -> GgufFile:
     )
 
 
+def configuration(path: Path) -> dict[str, Any]:
+    """Return the ``config.json`` of the folder that a file becomes, from its header alone."""
+    return read_model(Gguf(path)).config
+
+
 def identity(sha256: str) -> str:
     """Return what identifies the weights and tokenizer that a file with this digest becomes.
 
@@ -82,8 +88,7 @@ def model_folder(path: Path) -> Path:
     """
     if not is_gguf(path):
         return path
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return dequantized_folder(path, cache / "benchsuite/gguf")
+    return dequantized_folder(path, user_cache() / "gguf")
 
 
 def types_of(folder: Path) -> dict[str, int] | None:
