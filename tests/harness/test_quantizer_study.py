@@ -19,6 +19,7 @@ SMALL = [
         "evaluation_tokens=4096",
         "pool_documents=200",
         "n_questions=8",
+        "maths_new_tokens=8",
     )
 ]
 
