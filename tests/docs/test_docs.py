@@ -131,7 +131,8 @@ class Selections:
         for config.option.keyword, config.option.markexpr in self.selections:
             chosen = list(items)
             mark.pytest_collection_modifyitems(chosen, config)
-            self.found.append(sum(cell_of(item) is not None for item in chosen))
+            cells = [cell for item in chosen if (cell := cell_of(item))]
+            self.found.append([(cell.study, cell.id) for cell in cells])
         config.option.keyword = config.option.markexpr = ""
 
 results = []
@@ -146,8 +147,8 @@ print(json.dumps(results))
 """
 
 
-def collected(commands: list[list[str]], project: Path) -> list[int | str]:
-    """Return how many cells each command selects in a project, or what is wrong with it.
+def collected(commands: list[list[str]], project: Path) -> list[list[list[str]] | str]:
+    """Return the studies and ids of the cells that each command selects, or what is wrong with it.
 
     Those that differ in ``-k``, ``-m`` and the number of workers alone share one collection.
     """
@@ -188,9 +189,9 @@ def test_every_command_over_benchmarks_selects_cells(tmp_path, examples):
     found = {}
     for some, project in ((ours, ROOT), (own, examples)):
         different = [list(words) for words in dict.fromkeys(tuple(shown[c]) for c in some)]
-        counts = collected(different, project)
-        found |= {c: counts[different.index(shown[c])] for c in some}
-    wrong = {c: n for c, n in found.items() if not isinstance(n, int) or n == 0}
+        cells = collected(different, project)
+        found |= {c: cells[different.index(shown[c])] for c in some}
+    wrong = {c: cells for c, cells in found.items() if not cells or isinstance(cells, str)}
     assert not wrong
     assert len(ours) > 10
 

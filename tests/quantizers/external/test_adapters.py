@@ -16,6 +16,9 @@ from benchsuite.quantizers.linear import using_kernel
 from benchsuite.quantizers.registry import LIBRARIES
 from benchsuite.records import environment
 
+# Long to import or to run; an ordinary case of each one's own pipeline is in the other files.
+SLOW = ("autoround", "neural_compressor_gptq", "gptqmodel_awq")
+
 
 def run(name, model, batch):
     """Quantize as a cell does; AutoRound with few of its 200 iterations."""
@@ -43,7 +46,10 @@ def process_state():
     }
 
 
-@pytest.mark.parametrize("name", LIBRARIES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.stress] if n in SLOW else []) for n in LIBRARIES],
+)
 def test_a_library_leaves_its_quantized_model_and_nothing_else(name, lend, text_ids):
     absent = [p for p in LIBRARIES[name].packages if environment.version(p) == "absent"]
     if absent:
