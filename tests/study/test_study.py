@@ -11,7 +11,7 @@ SMALL = [
         "n_calibration_samples=8",
         "seq_len=64",
         "evaluation_tokens=4096",
-        "pool_documents=200",
+        "pool_documents=64",
     )
 ]
 
