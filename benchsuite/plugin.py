@@ -37,9 +37,9 @@ MARKS = (
 )
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Declare the options."""
-    add_options(parser)
+    add_options(parser, pluginmanager)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -57,7 +57,11 @@ def pytest_configure(config: pytest.Config) -> None:
     plugins = tuple(name for name in config.option.plugins or () if not name.startswith("no:"))
     store = Store(options.reports_dir)
     config.stash[BENCH] = Bench(options, store, config.rootpath, plugins, given_words(config))
-    if not items.is_worker(config):
+    if items.is_worker(config):
+        from benchsuite.harness.misspelt import LeftOut
+
+        config.pluginmanager.register(LeftOut(config), "benchsuite-left-out")
+    else:
         from benchsuite.harness.controller import Controller
 
         config.pluginmanager.register(Controller(config), "benchsuite-controller")

@@ -3,7 +3,8 @@
 A real study and an embedded one are the same cell; only the entry here differs.
 """
 
-from benchsuite.catalog import models, sets  # noqa: F401  (importing them registers the entries)
+# Importing these registers the entries.
+from benchsuite.catalog import models, recent_models, sets  # noqa: F401
 from benchsuite.catalog.entries import (
     CORPORA,
     DTYPE_BYTES,
@@ -12,8 +13,10 @@ from benchsuite.catalog.entries import (
     TASKS,
     CorpusEntry,
     ModelEntry,
+    Packaged,
     TaskEntry,
     corpus,
+    document_name,
     model,
     register,
     task,
@@ -30,9 +33,11 @@ __all__ = [
     "TASKS",
     "CorpusEntry",
     "ModelEntry",
+    "Packaged",
     "Sources",
     "TaskEntry",
     "corpus",
+    "document_name",
     "is_gguf",
     "model",
     "register",

@@ -1,5 +1,6 @@
 """The command-line options and their ini defaults."""
 
+import argparse
 import difflib
 import importlib.util
 import os
@@ -13,6 +14,7 @@ import pytest
 from benchsuite.catalog import Sources
 from benchsuite.engines.registry import engine
 from benchsuite.errors import UsageError, unknown_name
+from benchsuite.harness.clashes import Clashes, defined_twice
 from benchsuite.records.store import digest_cache
 from benchsuite.study import parse_setting, study
 
@@ -96,17 +98,24 @@ OPTIONS = (
 )
 
 
-def add_options(parser: pytest.Parser) -> None:
-    """Declare the options, each with an ini setting ``benchsuite_<name>`` as its default."""
+def add_options(parser: pytest.Parser, manager: pytest.PytestPluginManager) -> None:
+    """Declare the options, each with an ini setting ``benchsuite_<name>`` as its default.
+
+    An option that another plugin has too is a usage error, whichever plugin is loaded first.
+    """
+    manager.register(Clashes(manager, [option.flag for option in OPTIONS]), "benchsuite-clashes")
     group = parser.getgroup("benchsuite", "benchmarks of LLM compression (benchsuite)")
     for option in OPTIONS:
-        group.addoption(
-            option.flag,
-            dest=f"benchsuite_{option.name}",
-            default=None,
-            help=f"{option.help} [ini: benchsuite_{option.name}]",
-            **option.argparse,
-        )
+        try:
+            group.addoption(
+                option.flag,
+                dest=f"benchsuite_{option.name}",
+                default=None,
+                help=f"{option.help} [ini: benchsuite_{option.name}]",
+                **option.argparse,
+            )
+        except argparse.ArgumentError as error:
+            raise defined_twice(option.flag, manager.get_plugins()) from error
         parser.addini(
             f"benchsuite_{option.name}",
             f"default of {option.flag}",

@@ -99,6 +99,19 @@ def quantizer(name: str) -> Quantizer:
     return QUANTIZERS.find(name)
 
 
+def method_module(name: str) -> str:
+    """Return the dotted name of the project's method in ``<name>.py``, for ``Study.code``."""
+    return f"{__package__}.{name}"
+
+
+def method(name: str) -> Any:
+    """Return the project's method in ``<name>.py``, as in ``method("gptq").quantize(...)``.
+
+    Taken by name, it belongs to the code of those cells alone whose study names it for them.
+    """
+    return importlib.import_module(method_module(name))
+
+
 def apply(name: str, model: Any, batch: Any, *, seed: int, progress: Any, **options: Any) -> Any:
     """Quantize ``model`` in place with a registered method and return its QuantizationResult.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchsuite import catalog
 from benchsuite.quantizers.registry import LIBRARIES, QUANTIZERS
 from benchsuite.study import study
 from tests import forked
@@ -57,6 +58,11 @@ def test_the_original_diverges_from_itself_by_nothing(records):
 
 def test_sizes_are_those_of_the_packed_model(records):
     assert records["fp16"]["compression_ratio"] == 1
+    # Stored in bfloat16, whatever it runs in.
+    stored = 2 * catalog.model("tiny_llama_1m").n_parameters / 1e6
+    assert records["fp16"]["size_after_mb"] == pytest.approx(stored, rel=0.01)
+    assert records["rtn_w3"]["size_before_mb"] == records["fp16"]["size_after_mb"]
+    assert 1 < records["rtn_w3"]["compression_ratio"] < 2
     assert records["rtn_w3"]["compression_ratio"] > records["smoothquant_w8a8"]["compression_ratio"]
     for method in ("rtn_w3", "gptq_w3", "smoothquant_w8a8"):
         record = records[method]

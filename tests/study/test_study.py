@@ -60,10 +60,10 @@ def test_any_order_any_worker_and_again_give_the_same_bits(run, pytester):
     run("-k", chosen, "-n", "2").assert_outcomes(passed=4)
     first = {k: r["weights_sha256"] for k, r in view(pytester).items()}
     again = run("-k", chosen, "--rerun")
-    again.stdout.fnmatch_lines(["rerun: 4 of 4 cells bit-identical to their record"])
+    again.stdout.fnmatch_lines(["rerun: 4 of 4 cells bit-identical to their records"])
     assert {k: r["weights_sha256"] for k, r in view(pytester).items()} == first
     alone = run("-k", "tiny_llama_1m and random and seed43", "--rerun")
-    alone.stdout.fnmatch_lines(["rerun: 1 of 1 cells bit-identical to their record"])
+    alone.stdout.fnmatch_lines(["rerun: 1 of 1 cell bit-identical to its record"])
 
 
 def test_gptq_default_does_not_depend_on_the_seed_and_random_does(run, pytester):

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from benchsuite.calibration.registry import sampler_module
 from benchsuite.catalog import EMBEDDED_MODELS
+from benchsuite.quantizers.registry import method_module
+from benchsuite.studies import parameters as shared
 from benchsuite.studies.calibration_selection.published import PUBLISHED
 from benchsuite.study import (
     PERPLEXITY,
@@ -45,7 +47,11 @@ DOCUMENT = Document(
 
 
 def _code(cell: Cell) -> Sequence[str]:
-    return () if cell.method in REFERENCES else (sampler_module(cell.method),)
+    if cell.method == "fp16":
+        return ()
+    if cell.method == "rtn":
+        return (method_module("rtn"),)
+    return (sampler_module(cell.method), method_module("gptq"))
 
 
 register_study(
@@ -58,39 +64,21 @@ register_study(
         },
         seeds=(42, 43, 44, 45, 46),
         parameters={
-            "n_calibration_samples": Parameter(
-                128, embedded=32, least=1, help="calibration sequences"
-            ),
-            "seq_len": Parameter(
-                2048,
-                embedded=256,
-                least=2,
-                help="tokens per sequence, in calibration and evaluation",
-            ),
+            "n_calibration_samples": shared.N_CALIBRATION_SAMPLES,
+            "seq_len": shared.SEQ_LEN,
             "quant_bits": Parameter(
                 4,
                 choices=(2, 3, 4, 5, 6, 7, 8),
                 help="bits per weight; checkpoints hold 2, 3, 4 and 8",
             ),
-            "group_size": Parameter(
-                128, least=-1, help="weights that share a scale; -1 is a whole row"
-            ),
+            "group_size": shared.GROUP_SIZE,
             "desc_act": Parameter(False, help="order columns by activation"),
             "sym": Parameter(True, help="symmetric grid"),
             "damp_percent": Parameter(
                 0.01, help="damping of the Hessian, as a part of its mean diagonal"
             ),
-            "calibration_corpus": Parameter(
-                "wikitext2",
-                embedded="embedded_text",
-                reads="corpus:train",
-                help="its train split is the pool",
-            ),
-            "pool_documents": Parameter(
-                0,
-                embedded=2000,
-                help="a fixed part of the pool for every sampler and seed; 0 is all",
-            ),
+            "calibration_corpus": shared.CALIBRATION_CORPUS,
+            "pool_documents": shared.POOL_DOCUMENTS,
             "scoring_model": Parameter(
                 "gpt2",
                 embedded="tiny_llama_1m",
@@ -98,15 +86,8 @@ register_study(
                 reads="model",
                 help="whose perplexity is a feature of the documents",
             ),
-            "evaluation_corpus": Parameter(
-                "wikitext2",
-                embedded="embedded_text",
-                reads="corpus:test",
-                help="its test split is evaluated",
-            ),
-            "evaluation_tokens": Parameter(
-                0, embedded=32768, help="the first tokens of it; 0 is all"
-            ),
+            "evaluation_corpus": shared.EVALUATION_CORPUS,
+            "evaluation_tokens": shared.EVALUATION_TOKENS,
             "downstream_tasks": Parameter(
                 False,
                 formerly="downstream",

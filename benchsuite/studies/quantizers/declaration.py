@@ -7,12 +7,14 @@ the seed, the same for every method.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from benchsuite import catalog
 from benchsuite.calibration.registry import sampler_module
 from benchsuite.engines.registry import engine
 from benchsuite.quantizers.registry import LIBRARIES, OWN, QUANTIZERS, REFERENCE, quantizer
+from benchsuite.studies import parameters as shared
 from benchsuite.study import (
     KL,
     PERPLEXITY,
@@ -71,18 +73,9 @@ register_study(
         },
         seeds=(42, 43, 44),
         parameters={
-            "n_calibration_samples": Parameter(
-                128, embedded=32, least=1, help="calibration sequences"
-            ),
-            "seq_len": Parameter(
-                2048,
-                embedded=256,
-                least=2,
-                help="tokens per sequence, in calibration and evaluation",
-            ),
-            "group_size": Parameter(
-                128, least=-1, help="weights that share a scale; -1 is a whole row"
-            ),
+            "n_calibration_samples": shared.N_CALIBRATION_SAMPLES,
+            "seq_len": shared.SEQ_LEN,
+            "group_size": shared.GROUP_SIZE,
             "iterations": Parameter(
                 15_000, embedded=300, only=_taking("iterations"), help="AdaRound's steps a layer"
             ),
@@ -91,24 +84,10 @@ register_study(
                 only=_taking("alpha"),
                 help="SmoothQuant's strength; None is the model family's",
             ),
-            "calibration_corpus": Parameter(
-                "wikitext2",
-                embedded="embedded_text",
-                reads="corpus:train",
-                help="its train split is the pool",
-            ),
-            "pool_documents": Parameter(
-                0, embedded=2000, help="a fixed part of the pool for every seed; 0 is all"
-            ),
-            "evaluation_corpus": Parameter(
-                "wikitext2",
-                embedded="embedded_text",
-                reads="corpus:test",
-                help="its test split is evaluated",
-            ),
-            "evaluation_tokens": Parameter(
-                0, embedded=16384, help="the first tokens of it; 0 is all"
-            ),
+            "calibration_corpus": shared.CALIBRATION_CORPUS,
+            "pool_documents": shared.POOL_DOCUMENTS,
+            "evaluation_corpus": shared.EVALUATION_CORPUS,
+            "evaluation_tokens": replace(shared.EVALUATION_TOKENS, embedded=16384),
             "arc_task": Parameter(
                 "arc_challenge",
                 embedded="four_choices",
