@@ -17,9 +17,7 @@ from benchsuite.models.gguf.config import Model, architecture_of, read_model
 from benchsuite.models.gguf.names import FACTORS, Target, targets
 from benchsuite.models.gguf.reader import Gguf, Tensor
 
-CARD = "gguf.json"
-"""The file of a folder that says which GGUF it was made of."""
-
+CARD = "gguf.json"  # says which GGUF a folder was made of
 # Raised with every change of what a folder holds, so that folders written before are not taken.
 _FORM = 1
 _WEIGHTS = "model.safetensors"
@@ -86,11 +84,20 @@ def model_folder(path: Path) -> Path:
     return dequantized_folder(path, cache / "benchsuite/gguf")
 
 
-def types_of(folder: Path) -> dict[str, int] | None:
-    """Return how many tensors of each type the GGUF of a folder has; None for other folders."""
+@dataclass(frozen=True)
+class MadeOf:
+    """The file that a folder was made of: its digest, and its tensors by type."""
+
+    sha256: str
+    types: dict[str, int]
+
+
+def made_of(folder: Path) -> MadeOf | None:
+    """Return the GGUF that a folder was made of; None for other folders."""
     if not (folder / CARD).exists():
         return None
-    return dict(json.loads((folder / CARD).read_text(encoding="utf-8"))["types"])
+    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    return MadeOf(card["sha256"], card["types"])
 
 
 def dequantized_folder(path: Path, cache: Path) -> Path:

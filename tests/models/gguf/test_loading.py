@@ -1,10 +1,13 @@
 """A GGUF file in the place of a model's folder: loaded, identified, and told from the original."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 pytest.importorskip("gguf")
 
+from benchsuite.catalog.entries import Packaged
 from benchsuite.commands import main as cli
 from benchsuite.corpora.file_digests import FileDigests
 from benchsuite.embedded import tokenizer as embedded_tokenizer
@@ -37,6 +40,19 @@ def test_a_file_that_was_never_quantized_is_the_original(tmp_path, cache):
     path = files.write(tmp_path / "a.gguf", files.model("llama"), "BF16")
     loaded = load(tiny.entry(), tiny.at(path))
     assert (loaded.weights, loaded.stand_in) == ("dequantized", None)
+
+
+def test_an_entry_of_a_packaged_file_is_that_file_alone(tmp_path, cache):
+    paths = {}
+    for seed in (0, 1):
+        paths[seed] = files.write(
+            tmp_path / f"{seed}.gguf", files.model("llama", seed=seed), "Q8_0"
+        )
+    file = Packaged("0.gguf", (), FileDigests().sha256(paths[0]), 0, "", "")
+    entry = replace(tiny.entry(), packaged=file)
+    assert load(entry, tiny.at(paths[0])).stand_in is None
+    other = load(entry, tiny.at(paths[1])).stand_in
+    assert other == "its weights are of another file than 0.gguf"
 
 
 def test_another_model_s_file_says_how_it_differs(tmp_path, cache):
