@@ -27,7 +27,7 @@ from benchsuite.models.folder import (
     tensor_headers,
     weight_files,
 )
-from benchsuite.models.gguf.folder import made_of
+from benchsuite.models.gguf.card import made_of
 
 _CONVERTER = "SFconvertbot"
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchsuite.catalog import ModelEntry
-from benchsuite.models.gguf.folder import MadeOf
+from benchsuite.models.gguf.card import MadeOf
 
 # The catalogue's names of the shape, where a transformers configuration calls them otherwise.
 _CONFIG_NAMES = {"opt": {"intermediate_size": "ffn_dim"}}

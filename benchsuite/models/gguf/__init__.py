@@ -11,7 +11,7 @@ __getattr__, __all__ = attach(
         "GgufFile": "folder",
         "dequantized_folder": "folder",
         "describe": "folder",
-        "identity": "folder",
+        "identity": "card",
         "model_folder": "folder",
     },
 )
