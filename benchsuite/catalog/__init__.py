@@ -9,6 +9,7 @@ from benchsuite.catalog.entries import (
     CORPORA,
     DTYPE_BYTES,
     MODELS,
+    SHAPE_KEYS,
     TABLES,
     TASKS,
     CorpusEntry,
@@ -20,8 +21,10 @@ from benchsuite.catalog.entries import (
     model,
     register,
     task,
+    unregister,
 )
 from benchsuite.catalog.models import EMBEDDED_MODELS
+from benchsuite.catalog.recent_models import SMALL_MODELS
 from benchsuite.catalog.sources import Sources, is_gguf
 
 __all__ = [
@@ -29,6 +32,8 @@ __all__ = [
     "DTYPE_BYTES",
     "EMBEDDED_MODELS",
     "MODELS",
+    "SHAPE_KEYS",
+    "SMALL_MODELS",
     "TABLES",
     "TASKS",
     "CorpusEntry",
@@ -42,4 +47,5 @@ __all__ = [
     "model",
     "register",
     "task",
+    "unregister",
 ]

@@ -121,6 +121,11 @@ TASKS: dict[str, TaskEntry] = {}
 TABLES: dict[str, dict[str, Any]] = {"models": MODELS, "corpora": CORPORA, "tasks": TASKS}
 
 
+def unregister(entry: ModelEntry) -> None:
+    """Take a model that a command line named out of the catalogue again."""
+    MODELS.pop(entry.name, None)
+
+
 def register(entry: ModelEntry | CorpusEntry | TaskEntry) -> None:
     """Add an entry under its name; a user's own ``conftest.py`` calls this too."""
     tables: dict[type, Any] = {ModelEntry: MODELS, CorpusEntry: CORPORA, TaskEntry: TASKS}
@@ -135,7 +140,14 @@ def register(entry: ModelEntry | CorpusEntry | TaskEntry) -> None:
     table[entry.name] = entry
 
 
-_SHAPE = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
+SHAPE_KEYS = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+)
+"""What a model's shape must have, as positive integers."""
 
 
 def _check_model(entry: ModelEntry) -> None:
@@ -144,7 +156,7 @@ def _check_model(entry: ModelEntry) -> None:
     if entry.dtype not in DTYPE_BYTES:
         raise unknown_name(f"dtype of model {entry.name}", entry.dtype, DTYPE_BYTES)
     opt = ("max_position_embeddings",) if entry.model_type == "opt" else ()
-    for key in (*_SHAPE, "num_attention_heads", *opt):
+    for key in (*SHAPE_KEYS, *opt):
         length = entry.shape.get(key)
         if not isinstance(length, int) or length < 1:
             raise UsageError(

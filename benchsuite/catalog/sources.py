@@ -57,7 +57,7 @@ class Sources:
             return "random"
         path = self.folder(entry.name)
         if path is None:
-            return "hub"
+            return "dequantized" if entry.packaged else "hub"
         return "dequantized" if is_gguf(path) else "local"
 
     def as_dict(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ _WORD = re.compile(r"[\w.-]+")
 _SEED = re.compile(r"\bseed(\d+)")
 # Under this name a worker tells the controller which seeds it had to choose from.
 LEFT_OUT = "benchsuite_seeds_left_out"
-_MARKS = ("cell", "study", "embedded", "hub", "gpu", "small", "large")
+_MARKS = ("cell", "study", "embedded", "hub", "gpu", "small", "large", "any_model")
 
 
 class LeftOut:

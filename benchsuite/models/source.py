@@ -23,7 +23,7 @@ class Source:
 
     ``weights`` is ``embedded``, ``local``, ``dequantized``, ``hub`` or ``random``; ``folder`` is
     None for random weights, for a hub model that is not in the cache (yet), and for dequantized
-    weights, whose GGUF is ``file``.
+    weights, whose GGUF is ``file`` (None until the package index was asked for it).
     """
 
     weights: str
@@ -67,7 +67,7 @@ def locate(entry: ModelEntry, sources: Sources = Sources()) -> Source:
     if weights == "random":
         return Source(weights, None)
     if weights == "dequantized":
-        return Source(weights, None, local)
+        return Source(weights, None, local or _packaged(entry))
     if local is not None:
         return Source(weights, _local_folder(entry, local))
     repository = hub_cache() / _repository_folder(entry.hub_id)
@@ -99,6 +99,10 @@ def weights_digest(
         shape = json.dumps([entry.model_type, dict(entry.shape), entry.dtype], sort_keys=True)
         return f"random:{hashlib.sha256(shape.encode()).hexdigest()[:16]}:{sources.seed}"
     path = source.file or source.folder
+    if path is None and entry.packaged:
+        from benchsuite.models.gguf import identity
+
+        return f"{identity(entry.packaged.sha256)}:{dtype or entry.dtype}"
     if path is None:
         return f"hub:{entry.hub_id}@{entry.revision}"
     return f"{folder_digest(path, sources.digest_cache)}:{dtype or entry.dtype}"
@@ -135,11 +139,20 @@ def requirements(
 def default_dtype(entry: ModelEntry, device: str) -> str:
     """Return the dtype that a model runs in unless asked otherwise: its own.
 
-    Embedded models are stored in bfloat16 and run in float32 on the CPU. The conversion is exact,
-    so they are the same models, and their sums are then accurate enough for differences of a few
-    thousandths of a nat between two quantizations to be the quantizations' own.
+    Embedded and packaged models run in float32 on the CPU, which holds what they are stored in
+    exactly. So they are the same models, and their sums are then accurate enough for differences
+    of a few thousandths of a nat between two quantizations to be the quantizations' own. An entry
+    that leaves its dtype to a ``config.json`` that is not here has bfloat16.
     """
-    return "float32" if entry.embedded and str(device).startswith("cpu") else entry.dtype
+    in_full = bool(entry.embedded or entry.packaged) and str(device).startswith("cpu")
+    return "float32" if in_full else entry.dtype or "bfloat16"
+
+
+def _packaged(entry: ModelEntry) -> Path | None:
+    from benchsuite.models import packages
+
+    here = entry.packaged and packages.is_here(entry.packaged)
+    return packages.packaged_file(entry.packaged) if entry.packaged and here else None
 
 
 def hub_commit(hub_id: str, revision: str = "main") -> str | None:

@@ -115,7 +115,7 @@ def commands(installed):
 @pytest.fixture(scope="module")
 def measured(installed):
     """The first cell, measured by a worker of xdist with nothing but the wheel."""
-    words = ["-m", "pytest", "--pyargs", "benchsuite.benchmarks", *SMALL, "-n", "2"]
+    words = ["-m", "pytest", "--pyargs", "benchsuite.benchmarks", *SMALL, "-n", "1"]
     return run(installed.python, *words, "--reports-dir=mine", where=installed.empty)
 
 

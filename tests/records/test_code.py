@@ -83,15 +83,17 @@ root = Path.cwd()
 asked = json.loads(sys.stdin.read())
 assert str(modules.named("benchsuite.errors").path).startswith(str(root))
 
+named = {}
+for name, (benchmark, cell_id) in asked["cells"].items():
+    cell = next(c for c in study(name).cells() if c.id == cell_id)
+    named[name] = code.Place(root / benchmark, root), tuple(study(name).code(cell))
+
 def digests():
     code._reached.cache_clear()
-    found = {}
-    for name, (benchmark, cell_id) in asked["cells"].items():
-        declared = study(name)
-        cell = next(c for c in declared.cells() if c.id == cell_id)
-        place = code.Place(root / benchmark, root)
-        found[name] = digest(dict(code.code_of(place, name, tuple(declared.code(cell)))))
-    return found
+    return {
+        name: digest(dict(code.code_of(place, name, words)))
+        for name, (place, words) in named.items()
+    }
 
 before, changed = digests(), {}
 for name in asked["modules"]:

@@ -9,6 +9,7 @@ __getattr__, __all__ = attach(
     __name__,
     {
         "GgufFile": "folder",
+        "configuration": "folder",
         "dequantized_folder": "folder",
         "describe": "folder",
         "identity": "card",

@@ -13,6 +13,7 @@ import numpy as np
 
 from benchsuite.catalog import is_gguf
 from benchsuite.corpora.file_digests import FileDigests
+from benchsuite.models.cache import user_cache
 from benchsuite.models.gguf.card import CARD, FORM
 from benchsuite.models.gguf.config import Model, architecture_of, read_model
 from benchsuite.models.gguf.names import FACTORS, Target, targets
@@ -63,6 +64,11 @@ def describe(path: Path, digests: FileDigests | None = None) -> GgufFile:
     )
 
 
+def configuration(path: Path) -> dict[str, Any]:
+    """Return the ``config.json`` of the folder that a file becomes, from its header alone."""
+    return read_model(Gguf(path)).config
+
+
 def model_folder(path: Path) -> Path:
     """Return a model's folder as the user named it, or the one that a GGUF file becomes.
 
@@ -70,8 +76,7 @@ def model_folder(path: Path) -> Path:
     """
     if not is_gguf(path):
         return path
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return dequantized_folder(path, cache / "benchsuite/gguf")
+    return dequantized_folder(path, user_cache() / "gguf")
 
 
 def dequantized_folder(path: Path, cache: Path) -> Path:

@@ -7,7 +7,7 @@ group size 128 on 128 sequences of 2,048 tokens, perplexity on the WikiText-2 te
 from collections.abc import Sequence
 
 from benchsuite.calibration.registry import sampler_module
-from benchsuite.catalog import EMBEDDED_MODELS
+from benchsuite.catalog import EMBEDDED_MODELS, SMALL_MODELS
 from benchsuite.quantizers.registry import method_module
 from benchsuite.studies import parameters as shared
 from benchsuite.studies.calibration_selection.published import PUBLISHED
@@ -25,6 +25,7 @@ from benchsuite.study import (
     register_study,
 )
 
+DOCUMENT_MODELS = ("llama2_7b", "llama2_13b", "opt_6_7b", "mistral_7b")
 METHODS = ("gptq_default", "random", "cola_zero")
 FURTHER_METHODS = ("cola_balanced", "stratified", "activation_clusters", "self_generated")
 # A study that cannot tell these from real calibration cannot tell anything.
@@ -59,7 +60,7 @@ register_study(
         name="calibration_selection",
         question="Does the choice of calibration text change the quality of a GPTQ model?",
         axes={
-            "model": (*EMBEDDED_MODELS, "llama2_7b", "llama2_13b", "opt_6_7b", "mistral_7b"),
+            "model": (*EMBEDDED_MODELS, *SMALL_MODELS, *DOCUMENT_MODELS),
             "method": (*METHODS, *FURTHER_METHODS, *CONTROLS, *REFERENCES),
         },
         seeds=(42, 43, 44, 45, 46),

@@ -7,7 +7,7 @@ model itself, and our packed linears.
 
 from collections.abc import Sequence
 
-from benchsuite.catalog import EMBEDDED_MODELS
+from benchsuite.catalog import EMBEDDED_MODELS, SMALL_MODELS
 from benchsuite.determinism.variants import VARIANTS, describe, variant
 from benchsuite.engines.registry import engine
 from benchsuite.studies import parameters as shared
@@ -38,7 +38,7 @@ register_study(
     Study(
         name="determinism",
         question="Is INT4 inference deterministic, and if not, along which axis and why?",
-        axes={"model": (*EMBEDDED_MODELS, "qwen3_8b"), "method": tuple(VARIANTS)},
+        axes={"model": (*EMBEDDED_MODELS, *SMALL_MODELS, "qwen3_8b"), "method": tuple(VARIANTS)},
         seeds=(42,),
         parameters={
             "repetitions": Parameter(5, least=1, help="how often the identical batch is asked"),

@@ -13,7 +13,14 @@ from typing import Any
 from benchsuite import catalog
 from benchsuite.calibration.registry import sampler_module
 from benchsuite.engines.registry import engine
-from benchsuite.quantizers.registry import LIBRARIES, OWN, QUANTIZERS, REFERENCE, quantizer
+from benchsuite.quantizers.registry import (
+    LIBRARIES,
+    OWN,
+    QUANTIZERS,
+    REFERENCE,
+    VARIANTS,
+    quantizer,
+)
 from benchsuite.studies import parameters as shared
 from benchsuite.study import (
     KL,
@@ -36,6 +43,7 @@ OTHER_KINDS = tuple(n for n, entry in QUANTIZERS.items() if entry.ranking != "we
 # the keys of tiny_mistral_1m have 32.
 NOT_FOR_OPT = ("llmcompressor_awq", "llmcompressor_spinquant", "autoawq_awq")
 TOO_NARROW = ("tiny_mistral_1m", "autoawq_awq")
+TOURED = tuple(name for name in OWN if name not in VARIANTS)
 DATA_FREE = tuple(name for name, entry in QUANTIZERS.items() if not entry.calibrated)
 
 
@@ -68,7 +76,7 @@ register_study(
         name="quantizers",
         question="Which quantizer costs a model least, at which size?",
         axes={
-            "model": (*catalog.EMBEDDED_MODELS, "llama3_2_1b_instruct"),
+            "model": (*catalog.EMBEDDED_MODELS, *catalog.SMALL_MODELS, "llama3_2_1b_instruct"),
             "method": (REFERENCE, *QUANTIZERS, CONTROL),
         },
         seeds=(42, 43, 44),
@@ -112,7 +120,7 @@ register_study(
         # Libraries are there to be compared with, not to be varied: one seed each.
         once=(REFERENCE, CONTROL, *DATA_FREE, *LIBRARIES),
         tour=Tour(
-            axes={"model": ("tiny_llama_1m",), "method": (REFERENCE, *OWN, CONTROL)},
+            axes={"model": ("tiny_llama_1m",), "method": (REFERENCE, *TOURED, CONTROL)},
             seeds=(42, 43),
             parameters={
                 "n_calibration_samples": 16,
