@@ -46,7 +46,10 @@ class Opened:
 
 @dataclass(frozen=True)
 class Verified:
-    """What is true of a checkpoint; sizes in bytes, ``faults`` in words (none: it works)."""
+    """What is true of a checkpoint; sizes in bytes, ``faults`` in words (none: it works).
+
+    A GGUF's size is the file's, beside which half precision is the original.
+    """
 
     n_layers: int
     size_bytes: int
@@ -112,7 +115,8 @@ def verify(opened: Opened) -> Verified:
     """Run a loaded checkpoint: finite predictions on text, generation, size, recorded digest."""
     model, faults = opened.model, []
     layers = quantized_linears(model)
-    if not layers and not is_gguf(Path(opened.name)):  # a GGUF's are dequantized
+    file = _file(opened)
+    if not layers and file is None:
         faults.append("no layer is quantized")
     expected = opened.metadata.get("weights_sha256")
     if expected is not None and expected != model_digest(model):
@@ -126,10 +130,11 @@ def verify(opened: Opened) -> Verified:
         text = opened.tokenizer.decode(_generated(model, ids[None, :64])[0].tolist())
     if not text.strip():
         faults.append("it generates nothing but blanks")
-    size = stored_bytes(model)
-    return Verified(
-        len(layers), size, size + _saved_bytes(layers.values()), value, text, tuple(faults)
-    )
+    size = _size(opened)
+    original = size + _saved_bytes(layers.values())
+    if file:
+        original = 2 * sum(parameter.numel() for parameter in model.parameters())
+    return Verified(len(layers), size, original, value, text, tuple(faults))
 
 
 @torch.no_grad()
@@ -149,13 +154,24 @@ def compare(first: Opened, second: Opened) -> Compared:
         begun = chunks[:PROMPTS, :64]
         alike = (_generated(a, begun) == _generated(b, begun)).long().cumprod(1).sum(1)
     return Compared(
-        (stored_bytes(a), stored_bytes(b)),
+        (_size(first), _size(second)),
         (values[0], values[1]),
         kl,
         float(same.float().mean()),
         float(alike.float().mean()),
         dict(_differences(a, b)),
     )
+
+
+def _file(opened: Opened) -> Path | None:
+    """Return the GGUF that was opened; None where it is a folder or a catalogued model."""
+    path = Path(opened.name)
+    return path if opened.name not in catalog.MODELS and is_gguf(path) else None
+
+
+def _size(opened: Opened) -> int:
+    file = _file(opened)
+    return file.stat().st_size if file else stored_bytes(opened.model)
 
 
 def _metadata(folder: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from benchsuite.models.folder import (
     tensor_headers,
     weight_files,
 )
-from benchsuite.models.gguf.folder import types_of
+from benchsuite.models.gguf.card import made_of
 
 _CONVERTER = "SFconvertbot"
 
@@ -70,14 +70,14 @@ def load(
             entry, device=device, dtype=dtype, seed=sources.seed
         )
         tokenizer = random_weights.rehearsal_tokenizer(entry)
-        reason = types = None
+        reason = made = None
     else:
         folder = place.checkpoint() or download(entry)
         where = f"{entry.name}, {folder}"
         refuse_adapter(folder)
         config = read_config(folder)
-        types = types_of(folder)
-        reason = None if entry.embedded else stand_in.stand_in_reason(entry, config, types)
+        made = made_of(folder)
+        reason = None if entry.embedded else stand_in.stand_in_reason(entry, config, made)
         if entry.embedded:
             _check_card(entry, folder)
         trusted = sources.trusts(entry.name)
@@ -86,6 +86,7 @@ def load(
         _check_vocabulary(model, tokenizer, where)
     model.eval().requires_grad_(False)
     digest = source.weights_digest(entry, sources, dtype=asked)
+    types = made.types if made else None
     return LoadedModel(
         model, tokenizer, entry, place.weights, digest, tensor_bytes(model), reason, types
     )
@@ -220,7 +221,7 @@ def load_tokenizer(entry: ModelEntry, folder: Path, *, trusted: bool = False) ->
     where = f"{entry.name}, {folder}"
     try:
         with quiet_transformers(), own_code.refused(where):
-            own: Any = AutoTokenizer if types_of(folder) is None else PreTrainedTokenizerFast
+            own: Any = AutoTokenizer if made_of(folder) is None else PreTrainedTokenizerFast
             return own.from_pretrained(folder, local_files_only=True, trust_remote_code=trusted)
     except CellCannotRun:
         raise

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchsuite.catalog import DTYPE_BYTES, SHAPE_KEYS, ModelEntry
 from benchsuite.errors import UsageError
+from benchsuite.models.gguf.card import MadeOf
 
 # The catalogue's names of the shape, where a transformers configuration calls them otherwise.
 _CONFIG_NAMES = {"opt": {"intermediate_size": "ffn_dim"}}
@@ -64,13 +65,13 @@ _UNQUANTIZED = {"F32", "F16", "BF16"}
 
 
 def stand_in_reason(
-    entry: ModelEntry, config: Mapping[str, Any], gguf_types: Mapping[str, int] | None = None
+    entry: ModelEntry, config: Mapping[str, Any], made_of: MadeOf | None = None
 ) -> str | None:
     """Return why a checkpoint with this ``config.json`` is not the catalogued model, else None.
 
-    ``gguf_types`` are the types of the GGUF that it was dequantized from: weights that were once
-    quantized are never the original's. A model that is itself catalogued as dequantized, or that a
-    user named as it is (``--model``), stands for no other.
+    ``made_of`` is the GGUF that it was dequantized from: weights that were once quantized are never
+    the original's. A model that is itself catalogued as a packaged file is that file alone; one
+    that a user named as it is (``--model``) stands for no other.
     """
     if not entry.shape or not entry.hub_id:
         return None
@@ -89,8 +90,11 @@ def stand_in_reason(
         settings = config["quantization_config"]
         named = isinstance(settings, Mapping) and settings.get("quant_method")
         differences.append(f"it is already quantized ({named or 'some method'})")
-    if gguf_types and not entry.packaged and not gguf_types.keys() <= _UNQUANTIZED:
-        told = ", ".join(f"{count} {kind}" for kind, count in gguf_types.items())
+    if made_of and entry.packaged:
+        if made_of.sha256 != entry.packaged.sha256:
+            differences.append(f"its weights are of another file than {entry.packaged.file}")
+    elif made_of and not made_of.types.keys() <= _UNQUANTIZED:
+        told = ", ".join(f"{count} {kind}" for kind, count in made_of.types.items())
         differences.append(f"its weights are dequantized from a GGUF (tensors: {told})")
     return "; ".join(differences) or None
 

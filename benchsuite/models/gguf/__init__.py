@@ -12,7 +12,7 @@ __getattr__, __all__ = attach(
         "configuration": "folder",
         "dequantized_folder": "folder",
         "describe": "folder",
-        "identity": "folder",
+        "identity": "card",
         "model_folder": "folder",
     },
 )

@@ -14,15 +14,11 @@ import numpy as np
 from benchsuite.catalog import is_gguf
 from benchsuite.corpora.file_digests import FileDigests
 from benchsuite.models.cache import user_cache
+from benchsuite.models.gguf.card import CARD, FORM
 from benchsuite.models.gguf.config import Model, architecture_of, read_model
 from benchsuite.models.gguf.names import FACTORS, Target, targets
 from benchsuite.models.gguf.reader import Gguf, Tensor
 
-CARD = "gguf.json"
-"""The file of a folder that says which GGUF it was made of."""
-
-# Raised with every change of what a folder holds, so that folders written before are not taken.
-_FORM = 1
 _WEIGHTS = "model.safetensors"
 _DIGESTS = "digests.json"
 # Bytes of one number as safetensors stores it.
@@ -73,14 +69,6 @@ def configuration(path: Path) -> dict[str, Any]:
     return read_model(Gguf(path)).config
 
 
-def identity(sha256: str) -> str:
-    """Return what identifies the weights and tokenizer that a file with this digest becomes.
-
-    It changes with the file and with the way files are read here.
-    """
-    return f"gguf:{sha256}:{_FORM}"
-
-
 def model_folder(path: Path) -> Path:
     """Return a model's folder as the user named it, or the one that a GGUF file becomes.
 
@@ -89,13 +77,6 @@ def model_folder(path: Path) -> Path:
     if not is_gguf(path):
         return path
     return dequantized_folder(path, user_cache() / "gguf")
-
-
-def types_of(folder: Path) -> dict[str, int] | None:
-    """Return how many tensors of each type the GGUF of a folder has; None for other folders."""
-    if not (folder / CARD).exists():
-        return None
-    return dict(json.loads((folder / CARD).read_text(encoding="utf-8"))["types"])
 
 
 def dequantized_folder(path: Path, cache: Path) -> Path:
@@ -114,7 +95,7 @@ def dequantized_folder(path: Path, cache: Path) -> Path:
     except OSError:
         Gguf(path)  # says what is wrong with it
         raise
-    final = cache / f"{sha256[:40]}-{_FORM}"
+    final = cache / f"{sha256[:40]}-{FORM}"
     with filelock.FileLock(f"{final}.lock"):
         if not _whole(final, sha256, digests):
             shutil.rmtree(final, ignore_errors=True)
@@ -152,7 +133,7 @@ def _write(path: Path, sha256: str, final: Path) -> None:
             _write_weights(stream, file, model, places)
         digests = FileDigests()
         files = {each.name: digests.sha256(each) for each in sorted(folder.iterdir())}
-        said = {"sha256": sha256, "types": file.kinds(), "form": _FORM, "files": files}
+        said = {"sha256": sha256, "types": file.kinds(), "form": FORM, "files": files}
         _write_json(folder / CARD, said)
         folder.chmod(0o755)  # a temporary folder is its owner's alone
         os.rename(folder, final)

@@ -11,9 +11,10 @@ pytest.importorskip("gguf")
 
 import gguf
 
+from benchsuite.catalog import is_gguf
 from benchsuite.corpora.file_digests import FileDigests
 from benchsuite.errors import BenchsuiteError, CellCannotRun
-from benchsuite.models.gguf import dequantized_folder, describe, is_gguf
+from benchsuite.models.gguf import dequantized_folder, describe
 from benchsuite.models.gguf.reader import Gguf
 from tests.models.gguf import files
 
