@@ -50,13 +50,14 @@ def phi3(tmp_path_factory):
 def run(tmp_path):
     """Run pytest or a command of benchsuite on the shipped benchmarks."""
 
-    def run(*words: str, module: str = "pytest"):
+    def run(*words: str, module: str = "pytest", heavy: bool = False):
         return forked.run(
             ["python", "-m", module, *words, f"--rootdir={ROOT}", f"--reports-dir={tmp_path}/r"]
             if module == "pytest"
             else ["python", "-m", module, *words],
             tmp_path,
             {**os.environ, "PYTHONPATH": str(ROOT)},
+            heavy=heavy,
         )
 
     return run
@@ -70,7 +71,7 @@ def test_any_model_runs_in_a_shipped_study_and_its_record_names_what_it_was(phi3
     benchmark = f"{ROOT}/benchmarks/test_calibration_selection.py"
     words = [benchmark, "-p", "no:cacheprovider", f"--model=my_model={phi3}"]
     chosen = ["-k", "any_model and (rtn or random) and seed42", *small("calibration_selection")]
-    done = run(*words, *chosen)
+    done = run(*words, *chosen, heavy=True)
     assert "2 passed" in done.stdout, done.stdout + done.stderr
     records = [read_flat(path) for path in (tmp_path / "r/store/records").glob("*.json")]
     assert {record["cell"]["id"] for record in records} == {

@@ -113,6 +113,9 @@ register_study(
             ),
             "n_questions": Parameter(400, embedded=200, help="questions of each set"),
             "shots": Parameter(0, help="worked examples before each question"),
+            "latency_tokens": Parameter(
+                64, help="tokens generated to time the model; 0 leaves its speed out"
+            ),
             "maths_new_tokens": Parameter(
                 256, embedded=96, help="the longest answer to a word problem"
             ),
