@@ -15,12 +15,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from benchsuite.catalog import is_gguf
 from benchsuite.errors import BenchsuiteError, CellCannotRun, UsageError
-from benchsuite.models import generation_settings, own_code
+from benchsuite.models import generation_settings, loading, own_code
 from benchsuite.models.architecture import architecture_of
-from benchsuite.models.folder import refuse_adapter, tensor_headers
+from benchsuite.models.folder import read_config, refuse_adapter, tensor_headers
+from benchsuite.models.gguf import model_folder
 from benchsuite.models.hub_names import hub_name, tree_name
-from benchsuite.models.loading import quiet_transformers
 from benchsuite.quantizers.checkpoint_settings import FORMATS, read_settings
 from benchsuite.quantizers.int8 import Int8Linear
 from benchsuite.quantizers.layers import replace
@@ -145,13 +146,17 @@ def load(folder: Path | str, *, device: str = "cpu", trusted: bool = False) -> n
     Reads what ``save`` writes and any AutoGPTQ, AutoAWQ, gptqmodel or llm-compressor checkpoint
     (``gptq``, ``gptq_v2``, AWQ's ``gemm``, dynamic W8A8) of a known architecture. Raises one
     BenchsuiteError that names the folder and every fault: missing or extra tensors, wrong shapes,
-    scales that are not finite. A folder whose own code would have to run is ``CellCannotRun``
+    scales that are not finite. A GGUF is read too: its layers are ordinary ones, whose weights are
+    what the file's stand for. A folder whose own code would have to run is ``CellCannotRun``
     unless it is ``trusted``.
     """
     folder = Path(folder)
+    if is_gguf(folder):
+        made = model_folder(folder)
+        return loading.load_folder(made, str(folder), device, read_config(made)["dtype"]).eval()
     settings = read_settings(folder)
     try:
-        with own_code.refused(str(folder)), quiet_transformers():
+        with own_code.refused(str(folder)), loading.quiet_transformers():
             model = _built(folder, trusted)
     except (CellCannotRun, MemoryError):
         raise
@@ -164,7 +169,7 @@ def load(folder: Path | str, *, device: str = "cpu", trusted: bool = False) -> n
             "Check that config.json is that of a model which transformers knows",
         ) from error
     apply(model, folder, settings)
-    with quiet_transformers():
+    with loading.quiet_transformers():
         model.generation_config = generation_settings.read(folder) or model.generation_config
     return model.to(device).eval()
 
