@@ -59,7 +59,7 @@ def checked(
                 raise BenchsuiteError(
                     f"row {number}: column {column!r} holds {wrong}",
                     where=str(table.file),
-                    fix="Correct or leave out that row: no tokenizer reads such a text",
+                    fix="Correct that row or leave it out",
                 )
         yield number, row
 
