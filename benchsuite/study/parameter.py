@@ -29,7 +29,9 @@ class Parameter:
     value is a catalogue entry that the cell reads: ``model``, ``corpus:train``, ``corpus:test`` or
     ``task``. ``formerly`` is an earlier name, which records and ``--set`` may still use.
     ``adds_only`` says that it measures more and changes nothing else; ``--downstream`` sets it.
-    ``help`` is a phrase for ``benchsuite list``.
+    ``tokens_of`` are the stages whose tokens it counts: the parameters of a stage multiply to what
+    goes through the model there. Where it is 0 for all there are, ``counted_as`` is the record's
+    value that says how many there were. ``help`` is a phrase for ``benchsuite list``.
     """
 
     default: Any
@@ -40,6 +42,8 @@ class Parameter:
     reads: str = ""
     formerly: str = ""
     adds_only: bool = False
+    tokens_of: Sequence[str] = ()
+    counted_as: str = ""
     help: str = ""
 
     def __post_init__(self) -> None:
