@@ -101,7 +101,8 @@ class TaskEntry:
     """One task: its name, its schema (``question``, ``choice`` or ``problem``), its place.
 
     ``split`` is the one that models are tried on: a public set's test split where its answers are
-    public, its validation split otherwise.
+    public, its validation split otherwise; ``train+test`` joins two. ``examples`` is the split of
+    worked examples.
     """
 
     name: str
@@ -111,6 +112,7 @@ class TaskEntry:
     revision: str = "main"
     embedded: bool = False
     split: str = "test"
+    examples: str = "train"
 
 
 MODELS: dict[str, ModelEntry] = {}

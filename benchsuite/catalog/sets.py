@@ -20,6 +20,8 @@ for _name, _schema in (
 
 register(TaskEntry("arc_challenge", "choice", "allenai/ai2_arc", "ARC-Challenge"))
 register(TaskEntry("arc_easy", "choice", "allenai/ai2_arc", "ARC-Easy"))
+register(TaskEntry("mmlu", "choice", "cais/mmlu", "all", examples="dev"))
+register(TaskEntry("hellaswag", "choice", "Rowan/hellaswag", split="validation"))
 register(TaskEntry("squad_v2", "question", "rajpurkar/squad_v2", "squad_v2", split="validation"))
 register(
     TaskEntry("trivia_qa", "question", "mandarjoshi/trivia_qa", "rc.nocontext", split="validation")
@@ -34,4 +36,6 @@ register(TaskEntry("gsm_hard", "problem", "reasoning-machines/gsm-hard", split="
 register(TaskEntry("gsm8k_aug", "problem", "whynlp/gsm8k-aug", split="train"))
 register(TaskEntry("gsm8k_aug_nl", "problem", "whynlp/gsm8k-aug-nl", split="train"))
 register(TaskEntry("svamp", "problem", "ChilleD/SVAMP"))
+# CODI and KaVa ask all 1,000 problems; the hub's copy holds 700 of them as a train split.
+register(TaskEntry("svamp_all", "problem", "ChilleD/SVAMP", split="train+test"))
 register(TaskEntry("openmath", "problem", "nvidia/OpenMathInstruct-2", split="train"))

@@ -11,5 +11,6 @@ __getattr__, __all__ = attach(
         "TaskSet": "tasks",
         "load_task": "tasks",
         "task_digest": "tasks",
+        "worked_examples": "tasks",
     },
 )

@@ -1,7 +1,8 @@
-"""Where a data set's files are: one directory, four layouts, no network and no data library.
+"""Where a data set's files are: five layouts, no network and no data library.
 
-A hub snapshot (parquet, jsonl or text files named by split), a ``datasets.save_to_disk`` folder, a
-hub cache (``datasets--org--name/snapshots/...``, or the folder that holds it), a plain folder.
+A hub snapshot (parquet, jsonl, csv or text files named by split), a ``datasets.save_to_disk``
+folder, a hub cache (``datasets--org--name/snapshots/...``, or the folder that holds it), a plain
+folder, one file.
 """
 
 import hashlib
@@ -11,33 +12,58 @@ from pathlib import Path
 from typing import Any
 
 from benchsuite.corpora.file_digests import FileDigests
+from benchsuite.corpora.shards import one_set
 from benchsuite.errors import UsageError
 
+TABLES = (".csv", ".tsv")
 # In the order of preference where one split is there in several formats.
 FORMATS = (
     (".parquet",),
     (".arrow",),
     (".jsonl", ".json", ".jsonl.gz", ".json.gz"),
+    TABLES,
     (".txt", ".raw", ".tokens"),
 )
+SUFFIXES = sum(FORMATS, ())
+# The first name that is there counts: beside ``val`` files, MMLU's ``dev`` ones are another split.
 _SPLIT_NAMES = {
-    "train": {"train", "training"},
-    "validation": {"validation", "valid", "val", "dev"},
-    "test": {"test", "testing"},
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing"),
 }
+_KNOWN_NAMES = {name for names in _SPLIT_NAMES.values() for name in names}
 _digests = FileDigests()
 
 
-def find(root: Path, split: str, *, config: str | None = None, hub_id: str = "") -> list[Path]:
-    """Return the files of one split under ``root``, in the order of their names.
+class MissingSplit(UsageError):
+    """The files hold other splits than the one that is asked for."""
 
-    ``config`` narrows a snapshot to the folder of that name where there is one. Raises
-    ``UsageError`` naming the directory, the splits found and what is expected.
+
+def find(
+    root: Path,
+    split: str,
+    *,
+    config: str | None = None,
+    hub_id: str = "",
+    alone: str = "",
+    per_subject: bool = False,
+    partial: bool = False,
+) -> list[Path]:
+    """Return the files of one split in their order: under ``root``, or the file ``root``.
+
+    ``config`` narrows to the folder of that name, or else to the paths that have its words, where
+    there are any. ``alone`` is the split that a single file stands for whose name says none.
+    ``per_subject`` says that a folder may hold one CSV file for each subject, and ``partial`` that
+    shards may be missing. Raises ``MissingSplit`` naming the
+    directory, the splits found and what is expected, and ``UsageError`` for files of which only
+    one can be meant, and for missing shards.
     """
+    if root.is_file():
+        return _single(root, split, alone)
     if not root.is_dir():
         raise UsageError(
-            f"{'not a directory' if root.exists() else 'no such directory'}: {root}",
-            fix="Give the directory that holds the data set's files",
+            f"{'not a file or directory' if root.exists() else 'no such directory'}: {root}",
+            fix="Give the directory that holds the data set's files, or one file",
         )
     base = _snapshot(root, hub_id)
     if (base / "dataset_dict.json").exists() or (base / "state.json").exists():
@@ -45,33 +71,69 @@ def find(root: Path, split: str, *, config: str | None = None, hub_id: str = "")
     if config and (base / config).is_dir():
         base = base / config
     data = [path for path in sorted(base.rglob("*")) if _is_data(path, base)]
-    wanted = [path for path in data if _words(path, base) & split_names(split)]
-    for suffixes in FORMATS:
-        found = [path for path in wanted if path.name.endswith(suffixes)]
-        if found:
-            return found
+    for name in split_names(split):
+        wanted = [path for path in data if name in _words(path, base)]
+        for suffixes in FORMATS:
+            found = [path for path in wanted if path.name.endswith(suffixes)]
+            if found:
+                found = _narrowed(found, base, config)
+                parts = per_subject and suffixes == TABLES
+                return one_set(found, split, per_subject=parts, partial=partial)
+    unnamed = [path for path in data if not path.name.endswith(FORMATS[-1])]
+    if split == alone and len(unnamed) == 1 and not _words(unnamed[0], base) & _KNOWN_NAMES:
+        return unnamed
     seen = sorted(
         known
         for known, names in _SPLIT_NAMES.items()
-        if any(_words(path, base) & names for path in data)
+        if any(_words(path, base).intersection(names) for path in data)
     )
     raise _missing_split(base, split, seen, len(data))
 
 
-def split_names(split: str) -> set[str]:
+def split_names(split: str) -> tuple[str, ...]:
     """Return the words that name a split in a file's path: ``valid`` or ``dev`` for validation."""
-    return _SPLIT_NAMES.get(split, {split})
+    return _SPLIT_NAMES.get(split, (split,))
+
+
+def _single(file: Path, split: str, alone: str) -> list[Path]:
+    """Return one file as a split: the one that its name says, ``alone``, or several joined."""
+    if not file.name.endswith(SUFFIXES):
+        raise UsageError(
+            f"{file} is no data file", fix=f"Expected a name that ends in {', '.join(SUFFIXES)}"
+        )
+    words = _words(file, file.parent)
+    mine = words.intersection(split_names(split)) or "+" in split
+    if mine or (not words & _KNOWN_NAMES and split == alone):
+        return [file]
+    named = sorted(words & _KNOWN_NAMES)
+    raise MissingSplit(
+        f"the file {file} is not the {split} split: its name says "
+        f"{named[0] if named else 'no split'}",
+        fix=f"Give a folder with one file for each split, as {split}{file.suffix}",
+    )
+
+
+def _narrowed(found: list[Path], base: Path, config: str | None) -> list[Path]:
+    """Return the paths that have the words of ``config``, ``ARC-Easy-Test.jsonl``; or all."""
+    words = _split_words(config or "")
+    if not words or len(found) == 1:
+        return found
+    mine = [path for path in found if words <= _split_words(str(path.relative_to(base)))]
+    return mine or found
 
 
 def digest(files: list[Path], read: str) -> str:
     """Return the sha256 of what is read: the files' formats and contents in order, and ``read``.
 
     ``read`` says what is taken from them: a column, a schema. The format is a name's ending, as the
-    same bytes are other rows in ``train.txt`` and in ``train.raw``.
+    same bytes are other rows in ``train.txt`` and in ``train.raw``; of a CSV file it is the name,
+    which may say the subject of its questions.
     """
     total = hashlib.sha256(read.encode())
     for file in files:
-        ending = next(suffix for group in FORMATS for suffix in group if file.name.endswith(suffix))
+        ending = next(suffix for suffix in SUFFIXES if file.name.endswith(suffix))
+        if ending in TABLES:
+            ending = file.name
         total.update(f"\0{ending}\0{_digests.sha256(file)}".encode())
     return total.hexdigest()
 
@@ -131,23 +193,22 @@ def _unreadable(file: Path, why: str) -> UsageError:
 
 def _is_data(path: Path, base: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(base).parts)
-    return not hidden and path.name.endswith(sum(FORMATS, ())) and path.is_file()
+    return not hidden and path.name.endswith(SUFFIXES) and path.is_file()
 
 
 def _words(path: Path, base: Path) -> set[str]:
     """Return the words of the file's name, and of its folders where the name says no split."""
-    name, *folders = (set(re.split(r"[^a-z0-9]+", part.lower())) for part in _parts(path, base))
-    known = set().union(*_SPLIT_NAMES.values())
-    return name if name & known else name.union(*folders)
+    name, *folders = map(_split_words, path.relative_to(base).parts[::-1])
+    return name if name & _KNOWN_NAMES else name.union(*folders)
 
 
-def _parts(path: Path, base: Path) -> tuple[str, ...]:
-    return path.relative_to(base).parts[::-1]
+def _split_words(text: str) -> set[str]:
+    return set(re.split(r"[^a-z0-9]+", text.lower())) - {""}
 
 
-def _missing_split(base: Path, split: str, seen: list[str], n_files: int) -> UsageError:
+def _missing_split(base: Path, split: str, seen: list[str], n_files: int) -> MissingSplit:
     there = f"found {n_files} data files" + (f" of {', '.join(seen)}" if seen else "")
-    return UsageError(
+    return MissingSplit(
         f"no {split} split under {base}: {there}",
         fix=f"Expected files with {split!r} in their name or folder, as {split}.parquet, "
         f"{split}-00000-of-00001.parquet, {split}.jsonl or {split}.txt, or a save_to_disk folder",

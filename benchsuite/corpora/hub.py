@@ -5,7 +5,6 @@ one that the cell reads; a newer commit is taken by clearing the cache or pinnin
 """
 
 import fnmatch
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from pathlib import Path
 
 from benchsuite.catalog import CorpusEntry, TaskEntry
 from benchsuite.corpora import files
-from benchsuite.errors import CellCannotRun, UsageError
+from benchsuite.corpora.shards import SHARD
+from benchsuite.errors import CellCannotRun
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,6 @@ PARTS = {
     ),
 }
 
-# The hub's own names: train-00000-of-00003.parquet.
-_SHARD = re.compile(r"(?P<set>.*)-\d{5}-of-(?P<total>\d{5})\D.*")
-
 
 def fetch(entry: CorpusEntry | TaskEntry, split: str) -> Snapshot:
     """Return one split's files, from the cache if they are there, downloaded otherwise.
@@ -59,7 +56,7 @@ def fetch(entry: CorpusEntry | TaskEntry, split: str) -> Snapshot:
     """
     part = PARTS.get(entry.hub_id)
     if part and split not in part.patterns:
-        raise UsageError(
+        raise files.MissingSplit(
             f"no {split} split in {entry.hub_id}", fix=f"It has {', '.join(part.patterns)}"
         )
     patterns = [part.patterns[split]] if part else _patterns(entry.config)
@@ -95,8 +92,7 @@ def _repository(hub_id: str) -> Path:
 
 
 def _patterns(config: str | None) -> list[str]:
-    suffixes = [suffix for group in files.FORMATS for suffix in group]
-    return [f"{config}/*{suffix}" if config else f"*{suffix}" for suffix in suffixes]
+    return [f"{config}/*{suffix}" if config else f"*{suffix}" for suffix in files.SUFFIXES]
 
 
 def _cached(entry: CorpusEntry | TaskEntry, patterns: list[str], split: str) -> Path | None:
@@ -118,7 +114,7 @@ def _cached(entry: CorpusEntry | TaskEntry, patterns: list[str], split: str) -> 
 
 def _whole(names: Iterable[str]) -> bool:
     """Return whether no shard is missing, as it is after a download that was cut off."""
-    shards = [match for match in map(_SHARD.fullmatch, names) if match]
+    shards = [match for match in map(SHARD.fullmatch, names) if match]
     found = Counter((shard["set"], shard["total"]) for shard in shards)
     return all(n == int(total) for (_, total), n in found.items())
 

@@ -1,17 +1,7 @@
 """The public task sets' own columns, turned into the schemas that embedded tasks share.
 
-| hub id                      | schema   | columns read                             |
-|-----------------------------|----------|------------------------------------------|
-| allenai/ai2_arc             | choice   | id, question, choices, answerKey         |
-| rajpurkar/squad_v2          | question | id, context, question, answers           |
-| mandarjoshi/trivia_qa       | question | question_id, question, answer            |
-| google-research-datasets/nq_open | question | question, answer                    |
-| kroshan/BioASQ              | question | question, text                           |
-| openai/gsm8k                | problem  | question, answer                         |
-| ChilleD/SVAMP               | problem  | ID, Body, Question, Equation, Answer     |
-| whynlp/gsm8k-aug, -aug-nl   | problem  | question, steps, answer                  |
-| reasoning-machines/gsm-hard | problem  | input, target                            |
-| nvidia/OpenMathInstruct-2   | problem  | problem, generated_solution, expected_answer |
+``ADAPTERS`` says which; ``docs/datasets.md`` shows it as a table. Beside the columns of the hub's
+copy stand the forms in which a set's authors published it (``forms``).
 
 OpenMath: the set has a train split alone and repeats its problems with other solutions. Each
 problem counts once, and only one whose expected answer is a number: a formula has no distance.
@@ -25,11 +15,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchsuite.corpora.rows import read_rows
+from benchsuite.corpora import forms
+from benchsuite.corpora.forms import Form, text, texts
+from benchsuite.corpora.table import Row
 from benchsuite.embedded.schema import Choice, Item, Problem, Question
-from benchsuite.errors import BenchsuiteError
-
-Row = dict[str, Any]
 
 # GSM8K's calculator notes: <<48/2=24>>.
 _CALCULATION = re.compile(r"<<[^<>]*>>")
@@ -41,13 +30,24 @@ _BIOASQ = re.compile(r"<answer>(.*?)<context>", re.DOTALL)
 class Adapter:
     """How one set's rows become items: ``convert(row, name)`` gives one, or None to leave it out.
 
-    ``name`` is the identity of an item whose row brings none. ``once``: a question that comes again
-    is left out.
+    ``columns`` are the hub's, and ``authors`` the other forms that are read. ``name`` is the
+    identity of an item whose row brings none. ``once``: a question that comes again is left out.
     """
 
     columns: tuple[str, ...]
     convert: Callable[[Row, str], Item | None]
     once: bool = False
+    authors: tuple[Form, ...] = ()
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """The forms of the set's files, the hub's first."""
+        return (Form(self.columns), *self.authors)
+
+    @property
+    def per_subject(self) -> bool:
+        """Whether the authors' files are one for each subject."""
+        return any(form.from_name for form in self.authors)
 
 
 def items(
@@ -63,11 +63,7 @@ def items(
         try:
             item = adapter.convert(row, f"{prefix}-{place:05d}")
         except ValueError as error:
-            raise BenchsuiteError(
-                f"row {number}: {error}",
-                where=str(file),
-                fix=f"Expected the set's own columns {', '.join(map(repr, adapter.columns))}",
-            ) from None
+            raise forms.unexpected(file, number, error, adapter.columns) from None
         if item is None or (adapter.once and item.question in seen):
             continue
         seen.add(item.question)
@@ -76,89 +72,131 @@ def items(
 
 def _rows(adapter: Adapter, found: list[Path]) -> Iterator[tuple[Path, int, Row]]:
     for file in found:
-        for number, row in enumerate(read_rows(file, list(adapter.columns)), start=1):
+        for number, row in forms.rows(file, adapter.forms):
             yield file, number, row
 
 
 def _arc(row: Row, name: str) -> Choice:
-    choices = row["choices"] if isinstance(row["choices"], dict) else {}
-    texts = _texts(choices.get("text"), "choices.text")
-    labels = _texts(choices.get("label"), "choices.label")
-    key = _text(row, "answerKey")
-    if len(labels) != len(texts) or key not in labels:
-        raise ValueError(f"'answerKey' is {key!r}, none of the {len(texts)} labels {labels}")
+    choices = forms.mapping(row["choices"])
+    options = texts(choices.get("text"), "choices.text")
+    labels = texts(choices.get("label"), "choices.label")
+    key = text(row, "answerKey")
+    if len(labels) != len(options) or key not in labels:
+        raise ValueError(f"'answerKey' is {key!r}, none of the {len(options)} labels {labels}")
     # Labels are A to E, or 1 to 5: only their order counts.
-    return Choice(_text(row, "id"), _text(row, "question"), texts, labels.index(key))
+    return Choice(text(row, "id"), text(row, "question"), options, labels.index(key))
+
+
+def _mmlu(row: Row, name: str) -> Choice:
+    options = texts(row["choices"], "choices")
+    answer = forms.place(row["answer"], len(options), "answer")
+    subject = text(row, "subject")
+    return Choice(name, text(row, "question"), options, answer, subject)
+
+
+def _hellaswag(row: Row, name: str) -> Choice:
+    """Return the item that lm-eval asks: activity and context, and the endings, cleaned alike."""
+    endings = tuple(_without_marks(part) for part in texts(row["endings"], "endings"))
+    if row["label"] in ("", None):
+        raise ValueError("'label' is empty: the answers of the test split are withheld")
+    answer = forms.place(row["label"], len(endings), "label")
+    context = f"{row['ctx_a']} {str(row['ctx_b']).capitalize()}"
+    return Choice(
+        name, _without_marks(f"{text(row, 'activity_label')}: {context}"), endings, answer
+    )
+
+
+def _without_marks(passage: str) -> str:
+    """Return a text without WikiHow's marks in brackets (lm-eval, ``hellaswag/utils.py``)."""
+    cut = re.sub(r"\[.*?\]", "", passage.strip().replace(" [title]", ". "))
+    return cut.replace("  ", " ")
 
 
 def _squad(row: Row, name: str) -> Question:
-    answers = row["answers"] if isinstance(row["answers"], dict) else {}
-    texts = _different(_texts(answers.get("text"), "answers.text"))
-    question, context = _text(row, "question"), _text(row, "context")
-    return Question(_text(row, "id"), question, texts, context, answerable=bool(texts))
+    answers = forms.mapping(row["answers"])
+    found = _different(texts(answers.get("text"), "answers.text"))
+    question, context = text(row, "question"), text(row, "context")
+    return Question(text(row, "id"), question, found, context, answerable=bool(found))
 
 
 def _trivia(row: Row, name: str) -> Question:
-    answer = row["answer"] if isinstance(row["answer"], dict) else {}
+    answer = forms.mapping(row["answer"])
     value = answer.get("value")
     if not isinstance(value, str) or value == "<unk>":
         raise ValueError(f"'answer.value' is {value!r}: the answers of the test split are withheld")
-    aliases = _different([value, *_texts(answer.get("aliases"), "answer.aliases")])
-    return Question(_text(row, "question_id"), _text(row, "question"), aliases)
+    aliases = _different([value, *texts(answer.get("aliases"), "answer.aliases")])
+    return Question(text(row, "question_id"), text(row, "question"), aliases)
 
 
 def _nq(row: Row, name: str) -> Question:
-    return Question(name, _text(row, "question"), _different(_texts(row["answer"], "answer")))
+    return Question(name, text(row, "question"), _different(texts(row["answer"], "answer")))
 
 
 def _bioasq(row: Row, name: str) -> Question:
-    marked = _BIOASQ.match(_text(row, "text"))
+    marked = _BIOASQ.match(text(row, "text"))
     if marked is None:
         raise ValueError(f"'text' is {row['text'][:40]!r}..., not '<answer> ... <context> ...'")
-    return Question(name, _text(row, "question"), (marked[1].strip(),))
+    return Question(name, text(row, "question"), (marked[1].strip(),))
 
 
 def _gsm8k(row: Row, name: str) -> Problem:
-    solution, mark, final = _text(row, "answer").rpartition("####")
+    solution, mark, final = text(row, "answer").rpartition("####")
     answer = _digits(final)
     if not mark or answer is None:
         raise ValueError(f"'answer' ends in {final[-40:]!r}, not in '#### ' and a number")
-    return Problem(name, _text(row, "question"), _lines(_CALCULATION.sub("", solution)), answer)
+    return Problem(name, text(row, "question"), _lines(_CALCULATION.sub("", solution)), answer)
 
 
 def _svamp(row: Row, name: str) -> Problem:
     answer = _digits(row["Answer"])
     if answer is None:
         raise ValueError(f"'Answer' is {row['Answer']!r}, not a number")
-    question = f"{_text(row, 'Body')} {_text(row, 'Question')}"
-    return Problem(_text(row, "ID"), question, (f"{_text(row, 'Equation')} = {answer}",), answer)
+    question = f"{_sentence(text(row, 'Body'))} {text(row, 'Question')}"
+    return Problem(text(row, "ID"), question, (f"{text(row, 'Equation')} = {answer}",), answer)
+
+
+def _sentence(body: str) -> str:
+    """End a body as a sentence, as published prompts do: 358 of SVAMP's 1,000 have no full stop."""
+    return f"{body}." if body[-1:].isalnum() else body
 
 
 def _gsm8k_aug(row: Row, name: str) -> Problem | None:
     answer = _digits(row["answer"])
     if answer is None:  # a few augmented answers are no number
         return None
-    return Problem(name, _text(row, "question"), _texts(row["steps"], "steps"), answer)
+    return Problem(name, text(row, "question"), texts(row["steps"], "steps"), answer)
 
 
 def _gsm_hard(row: Row, name: str) -> Problem:
     answer = _digits(row["target"])
     if answer is None:
         raise ValueError(f"'target' is {row['target']!r}, not a number")
-    return Problem(name, _text(row, "input"), (), answer)
+    return Problem(name, text(row, "input"), (), answer)
 
 
 def _openmath(row: Row, name: str) -> Problem | None:
-    answer = _digits(_text(row, "expected_answer"))
+    answer = _digits(text(row, "expected_answer"))
     if answer is None:
         return None
-    return Problem(name, _text(row, "problem"), _lines(_text(row, "generated_solution")), answer)
+    return Problem(name, text(row, "problem"), _lines(text(row, "generated_solution")), answer)
 
 
 ADAPTERS = {
-    "allenai/ai2_arc": Adapter(("id", "question", "choices", "answerKey"), _arc),
-    "rajpurkar/squad_v2": Adapter(("id", "context", "question", "answers"), _squad),
-    "mandarjoshi/trivia_qa": Adapter(("question_id", "question", "answer"), _trivia),
+    "allenai/ai2_arc": Adapter(
+        ("id", "question", "choices", "answerKey"), _arc, authors=(forms.ARC,)
+    ),
+    "cais/mmlu": Adapter(
+        ("question", "subject", "choices", "answer"), _mmlu, authors=(forms.MMLU,)
+    ),
+    "Rowan/hellaswag": Adapter(
+        ("activity_label", "ctx_a", "ctx_b", "endings", "label"), _hellaswag
+    ),
+    "rajpurkar/squad_v2": Adapter(
+        ("id", "context", "question", "answers"), _squad, authors=(forms.SQUAD,)
+    ),
+    "mandarjoshi/trivia_qa": Adapter(
+        ("question_id", "question", "answer"), _trivia, authors=(forms.TRIVIA_QA,)
+    ),
     "google-research-datasets/nq_open": Adapter(("question", "answer"), _nq),
     "kroshan/BioASQ": Adapter(("question", "text"), _bioasq),
     "openai/gsm8k": Adapter(("question", "answer"), _gsm8k),
@@ -171,19 +209,6 @@ ADAPTERS = {
     ),
 }
 """Hub id -> adapter; a set that is not here has our schemas' fields as its columns."""
-
-
-def _text(row: Row, column: str) -> str:
-    value = row[column]
-    if not isinstance(value, str):
-        raise ValueError(f"{column!r} is {value!r}, not a text")
-    return value.strip()
-
-
-def _texts(value: Any, column: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-        raise ValueError(f"{column!r} is {value!r}, not a list of texts")
-    return tuple(value)
 
 
 def _different(texts: Iterable[str]) -> tuple[str, ...]:

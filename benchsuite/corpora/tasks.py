@@ -12,7 +12,7 @@ from benchsuite import catalog
 from benchsuite.catalog import Sources, TaskEntry
 from benchsuite.corpora import files, hub, public
 from benchsuite.corpora.rows import read_rows
-from benchsuite.embedded.schema import Choice, Item, Problem, Question
+from benchsuite.embedded.schema import Choice, Item, Problem, Question, item_dict
 from benchsuite.errors import BenchsuiteError
 
 SCHEMAS: dict[str, type] = {"question": Question, "choice": Choice, "problem": Problem}
@@ -38,10 +38,11 @@ class TaskSet:
 def load_task(name: str, split: str, sources: Sources = Sources()) -> TaskSet:
     """Return one split of a catalogued task.
 
-    An embedded task is generated. A task from a folder or the hub has parquet or JSON-lines files
-    with the columns of its public set (``public.ADAPTERS``), or else with the fields of its schema
-    (``id``, ``question``, ...; those with a default may be left out). Raises ``BenchsuiteError``
-    naming the file, the columns found and those expected.
+    An embedded task is generated. A task from a folder, a file or the hub has one of the forms of
+    its public set (``public.ADAPTERS``), or else the fields of its schema (``id``, ``question``,
+    ...; those with a default may be left out). ``split`` may join two, ``train+test``. Raises
+    ``BenchsuiteError`` naming the file, the columns found and those expected, and
+    ``files.MissingSplit``.
     """
     entry, local = catalog.task(name), sources.folder(name)
     if local is None and entry.embedded:
@@ -51,11 +52,12 @@ def load_task(name: str, split: str, sources: Sources = Sources()) -> TaskSet:
             name, split, tuple(tasks.items(name, split)), tasks.digest(name, split), "embedded"
         )
     if local is not None:
-        found = files.find(local, split, config=entry.config, hub_id=entry.hub_id)
+        found = _local_files(entry, local, split)
         source, revision = "local", files.digest(found, _read(entry))
     else:
-        snapshot = hub.fetch(entry, split)
-        found, source, revision = snapshot.files, "hub", snapshot.commit
+        snapshots = [hub.fetch(entry, part) for part in split.split("+")]
+        found = [file for snapshot in snapshots for file in snapshot.files]
+        source, revision = "hub", snapshots[0].commit
     adapter, part = public.ADAPTERS.get(entry.hub_id), hub.PARTS.get(entry.hub_id)
     if adapter:
         limit = part.rows if part else None
@@ -71,6 +73,26 @@ def load_task(name: str, split: str, sources: Sources = Sources()) -> TaskSet:
     return TaskSet(name, split, items, items_digest(items), source, revision)
 
 
+def worked_examples(
+    name: str, asked: TaskSet, n: int, sources: Sources = Sources()
+) -> tuple[tuple[Item, ...], str]:
+    """Return what ``n`` worked examples of a task are chosen from, and the split it is.
+
+    That is the catalogued split of examples. Where the set has none, or is asked in it, it is the
+    asked split: then what is chosen must be left out of the questions. None are wanted: ``((),
+    "")``.
+    """
+    if not n:
+        return (), ""
+    split = catalog.task(name).examples
+    if split in asked.split.split("+"):
+        return asked.items, asked.split
+    try:
+        return load_task(name, split, sources).items, split
+    except files.MissingSplit:
+        return asked.items, asked.split
+
+
 def task_digest(name: str, split: str, sources: Sources = Sources()) -> str:
     """Return what identifies a task's items, cheaply enough to be asked at collection.
 
@@ -78,8 +100,7 @@ def task_digest(name: str, split: str, sources: Sources = Sources()) -> str:
     """
     entry, local = catalog.task(name), sources.folder(name)
     if local is not None:
-        found = files.find(local, split, config=entry.config, hub_id=entry.hub_id)
-        return files.digest(found, _read(entry))
+        return files.digest(_local_files(entry, local, split), _read(entry))
     if entry.embedded:
         from benchsuite.embedded import tasks
 
@@ -87,11 +108,32 @@ def task_digest(name: str, split: str, sources: Sources = Sources()) -> str:
     return hub.digest(entry, _read(entry))
 
 
+def _local_files(entry: TaskEntry, local: Path, split: str) -> list[Path]:
+    """Return the files of a split, or of several that are joined with a plus sign.
+
+    One file of all a set's problems is the split that the catalogue asks, a joined one too.
+    """
+    adapter = public.ADAPTERS.get(entry.hub_id)
+    kind: dict[str, Any] = {
+        "config": entry.config,
+        "hub_id": entry.hub_id,
+        "per_subject": adapter is not None and adapter.per_subject,
+        "partial": entry.hub_id in hub.PARTS,
+    }
+    parts = split.split("+")
+    if len(parts) == 1:
+        return files.find(local, split, alone=entry.split, **kind)
+    try:
+        return [file for part in parts for file in files.find(local, part, **kind)]
+    except files.MissingSplit:
+        return files.find(local, split, alone=entry.split, **kind)
+
+
 def items_digest(items: Iterable[Item]) -> str:
     """Return the sha256 hex digest of items: each one's fields as one line of JSON."""
     total = hashlib.sha256()
     for item in items:
-        line = json.dumps(dataclasses.asdict(item), sort_keys=True)
+        line = json.dumps(item_dict(item), sort_keys=True)
         total.update(line.encode() + b"\n")
     return total.hexdigest()
 
@@ -106,11 +148,13 @@ def _items(found: list[Path], schema: type) -> Iterator[Item]:
     required = [f.name for f in fields if f.default is dataclasses.MISSING]
     optional = [f.name for f in fields if f.name not in required]
     for file in found:
-        for number, row in enumerate(read_rows(file, required, optional), start=1):
-            values = {f.name: row[f.name] for f in fields if f.name in row}
+        cells = file.name.endswith(files.TABLES)
+        for number, row in read_rows(file, required, optional):
+            values = {}
             for f in fields:
-                if f.name in values:
-                    values[f.name] = _checked(values[f.name], f.type, f.name, file, number)
+                if f.name in row:
+                    value = _from_cell(row[f.name], f.type) if cells else row[f.name]
+                    values[f.name] = _checked(value, f.type, f.name, file, number)
             yield _possible(schema(**values), file, number)
 
 
@@ -122,6 +166,16 @@ def _possible(item: Item, file: Path, number: int) -> Item:
             fix="Expected the index of the right choice, counted from 0",
         )
     return item
+
+
+def _from_cell(cell: str, kind: Any) -> Any:
+    """Return what a CSV file's cell says where a field is no text: lists are written as JSON."""
+    if kind is str:
+        return cell
+    try:
+        return json.loads(cell.lower() if kind is bool else cell)
+    except ValueError:
+        return cell
 
 
 def _checked(value: Any, kind: Any, name: str, file: Path, number: int) -> Any:

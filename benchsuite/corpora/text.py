@@ -43,14 +43,14 @@ class TextCorpus:
 def load_text(name: str, split: str, sources: Sources = Sources()) -> TextCorpus:
     """Return one split of a catalogued corpus.
 
-    A folder of ``sources`` stands in for the hub: a snapshot with parquet, jsonl or text
-    files, a ``save_to_disk`` folder, or a hub cache. Without it an embedded corpus is benchsuite's
-    own file, any other is taken from the hub's cache or, unless ``HF_HUB_OFFLINE`` is set,
-    downloaded. Raises ``BenchsuiteError`` for a missing split or column, or no text.
+    A folder or file of ``sources`` stands in for the hub: a snapshot with parquet, jsonl, csv or
+    text files, a ``save_to_disk`` folder, or a hub cache. Without it an embedded corpus is
+    benchsuite's own file, any other is taken from the hub's cache or, unless ``HF_HUB_OFFLINE`` is
+    set, downloaded. Raises ``BenchsuiteError`` for a missing split or column, or no text.
     """
     entry, local = catalog.corpus(name), sources.folder(name)
     if local is not None:
-        found = files.find(local, split, config=entry.config, hub_id=entry.hub_id)
+        found = _local_files(entry, local, split)
         revision = files.digest(found, entry.column)
         return _from_files(entry, split, found, "local", revision)
     if entry.embedded:
@@ -70,7 +70,7 @@ def text_digest(name: str, split: str, sources: Sources = Sources()) -> str:
     """
     entry, local = catalog.corpus(name), sources.folder(name)
     if local is not None:
-        found = files.find(local, split, config=entry.config, hub_id=entry.hub_id)
+        found = _local_files(entry, local, split)
         return files.digest(found, entry.column)
     if entry.embedded:
         return _embedded_digest(split)
@@ -83,6 +83,11 @@ def rows_digest(rows: Iterable[str]) -> str:
     for row in rows:
         total.update(row.encode("utf-8", "surrogatepass") + b"\0")
     return total.hexdigest()
+
+
+def _local_files(entry: CorpusEntry, local: Path, split: str) -> list[Path]:
+    partial = entry.hub_id in hub.PARTS
+    return files.find(local, split, config=entry.config, hub_id=entry.hub_id, partial=partial)
 
 
 def _embedded_digest(split: str) -> str:

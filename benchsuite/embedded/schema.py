@@ -1,6 +1,7 @@
 """The items of every task, in the schemas of the public sets; plain data without dependencies."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,16 @@ class Question:
 
 @dataclass(frozen=True)
 class Choice:
-    """A question with options (ARC); ``answer`` is the index of the right one."""
+    """A question with options (ARC); ``answer`` is the index of the right one.
+
+    ``subject`` is what a set of several says of it (MMLU's ``high_school_biology``), or empty.
+    """
 
     id: str
     question: str
     choices: tuple[str, ...]
     answer: int
+    subject: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,3 +44,11 @@ class Problem:
 
 
 Item = Question | Choice | Problem
+
+
+def item_dict(item: Item) -> dict[str, Any]:
+    """Return an item's fields, as digests are made of them: a ``subject`` only where it has one."""
+    fields = asdict(item)
+    if not fields.get("subject", True):
+        del fields["subject"]
+    return fields

@@ -8,14 +8,14 @@ held out of training for that fact.
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
 
 from benchsuite.embedded import choices, passages, problems, world
 from benchsuite.embedded.draws import Draws
-from benchsuite.embedded.schema import Item, Question
+from benchsuite.embedded.schema import Item, Question, item_dict
 from benchsuite.errors import BenchsuiteError, unknown_name
 
 SPLITS = ("train", "validation", "test")
@@ -105,7 +105,7 @@ def _check(task: str, split: str) -> None:
 
 
 def _items_digest(found: tuple[Item, ...]) -> str:
-    text = json.dumps([asdict(item) for item in found], sort_keys=True)
+    text = json.dumps([item_dict(item) for item in found], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -20,6 +20,7 @@ __getattr__, __all__ = attach(
         "four_choices": "local_tasks",
         "generation": "generation",
         "maths": "maths",
+        "numbers": "numbers",
         "passage_pairs": "local_tasks",
         "perplexity": "perplexity",
         "prepare_hub_tasks": "downstream",

@@ -5,7 +5,6 @@ so the median and the share of answers with a number at all stand beside it.
 """
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,22 +16,11 @@ from benchsuite.embedded import prompts
 from benchsuite.embedded.schema import Problem
 from benchsuite.errors import UsageError
 from benchsuite.evaluation.generation import Progress, generate
+from benchsuite.evaluation.numbers import final_number
 
 STOP = ("\n\n", "Question:")
 MAX_NEW_TOKENS = 256
 TOLERANCE = 1e-4
-
-# What announces the answer: ours, GSM8K's, LaTeX's.
-_MARKER = re.compile(rf"(?i:{re.escape(prompts.ANSWER_IS[:-1])}):?|####|\\boxed\s*\{{")
-_NUMBER = re.compile(
-    r"(?P<sign>(?<![\w)\]}.%$])[-−+])?(?:[$€£](?P<inner>[-−+])?)?"
-    r"(?<![A-Za-z_\d])"  # no digit of x2 or CO2
-    r"(?P<number>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
-    r"(?P<exponent>[eE][-+]?\d+)?"
-    r"(?:/(?P<denominator>\d+(?:\.\d+)?))?"
-)
-_FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]+)\}\s*\{([^{}]+)\}")
-_LATEX_SPACE = re.compile(r"\\[,!;]|\{,\}")
 
 
 @dataclass(frozen=True)
@@ -99,36 +87,6 @@ def score(
         correct=correct,
         texts=tuple(texts),
     )
-
-
-def final_number(text: str) -> float | None:
-    """Return the number that a solution ends in, or None.
-
-    After the first "The answer is", ``####`` or ``\\boxed{``: the first number of that line, or the
-    first after its last equals sign. Without any of these: the last number of the text. Commas
-    between thousands, signs, decimals, exponents, currency before and units behind are read, and
-    fractions as one number; percent signs are units. A number too large for a float is none.
-    """
-    text = _LATEX_SPACE.sub(lambda m: "," if m[0] == "{,}" else "", text)
-    text = _FRACTION.sub(r"\1/\2", text)
-    marker = _MARKER.search(text)
-    if marker is None:
-        values = _numbers(text)
-        return values[-1] if values else None
-    line = text[marker.end() :].lstrip().split("\n", 1)[0]
-    values = _numbers(line.rsplit("=", 1)[-1])
-    return values[0] if values else None
-
-
-def _numbers(text: str) -> list[float]:
-    return [value for m in _NUMBER.finditer(text) if math.isfinite(value := _value(m))]
-
-
-def _value(found: re.Match[str]) -> float:
-    value = float(found["number"].replace(",", "") + (found["exponent"] or ""))
-    divisor = float(found["denominator"] or 1)
-    value = value / divisor if divisor else math.nan
-    return -value if {found["sign"], found["inner"]} & {"-", "−"} else value
 
 
 def _gold(item: Problem) -> float:

@@ -11,7 +11,8 @@ from benchsuite.latent.methods.registry import METHODS, lineage
 # What is trained on, by the axis ``steps``, and asked, by the axis ``asked``: catalogued tasks.
 HUB_DATA = {"equations": "gsm8k_aug", "sentences": "gsm8k_aug_nl"}
 EMBEDDED_DATA = {"equations": "word_problems", "sentences": "word_problems_sentences"}
-HUB_ASKED = {name: name for name in ("gsm8k", "gsm_hard", "svamp")}
+# Of SVAMP all 1,000 problems, as CODI and KaVa do; the hub's test split is 300 of them.
+HUB_ASKED = {"gsm8k": "gsm8k", "gsm_hard": "gsm_hard", "svamp": "svamp_all"}
 EMBEDDED_ASKED = {
     "problems": "word_problems",
     "harder": "word_problems_hard",

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from benchsuite.embedded.schema import Problem
-from benchsuite.evaluation import maths
+from benchsuite.evaluation import maths, numbers
 from benchsuite.evaluation.generation import Progress, batches, evaluating
 from benchsuite.latent.config import Config
 from benchsuite.latent.examples import Example, Format
@@ -203,10 +203,10 @@ def evaluate(
 def read_number(text: str, method: Method, form: Format) -> float | None:
     """Return the number behind the marker; where the model announces, a text without it has none.
 
-    Commas, signs, decimals, currency and units are read as ``evaluation.maths`` reads them.
+    Commas, signs, decimals, currency and units are read as ``evaluation.numbers`` reads them.
     """
     if method.announces:
         _, marker, text = text.partition(form.text)
         if not marker:
             return None
-    return maths.final_number(f"{form.text} {text}")
+    return numbers.final_number(f"{form.text} {text}")

@@ -67,6 +67,30 @@ def svamp_row(answer="145"):
     }
 
 
+def mmlu_row(answer=2, **changes):
+    return {
+        "question": "Which?",
+        "subject": "virology",
+        "choices": ["a", "b", "c", "d"],
+        "answer": answer,
+    } | changes
+
+
+def hellaswag_row(label="1", **changes):
+    return {
+        "ind": 4,
+        "activity_label": "Removing ice from car",
+        "ctx_a": "Then, the man writes over the snow.",
+        "ctx_b": "then",
+        "ctx": "Then, the man writes over the snow. then",
+        "endings": [" [title] Cut", "[step] he  goes [substeps] on.", "c", "d"],
+        "source_id": "activitynet~v_1",
+        "split": "val",
+        "split_type": "indomain",
+        "label": label,
+    } | changes
+
+
 def openmath_row(answer="12", problem="What is 3 * 4?"):
     return {
         "problem": problem,
@@ -163,6 +187,36 @@ def test_nq_and_bioasq(tmp_path):
     assert second == Question("bioasq-validation-00000", "Which gene?", ("BRCA1",))
 
 
+def test_mmlu_keeps_the_subject(tmp_path):
+    (item,) = load(tmp_path, "mmlu", [mmlu_row()])
+    assert item == Choice("mmlu-test-00000", "Which?", ("a", "b", "c", "d"), 2, "virology")
+
+
+def test_hellaswag_is_asked_as_lm_eval_asks_it(tmp_path):
+    utils = pytest.importorskip("lm_eval.tasks.hellaswag.utils")
+    datasets = pytest.importorskip("datasets")
+    rows = [hellaswag_row(), hellaswag_row("0", ctx_a="[header] How to [title] fly", ctx_b="")]
+    items = load(tmp_path, "hellaswag", rows, "validation")
+
+    theirs = utils.process_docs(datasets.Dataset.from_list(rows))
+    for item, doc in zip(items, theirs, strict=True):
+        asked = (item.question, list(item.choices), item.answer)
+        assert asked == (doc["query"], doc["choices"], doc["gold"])
+
+
+@pytest.mark.parametrize(
+    ("body", "asked"),
+    [
+        ("There are 3 owls", "There are 3 owls. How many?"),
+        ("There are 3 owls.", "There are 3 owls. How many?"),
+        ("Are there 3 owls?", "Are there 3 owls? How many?"),
+    ],
+)
+def test_svamp_has_a_sentence_end_between_body_and_question(body, asked, tmp_path):
+    (item,) = load(tmp_path, "svamp", [svamp_row() | {"Body": body, "Question": "How many?"}])
+    assert item.question == asked
+
+
 @pytest.mark.parametrize("answer", ["145", "145.0", 145.0])
 def test_svamp(answer, tmp_path):
     (item,) = load(tmp_path, "svamp", [svamp_row(answer)])
@@ -202,6 +256,8 @@ def test_openmath_keeps_each_problem_once_and_numbers_alone(tmp_path):
             squad_row(answers={"text": "x"}),
             "'answers.text' is 'x', not a list of texts",
         ),
+        ("mmlu", mmlu_row(4), "'answer' is 4, not the place of one of the 4 options"),
+        ("hellaswag", hellaswag_row(""), "the answers of the test split are withheld"),
         ("trivia_qa", trivia_row("<unk>", ()), "the answers of the test split are withheld"),
         ("nq", nq_row() | {"answer": "Paris"}, "'answer' is 'Paris', not a list of texts"),
         ("bioasq", bioasq_row("BRCA1"), "'text' is 'BRCA1'"),
@@ -266,7 +322,10 @@ def test_every_public_task_has_an_adapter_of_its_schema(tmp_path):
         "gsm_hard": {"input": "How many?", "code": "", "target": -1253.5},
         "gsm8k_aug": aug_row(),
         "gsm8k_aug_nl": aug_row(),
+        "mmlu": mmlu_row(),
+        "hellaswag": hellaswag_row(),
         "svamp": svamp_row(),
+        "svamp_all": svamp_row(),
         "openmath": openmath_row(),
     }
     assert rows.keys() == {name for name, entry in catalog.TASKS.items() if not entry.embedded}
