@@ -1,4 +1,7 @@
-"""A study's parameter: its values, the methods that have it, what it reads; and ``--set``."""
+"""A study's parameter: its values, the methods that have it, what it reads; and ``--set``.
+
+The parameters of every study that asks questions stand here, each once.
+"""
 
 import ast
 import math
@@ -9,6 +12,7 @@ from typing import Any
 
 from benchsuite import catalog
 from benchsuite.errors import UsageError, unknown_name
+from benchsuite.evaluation import chat, fitting
 
 READ: Mapping[str, Mapping[str, Any]] = {
     "model": catalog.MODELS,
@@ -78,6 +82,17 @@ class Parameter:
                 f"{given} is a {type(value).__name__}",
                 fix=f"{name} is a {type(self.default).__name__}, by default {self.default!r}",
             )
+
+
+CHAT_TEMPLATE = Parameter(
+    "auto",
+    choices=chat.SETTINGS,
+    help="ask in the tokenizer's chat template; auto is wherever it has one",
+)
+MOST_LEFT_OUT = Parameter(
+    fitting.MOST_LEFT_OUT,
+    help="percent of a set's questions that may exceed the model's context and be left out",
+)
 
 
 def check_reads(reads: str) -> None:

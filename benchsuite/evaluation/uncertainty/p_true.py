@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from benchsuite.evaluation.chat import encoded
 from benchsuite.evaluation.generation import log_likelihoods
 from benchsuite.evaluation.uncertainty.answers import Asked
 from benchsuite.evaluation.uncertainty.correctness import grade
@@ -23,7 +24,7 @@ def p_true(asked: Sequence[Asked], tools: Tools) -> list[float]:
         )
     )
     tokenizer = tools.tokenizer
-    prefixes = tokenizer([told + prompt(one) for one in asked], verbose=False)["input_ids"]
+    prefixes = encoded(tokenizer, [told + prompt(one) for one in asked])
     wanted = tokenizer(TRUE, add_special_tokens=False)["input_ids"]
     found = log_likelihoods(
         tools.network, prefixes, [wanted] * len(prefixes), batch_size=tools.batch_size

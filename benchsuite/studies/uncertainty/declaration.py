@@ -14,6 +14,8 @@ from benchsuite.evaluation.uncertainty.registry import SCORES, entry
 from benchsuite.studies.uncertainty.metrics import AUROC, PR_AUC
 from benchsuite.study import (
     ACCURACY,
+    CHAT_TEMPLATE,
+    MOST_LEFT_OUT,
     Cell,
     Parameter,
     Study,
@@ -104,9 +106,8 @@ register_study(
                 help="the published prompt, or the one that the embedded models were trained on: "
                 "a blank line more",
             ),
-            "chat_template": Parameter(
-                False, help="put the prompt into the model's chat template as one user's turn"
-            ),
+            "chat_template": CHAT_TEMPLATE,
+            "most_left_out": MOST_LEFT_OUT,
             "max_new_tokens": Parameter(50, embedded=16, help="the longest answer"),
             "draws": Parameter(10, help="sampled answers to each question"),
             "temperature": Parameter(
