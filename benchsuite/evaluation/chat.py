@@ -58,11 +58,13 @@ def continued(tokenizer: Any, prompt: Prompt, texts: Sequence[str]) -> tuple[Ids
     """Return the ids of a prompt, and those that each of some texts adds to it.
 
     Prompt and text are tokenized together and cut where the prompt alone ends, as lm-eval does:
-    alone, a word at the beginning of a text may be another token. Blanks at the end of a plain
-    prompt belong to the text. In a chat the text begins the assistant's turn.
+    alone, a word at the beginning of a text may be another token. White space at the end of a plain
+    prompt belongs to the text. In a chat the text begins the assistant's turn, and the template's
+    own end belongs to the prompt. (lm-eval counts its last line break as part of every text: that
+    is one constant per question, which ``acc`` does not see and ``acc_norm`` does.)
     """
     if isinstance(prompt, str):
-        begun = prompt.rstrip(" ")
+        begun = prompt.rstrip()
         blanks = prompt[len(begun) :]
         first, *whole = _plain(tokenizer, [begun, *(f"{begun}{blanks}{t}" for t in texts)])
     else:

@@ -146,7 +146,7 @@ def test_answers_and_scores_do_not_depend_on_an_end_that_is_added():
 
 def test_a_reasoning_example_has_its_end_behind_the_answer_alone():
     (example,) = Format(ENDING, "Answer:").encode([Problem("p", "2+2?", ("<<2+2=4>>",), "4")])
-    assert ENDING.eos_token_id not in [*example.question, *sum(example.steps, [])]
+    assert ENDING.eos_token_id not in [*example.question, *example.steps[0]]
     assert example.answer.count(ENDING.eos_token_id) == 1
 
 

@@ -94,10 +94,13 @@ def lm_eval_samples(model, tokenizer, items, form, chat=False):
     return sorted(found["samples"][form], key=lambda sample: sample["doc_id"])
 
 
-def agrees_with_lm_eval(model, tokenizer, items, form, chat=False):
+@pytest.mark.parametrize("form", TEXTS)
+def test_scored_options_are_lm_eval_s_item_by_item(form):
     pytest.importorskip("lm_eval", reason="needs the extra downstream")
-    samples = lm_eval_samples(model, tokenizer, items, form, chat)
-    ours = arc.evaluate(model, tokenizer, items, form=form, chat=chat, batch_size=16)
+    model, tokenizer = embedded_model.load()
+    items = [*tasks.items("four_choices", "test")[:39], RIVER]
+    samples = lm_eval_samples(model, tokenizer, items, form)
+    ours = arc.evaluate(model, tokenizer, items, form=form, batch_size=16)
     theirs = [[float(ll) for ll, _ in sample["filtered_resps"]] for sample in samples]
     np.testing.assert_allclose(ours.log_likelihoods, theirs, atol=1e-4)
     assert ours.correct.tolist() == [bool(sample["acc"]) for sample in samples]
@@ -107,21 +110,20 @@ def agrees_with_lm_eval(model, tokenizer, items, form, chat=False):
         right = ours.predictions_norm == [item.answer for item in items]
         assert right.tolist() == [bool(sample["acc_norm"]) for sample in samples]
         assert ours.accuracy_norm == pytest.approx(100 * np.mean([s["acc_norm"] for s in samples]))
-    return ours
-
-
-@pytest.mark.parametrize("form", TEXTS)
-def test_scored_options_are_lm_eval_s_item_by_item(form):
-    model, tokenizer = embedded_model.load()
-    items = [*tasks.items("four_choices", "test")[:39], RIVER]
-    ours = agrees_with_lm_eval(model, tokenizer, items, form)
     if form == "likelihood":  # or the two accuracies would be tested once
         assert ours.predictions.tolist() != ours.predictions_norm.tolist()
 
 
-def test_scored_options_in_a_chat_are_lm_eval_s():
-    tokenizer = with_template(CHATML, bos=MARKS[0], more=MARKS)
-    agrees_with_lm_eval(tiny.model(), tokenizer, [RIVER, CITY], "likelihood", chat=True)
+def test_scored_options_in_a_chat_are_lm_eval_s_but_for_the_template_s_line_break():
+    pytest.importorskip("lm_eval", reason="needs the extra downstream")
+    model, tokenizer = tiny.model(), with_template(CHATML, bos=MARKS[0], more=MARKS)
+    items = [RIVER, CITY]
+    samples = lm_eval_samples(model, tokenizer, items, "likelihood", chat=True)
+    ours = arc.evaluate(model, tokenizer, items, form="likelihood", chat=True)
+    theirs = np.array([[float(ll) for ll, _ in sample["filtered_resps"]] for sample in samples])
+    line_break = theirs - ours.log_likelihoods  # [items, options], the same for every option
+    np.testing.assert_allclose(line_break, line_break[:, :1].repeat(4, 1), atol=1e-4)
+    assert ours.correct.tolist() == [bool(sample["acc"]) for sample in samples]
 
 
 # --- what does not fit
