@@ -20,7 +20,11 @@ from benchsuite.reporting.summary import on_device
 
 BASELINE = "fp16"
 QUALITY = ("arc_macro_f1", "arc_accuracy", "squad_f1", "squad_exact", "maths_accuracy")
-PARSED = ("arc_parse_rate", "maths_parse_rate")
+# What stands beside a score: how many of its answers could be read, and other views of them.
+BESIDE = {
+    "arc_accuracy": ("arc_accuracy_norm", "arc_parse_rate"),
+    "maths_accuracy": ("maths_parse_rate", "maths_median_difference"),
+}
 Groups = dict[tuple[str, str, str], list[Record]]
 
 
@@ -82,8 +86,8 @@ def accuracy(groups: Groups) -> list[Row]:
             value, base = mean(found, key), mean(original, key)
             row[key] = value
             row[f"delta_{key}"] = None if value is None or base is None else value - base
-        further = ("arc_accuracy_norm", *PARSED, "maths_median_difference", "kl")
-        row |= {key: mean(found, key) for key in (*further, "flipped")}
+            row |= {beside: mean(found, beside) for beside in BESIDE.get(key, ())}
+        row |= {key: mean(found, key) for key in ("kl", "flipped")}
         rows.append(row | {"flipped_ci95": _widest(found, "flipped_ci95")})
     return _ranked(rows)
 

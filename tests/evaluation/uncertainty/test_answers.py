@@ -73,6 +73,24 @@ def test_what_is_saved_is_what_is_loaded(pass_, tmp_path):
     assert answers.load(tmp_path) == answers.Pass([], {})
 
 
+def test_a_question_beyond_the_context_is_left_out_with_its_reason(pass_):
+    model, tokenizer = embedded_model.load()
+    far = Question("far", "why " * model.config.max_position_embeddings, ("x",))
+    found = answers.ask(
+        model,
+        tokenizer,
+        [far, *QUESTIONS],
+        form="embedded",
+        n_samples=0,
+        max_new_tokens=16,
+        most_left_out=10,
+    )
+    assert [one.greedy.text for one in found.asked] == [one.greedy.text for one in pass_]
+    assert "exceed the model's context" in found.left_out["far"]
+    with pytest.raises(UsageError, match="1 of 13 questions do not fit, more than 5 %"):
+        answers.ask(model, tokenizer, [far, *QUESTIONS], max_new_tokens=16)
+
+
 # --- prompts
 
 WORKED = Question("w", "Who wrote Emma?", ("Jane Austen", "Austen"))
