@@ -39,9 +39,9 @@ def used(tokenizer: Any, setting: str) -> bool:
 
 
 def told(tokenizer: Any, chat: bool) -> dict[str, Any]:
-    """Return what a record says of it: ``chat_template``, and ``thinking`` where it is a choice."""
+    """Return what a record says of it: ``in_chat_template``, and ``thinking`` if it is a choice."""
     choice = chat and _THINKING in str(tokenizer.chat_template)
-    return {"chat_template": chat, **({"thinking": False} if choice else {})}
+    return {"in_chat_template": chat, **({"thinking": False} if choice else {})}
 
 
 def encoded(tokenizer: Any, prompts: Sequence[Prompt]) -> list[Ids]:

@@ -76,9 +76,9 @@ def test_thinking_is_off_where_the_template_asks_and_said():
     tokenizer = with_template(QWEN3, bos=MARKS[0], more=MARKS)
     (ids,) = chat.encoded(tokenizer, [TURNS])
     assert tokenizer.decode(ids).endswith("assistant\n<think>\n\n</think>\n\n")
-    assert chat.told(tokenizer, True) == {"chat_template": True, "thinking": False}
-    assert chat.told(tokenizer, False) == {"chat_template": False}
-    assert chat.told(TOKENIZERS["Gemma"], True) == {"chat_template": True}
+    assert chat.told(tokenizer, True) == {"in_chat_template": True, "thinking": False}
+    assert chat.told(tokenizer, False) == {"in_chat_template": False}
+    assert chat.told(TOKENIZERS["Gemma"], True) == {"in_chat_template": True}
 
 
 def test_a_template_is_used_where_there_is_one_unless_it_is_said():

@@ -102,7 +102,7 @@ def test_every_record_states_its_questions(records):
     assert (sets["arc"]["prompt"], sets["arc"]["shots"], sets["arc"]["n"]) == ("listed", 0, 8)
     assert all(found["split"] == "test" and found["digest"] for found in sets.values())
     # An embedded tokenizer has no chat template.
-    assert [found["chat_template"] for found in sets.values()] == [False] * 3
+    assert [found["in_chat_template"] for found in sets.values()] == [False] * 3
     assert records["rtn_w3"]["questions_left_out"] == {"arc": {}, "squad": {}, "maths": {}}
     assert records["fp16"]["arc_parse_rate"] == records["fp16"]["maths_parse_rate"] == 100
 
