@@ -9,6 +9,7 @@ import pytest
 
 from benchsuite.embedded import models
 from benchsuite.quantizers.registry import LIBRARIES, QUANTIZERS
+from benchsuite.records.reading import read
 from benchsuite.study import study
 from tests import forked
 
@@ -154,8 +155,8 @@ def test_a_model_with_a_chat_template_is_asked_in_it_and_the_record_says_so(tmp_
     command = [sys.executable, "-m", "pytest", *chosen, *where, *more, "-p", "no:cacheprovider"]
     done = forked.run(command, ROOT)
     assert done.returncode == 0, done.stdout
-    (path,) = (tmp_path / "r").rglob("raw_runs/*.json")
-    record = json.loads(path.read_text())
+    (path,) = (tmp_path / "r/store/records").glob("*.json")
+    record = read(path.read_bytes()).values
     sets = record["question_sets"].values()
     assert [(found["in_chat_template"], found["shots"]) for found in sets] == [(True, 2)] * 3
     assert record["arc_parse_rate"] is None
