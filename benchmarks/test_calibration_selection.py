@@ -34,8 +34,8 @@ def quantize(cell, model, batch, progress):
     """Quantize at the study's settings: with GPTQ, or rounding to nearest as the reference."""
     grid = {"bits": cell["quant_bits"], "group_size": cell["group_size"], "sym": cell["sym"]}
     if cell.method == "rtn":
-        return quantizers.rtn.quantize(model.model, **grid, progress=progress)
-    return quantizers.gptq.quantize(
+        return quantizers.method("rtn").quantize(model.model, **grid, progress=progress)
+    return quantizers.method("gptq").quantize(
         model.model,
         batch,
         **grid,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchsuite.errors import BenchsuiteError
-from benchsuite.harness import items
+from benchsuite.harness import given, items
 from benchsuite.harness.options import Options, add_options
 from benchsuite.harness.place import given_words
 from benchsuite.harness.session import BENCH, PROPERTY, Bench
@@ -34,12 +34,13 @@ MARKS = (
     "gpu: the cell needs a CUDA GPU",
     "small: the cell's model has fewer than 4 billion parameters",
     "large: the cell's model has 4 billion parameters or more",
+    "any_model: the cell's model was named by --model",
 )
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Declare the options."""
-    add_options(parser)
+    add_options(parser, pluginmanager)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", mark)
     try:
         options = Options.of(config)
+        given.join(options.models)
         if options.device == "cuda":
             choose_device(options.device)
     except BenchsuiteError as error:
@@ -57,7 +59,11 @@ def pytest_configure(config: pytest.Config) -> None:
     plugins = tuple(name for name in config.option.plugins or () if not name.startswith("no:"))
     store = Store(options.reports_dir)
     config.stash[BENCH] = Bench(options, store, config.rootpath, plugins, given_words(config))
-    if not items.is_worker(config):
+    if items.is_worker(config):
+        from benchsuite.harness.misspelt import LeftOut
+
+        config.pluginmanager.register(LeftOut(config), "benchsuite-left-out")
+    else:
         from benchsuite.harness.controller import Controller
 
         config.pluginmanager.register(Controller(config), "benchsuite-controller")
@@ -97,10 +103,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if mark is None or "cell" not in metafunc.fixturenames:
         return
     try:
-        cells = Bench.of(metafunc.config).cells(mark.args[0])
+        bench = Bench.of(metafunc.config)
+        cells = bench.cells(mark.args[0])
     except BenchsuiteError as error:
         raise pytest.UsageError(str(error)) from error
-    metafunc.parametrize("cell", [items.parameter(cell) for cell in cells])
+    named = bench.options.models
+    found = [items.parameter(cell, any_model=cell.model in named) for cell in cells]
+    metafunc.parametrize("cell", found)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -14,6 +14,11 @@ def printable(text: str) -> str:
     return _OBEYED.sub(lambda found: _spelled(found[0]), text)
 
 
+def count(n: int, noun: str, plural: str = "") -> str:
+    """Return a number of things, ``1 cell`` or ``2 cells``; ``plural`` where it is no ``s``."""
+    return f"{n} {noun if n == 1 else plural or noun + 's'}"
+
+
 def without_surrogates(text: str) -> str:
     """Return text with U+FFFD for each half of a surrogate pair: what UTF-8 can hold."""
     return re.sub("[\ud800-\udfff]", "\ufffd", text)

@@ -3,6 +3,7 @@
 import pytest
 
 from benchsuite.errors import BenchsuiteError
+from benchsuite.printable import count
 
 
 @pytest.mark.parametrize(
@@ -24,3 +25,8 @@ def test_a_fix_begins_with_a_capital_but_names_stay_as_they_are(what, fix, told)
 def test_the_place_stands_in_brackets():
     assert str(BenchsuiteError("it broke", "a.py", "mend it")) == "it broke (a.py). Mend it"
     assert str(BenchsuiteError("it broke")) == "it broke."
+
+
+def test_a_number_of_things_is_plural_unless_it_is_one():
+    assert [count(n, "cell") for n in (0, 1, 2)] == ["0 cells", "1 cell", "2 cells"]
+    assert [count(n, "study", "studies") for n in (1, 3)] == ["1 study", "3 studies"]

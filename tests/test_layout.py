@@ -1,7 +1,9 @@
 """The house stays as it was built: imports go down, and no circle ties rooms or files together."""
 
+import ast
 from pathlib import Path
 
+from benchsuite.study import names, study
 from tests import layout
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +44,25 @@ def test_harness_records_and_reporting_know_no_study_by_name():
         for path in (ROOT / "benchsuite" / room).rglob("*.py")
         for study in studies
         if f'"{study}"' in path.read_text() or f"studies.{study}" in path.read_text()
+    ]
+    assert not named
+
+
+def test_harness_records_and_reporting_know_no_stage_or_metric_of_a_study():
+    """What a study calls its steps and its numbers is read from its declaration and its records."""
+    words: set[str] = set()
+    for declared in map(study, names()):
+        words |= {metric.name for metric in declared.metrics}
+        words |= {*declared.making, *(s for p in declared.parameters.values() for s in p.tokens_of)}
+        words |= {name for name, p in declared.parameters.items() if p.tokens_of}
+    assert {"quant", "evaluation", "perplexity", "seq_len"} <= words
+    named = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {node.value}"
+        for room in ("harness", "records", "reporting")
+        for path in (ROOT / "benchsuite" / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        # The option --downstream has the name of a metric.
+        if isinstance(node, ast.Constant) and node.value in words - {"downstream"}
     ]
     assert not named
 

@@ -9,12 +9,18 @@ from benchsuite.catalog.entries import ModelEntry
 from benchsuite.errors import UsageError
 
 
+def is_gguf(path: Path) -> bool:
+    """Return whether the user means a GGUF file by ``path``: it is named so, and no folder."""
+    return path.suffix.lower() == ".gguf" and not path.is_dir()
+
+
 @dataclass(frozen=True)
 class Sources:
     """Where models, corpora and tasks come from, and whose own code may run.
 
-    ``local`` names folders that stand in for the hub (``--local NAME=PATH``). ``weights`` is
-    ``hub``, or ``random`` for a rehearsal at the true shapes with weights drawn from ``seed``.
+    ``local`` names folders that stand in for the hub (``--local NAME=PATH``), or a model's GGUF.
+    ``weights`` is ``hub``, or ``random`` for a rehearsal at the true shapes with weights drawn from
+    ``seed``.
     ``trusted`` are the names whose own Python code may run (``--trust-remote-code``).
     ``digest_cache`` is a file that remembers the digests of large files while they stay as they
     are. Raises ``UsageError`` for other ``weights``.
@@ -31,7 +37,7 @@ class Sources:
             raise UsageError(f"unknown weights {self.weights!r}", fix="Use 'hub' or 'random'")
 
     def folder(self, name: str) -> Path | None:
-        """Return the folder that the user named for a model, corpus or task, or None."""
+        """Return the folder (or GGUF) that the user named for a model, corpus or task, or None."""
         path = self.local.get(name)
         return None if path is None else Path(path).expanduser()
 
@@ -40,7 +46,7 @@ class Sources:
         return name in self.trusted
 
     def weights_of(self, entry: ModelEntry) -> str:
-        """Say which weights a model has: embedded, random, local or hub.
+        """Say which weights a model has: embedded, random, local, dequantized or hub.
 
         Embedded models always use their own. Otherwise ``random`` wins over a folder, which says
         where the real weights are.
@@ -49,7 +55,10 @@ class Sources:
             return "embedded"
         if self.weights == "random":
             return "random"
-        return "local" if entry.name in self.local else "hub"
+        path = self.folder(entry.name)
+        if path is None:
+            return "dequantized" if entry.packaged else "hub"
+        return "dequantized" if is_gguf(path) else "local"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as JSON has them, for an engine's process; `from_dict` reads them."""

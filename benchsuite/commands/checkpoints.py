@@ -9,7 +9,9 @@ from benchsuite.commands.parser import Parser
 def verify(arguments: Sequence[str]) -> int:
     """Load a quantized checkpoint and try it; status 1 if it does not work."""
     parser = Parser(verify)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder with its config.json")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="a folder with its config.json, or a GGUF"
+    )
     _add_trust(parser)
     chosen = parser.parse_args(arguments)
     from benchsuite.evaluation import checkpoints
@@ -34,7 +36,7 @@ def compare(arguments: Sequence[str]) -> int:
     Sizes, perplexities, KL(A || B), equal predictions, and how far each layer's weights moved.
     """
     parser = Parser(compare)
-    parser.add_argument("a", metavar="A", help="a checkpoint's folder, or a model's name")
+    parser.add_argument("a", metavar="A", help="a checkpoint's folder, a GGUF, or a model's name")
     parser.add_argument(
         "b", metavar="B", nargs="?", help="another; without it A is compared with its original"
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from benchsuite.commands.collecting import collect, joined, register_own
 from benchsuite.errors import UsageError
 from benchsuite.harness.place import usual_words
+from benchsuite.printable import count
 
 
 def claims(arguments: Sequence[str]) -> int:
@@ -80,7 +81,9 @@ def _report_folders(folders: Sequence[str], others: Sequence[str]) -> int:
     sources, results = judged(folders, target)
     for note in sources.notes:
         print(note)
-    print(f"{len(sources.conflicts)} conflicts, {sources.agreeing} further records agree")
+    conflicts, agreeing = len(sources.conflicts), sources.agreeing
+    agree = f"{count(agreeing, 'further record')} {'agrees' if agreeing == 1 else 'agree'}"
+    print(f"{count(conflicts, 'conflict')}, {agree}")
     for one in results:
         one.where = usual_words()
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchsuite import catalog
 from benchsuite.commands.collecting import collect
+from benchsuite.printable import count
 from benchsuite.study import Cell, Study, study
 from benchsuite.study.table import parameter_rows, values_of
 
@@ -30,7 +31,7 @@ def list_studies(arguments: Sequence[str]) -> int:
         print(f"  {'seeds':<10} {', '.join(map(str, declared.seeds))}")
         for line in _aligned(_parameters(declared, cells if words else [])):
             print(f"  {line}")
-        print(f"  {len(cells)} cells selected\n")
+        print(f"  {count(len(cells), 'cell')} selected\n")
         for method in declared.axes.get("method", ()) if chosen else ():
             if declared.describe(method):
                 print(f"{method}\n{textwrap.indent(declared.describe(method), '    ')}")

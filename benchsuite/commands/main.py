@@ -21,6 +21,7 @@ from benchsuite.printable import printable
 COMMANDS = {
     "list": ("listing:list_studies", "the studies and the catalogue, or one study's methods"),
     "run": ("running:run", "measure the selected cells: pytest on the project's, or the shipped"),
+    "models": ("models:models", "the catalogue's models, and what of them is here; `get` one"),
     "status": ("status:status", "which cells are done, stale, failed, running or missing"),
     "claims": ("judging:claims", "judge stored records; status 1 if a claim is violated"),
     "report": ("judging:report", "write the report over stored records, or over named folders"),

@@ -11,6 +11,7 @@ from typing import Any
 from benchsuite.commands.collecting import pytest_words, register_own
 from benchsuite.commands.parser import Parser
 from benchsuite.errors import BenchsuiteError, CorruptRecord, UsageError
+from benchsuite.printable import count
 from benchsuite.records.reading import read_file
 from benchsuite.records.record import CellFacts, Record
 from benchsuite.reporting.load import flatten
@@ -93,7 +94,7 @@ def measure(record: Record, reports: Path, further: Sequence[str]) -> Record:
     made = [found for path in new if (found := read_file(path)).passed]
     if len(made) != 1:
         raise BenchsuiteError(
-            f"the cell {record.cell.id} left {len(made)} records",
+            f"the cell {record.cell.id} left {count(len(made), 'record')}",
             fix=f"see what pytest said:\n{ran.stdout[-3000:]}",
         )
     return made[0]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchsuite import catalog, models
-from benchsuite.catalog import Sources
+from benchsuite.catalog import Sources, is_gguf
 from benchsuite.corpora import load_text
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.evaluation.divergence import divergence
@@ -46,7 +46,10 @@ class Opened:
 
 @dataclass(frozen=True)
 class Verified:
-    """What is true of a checkpoint; sizes in bytes, ``faults`` in words (none: it works)."""
+    """What is true of a checkpoint; sizes in bytes, ``faults`` in words (none: it works).
+
+    A GGUF's size is the file's, beside which half precision is the original.
+    """
 
     n_layers: int
     size_bytes: int
@@ -74,7 +77,7 @@ class Compared:
 
 
 def open_model(name: str, sources: Sources = Sources(), *, device: str = "cpu") -> Opened:
-    """Load a checkpoint folder, or a catalogued model in full precision by its name.
+    """Load a checkpoint folder, a GGUF, or a catalogued model in full precision by its name.
 
     Its own code runs where ``sources`` trust that folder or name, spelt as here.
     """
@@ -82,17 +85,17 @@ def open_model(name: str, sources: Sources = Sources(), *, device: str = "cpu") 
         loaded = models.load(catalog.model(name), sources, device=device)
         return Opened(name, loaded.model, loaded.tokenizer, {})
     folder = Path(name)
-    if not (folder / "config.json").is_file():
+    if not is_gguf(folder) and not (folder / "config.json").is_file():
         raise UsageError(
-            f"{name!r} is neither a catalogued model nor a folder with a config.json",
+            f"{name!r} is neither a catalogued model nor a folder with a config.json, nor a GGUF",
             fix="Give a folder that --save-models wrote, or a name that benchsuite list shows",
         )
     trusted = sources.trusts(name)
     model = checkpoint.load(folder, device=device, trusted=trusted)
-    metadata = _metadata(folder)
+    metadata = {} if is_gguf(folder) else _metadata(folder)
     own = metadata.get("model")
     entry = catalog.MODELS.get(own or "") or next(iter(catalog.MODELS.values()))
-    tokenizer = models.load_tokenizer(entry, folder, trusted=trusted)
+    tokenizer = models.load_tokenizer(entry, models.model_folder(folder), trusted=trusted)
     return Opened(name, model, tokenizer, metadata)
 
 
@@ -112,7 +115,8 @@ def verify(opened: Opened) -> Verified:
     """Run a loaded checkpoint: finite predictions on text, generation, size, recorded digest."""
     model, faults = opened.model, []
     layers = quantized_linears(model)
-    if not layers:
+    file = _file(opened)
+    if not layers and file is None:
         faults.append("no layer is quantized")
     expected = opened.metadata.get("weights_sha256")
     if expected is not None and expected != model_digest(model):
@@ -126,10 +130,11 @@ def verify(opened: Opened) -> Verified:
         text = opened.tokenizer.decode(_generated(model, ids[None, :64])[0].tolist())
     if not text.strip():
         faults.append("it generates nothing but blanks")
-    size = stored_bytes(model)
-    return Verified(
-        len(layers), size, size + _saved_bytes(layers.values()), value, text, tuple(faults)
-    )
+    size = _size(opened)
+    original = size + _saved_bytes(layers.values())
+    if file:
+        original = 2 * sum(parameter.numel() for parameter in model.parameters())
+    return Verified(len(layers), size, original, value, text, tuple(faults))
 
 
 @torch.no_grad()
@@ -149,13 +154,24 @@ def compare(first: Opened, second: Opened) -> Compared:
         begun = chunks[:PROMPTS, :64]
         alike = (_generated(a, begun) == _generated(b, begun)).long().cumprod(1).sum(1)
     return Compared(
-        (stored_bytes(a), stored_bytes(b)),
+        (_size(first), _size(second)),
         (values[0], values[1]),
         kl,
         float(same.float().mean()),
         float(alike.float().mean()),
         dict(_differences(a, b)),
     )
+
+
+def _file(opened: Opened) -> Path | None:
+    """Return the GGUF that was opened; None where it is a folder or a catalogued model."""
+    path = Path(opened.name)
+    return path if opened.name not in catalog.MODELS and is_gguf(path) else None
+
+
+def _size(opened: Opened) -> int:
+    file = _file(opened)
+    return file.stat().st_size if file else stored_bytes(opened.model)
 
 
 def _metadata(folder: Path) -> dict[str, Any]:

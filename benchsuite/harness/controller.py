@@ -17,12 +17,12 @@ import pytest
 
 from benchsuite.errors import BenchsuiteError
 from benchsuite.harness.items import cell_of, is_worker, stop_file
-from benchsuite.harness.misspelt import misspelt
+from benchsuite.harness.misspelt import LEFT_OUT, misspelt, seeds_of
 from benchsuite.harness.outcome import Outcome, judge
 from benchsuite.harness.progress import uncaptured
 from benchsuite.harness.session import PROPERTY, Bench
 from benchsuite.harness.stopping import Stopping
-from benchsuite.printable import printable
+from benchsuite.printable import count, printable
 from benchsuite.records import environment
 from benchsuite.records.building import crashed
 from benchsuite.records.running import sign
@@ -65,7 +65,12 @@ class Controller:
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         """Note the seeds of the cells that there were to choose from."""
-        self._seeds_left_out |= {cell.seed for item in items if (cell := cell_of(item))}
+        self._seeds_left_out |= seeds_of(items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Note those that a worker had to choose from: only workers see items under xdist."""
+        self._seeds_left_out |= set(getattr(node, "workeroutput", {}).get(LEFT_OUT, ()))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
@@ -113,7 +118,7 @@ class Controller:
         free = shutil.disk_usage(options.reports_dir).free / 2**30
         lines = [
             f"benchsuite: {', '.join(devices) or environment.cpu().name}, "
-            f"{options.cell_threads} thread(s) a cell, "
+            f"{count(options.cell_threads, 'thread')} a cell, "
             f"{free:.0f} GiB free for {_short(options.reports_dir)}"
         ]
         missing = [e for e, package in EXTRAS.items() if environment.version(package) == "absent"]
@@ -233,7 +238,7 @@ class Controller:
         records = [r for r in records if r.fingerprint.value in new]
         try:
             n = track(records, self.bench.options.reports_dir, mode)
-            outcome.lines.append((f"wandb: {n} runs logged {mode}", {}))
+            outcome.lines.append((f"wandb: {count(n, 'run')} logged {mode}", {}))
         except Exception as error:
             logger.exception("wandb failed")
             outcome.lines.append((f"wandb logged nothing: {error}", {"yellow": True}))
@@ -289,7 +294,8 @@ class Controller:
         notices += [(text, {"yellow": True}) for text in self._stand_ins()]
         again = [left["reproduced"] for left in self.left.values() if "reproduced" in left]
         if again:
-            text = f"rerun: {sum(again)} of {len(again)} cells bit-identical to their record"
+            text = f"rerun: {sum(again)} of {count(len(again), 'cell')} bit-identical to "
+            text += "its record" if len(again) == 1 else "their records"
             notices.append((text, {"green": all(again), "red": not all(again)}))
         for nodeid, left in self.left.items():
             if left.get("reproduced") is False:
@@ -303,7 +309,7 @@ class Controller:
             for reason, n in self._skipped.most_common(MOST_REASONS)
         ]
         more = len(self._skipped) - len(told)
-        return [*told, (f"and {more} more reasons: pytest -rs", {})] if more else told
+        return [*told, (f"and {count(more, 'more reason')}: pytest -rs", {})] if more else told
 
     def _stand_ins(self) -> list[str]:
         """Name the models whose weights are not the catalogued ones, once each."""

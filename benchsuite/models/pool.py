@@ -54,6 +54,7 @@ class Lease:
         self.digest: str = loaded.digest
         self.n_bytes: int = loaded.n_bytes
         self.stand_in: str | None = loaded.stand_in
+        self.gguf_types: dict[str, int] | None = loaded.gguf_types
         resident.open_leases += 1
 
     @property
@@ -209,7 +210,7 @@ class ModelPool:
 def _key(entry: ModelEntry, sources: Sources) -> tuple[Any, ...]:
     """Return what tells two loaded models apart; sources that change nothing are left out."""
     weights = sources.weights_of(entry)
-    local = sources.folder(entry.name) if weights == "local" else None
+    local = sources.folder(entry.name) if weights in ("local", "dequantized") else None
     seed = sources.seed if weights == "random" else None
     return ("model", entry.name, weights, local, seed, entry.dtype, sources.trusts(entry.name))
 

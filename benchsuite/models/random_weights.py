@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from benchsuite.catalog import ModelEntry
-from benchsuite.errors import BenchsuiteError
+from benchsuite.errors import BenchsuiteError, CellCannotRun
 from benchsuite.models.stand_in import config_arguments
 
 
@@ -24,6 +24,12 @@ def build(entry: ModelEntry, *, device: str, dtype: str, seed: int) -> nn.Module
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    if not entry.shape:
+        raise CellCannotRun(
+            f"{entry.name} cannot be rehearsed: its catalogue entry leaves the shape to a "
+            "config.json, and there is none here",
+            fix=f"give a folder that has it: --model NAME=PATH, or --local {entry.name}=PATH",
+        )
     config = AutoConfig.for_model(entry.model_type, **config_arguments(entry))
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(

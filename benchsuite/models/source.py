@@ -1,8 +1,8 @@
 """Where a model's weights are, told without torch: collection fingerprints cells by this alone.
 
-A model comes from the embedded folder, from a local folder (``--local NAME=PATH``), from the hub's
-cache, or from a random generator at the catalogue's true shapes. Whatever it is, a folder holds a
-``config.json`` and safetensors files: no pickle is ever opened.
+A model comes from the embedded folder, from a local folder or GGUF (``--local NAME=PATH``), from
+the hub's cache, or from a random generator at the catalogue's true shapes. Whatever it is, a folder
+holds a ``config.json`` and safetensors files: no pickle is ever opened.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchsuite.catalog import DTYPE_BYTES, ModelEntry, Sources
+from benchsuite.corpora.file_digests import FileDigests
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.models.folder import folder_digest, tensor_headers, weight_files
 
@@ -20,12 +21,20 @@ from benchsuite.models.folder import folder_digest, tensor_headers, weight_files
 class Source:
     """Where a model's weights come from.
 
-    ``weights`` is ``embedded``, ``local``, ``hub`` or ``random``; ``folder`` is None for random
-    weights and for a hub model that is not in the cache (yet).
+    ``weights`` is ``embedded``, ``local``, ``dequantized``, ``hub`` or ``random``; ``folder`` is
+    None for random weights, for a hub model that is not in the cache (yet), and for dequantized
+    weights, whose GGUF is ``file`` (None until the package index was asked for it).
     """
 
     weights: str
     folder: Path | None
+    file: Path | None = None
+
+    def checkpoint(self) -> Path | None:
+        """Return the folder to load from: a GGUF is dequantized for it, once."""
+        from benchsuite.models.gguf import model_folder
+
+        return model_folder(self.file) if self.file else self.folder
 
 
 def hub_cache() -> Path:
@@ -57,6 +66,8 @@ def locate(entry: ModelEntry, sources: Sources = Sources()) -> Source:
         return Source(weights, Path(embedded_models.path(entry.name)))
     if weights == "random":
         return Source(weights, None)
+    if weights == "dequantized":
+        return Source(weights, None, local or _packaged(entry))
     if local is not None:
         return Source(weights, _local_folder(entry, local))
     repository = hub_cache() / _repository_folder(entry.hub_id)
@@ -74,7 +85,8 @@ def weights_digest(
     Files: sha256 over the paths and contents of all ``answering_files``, and the dtype (the
     entry's own unless asked) that they are rounded to: ``<sha256>:<dtype>``. A file's own sha256
     is the name of its blob in a hub cache; elsewhere it is computed once and remembered in
-    ``sources.digest_cache``. A hub model that is not in the cache is ``hub:<id>@<revision>``,
+    ``sources.digest_cache``. A GGUF's is ``gguf:<sha256>:<version>:<dtype>``, by the version of
+    the way it is read. A hub model that is not in the cache is ``hub:<id>@<revision>``,
     random weights are ``random:<shape digest>:<seed>``. An embedded model's is its card's: its
     dtype follows from the device alone.
     """
@@ -86,9 +98,14 @@ def weights_digest(
     if source.weights == "random":
         shape = json.dumps([entry.model_type, dict(entry.shape), entry.dtype], sort_keys=True)
         return f"random:{hashlib.sha256(shape.encode()).hexdigest()[:16]}:{sources.seed}"
-    if source.folder is None:
+    path = source.file or source.folder
+    if path is None and entry.packaged:
+        from benchsuite.models.gguf import identity
+
+        return f"{identity(entry.packaged.sha256)}:{dtype or entry.dtype}"
+    if path is None:
         return f"hub:{entry.hub_id}@{entry.revision}"
-    return f"{folder_digest(source.folder, sources.digest_cache)}:{dtype or entry.dtype}"
+    return f"{folder_digest(path, sources.digest_cache)}:{dtype or entry.dtype}"
 
 
 def requirements(
@@ -103,11 +120,15 @@ def requirements(
     Counted from the files' headers where they are present, from the catalogue's shape otherwise.
     """
     size = DTYPE_BYTES[dtype or default_dtype(entry, device)]
-    folder = locate(entry, sources).folder
-    if folder is None:
+    source = locate(entry, sources)
+    if source.file:
+        from benchsuite.models.gguf import describe
+
+        return describe(source.file, FileDigests(sources.digest_cache)).n_parameters * size
+    if source.folder is None:
         return entry.n_parameters * size
     count = 0
-    for _, _, _, shape in tensor_headers(folder):
+    for _, _, _, shape in tensor_headers(source.folder):
         n = 1
         for length in shape:
             n *= length
@@ -118,11 +139,20 @@ def requirements(
 def default_dtype(entry: ModelEntry, device: str) -> str:
     """Return the dtype that a model runs in unless asked otherwise: its own.
 
-    Embedded models are stored in bfloat16 and run in float32 on the CPU. The conversion is exact,
-    so they are the same models, and their sums are then accurate enough for differences of a few
-    thousandths of a nat between two quantizations to be the quantizations' own.
+    Embedded and packaged models run in float32 on the CPU, which holds what they are stored in
+    exactly. So they are the same models, and their sums are then accurate enough for differences
+    of a few thousandths of a nat between two quantizations to be the quantizations' own. An entry
+    that leaves its dtype to a ``config.json`` that is not here has bfloat16.
     """
-    return "float32" if entry.embedded and str(device).startswith("cpu") else entry.dtype
+    in_full = bool(entry.embedded or entry.packaged) and str(device).startswith("cpu")
+    return "float32" if in_full else entry.dtype or "bfloat16"
+
+
+def _packaged(entry: ModelEntry) -> Path | None:
+    from benchsuite.models import packages
+
+    here = entry.packaged and packages.is_here(entry.packaged)
+    return packages.packaged_file(entry.packaged) if entry.packaged and here else None
 
 
 def hub_commit(hub_id: str, revision: str = "main") -> str | None:

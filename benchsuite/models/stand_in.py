@@ -7,7 +7,9 @@ every report marks its cells and never mixes them with the real weights'.
 from collections.abc import Mapping
 from typing import Any
 
-from benchsuite.catalog import ModelEntry
+from benchsuite.catalog import DTYPE_BYTES, SHAPE_KEYS, ModelEntry
+from benchsuite.errors import UsageError
+from benchsuite.models.gguf.card import MadeOf
 
 # The catalogue's names of the shape, where a transformers configuration calls them otherwise.
 _CONFIG_NAMES = {"opt": {"intermediate_size": "ffn_dim"}}
@@ -25,14 +27,54 @@ _DECISIVE = (
 )
 
 
+# Not of the shape: what a config.json says of its making.
+_NOT_SHAPE = ("model_type", "architectures", "auto_map", "dtype", "torch_dtype", "_name_or_path")
+
+
+def entry_of_config(
+    name: str, hub_id: str, config: Mapping[str, Any], revision: str = "main"
+) -> ModelEntry:
+    """Return the catalogue entry of a model whose ``config.json`` is at hand.
+
+    Raises ``UsageError`` for one without a model type.
+    """
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or not model_type:
+        raise UsageError(
+            f"the config.json of {name} names no model_type",
+            fix="Give the folder of a causal language model as save_pretrained writes it",
+        )
+    names = {theirs: ours for ours, theirs in _CONFIG_NAMES.get(model_type, {}).items()}
+    shape = {names.get(k, k): v for k, v in config.items() if k not in _NOT_SHAPE}
+    dtype = config.get("dtype") or config.get("torch_dtype")
+    known = dtype if dtype in DTYPE_BYTES else "bfloat16"
+    complete = all(isinstance(shape.get(key), int) for key in SHAPE_KEYS)
+    if not complete:  # nested, as with an image encoder beside the decoder
+        return ModelEntry(name, hub_id, revision=revision)
+    return ModelEntry(name, hub_id, model_type, shape, str(known), revision)
+
+
 def config_arguments(entry: ModelEntry) -> dict[str, Any]:
     """Return ``entry.shape`` as keyword arguments of the transformers configuration class."""
     names = _CONFIG_NAMES.get(entry.model_type, {})
     return {names.get(key, key): value for key, value in entry.shape.items()}
 
 
-def stand_in_reason(entry: ModelEntry, config: Mapping[str, Any]) -> str | None:
-    """Return why a checkpoint with this ``config.json`` is not the catalogued model, else None."""
+# A GGUF of these types alone has the model's own weights.
+_UNQUANTIZED = {"F32", "F16", "BF16"}
+
+
+def stand_in_reason(
+    entry: ModelEntry, config: Mapping[str, Any], made_of: MadeOf | None = None
+) -> str | None:
+    """Return why a checkpoint with this ``config.json`` is not the catalogued model, else None.
+
+    ``made_of`` is the GGUF that it was dequantized from: weights that were once quantized are never
+    the original's. A model that is itself catalogued as a packaged file is that file alone; one
+    that a user named as it is (``--model``) stands for no other.
+    """
+    if not entry.shape or not entry.hub_id:
+        return None
     found_type = config.get("model_type")
     if found_type != entry.model_type:
         return f"its model_type is {found_type!r}, not {entry.model_type!r}"
@@ -48,6 +90,12 @@ def stand_in_reason(entry: ModelEntry, config: Mapping[str, Any]) -> str | None:
         settings = config["quantization_config"]
         named = isinstance(settings, Mapping) and settings.get("quant_method")
         differences.append(f"it is already quantized ({named or 'some method'})")
+    if made_of and entry.packaged:
+        if made_of.sha256 != entry.packaged.sha256:
+            differences.append(f"its weights are of another file than {entry.packaged.file}")
+    elif made_of and not made_of.types.keys() <= _UNQUANTIZED:
+        told = ", ".join(f"{count} {kind}" for kind, count in made_of.types.items())
+        differences.append(f"its weights are dequantized from a GGUF (tensors: {told})")
     return "; ".join(differences) or None
 
 

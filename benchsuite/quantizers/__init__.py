@@ -25,6 +25,7 @@ __getattr__, __all__ = attach(
         "gptq": "gptq",
         "hqq": "hqq",
         "loaded": "loaded",
+        "method": "registry",
         "model_digest": "linear",
         "quantized_linears": "linear",
         "quarot": "quarot",
@@ -34,6 +35,7 @@ __getattr__, __all__ = attach(
         "smoothquant": "smoothquant",
         "stored_bytes": "linear",
         "using_kernel": "linear",
+        "widened_bytes": "linear",
         "zero_first_mlp": "control",
     },
 )

@@ -15,10 +15,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from benchsuite.catalog import is_gguf
 from benchsuite.errors import BenchsuiteError, UsageError
-from benchsuite.models import own_code
+from benchsuite.models import loading, own_code
 from benchsuite.models.architecture import architecture_of
-from benchsuite.models.folder import refuse_adapter, weight_files
+from benchsuite.models.folder import read_config, refuse_adapter, weight_files
+from benchsuite.models.gguf import model_folder
 from benchsuite.quantizers import checkpoint_awq, checkpoint_gptq, checkpoint_int8
 from benchsuite.quantizers.int8 import Int8Linear
 from benchsuite.quantizers.layers import replace
@@ -126,13 +128,17 @@ def load(folder: Path | str, *, device: str = "cpu", trusted: bool = False) -> n
     Reads what ``save`` writes and any AutoGPTQ, AutoAWQ, gptqmodel or llm-compressor checkpoint
     (``gptq``, ``gptq_v2``, AWQ's ``gemm``, dynamic W8A8) of a known architecture. Raises one
     BenchsuiteError that names the folder and every fault: missing or extra tensors, wrong shapes,
-    scales that are not finite. A folder whose own code would have to run is ``CellCannotRun``
+    scales that are not finite. A GGUF is read too: its layers are ordinary ones, whose weights are
+    what the file's stand for. A folder whose own code would have to run is ``CellCannotRun``
     unless it is ``trusted``.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
     folder = Path(folder)
+    if is_gguf(folder):
+        made = model_folder(folder)
+        return loading.load_folder(made, str(folder), device, read_config(made)["dtype"]).eval()
     settings = read_settings(folder)
     with own_code.refused(str(folder)):
         config: Any = AutoConfig.from_pretrained(

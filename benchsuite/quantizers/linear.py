@@ -292,6 +292,19 @@ def stored_bytes(model: nn.Module) -> int:
     return sum(t.numel() * t.element_size() for t in unique.values())
 
 
+def widened_bytes(model: nn.Module, dtype: str) -> int:
+    """Return the bytes of a model's state that are there because it runs wider than it is stored.
+
+    ``dtype`` is the one that its floating-point tensors are stored in, ``bfloat16`` for one. Tied
+    tensors count once.
+    """
+    stored = getattr(torch, dtype).itemsize
+    tensors = model.state_dict(keep_vars=True).values()
+    floats = [t for t in tensors if t.numel() and t.is_floating_point()]
+    unique = {(t.data_ptr(), t.shape, t.dtype): t for t in floats}
+    return sum(t.numel() * max(0, t.element_size() - stored) for t in unique.values())
+
+
 def model_digest(model: nn.Module) -> str:
     """Return the hex sha256 over the names and digests of the model's quantized linears."""
     linears = sorted(quantized_linears(model).items())

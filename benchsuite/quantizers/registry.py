@@ -46,13 +46,31 @@ def _library(name: str, settings: Mapping[str, Any], *packages: str, **kind: Any
     return Quantizer(module, settings, packages=packages, **(usual | kind))
 
 
+GPTQ_VARIANTS: dict[str, dict[str, Any]] = {
+    "act": {"desc_act": True},
+    "asym": {"sym": False},
+    "clip": {"mse": True},
+    "sequential": {"true_sequential": True},
+}
+"""GPTQ's own settings that people leave at their defaults, one changed at a time."""
+
+VARIANTS = ("rtn_w4_asym", *(f"gptq_w4_{name}" for name in GPTQ_VARIANTS))
+"""Further settings of a method that is there already."""
+
 OWN: dict[str, Quantizer] = {
     "rtn_w8": _own("rtn", {"bits": 8}, calibrated=False, options=("group_size",)),
     "rtn_w4": _own("rtn", {"bits": 4}, calibrated=False, options=("group_size",)),
     "rtn_w3": _own("rtn", {"bits": 3}, calibrated=False, options=("group_size",)),
+    "rtn_w4_asym": _own(
+        "rtn", {"bits": 4, "sym": False}, calibrated=False, options=("group_size",)
+    ),
     "gptq_w8": _own("gptq", {"bits": 8}, options=("group_size",)),
     "gptq_w4": _own("gptq", {"bits": 4}, options=("group_size",)),
     "gptq_w3": _own("gptq", {"bits": 3}, options=("group_size",)),
+    **{
+        f"gptq_w4_{name}": _own("gptq", {"bits": 4, **setting}, options=("group_size",))
+        for name, setting in GPTQ_VARIANTS.items()
+    },
     "awq_w4": _own("awq", {"bits": 4}, options=("group_size",)),
     "hqq_w8": _own("hqq", {"bits": 8}, calibrated=False),
     "hqq_w4": _own("hqq", {"bits": 4}, calibrated=False),
@@ -97,6 +115,19 @@ def register_quantizer(name: str, quantizer: Quantizer) -> None:
 def quantizer(name: str) -> Quantizer:
     """Return a quantizer's entry; an unknown name is a usage error naming the nearest."""
     return QUANTIZERS.find(name)
+
+
+def method_module(name: str) -> str:
+    """Return the dotted name of the project's method in ``<name>.py``, for ``Study.code``."""
+    return f"{__package__}.{name}"
+
+
+def method(name: str) -> Any:
+    """Return the project's method in ``<name>.py``, as in ``method("gptq").quantize(...)``.
+
+    Taken by name, it belongs to the code of those cells alone whose study names it for them.
+    """
+    return importlib.import_module(method_module(name))
 
 
 def apply(name: str, model: Any, batch: Any, *, seed: int, progress: Any, **options: Any) -> Any:

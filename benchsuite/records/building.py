@@ -262,12 +262,15 @@ def _synchronize() -> None:
 
 
 class _PeakMemory:
-    """Peak bytes since creation: of the GPU where CUDA is in use, of this process otherwise."""
+    """Peak bytes since creation: of the GPU where CUDA is in use, of this process otherwise.
+
+    Where the system does not let a process lower its own mark, the peak of the process may be an
+    earlier cell's: then it is unknown.
+    """
 
     def __init__(self) -> None:
         self._highest = {"cuda": 0, "resident": 0}
-        with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
+        self._is_own = _lower_resident_mark()
         cuda = _cuda()
         if cuda is not None:
             cuda.reset_peak_memory_stats()
@@ -275,7 +278,7 @@ class _PeakMemory:
     def fold(self) -> int | None:
         """Return the highest mark of all calls so far, that of this moment included."""
         cuda = _cuda()
-        kind, mark = "resident", _resident_peak()
+        kind, mark = "resident", _resident_peak() if self._is_own else 0
         if cuda is not None:
             kind, mark = "cuda", int(cuda.max_memory_allocated())
         self._highest[kind] = max(self._highest[kind], mark)
@@ -288,6 +291,16 @@ def _cuda() -> Any:
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda
     return None
+
+
+def _lower_resident_mark() -> bool:
+    """Set this process' high-water mark to what it holds now; say whether the system did so."""
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:
+        return False
+    return True
 
 
 def _resident_peak() -> int:

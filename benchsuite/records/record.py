@@ -53,9 +53,9 @@ class CellFacts:
 class Source:
     """Where the weights came from.
 
-    ``weights`` is embedded, hub, local, random, checkpoint or (a file of the study documents'
-    own) unknown, and None where the cell ended before it had a model. ``stand_in`` says why the
-    weights only stand in for the model. ``hub_id`` is the model's name on the hub.
+    ``weights`` is embedded, hub, local, dequantized, random, checkpoint or (a file of the study
+    documents' own) unknown, and None where the cell ended before it had a model. ``stand_in`` says
+    why the weights only stand in for the model. ``hub_id`` is the model's name on the hub.
     """
 
     weights: str | None = None
@@ -70,6 +70,9 @@ class Times:
 
     ``making`` is the documents' total, over the stages that make what the study tries; None where
     nobody measured it. ``contended`` says that another cell ran on the device.
+
+    A stage may hold work that is done once for many cells. It reports ``STAGE_shared``, the seconds
+    of that, and ``STAGE_spent``, what the cell really spent; the stage itself is the whole.
     """
 
     spent: Mapping[str, float] = field(default_factory=dict)
@@ -89,6 +92,21 @@ class Times:
     def total(self) -> float:
         """All that was spent, judging included."""
         return sum(self.spent.values())
+
+    @property
+    def shared(self) -> float:
+        """What the cell needs that is computed once for many cells, whoever computed it."""
+        return sum(self.reported.get(f"{stage}_shared", 0.0) for stage in self.spent)
+
+    @property
+    def paid(self) -> float:
+        """The part of that which this very cell computed, for others too."""
+        return sum(map(self.paid_in, self.spent))
+
+    def paid_in(self, stage: str) -> float:
+        """Return the part of ``paid`` that was spent in a stage."""
+        shared, spent = (self.reported.get(f"{stage}_{k}", 0.0) for k in ("shared", "spent"))
+        return max(spent - ((self.of(stage) or 0.0) - shared), 0.0)
 
 
 @dataclass(frozen=True)

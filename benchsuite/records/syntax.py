@@ -5,7 +5,7 @@ Its digest is of the tree without docstrings, so that comments, layout and wordi
 
 import ast
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,20 +52,20 @@ def _read(path: Path, changed_ns: int) -> Source:
         tree = ast.parse(content)
     except (SyntaxError, ValueError):
         return Source(digest(content.hex()), (), (), {}, {})
-    functions = [node for node in ast.walk(tree) if isinstance(node, Function)]
+    nodes = list(ast.walk(tree))
+    functions = [node for node in nodes if isinstance(node, Function)]
     imports = tuple(dict.fromkeys(_imports(tree)))
     plugins, fixtures, asked = _plugins(tree), dict(_fixtures(functions)), _asked(functions)
     # Last: it changes the tree.
-    text = ast.dump(_without_docstrings(tree))
-    return Source(digest(text), imports, plugins, fixtures, asked)
+    _drop_docstrings(nodes)
+    return Source(digest(ast.dump(tree)), imports, plugins, fixtures, asked)
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
+def _drop_docstrings(nodes: Iterable[ast.AST]) -> None:
+    for node in nodes:
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_text(body[0]):
             body[0] = ast.Pass()
-    return tree
 
 
 def _is_text(node: ast.AST) -> bool:
@@ -81,7 +81,8 @@ def _is_text(node: ast.AST) -> bool:
 
 def _imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
     bound: dict[str, tuple[int, str]] = {}
-    for node in _executed(tree):
+    nodes = list(_executed(tree))
+    for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield 0, alias.name
@@ -95,13 +96,15 @@ def _imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 bound[alias.asname or alias.name] = chain
         elif isinstance(node, ast.Call) and _dotted(node.func).endswith("import_module"):
             yield from ((0, str(a.value)) for a in node.args[:1] if isinstance(a, ast.Constant))
-    yield from _uses(tree, bound)
+    yield from _uses(nodes, bound)
 
 
-def _uses(tree: ast.Module, bound: Mapping[str, tuple[int, str]]) -> Iterator[tuple[int, str]]:
+def _uses(
+    nodes: Iterable[ast.AST], bound: Mapping[str, tuple[int, str]]
+) -> Iterator[tuple[int, str]]:
     """Yield what is taken from the modules that names stand for: ``quantizers.gptq.quantize``."""
     inner: set[ast.AST] = set()
-    for node in _executed(tree):
+    for node in nodes:
         if isinstance(node, ast.Attribute):
             inner.add(node.value)
             root, _, rest = _dotted(node).partition(".")

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from benchsuite.printable import count
 from benchsuite.records.record import TIME, Record
 from benchsuite.reporting import numbers
 from benchsuite.reporting.groups import Group, groups_of
@@ -196,7 +197,7 @@ def _timings(pairs: Sequence[tuple[Group, Group]]) -> Iterator[Difference]:
             else:
                 refused[devices] = refused.get(devices, 0) + 1
     for (old, new), n in refused.items():
-        yield Difference("timings", f"of {n} methods not compared: {old} against {new}")
+        yield Difference("timings", f"of {count(n, 'method')} not compared: {old} against {new}")
     changes = settled([change for *_, change in tested])
     for (what, old_mean, new_mean, _), change in zip(tested, changes, strict=True):
         if change.outcome == "beyond_noise":

@@ -54,7 +54,7 @@ class Group:
     @property
     def document_name(self) -> str:
         """The model's name in the documents."""
-        return catalog.model(self.model).document_name
+        return catalog.document_name(self.model)
 
     @property
     def marks(self) -> list[str]:
@@ -108,9 +108,7 @@ def group_key(cell: Cell) -> str:
     plain = replace(cell, parameters={**cell.parameters, **_own(cell.defaults, additions)})
     unchanged = replace(plain, defaults=plain.parameters)
     changed = plain.name[len(unchanged.name) :].strip("_")
-    return "__".join(
-        [catalog.model(cell.model).document_name, *_further(cell), *filter(None, [changed])]
-    )
+    return "__".join([catalog.document_name(cell.model), *_further(cell), *filter(None, [changed])])
 
 
 def _further(cell: Cell) -> list[str]:

@@ -59,7 +59,8 @@ def _questions(study: Study, groups: Sequence[Group], columns: Columns | None) -
             other = _arm(group, study, claim, claim.other, columns) if claim.other else None
             if other is not None:
                 arm, other = _as_often(study, claim, arm, other)
-            questions.append(Question(claim, label(group), arm, other, claim.by_seed))
+            shown = study.metric(claim.metric)
+            questions.append(Question(claim, label(group), arm, other, claim.by_seed, shown))
     return questions
 
 

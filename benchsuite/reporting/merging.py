@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.printable import count
 from benchsuite.records.columns import read_columns
 from benchsuite.records.documents import adopted, declared_cell
 from benchsuite.records.files import sha256
@@ -116,7 +117,7 @@ def _read(directory: Path, notes: list[str]) -> Iterator[Found]:
         else:
             yield Found(record, path)
     if unreadable > 3:
-        notes.append(f"left out {unreadable - 3} further files of {directory}")
+        notes.append(f"left out {count(unreadable - 3, 'further file')} of {directory}")
 
 
 def _latest(found: Sequence[Found], sources: Sources) -> tuple[dict[Key, Found], dict[Key, Found]]:
@@ -188,7 +189,9 @@ def results_of(sources: Sources, links: Path | None = None) -> list[StudyResults
         else:
             unknown[name] += 1
     for name, n in unknown.items():
-        sources.notes.append(f"left out {n} records of {name}, a study that is not known here")
+        sources.notes.append(
+            f"left out {count(n, 'record')} of {name}, a study that is not known here"
+        )
     made = [
         _results(study(name), members, sources, links)
         for (name, *_), members in sorted(by_setting.items(), key=lambda item: item[0])

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchsuite.printable import printable
+from benchsuite.printable import count, printable
 from benchsuite.records.record import Record
 from benchsuite.reporting import numbers, published, strip
 from benchsuite.reporting.commands import rerun_command
@@ -22,6 +22,7 @@ from benchsuite.reporting.summary import best_method as best_of
 from benchsuite.reporting.summary import described, null_results, timings
 from benchsuite.reporting.text import OUTCOMES, cells_by_id
 from benchsuite.reporting.unread import unread
+from benchsuite.reporting.waiting import waiting
 from benchsuite.study import Metric, Study
 
 MOST_CELLS = 40
@@ -57,7 +58,6 @@ def render_page(
         studies=shown,
         counts=counts,
         words=WORDS,
-        most_told=MOST_TOLD,
         outcomes=OUTCOMES,
         written=moment.strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -77,8 +77,8 @@ def study_view(results: StudyResults) -> dict[str, Any]:
         "question": results.study.question,
         "metric": results.study.ranked_by.heading,
         "counts": counts,
-        "claims": claims_view(judged, titles),
-        "stand_in_claims": claims_view(aside, titles),
+        "claims": claims_view(results, judged, titles),
+        "stand_in_claims": claims_view(results, aside, titles),
         "nulls": null_results(results.study, groups, judged),
         "models": [model_view(results, g) for g in groups if g.kind == "real" and g.records],
         "stand_ins": [model_view(results, g) for g in groups if g.kind == "stand_in"],
@@ -89,8 +89,7 @@ def study_view(results: StudyResults) -> dict[str, Any]:
         "notes": [*results.notes, *unread(results)],
         "conflicts": results.conflicts,
         "files": [path.as_posix() for path in results.files],
-        "n_cells": len(results.cells),
-        "n_records": len(results.records),
+        "cells": f"{len(results.records)} of {count(len(results.cells), 'cell')}",
         "compact": len(results.records) > MOST_DOTS,
     }
 
@@ -142,10 +141,11 @@ def title(group: Group) -> dict[str, Any]:
 
 
 def claims_view(
-    judgements: Sequence[Any], titles: Mapping[str, Mapping[str, Any]]
+    results: StudyResults, judgements: Sequence[Any], titles: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return the claims in the study's order, each with its outcome on every model."""
     claims: dict[str, dict[str, Any]] = {}
+    cells = cells_by_id(results.cells)
     for judgement in judgements:
         claim = judgement.claim
         row = claims.setdefault(
@@ -157,14 +157,18 @@ def claims_view(
                 "title": titles.get(judgement.model, {"model": judgement.model, "marks": []}),
                 "outcome": judgement.outcome,
                 "sentence": tight(judgement.sentence),
+                "judgement": judgement,
             }
         )
     for row in claims.values():
         outcomes = [m["outcome"] for m in row["models"]]
         row["counts"] = [(o, outcomes.count(o)) for o in OUTCOMES if o in outcomes]
         row["open"] = "violated" in outcomes
-        # A model of which no cell ran needs no sentence of its own.
-        row["not_run"] = [m["model"] for m in row["models"] if m["outcome"] == "not_run"]
+        absent = [m for m in row["models"] if m["outcome"] == "not_run"]
+        row["not_run"] = [
+            m | {"waits": waiting(results, m["judgement"], cells)} for m in absent[:MOST_TOLD]
+        ]
+        row["more_not_run"] = max(0, len(absent) - MOST_TOLD)
         told = [m for o in OUTCOMES for m in row["models"] if m["outcome"] == o != "not_run"]
         row["told"], row["more"] = told[:MOST_TOLD], max(0, len(told) - MOST_TOLD)
     order = {outcome: i for i, outcome in enumerate(OUTCOMES)}

@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from benchsuite.printable import count
 from benchsuite.reporting import numbers
 from benchsuite.reporting.summary import EXTRA
 from benchsuite.statistics.rounding import p_text, signed
@@ -127,7 +128,8 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
         lines += ["## Null results", ""]
         lines += [line for null in extra["null_results"] for line in (null["text"], "")]
     if extra["missing"]:
-        lines += [f"Missing: {len(extra['missing'])} of {extra['n_cells']} cells.", ""]
+        cells = count(extra["n_cells"], "cell")
+        lines += [f"Missing: {len(extra['missing'])} of {cells}.", ""]
     return "\n".join(lines)
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 
+from benchsuite.printable import count
 from benchsuite.reporting import numbers
 from benchsuite.reporting.commands import rerun_command
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.unread import unread
+from benchsuite.reporting.waiting import waiting
 from benchsuite.statistics.inference.claims import Judgement
-from benchsuite.statistics.rounding import p_text, short
+from benchsuite.statistics.rounding import in_unit, p_text, short
 from benchsuite.study import Cell, Study
 
 Line = tuple[str, dict[str, bool]]
@@ -20,7 +22,6 @@ MARKUP: dict[str, dict[str, bool]] = {
     "not_run": {},
 }
 MOST_LINES = 12
-MOST_SEEDS = 5
 # Below this a t-test has one or two degrees of freedom in all: it runs, and decides nothing.
 ENOUGH_SEEDS = 3
 
@@ -44,7 +45,7 @@ def terminal_lines(results: StudyResults, *, verbose: bool = False) -> list[Line
 
 
 def _count(results: StudyResults) -> str:
-    parts = [f"{len(results.records)} of {len(results.cells)} cells"]
+    parts = [f"{len(results.records)} of {count(len(results.cells), 'cell')}"]
     rehearsed = sum(r.kind == "rehearsal" for r in results.records.values())
     if rehearsed:
         parts.append(f"{rehearsed} of them rehearsals with random weights")
@@ -61,8 +62,9 @@ def _claims(study: Study, judgements: Sequence[Judgement], verbose: bool) -> Ite
     few = [] if verbose else [j for j in told if _is_smoke(j)]
     if few:
         told = [j for j in told if j not in few]
-        text = f"  {len(few)} comparisons of fewer than {ENOUGH_SEEDS} seeds an arm decide nothing"
-        yield f"{text}: a smoke run, numbers in the report", {}
+        found = f"{count(len(few), 'comparison')} of fewer than {ENOUGH_SEEDS} seeds an arm"
+        verb = "decides" if len(few) == 1 else "decide"
+        yield f"  {found} {verb} nothing: a smoke run, numbers in the report", {}
     most = len(told) if verbose else MOST_LINES
     for judgement in told[:most]:
         word = judgement.outcome.replace("_", " ")
@@ -70,34 +72,18 @@ def _claims(study: Study, judgements: Sequence[Judgement], verbose: bool) -> Ite
         text = f"  {word}: {judgement.claim.sentence} [{judgement.model}]: {said}"
         yield text, MARKUP[judgement.outcome]
     if len(told) > most:
-        yield f"  and {len(told) - most} more such claims in the report", {}
+        yield f"  and {count(len(told) - most, 'more such claim')} in the report", {}
 
 
 def _waiting(results: StudyResults) -> Iterable[Line]:
     """Yield each claim that was not run, the cells that it waits for, and their command."""
     cells = cells_by_id(results.cells)
     for judgement in results.judgements:
-        awaited = [cells[i] for i in judgement.evidence.get("missing", ()) if i in cells]
-        if judgement.outcome != "not_run" or not awaited:
-            continue
-        by_method: dict[str, list[Cell]] = {}
-        for cell in awaited:
-            by_method.setdefault(cell.method, []).append(cell)
-        arms = " and ".join(_arm(method, found) for method, found in by_method.items())
-        claim, where = judgement.claim.sentence, _place(awaited[0])
-        yield f"  not run: {claim} on {where}: waits for {arms}", MARKUP["not_run"]
-        yield f"    {_command(results, awaited, by_method=True)}", {}
-
-
-def _arm(method: str, cells: Sequence[Cell]) -> str:
-    seeds = [str(seed) for seed in sorted(cell.seed for cell in cells)]
-    more = f" and {len(seeds) - MOST_SEEDS} more" if len(seeds) > MOST_SEEDS else ""
-    return f"{method} (seed{'s' if seeds[1:] else ''} {', '.join(seeds[:MOST_SEEDS])}{more})"
-
-
-def _place(cell: Cell) -> str:
-    """Return what the cells of a claim share: the model, and the further axes."""
-    return ", ".join(v for axis, v in cell.axes.items() if axis not in ("method", "seed"))
+        found = waiting(results, judgement, cells)
+        if found is not None:
+            claim = judgement.claim.sentence
+            yield f"  not run: {claim} on {found.place}: waits for {found.arms}", MARKUP["not_run"]
+            yield f"    {found.command}", {}
 
 
 def _is_smoke(judgement: Judgement) -> bool:
@@ -117,7 +103,8 @@ def _brief(study: Study, judgement: Judgement) -> str:
     metric = study.metric(judgement.claim.metric)
     first = numbers.spread(metric, evidence["mean"], evidence["std"])
     second = numbers.spread(metric, evidence["mean_other"], evidence["std_other"])
-    seen = f"; 80 % power from {short(evidence['mde_corrected'] * metric.scale)} on"
+    least = in_unit(metric, short(evidence["mde_corrected"] * metric.scale))
+    seen = f"; 80 % power from {least} on"
     decided = judgement.outcome != "inconclusive"
     return f"{first} against {second}, Holm {p_text(evidence['p_holm'])}{'' if decided else seen}"
 
@@ -132,12 +119,7 @@ def _absent(
     shown = ", ".join(cell.id for cell in known[:3])
     more = f" and {len(known) - 3} more" if len(known) > 3 else ""
     yield f"  {len(known)} {word}: {shown}{more}", markup
-    yield f"    {_command(results, known)}", {}
-
-
-def _command(results: StudyResults, cells: Sequence[Cell], *, by_method: bool = False) -> str:
-    words = results.options, results.where
-    return rerun_command(results.study, cells, *words, by_method=by_method)
+    yield f"    {rerun_command(results.study, known, results.options, results.where)}", {}
 
 
 def cells_by_id(cells: Iterable[Cell]) -> dict[str, Cell]:

@@ -36,7 +36,7 @@ def null_result(study: Study, judgement: Judgement, parameters: Mapping[str, Any
         f"Multi-seed evaluation ({size}) on {judgement.model} showed no statistically significant "
         f"difference between {first} ({arms[0]}) and {second} ({arms[1]}; {p_value}{effect}, "
         f"{TEST_NAMES.get(seen['test'], seen['test'])}{correction}). {_variation(seen)} "
-        f"{power_sentence(seen)}{_conditions(study, parameters)}"
+        f"{power_sentence(seen, metric)}{_conditions(study, parameters)}"
     )
 
 

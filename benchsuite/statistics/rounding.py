@@ -1,8 +1,60 @@
 """Numbers as text, with as many digits as their uncertainty carries."""
 
 import math
+from dataclasses import dataclass
+from typing import Protocol
 
 MOST_DECIMALS = 8
+
+
+class Display(Protocol):
+    """How the numbers of a metric are shown: times ``scale``, in ``unit``, alone in ``format``."""
+
+    @property
+    def scale(self) -> float: ...  # noqa: D102
+    @property
+    def unit(self) -> str: ...  # noqa: D102
+    @property
+    def format(self) -> str: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class AsStored:
+    """Numbers of which nothing is known are shown as they are stored."""
+
+    scale: float = 1
+    unit: str = ""
+    format: str = ""
+
+
+AS_STORED = AsStored()
+
+
+def alone(how: Display, value: float, digits: int = 4) -> str:
+    """Return a number whose uncertainty is not known, without its unit; ``digits`` by default."""
+    number = value * how.scale if how.scale != 1 else value
+    if not how.format:
+        return plain(number, digits)
+    return f"{number:{how.format}}".replace("-", "−", 1 if number < 0 else 0)
+
+
+def spread(how: Display, mean: float | None, std: float | None, *, unit: bool = True) -> str:
+    """Return a mean with its standard deviation, ``41.2 ± 0.8 %``, or alone if that is unknown.
+
+    Without ``unit`` the number is for a table whose head says it.
+    """
+    if mean is None:
+        return "–"
+    if not std:
+        text = alone(how, mean) + (" ± 0" if std is not None else "")
+    else:
+        text = with_uncertainty(mean * how.scale, std * how.scale)
+    return in_unit(how, text) if unit else text
+
+
+def in_unit(how: Display, text: str) -> str:
+    """Return a shown number with its unit, if it has one."""
+    return f"{text} {how.unit}" if how.unit else text
 
 
 def decimals_for(uncertainty: float) -> int:

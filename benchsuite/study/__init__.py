@@ -13,12 +13,7 @@ from benchsuite.study.claim import (
 )
 from benchsuite.study.document import Document, Published
 from benchsuite.study.metric import ACCURACY, KL, PERPLEXITY, Metric
-from benchsuite.study.parameter import (
-    CHAT_TEMPLATE,
-    MOST_LEFT_OUT,
-    Parameter,
-    parse_setting,
-)
+from benchsuite.study.parameter import Parameter, parse_setting
 from benchsuite.study.registry import (
     STUDIES,
     names,
@@ -30,9 +25,7 @@ from benchsuite.study.study import Axis, Study, Tour
 
 __all__ = [
     "ACCURACY",
-    "CHAT_TEMPLATE",
     "KL",
-    "MOST_LEFT_OUT",
     "PERPLEXITY",
     "STUDIES",
     "Axis",

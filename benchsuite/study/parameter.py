@@ -1,7 +1,4 @@
-"""A study's parameter: its values, the methods that have it, what it reads; and ``--set``.
-
-The parameters of every study that asks questions stand here, each once.
-"""
+"""A study's parameter: its values, the methods that have it, what it reads; and ``--set``."""
 
 import ast
 import math
@@ -12,7 +9,6 @@ from typing import Any
 
 from benchsuite import catalog
 from benchsuite.errors import UsageError, unknown_name
-from benchsuite.evaluation import chat, fitting
 
 READ: Mapping[str, Mapping[str, Any]] = {
     "model": catalog.MODELS,
@@ -33,7 +29,9 @@ class Parameter:
     value is a catalogue entry that the cell reads: ``model``, ``corpus:train``, ``corpus:test`` or
     ``task``. ``formerly`` is an earlier name, which records and ``--set`` may still use.
     ``adds_only`` says that it measures more and changes nothing else; ``--downstream`` sets it.
-    ``help`` is a phrase for ``benchsuite list``.
+    ``tokens_of`` are the stages whose tokens it counts: the parameters of a stage multiply to what
+    goes through the model there. Where it is 0 for all there are, ``counted_as`` is the record's
+    value that says how many there were. ``help`` is a phrase for ``benchsuite list``.
     """
 
     default: Any
@@ -44,6 +42,8 @@ class Parameter:
     reads: str = ""
     formerly: str = ""
     adds_only: bool = False
+    tokens_of: Sequence[str] = ()
+    counted_as: str = ""
     help: str = ""
 
     def __post_init__(self) -> None:
@@ -82,17 +82,6 @@ class Parameter:
                 f"{given} is a {type(value).__name__}",
                 fix=f"{name} is a {type(self.default).__name__}, by default {self.default!r}",
             )
-
-
-CHAT_TEMPLATE = Parameter(
-    "auto",
-    choices=chat.SETTINGS,
-    help="ask in the tokenizer's chat template; auto is wherever it has one",
-)
-MOST_LEFT_OUT = Parameter(
-    fitting.MOST_LEFT_OUT,
-    help="percent of a set's questions that may exceed the model's context and be left out",
-)
 
 
 def check_reads(reads: str) -> None:

@@ -238,6 +238,11 @@ class Study:
         """Return the study with further catalogue models on its first axis."""
         return self._with("model", names)
 
+    def without_models(self, *names: str) -> "Study":
+        """Return the study without some models of its first axis."""
+        left = tuple(model for model in self.axes["model"] if model not in names)
+        return replace(self, axes={**self.axes, "model": left})
+
     def with_methods(self, *names: str) -> "Study":
         """Return the study with further registered methods on its method axis."""
         return self._with("method", names)

@@ -144,7 +144,7 @@ def test_estimate_names_what_is_finished_what_has_a_basis_and_what_has_none(comm
             "  two_models toy_a other: 3 x unknown time, at least 0.0 GiB  [[]no basis]",
             "  two_models toy_a same: 1 x * s to * s, *GiB  [[]2 records of this model and method]",
             "2 cells are finished and cost nothing",
-            "1 cells on one worker: *",
+            "1 cell on one worker: *",
             "3 cells have no basis for an upper bound: rehearse one first",
         ]
     )

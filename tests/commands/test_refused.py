@@ -78,7 +78,7 @@ def test_what_is_mistyped_or_empty_is_refused_and_nothing_is_made(words, told, f
 
 def test_status_of_a_fresh_folder_says_what_is_missing_and_makes_nothing(folder, capsys):
     before = sorted(folder.rglob("*"))
-    assert main(["status", "-k", "tiny_llama_1m and rtn_w4 and seed42"]) == 0
+    assert main(["status", "-k", "tiny_llama_1m and rtn_w3 and seed42"]) == 0
     assert capsys.readouterr().out.endswith("1 missing\n")
     assert sorted(folder.rglob("*")) == before
 

@@ -115,7 +115,7 @@ def commands(installed):
 @pytest.fixture(scope="module")
 def measured(installed):
     """The first cell, measured by a worker of xdist with nothing but the wheel."""
-    words = ["-m", "pytest", "--pyargs", "benchsuite.benchmarks", *SMALL, "-n", "2"]
+    words = ["-m", "pytest", "--pyargs", "benchsuite.benchmarks", *SMALL, "-n", "1"]
     return run(installed.python, *words, "--reports-dir=mine", where=installed.empty)
 
 
@@ -159,7 +159,7 @@ def test_the_commands_work_on_the_packaged_cells(commands, measured):
     assert {f"{name}:" for name in names()} <= set(listed[1].split())
     assert status == [0, "1 done\n"]
     assert estimated[0] == 0
-    assert "1 cells are finished and cost nothing" in estimated[1]
+    assert "1 cell is finished and costs nothing" in estimated[1]
     assert claims[0] == 0
     assert "1 of 47 cells" in claims[1]
     assert reported[0] == 0

@@ -115,25 +115,66 @@ def runnable(arguments: list[str], folder: Path) -> list[str]:
 
 
 COLLECT = """
-import json, sys
-from benchsuite.commands.collecting import collect
-from benchsuite.errors import BenchsuiteError
+import contextlib, io, json, sys
+import pytest
+from benchsuite.commands.collecting import pytest_words
+from benchsuite.harness.items import cell_of
+
+class Selections:
+    # Asks pytest's own -k and -m again and again, over one collection.
+    def __init__(self, selections):
+        self.selections, self.found = selections, []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, config, items):
+        mark = config.pluginmanager.get_plugin("mark")
+        for config.option.keyword, config.option.markexpr in self.selections:
+            chosen = list(items)
+            mark.pytest_collection_modifyitems(chosen, config)
+            cells = [cell for item in chosen if (cell := cell_of(item))]
+            self.found.append([(cell.study, cell.id) for cell in cells])
+        config.option.keyword = config.option.markexpr = ""
+
 results = []
-for arguments in json.loads(sys.argv[1]):
-    try:
-        results.append(len(collect(arguments).cells))
-    except BenchsuiteError as error:
-        results.append(str(error)[-2000:])
+for options, selections in json.loads(sys.argv[1]):
+    asked = Selections(selections)
+    command = ["-p", "benchsuite.plugin", *pytest_words(options), "--collect-only", "-q"]
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+        status = pytest.main(command, plugins=[asked])
+    wrong = [out.getvalue()[-2000:]] * len(selections)
+    results.append(wrong if status else asked.found)
 print(json.dumps(results))
 """
 
 
-def collected(commands: list[list[str]], project: Path) -> list[int | str]:
-    """Return how many cells each command selects in a project, or what is wrong with it."""
-    command = [sys.executable, "-c", COLLECT, json.dumps(commands)]
+def collected(commands: list[list[str]], project: Path) -> list[list[list[str]] | str]:
+    """Return the studies and ids of the cells that each command selects, or what is wrong with it.
+
+    Those that differ in ``-k``, ``-m`` and the number of workers alone share one collection.
+    """
+    asked: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    places = []
+    for words in commands:
+        chosen, options = selecting(words)
+        selections = asked.setdefault(options, [])
+        selections.append(chosen)
+        places.append((options, len(selections) - 1))
+    command = [sys.executable, "-c", COLLECT, json.dumps(list(asked.items()))]
     done = forked.run(command, project, heavy=False)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    found = dict(zip(asked, json.loads(done.stdout.splitlines()[-1]), strict=True))
+    return [found[options][n] for options, n in places]
+
+
+def selecting(words: list[str]) -> tuple[tuple[str, str], tuple[str, ...]]:
+    """Return a command's ``-k`` and ``-m``, and its other options without ``-n``."""
+    chosen, options, rest = {"-k": "", "-m": "", "-n": ""}, [], iter(words)
+    for word in rest:
+        if word in chosen:
+            chosen[word] = next(rest)
+        else:
+            options.append(word)
+    return (chosen["-k"], chosen["-m"]), tuple(options)
 
 
 def test_every_command_over_benchmarks_selects_cells(tmp_path, examples):
@@ -148,9 +189,9 @@ def test_every_command_over_benchmarks_selects_cells(tmp_path, examples):
     found = {}
     for some, project in ((ours, ROOT), (own, examples)):
         different = [list(words) for words in dict.fromkeys(tuple(shown[c]) for c in some)]
-        counts = collected(different, project)
-        found |= {c: counts[different.index(shown[c])] for c in some}
-    wrong = {c: n for c, n in found.items() if not isinstance(n, int) or n == 0}
+        cells = collected(different, project)
+        found |= {c: cells[different.index(shown[c])] for c in some}
+    wrong = {c: cells for c, cells in found.items() if not cells or isinstance(cells, str)}
     assert not wrong
     assert len(ours) > 10
 
@@ -331,8 +372,12 @@ def test_the_project_in_the_docs_runs(examples, tmp_path):
         "calibration_selection.calibration_corpus=my_notes",
         "calibration_selection.evaluation_tokens=4096",
         "calibration_selection.n_calibration_samples=4",
-        "quantizers.evaluation_tokens=2048",
-        "quantizers.n_questions=8",
+        "quantizers.evaluation_tokens=1024",
+        "quantizers.pool_documents=64",
+        "quantizers.n_calibration_samples=4",
+        "quantizers.seq_len=64",
+        "quantizers.n_questions=4",
+        "quantizers.maths_new_tokens=8",
         "uncertainty.samples=20",
         "latent_reasoning.max_steps=1",
         "latent_reasoning.n_items=20",

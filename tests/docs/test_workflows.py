@@ -1,6 +1,5 @@
 """The workflows do what they say: their selections, and their steps over a tiny project."""
 
-import json
 import os
 import re
 import shlex
@@ -16,7 +15,7 @@ import yaml
 
 from benchsuite import engines
 from benchsuite.study import names, study
-from tests import forked
+from tests.docs import test_docs
 from tests.docs.test_docs import blocks
 
 ROOT = Path(__file__).parents[2]
@@ -25,19 +24,8 @@ NIGHTLY, CI, RELEASE = (
     yaml.safe_load((WORKFLOWS / f"{name}.yml").read_text()) for name in ("nightly", "ci", "release")
 )
 ENVIRONMENTS = NIGHTLY["jobs"]["bench"]["strategy"]["matrix"]["include"]
-TOYS = {
-    "core": "toy_a and first",
-    "libraries": "toy_a and drawn",
-    "vllm": "toy_b and first",
-    "large": "toy_b and drawn",
-}
-
-SELECTED = """
-import json, sys
-from benchsuite.commands.collecting import collect
-found = [collect(arguments).cells for arguments in json.loads(sys.argv[1])]
-print(json.dumps([[[cell.study, cell.id] for _, cell, _ in cells] for cells in found]))
-"""
+# Two environments make a night: what a claim compares is measured in both of them.
+TOYS = {"core": "toy_a and first", "vllm": "toy_a and drawn"}
 
 
 def step(job, name, workflow=NIGHTLY):
@@ -66,11 +54,10 @@ def collected():
     expressions = {e["environment"]: e["select"] for e in ENVIRONMENTS}
     measure = shlex.split(step("try", "Measure one cell", RELEASE)["run"])
     expressions["release"] = measure[measure.index("-k") + 1]
+    expressions["every"] = ""
     asked = [["benchmarks", "-k", e, "--reports-dir=nowhere"] for e in expressions.values()]
-    command = [sys.executable, "-c", SELECTED, json.dumps([*asked, ["benchmarks"]])]
-    done = forked.run(command, ROOT, heavy=False)
-    found = [{tuple(c) for c in cells} for cells in json.loads(done.stdout)]
-    return dict(zip([*expressions, "every"], found, strict=True))
+    found = [{tuple(c) for c in cells} for cells in test_docs.collected(asked, ROOT)]
+    return dict(zip(expressions, found, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -181,8 +168,7 @@ class Runner:
 def tonight(tmp_path_factory):
     """The artefacts of a night, each made by the workflow's own step over toy cells."""
     folder = tmp_path_factory.mktemp("nightly")
-    for environment in ENVIRONMENTS:
-        name = environment["environment"]
+    for name in TOYS:
         machine = Runner(folder / name)
         toy = {"select": TOYS[name], "options": ""}
         status, told = machine.run(filled(step("bench", "Measure")["run"], **toy))

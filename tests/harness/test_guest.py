@@ -193,3 +193,30 @@ def test_another_plugin_s_alarm_is_not_taken_for_the_notice_of_a_sigterm():
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+OWN_DEVICE = """
+def pytest_addoption(parser):
+    parser.addoption("--device", help="the project's own")
+"""
+
+
+@pytest.mark.parametrize("first", ["theirs", "ours", "ours, by a conftest above"])
+def test_an_option_that_a_project_defines_too_is_told_in_one_paragraph(pytester, first):
+    uses = 'pytest_plugins = ["benchsuite.plugin"]'
+    folder = pytester.mkdir("sub")
+    (folder / "test_one.py").write_text("def test_one(): pass")
+    theirs = pytester.path / "conftest.py"
+    if "above" in first:
+        theirs.write_text(uses)
+        theirs = folder / "conftest.py"
+    theirs.write_text(f"{uses}\n{OWN_DEVICE}" if first == "theirs" else OWN_DEVICE)
+    args = ("-p", "benchsuite.plugin") if first == "ours" else ()
+
+    result = pytester.runpytest_subprocess("sub", *args)
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    said = " ".join(result.errlines)
+    assert "the option --device is defined by benchsuite and by another plugin" in said
+    assert f"({theirs}). Give that one another name" in said
+    assert "Traceback" not in said + result.stdout.str()

@@ -49,3 +49,10 @@ def test_a_word_that_names_nothing_is_told_with_the_nearest_name(keyword, marks,
 )
 def test_nothing_is_told_of_words_that_name_something_or_are_not_ours(keyword, marks):
     assert misspelt(keyword, marks, seeds=SEEDS) == []
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_session_says_it_with_workers_too(bench, workers):
+    result = bench("-n", workers, "-k", "select_and_quantise")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(["no cell is named 'select_and_quantise'. Did you mean *"])

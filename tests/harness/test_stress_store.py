@@ -156,7 +156,7 @@ def test_after_flips_everywhere_what_was_damaged_and_nothing_else_is_measured_ag
     assert not Store(command.reports).running.markers()
     # Now every artefact is asked for.
     ended = again(first, command.reports, "--rerun").complete()
-    equal = f"rerun: {len(expected)} of {len(expected)} cells bit-identical to their record"
+    equal = f"rerun: {len(expected)} of {len(expected)} cells bit-identical to their records"
     assert equal in ended.said
     assert contents(command.reports) == contents(first.reports)
 

@@ -78,7 +78,7 @@ def test_the_budget_ends_it(run, pytester):
     result = run("--until-decided=5", close=6.0)
 
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["claimed: 1 comparisons still open after the last look"])
+    result.stdout.fnmatch_lines(["claimed: 1 comparison still open after the last look"])
     assert seeds(pytester)["close"] == {1, 2, 3, 4, 5}
 
 

@@ -6,7 +6,7 @@ from transformers import AutoModelForCausalLM
 
 from benchsuite import catalog
 from benchsuite.catalog import Sources
-from benchsuite.errors import BenchsuiteError
+from benchsuite.errors import BenchsuiteError, CellCannotRun
 from benchsuite.models import load, random_weights
 from benchsuite.quantizers import gptq, quarot
 from tests.models import tiny
@@ -66,7 +66,14 @@ def test_a_rehearsal_brings_a_tokenizer_whose_ids_all_exist():
     ids = loaded.tokenizer("Some text, with 12 digits", return_tensors="pt").input_ids
     assert loaded.model(ids).logits.isfinite().all()
     for known in catalog.MODELS.values():
-        random_weights.rehearsal_tokenizer(known)
+        if known.shape:
+            random_weights.rehearsal_tokenizer(known)
+
+
+def test_a_model_without_a_shape_says_where_it_would_come_from():
+    entry = catalog.ModelEntry("hub_id_only", "owner/name")
+    with pytest.raises(CellCannotRun, match="--local hub_id_only=PATH"):
+        load(entry, Sources(weights="random"))
 
 
 def test_a_vocabulary_below_the_tokenizers_cannot_be_rehearsed():

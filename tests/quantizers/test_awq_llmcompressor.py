@@ -45,6 +45,7 @@ def llm_compressor(model, batch, monkeypatch):
     return model
 
 
+@pytest.mark.stress
 def test_the_whole_method_agrees(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # it writes its recipe's log into the working folder
     pool, entry = ModelPool(), catalog.model("tiny_llama_1m")

@@ -14,6 +14,7 @@ from benchsuite.quantizers.linear import (
     quantized_linear,
     stored_bytes,
     using_kernel,
+    widened_bytes,
 )
 from benchsuite.quantizers.packing import pack, packed_width, unpack
 
@@ -119,6 +120,15 @@ def test_holding_the_weight_does_not_count_as_stored():
     before = stored_bytes(quantized)
     with using_kernel(quantized, "held"):
         assert stored_bytes(quantized) == before
+
+
+def test_widened_bytes_are_those_above_the_stored_dtype():
+    model = torch.nn.ModuleDict({"kept": torch.nn.Linear(8, 4), "packed": torch.nn.Linear(8, 2)})
+    model.register_buffer("counts", torch.zeros(3, dtype=torch.int64))
+    model["tied"] = model["kept"]
+    assert widened_bytes(model, "bfloat16") == 2 * (8 * 4 + 4 + 8 * 2 + 2)
+    assert widened_bytes(model, "float32") == 0
+    assert widened_bytes(model.half(), "float32") == 0
 
 
 def test_digest_changes_with_each_part_and_with_nothing_else():

@@ -117,7 +117,7 @@ def test_rotation_spreads_outliers_over_the_channels(make_model, tokens):
 def test_a_decoder_that_cannot_be_rotated_exactly_is_refused_untouched(kind, make_model, tokens):
     model = make_model("opt", **kind)
     before = logits(model, tokens)
-    with pytest.raises(CellCannotRun, match="normalise before each layer"):
+    with pytest.raises(CellCannotRun, match="normalise what each layer reads"):
         quarot.quantize(model, tokens)
     assert torch.equal(logits(model, tokens), before)
 

@@ -83,15 +83,17 @@ root = Path.cwd()
 asked = json.loads(sys.stdin.read())
 assert str(modules.named("benchsuite.errors").path).startswith(str(root))
 
+named = {}
+for name, (benchmark, cell_id) in asked["cells"].items():
+    cell = next(c for c in study(name).cells() if c.id == cell_id)
+    named[name] = code.Place(root / benchmark, root), tuple(study(name).code(cell))
+
 def digests():
     code._reached.cache_clear()
-    found = {}
-    for name, (benchmark, cell_id) in asked["cells"].items():
-        declared = study(name)
-        cell = next(c for c in declared.cells() if c.id == cell_id)
-        place = code.Place(root / benchmark, root)
-        found[name] = digest(dict(code.code_of(place, name, tuple(declared.code(cell)))))
-    return found
+    return {
+        name: digest(dict(code.code_of(place, name, words)))
+        for name, (place, words) in named.items()
+    }
 
 before, changed = digests(), {}
 for name in asked["modules"]:
@@ -208,7 +210,12 @@ def test_a_fixture_or_a_benchmark_reaches_no_declaration(name):
 @pytest.mark.parametrize(
     ("name", "mine", "rivals"),
     [
-        ("calibration_selection", "random", {"calibration.cola_zero", "calibration.stratified"}),
+        (
+            "calibration_selection",
+            "random",
+            {"calibration.cola_zero", "calibration.stratified", "quantizers.rtn"},
+        ),
+        ("calibration_selection", "rtn", {"quantizers.gptq", "quantizers.hessian"}),
         ("quantizers", "gptq_w4", {"quantizers.awq", "quantizers.hqq", "quantizers.quarot"}),
         ("determinism", "packed_gptq", {"engines.vllm_engine", "engines.openvino_engine"}),
         ("latent_reasoning", "codi", {"latent.methods.kava", "latent.methods.coconut"}),
@@ -219,6 +226,12 @@ def test_another_methods_file_leaves_a_cell_as_it_is(name, mine, rivals):
     cell = next(c for c in study(name).cells() if c.method == mine and c.model == "tiny_llama_1m")
     found = modules_of(name, cell.id)
     assert not {f"benchsuite.{rival}" for rival in rivals} & set(found)
+
+
+def test_a_method_that_is_taken_by_name_is_in_the_digest_of_its_cells():
+    for cell, used in (("rtn", "rtn"), ("random", "gptq"), ("shuffled_hessian", "gptq")):
+        found = modules_of("calibration_selection", f"tiny_llama_1m-{cell}-seed42")
+        assert f"benchsuite.quantizers.{used}" in found
 
 
 # --- small projects

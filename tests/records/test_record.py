@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchsuite.records import building
 from benchsuite.records.building import RecordBuilder
 from benchsuite.records.fingerprint import Fingerprint
 from benchsuite.study import study
@@ -22,6 +23,25 @@ def reset_mark():
     """Do what a stage does that measures its own memory."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
+def test_peak_memory_is_the_cells_own_not_that_of_an_earlier_one(builder):
+    held = bytearray(BYTES)
+    held[::4096] = b"x" * len(held[::4096])
+    del held
+    before = building._resident_peak()
+    own = RecordBuilder(builder.cell, builder.fingerprint, {"device_kind": "cpu"})
+    peak = own.finish("passed").peak_memory_bytes
+    assert peak is not None
+    assert peak < before - BYTES // 2
+
+
+def test_a_peak_that_may_be_an_earlier_cells_is_not_stated(builder, monkeypatch):
+    monkeypatch.setattr(building, "_lower_resident_mark", lambda: False)
+    monkeypatch.setattr(building, "_cuda", lambda: None)
+    own = RecordBuilder(builder.cell, builder.fingerprint, {"device_kind": "cpu"})
+    assert own.finish("passed").peak_memory_bytes is None
 
 
 def test_peak_memory_outlives_a_stage_that_resets_the_mark(builder):

@@ -1,4 +1,5 @@
 import datetime
+import html
 import html.parser
 import re
 from dataclasses import replace
@@ -208,3 +209,14 @@ def test_a_claim_names_few_of_many_models_that_were_not_run():
     assert "model_0" in page
     assert "model_39" not in page
     assert re.search(r"and \d+ more", page)
+
+
+def test_a_claim_that_was_not_run_names_what_it_waits_for_and_the_command():
+    cells = grid("tiny_llama_1m", "llama2_7b", methods=["random", "cola_zero"])
+    records = drawn(cells)
+    for seed in (43, 44):
+        del records[f"llama2_7b-random-seed{seed}"]
+    page = html.unescape(render_page([results(cells, records)]))
+    assert "waits for random (seeds 43, 44) on llama2_7b: <code>pytest benchmarks -m " in page
+    assert "model='llama2_7b', method='random')\"</code>" in page
+    assert "on tiny_llama_1m: <code>" not in page

@@ -23,6 +23,14 @@ def test_little_is_said_when_all_is_well():
     ]
 
 
+def test_one_cell_is_told_as_one():
+    cells = grid("llama2_7b", methods=["rtn"])
+
+    texts = [text for text, _ in terminal_lines(results(cells, {}))]
+
+    assert texts[0] == "calibration_selection: 0 of 1 cell"
+
+
 def test_what_did_not_hold_is_told_with_its_numbers():
     cells = grid("llama2_7b", methods=THREE)
     means = {"gptq_default": 5.60, "random": 5.70, "cola_zero": 5.69}

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from benchsuite.statistics import judge
 from benchsuite.statistics.inference import claims
 from benchsuite.statistics.inference.claims import Arm, Question, judge_family
 from benchsuite.statistics.ranking import auroc
-from benchsuite.study import cv_below, equivalent, higher, identical, lower, ranks_better
+from benchsuite.study import Metric, cv_below, equivalent, higher, identical, lower, ranks_better
 from tests.statistics.samples_for_tests import with_moments
 
 SEEDS = (42, 43, 44, 45, 46)
@@ -262,3 +263,23 @@ def test_one_class_is_undefined_with_its_reason_and_waits_for_nothing():
     assert "all 9 items are positive" in judged.sentence
     waiting = judge(RANKS, "m", Arm({}, missing=["m-g_nll-seed42"]), ranked(1))
     assert waiting.outcome == "not_run"
+
+
+def test_the_sentence_shows_the_metrics_numbers_in_its_unit():
+    shown = Metric("accuracy", better="higher", unit="%", scale=100, format=".1f")
+    near = {42: 0.41, 43: 0.42, 44: 0.40}, {42: 0.40, 43: 0.43, 44: 0.41}
+    arms = [Arm(values) for values in near]
+    open_, equal, same = (
+        judge_family([Question(claim, "m", *arms[: 2 if claim.other else 1], shown=shown)])[0]
+        for claim in (
+            higher("accuracy", "a", than="b"),
+            equivalent("accuracy", "a", to="b", within=0.05),
+            identical("accuracy", "a"),
+        )
+    )
+    assert "41.0 ± 1.0 % against 41.3 ± 1.5 %, difference −0.3 [" in open_.sentence
+    assert re.search(r"difference −0\.3 \[−?[\d.]+, [\d.]+\] % \(Welch", open_.sentence)
+    assert re.search(r"a true difference of [\d.]+ % \(d = ", open_.sentence)
+    assert "] % (90 %), margin ±5 %" in equal.sentence
+    assert "seed 42: 41.0 %" in same.sentence
+    assert open_.evidence["mean"] == pytest.approx(0.41)

@@ -161,3 +161,8 @@ def test_the_status_tracker_says_what_is_missing_and_why_something_failed(record
     }
     assert rows["gptq_w4"]["status"] == "failed"
     assert (rows["gptq_w4"]["done"], rows["gptq_w4"]["note"]) == (2, "out of memory")
+
+
+def test_the_original_is_named_by_the_dtype_that_it_is_stored_in(records):
+    rows = {row["method"]: row for row in sizes(grouped(records))}
+    assert (rows["fp16"]["precision"], rows["gptq_w4"]["precision"]) == ("BF16", "INT4")

@@ -6,9 +6,12 @@ from benchsuite import catalog
 from benchsuite.study import names, study
 
 # The document's own names for what vLLM chooses by itself; `-m "cell(method='awq')"` is exact.
-# An ablation bears its method's name, and `-k kava` means all of them.
+# An ablation bears its method's name, and `-k kava` means all of them. So do a method's variants
+# and a model's dequantized twin.
 THE_DOCUMENTS = {
-    "determinism": ("awq", "gptq"),
+    "calibration_selection": ("smollm2_135m",),
+    "quantizers": ("smollm2_135m", "gptq_w4", "rtn_w4"),
+    "determinism": ("awq", "gptq", "smollm2_135m"),
     "latent_training": ("kava", "codi"),
     "latent_reasoning": ("kava", "codi"),
 }

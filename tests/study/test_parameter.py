@@ -169,3 +169,11 @@ def test_a_row_says_choices_and_methods():
         ("steps", "5", "5", "of the search; only b"),
     ]
     assert values_of(declared.cells(), "bits") == ["3", "4"]
+
+
+def test_what_several_studies_declare_alike_is_declared_once():
+    seen: dict[tuple[str, object, object], Parameter] = {}
+    for declared in map(study, names()):
+        for name, parameter in declared.parameters.items():
+            first = seen.setdefault((name, parameter.default, parameter.embedded), parameter)
+            assert parameter is first, f"{declared.name}.{name}"

@@ -5,12 +5,14 @@ real. An estimate is a range, and names its basis; without one it is a bound fro
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from benchsuite import catalog
+from benchsuite.printable import count
 from benchsuite.records.record import CellFacts, Record
+from benchsuite.study import study
 from benchsuite.study.cell import Cell
 
 # What disks and links deliver: reading the weights is in no record.
@@ -21,9 +23,9 @@ _REPEATED = (0.9, 1.15)
 # What scaling leaves out: kernels that fit another shape better, layers of other proportions.
 _SCALED = (0.75, 1.35)
 _FURTHEST = 8
-# Stages whose work grows with parameters x tokens: linear in the passes, and up to the power 4/3
-# in the factorizations, whose work per parameter grows with the width.
-_GROWTH = {"quant": 4 / 3, "evaluation": 1.0}
+# Work grows with parameters x tokens: linear in the passes, and up to this power in the making of
+# what is tried, whose factorizations do more per parameter in a wider model.
+_MAKING_GROWTH = 4 / 3
 
 
 @dataclass(frozen=True)
@@ -141,25 +143,14 @@ def _bytes(model: str) -> int:
 
 
 def _repeated(cell: Cell, records: Sequence[Record]) -> Estimate:
-    shared = max(_shared(record) for record in records)
-    times = [record.times.total - _paid(record) for record in records]
+    shared = max(record.times.shared for record in records)
+    times = [record.times.total - record.times.paid for record in records]
     span = Span(min(times), max(times))
     if len(times) < 3:
         span = span.times(*_REPEATED)
     peaks = [record.peak_memory_bytes or 0 for record in records]
     basis = f"{_records(records)} of this model and method"
     return Estimate(cell, span, shared, Span(min(peaks), 1.05 * max(peaks)), basis)
-
-
-def _shared(record: Record) -> float:
-    """Return what a record's selection needs that is computed once for all cells: its features."""
-    return record.times.of("selection_shared") or 0.0
-
-
-def _paid(record: Record) -> float:
-    """Return the part of that which this very cell computed, for others too."""
-    whole, spent = (record.times.of(f"selection{k}") or 0.0 for k in ("", "_spent"))
-    return max(spent - (whole - _shared(record)), 0.0)
 
 
 # --- from records of another model or other parameters
@@ -175,21 +166,22 @@ def _scaled(cell: Cell, records: Sequence[Record]) -> Estimate:
     source = records[0].cell.model
     other = f"scaled from {source} by parameters x tokens"
     basis = f"{_records(records)}, {other}"
-    shared = max(_shared(record) for record in records)
+    shared = max(record.times.shared for record in records)
     return Estimate(cell, span, shared, Span(max(memory.low, floor), memory.high), basis)
 
 
 def _scaled_seconds(cell: Cell, record: Record) -> Span:
-    total = Span(0.0, 0.0)
+    total, making = Span(0.0, 0.0), study(cell.study).making
+    ratios = _ratios(cell, record) or {}
+    bigger = _parameters(cell.model) / _parameters(record.cell.model)
+    furthest = max(ratios.values(), key=lambda ratio: abs(math.log(ratio)), default=bigger)
     for stage, seconds in record.times.spent.items():
-        ratio = _ratio(cell, record, stage)
-        assert ratio is not None
-        if stage == "selection":
-            seconds -= _paid(record)
-        grown = ratio ** _GROWTH.get(stage, 1.0)
+        ratio = ratios.get(stage, furthest)
+        grown = ratio**_MAKING_GROWTH if stage in making else ratio
         # Stages that we know nothing of may not grow at all.
-        ends = (ratio, grown) if stage in _GROWTH else (1.0, ratio)
-        total += Span(seconds, seconds).times(min(ends), max(ends))
+        ends = (ratio, grown) if stage in ratios else (1.0, ratio)
+        own = seconds - record.times.paid_in(stage)
+        total += Span(own, own).times(min(ends), max(ends))
     return total
 
 
@@ -197,29 +189,31 @@ def _comparable(cell: Cell, record: Record) -> bool:
     """Say whether a record is near enough to scale from: a small model's kernels only wait."""
     bigger = _parameters(cell.model) / _parameters(record.cell.model)
     near = 1 / _FURTHEST <= bigger <= _FURTHEST
-    return near and _ratio(cell, record, "evaluation") is not None
+    return near and _ratios(cell, record) is not None
 
 
 def _work_ratio(cell: Cell, record: Record) -> float:
-    return (_ratio(cell, record, "quant") or 1.0) * (_ratio(cell, record, "evaluation") or 1.0)
+    return math.prod((_ratios(cell, record) or {}).values())
 
 
-def _ratio(cell: Cell, record: Record, stage: str) -> float | None:
-    """Return how much more a cell does in a stage than a record did; None where nobody can say."""
+def _ratios(cell: Cell, record: Record) -> dict[str, float] | None:
+    """Return how much more a cell does than a record did, by stage; None where nobody can say.
+
+    The stages are those whose tokens the study's parameters count.
+    """
     bigger = _parameters(cell.model) / _parameters(record.cell.model)
-    wanted, done = dict(cell.parameters), record.cell.parameters
-    if stage == "evaluation":
-        new, old = wanted.get("evaluation_tokens"), done.get("evaluation_tokens")
-        if new == old:
-            return bigger
-        old = old or record.value("evaluated_tokens")
-        # The whole of another corpus, or of one that was never read whole: unknown.
-        return bigger * new / old if new and old else None
-    return bigger * _calibration_tokens(wanted) / _calibration_tokens(done)
-
-
-def _calibration_tokens(parameters: Mapping[str, Any]) -> float:
-    return (parameters.get("n_calibration_samples") or 1) * (parameters.get("seq_len") or 1)
+    ratios: dict[str, float] = {}
+    for name, parameter in study(cell.study).parameters.items():
+        new, old = cell.parameters.get(name), record.cell.parameters.get(name)
+        more = 1.0
+        if parameter.tokens_of and new != old:
+            old = old or record.value(parameter.counted_as)
+            if not new or not old:  # all of another text, or of one that was never read whole
+                return None
+            more = new / old
+        for stage in parameter.tokens_of:
+            ratios[stage] = ratios.get(stage, bigger) * more
+    return ratios
 
 
 def _parameters(model: str) -> int:
@@ -240,5 +234,4 @@ def _point(facts: CellFacts) -> tuple[Any, ...]:
 
 def _records(records: Sequence[Record]) -> str:
     rehearsed = sum(record.kind == "rehearsal" for record in records)
-    kind = "rehearsals" if rehearsed == len(records) else "records"
-    return f"{len(records)} {kind if len(records) > 1 else kind.removesuffix('s')}"
+    return count(len(records), "rehearsal" if rehearsed == len(records) else "record")

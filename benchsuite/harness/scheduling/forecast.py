@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from benchsuite import catalog
 from benchsuite.errors import BenchsuiteError
 from benchsuite.harness.scheduling.estimate import Estimate, Span, estimate, measured_here, schedule
+from benchsuite.printable import count
 from benchsuite.records import environment
 from benchsuite.study import study
 from benchsuite.study.cell import Cell
@@ -36,14 +37,14 @@ def forecast(bench: "Bench", cells: Sequence[tuple[Cell, Path]]) -> Iterator[str
             open_cells.append(cell)
     rate = _Rate(device)
     found = [estimate(cell, records, rate.at_least) for cell in open_cells]
-    yield (
-        f"{device.name}, {device.memory_bytes / GIB:.0f} GiB; {len(records)} records of this device"
-    )
+    known = count(len(records), "record")
+    yield f"{device.name}, {device.memory_bytes / GIB:.0f} GiB; {known} of this device"
     yield from _table(found, device.memory_bytes)
     if finished:
-        yield f"{finished} cells are finished and cost nothing"
+        verbs = "is finished and costs" if finished == 1 else "are finished and cost"
+        yield f"{count(finished, 'cell')} {verbs} nothing"
     for reason, n in impossible.items():
-        yield f"{n} cells cannot run: {reason}"
+        yield f"{count(n, 'cell')} cannot run: {reason}"
     yield from _totals(found, len(environment.gpus()) if device.kind == "cuda" else 1)
 
 
@@ -67,10 +68,12 @@ def _totals(found: Sequence[Estimate], gpus: int) -> Iterator[str]:
     known = [one for one in found if math.isfinite(one.seconds.high)]
     for workers in sorted({1, gpus}) if known else ():
         who = "one worker" if workers == 1 else f"{workers} workers"
-        yield f"{len(known)} cells on {who}: {_times(schedule(known, workers))}, models loaded"
+        cells = count(len(known), "cell")
+        yield f"{cells} on {who}: {_times(schedule(known, workers))}, models loaded"
     if len(known) < len(found):
         unknown = len(found) - len(known)
-        yield f"{unknown} cells have no basis for an upper bound: rehearse one first"
+        verb = "has" if unknown == 1 else "have"
+        yield f"{count(unknown, 'cell')} {verb} no basis for an upper bound: rehearse one first"
 
 
 class _Rate:
@@ -82,11 +85,7 @@ class _Rate:
 
     def at_least(self, cell: Cell) -> float:
         """Return the seconds of a cell's forward passes at the measured rate of products."""
-        tokens = cell.parameters.get("evaluation_tokens") or 0
-        # Methods without randomness of their own read no calibration text.
-        calibrated = cell.method not in study(cell.study).once
-        samples = calibrated * (cell.parameters.get("n_calibration_samples") or 0)
-        tokens += samples * (cell.parameters.get("seq_len") or 0)
+        tokens = sum(_tokens(cell).values())
         if not tokens:
             return 0.0
         if not self._flops:
@@ -94,6 +93,17 @@ class _Rate:
 
             self._flops = product_rate(self._device.torch_name)
         return 2 * catalog.model(cell.model).n_parameters * tokens / self._flops
+
+
+def _tokens(cell: Cell) -> dict[str, int]:
+    """Return the tokens that go through the model, by stage, as far as parameters count them."""
+    declared, found = study(cell.study), dict[str, int]()
+    for name, parameter in declared.parameters.items():
+        for stage in parameter.tokens_of:
+            # Methods without randomness of their own read no text while they are made.
+            read = not (stage in declared.making and cell.method in declared.once)
+            found[stage] = found.get(stage, 1) * read * (cell.parameters.get(name) or 0)
+    return found
 
 
 def _method(cell: Cell) -> str:

@@ -12,6 +12,7 @@ from benchsuite.statistics.inference import verdicts, wording
 from benchsuite.statistics.inference.sequential import Plan, looks_taken, sequential_p
 from benchsuite.statistics.item_tests import identity
 from benchsuite.statistics.ranking import Ranking
+from benchsuite.statistics.rounding import AS_STORED, Display
 
 
 class ClaimLike(Protocol):
@@ -57,13 +58,14 @@ class Arm:
 
 @dataclass(frozen=True)
 class Question:
-    """A claim with the results that answer it on one model."""
+    """A claim with the results that answer it on one model, and how its metric is shown."""
 
     claim: ClaimLike
     model: str
     arm: Arm
     other: Arm | None = None
     by_seed: bool = False
+    shown: Display = AS_STORED
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def judge_family(
         if p_holm is not None:
             facts = {"p_holm": p_holm, "family_size": tested, "alpha": alpha}
             draft = verdicts.decide(replace(draft, evidence={**draft.evidence, **facts}))
-        sentence = wording.sentence(question.claim, question.model, draft)
+        sentence = wording.sentence(question.claim, question.model, draft, question.shown)
         judgements.append(
             Judgement(question.claim, question.model, draft.outcome, sentence, draft.evidence)
         )

@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchsuite.statistics.inference.verdicts import Draft
-from benchsuite.statistics.rounding import p_text, short, signed, with_interval, with_uncertainty
+from benchsuite.statistics.rounding import (
+    Display,
+    in_unit,
+    p_text,
+    short,
+    signed,
+    spread,
+    with_interval,
+)
 
 MOST_IDS = 3
 TEST_NAMES = {
@@ -17,21 +25,21 @@ TEST_NAMES = {
 }
 
 
-def sentence(claim: Any, model: str, draft: Draft) -> str:
-    """Return one sentence for a judged claim on one model."""
+def sentence(claim: Any, model: str, draft: Draft, how: Display) -> str:
+    """Return one sentence for a judged claim on one model; ``how`` its metric is shown."""
     evidence = draft.evidence
     if draft.outcome == "not_run":
         text = _not_run(evidence)
     elif claim.kind == "identical":
-        text = _identical(claim, draft.outcome, evidence)
+        text = _identical(claim, draft.outcome, evidence, how)
     elif claim.kind == "true":
         text = _true(claim, evidence)
     elif claim.kind == "cv_below":
         text = _cv(draft.outcome, evidence)
     elif claim.kind == "equivalent":
-        text = _equivalent(claim, draft.outcome, evidence)
+        text = _equivalent(claim, draft.outcome, evidence, how)
     else:
-        text = _ordered(claim, draft.outcome, evidence)
+        text = _ordered(claim, draft.outcome, evidence, how)
     if claim.control and draft.outcome not in ("held", "not_run"):
         text += f" The control did not come out: the study cannot see a difference on {model}."
     return text
@@ -46,13 +54,13 @@ def _not_run(evidence: Mapping[str, Any]) -> str:
     return f"Waiting for {shown}{more}."
 
 
-def _identical(claim: Any, outcome: str, evidence: Mapping[str, Any]) -> str:
+def _identical(claim: Any, outcome: str, evidence: Mapping[str, Any], how: Display) -> str:
     if outcome == "held":
         return f"One value of {claim.metric} over {evidence['n']} seeds."
     if outcome == "inconclusive":
         return f"n = {evidence['n']}: {evidence['reason']}."
     groups = "; ".join(
-        f"seed {', '.join(map(str, group['seeds']))}: {_abridged(group['value'])}"
+        f"seed {', '.join(map(str, group['seeds']))}: {_abridged(group['value'], how)}"
         for group in evidence["groups"]
     )
     return f"{evidence['distinct']} different values of {claim.metric} ({groups})."
@@ -78,40 +86,45 @@ def _cv(outcome: str, evidence: Mapping[str, Any]) -> str:
     return text + "."
 
 
-def _ordered(claim: Any, outcome: str, evidence: Mapping[str, Any]) -> str:
-    text = _difference(evidence)
+def _ordered(claim: Any, outcome: str, evidence: Mapping[str, Any], how: Display) -> str:
+    text = _difference(evidence, how)
     if evidence["p_value"] is None:
         reason = evidence.get("reason")
-        return f"{text}: {reason}.{_items(evidence)}" if reason else f"{text}.{_items(evidence)}"
+        return (
+            f"{text}: {reason}.{_items(evidence, how)}"
+            if reason
+            else f"{text}.{_items(evidence, how)}"
+        )
     text += f" ({_test(evidence)})"
     if outcome == "violated":
         text = f"{claim.other} is the {claim.kind} one: {text}"
     elif outcome == "inconclusive":
-        text = f"No significant difference: {text}. {power_sentence(evidence)}"
-        return text + _items(evidence)
-    return f"{text}.{_items(evidence)}"
+        text = f"No significant difference: {text}. {power_sentence(evidence, how)}"
+        return text + _items(evidence, how)
+    return f"{text}.{_items(evidence, how)}"
 
 
-def _equivalent(claim: Any, outcome: str, evidence: Mapping[str, Any]) -> str:
+def _equivalent(claim: Any, outcome: str, evidence: Mapping[str, Any], how: Display) -> str:
     result = evidence["tost"]
     if not result["defined"]:
         return f"n = {evidence['n']} and {evidence['n_other']}: {result['reason']}."
-    interval = with_interval(result["difference"], result["ci_low"], result["ci_high"])
-    text = f"Difference {interval} (90 %), margin ±{evidence['margin']:g}"
+    interval = _interval(how, result["difference"], result["ci_low"], result["ci_high"])
+    margin = in_unit(how, f"±{evidence['margin'] * how.scale:g}")
+    text = f"Difference {interval} (90 %), margin {margin}"
     if result["p_value"] is None:
-        return f"{text}; neither arm varies.{_items(evidence)}"
+        return f"{text}; neither arm varies.{_items(evidence, how)}"
     text += f", TOST {p_text(result['p_value'])}, Holm {p_text(evidence['p_holm'])}"
     if outcome == "inconclusive":
         text += (
             f": neither shown equal nor different; with these seeds a margin of at least "
-            f"{short(evidence['smallest_margin'])} could be confirmed with 80 % power"
+            f"{_size(how, evidence['smallest_margin'])} could be confirmed with 80 % power"
         )
-    return f"{text}.{_items(evidence)}"
+    return f"{text}.{_items(evidence, how)}"
 
 
-def power_sentence(evidence: Mapping[str, Any]) -> str:
+def power_sentence(evidence: Mapping[str, Any], how: Display) -> str:
     """Return what these seeds could have seen: the sentence that belongs beside every null."""
-    size, d = short(evidence["mde_corrected"]), evidence.get("mde_d_corrected")
+    size, d = _size(how, evidence["mde_corrected"]), evidence.get("mde_d_corrected")
     family = evidence["family_size"]
     correction = f" after correction for {family} tests" if family > 1 else ""
     if d is None:
@@ -125,14 +138,14 @@ def power_sentence(evidence: Mapping[str, Any]) -> str:
     )
 
 
-def _difference(evidence: Mapping[str, Any]) -> str:
-    first = with_uncertainty(evidence["mean"], evidence["std"])
-    second = with_uncertainty(evidence["mean_other"], evidence["std_other"])
+def _difference(evidence: Mapping[str, Any], how: Display) -> str:
+    first = spread(how, evidence["mean"], evidence["std"])
+    second = spread(how, evidence["mean_other"], evidence["std_other"])
     text = f"{first} against {second}"
     if evidence["difference"] is None:
         return text
     low, high = evidence["ci95"] or (None, None)
-    return f"{text}, difference {with_interval(evidence['difference'], low, high)}"
+    return f"{text}, difference {_interval(how, evidence['difference'], low, high)}"
 
 
 def _test(evidence: Mapping[str, Any]) -> str:
@@ -150,14 +163,25 @@ def _test(evidence: Mapping[str, Any]) -> str:
     return text
 
 
-def _items(evidence: Mapping[str, Any]) -> str:
+def _items(evidence: Mapping[str, Any], how: Display) -> str:
     items = evidence.get("items")
     if not items or not items["defined"]:
         return ""
-    interval = with_interval(items["difference"], items["ci_low"], items["ci_high"])
+    interval = _interval(how, items["difference"], items["ci_low"], items["ci_high"])
     return f" Over the {items['n_items']} shared items, paired: {interval}."
 
 
-def _abridged(value: Any) -> str:
-    text = str(value)
+def _interval(how: Display, value: float, low: float | None, high: float | None) -> str:
+    known = None not in (low, high)
+    ends = ((low or 0.0) * how.scale, (high or 0.0) * how.scale) if known else (None, None)
+    return in_unit(how, with_interval(value * how.scale, *ends))
+
+
+def _size(how: Display, size: float) -> str:
+    return in_unit(how, short(size * how.scale))
+
+
+def _abridged(value: Any, how: Display) -> str:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    text = in_unit(how, str(value * how.scale)) if number else str(value)
     return text if len(text) <= 16 else text[:12] + "…"

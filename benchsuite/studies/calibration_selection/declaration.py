@@ -7,7 +7,9 @@ group size 128 on 128 sequences of 2,048 tokens, perplexity on the WikiText-2 te
 from collections.abc import Sequence
 
 from benchsuite.calibration.registry import sampler_module
-from benchsuite.catalog import EMBEDDED_MODELS
+from benchsuite.catalog import EMBEDDED_MODELS, SMALL_MODELS
+from benchsuite.quantizers.registry import method_module
+from benchsuite.studies import parameters as shared
 from benchsuite.studies.calibration_selection.published import PUBLISHED
 from benchsuite.study import (
     PERPLEXITY,
@@ -23,6 +25,7 @@ from benchsuite.study import (
     register_study,
 )
 
+DOCUMENT_MODELS = ("llama2_7b", "llama2_13b", "opt_6_7b", "mistral_7b")
 METHODS = ("gptq_default", "random", "cola_zero")
 FURTHER_METHODS = ("cola_balanced", "stratified", "activation_clusters", "self_generated")
 # A study that cannot tell these from real calibration cannot tell anything.
@@ -45,7 +48,11 @@ DOCUMENT = Document(
 
 
 def _code(cell: Cell) -> Sequence[str]:
-    return () if cell.method in REFERENCES else (sampler_module(cell.method),)
+    if cell.method == "fp16":
+        return ()
+    if cell.method == "rtn":
+        return (method_module("rtn"),)
+    return (sampler_module(cell.method), method_module("gptq"))
 
 
 register_study(
@@ -53,44 +60,26 @@ register_study(
         name="calibration_selection",
         question="Does the choice of calibration text change the quality of a GPTQ model?",
         axes={
-            "model": (*EMBEDDED_MODELS, "llama2_7b", "llama2_13b", "opt_6_7b", "mistral_7b"),
+            "model": (*EMBEDDED_MODELS, *SMALL_MODELS, *DOCUMENT_MODELS),
             "method": (*METHODS, *FURTHER_METHODS, *CONTROLS, *REFERENCES),
         },
         seeds=(42, 43, 44, 45, 46),
         parameters={
-            "n_calibration_samples": Parameter(
-                128, embedded=32, least=1, help="calibration sequences"
-            ),
-            "seq_len": Parameter(
-                2048,
-                embedded=256,
-                least=2,
-                help="tokens per sequence, in calibration and evaluation",
-            ),
+            "n_calibration_samples": shared.N_CALIBRATION_SAMPLES,
+            "seq_len": shared.SEQ_LEN,
             "quant_bits": Parameter(
                 4,
                 choices=(2, 3, 4, 5, 6, 7, 8),
                 help="bits per weight; checkpoints hold 2, 3, 4 and 8",
             ),
-            "group_size": Parameter(
-                128, least=-1, help="weights that share a scale; -1 is a whole row"
-            ),
+            "group_size": shared.GROUP_SIZE,
             "desc_act": Parameter(False, help="order columns by activation"),
             "sym": Parameter(True, help="symmetric grid"),
             "damp_percent": Parameter(
                 0.01, help="damping of the Hessian, as a part of its mean diagonal"
             ),
-            "calibration_corpus": Parameter(
-                "wikitext2",
-                embedded="embedded_text",
-                reads="corpus:train",
-                help="its train split is the pool",
-            ),
-            "pool_documents": Parameter(
-                0,
-                embedded=2000,
-                help="a fixed part of the pool for every sampler and seed; 0 is all",
-            ),
+            "calibration_corpus": shared.CALIBRATION_CORPUS,
+            "pool_documents": shared.POOL_DOCUMENTS,
             "scoring_model": Parameter(
                 "gpt2",
                 embedded="tiny_llama_1m",
@@ -98,15 +87,8 @@ register_study(
                 reads="model",
                 help="whose perplexity is a feature of the documents",
             ),
-            "evaluation_corpus": Parameter(
-                "wikitext2",
-                embedded="embedded_text",
-                reads="corpus:test",
-                help="its test split is evaluated",
-            ),
-            "evaluation_tokens": Parameter(
-                0, embedded=32768, help="the first tokens of it; 0 is all"
-            ),
+            "evaluation_corpus": shared.EVALUATION_CORPUS,
+            "evaluation_tokens": shared.EVALUATION_TOKENS,
             "downstream_tasks": Parameter(
                 False,
                 formerly="downstream",

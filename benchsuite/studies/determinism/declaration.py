@@ -7,9 +7,10 @@ model itself, and our packed linears.
 
 from collections.abc import Sequence
 
-from benchsuite.catalog import EMBEDDED_MODELS
+from benchsuite.catalog import EMBEDDED_MODELS, SMALL_MODELS
 from benchsuite.determinism.variants import VARIANTS, describe, variant
 from benchsuite.engines.registry import engine
+from benchsuite.studies import parameters as shared
 from benchsuite.study import Cell, Metric, Parameter, Study, Tour, register_study, true
 
 # Known to add in varying order: nothing is expected of it, and nothing is claimed.
@@ -37,7 +38,7 @@ register_study(
     Study(
         name="determinism",
         question="Is INT4 inference deterministic, and if not, along which axis and why?",
-        axes={"model": (*EMBEDDED_MODELS, "qwen3_8b"), "method": tuple(VARIANTS)},
+        axes={"model": (*EMBEDDED_MODELS, *SMALL_MODELS, "qwen3_8b"), "method": tuple(VARIANTS)},
         seeds=(42,),
         parameters={
             "repetitions": Parameter(5, least=1, help="how often the identical batch is asked"),
@@ -57,9 +58,7 @@ register_study(
             ),
             "threads": Parameter(2, least=1, help="CPU threads of the other process"),
             "layers": Parameter(0, help="cut a rehearsal to its first blocks; 0 is all"),
-            "group_size": Parameter(
-                128, least=-1, help="weights that share a scale; -1 is a whole row"
-            ),
+            "group_size": shared.GROUP_SIZE,
             "n_calibration_samples": Parameter(16, least=1, help="calibration sequences"),
             "calibration_length": Parameter(
                 512, embedded=128, least=2, help="tokens of a calibration sequence"
@@ -70,12 +69,7 @@ register_study(
                 reads="corpus:test",
                 help="its test split gives the prompts",
             ),
-            "calibration_corpus": Parameter(
-                "wikitext2",
-                embedded="embedded_text",
-                reads="corpus:train",
-                help="its train split is what is calibrated on",
-            ),
+            "calibration_corpus": shared.CALIBRATION_CORPUS,
         },
         tour=Tour(
             axes={"model": ("tiny_llama_1m",), "method": ("pytorch_int4", "packed_gptq")},

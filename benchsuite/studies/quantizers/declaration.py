@@ -7,17 +7,24 @@ the seed, the same for every method.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from benchsuite import catalog
 from benchsuite.calibration.registry import sampler_module
 from benchsuite.engines.registry import engine
 from benchsuite.evaluation import forms
-from benchsuite.quantizers.registry import LIBRARIES, OWN, QUANTIZERS, REFERENCE, quantizer
+from benchsuite.quantizers.registry import (
+    LIBRARIES,
+    OWN,
+    QUANTIZERS,
+    REFERENCE,
+    VARIANTS,
+    quantizer,
+)
+from benchsuite.studies import parameters as shared
 from benchsuite.study import (
-    CHAT_TEMPLATE,
     KL,
-    MOST_LEFT_OUT,
     PERPLEXITY,
     Cell,
     Metric,
@@ -37,6 +44,7 @@ OTHER_KINDS = tuple(n for n, entry in QUANTIZERS.items() if entry.ranking != "we
 # the keys of tiny_mistral_1m have 32.
 NOT_FOR_OPT = ("llmcompressor_awq", "llmcompressor_spinquant", "autoawq_awq")
 TOO_NARROW = ("tiny_mistral_1m", "autoawq_awq")
+TOURED = tuple(name for name in OWN if name not in VARIANTS)
 DATA_FREE = tuple(name for name, entry in QUANTIZERS.items() if not entry.calibrated)
 
 
@@ -69,23 +77,14 @@ register_study(
         name="quantizers",
         question="Which quantizer costs a model least, at which size?",
         axes={
-            "model": (*catalog.EMBEDDED_MODELS, "llama3_2_1b_instruct"),
+            "model": (*catalog.EMBEDDED_MODELS, *catalog.SMALL_MODELS, "llama3_2_1b_instruct"),
             "method": (REFERENCE, *QUANTIZERS, CONTROL),
         },
         seeds=(42, 43, 44),
         parameters={
-            "n_calibration_samples": Parameter(
-                128, embedded=32, least=1, help="calibration sequences"
-            ),
-            "seq_len": Parameter(
-                2048,
-                embedded=256,
-                least=2,
-                help="tokens per sequence, in calibration and evaluation",
-            ),
-            "group_size": Parameter(
-                128, least=-1, help="weights that share a scale; -1 is a whole row"
-            ),
+            "n_calibration_samples": shared.N_CALIBRATION_SAMPLES,
+            "seq_len": shared.SEQ_LEN,
+            "group_size": shared.GROUP_SIZE,
             "iterations": Parameter(
                 15_000, embedded=300, only=_taking("iterations"), help="AdaRound's steps a layer"
             ),
@@ -94,24 +93,10 @@ register_study(
                 only=_taking("alpha"),
                 help="SmoothQuant's strength; None is the model family's",
             ),
-            "calibration_corpus": Parameter(
-                "wikitext2",
-                embedded="embedded_text",
-                reads="corpus:train",
-                help="its train split is the pool",
-            ),
-            "pool_documents": Parameter(
-                0, embedded=2000, help="a fixed part of the pool for every seed; 0 is all"
-            ),
-            "evaluation_corpus": Parameter(
-                "wikitext2",
-                embedded="embedded_text",
-                reads="corpus:test",
-                help="its test split is evaluated",
-            ),
-            "evaluation_tokens": Parameter(
-                0, embedded=16384, help="the first tokens of it; 0 is all"
-            ),
+            "calibration_corpus": shared.CALIBRATION_CORPUS,
+            "pool_documents": shared.POOL_DOCUMENTS,
+            "evaluation_corpus": shared.EVALUATION_CORPUS,
+            "evaluation_tokens": replace(shared.EVALUATION_TOKENS, embedded=16384),
             "arc_task": Parameter(
                 "arc_challenge",
                 embedded="four_choices",
@@ -124,7 +109,7 @@ register_study(
                 choices=forms.CHOICES,
                 help="how their options are shown and answered",
             ),
-            "chat_template": CHAT_TEMPLATE,
+            "chat_template": shared.CHAT_TEMPLATE,
             "squad_task": Parameter(
                 "squad_v2", embedded="passages", reads="task", help="the questions about passages"
             ),
@@ -133,7 +118,10 @@ register_study(
             ),
             "n_questions": Parameter(400, embedded=200, help="questions of each set"),
             "shots": Parameter(0, help="worked examples before each question"),
-            "most_left_out": MOST_LEFT_OUT,
+            "most_left_out": shared.MOST_LEFT_OUT,
+            "latency_tokens": Parameter(
+                64, help="tokens generated to time the model; 0 leaves its speed out"
+            ),
             "maths_new_tokens": Parameter(
                 256, embedded=96, help="the longest answer to a word problem"
             ),
@@ -141,7 +129,7 @@ register_study(
         # Libraries are there to be compared with, not to be varied: one seed each.
         once=(REFERENCE, CONTROL, *DATA_FREE, *LIBRARIES),
         tour=Tour(
-            axes={"model": ("tiny_llama_1m",), "method": (REFERENCE, *OWN, CONTROL)},
+            axes={"model": ("tiny_llama_1m",), "method": (REFERENCE, *TOURED, CONTROL)},
             seeds=(42, 43),
             parameters={
                 "n_calibration_samples": 16,

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 
+from benchsuite import catalog
 from benchsuite.quantizers.registry import QUANTIZERS
 from benchsuite.records.record import Record
 from benchsuite.reporting.judging import Columns
@@ -58,7 +59,7 @@ def sizes(groups: Groups) -> list[Row]:
             "model": model,
             "weights": weights,
             "method": method,
-            "precision": f"INT{width(method)}" if method in QUANTIZERS else "FP16/BF16",
+            "precision": f"INT{width(method)}" if method in QUANTIZERS else _stored_in(found),
             "size_mb": mean(found, "size_after_mb"),
             "compression": mean(found, "compression_ratio"),
             "quantization_seconds": _on_one_device(found, "quant_time_sec"),
@@ -66,6 +67,13 @@ def sizes(groups: Groups) -> list[Row]:
         }
         for (model, weights, method), found in groups.items()
     ]
+
+
+def _stored_in(records: Sequence[Record]) -> str:
+    """Return the precision of a model's own weights, ``BF16``; nothing if it is not known here."""
+    name = records[0].cell.model
+    dtype = catalog.MODELS[name].dtype if name in catalog.MODELS else ""
+    return {"bfloat16": "BF16", "float16": "FP16", "float32": "FP32"}.get(dtype, dtype)
 
 
 def accuracy(groups: Groups) -> list[Row]:

@@ -220,8 +220,9 @@ def accuracy_and_auroc(runs: Sequence[Run]) -> dict[str, Any]:
     if len(defined) < 4:
         return {"n_runs": len(defined), "spearman": None, "reason": "fewer than four runs"}
     accuracy = [run.any_record.value("accuracy") for run in defined]
-    found = spearmanr(accuracy, [run.auroc() for run in defined])
-    value, p_value = float(found.statistic), float(found.pvalue)
-    if value != value:
+    areas = [run.auroc() for run in defined]
+    if 1 in (len(set(accuracy)), len(set(areas))):
         return {"n_runs": len(defined), "spearman": None, "reason": "one of the two is constant"}
+    found = spearmanr(accuracy, areas)
+    value, p_value = float(found.statistic), float(found.pvalue)
     return {"n_runs": len(defined), "spearman": value, "p_value": p_value}

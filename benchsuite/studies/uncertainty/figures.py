@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchsuite.printable import count
 from benchsuite.reporting.figures.style import (
     COLOURS,
     GREY,
@@ -84,7 +85,7 @@ def accuracy_vs_auroc(runs: Sequence[Run], summary: Summary) -> Figure:
     chance_line(axes)
     found = summary["advanced"]["accuracy_and_auroc"]
     if found["spearman"] is not None:
-        axes.set_title(f"Spearman {found['spearman']:.2f} over {found['n_runs']} runs")
+        axes.set_title(f"Spearman {found['spearman']:.2f} over {count(found['n_runs'], 'run')}")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
     return figure
 
@@ -168,7 +169,7 @@ def overall_statistics(runs: Sequence[Run], summary: Summary) -> Figure:
     axes.invert_yaxis()
     axes.set_xlabel("AUROC of wrong answers (bar and number: mean)")
     chance_line(axes, vertical=True)
-    axes.set_title(f"Scores over {len(runs)} runs")
+    axes.set_title(f"Scores over {count(len(runs), 'run')}")
     legend_below(figure, axes, len(datasets))
     return figure
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
+from benchsuite.printable import count
 from benchsuite.statistics.compare import holm
 from benchsuite.statistics.rounding import p_text, with_interval
 from benchsuite.studies.uncertainty.runs import PRIMARY, Run, contrast, preferred, sizes
@@ -46,7 +47,8 @@ class Finding:
         if self.p_holm is not None:
             text += f" ({p_text(self.p_value)}, Holm {p_text(self.p_holm)})"
             text += "" if self.p_holm < 0.05 else ": no significant difference"
-        return f"{text}, {len(self.pairs)} comparisons.{f' {self.reason}' if self.reason else ''}"
+        compared = count(len(self.pairs), "comparison")
+        return f"{text}, {compared}.{f' {self.reason}' if self.reason else ''}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the answer as json-able data."""
@@ -201,7 +203,9 @@ def _paired(
     defined = [(a, b) for a, b in pairs if a.auroc() is not None and b.auroc() is not None]
     left_out = len(pairs) - len(defined)
     if left_out:
-        note = f"{note} {left_out} comparisons are undefined: one class alone.".strip()
+        verb = "is" if left_out == 1 else "are"
+        left = f"{count(left_out, 'comparison')} {verb} undefined: one class alone."
+        note = f"{note} {left}".strip()
     if not defined:
         return Finding(question, name, "undefined", reason=note)
     share = 1 / len(defined)

@@ -10,7 +10,7 @@ from benchsuite.embedded.schema import Choice, Problem, Question
 from benchsuite.errors import UsageError
 from benchsuite.evaluation.generation import TOLERANCE, log_likelihoods
 from benchsuite.evaluation.uncertainty import answers, correctness, judge, p_true, prompts
-from benchsuite.evaluation.uncertainty.scores import Tools
+from benchsuite.evaluation.uncertainty.scores import Tools, Undefined
 from tests.evaluation import embedded_model
 from tests.evaluation.uncertainty.answers_for_tests import answer, asked
 
@@ -188,6 +188,16 @@ def test_a_judge_compares_yes_with_no():
     words = [tokenizer(w, add_special_tokens=False)["input_ids"] for w in (" yes", " no")]
     yes, no = (log_likelihoods(model, ids, [w])[0].sum() for w in words)
     assert decide([one]).tolist() == [yes > no]
+
+
+def test_p_true_is_undefined_where_its_prompt_exceeds_the_context():
+    model, tokenizer = embedded_model.load()
+    short = asked(answer("Paris"), answer("Rome"))
+    far = asked(answer("Paris"), context="why " * model.config.max_position_embeddings)
+    tools = Tools(network=model, tokenizer=tokenizer)
+    found = p_true.p_true([far, short], tools)
+    assert found[0] == Undefined("its prompt exceeds the model's context")
+    assert found[1:] == p_true.p_true([short], tools)
 
 
 def test_p_true_is_the_probability_of_a_after_the_question_about_the_answer():

@@ -8,7 +8,7 @@ from benchsuite import catalog
 from benchsuite.harness.scheduling.estimate import Span, estimate, measured_here, schedule
 from benchsuite.records.fingerprint import Fingerprint
 from benchsuite.records.record import CellFacts, Record, Source, Times
-from benchsuite.study import study
+from benchsuite.study import STUDIES, Parameter, Study, study
 from benchsuite.study.cell import Cell
 
 DEVICE = "NVIDIA H200"
@@ -78,6 +78,30 @@ def test_another_model_is_scaled_by_parameters_and_tokens():
     half = estimate(cell(n_calibration_samples=64), [record(cell())])
     assert half.seconds.high < made.seconds.high
     assert half.seconds.low < 11 + 7.5 < half.seconds.high
+
+
+def test_a_study_of_ones_own_is_scaled_by_the_stages_that_its_parameters_count(monkeypatch):
+    declared = Study(
+        "own",
+        "?",
+        {"model": ("llama2_7b",), "method": ("a",)},
+        (1,),
+        {"n_chains": Parameter(8, tokens_of=("dreaming",), counted_as="chains_seen")},
+        making=("dreaming",),
+    )
+    monkeypatch.setitem(STUDIES, "own", declared)
+    known, double, all_of_them = (
+        next(declared.cells(settings={"n_chains": n})) for n in (8, 16, 0)
+    )
+    stages = {"dreaming": 13.0, "looking": 2.0}
+    shared = {"dreaming": 13.0, "dreaming_shared": 3.0, "dreaming_spent": 13.0}
+    seen = record(known, times=Times(stages, shared), values={"chains_seen": 8})
+    made = estimate(double, [seen])
+    assert made.shared == 3
+    assert made.seconds.low == pytest.approx(0.75 * (10 * 2 + 2))
+    assert made.seconds.high == pytest.approx(1.35 * (10 * 2 ** (4 / 3) + 2 * 2))
+    assert estimate(all_of_them, [seen]).basis == "no basis"
+    assert estimate(double, [record(all_of_them, values={"chains_seen": 16})]).basis != "no basis"
 
 
 def test_the_nearest_model_is_the_basis():

@@ -16,6 +16,9 @@ from benchsuite.quantizers.linear import using_kernel
 from benchsuite.quantizers.registry import LIBRARIES
 from benchsuite.records import environment
 
+# Long to import or to run: 16 to 21 seconds each, more than all the others together.
+SLOW = ("autoround", "neural_compressor_gptq", "gptqmodel_awq")
+
 
 def run(name, model, batch):
     """Quantize as a cell does; AutoRound with few of its 200 iterations."""
@@ -43,15 +46,31 @@ def process_state():
     }
 
 
-@pytest.mark.parametrize("name", LIBRARIES)
-def test_a_library_leaves_its_quantized_model_and_nothing_else(name, lend, text_ids):
-    absent = [p for p in LIBRARIES[name].packages if environment.version(p) == "absent"]
-    if absent:
-        pytest.skip(f"not installed: {', '.join(absent)}")
-    batch, held_out = text_ids("train", 4 * 64).reshape(4, 64), text_ids("test", 4000)
+@pytest.fixture(scope="module")
+def texts(text_ids):
+    """Calibration sequences int64 [4, 64], and text held out int64 [4000]."""
+    return text_ids("train", 4 * 64).reshape(4, 64), text_ids("test", 4000)
+
+
+@pytest.fixture(scope="module")
+def known(lend, texts):
+    """The original's perplexity, and the digest of our GPTQ before any library ran."""
+    batch, held_out = texts
     with lend() as original, lend() as own:
         reference = perplexity(original.model, held_out, seq_len=256, batch_size=16).value
         ours = apply("gptq_w4", own.model, batch, seed=42, progress=None).weights_sha256
+    return reference, ours
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.stress] if n in SLOW else []) for n in LIBRARIES],
+)
+def test_a_library_leaves_its_quantized_model_and_nothing_else(name, lend, texts, known):
+    absent = [p for p in LIBRARIES[name].packages if environment.version(p) == "absent"]
+    if absent:
+        pytest.skip(f"not installed: {', '.join(absent)}")
+    (batch, held_out), (reference, ours) = texts, known
     before = process_state()
     found = []
     for _ in range(1 if name == "autoround" else 2):

@@ -199,12 +199,10 @@ def test_tokens_of_wrong_answers_are_less_sure_by_position():
 
 
 def test_figures_are_the_same_bytes_again(written, tmp_path):
-    grid = written[0]
-    part = [r for r in grid.records if "llama" in r.cell.model]
-    for name in ("one", "two"):
-        write(part, tmp_path / name, grid.columns)
-    for path in (tmp_path / "one/figures").iterdir():
-        assert path.read_bytes() == (tmp_path / "two/figures" / path.name).read_bytes(), path.name
+    grid, folder, _ = written
+    write(grid.records, tmp_path, grid.columns)
+    for path in (folder / "figures").iterdir():
+        assert path.read_bytes() == (tmp_path / "figures" / path.name).read_bytes(), path.name
 
 
 def test_size_is_a_matter_of_the_family():
@@ -213,3 +211,24 @@ def test_size_is_a_matter_of_the_family():
     assert {m for m, size in found.items() if size == "small"} == {
         *("llama3_2_1b", "qwen2_5_1_5b", "mistral_v0_3_base", "mistral_v0_3_instruct")
     }
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scores", [("g_nll", "shuffled"), ("g_nll",)])
+def test_one_model_with_few_scores_is_drawn_without_a_warning(tmp_path, scores):
+    """The axes of what is not there once collapsed, and with them the layout."""
+    grid = Grid(lambda cell: cell.model == "tiny_llama_1m" and cell.method in scores)
+    written = write(grid.records, tmp_path, grid.columns)
+    assert [path for path in written if path.suffix == ".svg"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_equal_accuracies_have_no_correlation_and_cause_no_warning():
+    def one_wrong(cell, rows):
+        rows["correct"] = np.arange(len(rows["correct"])) > 0
+        return rows
+
+    grid = Grid(lambda cell: document(cell) and "llama" in cell.model, change=one_wrong)
+    found = analysis.accuracy_and_auroc(runs_of(grid.records, grid.columns))
+    assert found["spearman"] is None
+    assert found["reason"] == "one of the two is constant"

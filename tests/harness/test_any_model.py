@@ -1,0 +1,149 @@
+"""``--model NAME=SOURCE``: a stranger's checkpoint in the shipped studies, without a conftest."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Phi3Config, Phi3ForCausalLM
+
+from benchsuite.embedded import tokenizer as embedded
+from tests import forked
+from tests.conftest import read_flat
+
+ROOT = Path(__file__).parents[2]
+SMALL = {
+    "n_calibration_samples": 4,
+    "seq_len": 64,
+    "evaluation_tokens": 512,
+    "calibration_corpus": "embedded_text",
+    "evaluation_corpus": "embedded_text",
+    "pool_documents": 100,
+}
+
+
+@pytest.fixture(scope="module")
+def phi3(tmp_path_factory):
+    """A random Phi-3 in a folder, with a tokenizer."""
+    folder = tmp_path_factory.mktemp("models") / "whatever"
+    config = Phi3Config(
+        vocab_size=2048,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        Phi3ForCausalLM(config).save_pretrained(folder)
+    embedded.load().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run pytest or a command of benchsuite on the shipped benchmarks."""
+
+    def run(*words: str, module: str = "pytest", heavy: bool = False):
+        return forked.run(
+            ["python", "-m", module, *words, f"--rootdir={ROOT}", f"--reports-dir={tmp_path}/r"]
+            if module == "pytest"
+            else ["python", "-m", module, *words],
+            tmp_path,
+            {**os.environ, "PYTHONPATH": str(ROOT)},
+            heavy=heavy,
+        )
+
+    return run
+
+
+def small(study):
+    return [f"--set={study}.{name}={value}" for name, value in SMALL.items()]
+
+
+def test_any_model_runs_in_a_shipped_study_and_its_record_names_what_it_was(phi3, run, tmp_path):
+    benchmark = f"{ROOT}/benchmarks/test_calibration_selection.py"
+    words = [benchmark, "-p", "no:cacheprovider", f"--model=my_model={phi3}"]
+    chosen = ["-k", "any_model and (rtn or random) and seed42", *small("calibration_selection")]
+    done = run(*words, *chosen, heavy=True)
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+    records = [read_flat(path) for path in (tmp_path / "r/store/records").glob("*.json")]
+    assert {record["cell"]["id"] for record in records} == {
+        "my_model-rtn-seed42",
+        "my_model-random-seed42",
+    }
+    for record in records:
+        assert record["weights"] == "local"
+        assert record["stand_in"] is None
+        assert record["weights_digest"].endswith(":float32")
+        assert record["perplexity"] > 1
+    # The records can be read where the model is no longer named.
+    page = run("report", f"{tmp_path}/r", f"--reports-dir={tmp_path}/both", module="benchsuite")
+    assert page.returncode == 0, page.stdout + page.stderr
+    assert "my_model" in (tmp_path / "both/index.html").read_text()
+    assert run(*words, *chosen).stdout.count("2 cached") == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("tiny_llama_1m=x/y", "the name 'tiny_llama_1m' is taken"),
+        ("my_model=no/such/folder", "there is no no/such/folder, and it is no hub id"),
+        ("My-Model=x/y", "Write --model NAME=SOURCE"),
+        ("my_model=", "Write --model NAME=SOURCE"),
+        ("my_model=.", "the folder holds no config.json"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_paragraph(source, told, run):
+    done = run("-p", "no:cacheprovider", "--model", source, str(ROOT / "benchmarks"), "--co", "-q")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert told in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_hub_id_joins_the_studies_before_anything_is_downloaded(run):
+    done = run(
+        "-p",
+        "no:cacheprovider",
+        "--model=someones=owner/model-7B@v2",
+        str(ROOT / "benchmarks"),
+        "--co",
+        "-q",
+        "-k",
+        "someones and seed42",
+    )
+    for study in ("calibration_selection", "quantizers", "uncertainty", "determinism"):
+        assert f"test_{study}.py::test_" in done.stdout
+    assert "test_latent" not in done.stdout, "a study's own grid says what it can take"
+
+
+def test_the_second_session_of_a_process_knows_only_its_own_models(phi3, tmp_path):
+    """Options are read anew: what an earlier session named has left catalogue and studies."""
+    code = f"""
+import json, sys
+from pathlib import Path
+from benchsuite import catalog
+from benchsuite.harness import given
+from benchsuite.study import study
+seen = []
+for values in (["one={phi3}"], ["two={phi3}"], []):
+    entries, paths = given.read(values, Path("."))
+    for entry in entries.values():
+        catalog.register(entry)
+    given.join(entries)
+    added = [m for m in study("quantizers").axes["model"] if m in ("one", "two")]
+    seen.append([added, [n for n in ("one", "two") if n in catalog.MODELS], list(paths)])
+print(json.dumps(seen))
+"""
+    done = forked.run(["python", "-c", code], tmp_path)
+    assert json.loads(done.stdout) == [
+        [["one"], ["one"], ["one"]],
+        [["two"], ["two"], ["two"]],
+        [[], [], []],
+    ]
