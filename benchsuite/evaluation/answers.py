@@ -15,28 +15,42 @@ from torch import nn
 from benchsuite.embedded.schema import Choice, Problem, Question
 from benchsuite.evaluation import arc, maths, squad
 from benchsuite.evaluation.divergence import flips
+from benchsuite.evaluation.fitting import MOST_LEFT_OUT
 from benchsuite.evaluation.generation import Progress
 from benchsuite.statistics import item_bootstrap
 
 
 @dataclass(frozen=True)
 class QuestionSet:
-    """Questions of one schema, the worked examples shown before each, and how they are asked."""
+    """Questions of one schema, the worked examples shown before each, and how they are asked.
+
+    ``form`` is that of four-choice questions; ``chat`` asks in the tokenizer's chat template;
+    ``most_left_out`` is the percent of questions that may exceed the model's context.
+    """
 
     items: Sequence[Any]
     examples: Sequence[Any] = ()
     form: str = "letters"
     max_new_tokens: int = maths.MAX_NEW_TOKENS
+    chat: bool = False
+    most_left_out: float = MOST_LEFT_OUT
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Scores of four-choice questions, questions about passages, and word problems."""
+    """Scores of four-choice questions, questions about passages, and word problems.
+
+    Nothing is read out of a SQuAD answer, which is compared as it is: it has no parse rate.
+    """
 
     arc: arc.ArcScores
     squad: squad.SquadScores
     maths: maths.MathsScores
-    ids: tuple[str, ...]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the questions asked, set after set."""
+        return (*self.arc.ids, *self.squad.ids, *self.maths.ids)
 
     @property
     def correct(self) -> np.ndarray:
@@ -53,15 +67,21 @@ class Answers:
         return {
             "arc_macro_f1": self.arc.macro_f1,
             "arc_accuracy": self.arc.accuracy,
-            "arc_parsed": self.arc.parse_rate,
+            "arc_accuracy_norm": self.arc.accuracy_norm,
+            "arc_parse_rate": self.arc.parse_rate if self.arc.log_likelihoods is None else None,
             "squad_f1": self.squad.f1,
             "squad_exact": self.squad.exact,
             "maths_mean_difference": self.maths.mean_difference,
             "maths_median_difference": self.maths.median_difference,
             "maths_accuracy": self.maths.accuracy,
-            "maths_parsed": self.maths.parse_rate,
+            "maths_parse_rate": self.maths.parse_rate,
             "n_questions_asked": {
                 n: int((self.sets == n).sum()) for n in ("arc", "squad", "maths")
+            },
+            "questions_left_out": {
+                "arc": dict(self.arc.left_out),
+                "squad": dict(self.squad.left_out),
+                "maths": dict(self.maths.left_out),
             },
         }
 
@@ -90,25 +110,25 @@ def ask(
     first: Sequence[Choice] = choices.items
     second: Sequence[Question] = passages.items
     third: Sequence[Problem] = problems.items
+
+    def common(asked: QuestionSet) -> dict[str, Any]:
+        return {
+            "examples": asked.examples,
+            "chat": asked.chat,
+            "most_left_out": asked.most_left_out,
+            "progress": progress,
+        }
+
     return Answers(
-        arc.evaluate(
-            model,
-            tokenizer,
-            first,
-            form=choices.form,
-            examples=choices.examples,
-            progress=progress,
-        ),
-        squad.evaluate(model, tokenizer, second, examples=passages.examples, progress=progress),
+        arc.evaluate(model, tokenizer, first, form=choices.form, **common(choices)),
+        squad.evaluate(model, tokenizer, second, **common(passages)),
         maths.evaluate(
             model,
             tokenizer,
             third,
-            examples=problems.examples,
             max_new_tokens=problems.max_new_tokens,
-            progress=progress,
+            **common(problems),
         ),
-        tuple(item.id for asked in (choices, passages, problems) for item in asked.items),
     )
 
 

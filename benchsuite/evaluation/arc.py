@@ -1,13 +1,14 @@
-"""Four-choice questions (ARC): macro-F1 over the letters, and accuracy.
+"""Four-choice questions (ARC, MMLU, HellaSwag): macro-F1 over the letters, and accuracy.
 
 Macro-F1 is the mean of the four letters' F1. A prediction in which no letter can be read counts as
 wrong, as a miss of its right letter, and the share of readable ones is reported: dropping them
-would reward a broken model.
+would reward a broken model. ``forms`` says how they are asked; where the options' texts are scored,
+the accuracies are lm-eval's ``acc`` and ``acc_norm``.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from torch import nn
 from benchsuite.embedded import prompts
 from benchsuite.embedded.schema import Choice
 from benchsuite.errors import UsageError
+from benchsuite.evaluation import forms
+from benchsuite.evaluation.chat import Ids, continued
+from benchsuite.evaluation.fitting import MOST_LEFT_OUT, fit, fitting
 from benchsuite.evaluation.generation import Progress, generate, log_likelihoods
 
 STOP = ("\n", "Question:")
@@ -33,8 +37,13 @@ _NAMED = re.compile(r"(?i:\b(?:answer|option|choice))(?i:\s+is)?\W+([A-D])\b")  
 class ArcScores:
     """Scores in percent over ``n`` questions: ``letter_f1`` of A, B, C, D and the rest.
 
-    By item, in their order: ``predictions`` int64 [n], the option's index or ``UNPARSED``;
-    ``correct`` bool [n]; ``texts`` as generated (empty where options were scored).
+    By item, in their order: ``ids``; ``predictions`` int64 [n], the option's index or ``UNPARSED``;
+    ``correct`` bool [n]; ``texts`` as generated (empty where options were scored). ``left_out``
+    says of each question that was not asked why, by its id.
+
+    Where options were scored, ``log_likelihoods`` float64 [n, 4] in nats, and of their texts
+    ``accuracy_norm``: that of the option of the highest log-likelihood per character (lm-eval's
+    ``acc_norm``, which counts characters and not bytes), with its ``predictions_norm`` int64 [n].
     """
 
     macro_f1: float
@@ -45,6 +54,11 @@ class ArcScores:
     predictions: np.ndarray = field(repr=False)
     correct: np.ndarray = field(repr=False)
     texts: tuple[str, ...] = field(default=(), repr=False)
+    ids: tuple[str, ...] = field(default=(), repr=False)
+    left_out: Mapping[str, str] = field(default_factory=dict, repr=False)
+    log_likelihoods: np.ndarray | None = field(default=None, repr=False)
+    accuracy_norm: float | None = None
+    predictions_norm: np.ndarray | None = field(default=None, repr=False)
 
 
 def evaluate(
@@ -54,33 +68,37 @@ def evaluate(
     *,
     form: str = "letters",
     examples: Sequence[Choice] = (),
+    chat: bool = False,
     max_new_tokens: int = MAX_NEW_TOKENS,
+    most_left_out: float = MOST_LEFT_OUT,
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> ArcScores:
     """Return the scores on questions with four options each.
 
-    ``form`` is the prompt's: ``letters`` lists the options and generates a letter, ``full`` the
-    option and its letter, ``listed`` the option alone; ``text`` shows no options and takes the one
-    whose text has the highest log-probability after the question, as lm-eval does (always
-    readable). Raises ``UsageError`` for a question with another number of options.
+    ``form`` is one of ``forms.CHOICES``, ``chat`` asks in the tokenizer's chat template. Questions
+    that exceed the model's context are left out. Raises ``UsageError`` where they are more than
+    ``most_left_out`` percent, and for a question with another number of options.
     """
     _check(items, form)
-    asked = [prompts.prompt(item, examples=examples, form=form) for item in items]
-    if form == "text":
-        likely = _most_likely(model, tokenizer, asked, items, batch_size, progress)
-        return score(likely, items)
+    if form in forms.SCORED:
+        return _scored(
+            model, tokenizer, items, examples, form, chat, most_left_out, batch_size, progress
+        )
+    asked = [forms.asked(item, examples=examples, form=form, chat=chat) for item in items]
+    fit_in = fit(model, tokenizer, items, asked, max_new_tokens, most_left_out=most_left_out)
     answers = generate(
         model,
         tokenizer,
-        asked,
+        fit_in.ids,
         max_new_tokens=max_new_tokens,
-        stop=STOP,
+        stop=() if chat else STOP,
         batch_size=batch_size,
         progress=progress,
     )
-    read = [parse(text, item.choices) for text, item in zip(answers.texts, items, strict=True)]
-    return score(read, items, answers.texts)
+    pairs = zip(answers.texts, fit_in.items, strict=True)
+    read = [parse(text, item.choices) for text, item in pairs]
+    return replace(score(read, fit_in.items, answers.texts), left_out=fit_in.left_out)
 
 
 def score(
@@ -103,6 +121,7 @@ def score(
         predictions=found,
         correct=correct,
         texts=tuple(texts),
+        ids=tuple(item.id for item in items),
     )
 
 
@@ -127,25 +146,41 @@ def with_four_options(items: Sequence[Choice]) -> list[Choice]:
     return [item for item in items if len(item.choices) == len(LETTERS)]
 
 
-def _most_likely(
+def _scored(
     model: nn.Module,
     tokenizer: Any,
-    asked: Sequence[str],
     items: Sequence[Choice],
+    examples: Sequence[Choice],
+    form: str,
+    chat: bool,
+    most_left_out: float,
     batch_size: int,
     progress: Progress | None,
-) -> list[int]:
-    prefixes, options = [], []
-    for prompt, item in zip(asked, items, strict=True):
-        n = len(tokenizer(prompt)["input_ids"])
-        for choice in item.choices:
-            # Tokenized together: alone, a word at the beginning of a text may be another token.
-            ids = tokenizer(f"{prompt} {choice}")["input_ids"]
-            prefixes.append(ids[:n])
-            options.append(ids[n:])
-    found = log_likelihoods(model, prefixes, options, batch_size=batch_size, progress=progress)
-    totals = np.array([values.sum() for values in found]).reshape(len(items), len(LETTERS))
-    return totals.argmax(1).tolist()
+) -> ArcScores:
+    """Return the scores of the options of highest log-likelihood."""
+    asked: list[tuple[Ids, list[Ids]]] = []
+    for item in items:
+        prompt = forms.asked(item, examples=examples, form=form, chat=chat)
+        asked.append(continued(tokenizer, prompt, forms.scored_texts(item, form, chat=chat)))
+    lengths = [len(first) + max(map(len, options)) for first, options in asked]
+    names = [item.id for item in items]
+    kept, out = fitting(model, lengths, 0, names, most_left_out=most_left_out)
+    found = log_likelihoods(
+        model,
+        [asked[i][0] for i in kept for _ in LETTERS],
+        [option for i in kept for option in asked[i][1]],
+        batch_size=batch_size,
+        progress=progress,
+    )
+    totals = np.array([values.sum() for values in found]).reshape(len(kept), len(LETTERS))
+    fit_in = [items[i] for i in kept]
+    scores = replace(score(totals.argmax(1).tolist(), fit_in), left_out=out, log_likelihoods=totals)
+    if form == "options":
+        return scores
+    per_character = totals / np.array([[*map(len, item.choices)] for item in fit_in])
+    best = per_character.argmax(1)
+    right = best == np.array([item.answer for item in fit_in])
+    return replace(scores, accuracy_norm=100 * float(right.mean()), predictions_norm=best)
 
 
 def _f1(found: np.ndarray, right: np.ndarray) -> float:
@@ -160,8 +195,8 @@ def _bare(text: str) -> str:
 
 
 def _check(items: Sequence[Choice], form: str) -> None:
-    if form not in prompts.FORMS:
-        raise UsageError(f"unknown form {form!r}", fix=f"Known: {', '.join(prompts.FORMS)}")
+    if form not in forms.CHOICES:
+        raise UsageError(f"unknown form {form!r}", fix=f"Known: {', '.join(forms.CHOICES)}")
     for item in items:
         if len(item.choices) != len(LETTERS):
             raise UsageError(

@@ -17,11 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
+from benchsuite.evaluation.chat import encoded, turn_end
+from benchsuite.evaluation.fitting import context_of
 
 TOLERANCE = 1e-4
 """Nats by which a token's fp32 log-probability may differ between batch sizes."""
 
 Progress = Callable[[str, int, int], None]
+Prompt = str | Sequence[int]
 Choice = Callable[[Tensor], Tensor]
 """How the next tokens [B] follow from their logits [B, vocabulary]."""
 
@@ -45,7 +48,7 @@ class Generation:
 def generate(
     model: nn.Module,
     tokenizer: Any,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     *,
     max_new_tokens: int,
     stop: Sequence[str] = (),
@@ -54,8 +57,9 @@ def generate(
 ) -> Generation:
     """Return the greedy continuation of every prompt, cut before the first of ``stop``.
 
-    Prompts are batched by length, the longest first. Raises ``UsageError`` for an empty prompt, or
-    one whose answer would not fit into the model's context.
+    Prompts are plain texts, or token ids that ``chat.encoded`` made of texts and turns. They are
+    batched by length, the longest first. Raises ``UsageError`` for an empty prompt, or one whose
+    answer would not fit into the model's context.
     """
     answers = _answers(
         model, tokenizer, prompts, _most_probable, 1, max_new_tokens, stop, batch_size, progress
@@ -66,7 +70,7 @@ def generate(
 def sample(
     model: nn.Module,
     tokenizer: Any,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     *,
     n_samples: int,
     seed: int,
@@ -275,7 +279,7 @@ def _most_probable(batch: list[int], device: torch.device) -> Choice:
 def _answers(
     model: nn.Module,
     tokenizer: Any,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     choice: Callable[[list[int], torch.device], Choice],
     copies: int,
     max_new_tokens: int,
@@ -287,7 +291,7 @@ def _answers(
     if not prompts:
         return []
     device = next(model.parameters()).device
-    ids: list[list[int]] = tokenizer(list(prompts), verbose=False)["input_ids"]
+    ids = _ids(tokenizer, prompts)
     _check_lengths(model, ids, max_new_tokens)
     ends = _end_ids(model, tokenizer)
     found: dict[int, list[_Answer]] = {}
@@ -302,6 +306,11 @@ def _answers(
             if progress is not None:
                 progress("generation" if copies == 1 else "sampling", len(found), len(ids))
     return [found[i] for i in range(len(ids))]
+
+
+def _ids(tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]:
+    texts = iter(encoded(tokenizer, [prompt for prompt in prompts if isinstance(prompt, str)]))
+    return [next(texts) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
 
 
 def _grow(answers: list[_Answer], steps: Iterator[tuple[Tensor, Tensor]]) -> None:
@@ -340,10 +349,14 @@ def _positions(mask: Tensor) -> Tensor:
 
 
 def _end_ids(model: nn.Module, tokenizer: Any) -> frozenset[int]:
-    """Return the tokens that end a text: the tokenizer's, and those the model's own files name."""
+    """Return the tokens that end an answer.
+
+    The tokenizer's end of text, those that the model's own files name, and the end of a turn.
+    """
     named = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     listed = named if isinstance(named, list | tuple) else [named]
-    return frozenset(i for i in (*listed, tokenizer.eos_token_id) if i is not None)
+    ends = (*listed, tokenizer.eos_token_id, turn_end(tokenizer))
+    return frozenset(i for i in ends if i is not None)
 
 
 def _check_lengths(model: nn.Module, rows: Sequence[Sequence[int]], new_tokens: int) -> None:
@@ -353,7 +366,7 @@ def _check_lengths(model: nn.Module, rows: Sequence[Sequence[int]], new_tokens: 
             f"prompt {lengths.index(0)} has no token", fix="Give a text before the answer"
         )
     longest = max(lengths, default=0)
-    context = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    context = context_of(model)
     if context is not None and longest + new_tokens > context:
         raise UsageError(
             f"prompt {lengths.index(longest)} has {longest} tokens: with {new_tokens} new ones it "

@@ -5,16 +5,17 @@ so the median and the share of answers with a number at all stand beside it.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from benchsuite.embedded import prompts
 from benchsuite.embedded.schema import Problem
 from benchsuite.errors import UsageError
+from benchsuite.evaluation import forms
+from benchsuite.evaluation.fitting import MOST_LEFT_OUT, fit
 from benchsuite.evaluation.generation import Progress, generate
 from benchsuite.evaluation.numbers import final_number
 
@@ -29,7 +30,8 @@ class MathsScores:
 
     ``accuracy`` (within ``TOLERANCE``; an unreadable answer is wrong) and ``parse_rate`` are in
     percent of all problems. By item, in their order: ``predictions`` and ``differences`` float64
-    [n], NaN where unreadable; ``correct`` bool [n]; ``texts`` as generated.
+    [n], NaN where unreadable; ``correct`` bool [n]; ``texts`` as generated; ``ids``. ``left_out``
+    says of each problem that was not asked why, by its id.
     """
 
     mean_difference: float | None
@@ -41,6 +43,8 @@ class MathsScores:
     differences: np.ndarray = field(repr=False)
     correct: np.ndarray = field(repr=False)
     texts: tuple[str, ...] = field(default=(), repr=False)
+    ids: tuple[str, ...] = field(default=(), repr=False)
+    left_out: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def evaluate(
@@ -49,21 +53,31 @@ def evaluate(
     items: Sequence[Problem],
     *,
     examples: Sequence[Problem] = (),
+    chat: bool = False,
     max_new_tokens: int = MAX_NEW_TOKENS,
+    most_left_out: float = MOST_LEFT_OUT,
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> MathsScores:
-    """Return the scores of greedy solutions, after ``examples`` as worked examples."""
+    """Return the scores of greedy solutions, after ``examples`` as worked examples.
+
+    ``chat`` asks in the tokenizer's chat template, where a solution may have paragraphs and ends
+    with its turn. Problems that exceed the model's context are left out; ``UsageError`` where they
+    are more than ``most_left_out`` percent.
+    """
+    asked = [forms.asked(item, examples=examples, chat=chat) for item in items]
+    fit_in = fit(model, tokenizer, items, asked, max_new_tokens, most_left_out=most_left_out)
     answers = generate(
         model,
         tokenizer,
-        [prompts.prompt(item, examples=examples) for item in items],
+        fit_in.ids,
         max_new_tokens=max_new_tokens,
-        stop=STOP,
+        stop=() if chat else STOP,
         batch_size=batch_size,
         progress=progress,
     )
-    return score([final_number(text) for text in answers.texts], items, answers.texts)
+    read = [final_number(text) for text in answers.texts]
+    return replace(score(read, fit_in.items, answers.texts), left_out=fit_in.left_out)
 
 
 def score(
@@ -86,6 +100,7 @@ def score(
         differences=differences,
         correct=correct,
         texts=tuple(texts),
+        ids=tuple(item.id for item in items),
     )
 
 

@@ -8,8 +8,8 @@ right answer to an unanswerable question is none. TriviaQA is scored by the same
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from torch import nn
 
 from benchsuite.embedded import prompts
 from benchsuite.embedded.schema import Question
+from benchsuite.evaluation import forms
+from benchsuite.evaluation.fitting import MOST_LEFT_OUT, fit
 from benchsuite.evaluation.generation import Generation, Progress, generate
 
 STOP = ("\n", "Question:", "Context:")
@@ -33,8 +35,9 @@ class SquadScores:
     """Scores in percent over ``n`` questions, and over the answerable and unanswerable ones apart.
 
     A part without questions has None. By item, in their order: ``item_f1`` float64 [n] in percent,
-    ``item_exact`` bool [n], ``answerable`` bool [n], ``predictions`` (empty for no answer), and
-    ``generation`` where the answers were generated here.
+    ``item_exact`` bool [n], ``answerable`` bool [n], ``predictions`` (empty for no answer),
+    ``ids``, and ``generation`` where the answers were generated here. ``left_out`` says of each
+    question that was not asked why, by its id.
     """
 
     f1: float
@@ -49,6 +52,8 @@ class SquadScores:
     answerable: np.ndarray = field(repr=False)
     predictions: tuple[str, ...] = field(repr=False)
     generation: Generation | None = field(default=None, repr=False)
+    ids: tuple[str, ...] = field(default=(), repr=False)
+    left_out: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def evaluate(
@@ -57,21 +62,30 @@ def evaluate(
     items: Sequence[Question],
     *,
     examples: Sequence[Question] = (),
+    chat: bool = False,
     max_new_tokens: int = MAX_NEW_TOKENS,
+    most_left_out: float = MOST_LEFT_OUT,
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> SquadScores:
-    """Return the scores of greedy answers, after ``examples`` as worked examples."""
+    """Return the scores of greedy answers, after ``examples`` as worked examples.
+
+    ``chat`` asks in the tokenizer's chat template. Questions that exceed the model's context are
+    left out; ``UsageError`` where they are more than ``most_left_out`` percent.
+    """
+    asked = [forms.asked(item, examples=examples, chat=chat) for item in items]
+    fit_in = fit(model, tokenizer, items, asked, max_new_tokens, most_left_out=most_left_out)
     answers = generate(
         model,
         tokenizer,
-        [prompts.prompt(item, examples=examples) for item in items],
+        fit_in.ids,
         max_new_tokens=max_new_tokens,
         stop=STOP,
         batch_size=batch_size,
         progress=progress,
     )
-    return score([prediction(text) for text in answers.texts], items, answers)
+    scores = score([prediction(text) for text in answers.texts], fit_in.items, answers)
+    return replace(scores, left_out=fit_in.left_out)
 
 
 def score(
@@ -99,6 +113,7 @@ def score(
         answerable=answerable,
         predictions=tuple(predictions),
         generation=generated,
+        ids=tuple(item.id for item in items),
     )
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchsuite.embedded.schema import Problem
+from benchsuite.evaluation.chat import encoded
 from benchsuite.latent.config import Config
 
 Ids = list[int]
@@ -145,5 +146,6 @@ class Format:
         """Return the ids of texts, in one call: the tokenizer works on them side by side."""
         if not texts:
             return []
-        options = {"add_special_tokens": special, "verbose": False}
-        return self.tokenizer(list(texts), **options)["input_ids"]
+        if special:
+            return encoded(self.tokenizer, texts)
+        return self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]

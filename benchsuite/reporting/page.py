@@ -21,6 +21,7 @@ from benchsuite.reporting.rows import shown as cell_text
 from benchsuite.reporting.summary import best_method as best_of
 from benchsuite.reporting.summary import described, null_results, timings
 from benchsuite.reporting.text import OUTCOMES, cells_by_id
+from benchsuite.reporting.unread import unread
 from benchsuite.reporting.waiting import waiting
 from benchsuite.study import Metric, Study
 
@@ -85,7 +86,7 @@ def study_view(results: StudyResults) -> dict[str, Any]:
         "timings": timing_view(results.study, [g for g in groups if g.kind == "real"]),
         "absent": absent_view(results),
         "provenance": provenance_view(results),
-        "notes": results.notes,
+        "notes": [*results.notes, *unread(results)],
         "conflicts": results.conflicts,
         "files": [path.as_posix() for path in results.files],
         "cells": f"{len(results.records)} of {count(len(results.cells), 'cell')}",

@@ -6,6 +6,7 @@ from benchsuite.printable import count
 from benchsuite.reporting import numbers
 from benchsuite.reporting.commands import rerun_command
 from benchsuite.reporting.results import StudyResults
+from benchsuite.reporting.unread import unread
 from benchsuite.reporting.waiting import waiting
 from benchsuite.statistics.inference.claims import Judgement
 from benchsuite.statistics.rounding import in_unit, p_text, short
@@ -33,7 +34,8 @@ def terminal_lines(results: StudyResults, *, verbose: bool = False) -> list[Line
     claim that was not run waits for.
     """
     lines = [(f"{results.study.name}: {_count(results)}", {"bold": True})]
-    lines += [(f"  {note}", {"yellow": True}) for note in results.notes]
+    told = (*results.notes, *unread(results))
+    lines += [(f"  {note}", {"yellow": True}) for note in told]
     lines += _claims(results.study, results.judgements, verbose)
     lines += _waiting(results) if verbose else ()
     lines += _absent("failed", results, list(results.failed), {"red": True})

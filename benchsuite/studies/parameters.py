@@ -1,8 +1,9 @@
-"""Parameters that several studies have, each declared once: the texts and the grid.
+"""Parameters that several studies have, each declared once: the texts, the grid, the questions.
 
 A study whose embedded value is another takes ``dataclasses.replace(EVALUATION_TOKENS, ...)``.
 """
 
+from benchsuite.evaluation import chat, fitting
 from benchsuite.study import Parameter
 
 N_CALIBRATION_SAMPLES = Parameter(
@@ -34,4 +35,15 @@ EVALUATION_TOKENS = Parameter(
     tokens_of=("evaluation",),
     counted_as="evaluated_tokens",
     help="the first tokens of it; 0 is all",
+)
+
+# Of the studies that ask questions.
+CHAT_TEMPLATE = Parameter(
+    "auto",
+    choices=chat.SETTINGS,
+    help="ask in the tokenizer's chat template; auto is wherever it has one",
+)
+MOST_LEFT_OUT = Parameter(
+    fitting.MOST_LEFT_OUT,
+    help="percent of a set's questions that may exceed the model's context and be left out",
 )

@@ -24,7 +24,8 @@ class Metric:
     ``items`` are the record's per-item column and what makes the metric of its mean; by them the
     items of two methods are paired. ``ranking`` are the columns of which the metric is the AUROC:
     which answers are right, bool, and how unsure each was. ``parts`` says that the record holds a
-    table of such numbers, by task for instance.
+    table of such numbers, by task for instance. ``parse_rate`` is the metric, in percent, that says
+    how many of the answers behind a score could be read: an unread one counts as wrong.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Metric:
     key: str = ""
     label: str = ""
     parts: bool = False
+    parse_rate: str = ""
 
     def __post_init__(self) -> None:
         if self.better not in BETTER:

@@ -8,7 +8,7 @@ from benchsuite.embedded import evaluate as embedded
 from benchsuite.embedded import prompts, tasks
 from benchsuite.embedded.schema import Choice
 from benchsuite.errors import UsageError
-from benchsuite.evaluation import arc, evaluate_local_tasks, four_choices
+from benchsuite.evaluation import arc
 from benchsuite.evaluation.generation import generate
 from tests.evaluation import embedded_model
 
@@ -93,17 +93,6 @@ def test_only_four_options_are_asked():
 def test_an_unknown_form():
     with pytest.raises(UsageError, match="unknown form 'letter'"):
         arc.evaluate(None, None, [choice(0)], form="letter")
-
-
-def test_scored_options_are_lm_evals():
-    pytest.importorskip("lm_eval", reason="needs the extra downstream")
-    model, tokenizer = embedded_model.load()
-    items = [*tasks.items("four_choices", "test")[:40]]
-    expected = evaluate_local_tasks(model, tokenizer, [four_choices(items)])
-    scores = arc.evaluate(model, tokenizer, items, form="text", batch_size=16)
-
-    assert scores.correct.tolist() == expected.correct["four_choices"].tolist()
-    assert scores.parse_rate == 100
 
 
 @pytest.mark.parametrize("form", ["letters", "full"])

@@ -1,13 +1,16 @@
 """The quantizer study through the command that a user types, at small counts."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from benchsuite import catalog
+from benchsuite.embedded import models
 from benchsuite.quantizers.registry import LIBRARIES, QUANTIZERS
+from benchsuite.records.reading import read
 from benchsuite.study import study
 from tests import forked
 
@@ -110,6 +113,10 @@ def test_every_record_states_its_questions(records):
     assert sets["squad"]["task"] == "passages"
     assert (sets["arc"]["prompt"], sets["arc"]["shots"], sets["arc"]["n"]) == ("listed", 0, 8)
     assert all(found["split"] == "test" and found["digest"] for found in sets.values())
+    # An embedded tokenizer has no chat template.
+    assert [found["in_chat_template"] for found in sets.values()] == [False] * 3
+    assert records["rtn_w3"]["questions_left_out"] == {"arc": {}, "squad": {}, "maths": {}}
+    assert records["fp16"]["arc_parse_rate"] == records["fp16"]["maths_parse_rate"] == 100
 
 
 def test_methods_of_another_kind_are_never_ranked_beside_weight_only():
@@ -133,3 +140,33 @@ def test_libraries_run_once_and_stay_out_of_the_tour():
     packages = {c.method: declared.packages(c) for c in cells}
     assert packages["llmcompressor_gptq"] == ("llmcompressor", "compressed-tensors")
     assert all(packages.values())
+
+
+def test_a_model_with_a_chat_template_is_asked_in_it_and_the_record_says_so(tmp_path):
+    folder = tmp_path / "instruct"
+    shutil.copytree(models.path("tiny_llama_1m"), folder)
+    template = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}"
+    (folder / "chat_template.jinja").write_text(template)
+    named = "llama3_2_1b_instruct"
+    chosen = ("benchmarks/test_quantizers.py", "-k", f"{named} and seed42 and fp16")
+    where = (f"--local={named}={folder}", f"--reports-dir={tmp_path / 'r'}")
+    asked = {
+        "arc_task": "four_choices",
+        "squad_task": "passages",
+        "maths_task": "word_problems",
+        "evaluation_corpus": "embedded_text",
+        "calibration_corpus": "embedded_text",
+        "arc_form": "likelihood",
+        "shots": 2,
+        "maths_new_tokens": 32,
+    }
+    more = (*(f"--set=quantizers.{k}={v}" for k, v in asked.items()), *SMALL)
+    command = [sys.executable, "-m", "pytest", *chosen, *where, *more, "-p", "no:cacheprovider"]
+    done = forked.run(command, ROOT)
+    assert done.returncode == 0, done.stdout
+    (path,) = (tmp_path / "r/store/records").glob("*.json")
+    record = read(path.read_bytes()).values
+    sets = record["question_sets"].values()
+    assert [(found["in_chat_template"], found["shots"]) for found in sets] == [(True, 2)] * 3
+    assert record["arc_parse_rate"] is None
+    assert 0 <= record["arc_accuracy_norm"] <= 100

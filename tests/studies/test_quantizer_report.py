@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from benchsuite.records.record import Failure
-from benchsuite.reporting import render_page, write_report
+from benchsuite.reporting import render_page, terminal_lines, write_report
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.status import status_rows
 from benchsuite.studies.quantizers.report import accuracy, grouped, kind, latency, sizes
@@ -70,6 +70,29 @@ def test_differences_are_points_against_the_original(records):
     assert rows["awq_w4"]["delta_arc_macro_f1"] == pytest.approx(-0.4)
     assert rows["gptq_w4"]["n_seeds"] == 3
     assert rows["gptq_w4"]["flipped_ci95"] == [43, 46]
+
+
+def test_a_score_that_was_hardly_read_says_so(tmp_path):
+    rates = {"gptq_w4": 28.0, "awq_w4": 80.0, "zeroed_layer": 0.0}
+    numbers = {"arc_accuracy": 5.0, "maths_mean_difference": 1e56, "maths_median_difference": 3.0}
+    found = {
+        cell.id: measured(cell, arc_parse_rate=rates.get(cell.method, 100.0), **numbers)
+        for cell in cells()
+    }
+    row = next(r for r in accuracy(grouped(found.values())) if r["method"] == "gptq_w4")
+    names = list(row)
+    assert names[names.index("arc_accuracy") + 3] == "arc_parse_rate"
+    assert (row["arc_parse_rate"], row["maths_median_difference"]) == (28, 3)
+    assert "maths_mean_difference" not in row
+    said = (
+        "arc_macro_f1 and arc_accuracy [tiny_llama_1m]: less than 80 % of the answers could be "
+        "read (gptq_w4 28.0 %); an unread answer counts as wrong"
+    )
+    told = [text for text, _ in terminal_lines(results(found)) if said in text]
+    assert len(told) == 1
+    assert said in render_page([results(found)], folder=tmp_path)
+    readable = {i: r for i, r in found.items() if r.cell.method != "gptq_w4"}
+    assert "could be read" not in str(terminal_lines(results(readable)))
 
 
 def test_rehearsals_have_sizes_and_no_quality(records):

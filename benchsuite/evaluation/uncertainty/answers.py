@@ -4,6 +4,7 @@ Everything about tokens comes from the generated ids. No answer is ever tokenize
 can be lost or shifted against its log-probability.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -14,11 +15,13 @@ import numpy as np
 from torch import nn
 
 from benchsuite.embedded.schema import Question
+from benchsuite.evaluation.fitting import MOST_LEFT_OUT, fit
 from benchsuite.evaluation.generation import Generation, Progress, generate, sample
 from benchsuite.evaluation.squad import STOP
 from benchsuite.evaluation.uncertainty import prompts
 
 FILE = "answers.parquet"
+LEFT_OUT = "left_out.json"
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,14 @@ class Asked:
     samples: tuple[Answer, ...]
 
 
+@dataclass(frozen=True)
+class Pass:
+    """The questions that were asked, and why each other one was left out, by its id."""
+
+    asked: list[Asked]
+    left_out: dict[str, str]
+
+
 def ask(
     model: nn.Module,
     tokenizer: Any,
@@ -59,39 +70,42 @@ def ask(
     *,
     examples: Sequence[Question] = (),
     form: str = "published",
-    chat_template: bool = False,
+    chat: bool = False,
     n_samples: int = 10,
     temperature: float = 1.0,
     seed: int = 0,
     max_new_tokens: int = 50,
+    most_left_out: float = MOST_LEFT_OUT,
     batch_size: int = 32,
     progress: Progress | None = None,
-) -> list[Asked]:
+) -> Pass:
     """Return every question's greedy answer and ``n_samples`` drawn ones, after worked examples.
 
     Answers end before a new line, ``Question:`` or ``Context:``, and so do their log-probabilities.
+    ``chat`` asks in the tokenizer's chat template. Questions that exceed the model's context are
+    left out; ``UsageError`` where they are more than ``most_left_out`` percent.
     """
-    texts = [prompts.prompt(question, examples, form=form) for question in questions]
-    if chat_template:
-        texts = [prompts.as_chat(tokenizer, text) for text in texts]
+    texts = [prompts.asked(question, examples, form=form, chat=chat) for question in questions]
+    fit_in = fit(model, tokenizer, questions, texts, max_new_tokens, most_left_out=most_left_out)
     common: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "stop": STOP,
         "batch_size": batch_size,
         "progress": progress,
     }
-    greedy = answers_of(tokenizer, generate(model, tokenizer, texts, **common))
+    greedy = answers_of(tokenizer, generate(model, tokenizer, fit_in.ids, **common))
     drawn = sample(
         model,
         tokenizer,
-        texts,
+        fit_in.ids,
         n_samples=n_samples,
         seed=seed,
         temperature=temperature,
         **common,
     )
     samples = (tuple(answers_of(tokenizer, found)) for found in drawn)
-    return [Asked(*row) for row in zip(questions, greedy, samples, strict=True)]
+    rows = zip(fit_in.items, greedy, samples, strict=True)
+    return Pass([Asked(*row) for row in rows], fit_in.left_out)
 
 
 def answers_of(tokenizer: Any, found: Generation) -> list[Answer]:
@@ -123,13 +137,13 @@ def _texts(tokenizer: Any, text: str, ids: list[int]) -> tuple[tuple[str, ...], 
 # --- the artefact that all scores share
 
 
-def save(folder: Path, asked: Sequence[Asked]) -> None:
+def save(folder: Path, made: Pass) -> None:
     """Write questions and answers into ``folder``, one row per answer (the greedy one is -1)."""
     import pyarrow
     import pyarrow.parquet
 
     rows = []
-    for place, one in enumerate(asked):
+    for place, one in enumerate(made.asked):
         facts = {f"question_{f.name}": getattr(one.question, f.name) for f in fields(Question)}
         for draw, answer in enumerate((one.greedy, *one.samples), start=-1):
             own = {f.name: getattr(answer, f.name) for f in fields(Answer)}
@@ -144,9 +158,10 @@ def save(folder: Path, asked: Sequence[Asked]) -> None:
         for name in (rows[0] if rows else ())
     }
     pyarrow.parquet.write_table(pyarrow.table(columns), folder / FILE)
+    (folder / LEFT_OUT).write_text(json.dumps(made.left_out), encoding="utf-8")
 
 
-def load(folder: Path) -> list[Asked]:
+def load(folder: Path) -> Pass:
     """Return what ``save`` wrote."""
     import pyarrow.parquet
 
@@ -165,7 +180,8 @@ def load(folder: Path) -> list[Asked]:
                 row["ended_by"],
             )
         )
-    return [
+    asked = [
         Asked(question, answers[0], tuple(answers[1:]))
         for _, (question, answers) in sorted(found.items())
     ]
+    return Pass(asked, json.loads((folder / LEFT_OUT).read_text(encoding="utf-8")))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from benchsuite.evaluation.chat import encoded
 from benchsuite.evaluation.generation import log_likelihoods
 from benchsuite.evaluation.uncertainty.answers import Asked
 
@@ -33,7 +34,7 @@ def judge(
     """Return the judge: it takes asked questions and says bool [n] which answers are right."""
 
     def decide(asked: Sequence[Asked]) -> np.ndarray:
-        prefixes = tokenizer([prompt(one) for one in asked], verbose=False)["input_ids"]
+        prefixes = encoded(tokenizer, [prompt(one) for one in asked])
         words = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in (" yes", " no")]
         yes, no = (
             log_likelihoods(model, prefixes, [ids] * len(prefixes), batch_size=batch_size)

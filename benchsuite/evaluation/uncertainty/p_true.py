@@ -2,19 +2,21 @@
 
 from collections.abc import Sequence
 
+from benchsuite.evaluation.chat import encoded
+from benchsuite.evaluation.fitting import context_of
 from benchsuite.evaluation.generation import log_likelihoods
 from benchsuite.evaluation.uncertainty.answers import Asked
 from benchsuite.evaluation.uncertainty.correctness import grade
-from benchsuite.evaluation.uncertainty.scores import Tools
+from benchsuite.evaluation.uncertainty.scores import Tools, Undefined
 
 TRUE, FALSE = " A", " B"
 
 
-def p_true(asked: Sequence[Asked], tools: Tools) -> list[float]:
+def p_true(asked: Sequence[Asked], tools: Tools) -> list[float | Undefined]:
     """Return minus the log-probability of `` A`` (true) after the question about the own answer.
 
     Before it stand ``tools.demonstrations``: train questions that the same model answered, with
-    what is true of its answers.
+    what is true of its answers. Undefined where all that exceeds the model's context.
     """
     told = "".join(
         f"{prompt(one)}{TRUE if right else FALSE}\n\n"
@@ -23,12 +25,20 @@ def p_true(asked: Sequence[Asked], tools: Tools) -> list[float]:
         )
     )
     tokenizer = tools.tokenizer
-    prefixes = tokenizer([told + prompt(one) for one in asked], verbose=False)["input_ids"]
+    prefixes = encoded(tokenizer, [told + prompt(one) for one in asked])
     wanted = tokenizer(TRUE, add_special_tokens=False)["input_ids"]
-    found = log_likelihoods(
-        tools.network, prefixes, [wanted] * len(prefixes), batch_size=tools.batch_size
+    context = context_of(tools.network)
+    fit = [context is None or len(ids) + len(wanted) <= context for ids in prefixes]
+    asked_now = [ids for ids, fits in zip(prefixes, fit, strict=True) if fits]
+    found = iter(
+        log_likelihoods(
+            tools.network, asked_now, [wanted] * len(asked_now), batch_size=tools.batch_size
+        )
     )
-    return [-float(values.sum()) for values in found]
+    return [
+        -float(next(found).sum()) if fits else Undefined("its prompt exceeds the model's context")
+        for fits in fit
+    ]
 
 
 def prompt(one: Asked) -> str:

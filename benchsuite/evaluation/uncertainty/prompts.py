@@ -7,7 +7,6 @@ were trained on, which differs in a blank line after the instruction.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from benchsuite.embedded import prompts as embedded_prompts
 from benchsuite.embedded.prompts import BRIEFLY
 from benchsuite.embedded.schema import Item, Problem, Question
 from benchsuite.errors import UsageError
+from benchsuite.evaluation.chat import Prompt
 
 FORMS = ("published", "embedded")
 
@@ -29,20 +29,16 @@ def prompt(
     return f"{BRIEFLY}\n{blocks}{embedded_prompts.prompt(question).removeprefix(BRIEFLY).strip()}"
 
 
-def as_chat(tokenizer: Any, text: str) -> str:
-    """Return a prompt as one user's turn in the tokenizer's chat template.
-
-    Without the text's start token, which tokenizing adds again. Raises ``UsageError`` where the
-    tokenizer has no template.
-    """
-    if not getattr(tokenizer, "chat_template", None):
-        raise UsageError(
-            "this model's tokenizer has no chat template",
-            fix="Ask it without one: --set uncertainty.chat_template=false",
-        )
-    turn = [{"role": "user", "content": text}]
-    formatted = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    return str(formatted).removeprefix(tokenizer.bos_token or "")
+def asked(
+    question: Question,
+    examples: Sequence[Question] = (),
+    *,
+    form: str = "published",
+    chat: bool = False,
+) -> Prompt:
+    """Return the prompt as plain text, or all of it as one user's turn: so it is published."""
+    text = prompt(question, examples, form=form)
+    return [{"role": "user", "content": text}] if chat else text
 
 
 def as_question(item: Item) -> Question:

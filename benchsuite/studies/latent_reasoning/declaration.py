@@ -6,6 +6,7 @@ takes its training's checkpoint, and trains first where there is none.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ register_study(
         reads={**_TASKS, "asked": "task"},
         task_of=_task_of,
         metrics=(
-            ACCURACY,
+            replace(ACCURACY, parse_rate="parse_rate"),
             Metric("forward_passes", better="lower", format=".1f", items=("passes", itself)),
             Metric("thinking_passes", better="lower", format=".1f"),
             Metric("accuracy_untrained", unit="%", format=".1f"),

@@ -13,6 +13,7 @@ from typing import Any
 from benchsuite import catalog
 from benchsuite.calibration.registry import sampler_module
 from benchsuite.engines.registry import engine
+from benchsuite.evaluation import forms
 from benchsuite.quantizers.registry import (
     LIBRARIES,
     OWN,
@@ -103,8 +104,12 @@ register_study(
                 help="the four-choice questions",
             ),
             "arc_form": Parameter(
-                "letters", embedded="listed", help="how their options are shown and answered"
+                "letters",
+                embedded="listed",
+                choices=forms.CHOICES,
+                help="how their options are shown and answered",
             ),
+            "chat_template": shared.CHAT_TEMPLATE,
             "squad_task": Parameter(
                 "squad_v2", embedded="passages", reads="task", help="the questions about passages"
             ),
@@ -113,6 +118,7 @@ register_study(
             ),
             "n_questions": Parameter(400, embedded=200, help="questions of each set"),
             "shots": Parameter(0, help="worked examples before each question"),
+            "most_left_out": shared.MOST_LEFT_OUT,
             "latency_tokens": Parameter(
                 64, help="tokens generated to time the model; 0 leaves its speed out"
             ),
@@ -149,11 +155,14 @@ register_study(
             PERPLEXITY,
             KL,
             _score("flipped", better="lower"),
-            _score("arc_macro_f1"),
-            _score("arc_accuracy"),
+            _score("arc_macro_f1", parse_rate="arc_parse_rate"),
+            _score("arc_accuracy", parse_rate="arc_parse_rate"),
+            _score("arc_accuracy_norm"),
+            _score("arc_parse_rate"),
             _score("squad_f1"),
             _score("squad_exact"),
-            _score("maths_accuracy"),
+            _score("maths_accuracy", parse_rate="maths_parse_rate"),
+            _score("maths_parse_rate"),
         ),
         making=("selection", "quant"),
         controls=(CONTROL,),

@@ -11,6 +11,7 @@ from typing import Any
 
 from benchsuite import catalog
 from benchsuite.evaluation.uncertainty.registry import SCORES, entry
+from benchsuite.studies import parameters as shared
 from benchsuite.studies.uncertainty.metrics import AUROC, PR_AUC
 from benchsuite.study import (
     ACCURACY,
@@ -104,9 +105,8 @@ register_study(
                 help="the published prompt, or the one that the embedded models were trained on: "
                 "a blank line more",
             ),
-            "chat_template": Parameter(
-                False, help="put the prompt into the model's chat template as one user's turn"
-            ),
+            "chat_template": shared.CHAT_TEMPLATE,
+            "most_left_out": shared.MOST_LEFT_OUT,
             "max_new_tokens": Parameter(50, embedded=16, help="the longest answer"),
             "draws": Parameter(10, help="sampled answers to each question"),
             "temperature": Parameter(

@@ -10,7 +10,7 @@ from benchsuite.embedded.schema import Choice, Problem, Question
 from benchsuite.errors import UsageError
 from benchsuite.evaluation.generation import TOLERANCE, log_likelihoods
 from benchsuite.evaluation.uncertainty import answers, correctness, judge, p_true, prompts
-from benchsuite.evaluation.uncertainty.scores import Tools
+from benchsuite.evaluation.uncertainty.scores import Tools, Undefined
 from tests.evaluation import embedded_model
 from tests.evaluation.uncertainty.answers_for_tests import answer, asked
 
@@ -22,7 +22,7 @@ def pass_():
     model, tokenizer = embedded_model.load()
     return answers.ask(
         model, tokenizer, QUESTIONS, form="embedded", n_samples=3, seed=1, max_new_tokens=16
-    )
+    ).asked
 
 
 def test_log_probs_are_those_of_the_generated_ids(pass_):
@@ -59,16 +59,36 @@ def test_a_stop_inside_the_last_token_is_no_part_of_any_text():
 
 
 def test_what_is_saved_is_what_is_loaded(pass_, tmp_path):
-    answers.save(tmp_path, pass_)
-    loaded = answers.load(tmp_path)
+    answers.save(tmp_path, answers.Pass(pass_, {"q7": "too long"}))
+    found = answers.load(tmp_path)
+    loaded = found.asked
+    assert found.left_out == {"q7": "too long"}
     assert len(loaded) == len(pass_)
     for one, other in zip(pass_, loaded, strict=True):
         assert one.question == other.question
         for a, b in zip((one.greedy, *one.samples), (other.greedy, *other.samples), strict=True):
             for field in dataclasses.fields(a):
                 np.testing.assert_array_equal(getattr(a, field.name), getattr(b, field.name))
-    answers.save(tmp_path, [])
-    assert answers.load(tmp_path) == []
+    answers.save(tmp_path, answers.Pass([], {}))
+    assert answers.load(tmp_path) == answers.Pass([], {})
+
+
+def test_a_question_beyond_the_context_is_left_out_with_its_reason(pass_):
+    model, tokenizer = embedded_model.load()
+    far = Question("far", "why " * model.config.max_position_embeddings, ("x",))
+    found = answers.ask(
+        model,
+        tokenizer,
+        [far, *QUESTIONS],
+        form="embedded",
+        n_samples=0,
+        max_new_tokens=16,
+        most_left_out=10,
+    )
+    assert [one.greedy.text for one in found.asked] == [one.greedy.text for one in pass_]
+    assert "exceed the model's context" in found.left_out["far"]
+    with pytest.raises(UsageError, match="1 of 13 questions do not fit, more than 5 %"):
+        answers.ask(model, tokenizer, [far, *QUESTIONS], max_new_tokens=16)
 
 
 # --- prompts
@@ -87,18 +107,10 @@ def test_the_published_prompt():
     assert "possible.\n\nQuestion: Who wrote Emma?\nAnswer:" in embedded
 
 
-class Chatty:
-    chat_template, bos_token = "some", "<s>"
-
-    def apply_chat_template(self, turns, **options):
-        assert options == {"tokenize": False, "add_generation_prompt": True}
-        return f"<s>[{turns[0]['role']}] {turns[0]['content']} [assistant]"
-
-
-def test_a_chat_template_wraps_the_prompt_without_a_second_start():
-    assert prompts.as_chat(Chatty(), "Hm?") == "[user] Hm? [assistant]"
-    with pytest.raises(UsageError, match=r"chat_template=false"):
-        prompts.as_chat(embedded_model.load()[1], "Hm?")
+def test_in_a_chat_the_published_prompt_is_one_user_s_turn():
+    text = prompts.prompt(ON_PASSAGE, [WORKED])
+    turns = prompts.asked(ON_PASSAGE, [WORKED], chat=True)
+    assert turns == [{"role": "user", "content": text}]
 
 
 def test_questions_are_drawn_by_the_seed_and_examples_have_answers():
@@ -176,6 +188,16 @@ def test_a_judge_compares_yes_with_no():
     words = [tokenizer(w, add_special_tokens=False)["input_ids"] for w in (" yes", " no")]
     yes, no = (log_likelihoods(model, ids, [w])[0].sum() for w in words)
     assert decide([one]).tolist() == [yes > no]
+
+
+def test_p_true_is_undefined_where_its_prompt_exceeds_the_context():
+    model, tokenizer = embedded_model.load()
+    short = asked(answer("Paris"), answer("Rome"))
+    far = asked(answer("Paris"), context="why " * model.config.max_position_embeddings)
+    tools = Tools(network=model, tokenizer=tokenizer)
+    found = p_true.p_true([far, short], tools)
+    assert found[0] == Undefined("its prompt exceeds the model's context")
+    assert found[1:] == p_true.p_true([short], tools)
 
 
 def test_p_true_is_the_probability_of_a_after_the_question_about_the_answer():

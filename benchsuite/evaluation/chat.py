@@ -1,0 +1,140 @@
+"""A question as the token ids that a model reads: plain text, or its tokenizer's chat template.
+
+Every study asks through here. A plain text gets the special tokens that its tokenizer puts before
+a text, and none that it puts behind one: an end of text there would end the question, not the
+answer. A conversation gets exactly what ``apply_chat_template`` makes of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchsuite.errors import BenchsuiteError, UsageError
+
+Turn = Mapping[str, str]
+"""One turn of a conversation: ``role`` (``user`` or ``assistant``) and ``content``."""
+Prompt = str | Sequence[Turn]
+"""A plain text that the answer goes on, or turns that it answers."""
+Ids = list[int]
+
+SETTINGS = ("auto", "on", "off")
+# Where a template asks whether to think aloud first (Qwen3), the answer is no.
+_THINKING = "enable_thinking"
+_PROBE = "Seventeen"
+
+
+def used(tokenizer: Any, setting: str) -> bool:
+    """Say whether models are asked in the chat template: ``auto`` is wherever there is one.
+
+    Raises ``UsageError`` for ``on`` where the tokenizer has none.
+    """
+    if setting not in SETTINGS:
+        raise UsageError(f"chat_template is {setting!r}", fix=f"It is one of {', '.join(SETTINGS)}")
+    there = bool(getattr(tokenizer, "chat_template", None))
+    if setting == "on" and not there:
+        raise UsageError(
+            "this model's tokenizer has no chat template",
+            fix="Set chat_template to off, or to auto, which uses one only where it is",
+        )
+    return there and setting != "off"
+
+
+def told(tokenizer: Any, chat: bool) -> dict[str, Any]:
+    """Return what a record says of it: ``in_chat_template``, and ``thinking`` if it is a choice."""
+    choice = chat and _THINKING in str(tokenizer.chat_template)
+    return {"in_chat_template": chat, **({"thinking": False} if choice else {})}
+
+
+def encoded(tokenizer: Any, prompts: Sequence[Prompt]) -> list[Ids]:
+    """Return the ids of every prompt, ready for the answer to follow."""
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+    plain = iter(_plain(tokenizer, texts))
+    return [
+        next(plain) if isinstance(prompt, str) else _conversation(tokenizer, prompt)
+        for prompt in prompts
+    ]
+
+
+def continued(tokenizer: Any, prompt: Prompt, texts: Sequence[str]) -> tuple[Ids, list[Ids]]:
+    """Return the ids of a prompt, and those that each of some texts adds to it.
+
+    Prompt and text are tokenized together and cut where the prompt alone ends, as lm-eval does:
+    alone, a word at the beginning of a text may be another token. White space at the end of a plain
+    prompt belongs to the text. In a chat the text begins the assistant's turn, and the template's
+    own end belongs to the prompt. (lm-eval counts its last line break as part of every text: that
+    is one constant per question, which ``acc`` does not see and ``acc_norm`` does.)
+    """
+    if isinstance(prompt, str):
+        begun = prompt.rstrip()
+        blanks = prompt[len(begun) :]
+        first, *whole = _plain(tokenizer, [begun, *(f"{begun}{blanks}{t}" for t in texts)])
+    else:
+        # The template's own text: it brings the special tokens itself.
+        begun = str(_templated(tokenizer, prompt, tokenize=False))
+        first = _conversation(tokenizer, prompt)
+        whole = tokenizer([begun + t for t in texts], add_special_tokens=False, verbose=False)[
+            "input_ids"
+        ]
+    added = [ids[len(first) :] for ids in whole]
+    alone = [ids or _bare(tokenizer, text) for ids, text in zip(added, texts, strict=True)]
+    return first, alone
+
+
+def turn_end(tokenizer: Any) -> int | None:
+    """Return the token that ends an assistant's turn by the chat template, if there is one.
+
+    Not every model names it among its ends of text: ``<end_of_turn>``, ``<|im_end|>``.
+    """
+    from jinja2 import TemplateError
+
+    if not getattr(tokenizer, "chat_template", None):
+        return None
+    turns = [{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": _PROBE}]
+    try:
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    except TemplateError:
+        return None
+    after = text.rpartition(_PROBE)[2] if _PROBE in text else ""
+    ids = _bare(tokenizer, after.lstrip())
+    return ids[0] if ids and ids[0] in tokenizer.get_added_vocab().values() else None
+
+
+def _conversation(tokenizer: Any, turns: Sequence[Turn]) -> Ids:
+    return list(_templated(tokenizer, turns, tokenize=True, return_dict=True)["input_ids"])
+
+
+def _templated(tokenizer: Any, turns: Sequence[Turn], **options: Any) -> Any:
+    from jinja2 import TemplateError
+
+    if _THINKING in str(tokenizer.chat_template):
+        options[_THINKING] = False
+    try:
+        return tokenizer.apply_chat_template(
+            [dict(turn) for turn in turns], add_generation_prompt=True, **options
+        )
+    except TemplateError as error:
+        raise BenchsuiteError(
+            f"the tokenizer's chat template refuses a conversation: {error}",
+            fix="Ask without it: set chat_template to off",
+        ) from error
+
+
+def _plain(tokenizer: Any, texts: Sequence[str]) -> list[Ids]:
+    if not texts:
+        return []
+    n = _behind(tokenizer)
+    rows = tokenizer(list(texts), verbose=False)["input_ids"]
+    return [list(row[: len(row) - n]) for row in rows]
+
+
+def _behind(tokenizer: Any) -> int:
+    """Return how many special tokens the tokenizer puts behind a text."""
+    whole, bare = list(tokenizer(_PROBE, verbose=False)["input_ids"]), _bare(tokenizer, _PROBE)
+    for n in range(len(whole) - len(bare) + 1):
+        end = len(whole) - n
+        if whole[end - len(bare) : end] == bare:
+            return n
+    return 0
+
+
+def _bare(tokenizer: Any, text: str) -> Ids:
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
