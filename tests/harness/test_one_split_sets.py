@@ -63,5 +63,5 @@ def test_uncertainty_never_asks_an_example(tmp_path):
     assert records["g_nll"]["examples_from"] == "test"
     assert records["g_nll"]["n_questions"] == N - N // 5
     (made,) = (tmp_path / "reports/store/artefacts").glob("*/answers.parquet")
-    asked = answers.load(made.parent)
+    asked = answers.load(made.parent).asked
     assert len({one.question.id for one in asked}) == N - N // 5
