@@ -58,8 +58,8 @@ def generate(
     """Return the greedy continuation of every prompt, cut before the first of ``stop``.
 
     Prompts are plain texts, or token ids that ``chat.encoded`` made of texts and turns. They are
-    batched by length, the longest first, as many at once as ``at_once`` says unless told. Raises ``UsageError`` for an empty prompt, or one whose
-    answer would not fit into the model's context.
+    batched by length, the longest first, as many at once as ``at_once`` says unless told. Raises
+    ``UsageError`` for an empty prompt, or one whose answer would not fit into the model's context.
     """
     answers = _answers(
         model, tokenizer, prompts, _most_probable, 1, max_new_tokens, stop, batch_size, progress
