@@ -7,7 +7,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from benchsuite.errors import BenchsuiteError, CellCannotRun, UsageError
 from benchsuite.models.architecture import ARCHITECTURES, architecture_of
 from benchsuite.models.experts import Experts
-from benchsuite.quantizers import checkpoint, quarot, smoothquant
+from benchsuite.quantizers import checkpoint, loaded, quarot, smoothquant
 from benchsuite.quantizers.linear import quantized_linears
 from benchsuite.quantizers.registry import OWN, apply
 
@@ -202,3 +202,24 @@ def test_an_unknown_family_is_refused_naming_the_known():
     with pytest.raises(UsageError, match="olmo2"):
         architecture_of(model)
     assert "gemma3_text" in ARCHITECTURES
+
+
+@pytest.mark.parametrize("precision", ["8bit", "4bit"])
+@pytest.mark.parametrize("family", ["phi3", *EXPERTS])
+def test_bitsandbytes_reduces_every_linear_of_the_blocks(family, precision, tokens):
+    """As the uncertainty study loads Mixtral: the model stays close, and no linear is left."""
+    pytest.importorskip("bitsandbytes")
+    # Its CPU kernel for 4 bits wants wide layers.
+    wide = {"hidden_size": 256, "intermediate_size": 256, "head_dim": 64}
+    if family == "qwen3_moe":
+        wide["moe_intermediate_size"] = 256
+    expected, model = logits(build(family, **wide), tokens), build(family, **wide)
+    reduced = loaded.reduce(model, precision, embedded=False)
+    left = [
+        name
+        for name, module in reduced.named_modules()
+        if type(module) is torch.nn.Linear and ".layers." in name
+    ]
+    assert left == []
+    error = (logits(reduced, tokens) - expected).norm() / expected.norm()
+    assert error < {"8bit": 0.1, "4bit": 0.5}[precision]
