@@ -35,8 +35,10 @@ class TaskSet:
     revision: str = ""
 
 
-def load_task(name: str, split: str, sources: Sources = Sources()) -> TaskSet:
-    """Return one split of a catalogued task.
+def load_task(
+    name: str, split: str, sources: Sources = Sources(), *, local: Path | str | None = None
+) -> TaskSet:
+    """Return one split of a catalogued task; ``local`` is its place, in ``sources`` or here.
 
     An embedded task is generated. A task from a folder, a file or the hub has one of the forms of
     its public set (``public.ADAPTERS``), or else the fields of its schema (``id``, ``question``,
@@ -44,15 +46,15 @@ def load_task(name: str, split: str, sources: Sources = Sources()) -> TaskSet:
     ``BenchsuiteError`` naming the file, the columns found and those expected, and
     ``files.MissingSplit``.
     """
-    entry, local = catalog.task(name), sources.folder(name)
-    if local is None and entry.embedded:
+    entry, place = catalog.task(name), sources.at(name, local).folder(name)
+    if place is None and entry.embedded:
         from benchsuite.embedded import tasks
 
         return TaskSet(
             name, split, tuple(tasks.items(name, split)), tasks.digest(name, split), "embedded"
         )
-    if local is not None:
-        found = _local_files(entry, local, split)
+    if place is not None:
+        found = _local_files(entry, place, split)
         source, revision = "local", files.digest(found, _read(entry))
     else:
         snapshots = [hub.fetch(entry, part) for part in split.split("+")]

@@ -58,11 +58,13 @@ def load(
     *,
     device: str = "cpu",
     dtype: str | None = None,
+    local: Path | str | None = None,
 ) -> LoadedModel:
-    """Load ``entry`` from ``sources`` onto ``device`` in ``dtype``.
+    """Load ``entry`` from ``sources`` (or from the folder ``local``) onto ``device`` in ``dtype``.
 
     The dtype is ``source.default_dtype`` unless asked.
     """
+    sources = sources.at(entry.name, local)
     asked, dtype = dtype, dtype or source.default_dtype(entry, device)
     place = source.locate(entry, sources)
     if place.weights == "random":
