@@ -169,7 +169,7 @@ def test_the_commands_work_on_the_packaged_cells(commands, measured):
 def test_benchsuite_run_finds_the_packaged_cells_and_what_is_stored_of_them(installed, measured):
     command = installed.python.parent / "benchsuite"
     again = run(command, "run", *SMALL, "--reports-dir", "mine", where=installed.empty)
-    assert re.search(r"= 2\d+ deselected, 1 cached in", again)
+    assert re.search(r"= \d+ deselected, 1 cached in", again)
     assert "warning" not in again
 
 
