@@ -114,8 +114,8 @@ def commands(installed):
 
 @pytest.fixture(scope="module")
 def measured(installed):
-    """The first cell, measured by a worker of xdist with nothing but the wheel."""
-    words = ["-m", "pytest", "--pyargs", "benchsuite.benchmarks", *SMALL, "-n", "1"]
+    """The first cell, measured with nothing but the wheel."""
+    words = ["-m", "pytest", "--pyargs", "benchsuite.benchmarks", *SMALL]
     return run(installed.python, *words, "--reports-dir=mine", where=installed.empty)
 
 
@@ -144,6 +144,13 @@ def test_a_cell_is_measured_in_an_empty_folder(installed, measured):
     (record,) = (installed.empty / "mine/store/records").glob("*.json")
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert json.loads(record.read_text())["environment"]["benchsuite"] == settings["version"]
+
+
+@pytest.mark.stress
+def test_a_worker_of_xdist_measures_the_same(installed, measured):
+    words = ["-m", "pytest", "--pyargs", "benchsuite.benchmarks", *SMALL, "-n", "1", "--rerun"]
+    again = run(installed.python, *words, "--reports-dir=mine", where=installed.empty)
+    assert "rerun: 1 of 1 cell bit-identical to its record" in again
 
 
 def test_the_commands_work_on_the_packaged_cells(commands, measured):

@@ -99,7 +99,15 @@ def interrupt(run):
     os.killpg(run.pid, signal.SIGINT)
 
 
-@pytest.mark.parametrize("args", [(), ("-n", "2")])
+ALONE, WORKERS = (), ("-n", "2")
+
+
+def long(*values):
+    """A case of the long rounds: another one of the same test is ordinary."""
+    return pytest.param(*values, marks=pytest.mark.stress)
+
+
+@pytest.mark.parametrize("args", [long(ALONE), WORKERS])
 def test_interrupted_once_the_running_cell_is_finished_and_no_other_begun(gated, pytester, args):
     run = gated(*args)
     interrupt(run)
@@ -116,7 +124,7 @@ def test_interrupted_once_the_running_cell_is_finished_and_no_other_begun(gated,
     assert result.parseoutcomes()["cached"] == len(done)
 
 
-@pytest.mark.parametrize("args", [(), ("-n", "2")])
+@pytest.mark.parametrize("args", [ALONE, long(WORKERS)])
 def test_interrupted_twice_stops_at_once(gated, pytester, args):
     run = gated(*args)
     interrupt(run)
@@ -127,7 +135,7 @@ def test_interrupted_twice_stops_at_once(gated, pytester, args):
     assert "toy_a-plain-seed2" not in good_records(pytester)
 
 
-@pytest.mark.parametrize(("args", "whom"), [((), os.kill), (("-n", "2"), os.killpg)])
+@pytest.mark.parametrize(("args", "whom"), [(ALONE, os.kill), long(WORKERS, os.killpg)])
 def test_terminated_the_running_cell_is_finished_and_the_command_to_go_on_is_told(
     gated, pytester, args, whom
 ):
@@ -142,7 +150,7 @@ def test_terminated_the_running_cell_is_finished_and_the_command_to_go_on_is_tol
     assert_none_begun_since(before, good_records(pytester), args)
 
 
-@pytest.mark.parametrize("args", [(), ("-n", "2")])
+@pytest.mark.parametrize("args", [long(ALONE), WORKERS])
 def test_after_a_kill_the_same_command_completes(gated, pytester, args):
     run = gated(*args)
     os.killpg(run.pid, signal.SIGKILL)

@@ -29,6 +29,7 @@ SMALL = {
     "evaluation": {"batch_size": 500, "max_new_tokens": 3},
     "methods": {"icot": {"training": {"start_from": "no_cot"}}},
 }
+N_ITEMS = 200
 EVALUATED = "rephrased and (kava and seed42 or no_cot and (seed42 or seed43))"
 TRAINED = "latent_training and (kava or icot) and seed42"
 
@@ -38,7 +39,8 @@ def run(folder, chosen, *words, small=SMALL):
     own = folder.parent / "small.yaml"
     own.write_text(yaml.safe_dump(small))
     command = [sys.executable, "-m", "pytest", "benchmarks/test_latent_reasoning.py", "-k", chosen]
-    command += [f"--reports-dir={folder}", f"--set=latent_reasoning.config={own}", *words]
+    command += [f"--reports-dir={folder}", f"--set=latent_reasoning.config={own}"]
+    command += [f"--set=latent_reasoning.n_items={N_ITEMS}", *words]
     return forked.run([*command, "-p", "no:cacheprovider"], ROOT)
 
 
@@ -85,7 +87,7 @@ def test_a_training_cell_says_what_was_trained_and_how(reports):
 def test_an_evaluation_cell_keeps_every_item(reports):
     record = found(reports)["latent_reasoning", "kava", 42]
     columns = read_columns(reports / "store/records" / record["items"]["file"])
-    assert record["n_items_asked"] == len(columns["correct"]) == 1000
+    assert record["n_items_asked"] == len(columns["correct"]) == N_ITEMS
     assert record["accuracy"] == pytest.approx(100 * columns["correct"].mean())
     assert record["forward_passes"] == pytest.approx(columns["passes"].mean())
     assert record["thinking_passes"] == 3
@@ -117,7 +119,7 @@ def test_a_given_checkpoint_is_evaluated_and_nothing_trained(reports, tmp_path):
     given = checkpoints(reports)["kava", 42]
     folder = tmp_path / "reports"
     chosen = "tiny_llama_1m and (kava or codi) and seed42 and rephrased"
-    few = "--set=latent_reasoning.n_items=500"
+    few = "--set=latent_reasoning.n_items=100"
     done = run(folder, chosen, f"--checkpoint=tiny_llama_1m={given}", few)
     record = found(folder)["latent_reasoning", "kava", 42]
     assert record["weights"] == "checkpoint"
@@ -128,7 +130,7 @@ def test_a_given_checkpoint_is_evaluated_and_nothing_trained(reports, tmp_path):
             (reports, found(reports)["latent_reasoning", "kava", 42]),
         )
     ]
-    assert list(answers[0]) == list(answers[1][:500])
+    assert list(answers[0]) == list(answers[1][:100])
     assert not checkpoints(folder)
     # The cell of another method says what the checkpoint is.
     assert done.returncode == 1
