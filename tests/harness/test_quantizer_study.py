@@ -143,6 +143,7 @@ def test_libraries_run_once_and_stay_out_of_the_tour():
     assert all(packages.values())
 
 
+@pytest.mark.stress
 def test_a_model_with_a_chat_template_is_asked_in_it_and_the_record_says_so(tmp_path):
     folder = tmp_path / "instruct"
     shutil.copytree(models.path("tiny_llama_1m"), folder)

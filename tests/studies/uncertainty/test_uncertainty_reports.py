@@ -214,7 +214,9 @@ def test_size_is_a_matter_of_the_family():
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("scores", [("g_nll", "shuffled"), ("g_nll",)])
+@pytest.mark.parametrize(
+    "scores", [pytest.param(("g_nll", "shuffled"), marks=pytest.mark.stress), ("g_nll",)]
+)
 def test_one_model_with_few_scores_is_drawn_without_a_warning(tmp_path, scores):
     """The axes of what is not there once collapsed, and with them the layout."""
     grid = Grid(lambda cell: cell.model == "tiny_llama_1m" and cell.method in scores)
