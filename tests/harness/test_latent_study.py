@@ -26,10 +26,9 @@ SMALL = {
         "gradient_accumulation_steps": 1,
         "bf16": False,
     },
-    "evaluation": {"batch_size": 500, "max_new_tokens": 3},
+    "evaluation": {"batch_size": 500, "max_new_tokens": 2},
     "methods": {"icot": {"training": {"start_from": "no_cot"}}},
 }
-N_ITEMS = 200
 EVALUATED = "rephrased and (kava and seed42 or no_cot and (seed42 or seed43))"
 TRAINED = "latent_training and (kava or icot) and seed42"
 
@@ -39,8 +38,7 @@ def run(folder, chosen, *words, small=SMALL):
     own = folder.parent / "small.yaml"
     own.write_text(yaml.safe_dump(small))
     command = [sys.executable, "-m", "pytest", "benchmarks/test_latent_reasoning.py", "-k", chosen]
-    command += [f"--reports-dir={folder}", f"--set=latent_reasoning.config={own}"]
-    command += [f"--set=latent_reasoning.n_items={N_ITEMS}", *words]
+    command += [f"--reports-dir={folder}", f"--set=latent_reasoning.config={own}", *words]
     return forked.run([*command, "-p", "no:cacheprovider"], ROOT)
 
 
@@ -87,7 +85,7 @@ def test_a_training_cell_says_what_was_trained_and_how(reports):
 def test_an_evaluation_cell_keeps_every_item(reports):
     record = found(reports)["latent_reasoning", "kava", 42]
     columns = read_columns(reports / "store/records" / record["items"]["file"])
-    assert record["n_items_asked"] == len(columns["correct"]) == N_ITEMS
+    assert record["n_items_asked"] == len(columns["correct"]) == 1000
     assert record["accuracy"] == pytest.approx(100 * columns["correct"].mean())
     assert record["forward_passes"] == pytest.approx(columns["passes"].mean())
     assert record["thinking_passes"] == 3
