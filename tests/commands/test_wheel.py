@@ -173,6 +173,7 @@ def test_the_commands_work_on_the_packaged_cells(commands, measured):
     assert reported[1].strip().endswith("mine/index.html")
 
 
+@pytest.mark.stress
 def test_benchsuite_run_finds_the_packaged_cells_and_what_is_stored_of_them(installed, measured):
     command = installed.python.parent / "benchsuite"
     again = run(command, "run", *SMALL, "--reports-dir", "mine", where=installed.empty)
