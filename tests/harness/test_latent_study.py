@@ -136,6 +136,7 @@ def test_a_given_checkpoint_is_evaluated_and_nothing_trained(reports, tmp_path):
     assert "Traceback" not in done.stdout
 
 
+@pytest.mark.stress
 def test_a_document_s_evaluation_reads_the_sets_as_they_are_published(tmp_path):
     """GSM-Hard has a train split alone; a small model stands in for the document's."""
     aug = {"question": "Two and three?", "steps": ["<<2+3=5>>", "<<5*1=5>>"], "answer": "5"}

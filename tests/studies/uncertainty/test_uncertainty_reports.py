@@ -198,6 +198,7 @@ def test_tokens_of_wrong_answers_are_less_sure_by_position():
     assert all(not example["right"] for example in view["examples"]["surest wrong"])
 
 
+@pytest.mark.stress
 def test_figures_are_the_same_bytes_again(written, tmp_path):
     grid, folder, _ = written
     write(grid.records, tmp_path, grid.columns)
