@@ -15,6 +15,9 @@ from tests import forked
 
 pytest_plugins = ["pytester"]
 
+# Two workers on two cores: torch's threads of one would only wait for those of the other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 PROJECT = Path(__file__).parent / "harness/project"
 # The folders with the longest files; begun first, so that no worker is left with one at the end.
 LONGEST = ("records", "docs", "quantizers", "commands", "harness", "engines")

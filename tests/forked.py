@@ -3,8 +3,8 @@
 To import what a session of pytest needs takes seconds of CPU, torch and transformers some more,
 and the tests start hundreds of sessions. So a server imports once, computes nothing, and forks:
 ``run([sys.executable, "-m", "pytest", ...])`` is then ``subprocess.run`` of the same words, with
-the folder, environment, output and exit status of its own. A test of what is imported, or that
-sends signals, starts a fresh interpreter instead.
+the folder, environment, output and exit status of its own. A test of what is imported starts a
+fresh interpreter instead.
 
 A session with ``-n`` gets its workers in the same way: before it begins, it leaves behind a
 nursery, a copy of itself as the server made it, which forks whenever execnet starts a worker.
@@ -83,9 +83,11 @@ class Server:
         self._socket.close()
         self._process.wait()
 
-    def start(self, words: list[str], cwd: str, env: Mapping[str, str], *to: Any) -> Process:
+    def start(
+        self, words: list[str], cwd: str, env: Mapping[str, str], *to: Any, apart: bool = False
+    ) -> Process:
         """Fork a process that does what ``words`` say after ``python``, with such open files."""
-        asked = json.dumps([words, cwd, dict(env)]).encode()
+        asked = json.dumps([words, cwd, dict(env), apart]).encode()
         socket.send_fds(self._socket, [len(asked).to_bytes(8)], [f.fileno() for f in to])
         self._socket.sendall(asked)
         return Process(self, self.receive())
@@ -105,17 +107,23 @@ def server(heavy: bool) -> Server:
 
 
 def start(
-    command: Sequence[str], cwd: Path, env: Mapping[str, str], *to: IO[str], heavy: bool = False
+    command: Sequence[str],
+    cwd: Path,
+    env: Mapping[str, str],
+    *to: IO[str],
+    heavy: bool = False,
+    apart: bool = False,
 ) -> Process:
     """Start ``[sys.executable, "-m" or "-c", ...]``, writing to two open files.
 
-    With three files, it reads from the first.
+    With three files, it reads from the first. ``apart``, it leads a session of its own with its
+    workers, so that one signal reaches all of them and nobody else.
     """
     words = [str(word) for word in command[1:]]
     if words[0].startswith("-m") and len(words[0]) > 2:
         words[:1] = ["-m", words[0][2:]]
     env = {**env, "PYTEST_ADDOPTS": f"{env.get('PYTEST_ADDOPTS', '')} {OPTIONS}"}
-    return server(heavy).start(words, str(cwd), env, *to)
+    return server(heavy).start(words, str(cwd), env, *to, apart=apart)
 
 
 def run(
@@ -169,12 +177,14 @@ def _leave_nursery() -> None:
     if not os.fork():
         ours.close()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # The dead are nobody's to wait for.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # It is the session's and its workers'.
         while (request := _receive(theirs)) is not None:
             (cwd, env), fds = request
             pid = os.fork()
             if not pid:
                 theirs.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, signal.default_int_handler)
                 bootstrap = "import sys;exec(eval(sys.stdin.readline()))"
                 _become(["-c", bootstrap], cwd, env, fds)
             for fd in fds:
@@ -207,10 +217,12 @@ def _receive(channel: socket.socket) -> tuple[Any, list[int]] | None:
 def _serve(channel: socket.socket) -> None:
     """Fork for every request, one at a time, until the tests are gone."""
     while (request := _receive(channel)) is not None:
-        (words, cwd, env), fds = request
+        (words, cwd, env, apart), fds = request
         pid = os.fork()
         if not pid:
             channel.close()
+            if apart:
+                os.setsid()
             if any(word.startswith(("-n", "--numprocesses")) for word in words):
                 _leave_nursery()
             _become(words, cwd, env, fds if len(fds) == 3 else [0, *fds])

@@ -11,6 +11,11 @@ ABSENT = "there is no folder nowhere. Name another with --reports-dir, or measur
 TRAINING = ["train", "--config", "tiny", "--method", "no_cot", "--out", "out"]
 
 
+def again(words, told):
+    """A second spelling of what is refused above, for the long rounds: each collects all cells."""
+    return pytest.param(words, told, marks=pytest.mark.stress)
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder with an empty folder and an empty summary, in which the commands run."""
@@ -26,12 +31,12 @@ def folder(tmp_path, monkeypatch):
         (["report", "nowhere"], "there is no nowhere. Name a file or a folder"),
         (["report", "empty"], "no cell is selected. See what -k, -m and the named files choose"),
         (["report", "--reports-dir", "nowhere"], ABSENT),
-        (["report", "--reports-dir", "empty"], "empty holds no records"),
-        (["claims", "--reports-dir", "nowhere"], ABSENT),
+        again(["report", "--reports-dir", "empty"], "empty holds no records"),
+        again(["claims", "--reports-dir", "nowhere"], ABSENT),
         (["claims", "--reports-dir=empty"], "empty holds no records"),
-        (["claims"], "there is no folder reports"),
-        (["status", "--reports-dir", "nowhere"], ABSENT),
-        (["status", "nowhere"], "there is no nowhere"),
+        again(["claims"], "there is no folder reports"),
+        again(["status", "--reports-dir", "nowhere"], ABSENT),
+        again(["status", "nowhere"], "there is no nowhere"),
         (["status", "-k", "tiny_lama_1m"], "Did you mean 'tiny_llama_1m'?"),
         (["status", "-m", "cell(modle='tiny_llama_1m')"], "no 'modle'. Did you mean 'model'?"),
         (["estimate", "-k", "nothing_like_it"], "no cell is selected"),

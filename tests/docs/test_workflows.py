@@ -191,6 +191,7 @@ def nights(tonight, tmp_path_factory):
     return machine, told
 
 
+@pytest.mark.stress
 def test_the_first_night_has_nothing_to_compare_with(nights):
     _, (reported, compared, kept, _) = nights
 
@@ -199,6 +200,7 @@ def test_the_first_night_has_nothing_to_compare_with(nights):
     assert kept == (0, "")
 
 
+@pytest.mark.stress
 def test_the_artefacts_of_all_environments_are_one_page(nights):
     machine, _ = nights
     page = (machine.folder / "reports/index.html").read_text()
@@ -211,6 +213,7 @@ def test_the_artefacts_of_all_environments_are_one_page(nights):
     assert "drawn has lower perplexity than first" in cases
 
 
+@pytest.mark.stress
 def test_an_equal_night_changes_nothing(nights):
     machine, (*_, (status, told)) = nights
 
@@ -219,6 +222,7 @@ def test_an_equal_night_changes_nothing(nights):
     assert (machine.folder / "reports/diff.txt").read_text() == told
 
 
+@pytest.mark.stress
 def test_a_cell_that_fails_tonight_fails_the_night_and_is_kept(nights):
     machine, _ = nights
     folder = machine.folder / "tonight/records-vllm/store/records"
@@ -242,6 +246,7 @@ def test_a_cell_that_fails_tonight_fails_the_night_and_is_kept(nights):
     assert (machine.folder / "last_night/records-core/store/records").is_dir()
 
 
+@pytest.mark.stress
 def test_a_night_without_any_artefact_keeps_the_last_one(tonight, tmp_path):
     machine = Runner(tmp_path / "job")
     shutil.copytree(tonight, machine.folder / "last_night")
@@ -288,11 +293,15 @@ def test_a_release_needs_a_tag_that_is_the_version(tag, status, tmp_path):
     assert (version in said) == bool(status)
 
 
-def test_a_release_lists_every_study_that_ships(tmp_path):
+def test_a_release_lists_every_study_that_ships():
     shown = step("try", "List the studies", RELEASE)["run"]
     (listed,) = re.findall(r"for study in (.+); do", shown)
     assert listed.split() == sorted(path.stem for path in (ROOT / "docs/studies").glob("*.md"))
 
+
+@pytest.mark.stress
+def test_a_release_whose_package_lacks_a_study_is_stopped(tmp_path):
+    shown = step("try", "List the studies", RELEASE)["run"]
     program(tmp_path / "venv/bin/benchsuite", f'cd "{ROOT}"; "{sys.executable}" -m benchsuite "$@"')
     assert ran(shown, tmp_path)[0] == 0
     program(tmp_path / "venv/bin/benchsuite", "echo 'models: tiny_llama_1m'")

@@ -90,7 +90,9 @@ def test_cards_clear_the_bars(name):
             assert accuracy[task] >= max(trivial.values()) + 0.15, task
 
 
-@pytest.mark.parametrize("name", ["tiny_qwen_1m", "tiny_opt_4m"])
+@pytest.mark.parametrize(
+    "name", ["tiny_qwen_1m", pytest.param("tiny_opt_4m", marks=pytest.mark.stress)]
+)
 def test_perplexity_is_the_cards(name):
     """The first 24 of 500 chunks, measured anew on the CPU."""
     model, _ = load(name)
@@ -107,7 +109,7 @@ def test_perplexity_is_the_cards(name):
         ("tiny_opt_4m", "passages", "letters"),
         ("tiny_qwen_4m", "four_choices", "letters"),
         ("tiny_mistral_1m", "four_choices", "text"),
-        ("tiny_llama_4m", "word_problems", "letters"),
+        pytest.param("tiny_llama_4m", "word_problems", "letters", marks=pytest.mark.stress),
     ],
 )
 def test_accuracy_is_the_cards(name, task, form):

@@ -155,7 +155,14 @@ def test_more_processes_than_gpus_share_evenly_and_know_it(holder):
     assert holder().uuid == ONE
 
 
-@pytest.mark.parametrize(("visible", "expected"), [("1", TWO), (TWO, TWO), ("1,0", TWO)])
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        ("1", TWO),
+        pytest.param(TWO, TWO, marks=pytest.mark.stress),
+        pytest.param("1,0", TWO, marks=pytest.mark.stress),
+    ],
+)
 def test_a_process_takes_from_the_users_choice(holder, monkeypatch, visible, expected):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert holder().uuid == expected
@@ -213,7 +220,7 @@ def by_process(records):
     return dict(found)
 
 
-@pytest.mark.parametrize("args", [("-n", "0"), ("-n", "1")])
+@pytest.mark.parametrize("args", [("-n", "0"), pytest.param(("-n", "1"), marks=pytest.mark.stress)])
 def test_a_lone_process_takes_the_first_gpu(cells, args):
     records = cells(*args)
     assert {r["visible"] for r in records} == {ONE}
@@ -229,7 +236,11 @@ def test_every_worker_has_a_gpu_of_its_own(cells):
 
 @pytest.mark.parametrize(
     ("visible", "expected"),
-    [("", [{ONE}, {TWO}]), ("1", [{TWO}]), (f"{TWO},{ONE}", [{ONE}, {TWO}])],
+    [
+        ("", [{ONE}, {TWO}]),
+        ("1", [{TWO}]),
+        pytest.param(f"{TWO},{ONE}", [{ONE}, {TWO}], marks=pytest.mark.stress),
+    ],
 )
 def test_auto_is_one_worker_per_visible_gpu(cells, monkeypatch, visible, expected):
     if visible:

@@ -64,8 +64,7 @@ RAISES = {
 }
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-@pytest.mark.parametrize("kind", RAISES)
+@pytest.mark.parametrize(("kind", "workers"), [*((kind, "0") for kind in RAISES), ("ours", "2")])
 def test_one_failure_leaves_the_others_and_a_failed_record(shaky, kind, workers):
     mischief, said = RAISES[kind]
     result = shaky(mischief, "-n", workers)
@@ -89,7 +88,7 @@ def test_last_failed_reruns_only_what_failed_and_a_failure_is_never_reused(shaky
     assert len(stored(shaky.pytester, "*.failed-*.json")) == 2
 
 
-@pytest.mark.parametrize("root", ["", "elsewhere"])
+@pytest.mark.parametrize("root", [pytest.param("", marks=pytest.mark.stress), "elsewhere"])
 def test_a_crashing_cell_fails_once_and_takes_nobody_along(shaky, root):
     """Also where node ids are no paths below the root, as those of the packaged cells."""
     shaky.pytester.mkdir("elsewhere")
@@ -148,7 +147,7 @@ def test_a_cell_whose_library_is_missing_is_skipped_with_the_install_command(pyt
     result.stdout.fnmatch_lines([said])
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("0", marks=pytest.mark.stress), "2"])
 def test_the_reasons_of_skips_are_told_once_each_where_pytest_tells_none(pytester, workers):
     pytester.makeconftest(CONFTEST + LACKING)
     pytester.makepyfile(test_shaky=BODY.replace("{mischief}", "pass"))
@@ -163,33 +162,38 @@ def test_strict_cells_turns_the_skip_into_a_failure(shaky):
     shaky(CANNOT, "--strict-cells").assert_outcomes(passed=7, failed=1)
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.stress)])
 def test_a_skipped_cell_does_not_vanish_from_last_failed(shaky, workers):
     shaky("assert False")
     shaky(CANNOT, "--lf", "-n", workers).assert_outcomes(skipped=1)
     shaky("assert False", "--lf", "-n", workers).assert_outcomes(failed=1)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "edited", "emptied", "not json", "no side file"])
-def test_a_damaged_record_is_named_moved_aside_and_measured_again(shaky, damage):
+DAMAGES = (
+    lambda text: text[: len(text) // 2],
+    lambda text: text.replace('"perplexity": 1.5', '"perplexity": 1.4'),
+    lambda text: "",
+    lambda text: "[" * 100_000,
+    lambda text: text.replace('"items": null', '"items": {"file": "gone.parquet"}'),
+)
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_damaged_record_is_named_moved_aside_and_measured_again(shaky, workers):
+    """With workers, one of them moves it aside, and the controller tells."""
     shaky("pass")
     folder = shaky.pytester.path / "reports/store/records"
-    path = sorted(folder.glob("*.json"))[0]
-    text = path.read_text()
-    path.write_text(
-        {
-            "truncated": text[: len(text) // 2],
-            "edited": text.replace('"perplexity": 1.5', '"perplexity": 1.4'),
-            "emptied": "",
-            "not json": "[" * 100_000,
-            "no side file": text.replace('"items": null', '"items": {"file": "gone.parquet"}'),
-        }[damage]
-    )
-    # A worker moves it aside, and the controller tells.
-    result = shaky("pass", "-n", "2" if damage == "edited" else "0")
-    result.stdout.fnmatch_lines([f"*moved aside: {path.name}*", "*1 passed, 7 cached*"])
+    damaged = sorted(folder.glob("*.json"))[: len(DAMAGES)]
+    for path, damage in zip(damaged, DAMAGES, strict=True):
+        before = path.read_text()
+        path.write_text(damage(before))
+        assert path.read_text() != before
+    result = shaky("pass", "-n", workers)
+    for path in damaged:
+        result.stdout.fnmatch_lines([f"*moved aside: {path.name}*"])
+    result.stdout.fnmatch_lines(["*5 passed, 3 cached*"])
     assert result.ret == 0
-    assert len(list((shaky.pytester.path / "reports/store/moved_aside").iterdir())) == 1
+    assert len(list((shaky.pytester.path / "reports/store/moved_aside").iterdir())) == 5
     shaky("pass").stdout.fnmatch_lines(["*8 cached*"])
 
 

@@ -70,7 +70,7 @@ def test_no_cell_is_begun_on_a_disk_without_room_for_its_record(on_small_disk):
     )
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", ["0", pytest.param("2", marks=pytest.mark.stress)])
 def test_a_read_only_reports_folder_is_told_before_any_cell(on_small_disk, workers):
     result = on_small_disk("            pass", "-n", workers, options="ro")
     assert result.ret == pytest.ExitCode.USAGE_ERROR

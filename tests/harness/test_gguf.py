@@ -14,7 +14,7 @@ N_CELLS = len(list(study("calibration_selection").cells()))
 SMALL = [
     "--device=cpu",
     "--set=calibration_selection.seq_len=64",
-    "--set=calibration_selection.evaluation_tokens=2048",
+    "--set=calibration_selection.evaluation_tokens=512",
     "--set=calibration_selection.evaluation_corpus='embedded_text'",
     "-k",
     "llama2_7b and fp16 and seed42",

@@ -10,7 +10,7 @@ import pytest
 from benchsuite.harness.isolation import limit_threads
 from benchsuite.harness.stopping import begin_notice, notice_runs
 
-pytestmark = pytest.mark.usefixtures("fresh_interpreter")
+fresh_interpreter = pytest.mark.usefixtures("fresh_interpreter")
 
 OURS = (
     "OMP_NUM_THREADS",
@@ -53,6 +53,7 @@ def pytest_sessionfinish(session):
 """
 
 
+@fresh_interpreter
 def test_a_project_that_does_not_use_benchsuite_notices_nothing(pytester):
     """Installing it adds a name to the line of plugins and three small modules: no torch, no numpy.
 
@@ -113,7 +114,8 @@ def test_surroundings():
 """
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
+@fresh_interpreter
+@pytest.mark.parametrize("workers", ["0", pytest.param("1", marks=pytest.mark.stress)])
 def test_a_session_without_cells_is_left_alone_however_often_the_plugin_is_named(pytester, workers):
     """Named by the conftest, by the fixtures' module, on the command line, and by --pyargs."""
     pytester.makeconftest(CONFTEST)
@@ -153,6 +155,7 @@ def test_draws_on():
 """
 
 
+@fresh_interpreter
 def test_a_cell_has_its_threads_in_fixtures_too_and_leaves_others_their_stream(
     pytester, monkeypatch
 ):

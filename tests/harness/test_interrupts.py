@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from tests import forked
 from tests.harness.test_failures import CONFTEST
 
 # A cell that says that it runs and then waits until it is let go.
@@ -27,6 +28,37 @@ def test_shaky(cell, record):
 """
 
 
+class Run:
+    """A forked session: as much of ``subprocess.Popen`` as is used here."""
+
+    def __init__(self, folder, *args):
+        ours, theirs = os.pipe()
+        self.stdout, self.returncode = os.fdopen(ours), None
+        command = [sys.executable, "-m", "pytest", "test_shaky.py", *args]
+        with open(theirs, "w") as end:
+            self._process = forked.start(command, folder, os.environ, end, end, apart=True)
+        self.pid = self._process.pid
+        self._ends = os.pidfd_open(self.pid)
+
+    def poll(self):
+        """Return None while it runs, then its exit status."""
+        if self.returncode is None and select.select([self._ends], [], [], 0)[0]:
+            self._wait()
+        return self.returncode
+
+    def communicate(self):
+        """Read the rest of its output and wait for its end."""
+        with self.stdout:
+            output = self.stdout.read()
+        if self.returncode is None:
+            self._wait()
+        return output, None
+
+    def _wait(self):
+        self.returncode = self._process.wait()
+        os.close(self._ends)
+
+
 @pytest.fixture
 def gated(pytester):
     """Start a run that stops at the gate, and return it once it is there."""
@@ -36,16 +68,8 @@ def gated(pytester):
     os.mkfifo(pytester.path / "started")
     runs, watchdogs = [], []
 
-    def start(*args: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "pytest", "test_shaky.py", *args]
-        run = subprocess.Popen(
-            command,
-            cwd=pytester.path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+    def start(*args: str) -> Run:
+        run = Run(pytester.path, *args)
         runs.append(run)
         watchdogs.append(threading.Timer(120, os.killpg, (run.pid, signal.SIGKILL)))
         watchdogs[-1].start()
@@ -56,8 +80,9 @@ def gated(pytester):
     for watchdog in watchdogs:
         watchdog.cancel()
     for run in runs:
-        if run.poll() is None:  # only where the test itself failed
+        if run.returncode is None:  # only where the test itself failed
             os.killpg(run.pid, signal.SIGKILL)
+            run.communicate()
 
 
 def wait_for_the_cell(run, fifo):
@@ -99,7 +124,10 @@ def interrupt(run):
     os.killpg(run.pid, signal.SIGINT)
 
 
-@pytest.mark.parametrize("args", [(), ("-n", "2")])
+ALONE, WORKERS = (), ("-n", "2")
+
+
+@pytest.mark.parametrize("args", [ALONE, WORKERS])
 def test_interrupted_once_the_running_cell_is_finished_and_no_other_begun(gated, pytester, args):
     run = gated(*args)
     interrupt(run)
@@ -116,7 +144,7 @@ def test_interrupted_once_the_running_cell_is_finished_and_no_other_begun(gated,
     assert result.parseoutcomes()["cached"] == len(done)
 
 
-@pytest.mark.parametrize("args", [(), ("-n", "2")])
+@pytest.mark.parametrize("args", [ALONE, WORKERS])
 def test_interrupted_twice_stops_at_once(gated, pytester, args):
     run = gated(*args)
     interrupt(run)
@@ -127,7 +155,7 @@ def test_interrupted_twice_stops_at_once(gated, pytester, args):
     assert "toy_a-plain-seed2" not in good_records(pytester)
 
 
-@pytest.mark.parametrize(("args", "whom"), [((), os.kill), (("-n", "2"), os.killpg)])
+@pytest.mark.parametrize(("args", "whom"), [(ALONE, os.kill), (WORKERS, os.killpg)])
 def test_terminated_the_running_cell_is_finished_and_the_command_to_go_on_is_told(
     gated, pytester, args, whom
 ):
@@ -142,7 +170,7 @@ def test_terminated_the_running_cell_is_finished_and_the_command_to_go_on_is_tol
     assert_none_begun_since(before, good_records(pytester), args)
 
 
-@pytest.mark.parametrize("args", [(), ("-n", "2")])
+@pytest.mark.parametrize("args", [ALONE, WORKERS])
 def test_after_a_kill_the_same_command_completes(gated, pytester, args):
     run = gated(*args)
     os.killpg(run.pid, signal.SIGKILL)

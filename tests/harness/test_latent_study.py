@@ -26,7 +26,7 @@ SMALL = {
         "gradient_accumulation_steps": 1,
         "bf16": False,
     },
-    "evaluation": {"batch_size": 500, "max_new_tokens": 3},
+    "evaluation": {"batch_size": 500, "max_new_tokens": 2},
     "methods": {"icot": {"training": {"start_from": "no_cot"}}},
 }
 EVALUATED = "rephrased and (kava and seed42 or no_cot and (seed42 or seed43))"
@@ -117,7 +117,7 @@ def test_a_given_checkpoint_is_evaluated_and_nothing_trained(reports, tmp_path):
     given = checkpoints(reports)["kava", 42]
     folder = tmp_path / "reports"
     chosen = "tiny_llama_1m and (kava or codi) and seed42 and rephrased"
-    few = "--set=latent_reasoning.n_items=500"
+    few = "--set=latent_reasoning.n_items=100"
     done = run(folder, chosen, f"--checkpoint=tiny_llama_1m={given}", few)
     record = found(folder)["latent_reasoning", "kava", 42]
     assert record["weights"] == "checkpoint"
@@ -128,7 +128,7 @@ def test_a_given_checkpoint_is_evaluated_and_nothing_trained(reports, tmp_path):
             (reports, found(reports)["latent_reasoning", "kava", 42]),
         )
     ]
-    assert list(answers[0]) == list(answers[1][:500])
+    assert list(answers[0]) == list(answers[1][:100])
     assert not checkpoints(folder)
     # The cell of another method says what the checkpoint is.
     assert done.returncode == 1
@@ -136,6 +136,7 @@ def test_a_given_checkpoint_is_evaluated_and_nothing_trained(reports, tmp_path):
     assert "Traceback" not in done.stdout
 
 
+@pytest.mark.stress
 def test_a_document_s_evaluation_reads_the_sets_as_they_are_published(tmp_path):
     """GSM-Hard has a train split alone; a small model stands in for the document's."""
     aug = {"question": "Two and three?", "steps": ["<<2+3=5>>", "<<5*1=5>>"], "answer": "5"}

@@ -33,6 +33,10 @@ def test_quantizers_ask_what_is_left_of_a_set_with_one_split(tmp_path):
         f"n_questions={N}",
         "shots=3",
         "maths_new_tokens=8",
+        "evaluation_tokens=512",
+        "seq_len=64",
+        "pool_documents=64",
+        "n_calibration_samples=4",
     )
     records = run(
         tmp_path / "reports",

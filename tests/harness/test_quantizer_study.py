@@ -82,8 +82,9 @@ def test_models_are_saved_in_their_format_or_say_why_not(records):
     assert records["gptq_w3"]["saved"]["weights_sha256"] == records["gptq_w3"]["weights_sha256"]
     assert records["fp16"]["files"] == {"metadata.json"}
     assert "no quantized layer" in records["fp16"]["saved"]["not_saved"]
-    assert records["hqq_w4"]["model_not_saved"] == records["hqq_w4"]["saved"]["not_saved"]
-    assert records["hqq_w4"]["perplexity"] > 0
+    # What no format holds goes on as a cell, and its record says why it was not saved.
+    assert records["fp16"]["model_not_saved"] == records["fp16"]["saved"]["not_saved"]
+    assert records["fp16"]["perplexity"] > 0
     assert "model_not_saved" not in records["rtn_w3"]
 
 
@@ -142,6 +143,7 @@ def test_libraries_run_once_and_stay_out_of_the_tour():
     assert all(packages.values())
 
 
+@pytest.mark.stress
 def test_a_model_with_a_chat_template_is_asked_in_it_and_the_record_says_so(tmp_path):
     folder = tmp_path / "instruct"
     shutil.copytree(models.path("tiny_llama_1m"), folder)

@@ -88,6 +88,7 @@ def test_without_weights_the_cell_is_skipped_with_reason_and_fix(run, monkeypatc
     result.stdout.fnmatch_lines(["*facebook/opt-6.7b*"])
 
 
+@pytest.mark.stress
 def test_a_model_too_large_for_this_machine_says_what_it_needs(run, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

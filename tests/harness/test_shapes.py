@@ -10,25 +10,19 @@ from tests.conftest import measured
 ALL = 72
 
 
-def test_a_second_run_is_wholly_cached(bench):
-    bench().assert_outcomes(passed=ALL)
+def test_a_second_run_is_wholly_cached_and_workers_measure_the_same(bench, records, project):
+    bench("-n", "0").assert_outcomes(passed=ALL)
+    assert len(measured(records())) == ALL
     again = bench()
     again.stdout.fnmatch_lines([f"*{ALL} cached*"])
     assert again.ret == 0
-
-
-@pytest.mark.parametrize("args", [("-n", "2"), ("-p", "no:randomly", "--device", "cpu")])
-def test_numbers_do_not_depend_on_how_cells_are_run(bench, records, project, args):
-    bench("-n", "0")
-    alone = measured(records())
-    assert len(alone) == ALL
-    bench("--rerun", *args).stdout.fnmatch_lines([f"*{ALL} of {ALL} cells bit-identical*"])
+    bench("--rerun", "-n", "2").stdout.fnmatch_lines([f"*{ALL} of {ALL} cells bit-identical*"])
 
 
 def test_one_cell_alone_equals_the_cell_in_the_crowd(bench, records, project):
     bench("-k", "toy_b-drawn-seed2").assert_outcomes(passed=1)
     (alone,) = measured(records()).values()
-    bench("--reports-dir", "other")
+    bench("-k", "select_and_quantize", "--reports-dir", "other")
     path = project.path / "other/select_and_quantize/raw_runs/toy_b__drawn__seed2.json"
     assert json.loads(path.read_text())["results_sha256"] == alone
 

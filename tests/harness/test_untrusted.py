@@ -64,6 +64,7 @@ def test_a_file_name_and_a_stand_in_are_shown_as_text(shaky, pytester):
     assert is_quiet((pytester.path / "both/index.html").read_text())
 
 
+@pytest.mark.stress
 @pytest.mark.skipif(not mounts(), reason="this machine lets no user mount")
 def test_a_read_only_folder_with_damage_in_it_can_be_asked(shaky):
     shaky("pass")

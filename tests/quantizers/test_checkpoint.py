@@ -177,8 +177,10 @@ def test_models_that_the_format_cannot_hold_are_refused(make_model, tmp_path):
     "options",
     [
         {"bits": 4, "group_size": 32},
-        {"bits": 4, "group_size": 32, "sym": False, "desc_act": True},
-        {"bits": 3, "group_size": 32},
+        pytest.param(
+            {"bits": 4, "group_size": 32, "sym": False, "desc_act": True}, marks=pytest.mark.stress
+        ),
+        pytest.param({"bits": 3, "group_size": 32}, marks=pytest.mark.stress),
     ],
     ids=str,
 )

@@ -66,6 +66,7 @@ def test_any_order_any_worker_and_again_give_the_same_bits(run, pytester):
     alone.stdout.fnmatch_lines(["rerun: 1 of 1 cell bit-identical to its record"])
 
 
+@pytest.mark.stress
 def test_gptq_default_does_not_depend_on_the_seed_and_random_does(run, pytester):
     run("-k", "tiny_llama_1m and (random or gptq_default)", "--seeds", "1,2")
     shas = {k: r["weights_sha256"] for k, r in view(pytester).items()}
@@ -106,6 +107,7 @@ def spoil(path):
     safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
 
 
+@pytest.mark.stress
 def test_downstream_runs_on_the_first_seed_alone(run, pytester):
     pytest.importorskip("lm_eval")
     run("-k", "tiny_llama_1m and gptq_default", "--seeds", "5,6", "--downstream")

@@ -16,8 +16,8 @@ from benchsuite.quantizers.linear import using_kernel
 from benchsuite.quantizers.registry import LIBRARIES
 from benchsuite.records import environment
 
-# Long to import or to run: 16 to 21 seconds each, more than all the others together.
-SLOW = ("autoround", "neural_compressor_gptq", "gptqmodel_awq")
+# One of each way to hold a layer; the others are long to import or to run, up to 21 seconds each.
+FAST = ("llmcompressor_gptq", "hqq_reference", "torchao_int4", "bitsandbytes_int8")
 
 
 def run(name, model, batch):
@@ -64,7 +64,7 @@ def known(lend, texts):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.stress] if n in SLOW else []) for n in LIBRARIES],
+    [pytest.param(n, marks=[] if n in FAST else [pytest.mark.stress]) for n in LIBRARIES],
 )
 def test_a_library_leaves_its_quantized_model_and_nothing_else(name, lend, texts, known):
     absent = [p for p in LIBRARIES[name].packages if environment.version(p) == "absent"]

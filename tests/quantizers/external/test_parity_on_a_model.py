@@ -123,7 +123,7 @@ def gptq_in_float32(batch, **settings):
     return functools.partial(gptq.quantize, batch=batch, scale_dtype=torch.float32, **settings)
 
 
-@pytest.mark.parametrize("desc_act", [False, True])
+@pytest.mark.parametrize("desc_act", [False, pytest.param(True, marks=pytest.mark.stress)])
 def test_gptq_and_llm_compressor(desc_act, batch, linear_errors, assert_parity):
     pytest.importorskip("llmcompressor")
     # It fits all groups beforehand; its act order changes the order of columns, not the groups.
@@ -133,6 +133,7 @@ def test_gptq_and_llm_compressor(desc_act, batch, linear_errors, assert_parity):
     assert_parity(ours, theirs, linear_errors)
 
 
+@pytest.mark.stress
 def test_gptq_and_gptqmodel(batch, linear_errors, assert_parity):
     pytest.importorskip("gptqmodel")
     theirs = functools.partial(
@@ -141,6 +142,7 @@ def test_gptq_and_gptqmodel(batch, linear_errors, assert_parity):
     assert_parity(gptq_in_float32(batch, true_sequential=True), theirs, linear_errors)
 
 
+@pytest.mark.stress
 def test_gptq_and_neural_compressor(batch, linear_errors, assert_parity):
     pytest.importorskip("neural_compressor.torch")
     # As by default in blocks of 2048 columns, groups would be fitted to uncorrected weights.
@@ -148,6 +150,7 @@ def test_gptq_and_neural_compressor(batch, linear_errors, assert_parity):
     assert_parity(gptq_in_float32(batch), theirs, linear_errors)
 
 
+@pytest.mark.stress
 def test_awq_and_autoawq(batch, block_errors, assert_parity, monkeypatch):
     pytest.importorskip("awq")
     # It rounds clipped weights to half precision before it rounds them to 4 bits, and a group that
@@ -158,6 +161,7 @@ def test_awq_and_autoawq(batch, block_errors, assert_parity, monkeypatch):
     assert_parity(ours, theirs, block_errors)
 
 
+@pytest.mark.stress
 def test_autoawq_searches_on_unscaled_weights_on_a_cpu_too(batch, perplexity_after):
     pytest.importorskip("awq")
     # Left alone it would keep the scales of its first candidate, and lose to plain rounding.

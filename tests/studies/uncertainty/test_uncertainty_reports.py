@@ -198,6 +198,7 @@ def test_tokens_of_wrong_answers_are_less_sure_by_position():
     assert all(not example["right"] for example in view["examples"]["surest wrong"])
 
 
+@pytest.mark.stress
 def test_figures_are_the_same_bytes_again(written, tmp_path):
     grid, folder, _ = written
     write(grid.records, tmp_path, grid.columns)
@@ -214,7 +215,9 @@ def test_size_is_a_matter_of_the_family():
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("scores", [("g_nll", "shuffled"), ("g_nll",)])
+@pytest.mark.parametrize(
+    "scores", [pytest.param(("g_nll", "shuffled"), marks=pytest.mark.stress), ("g_nll",)]
+)
 def test_one_model_with_few_scores_is_drawn_without_a_warning(tmp_path, scores):
     """The axes of what is not there once collapsed, and with them the layout."""
     grid = Grid(lambda cell: cell.model == "tiny_llama_1m" and cell.method in scores)
