@@ -23,8 +23,8 @@ bench: setup
 # Real weights on a CPU, in about ten minutes: SmolLM2-135M-Instruct (dequantized Q4_1) by seven
 # methods. The texts and questions are those that ship with the project; DATA=FOLDER takes
 # WikiText-2, ARC-Easy, SQuAD 2.0 and GSM8K from there, as folders of the catalogue's names.
-REAL = seq_len=512 n_calibration_samples=8 pool_documents=2000 evaluation_tokens=4096 n_questions=16
-REAL += arc_form=likelihood maths_new_tokens=64 latency_tokens=16
+REAL = seq_len=512 n_calibration_samples=8 pool_documents=2000 evaluation_tokens=4096 n_questions=12
+REAL += arc_form=likelihood maths_new_tokens=48 latency_tokens=8
 SHIPPED = calibration_corpus=embedded_text evaluation_corpus=embedded_text
 SHIPPED += arc_task=four_choices squad_task=passages maths_task=word_problems
 GIVEN = wikitext2 arc_easy squad_v2 gsm8k
