@@ -262,10 +262,10 @@ def test_the_readme_makes_what_the_makefile_makes():
     makefile = (ROOT / "Makefile").read_text()
     readme = (ROOT / "README.md").read_text()
     without_make = readme.partition("### Without make")[2].partition("\n## ")[0]
-    # The command of `make real` is long; the page says how to have it printed.
+    # The command of `make real` is long: the page says how to have it printed.
     for recipe in re.findall(r"^\t\$\(BIN\)/(python -m pytest .*[^\\\n])$", makefile, flags=re.M):
         assert f".venv/bin/{recipe}" in without_make
-    assert "`make -n real`" in without_make
+    assert "With `-n`, `make real` prints" in without_make
     for part in ("PIP_BUILD_CONSTRAINT=build-constraints.txt", "--constraint constraints.txt"):
         assert part in makefile
         assert part in without_make
