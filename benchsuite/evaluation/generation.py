@@ -210,8 +210,9 @@ def padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor,
 def at_once(model: nn.Module, n_tokens: int) -> int:
     """Return how many answers of ``n_tokens``, prompt and all, are worth making together.
 
-    A GPU makes a step for many in the time of one for few: as many as a fifth of its free memory
-    holds keys and values of, from 32 up to 256. A CPU makes 32.
+    A GPU makes a step for many in the time of one for few: as many as a twentieth of its memory
+    holds keys and values of, from 32 up to 256. A CPU makes 32. Of the whole memory, not of what
+    is free: a cell measured again is to have the same batches, whoever else is on the card.
     """
     parameter = next(model.parameters())
     if parameter.device.type != "cuda":
@@ -221,8 +222,8 @@ def at_once(model: nn.Module, n_tokens: int) -> int:
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     kept = 2 * text.num_hidden_layers * heads * width * parameter.element_size() * n_tokens
-    free = torch.cuda.mem_get_info(parameter.device)[0]
-    return int(min(256, max(32, free // 5 // kept)))
+    whole = torch.cuda.get_device_properties(parameter.device).total_memory
+    return int(min(256, max(32, whole // 20 // kept)))
 
 
 def batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
