@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchsuite import catalog
-from benchsuite.catalog import ModelEntry
+from benchsuite.catalog import ModelEntry, Sources
 from benchsuite.errors import CellCannotRun, UsageError
 from benchsuite.harness.options import Options
 from benchsuite.records import environment
@@ -67,6 +67,8 @@ def of_cell(declared: Study, cell: Cell, options: Options) -> Mapping[str, Any]:
     }
     asked = [task_in_force(cell, parameter, options) for parameter in declared.reading("task")]
     tasks = {name: task_digest(name, catalog.task(name).split, sources) for name in asked}
+    if cell.parameters.get("shots"):  # worked examples come from another split of the set
+        tasks |= {f"{name} examples": _examples_digest(name, sources) for name in asked}
     files = [_file_digest(path) for path in declared.files(cell)]
     own = catalog.model(cell.model)
     return {
@@ -82,6 +84,17 @@ def of_cell(declared: Study, cell: Cell, options: Options) -> Mapping[str, Any]:
         "checkpoint": _checkpoint_digest(cell, options),
         "trusted": sorted(sources.trusted & set(weights)),
     }
+
+
+def _examples_digest(name: str, sources: Sources) -> str:
+    """Return the digest of a task's split of examples, "" where it has none and asks its own."""
+    from benchsuite.corpora import task_digest
+    from benchsuite.corpora.files import MissingSplit
+
+    try:
+        return task_digest(name, catalog.task(name).examples, sources)
+    except MissingSplit:
+        return ""
 
 
 def _file_digest(path: str) -> str:

@@ -5,8 +5,10 @@ import json
 import sys
 from pathlib import Path
 
+from benchsuite.catalog import Sources
 from benchsuite.embedded import tasks
 from benchsuite.evaluation.uncertainty import answers
+from benchsuite.harness import inputs
 from tests import forked
 
 ROOT = Path(__file__).parents[2]
@@ -69,3 +71,13 @@ def test_uncertainty_never_asks_an_example(tmp_path):
     (made,) = (tmp_path / "reports/store/artefacts").glob("*/answers.parquet")
     asked = answers.load(made.parent).asked
     assert len({one.question.id for one in asked}) == N - N // 5
+
+
+def test_changed_examples_change_what_a_cell_that_shows_them_is_known_by(tmp_path):
+    def written(split, answer):
+        row = {"question": "How many?", "answer": f"#### {answer}"}
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps(row) + "\n")
+        return inputs._examples_digest("gsm8k", Sources(local={"gsm8k": tmp_path}))
+
+    assert written("test", 1) == "", "no split of examples: they are of the asked one"
+    assert len({written("train", 1), written("train", 2), ""}) == 3
