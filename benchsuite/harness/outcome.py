@@ -1,6 +1,7 @@
 """What the records say of the declared grid: found, missing, judged, reported."""
 
-from collections.abc import Collection, Mapping
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 from benchsuite import catalog
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.harness.session import Bench
+from benchsuite.records.judged import JudgedLog
 from benchsuite.records.store import unwritable
 from benchsuite.reporting.results import Line, StudyResults
 from benchsuite.study import study
@@ -90,6 +92,7 @@ def judge(
     benchmarks: Mapping[str, Path],
     *,
     models: Collection[str] = (),
+    asked: Mapping[str, frozenset[str]] | None = None,
     verbose: bool = False,
     figures: bool = False,
     page: bool = True,
@@ -97,14 +100,20 @@ def judge(
     """Judge studies from the store over their declared grids, and write the report if ``page``.
 
     ``benchmarks`` maps the studies' names to their test files. The lines name what is missing of
-    ``models`` and of models with records; the report names all.
+    ``models`` and of models with records; the report names all. ``asked`` are the places of each
+    study that this session asks for: with those of earlier sessions they make the family.
     """
     from benchsuite.reporting import judge_study, terminal_lines, write_report
 
+    log = JudgedLog(bench.store.root)
     found = [gather(bench, name, path) for name, path in benchmarks.items()]
     for results in found:
-        plan = plan_of(bench, results.study.name)
+        name, plan = results.study.name, plan_of(bench, results.study.name)
+        mine = (asked or {}).get(name, frozenset())
+        results.asked = mine | log.asked(name)
         results.judgements = judge_study(results, columns=bench.store.columns, plan=plan)
+        with contextlib.suppress(OSError):  # who cannot write here leaves no trace of the look
+            log.note(name, _judged(results.judgements), mine)
     outcome = Outcome(found)
     if page:
         folder = bench.options.reports_dir
@@ -115,6 +124,15 @@ def judge(
     for results in found:
         outcome.lines += terminal_lines(_of_interest(results, models), verbose=verbose)
     return outcome
+
+
+def _judged(judgements: "Iterable[Judgement]") -> "Iterator[tuple[str, str, tuple[int, ...]]]":
+    """Yield the comparisons that have been decided upon, with the seeds that they rest on."""
+    for judgement in judgements:
+        seen = judgement.evidence
+        if judgement.claim.other and judgement.outcome != "not_run":
+            seeds = {*seen.get("seeds", ()), *seen.get("seeds_other", ())}
+            yield judgement.claim.sentence, judgement.model, tuple(sorted(seeds))
 
 
 def _of_interest(results: StudyResults, models: Collection[str]) -> StudyResults:

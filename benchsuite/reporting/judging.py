@@ -1,6 +1,6 @@
 """From a study's records to its judged claims: which values make an arm, which claims a family."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,14 +23,18 @@ def judge_study(
 ) -> list[Judgement]:
     """Judge every claim of the study on every group of its grid.
 
-    All comparisons on real weights are one Holm family, those on stand-ins another. ``plan`` says
-    at how many seeds there was to be a look, where they were added until claims were decided.
+    All comparisons on real weights are one Holm family, those on stand-ins another. They count, run
+    or not, on every model that was asked for (``results.asked``) or tried, and on no other.
+    ``plan`` says at how many seeds there was to be a look, where they were added until claims were
+    decided.
 
     ``columns(record)`` returns the per-item evidence of a record (``Store.columns``); without it
     the paired item tests are left out. Rehearsals are never judged: their quality means nothing.
     """
     groups = groups_of(results.cells, results.records)
-    return judge_groups(results.study, groups, columns=columns, alpha=alpha, plan=plan)
+    tried = {*results.failed, *results.stale}
+    asked = {*results.asked, *(cell.place for cell in results.cells if cell.id in tried)}
+    return judge_groups(results.study, groups, columns=columns, alpha=alpha, plan=plan, asked=asked)
 
 
 def judge_groups(
@@ -40,18 +44,26 @@ def judge_groups(
     columns: Columns | None = None,
     alpha: float = 0.05,
     plan: Plan | None = None,
+    asked: Collection[str] = (),
 ) -> list[Judgement]:
-    """Judge every claim of a study on the given groups; see ``judge_study``."""
+    """Judge every claim of a study on the given groups; see ``judge_study``.
+
+    ``asked`` are the places (``Cell.place``) that count without a record too.
+    """
     judged = []
     for kind in ("real", "stand_in"):
         mine = [group for group in groups if group.kind == kind]
-        judged += judge_family(_questions(study, mine, columns), alpha=alpha, plan=plan)
+        questions = _questions(study, mine, columns, asked)
+        judged += judge_family(questions, alpha=alpha, plan=plan)
     return judged
 
 
-def _questions(study: Study, groups: Sequence[Group], columns: Columns | None) -> list[Question]:
+def _questions(
+    study: Study, groups: Sequence[Group], columns: Columns | None, asked: Collection[str]
+) -> list[Question]:
     questions = []
     for group in groups:
+        counts = bool(group.records) or group.cells[0].place in asked
         for claim in study.claims:
             if not {claim.method, claim.other or claim.method} <= set(group.methods):
                 continue
@@ -60,7 +72,9 @@ def _questions(study: Study, groups: Sequence[Group], columns: Columns | None) -
             if other is not None:
                 arm, other = _as_often(study, claim, arm, other)
             shown = study.metric(claim.metric)
-            questions.append(Question(claim, label(group), arm, other, claim.by_seed, shown))
+            questions.append(
+                Question(claim, label(group), arm, other, claim.by_seed, shown, counts)
+            )
     return questions
 
 

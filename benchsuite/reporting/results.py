@@ -20,6 +20,7 @@ class StudyResults:
     ``where`` are the words by which pytest finds the cells, ``options`` those that it needs to mean
     these very cells; ``files`` are what the study's own reporter wrote, relative to the reports
     folder; ``notes`` say what went wrong there.
+    ``asked`` are the places (``Cell.place``) that a session has asked for, run or not.
     ``conflicts`` tell records of one cell that differ, ``links`` where a cell's record lies if not
     in the store under the report, ``benchmark`` is the study's test file.
     """
@@ -38,3 +39,4 @@ class StudyResults:
     conflicts: list[str] = field(default_factory=list)
     links: dict[str, str] = field(default_factory=dict)
     benchmark: Path = Path()
+    asked: frozenset[str] = frozenset()

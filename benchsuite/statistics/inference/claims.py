@@ -58,7 +58,10 @@ class Arm:
 
 @dataclass(frozen=True)
 class Question:
-    """A claim with the results that answer it on one model, and how its metric is shown."""
+    """A claim with the results that answer it on one model, and how its metric is shown.
+
+    ``asked`` says that it was declared for this family: a comparison counts then, run or not.
+    """
 
     claim: ClaimLike
     model: str
@@ -66,6 +69,7 @@ class Question:
     other: Arm | None = None
     by_seed: bool = False
     shown: Display = AS_STORED
+    asked: bool = True
 
 
 @dataclass(frozen=True)
@@ -117,31 +121,48 @@ def judge(
 
 
 def judge_family(
-    questions: Iterable[Question], *, alpha: float = 0.05, plan: Plan | None = None
+    questions: Iterable[Question],
+    *,
+    alpha: float = 0.05,
+    plan: Plan | None = None,
+    declared: int = 0,
 ) -> list[Judgement]:
     """Judge all claims of a pre-declared family; comparisons are corrected together by Holm.
 
-    What has no p-value (not run, exact comparisons) does not count in the family. With a ``plan``
-    seeds were added look by look: a comparison's p-value is then the least alpha at which one of
-    the looks so far would have decided it.
+    The family is what was asked for, not what has run: a comparison that has no p-value yet counts
+    like one that is never significant. Exact comparisons are no tests and do not count.
+    ``declared`` is the least size of the family, where more was declared than is asked here. With a
+    ``plan`` seeds were added look by look: a comparison's p-value is then the least alpha at which
+    one of the looks so far would have decided it.
     """
     asked = list(questions)
     if plan is None:
         drafts = [_draft(question, alpha) for question in asked]
     else:
-        drafts = [_draft_by_looks(question, alpha, plan, len(asked)) for question in asked]
-    tested = sum(draft.p_value is not None for draft in drafts)
-    corrected = holm([draft.p_value for draft in drafts])
+        n = max(declared, sum(bool(q.claim.other) and q.asked for q in asked))
+        drafts = [_draft_by_looks(question, alpha, plan, n) for question in asked]
+    family = [_in_family(*pair) for pair in zip(asked, drafts, strict=True)]
+    known = sum(p is not None for p in family)
+    size = max(known, declared)
+    corrected = holm([*family, *[1.0] * (size - known)])
     judgements = []
-    for question, draft, p_holm in zip(asked, drafts, corrected, strict=True):
-        if p_holm is not None:
-            facts = {"p_holm": p_holm, "family_size": tested, "alpha": alpha}
+    for question, draft, p_holm in zip(asked, drafts, corrected, strict=False):
+        if draft.p_value is not None:
+            facts = {"p_holm": p_holm, "family_size": size, "alpha": alpha}
             draft = verdicts.decide(replace(draft, evidence={**draft.evidence, **facts}))
         sentence = wording.sentence(question.claim, question.model, draft, question.shown)
         judgements.append(
             Judgement(question.claim, question.model, draft.outcome, sentence, draft.evidence)
         )
     return judgements
+
+
+def _in_family(question: Question, draft: verdicts.Draft) -> float | None:
+    """Return the p-value with which a question counts in its family; None if it does not count."""
+    comparison = bool(question.claim.other) and draft.evidence.get("test") != "exact"
+    if draft.p_value is None and question.asked and comparison:
+        return 1.0
+    return draft.p_value
 
 
 def _draft_by_looks(question: Question, alpha: float, plan: Plan, n: int) -> verdicts.Draft:
