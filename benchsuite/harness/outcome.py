@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from benchsuite import catalog
 from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.harness.planning import seeds_measured
 from benchsuite.harness.session import Bench
 from benchsuite.records.judged import JudgedLog
 from benchsuite.records.store import unwritable
@@ -16,8 +17,10 @@ from benchsuite.study import study
 from benchsuite.study.cell import Cell
 
 if TYPE_CHECKING:
+    from benchsuite.reporting.planned import Standing
     from benchsuite.statistics.inference.claims import Judgement
     from benchsuite.statistics.inference.sequential import Plan
+    from benchsuite.study.plan import FrozenPlan
 
 
 @dataclass
@@ -42,7 +45,9 @@ class Outcome:
 
 def plan_of(bench: Bench, name: str) -> "Plan | None":
     """Return when ``--until-decided`` looks at a study, or None without that option."""
-    most = bench.options.until_decided
+    most, frozen = bench.options.until_decided, bench.options.plan
+    if frozen is not None:
+        return _looks_of(frozen, name)
     if not most:
         return None
     declared, tour = study(name), study(name).tour
@@ -57,10 +62,21 @@ def plan_of(bench: Bench, name: str) -> "Plan | None":
     return planned(tuple(seeds), most)
 
 
+def _looks_of(frozen: "FrozenPlan", name: str) -> "Plan | None":
+    """Return the looks that a frozen plan has at a study; None if it looks once."""
+    from benchsuite.statistics.inference.sequential import Plan
+
+    planned = frozen.studies.get(name)
+    if planned is None or len(planned.looks) < 2:
+        return None
+    return Plan(planned.seeds, planned.looks, planned.spending)
+
+
 def gather(bench: Bench, name: str, benchmark: Path) -> StudyResults:
     """Look every cell of a study's grid up in the store."""
-    plan = plan_of(bench, name)
-    cells = bench.cells(name, seeds=plan.seeds if plan else ())
+    plan, frozen = plan_of(bench, name), bench.options.plan
+    every = plan.seeds if plan else frozen.studies[name].seeds if frozen else ()
+    cells = bench.cells(name, seeds=every)
     results = StudyResults(
         study(name),
         cells,
@@ -111,9 +127,13 @@ def judge(
         name, plan = results.study.name, plan_of(bench, results.study.name)
         mine = (asked or {}).get(name, frozenset())
         results.asked = mine | log.asked(name)
-        results.judgements = judge_study(results, columns=bench.store.columns, plan=plan)
+        frozen = bench.options.plan
+        fixed = {"alpha": frozen.alpha, "declared": frozen.studies[name].family} if frozen else {}
+        results.judgements = judge_study(results, columns=bench.store.columns, plan=plan, **fixed)
         with contextlib.suppress(OSError):  # who cannot write here leaves no trace of the look
-            log.note(name, _judged(results.judgements), mine)
+            log.note(name, _judged(results.judgements), mine, frozen.sha256 if frozen else "")
+        if frozen is not None:
+            results.standing = _standing(bench, frozen, results, log)
     outcome = Outcome(found)
     if page:
         folder = bench.options.reports_dir
@@ -124,6 +144,23 @@ def judge(
     for results in found:
         outcome.lines += terminal_lines(_of_interest(results, models), verbose=verbose)
     return outcome
+
+
+def _standing(
+    bench: Bench, frozen: "FrozenPlan", results: StudyResults, log: JudgedLog
+) -> "Standing":
+    from benchsuite.reporting.planned import standing
+
+    planned = bench.cells(results.study.name, seeds=frozen.studies[results.study.name].seeds)
+    return standing(
+        frozen,
+        results.study,
+        planned,
+        results.records,
+        due=len(results.cells),
+        looks=log.looks(results.study.name),
+        measured=seeds_measured(bench, planned),
+    )
 
 
 def _judged(judgements: "Iterable[Judgement]") -> "Iterator[tuple[str, str, tuple[int, ...]]]":

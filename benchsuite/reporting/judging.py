@@ -20,13 +20,14 @@ def judge_study(
     columns: Columns | None = None,
     alpha: float = 0.05,
     plan: Plan | None = None,
+    declared: int = 0,
 ) -> list[Judgement]:
     """Judge every claim of the study on every group of its grid.
 
     All comparisons on real weights are one Holm family, those on stand-ins another. They count, run
-    or not, on every model that was asked for (``results.asked``) or tried, and on no other.
-    ``plan`` says at how many seeds there was to be a look, where they were added until claims were
-    decided.
+    or not, on every model that was asked for (``results.asked``) or tried, and on no other;
+    ``declared`` is the least size of each family. ``plan`` says at how many seeds there was to be a
+    look, where they were added until claims were decided.
 
     ``columns(record)`` returns the per-item evidence of a record (``Store.columns``); without it
     the paired item tests are left out. Rehearsals are never judged: their quality means nothing.
@@ -34,7 +35,15 @@ def judge_study(
     groups = groups_of(results.cells, results.records)
     tried = {*results.failed, *results.stale}
     asked = {*results.asked, *(cell.place for cell in results.cells if cell.id in tried)}
-    return judge_groups(results.study, groups, columns=columns, alpha=alpha, plan=plan, asked=asked)
+    return judge_groups(
+        results.study,
+        groups,
+        columns=columns,
+        alpha=alpha,
+        plan=plan,
+        asked=asked,
+        declared=declared,
+    )
 
 
 def judge_groups(
@@ -45,6 +54,7 @@ def judge_groups(
     alpha: float = 0.05,
     plan: Plan | None = None,
     asked: Collection[str] = (),
+    declared: int = 0,
 ) -> list[Judgement]:
     """Judge every claim of a study on the given groups; see ``judge_study``.
 
@@ -54,7 +64,7 @@ def judge_groups(
     for kind in ("real", "stand_in"):
         mine = [group for group in groups if group.kind == kind]
         questions = _questions(study, mine, columns, asked)
-        judged += judge_family(questions, alpha=alpha, plan=plan)
+        judged += judge_family(questions, alpha=alpha, plan=plan, declared=declared)
     return judged
 
 

@@ -86,6 +86,7 @@ def study_view(results: StudyResults) -> dict[str, Any]:
         "timings": timing_view(results.study, [g for g in groups if g.kind == "real"]),
         "absent": absent_view(results),
         "provenance": provenance_view(results),
+        "standing": results.standing and results.standing.as_dict(),
         "notes": [*results.notes, *unread(results)],
         "conflicts": results.conflicts,
         "files": [path.as_posix() for path in results.files],

@@ -34,6 +34,9 @@ def terminal_lines(results: StudyResults, *, verbose: bool = False) -> list[Line
     claim that was not run waits for.
     """
     lines = [(f"{results.study.name}: {_count(results)}", {"bold": True})]
+    if results.standing is not None:
+        departs = bool(results.standing.departures)
+        lines.append((f"  {results.standing.sentence}", {"yellow": departs}))
     told = (*results.notes, *unread(results))
     lines += [(f"  {note}", {"yellow": True}) for note in told]
     lines += _claims(results.study, results.judgements, verbose)
