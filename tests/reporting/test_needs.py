@@ -8,7 +8,7 @@ from scipy.stats import chi2
 
 from benchsuite.reporting.needs import need, scatter_of
 from benchsuite.statistics.inference.sequential import Plan, planned
-from benchsuite.statistics.power import equivalence_margin, power_of
+from benchsuite.statistics.power import equivalence_margin, minimum_detectable_effect, power_of
 from benchsuite.study import Metric, Study, equivalent, lower
 from tests.reporting.factory import grid, record
 
@@ -67,7 +67,7 @@ def test_the_number_has_the_wanted_power_and_one_seed_less_has_not():
 def test_a_relative_margin_is_of_the_other_arms_mean():
     found = arms()
     scatter = scatter_of(study("1%"), CLAIM, found)
-    absolute = f"{values(found, 'random').mean() / 100!r}"
+    absolute = repr(float(values(found, "random").mean()) / 100)
     one, two = (need(study(m), CLAIM, scatter, ONE_LOOK, **HOW) for m in ("1%", absolute))
     assert (one.low, one.seeds, one.high) == (two.low, two.seeds, two.high)
 
@@ -109,10 +109,10 @@ def test_what_cannot_be_told_is_said():
     none = need(study("0.1"), CLAIM, None, ONE_LOOK, **HOW)
     assert none.seeds is None
     assert "no standard deviation is known or assumed" in none.because
-    # The smallest effect that five seeds find at alpha .0125 is 2.71 standard deviations.
-    assert "enough if that is at most 0.037" in none.because
+    found = minimum_detectable_effect(5, paired=False, welch=True, power=0.8, alpha=0.05 / 4)
+    assert f"enough if that is at most {0.1 / found:.2g}" in none.because
     relative = need(study("1%"), CLAIM, None, ONE_LOOK, **HOW).because
-    assert "at most 1/2.7 of the margin" in relative
+    assert f"at most 1/{found:.1f} of the margin" in relative
     without = need(study(), CLAIM, scatter_of(study(), CLAIM, arms()), ONE_LOOK, **HOW)
     assert without.seeds is None
     assert "nothing says how large a difference of perplexity matters" in without.because
