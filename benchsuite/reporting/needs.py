@@ -11,6 +11,7 @@ from benchsuite.records.record import Record
 from benchsuite.statistics.inference.sequential import Plan, nominal_levels
 from benchsuite.statistics.power import equivalence_margin, minimum_detectable_effect, seeds_needed
 from benchsuite.statistics.rounding import in_unit, short
+from benchsuite.statistics.samples import as_sample, variance_of
 from benchsuite.study import Claim, Metric, Study
 
 MOST = 1000
@@ -194,8 +195,8 @@ def _scatter(samples: Sequence[Sequence[float]], level: float, paired: bool) -> 
     df = sum(len(sample) - 1 for sample in samples)
     if df < 1:
         return None
-    means = [sum(sample) / len(sample) for sample in samples]
-    squares = sum((x - m) ** 2 for s, m in zip(samples, means, strict=True) for x in s)
+    arms = [as_sample(sample) for sample in samples if len(sample) > 1]
+    squares = sum((len(arm) - 1) * variance_of(arm) for arm in arms)
     low, high = (math.sqrt(squares / chdtri(df, tail)) for tail in (0.025, 0.975))
     values = sum(map(len, samples))
     return Scatter(math.sqrt(squares / df), low, high, values, level, paired)
