@@ -107,8 +107,8 @@ def runnable(arguments: list[str], folder: Path) -> list[str]:
     words, takes_path = [f"--reports-dir={folder}"], False
     shown = shlex.join(arguments).replace("--reports-dir ", "--reports-dir=")
     for word in shlex.split(shown):
-        # Ray need not be installed to know which cells a command selects.
-        if word != "--lf" and not word.startswith(("--reports-dir", "--ray")):
+        # Ray need not be installed, nor a plan be frozen, to know which cells a command selects.
+        if word != "--lf" and not word.startswith(("--reports-dir", "--ray", "--plan=")):
             words.append(f"{word.partition('=')[0]}={folder}" if takes_path else word)
         takes_path = word in TAKE_PATHS
     return words
