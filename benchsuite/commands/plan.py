@@ -37,7 +37,7 @@ def plan(arguments: Sequence[str]) -> int:
     number of seeds is for; --alpha 0.05. With --until-decided the looks are planned. The plan is
     run by `pytest benchmarks --plan FILE`.
     """
-    own, words = _own(arguments)
+    own, words = own_words(arguments)
     power, alpha = (_share(flag, own[flag]) for flag in ("--power", "--alpha"))
     out = Path(own["--out"])
     if not own["--out"] or out.exists():
@@ -69,7 +69,7 @@ def plan(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _own(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+def own_words(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Return the values of the command's own options, and pytest's words."""
     own = {"--out": "", "--power": "0.8", "--alpha": "0.05"}
     words, given = [], iter(arguments)

@@ -120,6 +120,7 @@ def judge(
     study that this session asks for: with those of earlier sessions they make the family.
     """
     from benchsuite.reporting import judge_study, terminal_lines, write_report
+    from benchsuite.reporting.planned import unpaid_looks
 
     log = JudgedLog(bench.store.root)
     found = [gather(bench, name, path) for name, path in benchmarks.items()]
@@ -130,10 +131,14 @@ def judge(
         frozen = bench.options.plan
         fixed = {"alpha": frozen.alpha, "declared": frozen.studies[name].family} if frozen else {}
         results.judgements = judge_study(results, columns=bench.store.columns, plan=plan, **fixed)
+        judged = list(_judged(results.judgements))
         with contextlib.suppress(OSError):  # who cannot write here leaves no trace of the look
-            log.note(name, _judged(results.judgements), mine, frozen.sha256 if frozen else "")
+            log.note(name, judged, mine, frozen.sha256 if frozen else "")
         if frozen is not None:
             results.standing = _standing(bench, frozen, results, log)
+        else:
+            paid = [plan.seeds[:look] for look in plan.looks] if plan else []
+            results.notes += unpaid_looks(judged, log.looks(name), paid)
     outcome = Outcome(found)
     if page:
         folder = bench.options.reports_dir
@@ -164,10 +169,10 @@ def _standing(
 
 
 def _judged(judgements: "Iterable[Judgement]") -> "Iterator[tuple[str, str, tuple[int, ...]]]":
-    """Yield the comparisons that have been decided upon, with the seeds that they rest on."""
+    """Yield the comparisons that have been tested, with the seeds that they rest on."""
     for judgement in judgements:
         seen = judgement.evidence
-        if judgement.claim.other and judgement.outcome != "not_run":
+        if judgement.claim.other and seen.get("p_holm") is not None:
             seeds = {*seen.get("seeds", ()), *seen.get("seeds_other", ())}
             yield judgement.claim.sentence, judgement.model, tuple(sorted(seeds))
 

@@ -81,6 +81,35 @@ def standing(
     )
 
 
+def unpaid_looks(
+    judged: Iterable[tuple[str, str, Iterable[int]]],
+    looks: Sequence[Look],
+    paid: Iterable[Iterable[int]] = (),
+) -> list[str]:
+    """Return a note on comparisons that were tested before with a part of the same seeds.
+
+    ``judged`` are (claim, model, seeds), ``paid`` the seeds of looks that the p-values pay for.
+    """
+    stops = {frozenset(seeds) for seeds in paid}
+    again: set[tuple[str, str]] = set()
+    at: set[int] = set()
+    for claim, model, seeds in judged:
+        for look in looks:
+            earlier = frozenset(look.seeds)
+            known = model in look.judged.get(claim, ())
+            if known and earlier not in stops and earlier < set(seeds):
+                again.add((claim, model))
+                at.add(len(earlier))
+    if not again:
+        return []
+    told = ", ".join(map(str, sorted(at)))
+    return [
+        f"{count(len(again), 'comparison')} looked at before with fewer of the same seeds "
+        f"({told}): several looks find more false differences than alpha says, and these p-values "
+        "do not pay for them; --until-decided and `benchsuite plan` plan looks that do"
+    ]
+
+
 def _other_seeds(planned: StudyPlan, measured: Mapping[Arm, Iterable[int]]) -> Iterator[str]:
     known = {*planned.seeds, *planned.seen}
     arms = {arm: sorted(set(seeds) - known) for arm, seeds in measured.items()}

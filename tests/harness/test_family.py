@@ -79,3 +79,11 @@ def test_what_an_interrupted_session_asked_for_stays_in_the_family(run, pytester
             path.unlink()
     run("-k", "one")
     assert comparisons(pytester)["aa", "one"] == 4
+
+
+def test_seeds_added_after_a_look_are_told_without_a_plan(run):
+    words = ("-k", "one")
+    once = run(*words)
+    once.stdout.no_fnmatch_line("*looked at before*")
+    more = run(*words, "--seeds=1,2,3,4")
+    more.stdout.fnmatch_lines(["  2 comparisons looked at before with fewer*seeds (3)*"])
