@@ -116,8 +116,9 @@ def judge(
     """Judge studies from the store over their declared grids, and write the report if ``page``.
 
     ``benchmarks`` maps the studies' names to their test files. The lines name what is missing of
-    ``models`` and of models with records; the report names all. ``asked`` are the places of each
-    study that this session asks for: with those of earlier sessions they make the family.
+    ``models`` and of models with records, and of a whole plan; the report names all. ``asked`` are
+    the places of each study that this session asks for: with those of earlier sessions they make
+    the family.
     """
     from benchsuite.reporting import judge_study, terminal_lines, write_report
     from benchsuite.reporting.planned import unpaid_looks
@@ -147,7 +148,8 @@ def judge(
         except OSError as error:
             outcome.unwritten = unwritable(folder, error)
     for results in found:
-        outcome.lines += terminal_lines(_of_interest(results, models), verbose=verbose)
+        told = results if results.standing else _of_interest(results, models)
+        outcome.lines += terminal_lines(told, verbose=verbose)
     return outcome
 
 
