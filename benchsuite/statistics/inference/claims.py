@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from benchsuite.statistics.compare import holm
-from benchsuite.statistics.inference import verdicts, wording
+from benchsuite.statistics.inference import items, verdicts, wording
 from benchsuite.statistics.inference.sequential import Plan, looks_taken, sequential_p
 from benchsuite.statistics.item_tests import identity
 from benchsuite.statistics.ranking import Ranking
@@ -194,7 +194,7 @@ def _draft(question: Question, alpha: float) -> verdicts.Draft:
         return verdicts.true(arm.values, arm.missing)
     missing = [*arm.missing, *(other.missing if other else ())]
     if claim.over_items and other is not None and not missing:
-        return verdicts.ranked(arm, other, claim.kind)
+        return items.ranked(arm, other, claim.kind)
     if missing or not arm.values or (claim.other and (other is None or not other.values)):
         return verdicts.not_run(missing)
     if claim.kind == "cv_below":
@@ -202,7 +202,7 @@ def _draft(question: Question, alpha: float) -> verdicts.Draft:
     if other is None or claim.kind not in ("lower", "higher", "equivalent"):
         raise ValueError(f"the claim {claim.sentence!r} is of the unknown kind {claim.kind!r}")
     evidence = verdicts.compared(arm.values, other.values, question.by_seed)
-    evidence |= verdicts.item_evidence(arm, other)
+    evidence |= items.item_evidence(arm, other)
     if claim.kind == "equivalent":
         return verdicts.equivalent(
             arm.values, other.values, claim.limit, evidence, question.by_seed, alpha

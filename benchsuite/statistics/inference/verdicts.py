@@ -12,9 +12,7 @@ from benchsuite.statistics.descriptive import describe
 from benchsuite.statistics.effect import cohens_d, cohens_dz, hedges_g, one_sample_d
 from benchsuite.statistics.equivalence import tost
 from benchsuite.statistics.exact import permutation, sign_flip
-from benchsuite.statistics.item_tests import item_bootstrap
 from benchsuite.statistics.power import equivalence_margin, minimum_detectable_effect
-from benchsuite.statistics.ranking import auroc_difference
 from benchsuite.statistics.samples import Sample, as_sample, is_constant, std_of, variance_of
 
 # Above this, counting all arrangements of every comparison would slow the end of a session.
@@ -153,35 +151,6 @@ def ordered(kind: str, evidence: dict[str, Any]) -> Draft:
     return Draft(_direction(kind, difference), evidence=evidence)
 
 
-def ranked(arm: Any, other: Any, kind: str) -> Draft:
-    """Lower or ``higher`` AUROC over the same items, by the paired bootstrap."""
-    seeds = sorted(set(arm.rankings) & set(other.rankings))
-    found = auroc_difference([arm.rankings[s] for s in seeds], [other.rankings[s] for s in seeds])
-    one, two = (describe(a.values[s] for s in seeds if s in a.values) for a in (arm, other))
-    evidence: dict[str, Any] = {
-        "test": found.test,
-        "n": one.n,
-        "n_other": two.n,
-        "seeds": seeds,
-        "seeds_other": seeds,
-        "mean": one.mean,
-        "std": one.std,
-        "cv_percent": one.cv_percent,
-        "mean_other": two.mean,
-        "std_other": two.std,
-        "cv_percent_other": two.cv_percent,
-        "difference": found.difference,
-        "error": found.error,
-        "ci95": [found.ci_low, found.ci_high] if found.defined else None,
-        "n_items": found.n_items,
-        "p_value": found.p_value,
-        "reason": found.reason,
-        **dict.fromkeys(("statistic", "df", "correlation", "cohens_d", "hedges_g", "exact_p")),
-        "welch": None,
-    }
-    return Draft(kind if found.defined else "inconclusive", found.p_value, evidence)
-
-
 def equivalent(
     a: Mapping[int, float],
     b: Mapping[int, float],
@@ -217,17 +186,6 @@ def decide(draft: Draft) -> Draft:
     evidence |= (_detectable_over_items if over_items else _detectable)(evidence, corrected)
     outcome = _direction(draft.outcome, evidence["difference"]) if significant else "inconclusive"
     return replace(draft, outcome=outcome, evidence=evidence)
-
-
-def item_evidence(arm: Any, other: Any) -> dict[str, Any]:
-    """Return the paired test over shared items, where both arms keep them for every seed."""
-    if not arm.items or not other.items:
-        return {}
-    if set(arm.items) != set(arm.values) or set(other.items) != set(other.values):
-        return {}
-    rows_a = [arm.items[seed] for seed in sorted(arm.items)]
-    rows_b = [other.items[seed] for seed in sorted(other.items)]
-    return {"items": asdict(item_bootstrap(rows_a, rows_b, metric=arm.item_metric))}
 
 
 def _direction(kind: str, difference: float) -> str:
