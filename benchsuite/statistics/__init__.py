@@ -37,7 +37,7 @@ __getattr__, __all__ = attach(
         "Term": "ranking",
         "auroc_contrast": "ranking",
         "auroc_difference": "ranking",
-        "anova": "anova",
+        "anova": "factors",
         "pr_auc": "ranking",
         "rejection_curve": "ranking",
         "minimum_detectable_effect": "power",

@@ -1,4 +1,5 @@
 import json
+import math
 import re
 
 import numpy as np
@@ -127,6 +128,24 @@ def test_two_different_seeds_decide_before_the_others_are_there():
 
     assert judge(claim, "m", Arm({1: "a", 2: "b"}, missing=["x"])).outcome == "violated"
     assert judge(claim, "m", Arm({1: "a", 2: "a"}, missing=["x"])).outcome == "not_run"
+
+
+@pytest.mark.parametrize(
+    ("values", "outcome", "said"),
+    [
+        ((math.nan, math.nan), "inconclusive", "it is nan for every seed"),
+        ((math.inf, math.inf), "inconclusive", "it is inf for every seed"),
+        ((1.5, math.nan), "violated", "seed 43: nan"),
+        ((0.0, -0.0), "violated", "seed 43: -0.0"),
+        ((1.5, 1.5), "held", "One value"),
+    ],
+)
+def test_bits_are_compared_and_no_result_is_not_the_same_result(values, outcome, said):
+    judged = judge(identical("perplexity", "a"), "m", Arm(dict(zip(SEEDS, values, strict=False))))
+
+    assert judged.outcome == outcome
+    assert said in judged.sentence
+    json.dumps(judged.as_dict(), allow_nan=False)
 
 
 def test_cv_is_decided_by_the_estimate_and_states_the_interval():

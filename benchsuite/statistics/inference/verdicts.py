@@ -1,6 +1,7 @@
 """How each kind of claim is decided from the seeds' values, before it is put in words."""
 
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -35,10 +36,17 @@ def not_run(missing: Sequence[str]) -> Draft:
 
 
 def identical(values: Mapping[int, Any], missing: Sequence[str]) -> Draft:
-    """Equal over all seeds; two unequal ones decide against it even while others are missing."""
+    """Equal over all seeds; two unequal ones decide against it even while others are missing.
+
+    Numbers are compared by their bits: 0.0 and -0.0 differ, and one NaN is like another. A NaN or
+    an infinity for every seed shows that something failed, not that something is the same.
+    """
     groups: dict[Any, list[int]] = {}
+    told: dict[Any, Any] = {}
     for seed, value in sorted(values.items()):
-        groups.setdefault(value, []).append(seed)
+        bits = _bits(value)
+        groups.setdefault(bits, []).append(seed)
+        told[bits] = value if _is_finite(value) else str(value)
     evidence: dict[str, Any] = {
         "test": "equality",
         "n": len(values),
@@ -46,13 +54,26 @@ def identical(values: Mapping[int, Any], missing: Sequence[str]) -> Draft:
         "distinct": len(groups),
     }
     if len(groups) > 1:
-        evidence["groups"] = [{"value": v, "seeds": s} for v, s in groups.items()]
+        evidence["groups"] = [{"value": told[v], "seeds": s} for v, s in groups.items()]
         return Draft("violated", evidence=evidence)
     if missing or not values:
         return Draft("not_run", evidence={**evidence, "missing": list(missing)})
     if len(values) < 2:
         return Draft("inconclusive", evidence={**evidence, "reason": "one seed cannot show it"})
+    if not all(map(_is_finite, values.values())):
+        reason = f"it is {next(iter(told.values()))} for every seed, which is no result"
+        return Draft("inconclusive", evidence={**evidence, "reason": reason})
     return Draft("held", evidence=evidence)
+
+
+def _bits(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return "nan" if math.isnan(value) else struct.pack(">d", value)
+
+
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def true(values: Mapping[int, Any], missing: Sequence[str]) -> Draft:
