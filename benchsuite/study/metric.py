@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchsuite.errors import UsageError
+from benchsuite.statistics.margins import absolute
 
 BETTER = ("lower", "higher", "")
 
@@ -26,6 +27,9 @@ class Metric:
     which answers are right, bool, and how unsure each was. ``parts`` says that the record holds a
     table of such numbers, by task for instance. ``parse_rate`` is the metric, in percent, that says
     how many of the answers behind a score could be read: an unread one counts as wrong.
+
+    ``margin`` is the smallest difference that matters: ``"0.5%"`` of the other arm's value, or a
+    number in the unit shown. ``study.metric(name)`` has the user's own where one was given.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Metric:
     label: str = ""
     parts: bool = False
     parse_rate: str = ""
+    margin: str = "0.5%"
 
     def __post_init__(self) -> None:
         if self.better not in BETTER:
@@ -46,6 +51,13 @@ class Metric:
                 f"metric {self.name!r} has better={self.better!r}",
                 fix="write better='lower' or better='higher', or leave it out",
             )
+        try:
+            absolute(self.margin, 1.0)
+        except ValueError:
+            raise UsageError(
+                f"the margin {self.margin!r} of {self.name} cannot be read",
+                fix="write a positive number in the unit shown, as in 1, or a relative one: 0.5%",
+            ) from None
 
     @property
     def heading(self) -> str:
@@ -88,5 +100,7 @@ def exponential(mean: Any) -> Any:
 PERPLEXITY = Metric(
     "perplexity", better="lower", items=("chunk_nll", exponential), key="ppl", label="PPL"
 )
-KL = Metric("kl", better="lower", unit="nats", items=("chunk_kl", itself))
-ACCURACY = Metric("accuracy", better="higher", unit="%", format=".1f", items=("correct", percent))
+KL = Metric("kl", better="lower", unit="nats", items=("chunk_kl", itself), margin="0.01")
+ACCURACY = Metric(
+    "accuracy", better="higher", unit="%", format=".1f", items=("correct", percent), margin="1"
+)
