@@ -53,7 +53,7 @@ def summarise(
         "question": study.question,
         "metric": study.ranked_by.name,
         "metrics": [metric.name for metric in study.metrics[1:]],
-        "metric_facts": {metric.name: metric.as_dict() for metric in study.metrics},
+        "metric_facts": {m.name: study.metric(m.name).as_dict() for m in study.metrics},
         "making": list(study.making),
         "stand_ins": stand_ins,
         "rehearsals": rehearsals,

@@ -359,6 +359,15 @@ def test_a_comparison_has_one_of_five_verdicts(shift, std, outcome, verdict):
     assert inside == (verdict in ("trivially different", "equivalent"))
 
 
+def test_a_control_asks_whether_a_difference_is_seen_at_all():
+    claim = lower("perplexity", "random", than="noise_tokens", control=True)
+
+    judged = judge(claim, "tiny", arm(5.69, 0.003), arm(5.7, 0.003, rng_seed=2))
+
+    assert (judged.outcome, judged.verdict) == ("held", "trivially different")
+    assert "cannot see" not in judged.sentence
+
+
 @pytest.mark.parametrize(
     ("a", "verdict"), [(5.7, "equivalent"), (5.701, "trivially different"), (5.5, "better")]
 )

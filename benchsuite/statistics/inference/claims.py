@@ -174,7 +174,7 @@ def judge_family(
         if p_holm is not None:
             facts = {"p_holm": p_holm, "family_size": tested, "alpha": alpha}
             draft = replace(draft, evidence={**draft.evidence, **facts})
-        draft = verdicts.decide(draft, question.shown)
+        draft = verdicts.decide(draft, question.shown, control=question.claim.control)
         told = wording.sentence(question.claim, question.model, draft, question.shown)
         judged = (question.claim, question.model, draft.outcome, told, draft.evidence)
         undecided = question.claim.other and draft.outcome == "inconclusive"

@@ -225,11 +225,12 @@ def equivalent(
     return Draft("equivalent", p_value, evidence, level=_level(evidence))
 
 
-def decide(draft: Draft, metric: Any) -> Draft:
+def decide(draft: Draft, metric: Any, *, control: bool = False) -> Draft:
     """Settle a draft: say whether the claim holds, how the comparison came out, what could be seen.
 
     One with a p-value has Holm's correction of it in its evidence by now. ``metric`` has the
-    smallest effect that matters, ``margin``, and says which way is ``better``.
+    smallest effect that matters, ``margin``, and says which way is ``better``. A ``control`` asks
+    whether the study sees a difference at all, of whatever size.
     """
     if draft.outcome not in ("lower", "higher", "equivalent", "cv_below"):
         return draft
@@ -258,7 +259,7 @@ def decide(draft: Draft, metric: Any) -> Draft:
     else:
         verdict = sizes.EQUIVALENT if small else sizes.INCONCLUSIVE
     outcome = "inconclusive"
-    if differs and not small:
+    if differs and (control or not small):
         outcome = _direction(draft.outcome, evidence["difference"])
     return replace(draft, outcome=outcome, verdict=verdict, evidence=evidence)
 
