@@ -107,8 +107,8 @@ def _ordered(claim: Any, draft: Draft, how: Display) -> str:
     if draft.verdict == sizes.EQUIVALENT:
         return f"No difference that would matter: {text}, {small}.{after}"
     if draft.outcome == "inconclusive":
-        matters = f"What matters begins at {_margin(evidence, how)}. " if small else ""
-        return f"No significant difference: {text}. {matters}{power_sentence(evidence, how)}{after}"
+        seen = f"{margin_sentence(evidence, how)}{power_sentence(evidence, how)}"
+        return f"No significant difference: {text}. {seen}{after}"
     if draft.outcome == "violated":
         text = f"{claim.other} is the {claim.kind} one: {text}"
     if small and min(map(abs, evidence["ci_simultaneous"])) < evidence["margin"]:
@@ -145,6 +145,13 @@ def _equivalent(claim: Any, draft: Draft, how: Display) -> str:
             f"with 80 % power"
         )
     return f"{text}.{after}"
+
+
+def margin_sentence(evidence: Mapping[str, Any], how: Display) -> str:
+    """Return from which size on a difference matters, beside a null; empty where nothing says."""
+    if not evidence.get("margin"):
+        return ""
+    return f"What matters begins at {_margin(evidence, how)}. "
 
 
 def power_sentence(evidence: Mapping[str, Any], how: Display) -> str:
