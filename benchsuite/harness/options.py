@@ -339,7 +339,7 @@ def _margins(values: list[str]) -> dict[str, str]:
         return {}
     studies = [study(name) for name in names()]
     known = {metric.name for declared in studies for metric in declared.metrics}
-    known |= {claim.metric for declared in studies for claim in declared.claims}
+    known |= {claim.metric for declared in studies for claim in declared.claims if claim.other}
     return dict(parse_margin(text, frozenset(known)) for text in values)
 
 

@@ -54,7 +54,8 @@ def null_result(study: Study, judgement: Judgement, parameters: Mapping[str, Any
         f"Multi-seed evaluation ({size}) on {judgement.model} showed no statistically significant "
         f"difference between {first} ({arms[0]}) and {second} ({arms[1]}; {p_value}{effect}, "
         f"{TEST_NAMES.get(seen['test'], seen['test'])}{correction}). {_variation(seen)} "
-        f"{margin_sentence(seen, metric)}{power_sentence(seen, metric)}{_conditions(study, parameters)}"
+        f"{margin_sentence(seen, metric)}{power_sentence(seen, metric)}"
+        f"{_conditions(study, parameters)}"
     )
 
 
