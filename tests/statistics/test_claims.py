@@ -548,3 +548,11 @@ def test_the_scatter_is_tested_in_the_family():
     assert judged.evidence["p_value"] == pytest.approx(p_value)
     assert judged.evidence["p_holm"] == pytest.approx(2 * p_value)
     assert judged.evidence["family_size"] == 2
+
+
+def test_two_equal_rankings_are_not_told_a_detectable_difference_of_nothing():
+    judged = judge(ranks_better("auroc", "a", than="b"), "m", ranked(1.0), ranked(1.0))
+
+    assert judged.outcome == "inconclusive"
+    assert judged.verdict == "equivalent"
+    assert "true difference of 0" not in judged.sentence
