@@ -22,24 +22,24 @@ def test_uncertainty(cell, answers, tools, judge, record):
     with record.stage("evaluation"):
         grades = uncertainty.grade(asked, rule=cell["correctness"], judge=judge)
         found = {
-            part: told_apart(grades, scores, chosen, cell.seed)
-            for part, chosen in grades.parts().items()
+            part: told_apart(grades, scores, chosen) for part, chosen in grades.parts().items()
         }
     record.update(**found.pop("all"), parts=found, undefined=scores.reasons, n=len(asked))
     record.update(ended_by=Counter(one.greedy.ended_by for one in asked))
     record.items(**rows(asked), **vars(grades), uncertainty=scores.values)
 
 
-def told_apart(grades, scores, chosen, seed):
+def told_apart(grades, scores, chosen):
     """Return how well the score finds the wrong answers among the ``chosen`` questions."""
     kept = chosen & scores.defined
     wrong, values = ~grades.correct[kept], scores.values[kept]
-    area = statistics.auroc(wrong, values, rng_seed=seed)
+    area = statistics.auroc(wrong, values)
     curve = statistics.rejection_curve(wrong, values) if len(wrong) else None
     return {
         "auroc": area.value,
-        "auroc_ci95": [area.ci_low, area.ci_high] if area.defined else None,
-        "auroc_undefined": area.reason or None,
+        "auroc_ci95": None if area.ci_low is None else [area.ci_low, area.ci_high],
+        "auroc_undefined": None if area.defined else area.reason,
+        "auroc_ci95_undefined": area.reason or None,
         "pr_auc": statistics.pr_auc(wrong, values).value,
         "rejection_area": curve.area if curve else None,
         "rejection_accuracy": curve.accuracy.tolist() if curve else None,
@@ -58,6 +58,7 @@ def rows(asked):
     tokens = [list(zip(a.pieces, a.log_probs.tolist(), strict=True)) for a in answers]
     return {
         "question_id": [one.question.id for one in asked],
+        "passage": [one.question.passage for one in asked],
         "question": [one.question.question for one in asked],
         "expected": [" | ".join(one.question.aliases) for one in asked],
         "answer": [answer.text for answer in answers],

@@ -10,6 +10,8 @@ from typing import Any
 from benchsuite.errors import UsageError
 
 BETTER = ("lower", "higher", "")
+NEIGHBOURS = "neighbours"
+_OF_ITEMS = ("items", "ranking", "ids", "clusters")
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,12 @@ class Metric:
     running text, ``key`` the study document's, where they have one of their own.
 
     ``items`` are the record's per-item column and what makes the metric of its mean; by them the
-    items of two methods are paired. ``ranking`` are the columns of which the metric is the AUROC:
-    which answers are right, bool, and how unsure each was. ``parts`` says that the record holds a
-    table of such numbers, by task for instance. ``parse_rate`` is the metric, in percent, that says
-    how many of the answers behind a score could be read: an unread one counts as wrong.
+    items of two methods are paired, each known by its name in the column ``ids``. ``clusters`` is
+    the column of what items share, or ``NEIGHBOURS``: items follow one another in one text, and
+    stretches of them are taken as one. ``ranking`` are the columns of which the metric is the
+    AUROC: which answers are right, bool, and how unsure each was. ``parts`` says that the record
+    holds a table of such numbers, by task for instance. ``parse_rate`` is the metric, in percent,
+    that says how many of the answers behind a score could be read: an unread one counts as wrong.
     """
 
     name: str
@@ -35,6 +39,8 @@ class Metric:
     scale: float = 1
     items: tuple[str, Callable[[Any], Any]] | None = None
     ranking: tuple[str, str] | None = None
+    ids: str = ""
+    clusters: str = ""
     key: str = ""
     label: str = ""
     parts: bool = False
@@ -65,7 +71,7 @@ class Metric:
     def as_dict(self) -> dict[str, Any]:
         """Return what a reader of numbers must know, json-able; ``Metric(**it)`` shows them."""
         told = asdict(self)
-        return {k: v for k, v in told.items() if k not in ("items", "ranking")}
+        return {k: v for k, v in told.items() if k not in _OF_ITEMS}
 
 
 def itself(mean: Any) -> Any:
@@ -86,7 +92,22 @@ def exponential(mean: Any) -> Any:
 
 
 PERPLEXITY = Metric(
-    "perplexity", better="lower", items=("chunk_nll", exponential), key="ppl", label="PPL"
+    "perplexity",
+    better="lower",
+    items=("chunk_nll", exponential),
+    ids="chunk",
+    clusters=NEIGHBOURS,
+    key="ppl",
+    label="PPL",
 )
-KL = Metric("kl", better="lower", unit="nats", items=("chunk_kl", itself))
-ACCURACY = Metric("accuracy", better="higher", unit="%", format=".1f", items=("correct", percent))
+KL = Metric(
+    "kl",
+    better="lower",
+    unit="nats",
+    items=("chunk_kl", itself),
+    ids="chunk",
+    clusters=NEIGHBOURS,
+)
+ACCURACY = Metric(
+    "accuracy", better="higher", unit="%", format=".1f", items=("correct", percent), ids="question"
+)

@@ -235,14 +235,14 @@ def ranked(shift, seed=0, n=200):
     """Return an arm whose score separates the wrong items by ``shift`` standard deviations."""
     wrong = np.arange(n) % 3 == 0
     scores = np.random.default_rng(seed).normal(size=n) + shift * wrong
-    return Arm({42: auroc(wrong, scores, rounds=10).value}, rankings={42: (wrong, scores)})
+    return Arm({42: auroc(wrong, scores).value}, rankings={42: (wrong, scores)})
 
 
 def test_one_seed_is_enough_where_the_items_decide():
     judged = judge(RANKS, "m", ranked(1.5), ranked(0, seed=1))
     assert judged.outcome == "held"
-    assert judged.evidence["test"] == "item_bootstrap"
-    assert "paired bootstrap over items, n = 200, p < 0.0001" in judged.sentence
+    assert judged.evidence["test"] == "delong"
+    assert "DeLong's test over items, n = 200, p < 0.0001" in judged.sentence
     assert judge(RANKS, "m", ranked(0, seed=1), ranked(1.5)).outcome == "violated"
     json.dumps(judged.as_dict())
 

@@ -11,6 +11,7 @@ from benchsuite.statistics.compare import holm
 from benchsuite.statistics.inference import items, verdicts, wording
 from benchsuite.statistics.inference.sequential import Plan, looks_taken, sequential_p
 from benchsuite.statistics.item_tests import identity
+from benchsuite.statistics.pairing import PerItem
 from benchsuite.statistics.ranking import Ranking
 from benchsuite.statistics.rounding import AS_STORED, Display
 
@@ -44,16 +45,18 @@ class Arm:
 
     ``values`` maps seed to the claim's metric, ``items`` seed to per-item evidence whose mean
     ``item_metric`` turns into the metric (``np.exp`` for NLL and perplexity). ``rankings`` maps
-    seed to which items are positive and their scores, of which the metric is the AUROC. ``missing``
+    seed to which items are positive and their scores, of which the metric is the AUROC. A
+    ``constant`` arm has no randomness of its own: one seed's value stands for all. ``missing``
     are the ids of declared cells without a usable record: a claim is judged on the seeds declared
     for it, because judging while they come in would raise the rate of false positives.
     """
 
     values: Mapping[int, Any]
-    items: Mapping[int, Sequence[float]] = field(default_factory=dict)
+    items: Mapping[int, PerItem | Sequence[float]] = field(default_factory=dict)
     missing: Sequence[str] = ()
     item_metric: Callable[[Any], Any] = identity
     rankings: Mapping[int, Ranking] = field(default_factory=dict)
+    constant: bool = False
 
 
 @dataclass(frozen=True)
@@ -207,4 +210,6 @@ def _draft(question: Question, alpha: float) -> verdicts.Draft:
         return verdicts.equivalent(
             arm.values, other.values, claim.limit, evidence, question.by_seed, alpha
         )
+    if evidence["test"] == "exact" or (arm.constant and other.constant):
+        return items.constant(arm, other, claim.kind, evidence)
     return verdicts.ordered(claim.kind, evidence)

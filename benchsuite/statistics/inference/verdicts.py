@@ -182,7 +182,7 @@ def decide(draft: Draft) -> Draft:
         outcome = "held" if significant else "violated" if different else "inconclusive"
         evidence |= _smallest_margin(evidence, corrected)
         return replace(draft, outcome=outcome, evidence=evidence)
-    over_items = evidence["test"] == "item_bootstrap"
+    over_items = "n_items" in evidence
     evidence |= (_detectable_over_items if over_items else _detectable)(evidence, corrected)
     outcome = _direction(draft.outcome, evidence["difference"]) if significant else "inconclusive"
     return replace(draft, outcome=outcome, evidence=evidence)

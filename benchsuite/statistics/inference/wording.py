@@ -21,7 +21,10 @@ TEST_NAMES = {
     "paired": "paired t-test",
     "one_sample": "one-sample t-test against the constant arm",
     "exact": "exact comparison of two constants",
-    "item_bootstrap": "paired bootstrap over items",
+    "delong": "DeLong's test over items",
+    "item_t": "paired t-test over items",
+    "sign_flip_items": "exact sign-flip test over items",
+    "mcnemar": "McNemar's exact test over items",
 }
 
 

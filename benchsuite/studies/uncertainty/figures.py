@@ -201,7 +201,7 @@ def best_performers(runs: Sequence[Run], summary: Summary) -> Figure | None:
             )
         model_rows(axes, [run.label for run in own])
         axes.set_title(dataset)
-    figure.suptitle("Filled: not told from the best (paired bootstrap, uncorrected)", fontsize=10)
+    figure.suptitle("Filled: not told from the best (DeLong, uncorrected)", fontsize=10)
     return figure
 
 
@@ -211,7 +211,7 @@ def key_findings(runs: Sequence[Run], summary: Summary) -> Figure:
     figure = new_figure(9, 1.2 + 0.78 * len(questions))
     axes = figure.subplots()
     for row, found in enumerate(questions):
-        if found["estimate"] is None:
+        if found["ci95"] is None:
             axes.annotate(f" {found['outcome']}", (0, row), va="center", color=GREY)
             continue
         sure = found["p_holm"] is not None and found["p_holm"] < 0.05

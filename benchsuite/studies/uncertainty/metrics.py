@@ -2,5 +2,12 @@
 
 from benchsuite.study import Metric
 
-AUROC = Metric("auroc", better="higher", format=".3f", ranking=("correct", "uncertainty"))
+AUROC = Metric(
+    "auroc",
+    better="higher",
+    format=".3f",
+    ranking=("correct", "uncertainty"),
+    ids="question_id",
+    clusters="passage",
+)
 PR_AUC = Metric("pr_auc", better="higher", format=".3f")
