@@ -96,8 +96,8 @@ def test_the_error_is_that_of_a_bootstrap_which_draws_every_question_once_for_al
         counts = np.bincount(rng.integers(0, 200, 200), minlength=200)
         again = [np.repeat(c, counts[c]) for c in chosen]
         areas.append(
-            np.mean([roc_auc_score(labels[c], first[c]) for c in again])
-            - np.mean([roc_auc_score(labels[c], second[c]) for c in again])
+            np.mean([placements(labels[c], first[c])[0].mean() for c in again])
+            - np.mean([placements(labels[c], second[c])[0].mean() for c in again])
         )
     assert found.n_items == len(set(np.concatenate(chosen)))
     assert found.error == pytest.approx(np.std(areas), rel=0.12)

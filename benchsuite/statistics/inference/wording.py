@@ -155,6 +155,8 @@ def _test(evidence: Mapping[str, Any]) -> str:
     name = TEST_NAMES.get(evidence["test"], evidence["test"])
     n = evidence.get("n_items") or f"{evidence['n']} and {evidence['n_other']}"
     text = f"{name}, n = {n}, {p_text(evidence['p_value'])}"
+    if evidence.get("n_left_out"):
+        text += f", without {evidence['n_left_out']} items that one of them alone has"
     if "looks" in evidence:
         looks = ", ".join(map(str, evidence["looks"]))
         text += f", {p_text(evidence['p_sequential'])} after looks at {looks} seeds"
