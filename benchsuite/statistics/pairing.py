@@ -102,16 +102,24 @@ def units(
 ) -> tuple[list[npt.NDArray[np.int64]], int]:
     """Return for each sample the number of each item's unit, int [n], and how many units there are.
 
-    A unit is what is drawn at once: a cluster, or an item where there are none (or not
-    ``clusters``). Ids mean the same item only within one namespace; by default all share one.
+    A unit is what is taken as one: a cluster, or an item where there are none (or not
+    ``clusters``). Ids mean the same item only within one namespace; by default all share one. An
+    item belongs to the cluster that the first sample puts it in.
     """
     known: dict[Hashable, int] = {}
+    of_item: dict[Hashable, int] = {}
     numbered = []
     spaces = [""] * len(samples) if namespaces is None else list(namespaces)
     for items, space in zip(samples, spaces, strict=True):
-        names = items.clusters if clusters and items.clusters is not None else items.ids
-        names = range(len(items)) if names is None else np.asarray(names).tolist()
-        places = [known.setdefault((space, name), len(known)) for name in names]
+        names = range(len(items)) if items.ids is None else np.asarray(items.ids).tolist()
+        groups: Iterable[Hashable] = names
+        if clusters and items.clusters is not None:
+            groups = [("cluster", group) for group in np.asarray(items.clusters).tolist()]
+        places = []
+        for name, group in zip(names, groups, strict=True):
+            if (space, name) not in of_item:
+                of_item[space, name] = known.setdefault((space, group), len(known))
+            places.append(of_item[space, name])
         numbered.append(np.array(places, np.int64))
     return numbered, len(known)
 

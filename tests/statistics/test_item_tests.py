@@ -118,6 +118,8 @@ def test_clusters_are_taken_as_one():
 
     assert (found.n_items, found.n_units, found.df) == (120, 24, 23)
     assert found.error == pytest.approx(shared[::5].std(ddof=1) / np.sqrt(24))
+    moved = item_difference(one(other, IDS, clusters), one(NLL, IDS, clusters + 7))
+    assert moved.error == pytest.approx(found.error)
     assert neighbours(165).max() + 1 == 33
     assert len(set(neighbours(17))) == 17
 
