@@ -253,6 +253,8 @@ def _aligned(a: Any, b: Any) -> list[npt.NDArray[np.float64]]:
 
 def _scaled(found: ItemDifference, scale: float) -> ItemDifference:
     """Return a difference of shares in the metric's unit (percent, say)."""
-    names = ("difference", "error", "ci_low", "ci_high")
-    values: dict[str, Any] = {name: getattr(found, name) for name in names}
-    return replace(found, **{k: None if v is None else scale * v for k, v in values.items()})
+    if found.difference is None or found.error is None:
+        return found
+    low, high = (None if end is None else scale * end for end in (found.ci_low, found.ci_high))
+    size = {"difference": scale * found.difference, "error": scale * found.error}
+    return replace(found, **size, ci_low=low, ci_high=high)
