@@ -235,12 +235,18 @@ def _flipped(moved: npt.NDArray[np.float64]) -> float:
 
 def _binary(a: Sequence[Any], b: Sequence[Any], metric: Metric) -> bool:
     """Say whether this is McNemar's case: one row of 0 and 1 an arm, of which shares are taken."""
-    if len(a) != 1 or len(b) != 1 or any(items.clusters is not None for items in (*a, *b)):
+    if len(a) != 1 or len(b) != 1 or any(map(_shares, (*a, *b))):
         return False
     if any(not np.isin(np.asarray(items.values, float), (0, 1)).all() for items in (*a, *b)):
         return False
     ends = metric(np.array([0.0, 0.5, 1.0]))
     return bool(ends[0] == 0 and math.isclose(2 * ends[1], ends[2]))
+
+
+def _shares(items: Any) -> bool:
+    """Say whether some items share a cluster."""
+    clusters = items.clusters
+    return clusters is not None and len(set(np.asarray(clusters).tolist())) < len(items)
 
 
 def _aligned(a: Any, b: Any) -> list[npt.NDArray[np.float64]]:
@@ -256,5 +262,5 @@ def _scaled(found: ItemDifference, scale: float) -> ItemDifference:
     if found.difference is None or found.error is None:
         return found
     low, high = (None if end is None else scale * end for end in (found.ci_low, found.ci_high))
-    size = {"difference": scale * found.difference, "error": scale * found.error}
-    return replace(found, **size, ci_low=low, ci_high=high)
+    difference, error = scale * found.difference, scale * found.error
+    return replace(found, difference=difference, error=error, ci_low=low, ci_high=high)

@@ -35,9 +35,10 @@ class PerItem:
 
     def only(self, kept: npt.NDArray[np.bool_]) -> "PerItem":
         """Return the items where ``kept`` bool [n] is true."""
-        return replace(
-            self, **{k: None if v is None else np.asarray(v)[kept] for k, v in vars(self).items()}
-        )
+        found: dict[str, Any] = {
+            k: None if v is None else np.asarray(v)[kept] for k, v in vars(self).items()
+        }
+        return replace(self, **found)
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def auroc_difference(
     Each arm maps seed to ``Ranking``, its value is their mean. Two scores of one model share their
     labels; two models need not. ``p_value`` as in ``auroc_contrast``.
     """
-    pair = matched(_terms(first, 1), _terms(second, -1))
+    pair = matched(terms_of(first, 1), terms_of(second, -1))
     if pair.reason:
         found = ItemDifference("delong", pair.n_items, reason=pair.reason)
     else:
@@ -120,7 +120,8 @@ def auroc_difference(
     return replace(found, n_left_out=pair.n_left_out, by=pair.by)
 
 
-def _terms(arm: Mapping[int, Sequence[Any]], sign: int) -> dict[int, Term]:
+def terms_of(arm: Mapping[int, Sequence[Any]], sign: int) -> dict[int, Term]:
+    """Return an arm's seeds as the terms of their mean, of the weight ``sign`` together."""
     share, found = sign / max(1, len(arm)), {}
     for seed, ranking in arm.items():
         whole = Ranking(*ranking)
@@ -173,6 +174,30 @@ def auroc_contrast(terms: Sequence[Term], *, confidence: float = 0.95) -> ItemDi
         return replace(found, ci_low=low, ci_high=high, p_value=p)
     low, high = spread.of_a_mean(value, confidence)
     return replace(found, ci_low=low, ci_high=high)
+
+
+def few_of_a_class(terms: Sequence[Term]) -> str:
+    """Return why these rankings give a value at most, or an empty string."""
+    columns = [arrays(term.positive, term.scores) for term in terms]
+    numbers, n = units(terms, [term.sample for term in terms], clusters=False)
+    reasons = [one_class(*pair) for pair in columns]
+    return next(filter(None, reasons), "") or _too_few(columns, _views(terms, columns, numbers, n))
+
+
+def weighted_areas(
+    positive: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return the AUROC [rounds] of items that count ``weights`` [n, rounds] times, or NaN."""
+    labels, values = arrays(positive, scores)
+    order = np.argsort(values, kind="stable")
+    ordered, wrong = values[order], labels[order]
+    groups = np.cumsum(np.r_[False, ordered[1:] != ordered[:-1]])  # equal scores share one
+    above, below = np.zeros((2, groups[-1] + 1, weights.shape[1]))
+    np.add.at(above, groups[wrong], weights[order[wrong]])
+    np.add.at(below, groups[~wrong], weights[order[~wrong]])
+    beaten = np.cumsum(below, axis=0) - below / 2
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.einsum("gr,gr->r", above, beaten) / (above.sum(0) * below.sum(0)))
 
 
 def arrays(positive: npt.ArrayLike, scores: npt.ArrayLike) -> Columns:

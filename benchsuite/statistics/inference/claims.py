@@ -205,7 +205,7 @@ def _draft(question: Question, alpha: float) -> verdicts.Draft:
     if other is None or claim.kind not in ("lower", "higher", "equivalent"):
         raise ValueError(f"the claim {claim.sentence!r} is of the unknown kind {claim.kind!r}")
     evidence = verdicts.compared(arm.values, other.values, question.by_seed)
-    evidence |= items.item_evidence(arm, other)
+    evidence |= items.item_evidence(arm, other, question.by_seed)
     if claim.kind == "equivalent":
         return verdicts.equivalent(
             arm.values, other.values, claim.limit, evidence, question.by_seed, alpha

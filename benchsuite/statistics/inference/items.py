@@ -8,6 +8,7 @@ from benchsuite.statistics.descriptive import describe
 from benchsuite.statistics.inference.verdicts import Draft, ordered
 from benchsuite.statistics.item_tests import item_difference
 from benchsuite.statistics.ranking import auroc_difference
+from benchsuite.statistics.two_levels import TwoLevels, auroc_over_both, means_over_both
 
 _OF_SEEDS = ("statistic", "correlation", "cohens_d", "hedges_g", "exact_p", "welch")
 
@@ -29,6 +30,8 @@ def ranked(arm: Any, other: Any, kind: str) -> Draft:
         "cv_percent_other": two.cv_percent,
         **_told(asdict(found)),
     }
+    if max(len(arm.rankings), len(other.rankings)) > 1:
+        evidence |= _both(auroc_over_both(arm.rankings, other.rankings))
     return Draft(kind if found.defined else "inconclusive", found.p_value, evidence)
 
 
@@ -47,13 +50,24 @@ def constant(arm: Any, other: Any, kind: str, evidence: Mapping[str, Any]) -> Dr
     return ordered(kind, {**told, **exact})
 
 
-def item_evidence(arm: Any, other: Any) -> dict[str, Any]:
-    """Return the paired test over shared items, where both arms keep them for every seed."""
+def item_evidence(arm: Any, other: Any, by_seed: bool) -> dict[str, Any]:
+    """Return the paired test over shared items, where both arms keep them for every seed.
+
+    Beside it stands what seeds and items together would change.
+    """
     if not arm.items or not other.items:
         return {}
     if set(arm.items) != set(arm.values) or set(other.items) != set(other.values):
         return {}
-    return {"items": asdict(item_difference(arm.items, other.items, metric=arm.item_metric))}
+    metric = arm.item_metric
+    told = {"items": asdict(item_difference(arm.items, other.items, metric=metric))}
+    if max(len(arm.values), len(other.values)) < 2:
+        return told
+    return told | _both(means_over_both(arm.items, other.items, metric=metric, by_seed=by_seed))
+
+
+def _both(found: TwoLevels) -> dict[str, Any]:
+    return {"seeds_and_items": found.as_dict()}
 
 
 def _told(found: Mapping[str, Any]) -> dict[str, Any]:

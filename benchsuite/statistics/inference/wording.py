@@ -169,11 +169,23 @@ def _test(evidence: Mapping[str, Any]) -> str:
 
 
 def _items(evidence: Mapping[str, Any], how: Display) -> str:
-    items = evidence.get("items")
-    if not items or not items["defined"]:
-        return ""
-    interval = _interval(how, items["difference"], items["ci_low"], items["ci_high"])
-    return f" Over the {items['n_items']} shared items, paired: {interval}."
+    text, items = "", evidence.get("items")
+    if items and items["defined"]:
+        interval = _interval(how, items["difference"], items["ci_low"], items["ci_high"])
+        text = f" Over the {items['n_items']} shared items, paired: {interval}."
+    both = evidence.get("seeds_and_items")
+    if both and both["difference"] is not None:
+        interval = _interval(how, both["difference"], both["ci_low"], both["ci_high"])
+        text += f" Over seeds and items together: {interval}; {_source(both)}."
+    return text
+
+
+def _source(both: Mapping[str, Any]) -> str:
+    """Return which source of variation dominates."""
+    if both["dominant"] == "both":
+        return "both vary alike"
+    share = both["share_seeds"] if both["dominant"] == "seeds" else 1 - both["share_seeds"]
+    return f"{100 * share:.0f} % of the variance is of the {both['dominant']}"
 
 
 def _interval(how: Display, value: float, low: float | None, high: float | None) -> str:
