@@ -6,6 +6,7 @@ The study is declared in ``benchsuite/studies/uncertainty/``; this is its method
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from benchsuite import statistics
@@ -24,6 +25,9 @@ def test_uncertainty(cell, answers, tools, judge, record):
         found = {
             part: told_apart(grades, scores, chosen) for part, chosen in grades.parts().items()
         }
+        if uncertainty.registry.entry(cell.method).log_probability:
+            stated = np.exp(-scores.values[scores.defined])
+            found["all"] |= borne_out(grades.correct[scores.defined], stated)
     record.update(**found.pop("all"), parts=found, undefined=scores.reasons, n=len(asked))
     record.update(ended_by=Counter(one.greedy.ended_by for one in asked))
     record.items(**rows(asked), **vars(grades), uncertainty=scores.values)
@@ -42,6 +46,7 @@ def told_apart(grades, scores, chosen):
         "auroc_ci95_undefined": area.reason or None,
         "pr_auc": statistics.pr_auc(wrong, values).value,
         "rejection_area": curve.area if curve else None,
+        "rejection_ratio": curve.ratio if curve else None,
         "rejection_accuracy": curve.accuracy.tolist() if curve else None,
         "accuracy": float(grades.correct[chosen].mean()) if chosen.any() else None,
         "exact_match": float(grades.exact[chosen].mean()) if chosen.any() else None,
@@ -49,6 +54,20 @@ def told_apart(grades, scores, chosen):
         "n_questions": int(chosen.sum()),
         "n_scored": int(kept.sum()),
         "n_wrong": int(wrong.sum()),
+    }
+
+
+def borne_out(correct, probability):
+    """Return whether answers are right as often as the score, taken for a probability, says."""
+    seen = statistics.calibration(correct, probability)
+    return {
+        "brier": seen.brier,
+        "brier_ci95": seen.brier_ci95,
+        "brier_base": seen.brier_base,
+        "ece": seen.ece,
+        "ece_calibrated": seen.ece_calibrated,
+        "ece_p_value": seen.ece_p_value,
+        "reliability": [vars(part) for part in seen.bins],
     }
 
 

@@ -32,6 +32,8 @@ __getattr__, __all__ = attach(
         "item_difference": "item_tests",
         "mcnemar": "item_tests",
         "PerItem": "pairing",
+        "Calibration": "probabilities",
+        "calibration": "probabilities",
         "Ranking": "ranking",
         "TwoLevels": "two_levels",
         "auroc_over_both": "two_levels",

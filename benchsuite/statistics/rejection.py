@@ -39,12 +39,16 @@ def pr_auc(positive: npt.ArrayLike, scores: npt.ArrayLike) -> Precision:
 class RejectionCurve:
     """Accuracy of the most certain items: ``coverage`` [k] of them kept, ``accuracy`` [k] each.
 
-    ``area`` is the mean accuracy over all coverages 1/n ... 1.
+    ``area`` is the mean accuracy over all coverages 1/n ... 1. ``ratio`` is the
+    prediction-rejection ratio: how much of the way from rejecting at random, 0, to rejecting every
+    wrong item first, 1, the score goes (Malinin, Mlodozeniec and Gales 2020); None where all are
+    right or all wrong.
     """
 
     coverage: npt.NDArray[np.float64]
     accuracy: npt.NDArray[np.float64]
     area: float
+    ratio: float | None = None
 
 
 def rejection_curve(
@@ -58,9 +62,19 @@ def rejection_curve(
     labels, values = arrays(positive, scores)
     if not len(labels):
         raise ValueError("there is no item to reject")
-    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    right = np.bincount(group, ~labels) / sizes
-    expected = np.cumsum(np.repeat(right, sizes)) / np.arange(1, len(labels) + 1)
+    expected = _kept_accuracy(labels, values)
     coverage = np.linspace(1 / points, 1, points)
     kept = np.maximum(1, np.round(coverage * len(labels)).astype(int))
-    return RejectionCurve(kept / len(labels), expected[kept - 1], float(expected.mean()))
+    area, random = float(expected.mean()), 1 - float(labels.mean())
+    best = float(_kept_accuracy(labels, labels.astype(float)).mean())
+    ratio = (area - random) / (best - random) if 0 < random < 1 else None
+    return RejectionCurve(kept / len(labels), expected[kept - 1], area, ratio)
+
+
+def _kept_accuracy(
+    labels: npt.NDArray[np.bool_], values: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return the accuracy of the 1 ... n items of the lowest scores, [n]."""
+    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    right = np.bincount(group, ~labels) / sizes
+    return np.asarray(np.cumsum(np.repeat(right, sizes)) / np.arange(1, len(labels) + 1))

@@ -46,6 +46,10 @@ def result_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
             row[f"{method}_auroc_undefined"] = record.value("auroc_undefined")
             row[f"{method}_pr_auc"] = record.value("pr_auc")
             row[f"{method}_rejection_area"] = record.value("rejection_area")
+            row[f"{method}_rejection_ratio"] = record.value("rejection_ratio")
+            for name in ("brier", "ece", "ece_calibrated"):
+                if record.value(name) is not None:
+                    row[f"{method}_{name}"] = record.value(name)
         rows.append(row)
     return rows
 

@@ -1,4 +1,4 @@
-"""The uncertainty study's ten figures, under the document's names."""
+"""The uncertainty study's figures: ten under the document's names, and reliability."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +19,7 @@ from benchsuite.reporting.figures.style import (
     styled,
 )
 from benchsuite.studies.uncertainty import figures_effects as effects
+from benchsuite.studies.uncertainty import figures_reliability as reliability
 from benchsuite.studies.uncertainty import figures_tokens as tokens
 from benchsuite.studies.uncertainty.figures_parts import (
     AUROC,
@@ -47,6 +48,7 @@ def draw_all(runs: Sequence[Run], summary: Summary, folder: Path) -> list[Path]:
         "best_performers": best_performers,
         "key_findings": key_findings,
         "token_uncertainty": tokens.token_uncertainty,
+        "reliability": reliability.diagram,
     }
     written = []
     with styled():
