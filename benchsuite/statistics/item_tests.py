@@ -15,7 +15,8 @@ from benchsuite.statistics.skewed import interval, p_value, skewness_of
 # Below this many, an interval over items would rest on a variance that nobody can know.
 LEAST_ITEMS = 10
 Metric = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
-Seeds = Mapping[int, PerItem | Sequence[float] | npt.NDArray[np.float64]]
+Row = PerItem | Sequence[float] | npt.NDArray[np.float64]
+Seeds = Mapping[int, Row] | Sequence[Row]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def identity(mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def item_difference(
     a: Seeds, b: Seeds, *, metric: Metric = identity, confidence: float = 0.95
 ) -> ItemDifference:
-    """Return the difference of two arms, seed -> items, were other items drawn.
+    """Return the difference of two arms, seed -> items, and its error were other items drawn.
 
     An arm's value is the mean over seeds of ``metric`` of the mean over items (``np.exp`` makes a
     perplexity of per-chunk NLL). Each distinct item is one observation, under all seeds and both

@@ -73,13 +73,18 @@ def per_item(found: Any) -> Any:
     return found if hasattr(found, "only") else PerItem(found)
 
 
-def matched(a: Mapping[int, Any], b: Mapping[int, Any]) -> Matched:
+def by_seed(arm: Mapping[int, Any] | Sequence[Any]) -> Mapping[int, Any]:
+    """Return an arm as seed -> items; a plain list of them counts as the seeds 0, 1, 2 ..."""
+    return arm if isinstance(arm, Mapping) else dict(enumerate(arm))
+
+
+def matched(a: Mapping[int, Any] | Sequence[Any], b: Mapping[int, Any] | Sequence[Any]) -> Matched:
     """Return what two arms, seed -> items, share.
 
     Seeds of both arms share the ids that both hold under that seed. The seeds of one arm alone keep
     every id that the other arm holds under any.
     """
-    first, second = ({s: per_item(items) for s, items in arm.items()} for arm in (a, b))
+    first, second = ({s: per_item(items) for s, items in by_seed(arm).items()} for arm in (a, b))
     every = [*first.values(), *second.values()]
     if not first or not second:
         return Matched(reason="an arm keeps no items")

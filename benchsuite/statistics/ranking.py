@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.special import expit, logit, stdtrit
 
 from benchsuite.statistics.item_tests import ItemDifference
-from benchsuite.statistics.pairing import matched, units
+from benchsuite.statistics.pairing import by_seed, matched, units
 from benchsuite.statistics.skewed import interval, p_value
 
 # With 1, 3 and 5 wrong answers of 400 the intervals of nominally 95 % cover 3, 78 and 89 %.
@@ -39,6 +39,9 @@ class Ranking(NamedTuple):
     scores: npt.ArrayLike
     ids: Sequence[Hashable] | npt.NDArray[Any] | None = None
     clusters: Sequence[Hashable] | npt.NDArray[Any] | None = None
+
+
+Rankings = Mapping[int, Sequence[Any]] | Sequence[Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,8 @@ class Term:
 
 
 def auroc_difference(
-    first: Mapping[int, Sequence[Any]],
-    second: Mapping[int, Sequence[Any]],
+    first: Rankings,
+    second: Rankings,
     *,
     confidence: float = 0.95,
 ) -> ItemDifference:
@@ -120,10 +123,10 @@ def auroc_difference(
     return replace(found, n_left_out=pair.n_left_out, by=pair.by)
 
 
-def terms_of(arm: Mapping[int, Sequence[Any]], sign: int) -> dict[int, Term]:
+def terms_of(arm: Rankings, sign: int) -> dict[int, Term]:
     """Return an arm's seeds as the terms of their mean, of the weight ``sign`` together."""
     share, found = sign / max(1, len(arm)), {}
-    for seed, ranking in arm.items():
+    for seed, ranking in by_seed(arm).items():
         whole = Ranking(*ranking)
         columns = arrays(whole.positive, whole.scores)
         found[seed] = Term(share, *columns, ids=whole.ids, clusters=whole.clusters, arm=sign)
@@ -191,10 +194,10 @@ def weighted_areas(
     labels, values = arrays(positive, scores)
     order = np.argsort(values, kind="stable")
     ordered, wrong = values[order], labels[order]
-    groups = np.cumsum(np.r_[False, ordered[1:] != ordered[:-1]])  # equal scores share one
-    above, below = np.zeros((2, groups[-1] + 1, weights.shape[1]))
-    np.add.at(above, groups[wrong], weights[order[wrong]])
-    np.add.at(below, groups[~wrong], weights[order[~wrong]])
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])  # equal scores share one
+    counts = weights[order]
+    above = np.add.reduceat(counts * wrong[:, None], starts, axis=0)
+    below = np.add.reduceat(counts * ~wrong[:, None], starts, axis=0)
     beaten = np.cumsum(below, axis=0) - below / 2
     with np.errstate(invalid="ignore"):
         return np.asarray(np.einsum("gr,gr->r", above, beaten) / (above.sum(0) * below.sum(0)))

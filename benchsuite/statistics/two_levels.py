@@ -7,8 +7,9 @@ seeds would come out too small (Rao and Wu 1988). For crossed seeds and items th
 the safe side: it counts their interaction more than once (Owen 2007, "The pigeonhole bootstrap").
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
 from benchsuite.statistics.item_tests import LEAST_ITEMS, Metric, Seeds, identity
-from benchsuite.statistics.pairing import Matched, matched, units
-from benchsuite.statistics.ranking import few_of_a_class, terms_of, weighted_areas
+from benchsuite.statistics.pairing import Matched, by_seed, matched, units
+from benchsuite.statistics.ranking import Rankings, few_of_a_class, terms_of, weighted_areas
 
 ROUNDS = 1000
 # From this share of the variance on, one source is said to dominate.
@@ -58,11 +59,11 @@ class TwoLevels:
 
 
 def means_over_both(
-    a: Seeds, b: Seeds, *, metric: Metric = identity, by_seed: bool = False, rng_seed: int = 0
+    a: Seeds, b: Seeds, *, metric: Metric = identity, shared_seeds: bool = False, rng_seed: int = 0
 ) -> TwoLevels:
     """Return the difference of the arms' ``metric`` of the mean over items, as ``item_difference``.
 
-    ``by_seed`` says that a seed fixes what both arms share: a seed is then drawn for both.
+    ``shared_seeds`` says that a seed fixes what both arms share: a seed is then drawn for both.
     """
     pair = matched(a, b)
     if pair.reason:
@@ -77,15 +78,13 @@ def means_over_both(
 
     split = len(pair.a)
     arms = values(pair.a, numbers[:split]), values(pair.b, numbers[split:])
-    return _drawn(*arms, pair, n, by_seed and sorted(a) == sorted(b), rng_seed)
+    return _drawn(
+        *arms, pair, n, shared_seeds and sorted(by_seed(a)) == sorted(by_seed(b)), rng_seed
+    )
 
 
 def auroc_over_both(
-    a: Mapping[int, Sequence[Any]],
-    b: Mapping[int, Sequence[Any]],
-    *,
-    by_seed: bool = False,
-    rng_seed: int = 0,
+    a: Rankings, b: Rankings, *, shared_seeds: bool = False, rng_seed: int = 0
 ) -> TwoLevels:
     """Return the difference of the arms' AUROCs; each arm maps seed to ``Ranking``."""
     pair = matched(terms_of(a, 1), terms_of(b, -1))
@@ -104,10 +103,12 @@ def auroc_over_both(
 
     split = len(pair.a)
     arms = values(pair.a, numbers[:split]), values(pair.b, numbers[split:])
-    return _drawn(*arms, pair, n, by_seed and sorted(a) == sorted(b), rng_seed)
+    return _drawn(
+        *arms, pair, n, shared_seeds and sorted(by_seed(a)) == sorted(by_seed(b)), rng_seed
+    )
 
 
-def _drawn(a: Values, b: Values, pair: Matched, n: int, by_seed: bool, rng_seed: int) -> TwoLevels:
+def _drawn(a: Values, b: Values, pair: Matched, n: int, shared: bool, rng_seed: int) -> TwoLevels:
     if n < LEAST_ITEMS:
         what = "items" if n == pair.n_items else "clusters of items"
         return TwoLevels(reason=f"n = {n} {what}: fewer than {LEAST_ITEMS}")
@@ -115,15 +116,14 @@ def _drawn(a: Values, b: Values, pair: Matched, n: int, by_seed: bool, rng_seed:
     once = [arm(whole)[:, 0] for arm in (a, b)]
     if not all(np.isfinite(values).all() for values in once):
         return TwoLevels(reason="some values are not finite")
-    seeds, df_seeds = _variance_of_seeds(once[0], once[1], by_seed)
+    seeds, df_seeds = _variance_of_seeds(once[0], once[1], shared)
     if seeds is None:
         return TwoLevels(reason="one seed of each arm: other seeds cannot be told of")
-    rng = np.random.default_rng(rng_seed)
-    weights = rng.multinomial(n - 1, np.full(n, 1 / n), size=ROUNDS).T.astype(float)
+    rng, weights = np.random.default_rng([rng_seed, 1]), _resamples(n, rng_seed)
     both = [arm(weights) for arm in (a, b)]
     items = _variance(both[0].mean(0) - both[1].mean(0))
     chosen = [_chosen(rng, len(values)) for values in once]
-    if by_seed:
+    if shared:
         chosen[1] = chosen[0]
     drawn = [(w * values).sum(0) for w, values in zip(chosen, both, strict=True)]
     error = float(np.sqrt(_variance(drawn[0] - drawn[1])))
@@ -151,16 +151,24 @@ def _drawn(a: Values, b: Values, pair: Matched, n: int, by_seed: bool, rng_seed:
 
 
 def _variance_of_seeds(
-    a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], by_seed: bool
+    a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], shared: bool
 ) -> tuple[float | None, float]:
     """Return the variance of the difference over seeds and its degrees of freedom."""
-    if by_seed and len(a) > 1:
+    if shared and len(a) > 1:
         return float((a - b).var(ddof=1)) / len(a), len(a) - 1.0
     parts = [(float(arm.var(ddof=1)) / len(arm), len(arm) - 1) for arm in (a, b) if len(arm) > 1]
     if not parts:
         return None, 0.0
     total, squares = sum(v for v, _ in parts), sum(v**2 / df for v, df in parts)
     return total, total**2 / squares if squares > 0 else float(min(df for _, df in parts))
+
+
+@lru_cache(maxsize=8)
+def _resamples(n: int, rng_seed: int) -> Weights:
+    """Return how often each of n units is drawn, [n, rounds]; shared by all who ask."""
+    rng = np.random.default_rng([rng_seed, 0])
+    drawn = rng.multinomial(n - 1, np.full(n, 1 / n), size=ROUNDS)
+    return np.ascontiguousarray(drawn.T, np.float64)
 
 
 def _chosen(rng: np.random.Generator, n: int) -> Weights:

@@ -56,7 +56,9 @@ def test_a_shared_seed_is_drawn_for_both_arms():
     rng = np.random.default_rng(2)
     arm = crossed(rng, 1, 0.1)
     other = {s: PerItem(items.values + 0.1 * rng.normal(size=60), IDS) for s, items in arm.items()}
-    assert means_over_both(arm, other, by_seed=True).error < means_over_both(arm, other).error / 5
+    assert (
+        means_over_both(arm, other, shared_seeds=True).error < means_over_both(arm, other).error / 5
+    )
 
 
 def test_clusters_are_drawn_as_a_whole():

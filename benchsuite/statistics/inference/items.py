@@ -50,7 +50,7 @@ def constant(arm: Any, other: Any, kind: str, evidence: Mapping[str, Any]) -> Dr
     return ordered(kind, {**told, **exact})
 
 
-def item_evidence(arm: Any, other: Any, by_seed: bool) -> dict[str, Any]:
+def item_evidence(arm: Any, other: Any, shared_seeds: bool) -> dict[str, Any]:
     """Return the paired test over shared items, where both arms keep them for every seed.
 
     Beside it stands what seeds and items together would change.
@@ -63,7 +63,9 @@ def item_evidence(arm: Any, other: Any, by_seed: bool) -> dict[str, Any]:
     told = {"items": asdict(item_difference(arm.items, other.items, metric=metric))}
     if max(len(arm.values), len(other.values)) < 2:
         return told
-    return told | _both(means_over_both(arm.items, other.items, metric=metric, by_seed=by_seed))
+    return told | _both(
+        means_over_both(arm.items, other.items, metric=metric, shared_seeds=shared_seeds)
+    )
 
 
 def _both(found: TwoLevels) -> dict[str, Any]:
