@@ -20,7 +20,7 @@ from benchsuite.statistics.item_tests import LEAST_ITEMS, Metric, Seeds, identit
 from benchsuite.statistics.pairing import Matched, by_seed, matched, units
 from benchsuite.statistics.ranking import Rankings, few_of_a_class, terms_of, weighted_areas
 
-ROUNDS = 1000
+ROUNDS = 500
 # From this share of the variance on, one source is said to dominate.
 DOMINANT = 2 / 3
 

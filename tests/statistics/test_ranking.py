@@ -6,7 +6,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from benchsuite.statistics.ranking import Ranking, Term, auroc, auroc_contrast, auroc_difference
+from benchsuite.statistics.ranking import (
+    Ranking,
+    Term,
+    auroc,
+    auroc_contrast,
+    auroc_difference,
+    weighted_areas,
+)
 from benchsuite.statistics.rejection import pr_auc, rejection_curve
 
 ITEMS = st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=2, max_size=40)
@@ -31,6 +38,21 @@ def test_turning_the_score_round_turns_the_area_round(items):
     labels, scores = both_classes(items)
     areas = [auroc(labels, sign * scores).value for sign in (1, -1)]
     assert sum(areas) == pytest.approx(1, abs=1e-12)
+
+
+@given(items=ITEMS)
+def test_each_resampled_area_is_that_of_the_repeated_items(items):
+    labels, scores = both_classes(items)
+    resamples = np.random.default_rng(0).multinomial(
+        len(labels), [1 / len(labels)] * len(labels), 5
+    )
+    found = weighted_areas(labels, scores, resamples.T.astype(float))
+    for counts, area in zip(resamples, found, strict=True):
+        again, values = np.repeat(labels, counts), np.repeat(scores, counts)
+        if again.all() or not again.any():
+            assert np.isnan(area)
+        else:
+            assert area == pytest.approx(placements(again, values)[0].mean(), abs=1e-12)
 
 
 @pytest.mark.parametrize("labels", [[True] * 5, [False] * 5, []])
