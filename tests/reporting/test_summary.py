@@ -334,3 +334,27 @@ def test_item_evidence_reaches_the_judgement():
     lower = next(j for j in judged if j.claim.kind == "lower")
     difference = float(np.exp(text.mean()) - np.exp((text + 0.01).mean()))
     assert lower.evidence["items"]["difference"] == pytest.approx(difference)
+
+
+def test_chunks_are_paired_by_their_names_and_neighbours_taken_together():
+    import numpy as np
+
+    from benchsuite.reporting import judge_study
+
+    cells = grid("llama2_7b", methods=["random", "cola_zero"])
+    facts = {"items": Items("x.parquet", ("chunk", "chunk_nll"), None)}
+    made = results(cells, drawn(cells, change=lambda c: facts))
+    text, names = (
+        np.random.default_rng(0).normal(2, 0.5, 80),
+        np.array([f"c{i}" for i in range(90)]),
+    )
+
+    def columns(found):
+        start = 10 if found.cell.method == "random" else 0
+        return {"chunk": names[start : start + 80], "chunk_nll": text}
+
+    judged = judge_study(made, columns=columns)
+
+    found = next(j for j in judged if j.claim.kind == "lower").evidence["items"]
+    assert (found["by"], found["n_items"], found["n_left_out"]) == ("id", 70, 20)
+    assert found["n_units"] < found["n_items"]

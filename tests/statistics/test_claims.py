@@ -12,8 +12,9 @@ from scipy import stats
 from benchsuite.statistics import judge
 from benchsuite.statistics.inference import claims, robust
 from benchsuite.statistics.inference.claims import Arm, Question, judge_family
+from benchsuite.statistics.pairing import PerItem
 from benchsuite.statistics.power import minimum_detectable_effect
-from benchsuite.statistics.ranking import auroc
+from benchsuite.statistics.ranking import Ranking, auroc
 from benchsuite.statistics.unequal import guarded_level
 from benchsuite.study import Metric, cv_below, equivalent, higher, identical, lower, ranks_better
 from tests.statistics.samples_for_tests import with_moments
@@ -266,14 +267,14 @@ def ranked(shift, seed=0, n=200):
     """Return an arm whose score separates the wrong items by ``shift`` standard deviations."""
     wrong = np.arange(n) % 3 == 0
     scores = np.random.default_rng(seed).normal(size=n) + shift * wrong
-    return Arm({42: auroc(wrong, scores, rounds=10).value}, rankings={42: (wrong, scores)})
+    return Arm({42: auroc(wrong, scores).value}, rankings={42: (wrong, scores)})
 
 
 def test_one_seed_is_enough_where_the_items_decide():
     judged = judge(RANKS, "m", ranked(1.5), ranked(0, seed=1))
     assert judged.outcome == "held"
-    assert judged.evidence["test"] == "item_bootstrap"
-    assert "paired bootstrap over items, n = 200, p < 0.0001" in judged.sentence
+    assert judged.evidence["test"] == "delong"
+    assert "DeLong's test over items, n = 200, p < 0.0001" in judged.sentence
     assert judge(RANKS, "m", ranked(0, seed=1), ranked(1.5)).outcome == "violated"
     json.dumps(judged.as_dict())
 
@@ -281,7 +282,8 @@ def test_one_seed_is_enough_where_the_items_decide():
 def test_a_null_over_items_names_what_the_items_could_have_shown():
     judged = judge(RANKS, "m", ranked(0.1), ranked(0, seed=1))
     assert judged.outcome == "inconclusive"
-    expected = (1.959964 + 0.841621) * judged.evidence["error"]
+    quantiles = stats.t.ppf([0.975, 0.8], judged.evidence["df"])
+    expected = quantiles.sum() * judged.evidence["error"]
     assert judged.evidence["mde"] == pytest.approx(expected, rel=1e-5)
     assert "With these 200 items only a true difference of" in judged.sentence
     assert "The control did not come out" in judged.sentence
@@ -294,6 +296,80 @@ def test_one_class_is_undefined_with_its_reason_and_waits_for_nothing():
     assert "all 9 items are positive" in judged.sentence
     waiting = judge(RANKS, "m", Arm({}, missing=["m-g_nll-seed42"]), ranked(1))
     assert waiting.outcome == "not_run"
+
+
+def deterministic(values, ids=None):
+    """Return an arm that runs once, its perplexity made of its chunks."""
+    return Arm(
+        {42: float(np.exp(np.mean(values)))},
+        {42: PerItem(values, ids)},
+        item_metric=np.exp,
+        constant=True,
+    )
+
+
+def test_two_deterministic_arms_are_compared_over_their_items():
+    rng, claim = np.random.default_rng(0), lower("perplexity", "hqq_w4", than="rtn_w4")
+    chunks = rng.normal(2, 0.5, size=60)
+    better = chunks - 0.02 + rng.normal(0, 0.02, size=60)
+
+    judged = judge(claim, "m", deterministic(better), deterministic(chunks))
+    assert judged.outcome == "held"
+    assert judged.evidence["test"] == "item_t"
+    assert (judged.evidence["n_items"], judged.evidence["paired_by"]) == (60, "place")
+    assert "paired t-test over items, n = 60, p < 0.0001" in judged.sentence
+    assert judge(claim, "m", deterministic(chunks), deterministic(better)).outcome == "violated"
+    same = judge(claim, "m", deterministic(chunks + rng.normal(0, 0.02, 60)), deterministic(chunks))
+    assert same.outcome == "inconclusive"
+    assert "With these 60 items" in same.sentence
+    json.dumps(judged.as_dict())
+
+
+def test_claims_over_items_are_corrected_with_the_others():
+    rng = np.random.default_rng(1)
+    chunks = rng.normal(2, 0.5, size=60)
+    arms = deterministic(chunks - 0.02 + rng.normal(0, 0.02, 60)), deterministic(chunks)
+    claim = lower("perplexity", "hqq_w4", than="rtn_w4")
+    seeded = Question(claim, "m", arm(5.7, 0.1), arm(5.7, 0.1, rng_seed=9))
+    over_items, beside = judge_family([Question(claim, "m", *arms), seeded])
+    assert over_items.evidence["family_size"] == beside.evidence["family_size"] == 2
+
+
+def test_two_deterministic_arms_without_items_are_compared_exactly():
+    claim = lower("perplexity", "a", than="b")
+    one, two = (Arm({42: value}, constant=True) for value in (5.7, 5.8))
+    judged = judge(claim, "m", one, two)
+    assert (judged.outcome, judged.evidence["test"]) == ("held", "exact")
+    assert judge(claim, "m", two, one).outcome == "violated"
+    # One seed of an arm that has randomness shows nothing.
+    assert judge(claim, "m", Arm({42: 5.7}), Arm({42: 5.8})).outcome == "inconclusive"
+
+
+def test_seeds_whose_questions_overlap_count_each_distinct_one():
+    rng = np.random.default_rng(0)
+    wrong, scores = np.arange(800) % 4 == 0, rng.normal(size=(2, 800))
+    asked = {seed: rng.choice(800, 400, replace=False) for seed in (42, 43, 44)}
+    arms = [
+        Arm(
+            {s: auroc(wrong[q], row[q]).value for s, q in asked.items()},
+            rankings={s: Ranking(wrong[q], row[q], q) for s, q in asked.items()},
+        )
+        for row in scores
+    ]
+    judged = judge(RANKS, "m", *arms)
+    assert judged.evidence["n_items"] == len(set(np.concatenate(list(asked.values()))))
+    assert judged.evidence["paired_by"] == "id"
+
+
+def test_an_auroc_of_few_wrong_answers_is_no_claim():
+    wrong = np.arange(400) < 3
+    arms = [
+        Arm({42: 0.9}, rankings={42: (wrong, row)})
+        for row in np.random.default_rng(0).random((2, 400))
+    ]
+    judged = judge(RANKS, "m", *arms)
+    assert judged.outcome == "inconclusive"
+    assert "3 positive items: fewer than 10" in judged.sentence
 
 
 def test_the_sentence_shows_the_metrics_numbers_in_its_unit():

@@ -18,6 +18,7 @@ from benchsuite.statistics.inference.sequential import (
     sequential_p,
 )
 from benchsuite.statistics.item_tests import identity
+from benchsuite.statistics.pairing import PerItem
 from benchsuite.statistics.ranking import Ranking
 from benchsuite.statistics.rounding import Display
 
@@ -71,16 +72,18 @@ class Arm:
 
     ``values`` maps seed to the claim's metric, ``items`` seed to per-item evidence whose mean
     ``item_metric`` turns into the metric (``np.exp`` for NLL and perplexity). ``rankings`` maps
-    seed to which items are positive and their scores, of which the metric is the AUROC. ``missing``
+    seed to which items are positive and their scores, of which the metric is the AUROC. A
+    ``constant`` arm has no randomness of its own: one seed's value stands for all. ``missing``
     are the ids of declared cells without a usable record: a claim is judged on the seeds declared
     for it, because judging while they come in would raise the rate of false positives.
     """
 
     values: Mapping[int, Any]
-    items: Mapping[int, Sequence[float]] = field(default_factory=dict)
+    items: Mapping[int, PerItem | Sequence[float]] = field(default_factory=dict)
     missing: Sequence[str] = ()
     item_metric: Callable[[Any], Any] = identity
     rankings: Mapping[int, Ranking] = field(default_factory=dict)
+    constant: bool = False
 
 
 @dataclass(frozen=True)
@@ -245,9 +248,11 @@ def _draft(question: Question) -> verdicts.Draft:
     if other is None or claim.kind not in ("lower", "higher", "equivalent"):
         raise ValueError(f"the claim {claim.sentence!r} is of the unknown kind {claim.kind!r}")
     evidence = verdicts.compared(arm.values, other.values, question.by_seed)
-    evidence |= items.item_evidence(arm, other)
+    evidence |= items.item_evidence(arm, other, question.by_seed)
     if claim.kind == "equivalent":
         return verdicts.equivalent(
             arm.values, other.values, claim.limit, evidence, question.by_seed
         )
+    if evidence["test"] == "exact" or (arm.constant and other.constant):
+        return items.constant(arm, other, claim.kind, evidence)
     return verdicts.ordered(claim.kind, evidence)

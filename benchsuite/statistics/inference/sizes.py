@@ -85,9 +85,14 @@ def detectable(evidence: Evidence, alone: float, corrected: float) -> dict[str, 
 
 
 def detectable_over_items(evidence: Evidence, alone: float, corrected: float) -> dict[str, Any]:
-    """Return the difference that these items would show with ``POWER``, under the normal law."""
-    reach = [ndtri(1 - level / 2) + ndtri(POWER) for level in (alone, corrected)]
-    first, second = (float(r * evidence["error"]) for r in reach)
+    """Return the difference that these items would show with ``POWER``, by the test's own law."""
+    df = evidence["df"]
+
+    def quantile(p: float) -> float:
+        return float(ndtri(p) if df is None else stdtrit(df, p))
+
+    reach = [quantile(POWER) - quantile(level / 2) for level in (alone, corrected)]
+    first, second = (r * evidence["error"] for r in reach)
     return {"mde": first, "mde_corrected": second, "power": POWER}
 
 

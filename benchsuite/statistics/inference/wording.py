@@ -24,7 +24,10 @@ TEST_NAMES = {
     "paired": "paired t-test",
     "one_sample": "one-sample t-test against the constant arm",
     "exact": "exact comparison of two constants",
-    "item_bootstrap": "paired bootstrap over items",
+    "delong": "DeLong's test over items",
+    "item_t": "paired t-test over items",
+    "sign_flip_items": "exact sign-flip test over items",
+    "mcnemar": "McNemar's exact test over items",
 }
 
 
@@ -239,6 +242,8 @@ def _test(evidence: Mapping[str, Any]) -> str:
     name = TEST_NAMES.get(evidence["test"], evidence["test"])
     n = evidence.get("n_items") or f"{evidence['n']} and {evidence['n_other']}"
     text = f"{name}, n = {n}, {p_text(evidence['p_value'])}"
+    if evidence.get("n_left_out"):
+        text += f", without {evidence['n_left_out']} items that one of them alone has"
     guarded = evidence.get("p_guarded")
     if guarded is not None and guarded > NOTABLY * evidence["p_value"]:
         text += f" (at most {p_text(guarded).removeprefix('p = ')} whatever the variances)"
@@ -259,11 +264,23 @@ def _looks(evidence: Mapping[str, Any]) -> str:
 
 
 def _items(evidence: Mapping[str, Any], how: Display) -> str:
-    items = evidence.get("items")
-    if not items or not items["defined"]:
-        return ""
-    interval = _interval(how, items["difference"], items["ci_low"], items["ci_high"])
-    return f" Over the {items['n_items']} shared items, paired: {interval}."
+    text, items = "", evidence.get("items")
+    if items and items["defined"]:
+        interval = _interval(how, items["difference"], items["ci_low"], items["ci_high"])
+        text = f" Over the {items['n_items']} shared items, paired: {interval}."
+    both = evidence.get("seeds_and_items")
+    if both and both["difference"] is not None:
+        interval = _interval(how, both["difference"], both["ci_low"], both["ci_high"])
+        text += f" Over seeds and items together: {interval}; {_source(both)}."
+    return text
+
+
+def _source(both: Mapping[str, Any]) -> str:
+    """Return which source of variation dominates."""
+    if both["dominant"] == "both":
+        return "both vary alike"
+    share = both["share_seeds"] if both["dominant"] == "seeds" else 1 - both["share_seeds"]
+    return f"{100 * share:.0f} % of the variance is of the {both['dominant']}"
 
 
 def _interval(how: Display, value: float, low: float | None, high: float | None) -> str:

@@ -141,7 +141,13 @@ register_study(
         task_of=_task_of,
         metrics=(
             replace(ACCURACY, parse_rate="parse_rate"),
-            Metric("forward_passes", better="lower", format=".1f", items=("passes", itself)),
+            Metric(
+                "forward_passes",
+                better="lower",
+                format=".1f",
+                items=("passes", itself),
+                ids="question",
+            ),
             Metric("thinking_passes", better="lower", format=".1f"),
             Metric("accuracy_untrained", unit="%", format=".1f", margin="1"),
             Metric("parse_rate", better="higher", unit="%", format=".1f", margin="1"),
