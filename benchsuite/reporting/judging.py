@@ -9,7 +9,10 @@ from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.results import StudyResults
 from benchsuite.statistics.inference.claims import Arm, Judgement, Question, judge_family
 from benchsuite.statistics.inference.sequential import Plan
+from benchsuite.statistics.pairing import PerItem, neighbours
+from benchsuite.statistics.ranking import Ranking
 from benchsuite.study import Claim, Metric, Study
+from benchsuite.study.metric import NEIGHBOURS
 
 Columns = Callable[[Record], Mapping[str, Any]]
 
@@ -98,16 +101,34 @@ def _arm(group: Group, study: Study, claim: Claim, method: str, columns: Columns
     if claim.over_items:
         return _ranked_arm(group, metric, method, values, columns)
     missing = [c.id for c in group.methods[method] if c.seed not in values]
-    items = {}
+    constant = method in study.once
     if metric.items is None:
-        return Arm(values, missing=missing)
-    column, of_mean = metric.items
+        return Arm(values, missing=missing, constant=constant)
+    items = {}
     if columns is not None and claim.other and not missing:
         for seed, record in group.records_of(method).items():
-            found = columns(record).get(column) if record.items else None
+            found = items_of(columns(record), metric) if record.items else None
             if found is not None:
                 items[seed] = found
-    return Arm(values, items, missing, of_mean)
+    return Arm(values, items, missing, metric.items[1], constant=constant)
+
+
+def items_of(columns: Mapping[str, Any], metric: Metric) -> PerItem | None:
+    """Return a metric's values of a record's items, with their names, where the record has them."""
+    found = columns.get(metric.items[0]) if metric.items else None
+    return None if found is None else PerItem(found, *_names(columns, metric, len(found)))
+
+
+def _names(columns: Mapping[str, Any], metric: Metric, n: int) -> tuple[Any, Any]:
+    """Return which items a record's are, and what they share; None where the record does not say.
+
+    Columns of another length are of another kind of item.
+    """
+    ids, clusters = columns.get(metric.ids), columns.get(metric.clusters)
+    if metric.clusters == NEIGHBOURS:
+        clusters = neighbours(n)
+    ids, clusters = (None if c is None or len(c) != n else c for c in (ids, clusters))
+    return ids, clusters
 
 
 def _ranked_arm(
@@ -125,15 +146,16 @@ def _ranked_arm(
     return Arm(values, missing=missing, rankings=rankings)
 
 
-def ranking_of(columns: Mapping[str, Any], metric: Metric) -> tuple[Any, Any]:
+def ranking_of(columns: Mapping[str, Any], metric: Metric) -> Ranking:
     """Return which items of a record were answered wrong, bool, and how unsure the answers were.
 
-    The metric says in which columns. Items without a score are left out; they are the same ones
-    under every score.
+    The metric says in which columns. Items without a score are left out.
     """
     right, unsure = (columns[name] for name in metric.ranking or ())
     scored = unsure == unsure
-    return ~right[scored], unsure[scored]
+    names = _names(columns, metric, len(right))
+    told = (None if column is None else column[scored] for column in names)
+    return Ranking(~right[scored], unsure[scored], *told)
 
 
 def _as_often(study: Study, claim: Claim, arm: Arm, other: Arm) -> tuple[Arm, Arm]:
