@@ -57,6 +57,7 @@ def plan(arguments: Sequence[str]) -> int:
         "tour": options.tour,
         "downstream": options.downstream,
         "settings": {name: dict(values) for name, values in options.settings.items()},
+        "margins": dict(options.margins),
         "studies": {n: _planned(bench, collected, n, alpha=alpha, power=power) for n in names},
     }
     body[DIGEST] = content_digest(body)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchsuite.errors import UsageError
-from benchsuite.study import Cell
+from benchsuite.study import Cell, use_margins
 from benchsuite.study.plan import FrozenPlan
 
 if TYPE_CHECKING:
@@ -35,9 +35,12 @@ def under(options: "Options", plan: FrozenPlan) -> "Options":
     further = [seed for seed in options.seeds if seed not in known]
     if further:
         raise _fixed(plan, f"--seeds {','.join(map(str, further))}")
+    margins = options.margins or plan.margins  # other ones are a departure, which is told
+    use_margins(margins)
     return replace(
         options,
         plan=plan,
+        margins=margins,
         tour=plan.tour,
         downstream=plan.downstream,
         settings=plan.settings,

@@ -9,6 +9,7 @@ from scipy.special import chdtri
 
 from benchsuite.records.record import Record
 from benchsuite.statistics.inference.sequential import Plan, nominal_levels
+from benchsuite.statistics.margins import absolute
 from benchsuite.statistics.power import equivalence_margin, minimum_detectable_effect, seeds_needed
 from benchsuite.statistics.rounding import in_unit, short
 from benchsuite.statistics.samples import as_sample, variance_of
@@ -74,9 +75,6 @@ def need(
     verb = "confirm a margin" if equal else "find a difference"
     planned = f"the {n} planned seeds {verb} of {short(found)} of their standard deviations"
     told = _margin_told(claim, metric)
-    if not told:
-        text = "nothing says how large a difference of"
-        return Need(f"{text} {metric.name} matters: {planned}")
     margin = _margin(claim, metric, scatter)
     if scatter is None or margin is None:
         share = f"1/{short(found)} of the margin"
@@ -137,21 +135,19 @@ def shown(metric: Metric, size: float) -> str:
 
 
 def _margin_told(claim: Claim, metric: Metric) -> str:
-    """Return the margin in words; empty where neither the claim nor the metric has one."""
+    """Return the margin in words: the claim's own, or the metric's."""
     if claim.kind == "equivalent":
         return shown(metric, claim.limit or 0.0)
-    text = str(getattr(metric, "margin", ""))
-    return text if text.endswith("%") or not text else in_unit(metric, text)
+    return metric.margin if metric.margin.endswith("%") else in_unit(metric, metric.margin)
 
 
 def _margin(claim: Claim, metric: Metric, scatter: Scatter | None) -> float | None:
     """Return the margin of the metric as stored; None of a relative one before there is a mean."""
     if claim.kind == "equivalent":
         return claim.limit
-    text = str(getattr(metric, "margin", ""))
-    if not text.endswith("%"):
-        return float(text) / metric.scale
-    return abs(scatter.level) * float(text[:-1]) / 100 if scatter is not None else None
+    if scatter is None and metric.margin.endswith("%"):
+        return None
+    return absolute(metric.margin, scatter.level if scatter is not None else 1.0, metric.scale)
 
 
 def _one_scatter(study: Study, claim: Claim) -> bool:

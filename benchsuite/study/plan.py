@@ -73,7 +73,8 @@ class StudyPlan:
 class FrozenPlan:
     """A plan as read from its file, whose digest was right.
 
-    ``settings`` are the values of ``--set`` by study, ``tour`` and ``downstream`` those options.
+    ``settings`` are the values of ``--set`` by study, ``margins`` those of ``--margin`` by metric,
+    ``tour`` and ``downstream`` those options.
     """
 
     path: Path
@@ -83,6 +84,7 @@ class FrozenPlan:
     tour: bool
     downstream: str
     settings: Mapping[str, Mapping[str, Any]]
+    margins: Mapping[str, str]
     studies: Mapping[str, StudyPlan]
 
     @property
@@ -142,6 +144,7 @@ def _plan(path: Path, body: Mapping[str, Any]) -> FrozenPlan:
         bool(body["tour"]),
         body["downstream"],
         body["settings"],
+        body["margins"],
         {name: _study_plan(name, found) for name, found in body["studies"].items()},
     )
 
@@ -214,9 +217,9 @@ def claim_facts(claim: Claim) -> dict[str, Any]:
 
 
 def margins_of(study: Study) -> dict[str, str]:
-    """Return the smallest difference that matters, of each metric of a study that names one."""
-    margins = {metric.name: str(getattr(metric, "margin", "")) for metric in study.metrics}
-    return {name: margin for name, margin in margins.items() if margin}
+    """Return the smallest difference that matters, of each metric of a study and of its claims."""
+    names = dict.fromkeys((*(m.name for m in study.metrics), *(c.metric for c in study.claims)))
+    return {name: study.metric(name).margin for name in names}
 
 
 def readable(value: Any, indent: int = 0) -> str:

@@ -261,7 +261,16 @@ def told_by(result, project):
     return summary(project)["plan"]["departures"]
 
 
-def test_another_alpha_margin_or_claim_is_told(frozen, run, project):
+def test_the_margins_of_a_plan_hold_and_others_are_told(frozen, run, project):
+    frozen("-k", "not aside and one and not idle", "--margin=perplexity=1%")
+
+    assert told_by(run("--plan=plan.json"), project) == []
+    assert told_by(run("--plan=plan.json", "--margin=perplexity=2%"), project) == [
+        "the margin of perplexity is 2%, planned was 1%"
+    ]
+
+
+def test_another_claim_is_told(frozen, run, project):
     frozen("-k", "not aside and one and not idle")
     claims = 'claims = (lower("perplexity", "clear", than="worse", by_seed=True), '
     claims += 'lower("perplexity", "clear", than="close"))\n'

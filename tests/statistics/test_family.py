@@ -21,7 +21,7 @@ def test_a_comparison_that_waits_counts_if_it_was_asked_for():
     other = judged(Question(CLAIM, "n", WAITING, WORSE, asked=False))
 
     assert (alone["family_size"], asked["family_size"], other["family_size"]) == (1, 2, 1)
-    assert asked["p_holm"] == pytest.approx(2 * alone["p_value"])
+    assert asked["p_holm"] == pytest.approx(2 * alone["p_holm"])
     assert other["p_holm"] == alone["p_holm"]
 
 
@@ -31,5 +31,5 @@ def test_a_comparison_of_two_constants_is_no_test_and_does_not_count():
 
 
 def test_more_may_be_declared_than_is_asked():
-    assert judged(declared=7)["p_holm"] == pytest.approx(min(1, 7 * judged()["p_value"]))
+    assert judged(declared=7)["p_holm"] == pytest.approx(min(1, 7 * judged()["p_holm"]))
     assert judged(declared=7)["family_size"] == 7
