@@ -27,7 +27,7 @@ def test_calibration_selection(
     record.update(perplexity=quality.value, evaluated_tokens=quality.n_tokens)
     sha256 = None if cell.method == "fp16" else quantizers.model_digest(model.model)
     record.update(weights_sha256=sha256, downstream=downstream(model))
-    record.items(chunk_nll=quality.chunk_nll)
+    record.items(chunk=quality.chunks, chunk_nll=quality.chunk_nll)
 
 
 def quantize(cell, model, batch, progress):

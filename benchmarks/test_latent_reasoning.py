@@ -35,4 +35,5 @@ def test_latent_evaluation(cell, reasoning, record, progress):
         if cell["untrained"] == cell["asked"]:
             first = latent.evaluate(reasoning.network(), method, config, form, problems)
             record.update(**scores.above(first))
+    record.items(question=[problem.id for problem in problems])
     record.items(correct=scores.correct, passes=scores.passes, prediction=scores.predictions)

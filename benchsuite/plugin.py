@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from benchsuite.errors import BenchsuiteError
-from benchsuite.harness import given, items
+from benchsuite.harness import given, items, planning
+from benchsuite.harness.items import only_planned
 from benchsuite.harness.options import Options, add_options
 from benchsuite.harness.place import given_words
 from benchsuite.harness.session import BENCH, PROPERTY, Bench
@@ -59,6 +60,10 @@ def pytest_configure(config: pytest.Config) -> None:
     plugins = tuple(name for name in config.option.plugins or () if not name.startswith("no:"))
     store = Store(options.reports_dir)
     config.stash[BENCH] = Bench(options, store, config.rootpath, plugins, given_words(config))
+    try:
+        planning.check(config.stash[BENCH])
+    except BenchsuiteError as error:
+        raise pytest.UsageError(str(error)) from error
     if items.is_worker(config):
         from benchsuite.harness.misspelt import LeftOut
 
@@ -110,6 +115,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     named = bench.options.models
     found = [items.parameter(cell, any_model=cell.model in named) for cell in cells]
     metafunc.parametrize("cell", found)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave nothing but the cells of the plan, if there is one."""
+    only_planned(config, items)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

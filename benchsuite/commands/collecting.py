@@ -114,13 +114,13 @@ def pytest_words(arguments: Sequence[str]) -> list[str]:
 
 
 def joined(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with the reports folder in one word with its option.
+    """Return the arguments with the reports folder, and a plan, in one word with its option.
 
-    As a word of its own pytest takes a folder that exists for one with tests, and its root from it.
+    As a word of its own pytest takes what exists for something with tests, and its root from it.
     """
     words: list[str] = []
     for word in arguments:
-        if words and words[-1] == "--reports-dir":
+        if words and words[-1] in ("--reports-dir", "--plan"):
             words[-1] += f"={word}"
         else:
             words.append(word)

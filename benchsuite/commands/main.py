@@ -26,6 +26,7 @@ COMMANDS = {
     "claims": ("judging:claims", "judge stored records; status 1 if a claim is violated"),
     "report": ("judging:report", "write the report over stored records, or over named folders"),
     "estimate": ("estimating:estimate", "how long the selected cells take here, and their memory"),
+    "plan": ("plan:plan", "fix in a file what will be run and judged, before there are results"),
     "diff": ("diff:diff", "what changed from one reports folder to another"),
     "reproduce": ("reproduce:reproduce", "measure a record's cell again and name what differs"),
     "check": ("diff:check", "which numbers of a summary cannot belong together"),
@@ -35,7 +36,7 @@ COMMANDS = {
     "determinism": ("determinism:determinism", "show determinism results beside each other"),
 }
 # Their words are pytest's: they select the cells.
-OF_PYTEST = frozenset(("list", "run", "status", "claims", "report", "estimate"))
+OF_PYTEST = frozenset(("list", "run", "status", "claims", "report", "estimate", "plan"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,5 +1,6 @@
 """The items of every task, in the schemas of the public sets; plain data without dependencies."""
 
+import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +18,13 @@ class Question:
     aliases: tuple[str, ...]
     context: str = ""
     answerable: bool = True
+
+    @property
+    def passage(self) -> str:
+        """What names the passage, alike for all questions about it; without one, the question."""
+        if not self.context:
+            return self.id
+        return hashlib.sha256(self.context.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from benchsuite.evaluation import arc, maths, squad
 from benchsuite.evaluation.divergence import flips
 from benchsuite.evaluation.fitting import MOST_LEFT_OUT
 from benchsuite.evaluation.generation import Progress
-from benchsuite.statistics import item_bootstrap
+from benchsuite.statistics import mcnemar, proportion_interval
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,13 @@ class Answers:
         }
 
     def rows(self) -> dict[str, Any]:
-        """Return one row per question: id, set, the answer as text, right or wrong."""
+        """Return one row per question: id, set, passage, the answer as text, right or wrong."""
         options = [str(choice) for choice in self.arc.predictions]
         numbers = [str(number) for number in self.maths.predictions]
         return {
             "question": list(self.ids),
             "question_set": self.sets,
+            "passage": [*self.arc.ids, *self.squad.passages, *self.maths.ids],
             "answer": [*options, *self.squad.predictions, *numbers],
             "correct": self.correct,
         }
@@ -135,20 +136,18 @@ def ask(
 def changed(answers: Answers, original: np.ndarray) -> dict[str, Any]:
     """Compare with the original's right answers, bool [questions], question by question.
 
-    Returns shares in percent, by a record's keys: ``flipped`` and its 95 % bootstrap interval over
-    questions, the same by set, and ``accuracy_change`` (the difference of the shares of right
-    answers, paired) with its interval.
+    Returns shares in percent, by a record's keys: ``flipped`` and its 95 % interval over questions
+    (Wilson's), the same by set, and ``accuracy_change`` (the difference of the shares of right
+    answers, paired) with its interval (Tango's). Both have a width where nothing changed.
     """
-    now, before = answers.correct.astype(float), original.astype(float)
-    flipped = flips(original, answers.correct).flipped.astype(float)
-    share = item_bootstrap([flipped], [np.zeros_like(flipped)])
-    change = item_bootstrap([now], [before])
+    flipped = flips(original, answers.correct).flipped
+    change = mcnemar(answers.correct, original)
     names = ("arc", "squad", "maths")
     return {
         "flipped": 100 * float(flipped.mean()),
-        "flipped_ci95": _percent(share.ci_low, share.ci_high),
+        "flipped_ci95": _percent(*proportion_interval(int(flipped.sum()), len(flipped))),
         "flipped_by_set": {n: 100 * float(flipped[answers.sets == n].mean()) for n in names},
-        "accuracy_change": 100 * float((now - before).mean()),
+        "accuracy_change": 100 * float(answers.correct.mean() - original.mean()),
         "accuracy_change_ci95": _percent(change.ci_low, change.ci_high),
     }
 

@@ -5,6 +5,7 @@ cross-entropy over its ``seq_len - 1`` predicted positions; perplexity is exp of
 chunks. Numbers of other protocols (strided, per word) are other numbers.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,12 +30,14 @@ _BATCH_TOKENS = {"cpu": 2048, "cuda": 8192}
 class Perplexity:
     """``value`` = exp(mean of ``chunk_nll``); ``chunk_nll`` float64 [n_chunks], nats per token.
 
-    ``n_tokens`` counts the tokens evaluated (n_chunks * seq_len).
+    ``n_tokens`` counts the tokens evaluated (n_chunks * seq_len). ``chunks`` [n_chunks] name the
+    chunks by their place and a digest of their tokens: alike only where the text is.
     """
 
     value: float
     chunk_nll: np.ndarray
     n_tokens: int
+    chunks: tuple[str, ...] = ()
 
 
 def tokenize_protocol(tokenizer: Any, text: str) -> torch.Tensor:
@@ -76,7 +79,7 @@ def perplexity(
         model.train(was_training)
     nll = torch.cat(values).cpu().numpy()
     _check_finite(nll, seq_len)
-    return Perplexity(math.exp(float(nll.mean())), nll, chunks.numel())
+    return Perplexity(math.exp(float(nll.mean())), nll, chunks.numel(), _names(chunks))
 
 
 def _chunks(token_ids: torch.Tensor, seq_len: int, max_tokens: int | None) -> torch.Tensor:
@@ -100,6 +103,12 @@ def _chunks(token_ids: torch.Tensor, seq_len: int, max_tokens: int | None) -> to
             fix="Give a longer text or set a shorter seq_len",
         )
     return token_ids[: n_chunks * seq_len].view(n_chunks, seq_len)
+
+
+def _names(chunks: torch.Tensor) -> tuple[str, ...]:
+    rows = chunks.cpu().numpy()
+    digests = [hashlib.sha256(row.tobytes()).hexdigest()[:12] for row in rows]
+    return tuple(f"{place:05d}-{digest}" for place, digest in enumerate(digests))
 
 
 def _check_context(model: nn.Module, seq_len: int) -> None:

@@ -36,8 +36,8 @@ class SquadScores:
 
     A part without questions has None. By item, in their order: ``item_f1`` float64 [n] in percent,
     ``item_exact`` bool [n], ``answerable`` bool [n], ``predictions`` (empty for no answer),
-    ``ids``, and ``generation`` where the answers were generated here. ``left_out`` says of each
-    question that was not asked why, by its id.
+    ``ids``, ``passages`` (their names), and ``generation`` where the answers were generated here.
+    ``left_out`` says of each question that was not asked why, by its id.
     """
 
     f1: float
@@ -53,6 +53,7 @@ class SquadScores:
     predictions: tuple[str, ...] = field(repr=False)
     generation: Generation | None = field(default=None, repr=False)
     ids: tuple[str, ...] = field(default=(), repr=False)
+    passages: tuple[str, ...] = field(default=(), repr=False)
     left_out: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -114,6 +115,7 @@ def score(
         predictions=tuple(predictions),
         generation=generated,
         ids=tuple(item.id for item in items),
+        passages=tuple(item.passage for item in items),
     )
 
 

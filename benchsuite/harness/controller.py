@@ -8,14 +8,14 @@ import shutil
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchsuite.errors import BenchsuiteError
+from benchsuite.harness.asked import asked_for, possible_cells
 from benchsuite.harness.items import cell_of, is_worker, stop_file
 from benchsuite.harness.misspelt import LEFT_OUT, misspelt, seeds_of
 from benchsuite.harness.outcome import Outcome, judge
@@ -53,6 +53,7 @@ class Controller:
         self._skipped: Counter[str] = Counter()
         self.misspelt: list[str] = []
         self._seeds_left_out: set[int] = set()
+        self._chosen: Sequence[str] = ()
         self.stopping = Stopping(config, self._warn)
 
     # --- start
@@ -60,7 +61,8 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Announce the session if it has cells."""
-        if any(cell_of(item) for item in session.items) and not self.config.option.collectonly:
+        self._chosen = self._chosen or [item.nodeid for item in session.items if cell_of(item)]
+        if self._chosen and not self.config.option.collectonly:
             self._begin()
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
@@ -75,8 +77,9 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
         """Announce the session once the first worker knows its cells."""
+        self._chosen = ids
         declared = {cell.id for name in names() for cell in self.bench.cells(name)}
-        if any(not declared.isdisjoint(_possible_cells(nodeid)) for nodeid in ids):
+        if any(not declared.isdisjoint(possible_cells(nodeid)) for nodeid in ids):
             self._begin()
 
     def _begin(self) -> None:
@@ -215,7 +218,10 @@ class Controller:
         verbose = self.config.option.verbose > 0
         models = {left["model"] for left in self.left.values()}
         try:
-            self.outcome = judge(self.bench, benchmarks, models=models, verbose=verbose)
+            asked = asked_for(self.bench, self._chosen, self.left)
+            self.outcome = judge(
+                self.bench, benchmarks, models=models, asked=asked, verbose=verbose
+            )
             if self.outcome.fails(self.bench.options.strict_claims) and session.exitstatus == 0:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
             self.unwritten = self.outcome.unwritten
@@ -322,12 +328,6 @@ class Controller:
             if record.source.stand_in and record.fingerprint.value in seen
         }
         return [f"stand-in for {model}: {reason}" for model, reason in reasons.items()]
-
-
-def _possible_cells(nodeid: str) -> Iterator[str]:
-    """Yield what may be a cell's id; other parameters, as pytest-repeat's, come behind it."""
-    parameters = nodeid.partition("[")[2].removesuffix("]")
-    return accumulate(parameters.split("-"), "{}-{}".format)
 
 
 def _short(path: Path) -> str:

@@ -64,6 +64,15 @@ def cell_of(item: pytest.Item) -> Cell | None:
     return cell if isinstance(cell, Cell) else None
 
 
+def only_planned(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under ``--plan`` take out every item that is no cell of the plan."""
+    if Bench.of(config).options.plan is None:
+        return
+    others = [item for item in items if cell_of(item) is None]
+    items[:] = [item for item in items if cell_of(item) is not None]
+    config.hook.pytest_deselected(items=others)
+
+
 def decide(item: pytest.Item, cell: Cell) -> Decision:
     """Look up what is to be done about an item's cell."""
     return _wanted(item, Bench.of(item.config).decide(cell, Path(item.path)))

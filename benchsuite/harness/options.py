@@ -14,10 +14,11 @@ import pytest
 from benchsuite.catalog import ModelEntry, Sources, register
 from benchsuite.engines.registry import engine
 from benchsuite.errors import UsageError, unknown_name
-from benchsuite.harness import given
+from benchsuite.harness import given, planning
 from benchsuite.harness.clashes import Clashes, defined_twice
 from benchsuite.records.store import digest_cache
-from benchsuite.study import parse_setting, study
+from benchsuite.study import names, parse_margin, parse_setting, study, use_margins
+from benchsuite.study.plan import FrozenPlan, read_plan
 
 _CHOICES = {
     "weights": ("hub", "random"),
@@ -48,6 +49,7 @@ OPTIONS = (
     _Option("--tour", "bool", False, "the quick tour: few models and seeds, small counts", _SWITCH),
     _Option("--seeds", "string", "", "seeds instead of the study's: 123,456,789"),
     _Option("--until-decided", "string", "0", "N: seeds for open comparisons, up to N an arm"),
+    _Option("--plan", "string", "", "FILE: a frozen plan, whose cells are run and no others"),
     _Option("--strict-cells", "bool", False, "a cell that cannot run here fails", _SWITCH),
     _Option("--strict-claims", "bool", False, "a violated comparison fails the session", _SWITCH),
     _Option("--weights", "string", "hub", "hub, or random: a rehearsal at the true shapes"),
@@ -87,6 +89,13 @@ OPTIONS = (
     ),
     _Option(
         "--set", "args", [], "STUDY.PARAMETER=VALUE; enters fingerprint and file name", _REPEATED
+    ),
+    _Option(
+        "--margin",
+        "args",
+        [],
+        "METRIC=VALUE: the smallest difference that matters, 1 in the unit shown or 0.5% relative",
+        _REPEATED,
     ),
     _Option(
         "--engine-python",
@@ -154,6 +163,8 @@ class Options:
     cell_threads: int
     ray: str
     engine_python: Mapping[str, str]
+    margins: Mapping[str, str]
+    plan: FrozenPlan | None = None
 
     @classmethod
     def of(cls, config: pytest.Config) -> "Options":
@@ -172,7 +183,9 @@ class Options:
         models, paths = given.read(value("model"), where)
         for entry in models.values():
             register(entry)
-        return cls(
+        margins = _margins(value("margin"))
+        use_margins(margins)
+        found = cls(
             reports_dir=reports,
             rerun=value("rerun"),
             tour=value("tour"),
@@ -196,7 +209,12 @@ class Options:
             cell_threads=_positive("--cell-threads", value("cell_threads")),
             ray=value("ray"),
             engine_python=_interpreters(value("engine_python"), where),
+            margins=margins,
         )
+        if not value("plan"):
+            return found
+        base = where if config.getoption("benchsuite_plan") else config.rootpath
+        return planning.under(found, read_plan(base / value("plan")))
 
     def again(self, rootpath: Path) -> tuple[str, ...]:
         """Return the words by which a command typed here finds the same records.
@@ -219,6 +237,8 @@ class Options:
                 words += [named, f"{name}={_relative(path, here)}"]
         for name in sorted(sources.trusted):
             words += ["--trust-remote-code", name]
+        if self.plan is not None:
+            words += ["--plan", _relative(self.plan.path, here)]
         if self.cell_threads != 1:
             words += ["--cell-threads", str(self.cell_threads)]
         return tuple(words)
@@ -321,6 +341,15 @@ def _interpreters(values: list[str], where: Path) -> dict[str, str]:
                 f"--engine-python {name}: {found[name]} cannot be executed", fix="check the path"
             )
     return found
+
+
+def _margins(values: list[str]) -> dict[str, str]:
+    if not values:
+        return {}
+    studies = [study(name) for name in names()]
+    known = {metric.name for declared in studies for metric in declared.metrics}
+    known |= {claim.metric for declared in studies for claim in declared.claims if claim.other}
+    return dict(parse_margin(text, frozenset(known)) for text in values)
 
 
 def _settings(values: list[str]) -> dict[str, dict[str, Any]]:

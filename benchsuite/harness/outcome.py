@@ -1,21 +1,26 @@
 """What the records say of the declared grid: found, missing, judged, reported."""
 
-from collections.abc import Collection, Mapping
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchsuite import catalog
 from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.harness.planning import seeds_measured
 from benchsuite.harness.session import Bench
+from benchsuite.records.judged import JudgedLog
 from benchsuite.records.store import unwritable
 from benchsuite.reporting.results import Line, StudyResults
 from benchsuite.study import study
 from benchsuite.study.cell import Cell
 
 if TYPE_CHECKING:
+    from benchsuite.reporting.planned import Standing
     from benchsuite.statistics.inference.claims import Judgement
     from benchsuite.statistics.inference.sequential import Plan
+    from benchsuite.study.plan import FrozenPlan
 
 
 @dataclass
@@ -40,7 +45,9 @@ class Outcome:
 
 def plan_of(bench: Bench, name: str) -> "Plan | None":
     """Return when ``--until-decided`` looks at a study, or None without that option."""
-    most = bench.options.until_decided
+    most, frozen = bench.options.until_decided, bench.options.plan
+    if frozen is not None:
+        return _looks_of(frozen, name)
     if not most:
         return None
     declared, tour = study(name), study(name).tour
@@ -55,10 +62,21 @@ def plan_of(bench: Bench, name: str) -> "Plan | None":
     return planned(tuple(seeds), most)
 
 
+def _looks_of(frozen: "FrozenPlan", name: str) -> "Plan | None":
+    """Return the looks that a frozen plan has at a study; None if it looks once."""
+    from benchsuite.statistics.inference.sequential import Plan
+
+    planned = frozen.studies.get(name)
+    if planned is None or len(planned.looks) < 2:
+        return None
+    return Plan(planned.seeds, planned.looks, planned.spending)
+
+
 def gather(bench: Bench, name: str, benchmark: Path) -> StudyResults:
     """Look every cell of a study's grid up in the store."""
-    plan = plan_of(bench, name)
-    cells = bench.cells(name, seeds=plan.seeds if plan else ())
+    plan, frozen = plan_of(bench, name), bench.options.plan
+    every = plan.seeds if plan else frozen.studies[name].seeds if frozen else ()
+    cells = bench.cells(name, seeds=every)
     results = StudyResults(
         study(name),
         cells,
@@ -90,6 +108,7 @@ def judge(
     benchmarks: Mapping[str, Path],
     *,
     models: Collection[str] = (),
+    asked: Mapping[str, frozenset[str]] | None = None,
     verbose: bool = False,
     figures: bool = False,
     page: bool = True,
@@ -97,14 +116,30 @@ def judge(
     """Judge studies from the store over their declared grids, and write the report if ``page``.
 
     ``benchmarks`` maps the studies' names to their test files. The lines name what is missing of
-    ``models`` and of models with records; the report names all.
+    ``models`` and of models with records, and of a whole plan; the report names all. ``asked`` are
+    the places of each study that this session asks for: with those of earlier sessions they make
+    the family.
     """
     from benchsuite.reporting import judge_study, terminal_lines, write_report
+    from benchsuite.reporting.planned import unpaid_looks
 
+    log = JudgedLog(bench.store.root)
     found = [gather(bench, name, path) for name, path in benchmarks.items()]
     for results in found:
-        plan = plan_of(bench, results.study.name)
-        results.judgements = judge_study(results, columns=bench.store.columns, plan=plan)
+        name, plan = results.study.name, plan_of(bench, results.study.name)
+        mine = (asked or {}).get(name, frozenset())
+        results.asked = mine | log.asked(name)
+        frozen = bench.options.plan
+        fixed = {"alpha": frozen.alpha, "declared": frozen.studies[name].family} if frozen else {}
+        results.judgements = judge_study(results, columns=bench.store.columns, plan=plan, **fixed)
+        judged = list(_judged(results.judgements))
+        with contextlib.suppress(OSError):  # who cannot write here leaves no trace of the look
+            log.note(name, judged, mine, frozen.sha256 if frozen else "")
+        if frozen is not None:
+            results.standing = _standing(bench, frozen, results, log)
+        else:
+            paid = [plan.seeds[:look] for look in plan.looks] if plan else []
+            results.notes += unpaid_looks(judged, log.looks(name), paid)
     outcome = Outcome(found)
     if page:
         folder = bench.options.reports_dir
@@ -113,8 +148,35 @@ def judge(
         except OSError as error:
             outcome.unwritten = unwritable(folder, error)
     for results in found:
-        outcome.lines += terminal_lines(_of_interest(results, models), verbose=verbose)
+        told = results if results.standing else _of_interest(results, models)
+        outcome.lines += terminal_lines(told, verbose=verbose)
     return outcome
+
+
+def _standing(
+    bench: Bench, frozen: "FrozenPlan", results: StudyResults, log: JudgedLog
+) -> "Standing":
+    from benchsuite.reporting.planned import standing
+
+    planned = bench.cells(results.study.name, seeds=frozen.studies[results.study.name].seeds)
+    return standing(
+        frozen,
+        results.study,
+        planned,
+        results.records,
+        due=len(results.cells),
+        looks=log.looks(results.study.name),
+        measured=seeds_measured(bench, planned),
+    )
+
+
+def _judged(judgements: "Iterable[Judgement]") -> "Iterator[tuple[str, str, tuple[int, ...]]]":
+    """Yield the comparisons that have been tested, with the seeds that they rest on."""
+    for judgement in judgements:
+        seen = judgement.evidence
+        if judgement.claim.other and seen.get("p_holm") is not None:
+            seeds = {*seen.get("seeds", ()), *seen.get("seeds_other", ())}
+            yield judgement.claim.sentence, judgement.model, tuple(sorted(seeds))
 
 
 def _of_interest(results: StudyResults, models: Collection[str]) -> StudyResults:

@@ -67,6 +67,18 @@ class Bench:
         return self._cells[name]
 
     def _grid(self, name: str, seeds: Sequence[int]) -> list[Cell]:
+        """Return the cells that the session has: the study's, or those of its plan."""
+        if self.options.plan is None:
+            return self.grid(name, seeds)
+        planned = self.options.plan.studies.get(name)
+        if planned is None:
+            return []
+        wanted = seeds or planned.seeds[: planned.looks[0]]
+        cells = self.grid(name, planned.seeds)
+        return [cell for cell in cells if cell.id in planned.cells and cell.seed in wanted]
+
+    def grid(self, name: str, seeds: Sequence[int]) -> list[Cell]:
+        """Return the study's grid under the options in force, over its own or other ``seeds``."""
         declared = study(name)
         first = dict.fromkeys(declared.additions, True)
         every = first if self.options.downstream == "all" else {}

@@ -7,6 +7,7 @@
                           <fingerprint>.failed-<n>.json what a failed attempt left
                           <fingerprint>[...].parquet, .log   its side files
     reports/store/artefacts/<key digest>/               large things, built once
+    reports/store/judged.jsonl                          what was judged when (records.judged)
     reports/store/running/                              a marker and a lock per running cell
     reports/store/moved_aside/                          files that could not be trusted
     reports/<study>/raw_runs/<cell name>.json           the documents' view, exported

@@ -1,6 +1,6 @@
 """From a study's records to its judged claims: which values make an arm, which claims a family."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +9,10 @@ from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.results import StudyResults
 from benchsuite.statistics.inference.claims import Arm, Judgement, Question, judge_family
 from benchsuite.statistics.inference.sequential import Plan
+from benchsuite.statistics.pairing import PerItem, neighbours
+from benchsuite.statistics.ranking import Ranking
 from benchsuite.study import Claim, Metric, Study
+from benchsuite.study.metric import NEIGHBOURS
 
 Columns = Callable[[Record], Mapping[str, Any]]
 
@@ -20,17 +23,30 @@ def judge_study(
     columns: Columns | None = None,
     alpha: float = 0.05,
     plan: Plan | None = None,
+    declared: int = 0,
 ) -> list[Judgement]:
     """Judge every claim of the study on every group of its grid.
 
-    All comparisons on real weights are one Holm family, those on stand-ins another. ``plan`` says
-    at how many seeds there was to be a look, where they were added until claims were decided.
+    All comparisons on real weights are one Holm family, those on stand-ins another. They count, run
+    or not, on every model that was asked for (``results.asked``) or tried, and on no other;
+    ``declared`` is the least size of each family. ``plan`` says at how many seeds there was to be a
+    look, where they were added until claims were decided.
 
     ``columns(record)`` returns the per-item evidence of a record (``Store.columns``); without it
     the paired item tests are left out. Rehearsals are never judged: their quality means nothing.
     """
     groups = groups_of(results.cells, results.records)
-    return judge_groups(results.study, groups, columns=columns, alpha=alpha, plan=plan)
+    tried = {*results.failed, *results.stale}
+    asked = {*results.asked, *(cell.place for cell in results.cells if cell.id in tried)}
+    return judge_groups(
+        results.study,
+        groups,
+        columns=columns,
+        alpha=alpha,
+        plan=plan,
+        asked=asked,
+        declared=declared,
+    )
 
 
 def judge_groups(
@@ -40,18 +56,27 @@ def judge_groups(
     columns: Columns | None = None,
     alpha: float = 0.05,
     plan: Plan | None = None,
+    asked: Collection[str] = (),
+    declared: int = 0,
 ) -> list[Judgement]:
-    """Judge every claim of a study on the given groups; see ``judge_study``."""
+    """Judge every claim of a study on the given groups; see ``judge_study``.
+
+    ``asked`` are the places (``Cell.place``) that count without a record too.
+    """
     judged = []
     for kind in ("real", "stand_in"):
         mine = [group for group in groups if group.kind == kind]
-        judged += judge_family(_questions(study, mine, columns), alpha=alpha, plan=plan)
+        questions = _questions(study, mine, columns, asked)
+        judged += judge_family(questions, alpha=alpha, plan=plan, declared=declared)
     return judged
 
 
-def _questions(study: Study, groups: Sequence[Group], columns: Columns | None) -> list[Question]:
+def _questions(
+    study: Study, groups: Sequence[Group], columns: Columns | None, asked: Collection[str]
+) -> list[Question]:
     questions = []
     for group in groups:
+        counts = bool(group.records) or group.cells[0].place in asked
         for claim in study.claims:
             if not {claim.method, claim.other or claim.method} <= set(group.methods):
                 continue
@@ -60,7 +85,9 @@ def _questions(study: Study, groups: Sequence[Group], columns: Columns | None) -
             if other is not None:
                 arm, other = _as_often(study, claim, arm, other)
             shown = study.metric(claim.metric)
-            questions.append(Question(claim, label(group), arm, other, claim.by_seed, shown))
+            questions.append(
+                Question(claim, label(group), arm, other, claim.by_seed, shown, counts)
+            )
     return questions
 
 
@@ -74,16 +101,34 @@ def _arm(group: Group, study: Study, claim: Claim, method: str, columns: Columns
     if claim.over_items:
         return _ranked_arm(group, metric, method, values, columns)
     missing = [c.id for c in group.methods[method] if c.seed not in values]
-    items = {}
+    constant = method in study.once
     if metric.items is None:
-        return Arm(values, missing=missing)
-    column, of_mean = metric.items
+        return Arm(values, missing=missing, constant=constant)
+    items = {}
     if columns is not None and claim.other and not missing:
         for seed, record in group.records_of(method).items():
-            found = columns(record).get(column) if record.items else None
+            found = items_of(columns(record), metric) if record.items else None
             if found is not None:
                 items[seed] = found
-    return Arm(values, items, missing, of_mean)
+    return Arm(values, items, missing, metric.items[1], constant=constant)
+
+
+def items_of(columns: Mapping[str, Any], metric: Metric) -> PerItem | None:
+    """Return a metric's values of a record's items, with their names, where the record has them."""
+    found = columns.get(metric.items[0]) if metric.items else None
+    return None if found is None else PerItem(found, *_names(columns, metric, len(found)))
+
+
+def _names(columns: Mapping[str, Any], metric: Metric, n: int) -> tuple[Any, Any]:
+    """Return which items a record's are, and what they share; None where the record does not say.
+
+    Columns of another length are of another kind of item.
+    """
+    ids, clusters = columns.get(metric.ids), columns.get(metric.clusters)
+    if metric.clusters == NEIGHBOURS:
+        clusters = neighbours(n)
+    ids, clusters = (None if c is None or len(c) != n else c for c in (ids, clusters))
+    return ids, clusters
 
 
 def _ranked_arm(
@@ -101,15 +146,16 @@ def _ranked_arm(
     return Arm(values, missing=missing, rankings=rankings)
 
 
-def ranking_of(columns: Mapping[str, Any], metric: Metric) -> tuple[Any, Any]:
+def ranking_of(columns: Mapping[str, Any], metric: Metric) -> Ranking:
     """Return which items of a record were answered wrong, bool, and how unsure the answers were.
 
-    The metric says in which columns. Items without a score are left out; they are the same ones
-    under every score.
+    The metric says in which columns. Items without a score are left out.
     """
     right, unsure = (columns[name] for name in metric.ranking or ())
     scored = unsure == unsure
-    return ~right[scored], unsure[scored]
+    names = _names(columns, metric, len(right))
+    told = (None if column is None else column[scored] for column in names)
+    return Ranking(~right[scored], unsure[scored], *told)
 
 
 def _as_often(study: Study, claim: Claim, arm: Arm, other: Arm) -> tuple[Arm, Arm]:

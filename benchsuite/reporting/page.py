@@ -13,12 +13,12 @@ from typing import Any
 from benchsuite.printable import count, printable
 from benchsuite.records.record import Record
 from benchsuite.reporting import numbers, published, strip
+from benchsuite.reporting.best import best_method as best_of
 from benchsuite.reporting.commands import rerun_command
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.judging import label
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.rows import shown as cell_text
-from benchsuite.reporting.summary import best_method as best_of
 from benchsuite.reporting.summary import described, null_results, timings
 from benchsuite.reporting.text import OUTCOMES, cells_by_id
 from benchsuite.reporting.unread import unread
@@ -86,6 +86,7 @@ def study_view(results: StudyResults) -> dict[str, Any]:
         "timings": timing_view(results.study, [g for g in groups if g.kind == "real"]),
         "absent": absent_view(results),
         "provenance": provenance_view(results),
+        "standing": results.standing and results.standing.as_dict(),
         "notes": [*results.notes, *unread(results)],
         "conflicts": results.conflicts,
         "files": [path.as_posix() for path in results.files],

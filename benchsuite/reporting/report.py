@@ -60,6 +60,8 @@ def write_report(
     summaries: dict[str, dict[str, Any]] = {}
     for results in studies:
         summary = summarise(results.study, results.cells, results.records, results.judgements)
+        if results.standing is not None:
+            summary[EXTRA]["plan"] = results.standing.as_dict()
         name = results.study.name
         summaries[name] = merge(summaries[name], summary) if name in summaries else summary
     for name, summary in summaries.items():

@@ -8,6 +8,7 @@ from benchsuite.records.record import Record
 from benchsuite.study import Cell, Study
 
 if TYPE_CHECKING:
+    from benchsuite.reporting.planned import Standing
     from benchsuite.statistics.inference.claims import Judgement
 
 Line = tuple[str, dict[str, bool]]
@@ -20,6 +21,8 @@ class StudyResults:
     ``where`` are the words by which pytest finds the cells, ``options`` those that it needs to mean
     these very cells; ``files`` are what the study's own reporter wrote, relative to the reports
     folder; ``notes`` say what went wrong there.
+    ``asked`` are the places (``Cell.place``) that a session has asked for, run or not.
+    ``standing`` says how they stand to the frozen plan that they were judged under.
     ``conflicts`` tell records of one cell that differ, ``links`` where a cell's record lies if not
     in the store under the report, ``benchmark`` is the study's test file.
     """
@@ -38,3 +41,5 @@ class StudyResults:
     conflicts: list[str] = field(default_factory=list)
     links: dict[str, str] = field(default_factory=dict)
     benchmark: Path = Path()
+    asked: frozenset[str] = frozenset()
+    standing: "Standing | None" = None

@@ -1,19 +1,33 @@
 """Paired tests over shared items: the same chunks or questions under two methods."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betainc
+from scipy.special import betainc, ndtri
+
+from benchsuite.statistics.pairing import PerItem, matched, units
+from benchsuite.statistics.skewed import interval, p_value, skewness_of
+
+# Below this many, an interval over items would rest on a variance that nobody can know.
+LEAST_ITEMS = 10
+Metric = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+Row = PerItem | Sequence[float] | npt.NDArray[np.float64]
+Seeds = Mapping[int, Row] | Sequence[Row]
 
 
 @dataclass(frozen=True)
 class ItemDifference:
     """A paired difference a - b over items; None where ``reason`` says that there is no answer.
 
-    ``error`` is the bootstrap's standard error (None for McNemar), ``p_value`` two-sided.
+    ``error`` is the standard error over items, ``p_value`` two-sided, ``df`` the degrees of freedom
+    of the t-distribution (None for an exact test). ``n_items`` counts distinct items, ``n_units``
+    what was taken as independent (items or clusters of them), ``n_left_out`` the items that one arm
+    alone holds; ``by`` says whether items were paired by ``id`` or by ``place``. ``skewness`` is
+    that of the estimate, for which the interval allows.
     """
 
     test: str
@@ -25,6 +39,11 @@ class ItemDifference:
     ci_high: float | None = None
     defined: bool = False
     reason: str = ""
+    df: float | None = None
+    n_units: int = 0
+    n_left_out: int = 0
+    by: str = "id"
+    skewness: float = 0.0
 
 
 def identity(mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -32,53 +51,55 @@ def identity(mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return mean
 
 
-def item_bootstrap(
-    a: Sequence[Sequence[float]],
-    b: Sequence[Sequence[float]],
-    *,
-    metric: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]] = identity,
-    rounds: int = 4000,
-    confidence: float = 0.95,
-    rng_seed: int = 0,
+def item_difference(
+    a: Seeds, b: Seeds, *, metric: Metric = identity, confidence: float = 0.95
 ) -> ItemDifference:
-    """Bootstrap the items, the same draw for both arms and all seeds (Koehn 2004).
+    """Return the difference of two arms, seed -> items, and its error were other items drawn.
 
-    ``a`` and ``b`` are [seeds, items]; an arm's value is the mean over seeds of ``metric`` of the
-    mean over items (``np.exp`` makes a perplexity of per-chunk NLL). Seeds are not resampled:
-    the interval speaks of other text, not of other seeds.
+    An arm's value is the mean over seeds of ``metric`` of the mean over items (``np.exp`` makes a
+    perplexity of per-chunk NLL). Each distinct item is one observation, under all seeds and both
+    arms, and left out once for the standard error (the jackknife, Efron and Stein 1981). Seeds are
+    not redrawn: the interval speaks of other text, not of other seeds.
+
+    Where fewer than ``LEAST_ITEMS`` items differ, the exact sign-flip test decides. Two rows of 0
+    and 1 are McNemar's case. ``test`` names which it was.
     """
-    first, second = _rows(a), _rows(b)
-    reason = _item_refusal(first, second)
-    n = first.shape[1] if first.ndim == 2 else 0
-    if reason:
-        return ItemDifference("item_bootstrap", n, reason=reason)
-    difference = float(metric(first.mean(axis=1)).mean() - metric(second.mean(axis=1)).mean())
-    if np.array_equal(first, second):
-        reason = "every item has the same value under both"
-        return ItemDifference("item_bootstrap", n, 0.0, 0.0, 1.0, 0.0, 0.0, True, reason)
-    rng = np.random.default_rng(rng_seed)
-    drawn = np.empty(rounds)
-    for start in range(0, rounds, 500):
-        stop = min(start + 500, rounds)
-        weights = rng.multinomial(n, np.full(n, 1 / n), size=stop - start) / n
-        at_a, at_b = metric(weights @ first.T), metric(weights @ second.T)
-        drawn[start:stop] = at_a.mean(axis=1) - at_b.mean(axis=1)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    # One is added above and below: a bootstrap cannot show p = 0 (Davison and Hinkley 1997, 4.2).
-    side = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))
-    p_value = min(1.0, 2 * (side + 1) / (rounds + 1))
-    error = float(drawn.std(ddof=1))
-    return ItemDifference(
-        "item_bootstrap", n, difference, error, p_value, float(low), float(high), True, ""
+    pair = matched(a, b)
+    undefined = ItemDifference(
+        "item_t",
+        pair.n_items,
+        reason=pair.reason,
+        n_left_out=pair.n_left_out,
+        by=pair.by,
     )
+    if pair.reason:
+        return undefined
+    if not all(np.isfinite(np.asarray(r.values, float)).all() for r in (*pair.a, *pair.b)):
+        return replace(undefined, reason="some items are not finite")
+    if _binary(pair.a, pair.b, metric):
+        rows = _aligned(pair.a[0], pair.b[0])
+        found = mcnemar(*(row > 0 for row in rows), confidence=confidence)
+        scale = float(metric(np.ones(1))[0])
+        found = replace(found, n_left_out=pair.n_left_out, by=pair.by)
+        return _scaled(found, scale)
+    numbers, n = units([*pair.a, *pair.b])
+    undefined = replace(undefined, n_units=n)
+    if n < LEAST_ITEMS:
+        what = "items" if n == pair.n_items else "clusters of items"
+        return replace(undefined, reason=f"n = {n} {what}: fewer than {LEAST_ITEMS}")
+    split = len(pair.a)
+    left = _Arm.of(pair.a, numbers[:split], n)
+    right = _Arm.of(pair.b, numbers[split:], n)
+    return _judged(undefined, left, right, metric, confidence)
 
 
-def mcnemar(correct_a: Iterable[bool], correct_b: Iterable[bool]) -> ItemDifference:
+def mcnemar(
+    correct_a: Iterable[bool], correct_b: Iterable[bool], *, confidence: float = 0.95
+) -> ItemDifference:
     """Exact McNemar test (1947) of two methods on the same questions, from the discordant pairs.
 
-    ``difference`` is the difference of the two accuracies; its interval is Wald's for paired
-    proportions.
+    ``difference`` is the difference of the two accuracies; its interval is Tango's score interval
+    (1998), which has a width where no pair is discordant.
     """
     a, b = np.asarray(list(correct_a), bool), np.asarray(list(correct_b), bool)
     n = len(a)
@@ -86,34 +107,161 @@ def mcnemar(correct_a: Iterable[bool], correct_b: Iterable[bool]) -> ItemDiffere
         reason = f"{len(a)} and {len(b)} answers cannot be paired"
         return ItemDifference("mcnemar", n, reason=reason)
     only_a, only_b = int(np.count_nonzero(a & ~b)), int(np.count_nonzero(b & ~a))
-    discordant = only_a + only_b
-    difference = (only_a - only_b) / n
-    if discordant == 0:
-        reason = "both answer every question alike"
-        return ItemDifference("mcnemar", n, 0.0, None, 1.0, None, None, True, reason)
-    # P(X <= k) for X ~ Binomial(m, 1/2) is the incomplete beta function I_.5(m - k, k + 1).
-    k = min(only_a, only_b)
-    p_value = min(1.0, 2 * float(betainc(discordant - k, k + 1, 0.5)))
-    half = 1.959964 * math.sqrt(max(0.0, discordant - (only_a - only_b) ** 2 / n)) / n
+    low, high = paired_interval(only_a, only_b, n, confidence=confidence)
+    # The score interval's, for Wald's error is 0 where no pair is discordant.
+    error = (high - low) / (2 * float(ndtri(0.5 + confidence / 2)))
+    reason = "" if only_a + only_b else "both answer every question alike"
     return ItemDifference(
-        "mcnemar", n, difference, None, p_value, difference - half, difference + half, True, ""
+        "mcnemar",
+        n,
+        (only_a - only_b) / n,
+        error,
+        sign_test(only_a, only_b),
+        low,
+        high,
+        True,
+        reason,
+        n_units=n,
     )
 
 
-def _rows(values: Sequence[Sequence[float]]) -> npt.NDArray[np.float64]:
-    rows = [np.asarray(row, dtype=np.float64).reshape(-1) for row in values]
-    if not rows or len({len(row) for row in rows}) > 1:
-        return np.empty(0)
-    return np.stack(rows)
+def sign_test(ups: int, downs: int) -> float:
+    """Return the exact two-sided p-value of as many rises and falls if both are as likely."""
+    if ups + downs == 0:
+        return 1.0
+    # P(X <= k) for X ~ Binomial(m, 1/2) is the incomplete beta function I_.5(m - k, k + 1).
+    k = min(ups, downs)
+    return min(1.0, 2 * float(betainc(ups + downs - k, k + 1, 0.5)))
 
 
-def _item_refusal(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> str:
-    if a.ndim != 2 or b.ndim != 2:
-        return "the seeds of an arm do not hold equally many items"
-    if a.shape[1] != b.shape[1]:
-        return f"{a.shape[1]} and {b.shape[1]} items cannot be paired"
-    if a.shape[1] < 2:
-        return f"n = {a.shape[1]} items: at least 2 are needed"
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return "some items are not finite"
-    return ""
+def paired_interval(
+    only_a: int, only_b: int, n: int, *, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return Tango's score interval for the difference of two paired proportions.
+
+    ``only_a`` and ``only_b`` of ``n`` pairs are discordant. Source: Tango, "Equivalence test and
+    confidence interval for the difference in proportions for the paired-sample design", 1998.
+    """
+    reach = float(ndtri(0.5 + confidence / 2))
+
+    def score(delta: float) -> float:
+        linear = -only_a - only_b + (2 * n - only_a + only_b) * delta
+        root = math.sqrt(max(0.0, linear**2 + 8 * n * only_b * delta * (1 - delta)))
+        share = (root - linear) / (4 * n)
+        variance = n * (2 * share + delta * (1 - delta))
+        distance = only_a - only_b - n * delta
+        return distance / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, distance)
+
+    middle = (only_a - only_b) / n
+    return (
+        -1.0 if middle <= -1 else _crossing(lambda d: score(d) > reach, -1.0, middle),
+        1.0 if middle >= 1 else _crossing(lambda d: score(d) >= -reach, middle, 1.0),
+    )
+
+
+def _crossing(is_left: Callable[[float], bool], low: float, high: float) -> float:
+    """Return where ``is_left`` turns from true to false between two places, by bisection."""
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if is_left(middle) else (low, middle)
+    return (low + high) / 2
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """One arm's sums over its units: ``totals`` and ``counts`` float [seeds, units]."""
+
+    totals: npt.NDArray[np.float64]
+    counts: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, seeds: Sequence[Any], numbers: Sequence[npt.NDArray[np.int64]], n: int) -> "_Arm":
+        rows = [np.asarray(items.values, np.float64) for items in seeds]
+        totals = [np.bincount(u, row, n) for u, row in zip(numbers, rows, strict=True)]
+        counts = [np.bincount(u, minlength=n) for u in numbers]
+        return cls(np.array(totals), np.array(counts, np.float64))
+
+    def value(self, metric: Metric) -> float:
+        return float(np.mean(metric(self.totals.sum(1) / self.counts.sum(1))))
+
+    def without_each(self, metric: Metric) -> npt.NDArray[np.float64]:
+        """Return the arm's value without each unit, [units]."""
+        counts = self.counts.sum(1, keepdims=True) - self.counts
+        means = (self.totals.sum(1, keepdims=True) - self.totals) / counts
+        return np.asarray(metric(means)).mean(axis=0)
+
+
+def _judged(
+    undefined: ItemDifference, a: _Arm, b: _Arm, metric: Metric, confidence: float
+) -> ItemDifference:
+    n, difference = undefined.n_units, a.value(metric) - b.value(metric)
+    apart = a.totals.mean(0) - b.totals.mean(0)
+    moved = apart[np.abs(apart) > 1e-12 * np.abs(a.totals).max()]
+    if not len(moved) and abs(difference) <= 1e-12 * abs(a.value(metric)):
+        reason = "every item has the same value under both"
+        return replace(
+            undefined,
+            difference=0.0,
+            error=0.0,
+            p_value=1.0,
+            ci_low=0.0,
+            ci_high=0.0,
+            defined=True,
+            reason=reason,
+        )
+    if any(np.any(arm.counts.sum(1, keepdims=True) == arm.counts) for arm in (a, b)):
+        return replace(undefined, reason="a seed holds one item alone")
+    influence = -(n - 1) / n * (a.without_each(metric) - b.without_each(metric))
+    influence = influence - influence.mean()
+    error = math.sqrt(n / (n - 1) * float(influence @ influence))
+    found = replace(undefined, difference=difference, error=error, defined=True)
+    if len(moved) < LEAST_ITEMS:
+        # What carries the difference is these few; the interval has their degrees of freedom.
+        df = max(1.0, len(moved) - 1.0)
+        low, high = interval(difference, error, df, 0.0, confidence)
+        exact: dict[str, Any] = {"test": "sign_flip_items", "p_value": _flipped(moved)}
+        return replace(found, **exact, ci_low=low, ci_high=high, df=df)
+    skewness, df = skewness_of(influence), n - 1.0
+    low, high = interval(difference, error, df, skewness, confidence)
+    p = p_value(difference, error, df, skewness)
+    return replace(found, p_value=p, ci_low=low, ci_high=high, df=df, skewness=skewness)
+
+
+def _flipped(moved: npt.NDArray[np.float64]) -> float:
+    """Return the share of sign patterns of the differences that are as far from 0 or farther."""
+    patterns = (np.arange(2 ** len(moved))[:, None] >> np.arange(len(moved))) & 1
+    sums = np.abs((2 * patterns - 1) @ moved)
+    return float(np.mean(sums >= abs(moved.sum()) - 1e-12 * np.abs(moved).sum()))
+
+
+def _binary(a: Sequence[Any], b: Sequence[Any], metric: Metric) -> bool:
+    """Say whether this is McNemar's case: one row of 0 and 1 an arm, of which shares are taken."""
+    if len(a) != 1 or len(b) != 1 or any(map(_shares, (*a, *b))):
+        return False
+    if any(not np.isin(np.asarray(items.values, float), (0, 1)).all() for items in (*a, *b)):
+        return False
+    ends = metric(np.array([0.0, 0.5, 1.0]))
+    return bool(ends[0] == 0 and math.isclose(2 * ends[1], ends[2]))
+
+
+def _shares(items: Any) -> bool:
+    """Say whether some items share a cluster."""
+    clusters = items.clusters
+    return clusters is not None and len(set(np.asarray(clusters).tolist())) < len(items)
+
+
+def _aligned(a: Any, b: Any) -> list[npt.NDArray[np.float64]]:
+    """Return the values of two matched rows in one order of items."""
+    (first, second), n = units([a, b])
+    rows = np.zeros((2, n))
+    rows[0, first], rows[1, second] = a.values, b.values
+    return list(rows)
+
+
+def _scaled(found: ItemDifference, scale: float) -> ItemDifference:
+    """Return a difference of shares in the metric's unit (percent, say)."""
+    if found.difference is None or found.error is None:
+        return found
+    low, high = (None if end is None else scale * end for end in (found.ci_low, found.ci_high))
+    difference, error = scale * found.difference, scale * found.error
+    return replace(found, difference=difference, error=error, ci_low=low, ci_high=high)

@@ -48,6 +48,11 @@ class Cell:
         return "-".join(f"seed{v}" if k == "seed" else str(v) for k, v in self.axes.items())
 
     @property
+    def place(self) -> str:
+        """Where its methods are compared: model and further axes, ``llama2_7b-arc_easy``."""
+        return "-".join(str(v) for k, v in self.axes.items() if k not in ("method", "seed"))
+
+    @property
     def name(self) -> str:
         """The documents' file name, with what is not default: ``llama-2-7b-hf__random__seed42``."""
         shown = {**self.axes, "model": catalog.document_name(self.model)}

@@ -8,8 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchsuite.errors import UsageError
+from benchsuite.statistics.margins import absolute
 
 BETTER = ("lower", "higher", "")
+NEIGHBOURS = "neighbours"
+_OF_ITEMS = ("items", "ranking", "ids", "clusters")
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,15 @@ class Metric:
     running text, ``key`` the study document's, where they have one of their own.
 
     ``items`` are the record's per-item column and what makes the metric of its mean; by them the
-    items of two methods are paired. ``ranking`` are the columns of which the metric is the AUROC:
-    which answers are right, bool, and how unsure each was. ``parts`` says that the record holds a
-    table of such numbers, by task for instance. ``parse_rate`` is the metric, in percent, that says
-    how many of the answers behind a score could be read: an unread one counts as wrong.
+    items of two methods are paired, each known by its name in the column ``ids``. ``clusters`` is
+    the column of what items share, or ``NEIGHBOURS``: items follow one another in one text, and
+    stretches of them are taken as one. ``ranking`` are the columns of which the metric is the
+    AUROC: which answers are right, bool, and how unsure each was. ``parts`` says that the record
+    holds a table of such numbers, by task for instance. ``parse_rate`` is the metric, in percent,
+    that says how many of the answers behind a score could be read: an unread one counts as wrong.
+
+    ``margin`` is the smallest difference that matters: ``"0.5%"`` of the other arm's value, or a
+    number in the unit shown. ``study.metric(name)`` has the user's own where one was given.
     """
 
     name: str
@@ -35,10 +43,13 @@ class Metric:
     scale: float = 1
     items: tuple[str, Callable[[Any], Any]] | None = None
     ranking: tuple[str, str] | None = None
+    ids: str = ""
+    clusters: str = ""
     key: str = ""
     label: str = ""
     parts: bool = False
     parse_rate: str = ""
+    margin: str = "0.5%"
 
     def __post_init__(self) -> None:
         if self.better not in BETTER:
@@ -46,6 +57,13 @@ class Metric:
                 f"metric {self.name!r} has better={self.better!r}",
                 fix="write better='lower' or better='higher', or leave it out",
             )
+        try:
+            absolute(self.margin, 1.0)
+        except ValueError:
+            raise UsageError(
+                f"the margin {self.margin!r} of {self.name} cannot be read",
+                fix="write a positive number in the unit shown, as in 1, or a relative one: 0.5%",
+            ) from None
 
     @property
     def heading(self) -> str:
@@ -65,7 +83,7 @@ class Metric:
     def as_dict(self) -> dict[str, Any]:
         """Return what a reader of numbers must know, json-able; ``Metric(**it)`` shows them."""
         told = asdict(self)
-        return {k: v for k, v in told.items() if k not in ("items", "ranking")}
+        return {k: v for k, v in told.items() if k not in _OF_ITEMS}
 
 
 def itself(mean: Any) -> Any:
@@ -86,7 +104,29 @@ def exponential(mean: Any) -> Any:
 
 
 PERPLEXITY = Metric(
-    "perplexity", better="lower", items=("chunk_nll", exponential), key="ppl", label="PPL"
+    "perplexity",
+    better="lower",
+    items=("chunk_nll", exponential),
+    ids="chunk",
+    clusters=NEIGHBOURS,
+    key="ppl",
+    label="PPL",
 )
-KL = Metric("kl", better="lower", unit="nats", items=("chunk_kl", itself))
-ACCURACY = Metric("accuracy", better="higher", unit="%", format=".1f", items=("correct", percent))
+KL = Metric(
+    "kl",
+    better="lower",
+    unit="nats",
+    items=("chunk_kl", itself),
+    margin="0.01",
+    ids="chunk",
+    clusters=NEIGHBOURS,
+)
+ACCURACY = Metric(
+    "accuracy",
+    better="higher",
+    unit="%",
+    format=".1f",
+    items=("correct", percent),
+    ids="question",
+    margin="1",
+)

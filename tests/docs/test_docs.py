@@ -13,6 +13,7 @@ import pytest
 from benchsuite import catalog
 from benchsuite.calibration.registry import SAMPLERS
 from benchsuite.commands import main as cli
+from benchsuite.commands.plan import own_words
 from benchsuite.harness.options import OPTIONS
 from benchsuite.records.building import RecordBuilder
 from benchsuite.records.fingerprint import Fingerprint
@@ -91,6 +92,8 @@ def of_benchmarks(command: str) -> list[str] | None:
     if program == "benchsuite":
         (names, *arguments) = words or ["list"]
         assert set(names.split("|")) <= set(cli.COMMANDS), names
+        if names == "plan":
+            arguments = own_words(arguments)[1]
         takes_cells = set(names.split("|")) <= cli.OF_PYTEST
         selects = takes_cells and arguments[:1] and arguments[0].startswith("-")
         return arguments if selects else None
@@ -107,8 +110,8 @@ def runnable(arguments: list[str], folder: Path) -> list[str]:
     words, takes_path = [f"--reports-dir={folder}"], False
     shown = shlex.join(arguments).replace("--reports-dir ", "--reports-dir=")
     for word in shlex.split(shown):
-        # Ray need not be installed to know which cells a command selects.
-        if word != "--lf" and not word.startswith(("--reports-dir", "--ray")):
+        # Ray need not be installed, nor a plan be frozen, to know which cells a command selects.
+        if word != "--lf" and not word.startswith(("--reports-dir", "--ray", "--plan=")):
             words.append(f"{word.partition('=')[0]}={folder}" if takes_path else word)
         takes_path = word in TAKE_PATHS
     return words

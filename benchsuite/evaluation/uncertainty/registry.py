@@ -16,26 +16,28 @@ class Score:
     """One score: the module and function that compute it, and what they need beside the answers.
 
     ``function(asked, tools)`` returns one number a question, higher for less sure; see ``scores``.
-    ``needs`` holds ``samples``, ``similarity``, ``nli`` or ``model``.
+    ``needs`` holds ``samples``, ``similarity``, ``nli`` or ``model``. ``log_probability`` says that
+    the number is minus the logarithm of a probability, that the answer is right or is given.
     """
 
     module: str
     function: str
     needs: tuple[str, ...] = ()
+    log_probability: bool = False
 
 
 SCORES = Registry(
     "score of uncertainty",
     {
-        "g_nll": Score(f"{_ROOM}.likelihood", "g_nll"),
+        "g_nll": Score(f"{_ROOM}.likelihood", "g_nll", log_probability=True),
         "rw_gnll": Score(f"{_ROOM}.relevant", "rw_gnll", ("similarity",)),
-        "mean_nll": Score(f"{_ROOM}.likelihood", "mean_nll"),
+        "mean_nll": Score(f"{_ROOM}.likelihood", "mean_nll", log_probability=True),
         "predictive_entropy": Score(f"{_ROOM}.likelihood", "predictive_entropy", ("samples",)),
         "semantic_discrete": Score(f"{_ROOM}.semantic", "semantic_discrete", ("samples",)),
         "semantic_nli": Score(f"{_ROOM}.semantic", "semantic_nli", ("samples", "nli")),
         "sar": Score(f"{_ROOM}.relevant", "sar", ("samples", "similarity")),
-        "p_true": Score(f"{_ROOM}.p_true", "p_true", ("samples", "model")),
-        "shuffled": Score(f"{_ROOM}.likelihood", "shuffled"),
+        "p_true": Score(f"{_ROOM}.p_true", "p_true", ("samples", "model"), True),
+        "shuffled": Score(f"{_ROOM}.likelihood", "shuffled", log_probability=True),
     },
 )
 

@@ -94,9 +94,9 @@ register_study(
         reads=_TASKS,
         task_of=_task_of,
         metrics=(
-            Metric("held_out_loss", better="lower", unit="nats"),
-            Metric("held_out_loss_untrained", unit="nats"),
-            Metric("training_seconds", better="lower", unit="s", format=".1f"),
+            Metric("held_out_loss", better="lower", unit="nats", margin="0.01"),
+            Metric("held_out_loss_untrained", unit="nats", margin="0.01"),
+            Metric("training_seconds", better="lower", unit="s", format=".1f", margin="5%"),
         ),
         making=_MAKING,
         # Losses of different methods are of different things.
@@ -141,10 +141,16 @@ register_study(
         task_of=_task_of,
         metrics=(
             replace(ACCURACY, parse_rate="parse_rate"),
-            Metric("forward_passes", better="lower", format=".1f", items=("passes", itself)),
+            Metric(
+                "forward_passes",
+                better="lower",
+                format=".1f",
+                items=("passes", itself),
+                ids="question",
+            ),
             Metric("thinking_passes", better="lower", format=".1f"),
-            Metric("accuracy_untrained", unit="%", format=".1f"),
-            Metric("parse_rate", better="higher", unit="%", format=".1f"),
+            Metric("accuracy_untrained", unit="%", format=".1f", margin="1"),
+            Metric("parse_rate", better="higher", unit="%", format=".1f", margin="1"),
         ),
         making=_MAKING,
         reporter="benchsuite.studies.latent_reasoning.report:write",

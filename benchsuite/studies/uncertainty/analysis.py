@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from benchsuite.statistics.anova import anova
+from benchsuite.statistics.factors import anova
+from benchsuite.statistics.item_tests import ItemDifference
 from benchsuite.studies.uncertainty.runs import PRIMARY, Run, contrast, preferred, sizes
 
 MOST_EXAMPLES = 5
@@ -45,6 +46,10 @@ def result_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
             row[f"{method}_auroc_undefined"] = record.value("auroc_undefined")
             row[f"{method}_pr_auc"] = record.value("pr_auc")
             row[f"{method}_rejection_area"] = record.value("rejection_area")
+            row[f"{method}_rejection_ratio"] = record.value("rejection_ratio")
+            for name in ("brier", "ece", "ece_calibrated"):
+                if record.value(name) is not None:
+                    row[f"{method}_{name}"] = record.value(name)
         rows.append(row)
     return rows
 
@@ -83,7 +88,11 @@ def _summary(runs: Sequence[Run]) -> dict[str, Any]:
     if not defined:
         return {**out, "auroc": None, "ci95": None}
     mean = contrast([(1 / len(defined), run) for run in defined])
-    return {**out, "auroc": mean.difference, "ci95": [mean.ci_low, mean.ci_high]}
+    return {**out, "auroc": mean.difference, "ci95": _ends(mean)}
+
+
+def _ends(found: ItemDifference) -> list[float] | None:
+    return None if found.ci_low is None or found.ci_high is None else [found.ci_low, found.ci_high]
 
 
 def variance(runs: Sequence[Run]) -> dict[str, Any]:
@@ -104,7 +113,7 @@ def variance(runs: Sequence[Run]) -> dict[str, Any]:
         "residual_df": found.residual_df,
         "effects": [asdict(effect) for effect in found.effects],
         "note": "One value per run: runs on the same questions are not independent, so the "
-        "bootstrap of the five questions decides; this is the document's table.",
+        "test of the five questions decides; this is the document's table.",
     }
 
 

@@ -160,7 +160,17 @@ register_study(
         packages=_packages,
         includes=_includes,
         reads={"dataset": "task"},
-        metrics=(AUROC, PR_AUC, replace(ACCURACY, scale=100, items=("correct", itself))),
+        metrics=(
+            AUROC,
+            PR_AUC,
+            replace(
+                ACCURACY,
+                scale=100,
+                items=("correct", itself),
+                ids=AUROC.ids,
+                clusters=AUROC.clusters,
+            ),
+        ),
         making=("generation", "scoring"),
         reporter="benchsuite.studies.uncertainty.report:write",
         controls=(CONTROL,),

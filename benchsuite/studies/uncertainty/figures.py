@@ -1,4 +1,4 @@
-"""The uncertainty study's ten figures, under the document's names."""
+"""The uncertainty study's figures: ten under the document's names, and reliability."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +19,7 @@ from benchsuite.reporting.figures.style import (
     styled,
 )
 from benchsuite.studies.uncertainty import figures_effects as effects
+from benchsuite.studies.uncertainty import figures_reliability as reliability
 from benchsuite.studies.uncertainty import figures_tokens as tokens
 from benchsuite.studies.uncertainty.figures_parts import (
     AUROC,
@@ -47,6 +48,7 @@ def draw_all(runs: Sequence[Run], summary: Summary, folder: Path) -> list[Path]:
         "best_performers": best_performers,
         "key_findings": key_findings,
         "token_uncertainty": tokens.token_uncertainty,
+        "reliability": reliability.diagram,
     }
     written = []
     with styled():
@@ -201,7 +203,7 @@ def best_performers(runs: Sequence[Run], summary: Summary) -> Figure | None:
             )
         model_rows(axes, [run.label for run in own])
         axes.set_title(dataset)
-    figure.suptitle("Filled: not told from the best (paired bootstrap, uncorrected)", fontsize=10)
+    figure.suptitle("Filled: not told from the best (DeLong, uncorrected)", fontsize=10)
     return figure
 
 
@@ -211,7 +213,7 @@ def key_findings(runs: Sequence[Run], summary: Summary) -> Figure:
     figure = new_figure(9, 1.2 + 0.78 * len(questions))
     axes = figure.subplots()
     for row, found in enumerate(questions):
-        if found["estimate"] is None:
+        if found["ci95"] is None:
             axes.annotate(f" {found['outcome']}", (0, row), va="center", color=GREY)
             continue
         sure = found["p_holm"] is not None and found["p_holm"] < 0.05

@@ -54,10 +54,14 @@ def or_nan(value: float | None) -> float:
 
 
 def intervals(runs: Sequence[Run]) -> tuple[list[float], list[float], list[float]]:
-    """Return the runs' AUROCs under G-NLL with the lower and upper ends of their intervals."""
-    found = [run.records[PRIMARY] for run in runs]
-    lows, highs = ([r.value("auroc_ci95")[end] for r in found] for end in (0, 1))
-    return [r.value("auroc") for r in found], lows, highs
+    """Return the runs' AUROCs under G-NLL with the lower and upper ends of their intervals.
+
+    One without an interval, for want of wrong or right answers, has the AUROC for both ends.
+    """
+    areas = [run.records[PRIMARY].value("auroc") for run in runs]
+    ends = [run.records[PRIMARY].value("auroc_ci95") for run in runs]
+    whole = [[area, area] if end is None else end for area, end in zip(areas, ends, strict=True)]
+    return areas, [low for low, _ in whole], [high for _, high in whole]
 
 
 def model_rows(axes: Any, labels: Sequence[str]) -> None:

@@ -2,5 +2,13 @@
 
 from benchsuite.study import Metric
 
-AUROC = Metric("auroc", better="higher", format=".3f", ranking=("correct", "uncertainty"))
-PR_AUC = Metric("pr_auc", better="higher", format=".3f")
+AUROC = Metric(
+    "auroc",
+    better="higher",
+    format=".3f",
+    margin="0.01",
+    ranking=("correct", "uncertainty"),
+    ids="question_id",
+    clusters="passage",
+)
+PR_AUC = Metric("pr_auc", better="higher", format=".3f", margin="0.01")

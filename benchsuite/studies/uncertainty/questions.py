@@ -1,6 +1,6 @@
 """The document's five research questions, each with an estimate, an interval and a test.
 
-All are answered by G-NLL's AUROC, averaged over matched pairs, with the bootstrap over questions.
+All are answered by G-NLL's AUROC, averaged over matched pairs, with its error over questions.
 A question that the grid has no answer to is *not run*, with the reason. The five tests are one Holm
 family.
 """
@@ -54,7 +54,7 @@ class Finding:
         """Return the answer as json-able data."""
         return {
             **{k: v for k, v in vars(self).items() if k != "pairs"},
-            "test": "paired bootstrap over questions",
+            "test": "DeLong's test over questions, each counted once",
             "metric": f"AUROC of wrong answers under {PRIMARY}",
             "sentence": self.sentence,
             "pairs": list(self.pairs),
@@ -121,7 +121,7 @@ def _family(runs: Sequence[Run]) -> Finding:
     for name in others:
         weighted = _averages(by_family[best], 1) + _averages(by_family[name], -1)
         pairs.append(_shown(f"{best} minus {name}", weighted))
-    closest = min(pairs, key=lambda pair: -(pair["p_value"] or 0))
+    closest = max(pairs, key=lambda pair: 2 if pair["p_value"] is None else pair["p_value"])
     # The winner was picked after looking: its weakest lead decides, over all pairs of families.
     n_pairs = len(list(combinations(defined, 2)))
     p_value = closest["p_value"]
@@ -135,7 +135,7 @@ def _family(runs: Sequence[Run]) -> Finding:
         None,
         closest["n_items"],
         tuple(pairs),
-        f"p is multiplied by {n_pairs}, the pairs of families.",
+        closest["reason"] or f"p is multiplied by {n_pairs}, the pairs of families.",
     )
 
 
@@ -215,7 +215,7 @@ def _paired(
     return Finding(
         question,
         name,
-        "answered" if whole["estimate"] is not None else "undefined",
+        "answered" if whole["ci95"] is not None else "undefined",
         whole["estimate"],
         whole["ci95"],
         whole["p_value"],
@@ -237,7 +237,7 @@ def _shown(name: str, weighted: Weighted) -> dict[str, Any]:
     return {
         "pair": name,
         "estimate": found.difference,
-        "ci95": (found.ci_low, found.ci_high) if found.defined else None,
+        "ci95": None if found.ci_low is None else (found.ci_low, found.ci_high),
         "p_value": found.p_value,
         "n_items": found.n_items,
         "reason": found.reason,

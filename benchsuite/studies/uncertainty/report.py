@@ -85,8 +85,8 @@ def overall(runs: Sequence[Run]) -> dict[str, Any]:
 def best(runs: Sequence[Run]) -> dict[str, Any]:
     """Return, per data set, the run of the highest G-NLL AUROC and those not told from it.
 
-    Not told: the paired bootstrap over the same questions, uncorrected, gives p of at least .05;
-    so the list is as short as it may be, and the winner was picked after looking.
+    Not told: DeLong's test over the same questions, uncorrected, gives p of at least .05, or no
+    answer; so the list is as short as it may be, and the winner was picked after looking.
     """
     out = {}
     for dataset in dict.fromkeys(run.dataset for run in runs):
@@ -94,7 +94,8 @@ def best(runs: Sequence[Run]) -> dict[str, Any]:
         if not own:
             continue
         first, *others = sorted(own, key=lambda run: -(run.auroc() or 0))
-        ties = [run for run in others if (contrast([(1, first), (-1, run)]).p_value or 0) >= 0.05]
+        p_values = [contrast([(1, first), (-1, run)]).p_value for run in others]
+        ties = [r for r, p in zip(others, p_values, strict=True) if p is None or p >= 0.05]
         out[dataset] = {
             "best": first.label,
             "auroc": first.auroc(),

@@ -9,10 +9,11 @@ import numpy as np
 
 from benchsuite import catalog
 from benchsuite.records.record import Record
-from benchsuite.reporting.judging import Columns
+from benchsuite.reporting.judging import Columns, ranking_of
 from benchsuite.statistics.item_tests import ItemDifference
 from benchsuite.statistics.ranking import Term, auroc_contrast
 from benchsuite.studies.uncertainty.declaration import family
+from benchsuite.studies.uncertainty.metrics import AUROC
 
 # The document's metric; the questions are answered with it.
 PRIMARY = "g_nll"
@@ -103,20 +104,25 @@ def preferred(runs: Sequence[Run]) -> list[Run]:
 
 
 def contrast(weighted: Sequence[tuple[float, Run]], method: str = PRIMARY) -> ItemDifference:
-    """Return the weighted sum of the runs' AUROCs under a score, by bootstrap over questions.
+    """Return the weighted sum of the runs' AUROCs under a score, with its error over questions.
 
-    Runs on the same questions are resampled together, over the questions that all of them scored.
+    A question is one observation in all runs that met it. Runs on the same data set are compared
+    over the questions that all of them scored.
     """
-    groups: dict[tuple[Any, ...], list[tuple[float, Mapping[str, Any]]]] = {}
-    for weight, run in weighted:
-        rows = run.rows(method)
-        asked = (run.dataset, run.seed, tuple(rows["question_id"]))
-        groups.setdefault(asked, []).append((weight, rows))
+    rows = [run.rows(method) for _, run in weighted]
+    scored = [_scored(columns) for columns in rows]
+    shared: dict[tuple[str, int], set[Any]] = {}
+    for (_, run), kept in zip(weighted, scored, strict=True):
+        shared[run.dataset, run.seed] = shared.get((run.dataset, run.seed), kept) & kept
     terms = []
-    for sample, members in groups.items():
-        scored = np.all([~np.isnan(rows["uncertainty"]) for _, rows in members], axis=0)
-        terms += [
-            Term(weight, ~rows["correct"][scored], rows["uncertainty"][scored], sample)
-            for weight, rows in members
-        ]
+    for (weight, run), columns in zip(weighted, rows, strict=True):
+        names = columns["question_id"].tolist()
+        chosen = np.array([name in shared[run.dataset, run.seed] for name in names], bool)
+        ranking = ranking_of({name: column[chosen] for name, column in columns.items()}, AUROC)
+        arm = (run.model, run.precision, run.dataset)
+        terms.append(Term(weight, *ranking[:2], run.dataset, *ranking[2:], arm))
     return auroc_contrast(terms)
+
+
+def _scored(columns: Mapping[str, Any]) -> set[Any]:
+    return set(columns["question_id"][~np.isnan(columns["uncertainty"])].tolist())

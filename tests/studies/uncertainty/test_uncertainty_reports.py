@@ -15,6 +15,7 @@ from tests.studies.uncertainty.grid import EASY, HARD, Grid, document, embedded
 FIGURES = (
     *("auroc_heatmap", "family_comparison", "size_effect", "dataset_effect", "accuracy_vs_auroc"),
     *("radar_chart", "overall_statistics", "best_performers", "key_findings", "token_uncertainty"),
+    "reliability",
 )
 
 

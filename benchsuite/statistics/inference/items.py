@@ -1,0 +1,87 @@
+"""How a claim is decided over items: the same questions or chunks under both methods."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from benchsuite.statistics.descriptive import describe
+from benchsuite.statistics.inference.verdicts import Draft, ordered
+from benchsuite.statistics.item_tests import item_difference
+from benchsuite.statistics.ranking import auroc_difference
+from benchsuite.statistics.two_levels import TwoLevels, auroc_over_both, means_over_both
+
+_OF_SEEDS = ("statistic", "correlation", "cohens_d", "hedges_g", "exact_p", "welch")
+
+
+def ranked(arm: Any, other: Any, kind: str) -> Draft:
+    """Lower or ``higher`` AUROC over the items that both ranked, each distinct one counted once."""
+    found = auroc_difference(arm.rankings, other.rankings)
+    one, two = (describe(a.values[s] for s in sorted(a.values)) for a in (arm, other))
+    evidence: dict[str, Any] = {
+        "n": one.n,
+        "n_other": two.n,
+        "seeds": sorted(arm.rankings),
+        "seeds_other": sorted(other.rankings),
+        "mean": one.mean,
+        "std": one.std,
+        "cv_percent": one.cv_percent,
+        "mean_other": two.mean,
+        "std_other": two.std,
+        "cv_percent_other": two.cv_percent,
+        **_told(asdict(found)),
+    }
+    if max(len(arm.rankings), len(other.rankings)) > 1:
+        evidence |= _both(auroc_over_both(arm.rankings, other.rankings))
+    return Draft(kind if found.defined else "inconclusive", found.p_value, evidence)
+
+
+def constant(arm: Any, other: Any, kind: str, evidence: Mapping[str, Any]) -> Draft:
+    """Lower or ``higher`` where neither arm has randomness: over items, or by the numbers.
+
+    More seeds would repeat the same two numbers. Where both keep items, these decide: other ones
+    need not repeat them. Otherwise the comparison is exact, and speaks of this text alone.
+    """
+    found = evidence.get("items") or {"defined": False, "reason": ""}
+    told = {key: value for key, value in evidence.items() if key != "items"}
+    if found["defined"]:
+        return Draft(kind, found["p_value"], {**told, **_told(found)})
+    first, second = (next(iter(a.values.values())) for a in (arm, other))
+    exact = {"test": "exact", "difference": first - second, "reason": found["reason"]}
+    return ordered(kind, {**told, **exact})
+
+
+def item_evidence(arm: Any, other: Any, shared_seeds: bool) -> dict[str, Any]:
+    """Return the paired test over shared items, where both arms keep them for every seed.
+
+    Beside it stands what seeds and items together would change.
+    """
+    if not arm.items or not other.items:
+        return {}
+    if set(arm.items) != set(arm.values) or set(other.items) != set(other.values):
+        return {}
+    metric = arm.item_metric
+    told = {"items": asdict(item_difference(arm.items, other.items, metric=metric))}
+    if max(len(arm.values), len(other.values)) < 2:
+        return told
+    return told | _both(
+        means_over_both(arm.items, other.items, metric=metric, shared_seeds=shared_seeds)
+    )
+
+
+def _both(found: TwoLevels) -> dict[str, Any]:
+    return {"seeds_and_items": found.as_dict()}
+
+
+def _told(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a difference over items under the names that every comparison has."""
+    kept = ("test", "difference", "error", "df", "p_value", "reason")
+    return {
+        **{name: found[name] for name in kept},
+        "ci95": None if found["ci_low"] is None else [found["ci_low"], found["ci_high"]],
+        "skewness": found["skewness"],
+        "n_items": found["n_items"],
+        "n_units": found["n_units"],
+        "n_left_out": found["n_left_out"],
+        "paired_by": found["by"],
+        **dict.fromkeys(_OF_SEEDS),
+    }
