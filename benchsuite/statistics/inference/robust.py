@@ -1,7 +1,7 @@
 """Whether the seeds look like what a t-test supposes, and what tests without that say.
 
 A t-test against a constant arm is misled by skewed seeds: with lognormal ones (sigma .5 to 1) it
-claims a difference of the means falsely in 16 to 61 % of studies. Five seeds cannot show skewness
+claims a difference from their own mean in 8 to 18 % of studies. Five seeds cannot show skewness
 reliably. So this warns where it can, puts tests of other suppositions beside, and decides nothing.
 """
 

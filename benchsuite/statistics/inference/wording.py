@@ -191,35 +191,35 @@ def _margin(evidence: Mapping[str, Any], how: Display) -> str:
 
 def _warning(claim: Any, evidence: Mapping[str, Any]) -> str:
     """Return what to beware of: seeds that diverged or stand apart, and skewed ones."""
-    told = []
     arms = (claim.method, claim.other)
     if evidence.get("diverged"):
-        told = [
-            f"seed {s} of {arm}"
-            for arm, seeds in zip(arms, evidence["diverged"], strict=True)
-            for s in seeds
-        ]
-        return f" Diverged: {', '.join(told)}."
-    for arm, seed in zip(arms, evidence.get("outliers") or (None, None), strict=True):
-        if seed is not None:
-            told.append(f"seed {seed} of {arm} stands apart from its others")
+        pairs = zip(arms, evidence["diverged"], strict=True)
+        return f" Diverged: {', '.join(f'seed {s} of {arm}' for arm, ss in pairs for s in ss)}."
+    odd = zip(arms, evidence.get("outliers") or (None, None), strict=True)
+    told = [f"seed {s} of {arm} stands apart from its others" for arm, s in odd if s is not None]
     beside = evidence.get("robust") or {}
     if beside.get("skewed"):
         told.append(f"the seeds are skewed ({signed(beside['skewness'])})")
-    if not told:
-        return ""
-    text = f" Beware: {'; '.join(told)}."
+    text = f" Beware: {'; '.join(told)}." if told else ""
     if beside:
-        tests = [f"sign-flip {p_text(beside['sign_flip_p'])}"]
-        tests[0] += f" (at least {beside['smallest_p']:.2g} with so many seeds)"
-        if beside["log_t_p"] is not None:
-            tests.append(f"t-test of the logarithms {p_text(beside['log_t_p'])}")
-        text += (
-            f" A t-test against a constant supposes normal seeds; beside it: {', '.join(tests)}."
-        )
-    elif evidence["exact_p"] is not None:
+        decided = evidence.get("p_holm", 1) < evidence.get("alpha", 0)
+        return text + (_without_normality(beside) if told or decided else "")
+    if told and evidence["exact_p"] is not None:
         text += f" Beside the t-test: exact {p_text(evidence['exact_p'])}."
     return text
+
+
+def _without_normality(beside: Mapping[str, Any]) -> str:
+    """Return what other tests say, beside a t-test that supposes normal seeds."""
+    tests = []
+    if beside["sign_flip_p"] is not None:
+        least = f"at least {beside['smallest_p']:.2g} with so many seeds"
+        tests.append(f"sign-flip {p_text(beside['sign_flip_p'])} ({least})")
+    if beside["log_t_p"] is not None:
+        tests.append(f"t-test of the logarithms {p_text(beside['log_t_p'])}")
+    if not tests:
+        return ""
+    return f" The t-test supposes normal seeds; others beside it: {', '.join(tests)}."
 
 
 def _difference(evidence: Mapping[str, Any], how: Display) -> str:
