@@ -29,7 +29,7 @@ RANKS = ranks_better("auroc", "a", than="b")
 # Each of n questions is drawn from so many times as many: seeds share some.
 POOL = 1.5
 Rng = np.random.Generator
-# Where fewer than ten questions are answered differently the test is exact: at most, not about, 5 %.
+# Fewer than ten questions are answered differently: the test is exact, at most 5 %, not about it.
 EXACT = tuple(f"accuracy claim, n = {n}" for n in (10, 20, 50))
 
 
