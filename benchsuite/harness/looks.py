@@ -67,7 +67,7 @@ def _most_looks(bench: Bench, outcome: Outcome) -> int:
 
 def _is_open(judgement: Any) -> bool:
     claim = judgement.claim
-    return judgement.outcome == "inconclusive" and claim.kind in OPEN and not claim.over_items
+    return judgement.is_open and claim.kind in OPEN and not claim.over_items
 
 
 def _open_arms(results: StudyResults) -> Iterator[Cell]:

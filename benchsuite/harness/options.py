@@ -17,7 +17,7 @@ from benchsuite.errors import UsageError, unknown_name
 from benchsuite.harness import given
 from benchsuite.harness.clashes import Clashes, defined_twice
 from benchsuite.records.store import digest_cache
-from benchsuite.study import parse_setting, study
+from benchsuite.study import names, parse_margin, parse_setting, study, use_margins
 
 _CHOICES = {
     "weights": ("hub", "random"),
@@ -89,6 +89,13 @@ OPTIONS = (
         "--set", "args", [], "STUDY.PARAMETER=VALUE; enters fingerprint and file name", _REPEATED
     ),
     _Option(
+        "--margin",
+        "args",
+        [],
+        "METRIC=VALUE: the smallest difference that matters, 1 in the unit shown or 0.5% relative",
+        _REPEATED,
+    ),
+    _Option(
         "--engine-python",
         "args",
         [],
@@ -154,6 +161,7 @@ class Options:
     cell_threads: int
     ray: str
     engine_python: Mapping[str, str]
+    margins: Mapping[str, str]
 
     @classmethod
     def of(cls, config: pytest.Config) -> "Options":
@@ -172,6 +180,8 @@ class Options:
         models, paths = given.read(value("model"), where)
         for entry in models.values():
             register(entry)
+        margins = _margins(value("margin"))
+        use_margins(margins)
         return cls(
             reports_dir=reports,
             rerun=value("rerun"),
@@ -196,6 +206,7 @@ class Options:
             cell_threads=_positive("--cell-threads", value("cell_threads")),
             ray=value("ray"),
             engine_python=_interpreters(value("engine_python"), where),
+            margins=margins,
         )
 
     def again(self, rootpath: Path) -> tuple[str, ...]:
@@ -321,6 +332,15 @@ def _interpreters(values: list[str], where: Path) -> dict[str, str]:
                 f"--engine-python {name}: {found[name]} cannot be executed", fix="check the path"
             )
     return found
+
+
+def _margins(values: list[str]) -> dict[str, str]:
+    if not values:
+        return {}
+    studies = [study(name) for name in names()]
+    known = {metric.name for declared in studies for metric in declared.metrics}
+    known |= {claim.metric for declared in studies for claim in declared.claims if claim.other}
+    return dict(parse_margin(text, frozenset(known)) for text in values)
 
 
 def _settings(values: list[str]) -> dict[str, dict[str, Any]]:

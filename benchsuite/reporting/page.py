@@ -13,12 +13,12 @@ from typing import Any
 from benchsuite.printable import count, printable
 from benchsuite.records.record import Record
 from benchsuite.reporting import numbers, published, strip
+from benchsuite.reporting.best import best_method as best_of
 from benchsuite.reporting.commands import rerun_command
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.judging import label
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.rows import shown as cell_text
-from benchsuite.reporting.summary import best_method as best_of
 from benchsuite.reporting.summary import described, null_results, timings
 from benchsuite.reporting.text import OUTCOMES, cells_by_id
 from benchsuite.reporting.unread import unread

@@ -5,12 +5,11 @@ from typing import Any
 
 from benchsuite.records.record import Record
 from benchsuite.reporting import published, wording
+from benchsuite.reporting.best import best_method
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.judging import judge_groups, label
-from benchsuite.statistics.compare import holm, welch
 from benchsuite.statistics.descriptive import describe
 from benchsuite.statistics.inference.claims import Judgement
-from benchsuite.statistics.inference.interpret import guide
 from benchsuite.study import Metric, Study
 from benchsuite.study.cell import Cell
 
@@ -53,7 +52,7 @@ def summarise(
         "question": study.question,
         "metric": study.ranked_by.name,
         "metrics": [metric.name for metric in study.metrics[1:]],
-        "metric_facts": {metric.name: metric.as_dict() for metric in study.metrics},
+        "metric_facts": {m.name: study.metric(m.name).as_dict() for m in study.metrics},
         "making": list(study.making),
         "stand_ins": stand_ins,
         "rehearsals": rehearsals,
@@ -115,7 +114,8 @@ def comparison(judgement: Judgement) -> dict[str, Any]:
 
     ``t_stat`` and ``p_value`` are Student's for two seeded arms, as the document prints them, and
     the one-sample (or paired) test's otherwise; ``test`` says which. ``decided_by`` is the test
-    that the claim was judged with, after Holm's correction.
+    that the claim was judged with, after Holm's correction. ``ci95`` is uncorrected, as the
+    document's is; ``ci_simultaneous`` is the corrected verdict's own.
     """
     seen, claim = judgement.evidence, judgement.claim
     what = {"method": claim.method, "other": claim.other, "metric": claim.metric}
@@ -134,8 +134,13 @@ def comparison(judgement: Judgement) -> dict[str, Any]:
         "n": seen["n"],
         "n_other": seen["n_other"],
         "hedges_g": seen["hedges_g"],
+        "effect": seen.get("effect"),
+        "effect_name": seen.get("effect_name"),
         "difference": seen["difference"],
         "ci95": seen["ci95"],
+        "ci95_method": "uncorrected",
+        "ci_simultaneous": seen.get("ci_simultaneous"),
+        "ci_simultaneous_method": seen.get("ci_simultaneous_method"),
         "decided_by": seen["test"],
         "welch": seen["welch"],
         "exact_p": seen["exact_p"],
@@ -143,9 +148,13 @@ def comparison(judgement: Judgement) -> dict[str, Any]:
         "family_size": seen.get("family_size"),
         "mde": seen.get("mde"),
         "mde_d": seen.get("mde_d"),
+        "mde_corrected": seen.get("mde_corrected"),
+        "mde_ci95": seen.get("mde_ci95"),
+        "margin": seen.get("margin"),
         "items": seen.get("items"),
         "outcome": judgement.outcome,
-        "interpretation": guide(seen["p_value"], seen["cohens_d"]),
+        "verdict": judgement.verdict,
+        "interpretation": wording.interpretation(judgement),
         "reason": seen["reason"] or None,
     }
 
@@ -206,28 +215,6 @@ def parts(records: Sequence[Record], metric: Metric) -> dict[str, Any]:
     return out
 
 
-def best_method(study: Study, group: Group) -> str | None:
-    """Return the method whose metric is better than every other's.
-
-    Welch against each, Holm over all pairs because the winner is picked after looking; controls
-    do not compete. None if one of its comparisons is not significant, or if no way is better.
-    """
-    apart = {*study.controls, *study.unranked}
-    competing = [m for m in _run(group) if m not in apart]
-    arms = {m: v for m in competing if (v := group.values(m, study.ranked_by.name))}
-    means = {method: sum(v.values()) / len(v) for method, v in arms.items()}
-    if len(arms) < 2 or not study.ranked_by.better:
-        return None
-    pick = max if study.ranked_by.better == "higher" else min
-    winner = pick(means, key=lambda m: means[m])
-    names = sorted(arms)
-    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
-    p_values = [welch(arms[a].values(), arms[b].values()).p_value for a, b in pairs]
-    corrected = dict(zip(pairs, holm(p_values), strict=True))
-    mine = [p for pair, p in corrected.items() if winner in pair]
-    return winner if all(p is not None and p < 0.05 for p in mine) else None
-
-
 def null_results(
     study: Study, groups: Sequence[Group], judgements: Sequence[Judgement]
 ) -> list[dict[str, Any]]:
@@ -237,7 +224,7 @@ def null_results(
     for judgement in judgements:
         claim = judgement.claim
         tested = judgement.evidence.get("p_value") is not None and not claim.over_items
-        if judgement.outcome == "inconclusive" and claim.kind in ("lower", "higher") and tested:
+        if judgement.is_open and claim.kind in ("lower", "higher") and tested:
             parameters = by_label[judgement.model].cells[0].parameters
             text = wording.null_result(study, judgement, parameters)
             found.append(

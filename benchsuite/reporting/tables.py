@@ -157,14 +157,14 @@ def _markdown_models(mark: str, models: Mapping[str, Any], summary: Mapping[str,
         tested = list(comparisons(methods))
         if tested:
             lines += [
-                "| comparison | difference | test | p | Holm p | g |",
+                f"| comparison | difference ({_intervals(tested)}) | test | p | Holm p | effect |",
                 "|---|---|---|---|---|---|",
             ]
         for method, other, found in tested:
             lines.append(
                 f"| {method} − {other} | {_difference(summary, found)} "
                 f"| {found['decided_by']} | {_p(_decisive_p(found))} | {_p(found['p_holm'])} "
-                f"| {signed(found['hedges_g'])} |"
+                f"| {_effect(found)} |"
             )
         lines += [""] if tested else []
     return lines
@@ -190,9 +190,9 @@ def to_latex(summary: Mapping[str, Any]) -> str:
     )
     if any(tests.values()):
         tables += "\n" + latex_table(
-            f"{study}: comparisons (difference with 95\\,\\% interval, $p$ of the deciding test, "
-            "Holm-corrected $p$, Hedges' $g$)",
-            ["Comparison", "Difference", "$p$", r"$p_{\mathrm{Holm}}$", "$g$"],
+            f"{study}: comparisons (difference with its interval, simultaneous 95\\,\\% over those "
+            "tested, $p$ of the deciding test, Holm-corrected $p$, effect in standard deviations)",
+            ["Comparison", "Difference", "$p$", r"$p_{\mathrm{Holm}}$", "Effect"],
             tests,
         )
     return tables
@@ -212,8 +212,20 @@ def _latex_methods(methods: Mapping[str, Any], metric: Metric) -> list[str]:
 
 
 def _difference(summary: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    low, high = found["ci95"] or (None, None)
+    low, high = found.get("ci_simultaneous") or found["ci95"] or (None, None)
     return numbers.interval(metric_of(summary, found["metric"]), found["difference"], low, high)
+
+
+def _effect(found: Mapping[str, Any]) -> str:
+    """Return a comparison's effect size in its own unit: g, or d_z where seeds are paired."""
+    name = found.get("effect_name")
+    return f"{name} = {signed(found['effect'])}" if name and found["effect"] is not None else "–"
+
+
+def _intervals(tested: list[tuple[str, str, dict[str, Any]]]) -> str:
+    """Return what the intervals of a table's differences cover."""
+    simultaneous = any(found.get("ci_simultaneous") for _, _, found in tested)
+    return "simultaneous 95 %" if simultaneous else "95 %"
 
 
 def _latex_comparisons(methods: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
@@ -224,7 +236,7 @@ def _latex_comparisons(methods: Mapping[str, Any], summary: Mapping[str, Any]) -
             rf"{latex_escape(method)} vs {latex_escape(other)} & "
             rf"{difference} & {latex_escape(_p(_decisive_p(found)))} & "
             rf"{latex_escape(_p(found['p_holm']))} & "
-            rf"{signed(found['hedges_g']).replace('−', '$-$')}"
+            rf"{latex_escape(_effect(found)).replace('−', '$-$')}"
         )
     return rows
 

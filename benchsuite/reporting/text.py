@@ -67,12 +67,18 @@ def _claims(study: Study, judgements: Sequence[Judgement], verbose: bool) -> Ite
         yield f"  {found} {verb} nothing: a smoke run, numbers in the report", {}
     most = len(told) if verbose else MOST_LINES
     for judgement in told[:most]:
-        word = judgement.outcome.replace("_", " ")
+        word = _word(judgement)
         said = judgement.sentence if verbose else _brief(study, judgement)
         text = f"  {word}: {judgement.claim.sentence} [{judgement.model}]: {said}"
         yield text, MARKUP[judgement.outcome]
     if len(told) > most:
         yield f"  and {count(len(told) - most, 'more such claim')} in the report", {}
+
+
+def _word(judgement: Judgement) -> str:
+    """Return a judgement's outcome, or its verdict where the difference is known not to matter."""
+    open_ = judgement.outcome != "inconclusive" or judgement.is_open or not judgement.verdict
+    return judgement.outcome.replace("_", " ") if open_ else judgement.verdict
 
 
 def _waiting(results: StudyResults) -> Iterable[Line]:
@@ -105,7 +111,7 @@ def _brief(study: Study, judgement: Judgement) -> str:
     second = numbers.spread(metric, evidence["mean_other"], evidence["std_other"])
     least = in_unit(metric, short(evidence["mde_corrected"] * metric.scale))
     seen = f"; 80 % power from {least} on"
-    decided = judgement.outcome != "inconclusive"
+    decided = not judgement.is_open
     return f"{first} against {second}, Holm {p_text(evidence['p_holm'])}{'' if decided else seen}"
 
 

@@ -5,12 +5,27 @@ from typing import Any
 
 from benchsuite.reporting import numbers
 from benchsuite.statistics.inference.claims import Judgement
-from benchsuite.statistics.inference.wording import TEST_NAMES, power_sentence
+from benchsuite.statistics.inference.interpret import guide
+from benchsuite.statistics.inference.sizes import EQUIVALENT, TRIVIAL
+from benchsuite.statistics.inference.wording import TEST_NAMES, margin_sentence, power_sentence
 from benchsuite.statistics.rounding import p_text, signed
 from benchsuite.study import Study
 
 # The documents call coefficients of variation of 1.4 and 2.1 % low.
 LOW_CV = 2.5
+
+
+def interpretation(judgement: Judgement) -> str:
+    """Return the calibration document's word for a comparison, as it was judged.
+
+    By the corrected p-value and by what matters: evidence is never stronger than the verdict.
+    """
+    seen = judgement.evidence
+    if judgement.verdict in (EQUIVALENT, TRIVIAL):
+        return f"{judgement.verdict}: within the smallest effect that matters"
+    if judgement.outcome == "inconclusive" and seen["p_value"] is not None:
+        return guide(1.0, None)
+    return guide(seen.get("p_holm"), seen.get("effect", seen["cohens_d"]))
 
 
 def null_result(study: Study, judgement: Judgement, parameters: Mapping[str, Any]) -> str:
@@ -29,14 +44,18 @@ def null_result(study: Study, judgement: Judgement, parameters: Mapping[str, Any
     ]
     n, n_other = seen["n"], seen["n_other"]
     size = f"N={n}" if n == n_other else f"N={n} and {n_other}"
-    effect = "" if seen["cohens_d"] is None else f", d={signed(seen['cohens_d'], 3)}"
+    name, found = "d", seen["cohens_d"]
+    if found is None:
+        name, found = seen["effect_name"], seen["effect"]
+    effect = "" if found is None else f", {name}={signed(found, 3)}"
     p_value = p_text(seen["p_value"]).replace(" ", "")
     correction = f", Holm {p_text(seen['p_holm'])}" if seen["family_size"] > 1 else ""
     return (
         f"Multi-seed evaluation ({size}) on {judgement.model} showed no statistically significant "
         f"difference between {first} ({arms[0]}) and {second} ({arms[1]}; {p_value}{effect}, "
         f"{TEST_NAMES.get(seen['test'], seen['test'])}{correction}). {_variation(seen)} "
-        f"{power_sentence(seen, metric)}{_conditions(study, parameters)}"
+        f"{margin_sentence(seen, metric)}{power_sentence(seen, metric)}"
+        f"{_conditions(study, parameters)}"
     )
 
 

@@ -43,7 +43,7 @@ __getattr__, __all__ = attach(
         "Term": "ranking",
         "auroc_contrast": "ranking",
         "auroc_difference": "ranking",
-        "anova": "anova",
+        "anova": "factors",
         "RejectionCurve": "rejection",
         "pr_auc": "rejection",
         "rejection_curve": "rejection",

@@ -130,7 +130,11 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Return Holm's adjusted p-values (Holm 1979), in the order given, at most 1.
 
     None stands for a test that gave no p-value; it stays None and does not count in the family.
+    Any other number outside 0 to 1, NaN among them, is a ValueError: it has no place in the order.
     """
+    for p in p_values:
+        if p is not None and not 0 <= p <= 1:
+            raise ValueError(f"{p} is no p-value: give None for a test that gave none")
     known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
     running = 0.0

@@ -13,9 +13,13 @@ from benchsuite.statistics.samples import as_sample
 class Equivalence:
     """A TOST of ``a`` against ``b``.
 
-    ``p_value`` is the larger of the two one-sided ones, ``ci_low`` and ``ci_high`` bound the
+    ``p_value`` is the larger of the two one-sided ones: that the difference is within the margin.
+    ``p_different`` is one-sided too: that it is beyond. ``ci_low`` and ``ci_high`` bound the
     difference at 1 - 2 alpha; ``equivalent`` is whether that interval lies inside the margin and
     ``different`` whether it lies outside. Both are None where ``defined`` is False.
+
+    At the edge of the margin both p-values may err. ``p_either`` pays for that: it is twice the
+    smaller, a two-sided p-value of the edge, and says "within" or "beyond" at its level together.
     """
 
     test: str
@@ -28,6 +32,14 @@ class Equivalence:
     different: bool | None = None
     defined: bool = False
     reason: str = ""
+    p_different: float | None = None
+
+    @property
+    def p_either(self) -> float | None:
+        """The p-value of a verdict of either kind."""
+        if self.p_value is None or self.p_different is None:
+            return None
+        return min(1.0, 2 * self.p_value, 2 * self.p_different)
 
 
 def tost(
@@ -58,6 +70,7 @@ def tost(
     p_above = float(stdtr(df, -(difference + margin) / error))
     p_below = float(stdtr(df, (difference - margin) / error))
     p_value = max(p_above, p_below)
+    p_different = float(stdtr(df, (margin - abs(difference)) / error))
     return Equivalence(
         f"tost_{result.test}",
         margin,
@@ -69,6 +82,7 @@ def tost(
         low > margin or high < -margin,
         True,
         result.reason,
+        p_different,
     )
 
 

@@ -1,7 +1,6 @@
 """Numbers as text, with as many digits as their uncertainty carries."""
 
 import math
-from dataclasses import dataclass
 from typing import Protocol
 
 MOST_DECIMALS = 8
@@ -16,18 +15,6 @@ class Display(Protocol):
     def unit(self) -> str: ...  # noqa: D102
     @property
     def format(self) -> str: ...  # noqa: D102
-
-
-@dataclass(frozen=True)
-class AsStored:
-    """Numbers of which nothing is known are shown as they are stored."""
-
-    scale: float = 1
-    unit: str = ""
-    format: str = ""
-
-
-AS_STORED = AsStored()
 
 
 def alone(how: Display, value: float, digits: int = 4) -> str:

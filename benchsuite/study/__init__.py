@@ -12,6 +12,7 @@ from benchsuite.study.claim import (
     true,
 )
 from benchsuite.study.document import Document, Published
+from benchsuite.study.margins import parse_margin, use_margins
 from benchsuite.study.metric import ACCURACY, KL, PERPLEXITY, Metric
 from benchsuite.study.parameter import Parameter, parse_setting
 from benchsuite.study.registry import (
@@ -43,10 +44,12 @@ __all__ = [
     "identical",
     "lower",
     "names",
+    "parse_margin",
     "parse_setting",
     "ranks_better",
     "register",
     "register_study",
     "study",
     "true",
+    "use_margins",
 ]

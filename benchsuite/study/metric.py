@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchsuite.errors import UsageError
+from benchsuite.statistics.margins import absolute
 
 BETTER = ("lower", "higher", "")
 NEIGHBOURS = "neighbours"
@@ -30,6 +31,9 @@ class Metric:
     AUROC: which answers are right, bool, and how unsure each was. ``parts`` says that the record
     holds a table of such numbers, by task for instance. ``parse_rate`` is the metric, in percent,
     that says how many of the answers behind a score could be read: an unread one counts as wrong.
+
+    ``margin`` is the smallest difference that matters: ``"0.5%"`` of the other arm's value, or a
+    number in the unit shown. ``study.metric(name)`` has the user's own where one was given.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Metric:
     label: str = ""
     parts: bool = False
     parse_rate: str = ""
+    margin: str = "0.5%"
 
     def __post_init__(self) -> None:
         if self.better not in BETTER:
@@ -52,6 +57,13 @@ class Metric:
                 f"metric {self.name!r} has better={self.better!r}",
                 fix="write better='lower' or better='higher', or leave it out",
             )
+        try:
+            absolute(self.margin, 1.0)
+        except ValueError:
+            raise UsageError(
+                f"the margin {self.margin!r} of {self.name} cannot be read",
+                fix="write a positive number in the unit shown, as in 1, or a relative one: 0.5%",
+            ) from None
 
     @property
     def heading(self) -> str:
@@ -105,9 +117,16 @@ KL = Metric(
     better="lower",
     unit="nats",
     items=("chunk_kl", itself),
+    margin="0.01",
     ids="chunk",
     clusters=NEIGHBOURS,
 )
 ACCURACY = Metric(
-    "accuracy", better="higher", unit="%", format=".1f", items=("correct", percent), ids="question"
+    "accuracy",
+    better="higher",
+    unit="%",
+    format=".1f",
+    items=("correct", percent),
+    ids="question",
+    margin="1",
 )

@@ -15,6 +15,7 @@ from benchsuite.errors import UsageError, unknown_name
 from benchsuite.study.cell import Cell
 from benchsuite.study.claim import Claim
 from benchsuite.study.document import Document
+from benchsuite.study.margins import as_given
 from benchsuite.study.metric import PERPLEXITY, Metric
 from benchsuite.study.parameter import Parameter, check_reads
 
@@ -229,8 +230,12 @@ class Study:
         return self.metrics[0]
 
     def metric(self, name: str) -> Metric:
-        """Return a metric of the study by name; one that it does not declare is a plain number."""
-        return next((metric for metric in self.metrics if metric.name == name), Metric(name))
+        """Return a metric of the study by name; one that it does not declare is a plain number.
+
+        Its margin is the user's own where ``--margin`` gives one.
+        """
+        declared = next((metric for metric in self.metrics if metric.name == name), Metric(name))
+        return as_given(declared)
 
     # --- the user's own
 

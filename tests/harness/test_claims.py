@@ -63,6 +63,31 @@ def test_a_violated_comparison_fails_only_with_strict_claims(claimed):
     assert claimed("--strict-claims", better=7.0).ret == pytest.ExitCode.TESTS_FAILED
 
 
+def test_what_matters_is_given_on_the_command_line_and_changes_no_cell(claimed):
+    result = claimed("--strict-claims", "--margin=perplexity=30%", better=7.0)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        ["*trivially different: better has lower perplexity than worse*", "*12 passed*"]
+    )
+    again = claimed("--strict-claims", "--margin", "perplexity=0.5", better=7.0)
+    assert again.ret == pytest.ExitCode.TESTS_FAILED
+    again.stdout.fnmatch_lines(["*violated: better has lower perplexity*", "*12 cached*"])
+
+
+@pytest.mark.parametrize(
+    ("margin", "said"),
+    [
+        ("perplexty=1", "*unknown metric in --margin: 'perplexty'*Did you mean 'perplexity'*"),
+        ("perplexity", "*--margin 'perplexity' cannot be read*"),
+        ("perplexity=-1", "*the margin '-1' of perplexity cannot be read*"),
+    ],
+)
+def test_a_margin_that_cannot_be_read_is_refused(claimed, margin, said):
+    result = claimed(f"--margin={margin}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([said])
+
+
 def test_the_missing_cells_of_a_selection_are_named_with_their_command(claimed):
     result = claimed("-k", "better")
     result.stdout.fnmatch_lines(

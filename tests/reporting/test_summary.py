@@ -1,11 +1,13 @@
 import json
 import statistics
+from dataclasses import replace
 
 import pytest
 from scipy import stats
 
 from benchsuite.records.record import Items
-from benchsuite.reporting import summarise
+from benchsuite.reporting import groups_of, summarise
+from benchsuite.reporting.best import best_method
 from benchsuite.study import study
 from tests.reporting.factory import CALIBRATION, ON_A_CPU, drawn, grid, record, results
 
@@ -181,6 +183,60 @@ def test_a_best_method_needs_the_tests_to_say_so():
     assert not any(unsure[m].get("best") for m in THREE)
 
 
+def test_a_method_that_runs_once_competes_as_the_constant_that_it_is():
+    cells = [c for c in grid("llama2_7b", methods=THREE) if c.method != "random"]
+    once = replace(study(CALIBRATION), once=("gptq_default",))
+    alone = [c for c in cells if c.method != "gptq_default" or c.seed == 42]
+    clear = {"gptq_default": 5.80, "cola_zero": 5.50}
+    (group,) = groups_of(alone, drawn(alone, std=0.01, means=clear))
+
+    assert best_method(once, group) == "cola_zero"
+    (turned,) = groups_of(alone, drawn(alone, std=0.01, means={**clear, "cola_zero": 6.1}))
+    assert best_method(once, turned) == "gptq_default"
+    # Where it should have more seeds, one value of it stands apart and nothing is left to beat.
+    assert best_method(study(CALIBRATION), group) is None
+
+
+def test_a_single_value_of_one_method_does_not_hide_the_best_of_the_others():
+    cells = grid("llama2_7b", methods=THREE)
+    run = [c for c in cells if c.method != "gptq_default" or c.seed == 42]
+    clear = {"gptq_default": 5.80, "random": 5.79, "cola_zero": 5.50}
+    (group,) = groups_of(cells, drawn(run, std=0.01, means=clear))
+
+    assert best_method(study(CALIBRATION), group) == "cola_zero"
+
+
+def test_a_lead_that_does_not_matter_makes_no_best():
+    cells = grid("llama2_7b", methods=["random", "cola_zero"])
+    means = {"random": 5.80, "cola_zero": 5.79}
+    (group,) = groups_of(cells, drawn(cells, std=0.0001, means=means))
+
+    assert best_method(study(CALIBRATION), group) is None
+
+
+@pytest.mark.parametrize(
+    ("shift", "std", "word"),
+    [
+        (-0.3, 0.01, "strong evidence, large effect"),
+        (-0.1, 0.08, "no significant difference (null result)"),
+        (-0.01, 0.001, "trivially different: within the smallest effect that matters"),
+    ],
+)
+def test_the_interpretation_is_no_stronger_than_the_verdict(shift, std, word):
+    """Uncorrected, the second is "moderate evidence, large effect" beside "inconclusive"."""
+    cells = grid("llama2_7b", methods=["random", "cola_zero"])
+    means = {"random": 5.8, "cola_zero": 5.8 + shift}
+    seen = summary_of(cells, drawn(cells, std=std, means=means, rng_seed=3))
+    found = seen["llama-2-7b-hf"]["ttest_cola_zero_vs_random"]
+
+    assert found["interpretation"] == word
+    assert found["ci95_method"] == "uncorrected"
+    assert found["ci_simultaneous_method"] == "Bonferroni, each of 3 at 98.33 %"
+    (low, high), (inner, outer) = found["ci_simultaneous"], found["ci95"]
+    assert low < inner < outer < high
+    assert found["verdict"] in ("better", "inconclusive", "trivially different")
+
+
 def test_a_control_is_never_best():
     cells = grid("llama2_7b", methods=["random", "noise_tokens"])
     found = summary_of(cells, drawn(cells, means={"random": 5.8, "noise_tokens": 5.1}))
@@ -255,7 +311,8 @@ def test_stand_ins_are_a_family_of_their_own():
     made = results(cells, drawn(cells, change=lambda c: stand_in if c.model[0] == "m" else {}))
 
     sizes = {j.model: j.evidence["family_size"] for j in made.judgements if j.claim.kind == "lower"}
-    assert sizes == {"llama-2-7b-hf": 1, "mistral-7b-v0.1 (stand-in)": 1}
+    # One comparison, and the scatter of either method.
+    assert sizes == {"llama-2-7b-hf": 3, "mistral-7b-v0.1 (stand-in)": 3}
 
 
 def test_item_evidence_reaches_the_judgement():

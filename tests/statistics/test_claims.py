@@ -1,16 +1,21 @@
 import json
+import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from benchsuite.statistics import judge
-from benchsuite.statistics.inference import claims
+from benchsuite.statistics.inference import claims, robust
 from benchsuite.statistics.inference.claims import Arm, Question, judge_family
 from benchsuite.statistics.pairing import PerItem
+from benchsuite.statistics.power import minimum_detectable_effect
 from benchsuite.statistics.ranking import Ranking, auroc
+from benchsuite.statistics.unequal import guarded_level
 from benchsuite.study import Metric, cv_below, equivalent, higher, identical, lower, ranks_better
 from tests.statistics.samples_for_tests import with_moments
 
@@ -46,9 +51,15 @@ def test_a_null_result_names_what_could_have_been_seen():
 
     assert judged.outcome == "inconclusive"
     pooled = np.sqrt((0.08**2 + 0.12**2) / 2)
-    assert judged.evidence["mde_d"] == pytest.approx(2.084, abs=1e-3)
-    assert judged.evidence["mde"] == pytest.approx(2.0843 * pooled, rel=1e-3)
-    assert "a true difference of 0.21 (d = 2.08)" in judged.sentence
+    # 2.084 at the textbook's level .05; a little more where no ratio of variances may exceed it.
+    level = guarded_level(0.05, 5, 5)
+    expected = minimum_detectable_effect(5, paired=False, welch=True, alpha=level)
+    assert 2.084 < expected < 2.13
+    assert judged.evidence["mde_d"] == pytest.approx(expected)
+    assert judged.evidence["mde"] == pytest.approx(expected * pooled)
+    assert "a true difference of 0.22 (d = 2.12)" in judged.sentence
+    assert "at level 0.05 (0.15 to 0.41 by the 95 % interval" in judged.sentence
+    assert "What matters begins at 0.029 (0.5 %)" in judged.sentence
     assert "does not show that they are equal" in judged.sentence
     assert judged.evidence["student"]["p_value"] == pytest.approx(0.3094, abs=5e-5)
     assert judged.evidence["p_value"] == pytest.approx(0.3139, abs=5e-5)
@@ -130,15 +141,35 @@ def test_two_different_seeds_decide_before_the_others_are_there():
     assert judge(claim, "m", Arm({1: "a", 2: "a"}, missing=["x"])).outcome == "not_run"
 
 
-def test_cv_is_decided_by_the_estimate_and_states_the_interval():
+@pytest.mark.parametrize(
+    ("values", "outcome", "said"),
+    [
+        ((math.nan, math.nan), "inconclusive", "it is nan for every seed"),
+        ((math.inf, math.inf), "inconclusive", "it is inf for every seed"),
+        ((1.5, math.nan), "violated", "seed 43: nan"),
+        ((0.0, -0.0), "violated", "seed 43: -0.0"),
+        ((1.5, 1.5), "held", "One value"),
+    ],
+)
+def test_bits_are_compared_and_no_result_is_not_the_same_result(values, outcome, said):
+    judged = judge(identical("perplexity", "a"), "m", Arm(dict(zip(SEEDS, values, strict=False))))
+
+    assert judged.outcome == outcome
+    assert said in judged.sentence
+    json.dumps(judged.as_dict(), allow_nan=False)
+
+
+def test_cv_is_decided_by_its_interval():
     claim = cv_below("perplexity", "random", 2.0)
 
-    held = judge(claim, "m", arm(5.0, 0.08))
-    assert held.outcome == "held"
+    near = judge(claim, "m", arm(5.0, 0.08))
+    assert near.outcome == "inconclusive"
     # chi-square interval of the std for df 4: .599 and 2.874 times the estimate
-    assert held.evidence["cv_ci95"] == pytest.approx([1.6 * 0.599, 1.6 * 2.874], rel=1e-3)
-    assert "the interval reaches above it" in held.sentence
-    assert judge(claim, "m", arm(5.0, 0.12)).outcome == "violated"
+    assert near.evidence["cv_ci95"] == pytest.approx([1.6 * 0.599, 1.6 * 2.874], rel=1e-3)
+    assert "neither shown below 2 % nor above" in near.sentence
+    assert judge(claim, "m", arm(5.0, 0.034)).outcome == "held"
+    assert judge(claim, "m", arm(5.0, 0.035)).outcome == "inconclusive"
+    assert judge(claim, "m", arm(5.0, 0.17)).outcome == "violated"
     assert judge(claim, "m", constant(5.0, n=1)).outcome == "inconclusive"
     assert judge(claim, "m", constant(5.0)).outcome == "held"
 
@@ -150,7 +181,7 @@ def test_equivalence_needs_its_margin_shown():
     assert judge(claim, "m", arm(5.58, 0.01), constant(5.47)).outcome == "violated"
     unclear = judge(claim, "m", arm(5.48, 0.08), arm(5.47, 0.08, rng_seed=2))
     assert unclear.outcome == "inconclusive"
-    assert "neither shown equal nor different" in unclear.sentence
+    assert "neither shown within nor beyond" in unclear.sentence
 
 
 def test_holm_covers_all_comparisons_of_the_family():
@@ -251,7 +282,8 @@ def test_one_seed_is_enough_where_the_items_decide():
 def test_a_null_over_items_names_what_the_items_could_have_shown():
     judged = judge(RANKS, "m", ranked(0.1), ranked(0, seed=1))
     assert judged.outcome == "inconclusive"
-    expected = (1.959964 + 0.841621) * judged.evidence["error"]
+    quantiles = stats.t.ppf([0.975, 0.8], judged.evidence["df"])
+    expected = quantiles.sum() * judged.evidence["error"]
     assert judged.evidence["mde"] == pytest.approx(expected, rel=1e-5)
     assert "With these 200 items only a true difference of" in judged.sentence
     assert "The control did not come out" in judged.sentence
@@ -355,6 +387,248 @@ def test_the_sentence_shows_the_metrics_numbers_in_its_unit():
     assert "41.0 ± 1.0 % against 41.3 ± 1.5 %, difference −0.3 [" in open_.sentence
     assert re.search(r"difference −0\.3 \[−?[\d.]+, [\d.]+\] % \(Welch", open_.sentence)
     assert re.search(r"a true difference of [\d.]+ % \(d = ", open_.sentence)
-    assert "] % (90 %), margin ±5 %" in equal.sentence
+    assert "] % (95 %), margin ±5 %" in equal.sentence
     assert "seed 42: 41.0 %" in same.sentence
     assert open_.evidence["mean"] == pytest.approx(0.41)
+
+
+# --- how large a difference is
+
+
+def question(claim, a, b=None, **more):
+    return Question(claim, "m", a, b, **more)
+
+
+def test_seeds_that_differ_in_the_last_bit_hold_no_claim():
+    last = np.nextafter(5.7, 6)
+    seeds = Arm({42: 5.7, 43: 5.7, 44: float(last)})
+    off = constant(float(last) - 1e-12, 3)
+
+    judged = judge(higher("perplexity", "a", than="b"), "m", seeds, off)
+
+    assert judged.evidence["p_value"] < 1e-6
+    assert (judged.outcome, judged.verdict) == ("inconclusive", "trivially different")
+    assert "too small to matter" in judged.sentence
+    assert not judged.is_open
+
+
+@pytest.mark.parametrize(
+    ("shift", "std", "outcome", "verdict"),
+    [
+        (-0.09, 0.02, "held", "better"),
+        (0.09, 0.02, "violated", "worse"),
+        (-0.01, 0.003, "inconclusive", "trivially different"),
+        (0.001, 0.003, "inconclusive", "equivalent"),
+        (-0.04, 0.1, "inconclusive", "inconclusive"),
+    ],
+)
+def test_a_comparison_has_one_of_five_verdicts(shift, std, outcome, verdict):
+    (judged,) = judge_family(
+        [question(COLA_BELOW_RANDOM, arm(5.7 + shift, std), arm(5.7, std, rng_seed=2))]
+    )
+
+    assert (judged.outcome, judged.verdict) == (outcome, verdict)
+    assert judged.evidence["margin"] == pytest.approx(0.005 * 5.7)
+    assert judged.as_dict()["verdict"] == verdict
+    low, high = judged.evidence["ci_simultaneous"]
+    inside = max(abs(low), abs(high)) < judged.evidence["margin"]
+    assert inside == (verdict in ("trivially different", "equivalent"))
+
+
+def test_a_control_asks_whether_a_difference_is_seen_at_all():
+    claim = lower("perplexity", "random", than="noise_tokens", control=True)
+
+    judged = judge(claim, "tiny", arm(5.69, 0.003), arm(5.7, 0.003, rng_seed=2))
+
+    assert (judged.outcome, judged.verdict) == ("held", "trivially different")
+    assert "cannot see" not in judged.sentence
+
+
+@pytest.mark.parametrize(
+    ("a", "verdict"), [(5.7, "equivalent"), (5.701, "trivially different"), (5.5, "better")]
+)
+def test_two_constants_differ_by_what_matters_or_not(a, verdict):
+    judged = judge(COLA_BELOW_RANDOM, "m", constant(a), constant(5.7))
+
+    assert judged.verdict == verdict
+    assert judged.outcome == ("held" if verdict == "better" else "inconclusive")
+
+
+def test_the_margin_is_in_the_unit_shown_or_relative_to_the_other_arm():
+    points = Metric("accuracy", better="higher", unit="%", scale=100, margin="1")
+    a, b = arm(0.405, 0.001), arm(0.4, 0.001, rng_seed=2)
+    claim = higher("accuracy", "a", than="b")
+
+    (judged,) = judge_family([question(claim, a, b, shown=points)])
+
+    assert judged.evidence["margin"] == pytest.approx(0.01)
+    assert judged.verdict == "trivially different"
+    (other,) = judge_family([question(claim, a, b, shown=replace(points, margin="0.1%"))])
+    assert other.evidence["margin"] == pytest.approx(0.0004)
+    assert (other.outcome, other.verdict) == ("held", "better")
+
+
+def test_better_is_what_the_metric_says_and_not_the_claim():
+    fewer = Metric("passes", better="lower")
+    claim = higher("passes", "a", than="b")
+
+    (judged,) = judge_family([question(claim, arm(9, 0.1), arm(5, 0.1), shown=fewer)])
+
+    assert (judged.outcome, judged.verdict) == ("held", "worse")
+
+
+def test_an_equivalence_is_decided_by_one_interval_on_either_side():
+    claim = equivalent("perplexity", "w8", to="fp16", within=0.05)
+    for shift in np.linspace(0, 0.15, 31):
+        judged = judge(claim, "m", arm(5.7 + shift, 0.02), arm(5.7, 0.02, rng_seed=2))
+        low, high = judged.evidence["ci_simultaneous"]
+        expected = "inconclusive"
+        if low > -0.05 and high < 0.05:
+            expected = "held"
+        if low > 0.05 or high < -0.05:
+            expected = "violated"
+        assert judged.outcome == expected, shift
+
+
+def test_at_the_edge_of_the_margin_neither_verdict_is_claimed_too_often():
+    """Eight models at the edge: "violated" alone came in 30 to 35 % before it was corrected."""
+    rng, studies, false = np.random.default_rng(4), 300, 0
+    claim = equivalent("perplexity", "a", to="b", within=1.0)
+    for _ in range(studies):
+        asked = []
+        for model in range(8):
+            a, b = (dict(enumerate(rng.normal(x, 0.5, 5).tolist())) for x in (6.0, 5.0))
+            asked.append(Question(claim, f"m{model}", Arm(a), Arm(b)))
+        false += any(j.outcome != "inconclusive" for j in judge_family(asked))
+
+    assert false / studies < 0.05 + 3 * np.sqrt(0.05 * 0.95 / studies)
+
+
+def test_intervals_of_a_family_cover_together():
+    alone = judge(COLA_BELOW_RANDOM, "m", arm(5.70, 0.04), arm(5.79, 0.04, rng_seed=2))
+    one, *_ = judge_family(
+        [question(COLA_BELOW_RANDOM, arm(5.70, 0.04), arm(5.79, 0.04, rng_seed=2))] * 4
+    )
+
+    level = guarded_level(0.05 / 4, 5, 5)
+    half = stats.t.isf(level / 2, one.evidence["df"]) * one.evidence["error"]
+    low, high = one.evidence["ci_simultaneous"]
+    assert (high - low) / 2 == pytest.approx(half)
+    assert "Bonferroni, each of 4 at 98.75 %" in one.evidence["ci_simultaneous_method"]
+    assert "simultaneous over 4 tests (uncorrected [" in one.sentence
+    assert "uncorrected" not in alone.sentence
+
+
+def test_the_detectable_effect_has_the_interval_of_the_standard_deviation():
+    judged = judge(COLA_BELOW_RANDOM, "m", arm(5.72, 0.08), arm(5.74, 0.12, rng_seed=2))
+
+    low, high = judged.evidence["mde_ci95"]
+    size = judged.evidence["mde_corrected"]
+    assert low == pytest.approx(size * np.sqrt(8 / stats.chi2.ppf(0.975, 8)))
+    assert high == pytest.approx(size * np.sqrt(8 / stats.chi2.ppf(0.025, 8)))
+
+
+def test_paired_claims_speak_of_pairs_throughout():
+    noise = np.random.default_rng(0).normal(0, 1.0, 5)
+    a = Arm(dict(zip(SEEDS, (5.7 + noise).tolist(), strict=True)))
+    b = Arm(dict(zip(SEEDS, (5.71 + noise + 0.01 * np.arange(5)).tolist(), strict=True)))
+
+    judged = judge(COLA_BELOW_RANDOM, "m", a, b, by_seed=True)
+
+    seen = judged.evidence
+    assert (seen["effect_name"], seen["effect"]) == ("d_z", seen["cohens_dz"])
+    assert (seen["cohens_d"], seen["hedges_g"]) == (None, None)
+    differences = np.array(list(a.values.values())) - np.array(list(b.values.values()))
+    assert seen["unit"] == pytest.approx(differences.std(ddof=1))
+    assert "d_z = −" in judged.sentence
+    assert " g = " not in judged.sentence
+
+
+def test_seeds_that_only_one_arm_has_are_not_dropped_in_silence():
+    judged = judge(COLA_BELOW_RANDOM, "m", arm(5.7, 0.1), arm(5.72, 0.1, n=4), by_seed=True)
+
+    assert judged.outcome == "inconclusive"
+    assert "cannot be paired: 46" in judged.sentence
+
+
+# --- seeds that are not as a t-test supposes
+
+
+def test_a_diverged_seed_is_named():
+    broken = Arm({**arm(5.7, 0.1).values, 44: math.nan})
+
+    judged = judge(COLA_BELOW_RANDOM, "m", arm(5.7, 0.1), broken)
+
+    assert judged.outcome == "inconclusive"
+    assert "Diverged: seed 44 of random." in judged.sentence
+    json.dumps(judged.as_dict(), allow_nan=False)
+
+
+def test_a_seed_that_stands_apart_is_named():
+    odd = Arm(dict(zip(SEEDS, (5.70, 5.71, 90.0, 5.69, 5.72), strict=True)))
+
+    judged = judge(COLA_BELOW_RANDOM, "m", arm(5.5, 0.01), odd)
+
+    assert "Beware: seed 44 of random stands apart from its others" in judged.sentence
+
+
+def test_skewed_seeds_against_a_constant_come_with_a_warning_and_other_tests():
+    seeds = np.exp([0.0, 0.1, 0.2, 0.1, 2.5])
+    skewed = Arm(dict(zip(SEEDS, seeds.tolist(), strict=True)))
+
+    judged = judge(COLA_BELOW_RANDOM, "m", skewed, constant(1.65))
+
+    beside = judged.evidence["robust"]
+    assert beside["skewness"] == pytest.approx(stats.skew(seeds))
+    assert beside["sign_flip_p"] == pytest.approx(
+        stats.permutation_test(
+            (seeds - 1.65,), np.mean, permutation_type="samples", n_resamples=np.inf
+        ).pvalue
+    )
+    logs = stats.ttest_1samp(np.log(seeds), math.log(1.65)).pvalue
+    assert beside["log_t_p"] == pytest.approx(logs)
+    assert "the seeds are skewed (1." in judged.sentence
+    assert "sign-flip p = " in judged.sentence
+    assert "0.062 with so many seeds" in judged.sentence
+
+
+def test_normal_seeds_are_seldom_called_skewed_or_odd():
+    rng, rounds = np.random.default_rng(5), 2000
+    drawn = rng.normal(5.0, 0.1, size=(rounds, 5))
+    skewed = np.mean([robust.is_skewed(row) for row in drawn])
+    odd = np.mean([robust.outlier(dict(enumerate(row.tolist()))) is not None for row in drawn])
+
+    assert abs(skewed - 0.05) < 3 * np.sqrt(0.05 * 0.95 / rounds)
+    assert abs(odd - 0.01) < 3 * np.sqrt(0.01 * 0.99 / rounds)
+
+
+# --- the coefficient of variation
+
+
+def test_two_seeds_of_the_first_tour_decide_nothing_about_their_scatter():
+    """The cv of 2.2 % over two seeds has the interval .97 to 70 %: it was called a violation."""
+    claim = cv_below("perplexity", "random", 2.0)
+    for percent in (2.2, 0.41):
+        judged = judge(claim, "m", arm(5.0, 0.05 * percent, n=2))
+        assert judged.outcome == "inconclusive", percent
+
+
+def test_the_scatter_is_tested_in_the_family():
+    claim = cv_below("perplexity", "random", 2.0)
+    statistic = 4 * (0.6 / 2) ** 2
+    p_value = 2 * stats.chi2.cdf(statistic, 4)
+    compare = question(COLA_BELOW_RANDOM, arm(5.7, 0.1), arm(5.7, 0.1, rng_seed=2))
+
+    judged, _ = judge_family([question(claim, arm(5.0, 0.03)), compare])
+
+    assert judged.evidence["p_value"] == pytest.approx(p_value)
+    assert judged.evidence["p_holm"] == pytest.approx(2 * p_value)
+    assert judged.evidence["family_size"] == 2
+
+
+def test_two_equal_rankings_are_not_told_a_detectable_difference_of_nothing():
+    judged = judge(ranks_better("auroc", "a", than="b"), "m", ranked(1.0), ranked(1.0))
+
+    assert judged.outcome == "inconclusive"
+    assert judged.verdict == "equivalent"
+    assert "true difference of 0" not in judged.sentence

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -194,3 +196,9 @@ def test_holm_on_a_worked_example():
 def test_holm_passes_over_what_was_not_tested():
     assert holm([0.01, None, 0.04]) == [0.02, None, 0.04]
     assert holm([]) == []
+
+
+@pytest.mark.parametrize("p", [math.nan, -0.1, 1.5, math.inf])
+def test_holm_refuses_what_is_no_p_value(p):
+    with pytest.raises(ValueError, match="is no p-value"):
+        holm([p, 0.01, 0.02])

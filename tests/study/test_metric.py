@@ -5,7 +5,7 @@ import pytest
 
 from benchsuite.errors import UsageError
 from benchsuite.reporting import numbers
-from benchsuite.study import ACCURACY, PERPLEXITY, Metric, Study, names, study
+from benchsuite.study import ACCURACY, PERPLEXITY, Metric, Study, names, study, use_margins
 
 SHARE = Metric("accuracy", better="higher", unit="%", scale=100, format=".1f")
 
@@ -75,3 +75,33 @@ def test_a_stored_number_bears_the_unit_only_if_it_is_in_it():
 def test_what_the_summary_keeps_of_a_metric_shows_the_same():
     again = Metric(**SHARE.as_dict())
     assert numbers.spread(again, 0.25, None) == numbers.spread(SHARE, 0.25, None) == "25.0 %"
+
+
+@pytest.mark.parametrize("margin", ["", "0", "-1", "1 point", "nan", "inf%"])
+def test_a_margin_that_is_none_is_refused(margin):
+    with pytest.raises(UsageError, match="of speed cannot be read"):
+        Metric("speed", margin=margin)
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "margin"),
+    [
+        ("calibration_selection", "perplexity", "0.5%"),
+        ("quantizers", "kl", "0.01"),
+        ("quantizers", "arc_accuracy", "1"),
+        ("latent_training", "held_out_loss", "0.01"),
+        ("uncertainty", "auroc", "0.01"),
+    ],
+)
+def test_what_matters_is_declared_with_the_metric(name, metric, margin):
+    assert study(name).metric(metric).margin == margin
+
+
+def test_the_users_margin_stands_in_the_place_of_the_declared_one():
+    use_margins({"perplexity": "2%"})
+    try:
+        assert study("calibration_selection").metric("perplexity").margin == "2%"
+        assert study("quantizers").metric("kl").margin == "0.01"
+    finally:
+        use_margins({})
+    assert study("calibration_selection").metric("perplexity").margin == "0.5%"

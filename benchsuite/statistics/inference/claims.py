@@ -1,6 +1,8 @@
 """Judge claims: held, violated, inconclusive (with what could have been seen) or not run.
 
 A family is judged together, so that Holm's correction covers every comparison declared for it.
+Beside the outcome, which says whether what was claimed is so, stands a comparison's verdict:
+better, worse, equivalent, trivially different or inconclusive.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,11 +11,16 @@ from typing import Any, Protocol
 
 from benchsuite.statistics.compare import holm
 from benchsuite.statistics.inference import items, verdicts, wording
-from benchsuite.statistics.inference.sequential import Plan, looks_taken, sequential_p
+from benchsuite.statistics.inference.sequential import (
+    Plan,
+    looks_taken,
+    nominal_levels,
+    sequential_p,
+)
 from benchsuite.statistics.item_tests import identity
 from benchsuite.statistics.pairing import PerItem
 from benchsuite.statistics.ranking import Ranking
-from benchsuite.statistics.rounding import AS_STORED, Display
+from benchsuite.statistics.rounding import Display
 
 
 class ClaimLike(Protocol):
@@ -39,6 +46,26 @@ class ClaimLike(Protocol):
     def fails_session(self) -> bool: ...  # noqa: D102
 
 
+class MetricLike(Display, Protocol):
+    """What is read of a metric (``benchsuite.study.Metric``) to judge by it and to show it."""
+
+    @property
+    def better(self) -> str: ...  # noqa: D102
+    @property
+    def margin(self) -> str: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A metric of which nothing is known: a number as stored, of which half a percent matters."""
+
+    scale: float = 1
+    unit: str = ""
+    format: str = ""
+    better: str = ""
+    margin: str = "0.5%"
+
+
 @dataclass(frozen=True)
 class Arm:
     """One method's results on one model.
@@ -61,21 +88,24 @@ class Arm:
 
 @dataclass(frozen=True)
 class Question:
-    """A claim with the results that answer it on one model, and how its metric is shown."""
+    """A claim with the results that answer it on one model, and what its metric is like."""
 
     claim: ClaimLike
     model: str
     arm: Arm
     other: Arm | None = None
     by_seed: bool = False
-    shown: Display = AS_STORED
+    shown: MetricLike = Plain()
 
 
 @dataclass(frozen=True)
 class Judgement:
     """A judged claim: ``outcome`` is held, violated, inconclusive or not_run.
 
-    ``sentence`` says it in words; ``evidence`` is json-able.
+    ``sentence`` says it in words; ``evidence`` is json-able. ``verdict`` says how a comparison came
+    out: better or worse (``different`` where the metric has no better side), equivalent (within the
+    smallest effect that matters), trivially different (significant, and within it) or inconclusive;
+    it is empty for other claims and for what was not run.
     """
 
     claim: ClaimLike
@@ -83,6 +113,12 @@ class Judgement:
     outcome: str
     sentence: str
     evidence: Mapping[str, Any]
+    verdict: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more seeds may decide it: not so where a difference is known not to matter."""
+        return self.outcome == "inconclusive" == self.verdict
 
     def as_dict(self) -> dict[str, Any]:
         """Return the judgement as json-able data."""
@@ -97,6 +133,7 @@ class Judgement:
             "control": claim.control,
             "model": self.model,
             "outcome": self.outcome,
+            "verdict": self.verdict,
             "sentence": self.sentence,
             "evidence": dict(self.evidence),
         }
@@ -126,11 +163,11 @@ def judge_family(
 
     What has no p-value (not run, exact comparisons) does not count in the family. With a ``plan``
     seeds were added look by look: a comparison's p-value is then the least alpha at which one of
-    the looks so far would have decided it.
+    the looks so far would have decided it, and its interval is that of the look told.
     """
     asked = list(questions)
     if plan is None:
-        drafts = [_draft(question, alpha) for question in asked]
+        drafts = [_draft(question) for question in asked]
     else:
         drafts = [_draft_by_looks(question, alpha, plan, len(asked)) for question in asked]
     tested = sum(draft.p_value is not None for draft in drafts)
@@ -139,10 +176,13 @@ def judge_family(
     for question, draft, p_holm in zip(asked, drafts, corrected, strict=True):
         if p_holm is not None:
             facts = {"p_holm": p_holm, "family_size": tested, "alpha": alpha}
-            draft = verdicts.decide(replace(draft, evidence={**draft.evidence, **facts}))
-        sentence = wording.sentence(question.claim, question.model, draft, question.shown)
+            draft = replace(draft, evidence={**draft.evidence, **facts})
+        draft = verdicts.decide(draft, question.shown, control=question.claim.control)
+        told = wording.sentence(question.claim, question.model, draft, question.shown)
+        judged = (question.claim, question.model, draft.outcome, told, draft.evidence)
+        undecided = question.claim.other and draft.outcome == "inconclusive"
         judgements.append(
-            Judgement(question.claim, question.model, draft.outcome, sentence, draft.evidence)
+            Judgement(*judged, draft.verdict or ("inconclusive" if undecided else ""))
         )
     return judgements
 
@@ -152,16 +192,13 @@ def _draft_by_looks(question: Question, alpha: float, plan: Plan, n: int) -> ver
     present = set(arm.values) & set(other.values if other else arm.values)
     looks = plan.looks[: looks_taken(plan, present)]
     if claim.over_items or not looks:
-        return _draft(question, alpha)
-    if not claim.other:
-        return _draft(replace(question, arm=replace(arm, missing=())), alpha)
-    drafts = [_draft(_of_seeds(question, plan.seeds[:look]), alpha) for look in looks]
+        return _draft(question)
+    if claim.kind in ("identical", "true"):
+        return _draft(replace(question, arm=replace(arm, missing=())))
+    drafts = [_draft(_of_seeds(question, plan.seeds[:look])) for look in looks]
+    joint = drafts[-1].evidence["test"] == "welch"
     spent = sequential_p(
-        [draft.p_value for draft in drafts],
-        plan.fractions,
-        spending=plan.spending,
-        sides=1 if claim.kind == "equivalent" else 2,
-        joint=drafts[-1].evidence["test"] == "welch",
+        [draft.p_value for draft in drafts], plan.fractions, spending=plan.spending, joint=joint
     )
     known = [p for p in spent if p is not None]
     if not known:
@@ -170,13 +207,19 @@ def _draft_by_looks(question: Question, alpha: float, plan: Plan, n: int) -> ver
     # A comparison is told as of the look that decides it beside n others; an open one as it stands.
     decided = (draft for draft, p in zip(drafts, spent, strict=True) if p and p < alpha / n)
     draft = next(decided, drafts[spent.index(least)] if least < alpha else drafts[-1])
+    look = drafts.index(draft)
+
+    def level(granted: float) -> float:
+        taken = nominal_levels(plan.fractions, alpha=granted, spending=plan.spending, joint=joint)
+        return draft.level(taken[look])
+
     told = {
         "looks": list(looks),
         "looks_planned": list(plan.looks),
         "spending": plan.spending,
         "p_sequential": least,
     }
-    return replace(draft, p_value=least, evidence={**draft.evidence, **told})
+    return replace(draft, p_value=least, evidence={**draft.evidence, **told}, level=level)
 
 
 def _of_seeds(question: Question, seeds: Sequence[int]) -> Question:
@@ -185,11 +228,11 @@ def _of_seeds(question: Question, seeds: Sequence[int]) -> Question:
         items = {seed: arm.items[seed] for seed in seeds if seed in arm.items}
         return replace(arm, values=values, items=items, missing=())
 
-    assert question.other is not None
-    return replace(question, arm=only(question.arm), other=only(question.other))
+    other = question.other and only(question.other)
+    return replace(question, arm=only(question.arm), other=other)
 
 
-def _draft(question: Question, alpha: float) -> verdicts.Draft:
+def _draft(question: Question) -> verdicts.Draft:
     claim, arm, other = question.claim, question.arm, question.other
     if claim.kind == "identical":
         return verdicts.identical(arm.values, arm.missing)
@@ -208,7 +251,7 @@ def _draft(question: Question, alpha: float) -> verdicts.Draft:
     evidence |= items.item_evidence(arm, other, question.by_seed)
     if claim.kind == "equivalent":
         return verdicts.equivalent(
-            arm.values, other.values, claim.limit, evidence, question.by_seed, alpha
+            arm.values, other.values, claim.limit, evidence, question.by_seed
         )
     if evidence["test"] == "exact" or (arm.constant and other.constant):
         return items.constant(arm, other, claim.kind, evidence)

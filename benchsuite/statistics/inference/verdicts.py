@@ -1,32 +1,41 @@
 """How each kind of claim is decided from the seeds' values, before it is put in words."""
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from scipy.special import chdtri, ndtri
+from scipy.special import chdtr, chdtrc
 
-from benchsuite.statistics.compare import Comparison, paired, student, welch
+from benchsuite.statistics.compare import Comparison, paired, student, undefined, welch
 from benchsuite.statistics.descriptive import describe
 from benchsuite.statistics.effect import cohens_d, cohens_dz, hedges_g, one_sample_d
 from benchsuite.statistics.equivalence import tost
 from benchsuite.statistics.exact import permutation, sign_flip
-from benchsuite.statistics.power import equivalence_margin, minimum_detectable_effect
+from benchsuite.statistics.inference import robust, sizes
 from benchsuite.statistics.samples import Sample, as_sample, is_constant, std_of, variance_of
+from benchsuite.statistics.unequal import guarded_level, guarded_p
 
 # Above this, counting all arrangements of every comparison would slow the end of a session.
 EXACT_UP_TO = 8
-POWER = 0.8
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A judgement in the making; ``p_value`` is None if no test decides it."""
+    """A judgement in the making; ``p_value`` is None if no test decides it.
+
+    ``level`` turns the error that a family grants a comparison into the level at which its own test
+    is taken: less where its looks, or unequal variances, must be paid for. ``verdict`` is how a
+    comparison came out, whatever was claimed.
+    """
 
     outcome: str
     p_value: float | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
+    verdict: str = ""
+    level: Callable[[float], float] = float
 
 
 def not_run(missing: Sequence[str]) -> Draft:
@@ -35,10 +44,17 @@ def not_run(missing: Sequence[str]) -> Draft:
 
 
 def identical(values: Mapping[int, Any], missing: Sequence[str]) -> Draft:
-    """Equal over all seeds; two unequal ones decide against it even while others are missing."""
+    """Equal over all seeds; two unequal ones decide against it even while others are missing.
+
+    Numbers are compared by their bits: 0.0 and -0.0 differ, and one NaN is like another. A NaN or
+    an infinity for every seed shows that something failed, not that something is the same.
+    """
     groups: dict[Any, list[int]] = {}
+    told: dict[Any, Any] = {}
     for seed, value in sorted(values.items()):
-        groups.setdefault(value, []).append(seed)
+        bits = _bits(value)
+        groups.setdefault(bits, []).append(seed)
+        told[bits] = value if _is_finite(value) else str(value)
     evidence: dict[str, Any] = {
         "test": "equality",
         "n": len(values),
@@ -46,13 +62,26 @@ def identical(values: Mapping[int, Any], missing: Sequence[str]) -> Draft:
         "distinct": len(groups),
     }
     if len(groups) > 1:
-        evidence["groups"] = [{"value": v, "seeds": s} for v, s in groups.items()]
+        evidence["groups"] = [{"value": told[v], "seeds": s} for v, s in groups.items()]
         return Draft("violated", evidence=evidence)
     if missing or not values:
         return Draft("not_run", evidence={**evidence, "missing": list(missing)})
     if len(values) < 2:
         return Draft("inconclusive", evidence={**evidence, "reason": "one seed cannot show it"})
+    if not all(map(_is_finite, values.values())):
+        reason = f"it is {next(iter(told.values()))} for every seed, which is no result"
+        return Draft("inconclusive", evidence={**evidence, "reason": reason})
     return Draft("held", evidence=evidence)
+
+
+def _bits(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return "nan" if math.isnan(value) else struct.pack(">d", value)
+
+
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def true(values: Mapping[int, Any], missing: Sequence[str]) -> Draft:
@@ -74,15 +103,15 @@ def true(values: Mapping[int, Any], missing: Sequence[str]) -> Draft:
 
 
 def cv_below(values: Mapping[int, float], limit: float | None) -> Draft:
-    """The point estimate decides; the interval, wide for few seeds, is stated beside it.
+    """Below the limit, or above it, by the chi-square test of the standard deviation.
 
-    The interval is that of the standard deviation (chi-square) over the mean, whose own
-    uncertainty is negligible where the cv is a few percent.
+    Two-sided, so that its interval decides: wholly below the limit or wholly above. The mean's own
+    uncertainty is negligible where the cv is a few percent. Seeds that do not vary need no test.
     """
     assert limit is not None
     seen = describe(values[seed] for seed in sorted(values))
     evidence: dict[str, Any] = {
-        "test": "point estimate",
+        "test": "chi_square",
         "n": seen.n,
         "seeds": sorted(values),
         "mean": seen.mean,
@@ -93,9 +122,13 @@ def cv_below(values: Mapping[int, float], limit: float | None) -> Draft:
     if seen.cv_percent is None or seen.std is None:
         reason = "one seed cannot show it" if seen.n == 1 else seen.reason
         return Draft("inconclusive", evidence={**evidence, "reason": reason})
+    if seen.constant:
+        return Draft("held", evidence=evidence)
     df = seen.n - 1
-    evidence["cv_ci95"] = [seen.cv_percent * math.sqrt(df / chdtri(df, q)) for q in (0.025, 0.975)]
-    return Draft("held" if seen.cv_percent < limit else "violated", evidence=evidence)
+    statistic = df * (seen.cv_percent / limit) ** 2
+    p_value = min(1.0, 2 * float(min(chdtr(df, statistic), chdtrc(df, statistic))))
+    ci95 = [seen.cv_percent * bound for bound in sizes.std_interval(df)]
+    return Draft("cv_below", p_value, {**evidence, "p_value": p_value, "cv_ci95": ci95})
 
 
 def compared(
@@ -104,14 +137,23 @@ def compared(
     """Return the seed tests of ``a`` against ``b`` as json-able evidence.
 
     ``test`` names the one that decides: paired if the seeds are shared, one_sample if one arm is
-    constant over at least two seeds, exact if both are, Welch otherwise.
+    constant over at least two seeds, exact if both are, Welch otherwise. ``p_value`` is that test's
+    own; ``p_guarded`` is the one that keeps its promise at whatever variances. ``error`` and ``df``
+    are those of the difference, ``ci95`` its uncorrected interval.
     """
-    by_seed = by_seed and sorted(a) == sorted(b)
     first, second = (as_sample(arm[seed] for seed in sorted(arm)) for arm in (a, b))
     decisive, unit, effects, n = _decisive(first, second, by_seed)
+    if by_seed and sorted(a) != sorted(b):
+        odd = ", ".join(map(str, sorted(set(a) ^ set(b))))
+        reason = f"seeds that only one arm has cannot be paired: {odd}"
+        decisive = undefined("paired", first, second, reason)
     one, two = describe(first), describe(second)
     few = min(one.n, two.n) < 2
     reason = "one seed cannot show it, at least 2 an arm are needed" if few else decisive.reason
+    guarded = decisive.p_value
+    if guarded is not None and decisive.test == "welch":
+        guarded = guarded_p(guarded, one.n, two.n)
+    broken = [robust.diverged(arm) for arm in (a, b)]
     return {
         "test": decisive.test,
         "n": one.n,
@@ -125,10 +167,12 @@ def compared(
         "std_other": two.std,
         "cv_percent_other": two.cv_percent,
         "difference": decisive.difference,
+        "error": decisive.error,
         "ci95": None if decisive.ci_low is None else [decisive.ci_low, decisive.ci_high],
         "statistic": decisive.statistic,
         "df": decisive.df,
         "p_value": decisive.p_value,
+        "p_guarded": guarded,
         "correlation": decisive.correlation,
         "reason": reason,
         **effects,
@@ -136,19 +180,20 @@ def compared(
         "welch": _brief(welch(first, second)),
         "exact_p": _exact_p(first, second, by_seed),
         "effective_n": n,
-        "unit": unit,
+        "unit": unit if math.isfinite(unit) else None,
+        "unit_df": one.n + two.n - 2 if decisive.test == "welch" else n - 1,
+        "diverged": broken if any(broken) else None,
+        "outliers": [robust.outlier(arm) if not any(broken) else None for arm in (a, b)],
+        "robust": _beside(first, second) if decisive.test == "one_sample" else None,
     }
 
 
 def ordered(kind: str, evidence: dict[str, Any]) -> Draft:
     """``lower`` or ``higher`` on average, by the seed test; without variation by the numbers."""
-    p_value = evidence["p_value"]
-    if p_value is not None:
-        return Draft(kind, p_value, evidence)
-    difference = evidence["difference"]
-    if evidence["test"] != "exact" or not difference:
-        return Draft("inconclusive", evidence=evidence)
-    return Draft(_direction(kind, difference), evidence=evidence)
+    if evidence["p_guarded"] is not None:
+        return Draft(kind, evidence["p_guarded"], evidence, level=_level(evidence))
+    exact = evidence["test"] == "exact" and evidence["difference"] is not None
+    return Draft(kind if exact else "inconclusive", evidence=evidence)
 
 
 def equivalent(
@@ -157,35 +202,114 @@ def equivalent(
     margin: float | None,
     evidence: dict[str, Any],
     by_seed: bool,
-    alpha: float,
 ) -> Draft:
-    """Within the margin by TOST; outside only if the whole interval is."""
+    """Within the margin, or beyond it, by one two-sided test of its edge.
+
+    Two one-sided tests say "within", another "beyond"; near the edge either may err. Taken at half
+    the level each, the interval at 1 - alpha decides: inside, outside, or neither.
+    """
     assert margin is not None
-    by_seed = by_seed and sorted(a) == sorted(b)
+    evidence = {**evidence, "margin": margin}
+    if evidence["difference"] is None:
+        nothing = {"defined": False, "reason": evidence["reason"]}
+        return Draft("inconclusive", evidence={**evidence, "tost": nothing})
     first, second = (as_sample(arm[seed] for seed in sorted(arm)) for arm in (a, b))
-    result = tost(first, second, margin, by_seed=by_seed, alpha=alpha)
-    evidence = {**evidence, "margin": margin, "tost": asdict(result)}
+    result = tost(first, second, margin, by_seed=by_seed)
+    evidence["tost"] = asdict(result)
     if not result.defined:
         return Draft("inconclusive", evidence={**evidence, "reason": result.reason})
-    if result.p_value is None:
-        return Draft("held" if result.equivalent else "violated", evidence=evidence)
-    return Draft("equivalent", result.p_value, evidence)
+    p_value = result.p_either
+    if p_value is not None and evidence["test"] == "welch":
+        p_value = guarded_p(p_value, evidence["n"], evidence["n_other"])
+    evidence["p_equivalence"] = p_value
+    return Draft("equivalent", p_value, evidence, level=_level(evidence))
 
 
-def decide(draft: Draft) -> Draft:
-    """Settle a draft once its Holm-corrected p-value is known, and say what could be seen."""
+def decide(draft: Draft, metric: Any, *, control: bool = False) -> Draft:
+    """Settle a draft: say whether the claim holds, how the comparison came out, what could be seen.
+
+    One with a p-value has Holm's correction of it in its evidence by now. ``metric`` has the
+    smallest effect that matters, ``margin``, and says which way is ``better``. A ``control`` asks
+    whether the study sees a difference at all, of whatever size.
+    """
+    if draft.outcome not in ("lower", "higher", "equivalent", "cv_below"):
+        return draft
     evidence = dict(draft.evidence)
-    significant = evidence["p_holm"] < evidence["alpha"]
-    corrected = evidence["alpha"] / evidence["family_size"]
+    tested = draft.p_value is not None
+    granted = evidence["alpha"] / evidence["family_size"] if tested else 0.0
+    if draft.outcome == "cv_below":
+        return _decide_cv(draft, evidence, draft.level(granted))
+    better = metric.better or draft.outcome.replace("equivalent", "")
+    side = sizes.direction(evidence["difference"], better)
+    bounds = _bounds(evidence, draft.level(granted)) if tested else (evidence["difference"],) * 2
+    if tested:
+        evidence |= _simultaneous(bounds, granted, evidence["family_size"])
     if draft.outcome == "equivalent":
-        different = evidence["tost"]["different"]
-        outcome = "held" if significant else "violated" if different else "inconclusive"
-        evidence |= _smallest_margin(evidence, corrected)
-        return replace(draft, outcome=outcome, evidence=evidence)
-    over_items = "n_items" in evidence
-    evidence |= (_detectable_over_items if over_items else _detectable)(evidence, corrected)
-    outcome = _direction(draft.outcome, evidence["difference"]) if significant else "inconclusive"
+        return _decide_equivalent(draft, evidence, bounds, side, draft.level(granted))
+    evidence["margin"] = sizes.margin_of(metric, evidence)
+    evidence["margin_declared"] = metric.margin
+    small = sizes.within(bounds, evidence["margin"])
+    differs = evidence["p_holm"] < evidence["alpha"] if tested else evidence["difference"] != 0
+    if tested:
+        alone, corrected = draft.level(evidence["alpha"]), draft.level(granted)
+        seen = sizes.detectable_over_items if "n_items" in evidence else sizes.detectable
+        evidence |= {**seen(evidence, alone, corrected), "level": granted}
+    if differs:
+        verdict = sizes.TRIVIAL if small else side
+    else:
+        verdict = sizes.EQUIVALENT if small else sizes.INCONCLUSIVE
+    outcome = "inconclusive"
+    if differs and (control or not small):
+        outcome = _direction(draft.outcome, evidence["difference"])
+    return replace(draft, outcome=outcome, verdict=verdict, evidence=evidence)
+
+
+def _decide_equivalent(
+    draft: Draft, evidence: dict[str, Any], bounds: sizes.Interval, side: str, level: float
+) -> Draft:
+    result = evidence["tost"]
+    if draft.p_value is None:
+        outcome = "held" if result["equivalent"] else "violated"
+    else:
+        evidence |= sizes.confirmable(evidence, level)
+        outcome = "held" if result["p_value"] < result["p_different"] else "violated"
+        if evidence["p_holm"] >= evidence["alpha"]:
+            return replace(
+                draft, outcome="inconclusive", verdict=sizes.INCONCLUSIVE, evidence=evidence
+            )
+    if outcome == "held":
+        apart = bounds[0] > 0 or bounds[1] < 0
+        side = sizes.TRIVIAL if apart else sizes.EQUIVALENT
+    return replace(draft, outcome=outcome, verdict=side, evidence=evidence)
+
+
+def _decide_cv(draft: Draft, evidence: dict[str, Any], level: float) -> Draft:
+    bounds = sizes.std_interval(evidence["n"] - 1, level)
+    evidence["cv_simultaneous"] = [evidence["cv_percent"] * bound for bound in bounds]
+    outcome = "held" if evidence["cv_percent"] < evidence["limit"] else "violated"
+    if evidence["p_holm"] >= evidence["alpha"]:
+        outcome = "inconclusive"
     return replace(draft, outcome=outcome, evidence=evidence)
+
+
+def _bounds(evidence: Mapping[str, Any], level: float) -> sizes.Interval:
+    found = sizes.interval(evidence, level)
+    assert found is not None
+    return found
+
+
+def _simultaneous(bounds: sizes.Interval, granted: float, n: int) -> dict[str, Any]:
+    method = (
+        f"Bonferroni, each of {n} at {100 * (1 - granted):.4g} %" if n > 1 else "one comparison"
+    )
+    return {"ci_simultaneous": list(bounds), "ci_simultaneous_method": method}
+
+
+def _level(evidence: Mapping[str, Any]) -> Callable[[float], float]:
+    """Return how the error granted to a comparison becomes the level of its test."""
+    if evidence["test"] != "welch":
+        return float
+    return functools.partial(guarded_level, n_a=evidence["n"], n_b=evidence["n_other"])
 
 
 def _direction(kind: str, difference: float) -> str:
@@ -193,12 +317,16 @@ def _direction(kind: str, difference: float) -> str:
 
 
 def _decisive(a: Sample, b: Sample, by_seed: bool) -> tuple[Comparison, float, dict[str, Any], int]:
-    """Return the deciding test, the std its effect is measured in, the effects, and its n."""
-    d, g = cohens_d(a, b), hedges_g(a, b)
-    effects: dict[str, Any] = {"cohens_d": d.value, "hedges_g": g.value}
+    """Return the deciding test, the std its effect is measured in, the effects, and its n.
+
+    ``effect`` is in that same std: d_z for pairs, g otherwise, each with Hedges' correction.
+    """
     if by_seed:
-        effects["cohens_dz"] = cohens_dz(a, b).value
-        return paired(a, b), std_of(a - b), effects, len(a)
+        dz = cohens_dz(a, b).value if len(a) == len(b) else None
+        unit = std_of(a - b) if len(a) == len(b) else 0.0
+        return paired(a, b), unit, _effects("d_z", dz, cohens_dz=dz), len(a)
+    d, g = cohens_d(a, b).value, hedges_g(a, b).value
+    effects = _effects("g", g, cohens_d=d, hedges_g=g)
     test = welch(a, b)
     still_a, still_b = (is_constant(arm) and len(arm) > 1 for arm in (a, b))
     if still_a and still_b:
@@ -208,10 +336,8 @@ def _decisive(a: Sample, b: Sample, by_seed: bool) -> tuple[Comparison, float, d
         sign = -1 if still_a else 1
         raw = one_sample_d(seeded, float(constant[0])).value
         small = one_sample_d(seeded, float(constant[0]), corrected=True).value
-        effects = {
-            "cohens_d": None if raw is None else sign * raw,
-            "hedges_g": None if small is None else sign * small,
-        }
+        d, g = (None if value is None else sign * value for value in (raw, small))
+        effects = _effects("g", g, cohens_d=d, hedges_g=g)
         return replace(test, test="one_sample"), std_of(seeded), effects, len(seeded)
     if len(a) < 2 or len(b) < 2:
         return test, 0.0, effects, min(len(a), len(b))
@@ -220,37 +346,15 @@ def _decisive(a: Sample, b: Sample, by_seed: bool) -> tuple[Comparison, float, d
     return test, math.sqrt(pooled), effects, min(len(a), len(b))
 
 
-def _detectable(evidence: Mapping[str, Any], corrected: float) -> dict[str, Any]:
-    n, unit, design = evidence["effective_n"], evidence["unit"], _design(evidence)
-    alone = minimum_detectable_effect(n, **design, power=POWER, alpha=evidence["alpha"])
-    family = minimum_detectable_effect(n, **design, power=POWER, alpha=corrected)
-    return {
-        "mde_d": alone,
-        "mde": alone * unit,
-        "mde_d_corrected": family,
-        "mde_corrected": family * unit,
-        "power": POWER,
-    }
+def _effects(name: str, value: float | None, **told: float | None) -> dict[str, Any]:
+    """Return the effect size that belongs to the deciding test, and those that are not its own."""
+    known = dict.fromkeys(("cohens_d", "hedges_g", "cohens_dz"))
+    return {"effect": value, "effect_name": name, **known, **told}
 
 
-def _detectable_over_items(evidence: Mapping[str, Any], corrected: float) -> dict[str, Any]:
-    """Return the difference that these items would show with ``POWER``, under the normal law."""
-    reach = [ndtri(1 - alpha / 2) + ndtri(POWER) for alpha in (evidence["alpha"], corrected)]
-    alone, family = (float(r * evidence["error"]) for r in reach)
-    return {"mde": alone, "mde_corrected": family, "power": POWER}
-
-
-def _smallest_margin(evidence: Mapping[str, Any], corrected: float) -> dict[str, Any]:
-    n, unit, design = evidence["effective_n"], evidence["unit"], _design(evidence)
-    margin = equivalence_margin(n, **design, power=POWER, alpha=corrected)
-    return {"smallest_margin": margin * unit, "power": POWER}
-
-
-def _design(evidence: Mapping[str, Any]) -> dict[str, bool]:
-    return {
-        "paired": evidence["test"] in ("paired", "one_sample"),
-        "welch": evidence["test"] == "welch",
-    }
+def _beside(a: Sample, b: Sample) -> dict[str, Any]:
+    seeded, constant = (b, a) if is_constant(a) else (a, b)
+    return robust.beside_one_sample(seeded, float(constant[0]))
 
 
 def _brief(test: Comparison) -> dict[str, Any]:
@@ -262,4 +366,6 @@ def _brief(test: Comparison) -> dict[str, Any]:
 def _exact_p(a: Sample, b: Sample, by_seed: bool) -> float | None:
     if max(len(a), len(b)) > EXACT_UP_TO:
         return None
-    return (sign_flip(a, b) if by_seed else permutation(a, b)).p_value
+    # Against a constant the seeds are not exchangeable with its copies: their signs are.
+    against_one = len(a) == len(b) > 1 and is_constant(a) != is_constant(b)
+    return (sign_flip(a, b) if by_seed or against_one else permutation(a, b)).p_value

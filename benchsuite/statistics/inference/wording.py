@@ -1,8 +1,9 @@
 """Judgements in words: the numbers, the test, and what a null result does not show."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchsuite.statistics.inference import sizes
 from benchsuite.statistics.inference.verdicts import Draft
 from benchsuite.statistics.rounding import (
     Display,
@@ -15,6 +16,8 @@ from benchsuite.statistics.rounding import (
 )
 
 MOST_IDS = 3
+# By so much unequal variances must be able to raise a p-value before a sentence says so.
+NOTABLY = 1.05
 TEST_NAMES = {
     "welch": "Welch's t-test",
     "student": "Student's t-test",
@@ -40,9 +43,9 @@ def sentence(claim: Any, model: str, draft: Draft, how: Display) -> str:
     elif claim.kind == "cv_below":
         text = _cv(draft.outcome, evidence)
     elif claim.kind == "equivalent":
-        text = _equivalent(claim, draft.outcome, evidence, how)
+        text = _equivalent(claim, draft, how)
     else:
-        text = _ordered(claim, draft.outcome, evidence, how)
+        text = _ordered(claim, draft, how)
     if claim.control and draft.outcome not in ("held", "not_run"):
         text += f" The control did not come out: the study cannot see a difference on {model}."
     return text
@@ -76,69 +79,147 @@ def _true(claim: Any, evidence: Mapping[str, Any]) -> str:
 
 
 def _cv(outcome: str, evidence: Mapping[str, Any]) -> str:
-    if outcome == "inconclusive":
+    if "reason" in evidence:
         return f"n = {evidence['n']}: {evidence['reason']}."
-    low, high = evidence["cv_ci95"]
     text = f"cv = {evidence['cv_percent']:.2g} % over {evidence['n']} seeds"
     if evidence["std"] == 0:
         return f"{text}: every seed gives the same value."
-    text += f" (95 % interval {low:.2g} to {high:.2g} %)"
-    limit = evidence["limit"]
-    if outcome == "held" and high >= limit:
-        text += f": the estimate is below {limit:g} %, the interval reaches above it"
+    low, high = evidence["cv_simultaneous"]
+    n = evidence["family_size"]
+    over = f", simultaneous over {n} tests" if n > 1 else ""
+    text += f" (95 % interval {low:.2g} to {high:.2g} %{over}; {p_text(evidence['p_value'])}"
+    text += f", Holm {p_text(evidence['p_holm'])})" if n > 1 else ")"
+    if outcome == "inconclusive":
+        text += f": neither shown below {evidence['limit']:g} % nor above"
     return text + "."
 
 
-def _ordered(claim: Any, outcome: str, evidence: Mapping[str, Any], how: Display) -> str:
+def _ordered(claim: Any, draft: Draft, how: Display) -> str:
+    evidence = draft.evidence
     text = _difference(evidence, how)
+    after = f"{_warning(claim, evidence)}{_items(evidence, how)}"
+    small = f"within ±{_margin(evidence, how)}" if evidence.get("margin") else ""
     if evidence["p_value"] is None:
+        if draft.verdict == sizes.TRIVIAL:
+            return f"A difference too small to matter, {small}: {text}.{after}"
         reason = evidence.get("reason")
-        return (
-            f"{text}: {reason}.{_items(evidence, how)}"
-            if reason
-            else f"{text}.{_items(evidence, how)}"
-        )
+        return f"{text}: {reason}.{after}" if reason else f"{text}.{after}"
     text += f" ({_test(evidence)})"
-    if outcome == "violated":
+    if draft.verdict == sizes.TRIVIAL:
+        return f"A difference, and too small to matter: {text}, {small}.{after}"
+    if draft.verdict == sizes.EQUIVALENT:
+        return f"No difference that would matter: {text}, {small}.{after}"
+    if draft.outcome == "inconclusive":
+        seen = f"{margin_sentence(evidence, how)}{power_sentence(evidence, how)}"
+        return f"No significant difference: {text}. {seen}{after}"
+    if draft.outcome == "violated":
         text = f"{claim.other} is the {claim.kind} one: {text}"
-    elif outcome == "inconclusive":
-        text = f"No significant difference: {text}. {power_sentence(evidence, how)}"
-        return text + _items(evidence, how)
-    return f"{text}.{_items(evidence, how)}"
+    if small and min(map(abs, evidence["ci_simultaneous"])) < evidence["margin"]:
+        text += f"; it may be less than {_margin(evidence, how)}, from where on it matters"
+    return f"{text}.{after}"
 
 
-def _equivalent(claim: Any, outcome: str, evidence: Mapping[str, Any], how: Display) -> str:
+def _equivalent(claim: Any, draft: Draft, how: Display) -> str:
+    evidence = draft.evidence
     result = evidence["tost"]
+    after = f"{_warning(claim, evidence)}{_items(evidence, how)}"
     if not result["defined"]:
-        return f"n = {evidence['n']} and {evidence['n_other']}: {result['reason']}."
-    interval = _interval(how, result["difference"], result["ci_low"], result["ci_high"])
+        return f"n = {evidence['n']} and {evidence['n_other']}: {result['reason']}.{after}"
     margin = in_unit(how, f"±{evidence['margin'] * how.scale:g}")
-    text = f"Difference {interval} (90 %), margin {margin}"
     if result["p_value"] is None:
-        return f"{text}; neither arm varies.{_items(evidence, how)}"
-    text += f", TOST {p_text(result['p_value'])}, Holm {p_text(evidence['p_holm'])}"
-    if outcome == "inconclusive":
+        exact = _interval(how, result["difference"], result["ci_low"], result["ci_high"])
+        return f"Difference {exact}, margin {margin}; neither arm varies.{after}"
+    n = evidence["family_size"]
+    low, high = evidence["ci_simultaneous"]
+    over = f", simultaneous over {n} tests" if n > 1 else ""
+    text = f"Difference {_interval(how, result['difference'], low, high)} (95 %{over}), "
+    text += f"margin {margin}, {p_text(evidence['p_equivalence'])} at the margin's edge"
+    text += _looks(evidence)
+    text += f", Holm {p_text(evidence['p_holm'])} of {n}" if n > 1 else ""
+    if draft.outcome == "violated":
+        text += ": beyond the margin"
+    elif draft.verdict == sizes.TRIVIAL:
+        text += ": a difference, and within the margin"
+    elif draft.outcome == "inconclusive":
+        ends = evidence["smallest_margin_ci95"]
         text += (
-            f": neither shown equal nor different; with these seeds a margin of at least "
-            f"{_size(how, evidence['smallest_margin'])} could be confirmed with 80 % power"
+            f": neither shown within nor beyond; with these seeds a margin of at least "
+            f"{_size(how, evidence['smallest_margin'])}{_between(how, ends)} could be confirmed "
+            f"with 80 % power"
         )
-    return f"{text}.{_items(evidence, how)}"
+    return f"{text}.{after}"
+
+
+def margin_sentence(evidence: Mapping[str, Any], how: Display) -> str:
+    """Return from which size on a difference matters, beside a null; empty where nothing says."""
+    if not evidence.get("margin"):
+        return ""
+    return f"What matters begins at {_margin(evidence, how)}. "
 
 
 def power_sentence(evidence: Mapping[str, Any], how: Display) -> str:
     """Return what these seeds could have seen: the sentence that belongs beside every null."""
     size, d = _size(how, evidence["mde_corrected"]), evidence.get("mde_d_corrected")
-    family = evidence["family_size"]
-    correction = f" after correction for {family} tests" if family > 1 else ""
+    n, level = evidence["family_size"], f"at level {evidence['level']:.2g}"
+    level += f" ({evidence['alpha']:g} over {n} tests)" if n > 1 else ""
+    if d is None and not evidence["mde_corrected"]:
+        return "They are alike on every one of these items, and other items may tell them apart."
     if d is None:
         return (
             f"With these {evidence['n_items']} items only a true difference of {size} or more is "
-            f"found with 80 % power{correction}: this does not show that they are equal."
+            f"found with 80 % power {level}: this does not show that they are equal."
         )
+    unit = "d_z" if evidence["test"] == "paired" else "d"
     return (
-        f"With {evidence['effective_n']} seeds only a true difference of {size} (d = {d:.2f}) or "
-        f"more is found with 80 % power{correction}: this does not show that they are equal."
+        f"With {evidence['effective_n']} seeds only a true difference of {size} ({unit} = {d:.2f}) "
+        f"or more is found with 80 % power {level}{_between(how, evidence['mde_ci95'])}: this does "
+        "not show that they are equal."
     )
+
+
+def _between(how: Display, ends: Sequence[float]) -> str:
+    """Return the bounds of a size that was worked out from an estimated standard deviation."""
+    low, high = (_size(how, end) for end in ends)
+    return f" ({low} to {high} by the 95 % interval of the standard deviation)"
+
+
+def _margin(evidence: Mapping[str, Any], how: Display) -> str:
+    text = _size(how, evidence["margin"])
+    declared = evidence["margin_declared"]
+    return f"{text} ({declared.removesuffix('%').strip()} %)" if "%" in declared else text
+
+
+def _warning(claim: Any, evidence: Mapping[str, Any]) -> str:
+    """Return what to beware of: seeds that diverged or stand apart, and skewed ones."""
+    told = []
+    arms = (claim.method, claim.other)
+    if evidence.get("diverged"):
+        told = [
+            f"seed {s} of {arm}"
+            for arm, seeds in zip(arms, evidence["diverged"], strict=True)
+            for s in seeds
+        ]
+        return f" Diverged: {', '.join(told)}."
+    for arm, seed in zip(arms, evidence.get("outliers") or (None, None), strict=True):
+        if seed is not None:
+            told.append(f"seed {seed} of {arm} stands apart from its others")
+    beside = evidence.get("robust") or {}
+    if beside.get("skewed"):
+        told.append(f"the seeds are skewed ({signed(beside['skewness'])})")
+    if not told:
+        return ""
+    text = f" Beware: {'; '.join(told)}."
+    if beside:
+        tests = [f"sign-flip {p_text(beside['sign_flip_p'])}"]
+        tests[0] += f" (at least {beside['smallest_p']:.2g} with so many seeds)"
+        if beside["log_t_p"] is not None:
+            tests.append(f"t-test of the logarithms {p_text(beside['log_t_p'])}")
+        text += (
+            f" A t-test against a constant supposes normal seeds; beside it: {', '.join(tests)}."
+        )
+    elif evidence["exact_p"] is not None:
+        text += f" Beside the t-test: exact {p_text(evidence['exact_p'])}."
+    return text
 
 
 def _difference(evidence: Mapping[str, Any], how: Display) -> str:
@@ -147,8 +228,14 @@ def _difference(evidence: Mapping[str, Any], how: Display) -> str:
     text = f"{first} against {second}"
     if evidence["difference"] is None:
         return text
-    low, high = evidence["ci95"] or (None, None)
-    return f"{text}, difference {_interval(how, evidence['difference'], low, high)}"
+    low, high = evidence.get("ci_simultaneous") or evidence["ci95"] or (None, None)
+    text = f"{text}, difference {_interval(how, evidence['difference'], low, high)}"
+    n = evidence.get("family_size", 1)
+    if n == 1 or not evidence["ci95"]:
+        return text
+    alone = _interval(how, evidence["difference"], *evidence["ci95"])
+    alone = alone[alone.index("[") :] if "[" in alone else alone
+    return f"{text}, simultaneous over {n} tests (uncorrected {alone})"
 
 
 def _test(evidence: Mapping[str, Any]) -> str:
@@ -157,15 +244,23 @@ def _test(evidence: Mapping[str, Any]) -> str:
     text = f"{name}, n = {n}, {p_text(evidence['p_value'])}"
     if evidence.get("n_left_out"):
         text += f", without {evidence['n_left_out']} items that one of them alone has"
-    if "looks" in evidence:
-        looks = ", ".join(map(str, evidence["looks"]))
-        text += f", {p_text(evidence['p_sequential'])} after looks at {looks} seeds"
-        text += f" of at most {evidence['looks_planned'][-1]}"
+    guarded = evidence.get("p_guarded")
+    if guarded is not None and guarded > NOTABLY * evidence["p_value"]:
+        text += f" (at most {p_text(guarded).removeprefix('p = ')} whatever the variances)"
+    text += _looks(evidence)
     if evidence["family_size"] > 1:
         text += f", Holm {p_text(evidence['p_holm'])} of {evidence['family_size']}"
-    if evidence["hedges_g"] is not None:
-        text += f", g = {signed(evidence['hedges_g'])}"
+    if evidence.get("effect") is not None:
+        text += f", {evidence['effect_name']} = {signed(evidence['effect'])}"
     return text
+
+
+def _looks(evidence: Mapping[str, Any]) -> str:
+    if "looks" not in evidence:
+        return ""
+    looks = ", ".join(map(str, evidence["looks"]))
+    text = f", {p_text(evidence['p_sequential'])} after looks at {looks} seeds"
+    return f"{text} of at most {evidence['looks_planned'][-1]}"
 
 
 def _items(evidence: Mapping[str, Any], how: Display) -> str:

@@ -113,7 +113,10 @@ register_study(
             lower("perplexity", "random", than="shuffled_hessian", control=True),
         ),
         code=_code,
-        metrics=(PERPLEXITY, Metric("downstream", better="higher", unit="%", parts=True)),
+        metrics=(
+            PERPLEXITY,
+            Metric("downstream", better="higher", unit="%", margin="1", parts=True),
+        ),
         making=("selection", "quant"),
         controls=CONTROLS,
         unranked=REFERENCES,

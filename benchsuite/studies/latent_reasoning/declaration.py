@@ -94,9 +94,9 @@ register_study(
         reads=_TASKS,
         task_of=_task_of,
         metrics=(
-            Metric("held_out_loss", better="lower", unit="nats"),
-            Metric("held_out_loss_untrained", unit="nats"),
-            Metric("training_seconds", better="lower", unit="s", format=".1f"),
+            Metric("held_out_loss", better="lower", unit="nats", margin="0.01"),
+            Metric("held_out_loss_untrained", unit="nats", margin="0.01"),
+            Metric("training_seconds", better="lower", unit="s", format=".1f", margin="5%"),
         ),
         making=_MAKING,
         # Losses of different methods are of different things.
@@ -149,8 +149,8 @@ register_study(
                 ids="question",
             ),
             Metric("thinking_passes", better="lower", format=".1f"),
-            Metric("accuracy_untrained", unit="%", format=".1f"),
-            Metric("parse_rate", better="higher", unit="%", format=".1f"),
+            Metric("accuracy_untrained", unit="%", format=".1f", margin="1"),
+            Metric("parse_rate", better="higher", unit="%", format=".1f", margin="1"),
         ),
         making=_MAKING,
         reporter="benchsuite.studies.latent_reasoning.report:write",

@@ -54,7 +54,7 @@ def _code(cell: Cell) -> Sequence[str]:
 
 
 def _score(name: str, **kind: Any) -> Metric:
-    return Metric(name, unit="%", format=".1f", **{"better": "higher", **kind})
+    return Metric(name, unit="%", format=".1f", margin="1", **{"better": "higher", **kind})
 
 
 def _taking(option: str) -> Callable[[str], bool]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchsuite.statistics.anova import anova
+from benchsuite.statistics.factors import anova
 from benchsuite.statistics.item_tests import ItemDifference
 from benchsuite.studies.uncertainty.runs import PRIMARY, Run, contrast, preferred, sizes
 

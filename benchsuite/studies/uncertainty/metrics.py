@@ -6,8 +6,9 @@ AUROC = Metric(
     "auroc",
     better="higher",
     format=".3f",
+    margin="0.01",
     ranking=("correct", "uncertainty"),
     ids="question_id",
     clusters="passage",
 )
-PR_AUC = Metric("pr_auc", better="higher", format=".3f")
+PR_AUC = Metric("pr_auc", better="higher", format=".3f", margin="0.01")

@@ -1,10 +1,14 @@
 """Analysis of variance against scipy's one-way test, and its own identities."""
 
+import importlib
+from pathlib import Path
+from types import ModuleType
+
 import numpy as np
 import pytest
 from scipy.stats import f_oneway
 
-from benchsuite.statistics.anova import anova
+from benchsuite.statistics.factors import anova
 
 
 def test_one_factor_is_scipys_one_way_test():
@@ -47,3 +51,21 @@ def test_false_positives_stay_at_alpha():
     ]
     share = float(np.mean(np.array(p_values) < 0.05))
     assert share < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 600)
+
+
+def test_the_effect_is_the_partial_eta_squared():
+    rng = np.random.default_rng(3)
+    levels = {"a": list("xyz") * 4, "b": list("pq") * 6}
+    found = anova(rng.normal(size=12), levels)
+    for effect in found.effects:
+        # F and its degrees of freedom give it too (Cohen 1973).
+        expected = effect.f * effect.df / (effect.f * effect.df + found.residual_df)
+        assert effect.partial_eta_squared == pytest.approx(expected)
+
+
+def test_the_public_names_are_functions_and_classes_whatever_was_imported_first():
+    import benchsuite.statistics as room
+
+    for path in sorted(Path(room.__file__).parent.glob("*.py")):
+        importlib.import_module(f"benchsuite.statistics.{path.stem}")
+    assert not [name for name in room.__all__ if isinstance(getattr(room, name), ModuleType)]

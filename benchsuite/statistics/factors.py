@@ -13,7 +13,9 @@ from benchsuite.statistics.samples import as_sample
 class Effect:
     """One factor: degrees of freedom, sum of squares, F, p, and partial eta squared.
 
-    F, p and eta are None where ``reason`` says why.
+    That is its sum of squares over the same and what stays unexplained (Cohen 1973): the parts of
+    several factors do not add up.
+    F, p and partial eta squared are None where ``reason`` says why.
     """
 
     factor: str
@@ -21,7 +23,7 @@ class Effect:
     sum_of_squares: float | None
     f: float | None
     p_value: float | None
-    eta_squared: float | None
+    partial_eta_squared: float | None
     reason: str = ""
 
 
