@@ -14,8 +14,8 @@ class Claim:
     (``metric`` is true for every seed). From which size on a difference matters is the metric's
     ``margin``. A ``control`` is a comparison that must come out: if it does not, the study cannot
     see what it is looking for. ``by_seed`` says that a seed fixes randomness which both methods
-    share, so that the paired test decides; ``over_items`` that the paired bootstrap over the items
-    decides, which both methods ranked.
+    share, so that the paired test decides; ``over_items`` that the items which both methods ranked
+    decide.
     """
 
     sentence: str

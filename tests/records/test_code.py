@@ -196,7 +196,7 @@ def test_no_module_of_harness_records_reporting_or_commands_changes_a_digest(cop
 
 
 def test_statistics_that_a_cell_stores_are_in_its_digest():
-    """AUROC and its interval are in uncertainty's records, bootstraps in the quantizers'."""
+    """AUROC and its interval are in uncertainty's records, McNemar's in the quantizers'."""
     assert "benchsuite.statistics.ranking" in modules_of("uncertainty")
     assert "benchsuite.statistics.item_tests" in modules_of("quantizers")
 

@@ -318,6 +318,7 @@ def test_two_deterministic_arms_are_compared_over_their_items():
     assert judged.evidence["test"] == "item_t"
     assert (judged.evidence["n_items"], judged.evidence["paired_by"]) == (60, "place")
     assert "paired t-test over items, n = 60, p < 0.0001" in judged.sentence
+    assert judged.evidence["ci_simultaneous"] == pytest.approx(judged.evidence["ci95"])
     assert judge(claim, "m", deterministic(chunks), deterministic(better)).outcome == "violated"
     same = judge(claim, "m", deterministic(chunks + rng.normal(0, 0.02, 60)), deterministic(chunks))
     assert same.outcome == "inconclusive"

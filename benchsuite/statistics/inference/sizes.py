@@ -10,6 +10,7 @@ from typing import Any
 
 from scipy.special import chdtri, ndtri, stdtrit
 
+from benchsuite.statistics import skewed
 from benchsuite.statistics.margins import absolute
 from benchsuite.statistics.power import equivalence_margin, minimum_detectable_effect
 
@@ -42,11 +43,14 @@ def margin_of(metric: Any, evidence: Evidence) -> float | None:
 def interval(evidence: Evidence, level: float) -> Interval | None:
     """Return the interval of the difference that misses it with the probability ``level``.
 
-    By Student's t with the test's own degrees of freedom, by the normal law where it has none.
+    By Student's t with the test's own degrees of freedom, by the normal law where it has none;
+    over items with the skewness that they have.
     """
     difference, error, df = evidence["difference"], evidence["error"], evidence["df"]
     if difference is None or error is None:
         return None
+    if evidence.get("skewness"):
+        return skewed.interval(difference, error, df, evidence["skewness"], 1 - level)
     # The lower tail keeps its digits where 1 - level / 2 would round to 1.
     half = -float(ndtri(level / 2) if df is None else stdtrit(df, level / 2)) * error
     return difference - half, difference + half
