@@ -10,8 +10,9 @@ class Claim:
     ``kind`` is one of ``lower`` and ``higher`` (``method`` has a lower or higher ``metric`` than
     ``other``), ``identical`` (``metric`` equal bit for bit over the seeds of ``method``),
     ``cv_below`` (the coefficient of variation of ``metric`` stays under ``limit`` percent) and
-    ``equivalent`` (``method`` within ``limit`` of ``other``), ``true`` (``metric`` is true for
-    every seed). A ``control`` is a comparison that must come out: if it does not, the study cannot
+    ``equivalent`` (``method`` within ``limit`` of ``other``, in the stored unit), ``true``
+    (``metric`` is true for every seed). From which size on a difference matters is the metric's
+    ``margin``. A ``control`` is a comparison that must come out: if it does not, the study cannot
     see what it is looking for. ``by_seed`` says that a seed fixes randomness which both methods
     share, so that the paired test decides; ``over_items`` that the items which both methods ranked
     decide.

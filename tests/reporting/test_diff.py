@@ -23,7 +23,8 @@ def test_the_same_records_differ_in_nothing():
 
 
 def test_other_seeds_noise_is_told_and_not_worse():
-    found = differences([made()], [made(rng_seed=5)])
+    # So little scatter that every claim about it holds over any seeds.
+    found = differences([made(std=0.01)], [made(std=0.01, rng_seed=5)])
 
     assert worse(found) == []
     assert any("random perplexity" in str(d) and "within seed noise" in str(d) for d in found)
