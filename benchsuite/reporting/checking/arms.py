@@ -152,7 +152,9 @@ def _split(key: str) -> tuple[str, str]:
 
 
 def _arm(stem: str, found: Mapping[str, Any], shared: int | None) -> Arm:
-    numbers = {k: _number(found.get(k)) for k in ("mean", "std", "cv_percent", "min", "max")}
+    numbers: dict[str, Any] = {
+        k: _number(found.get(k)) for k in ("mean", "std", "cv_percent", "min", "max")
+    }
     mean, std = numbers["mean"], numbers["std"]
     if mean and std and std.value == 0:
         # A zero is printed with as many decimals as the mean, whatever its text shows.

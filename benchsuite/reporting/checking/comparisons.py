@@ -48,21 +48,28 @@ Pair = tuple[Arm | None, Arm | None]
 def is_one(table: Mapping[str, Any]) -> bool:
     """Say whether a table holds a test's numbers."""
     keys = {key_of(name) for name, value in table.items() if _number(value) is not None}
-    return any(name in keys for field in ("t", "p", "d") for name in NAMES[field])
+    return any(name in keys for field in ("t", "p", "d", "difference") for name in NAMES[field])
 
 
 def pair_within(table: Mapping[str, Any], arms: Mapping[str, Arm], n: int | None) -> Pair | None:
     """Return two arms that stand in the comparison's own table, or None."""
-    means, stds = (listed(table.get(k)) for k in ("mean", "std"))
-    if means is not None and len(means) == 2:
-        stds, counts = stds or [None, None], listed(table.get("n")) or [n, n]
-        rows = [{"mean": m, "std": s, "n": k} for m, s, k in zip(means, stds, counts, strict=False)]
-        pair = [arms_of(row).get("", Arm()) for row in rows]
-        return (pair[0], pair[1]) if len(pair) == 2 else None
+    rows = side_by_side(table, n)
+    if rows:
+        return (rows[0], rows[1]) if len(rows) == 2 else None
     for names in PAIRS:
         if all(name in arms and arms[name].mean for name in names):
             return arms[names[0]], arms[names[1]]
     return None
+
+
+def side_by_side(table: Mapping[str, Any], n: int | None) -> list[Arm]:
+    """Return the arms of a flat table, in which each statistic is a list over the arms."""
+    columns = {k: v for k in ("mean", "std", "n", "min", "max") if (v := listed(table.get(k)))}
+    size = len(columns.get("mean", ()))
+    columns = {k: v for k, v in columns.items() if len(v) == size}
+    shared = {"n": table["n"]} if "n" in table and "n" not in columns else {}
+    rows = [{**shared, **{k: v[i] for k, v in columns.items()}} for i in range(size)]
+    return [arms_of(row, n).get("", Arm()) for row in rows]
 
 
 def check(
@@ -76,12 +83,13 @@ def check(
 ) -> None:
     """Test a comparison's numbers.
 
-    ``ordered`` says that t has the sign of the first arm minus the second. An unnamed test is tried as Student's, Welch's and a one-sample test. Where only pairs explain
-    the numbers they are told under ``unless``.
+    ``ordered`` says that t has the sign of the first arm minus the second. An unnamed test is tried
+    as Student's, Welch's and a one-sample test. Where only pairs explain the numbers they are told
+    under ``unless``.
     """
     seen, name = _read(table), _test_of(table)
     checked.add(where, _limits(seen, table))
-    if name is None or (seen.t, seen.p, seen.d) == (None, None, None):
+    if name is None:
         return
     counts, told = _counts(table, pair, n)
     checked.add(where, told)
@@ -237,10 +245,16 @@ def _no_count_fits(where: str, seen: Printed) -> Finding:
 
 def _read(table: Mapping[str, Any]) -> Printed:
     keys = {key_of(name): value for name, value in table.items()}
-    found = {
+    found: dict[str, Any] = {
         field: next((x for k in names if (x := _number(keys.get(k)))), None)
         for field, names in NAMES.items()
     }
+    if p := found["p"]:
+        # No p is printed without decimals: 0.0 is one of less than .05.
+        found["p"] = Number(p.value, max(p.low, p.value - 0.05), min(p.high, p.value + 0.05))
+    if p := found["p"]:
+        # No p is printed without decimals: 0.0 is one of less than .05.
+        found["p"] = Number(p.value, max(p.low, p.value - 0.05), min(p.high, p.value + 0.05))
     ends = (
         listed(keys.get("ci95"))
         or listed(keys.get("ci"))

@@ -208,16 +208,26 @@ class _Hypothesis:
     def _d_of_pairs(self, d: Number) -> Iterator[Relation]:
         """Hold the d of pairs against each of the ways in which it is computed."""
         ways = [] if self.test == ONE_SAMPLE else self._ds_of_means()
-        t = self._t() if self.test == ONE_SAMPLE else self.seen.t
-        if t is None or not all(self.seen.moments):
+        t = self._t() if self.test == ONE_SAMPLE else self.seen.t or self._t_of_p(d.value)
+        if not all(self.seen.moments):
             return
-        for factor in (1.0, small_sample_correction(self.n - 1)):
-            ratio = factor / math.sqrt(self.n)
-            ways.append(Number.spanning(t.value * ratio, (t.low * ratio, t.high * ratio)))
+        if t:
+            for factor in (1.0, small_sample_correction(self.n - 1)):
+                ratio = factor / math.sqrt(self.n)
+                ways.append(Number.spanning(t.value * ratio, (t.low * ratio, t.high * ratio)))
         told = " or ".join(signed(way.value, 3) for way in ways)
         said = f"d = {signed(d.value, 3)} is none that {self.size} can have: {told}"
         kept = any(d.meets(way) for way in ways)
         yield Relation("d from means and stds", kept, said, _given(d=d))
+
+    def _t_of_p(self, sign: float) -> Number | None:
+        """Return the t of pairs whose p is printed alone."""
+        p = self.seen.p
+        if p is None or self.seen.one_sided or not 0 <= p.value <= 1:
+            return None
+        tails = [max(p.low, 1e-300) / 2, min(1.0, p.high) / 2, (p.value or p.high) / 2]
+        ends = [math.copysign(float(stdtrit(self.n - 1, 1 - tail)), sign) for tail in tails]
+        return Number.spanning(ends[2], ends[:2])
 
     def _g(self, d: Number, g: Number) -> Relation:
         frees = {self.n_a + self.n_b - 2, self.n - 1, min(self.n_a, self.n_b) - 1}
@@ -320,8 +330,8 @@ def _corrections(df: float) -> tuple[float, float]:
 def _corners(a: Number, b: Number, exact: bool = False) -> list[tuple[float, float]]:
     if exact:
         return [(max(0.0, a.value), max(0.0, b.value))]
-    ends = [[max(0.0, x.low), max(0.0, x.high)] for x in (a, b)]
-    return list(itertools.product(*ends))
+    ends_a, ends_b = ((max(0.0, x.low), max(0.0, x.high)) for x in (a, b))
+    return list(itertools.product(ends_a, ends_b))
 
 
 def _over(gap: float, error: float) -> float:

@@ -63,8 +63,7 @@ def printed(value: Any) -> Number | None:
             value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
-    exponent = 0 if isinstance(value, int) else min(0, _exponent(repr(value)))
-    return _rounded(float(value), exponent, precision)
+    return _rounded(float(value), _last_digit(repr(value)), precision)
 
 
 def plus_minus(value: Any) -> tuple[Number, Number] | None:
@@ -106,9 +105,7 @@ def _of_text(text: str) -> Number | None:
         return Number(value, 0.0, value)
     if sign in (">", "≥"):
         return Number(value, value, math.inf)
-    return _rounded(
-        value, min(0, _exponent(digits)) if "e" not in digits.lower() else _exponent(digits)
-    )
+    return _rounded(value, _last_digit(digits))
 
 
 def _rounded(value: float, exponent: int, precision: float = EXACT) -> Number:
@@ -116,6 +113,16 @@ def _rounded(value: float, exponent: int, precision: float = EXACT) -> Number:
     return Number(value, value - slack, value + slack)
 
 
-def _exponent(digits: str) -> int:
-    """Return the power of ten of the last digit that a text shows."""
-    return int(Decimal(digits).as_tuple().exponent)
+def _last_digit(digits: str) -> int:
+    """Return the power of ten of the last digit that a text is sure to show.
+
+    The zero of 5.0 is written by Python to whole numbers, too, and 1230 may be of three digits.
+    """
+    shown = Decimal(digits)
+    exponent = int(shown.as_tuple().exponent)
+    if exponent < -1 or shown != shown.to_integral_value():
+        return exponent
+    if shown == 0:
+        return 0
+    plain = int(shown.normalize().as_tuple().exponent)
+    return min(plain, max(0, shown.adjusted() - 2))

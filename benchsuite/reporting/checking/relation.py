@@ -83,10 +83,8 @@ class Checked:
         said = f"{_count(total, 'relation')} between numbers tested ({kinds})"
         if self.limits:
             said += f" and {_count(self.limits, 'limit')} of single ones"
-        broken = len(self.findings)
-        return f"{said}: " + (
-            f"{_count(broken, 'contradiction')}" if broken else "no contradiction"
-        )
+        n = len(self.findings)
+        return f"{said}: " + (_count(n, "contradiction") if n else "no contradiction")
 
 
 def _count(n: int, noun: str) -> str:

@@ -27,7 +27,7 @@ def relations(table: Mapping[str, Any]) -> Iterator[Relation]:
     if name and n and n > 0 and (seen := printed(keys[name])):
         yield from _of_items(name, seen, n, keys)
     published, difference = (printed(keys.get(k)) for k in ("published_s", "difference"))
-    first = next((found for v in table.values() if (found := plus_minus(v))), None)
+    first = next((pair for v in table.values() if (pair := plus_minus(v))), None)
     if first and published and difference:
         mean = first[0]
         derived = Number(

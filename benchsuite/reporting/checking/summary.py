@@ -58,6 +58,8 @@ def _table(
     for stem, arm in mine.items():
         alone = arm.without_interval() if pair and stem in ("", "other") else arm
         checked.add(f"{place}, {stem}" if stem else place, arms.relations(alone))
+    for index, arm in enumerate(comparisons.side_by_side(table, n)):
+        checked.add(f"{place}, arm {index + 1}", arms.relations(arm))
     checked.add(place, shares.relations(table))
     if comparisons.is_one(table) and "_vs_" not in where.rpartition(", ")[2]:
         pair = pair or _of_rows(table, rows, n) or _of_children(table, n)
