@@ -141,6 +141,7 @@ def comparison(judgement: Judgement) -> dict[str, Any]:
         "exact_p": seen["exact_p"],
         "p_holm": seen.get("p_holm"),
         "family_size": seen.get("family_size"),
+        "looks": seen.get("looks"),
         "mde": seen.get("mde"),
         "mde_d": seen.get("mde_d"),
         "items": seen.get("items"),

@@ -80,8 +80,9 @@ def check(
     n: int | None,
     *,
     ordered: bool = False,
+    within: bool = False,
 ) -> None:
-    """Test a comparison's numbers.
+    """Test a comparison's numbers; ``within`` says that the arms stand in its own table.
 
     ``ordered`` says that t has the sign of the first arm minus the second. An unnamed test is tried
     as Student's, Welch's and a one-sample test. Where only pairs explain the numbers they are told
@@ -91,10 +92,15 @@ def check(
     checked.add(where, _limits(seen, table))
     if name is None:
         return
-    counts, told = _counts(table, pair, n)
-    checked.add(where, told)
-    usable = not table.get("looks") or not told or all(r.kept for r in told)
-    seen = _with_moments(seen, pair if usable else (None, None), name, ordered)
+    counts = _counts(table, pair, n)
+    # What looks between seeds decided is told as of that look; the arms have more seeds by now.
+    apart = [] if within else list(_of_both(counts, pair))
+    if table.get("looks") and not all(r.kept for r in apart):
+        apart, pair = [], (None, None)
+    checked.add(where, apart)
+    if seen.p and not 0 <= seen.p.value <= 1:
+        seen = replace(seen, p=None)
+    seen = _with_moments(seen, pair, name, ordered)
     decided = _decided(table)
     if decided is not None:
         # The interval and Holm's p are of another test than t and p, which stands beside them.
@@ -252,9 +258,6 @@ def _read(table: Mapping[str, Any]) -> Printed:
     if p := found["p"]:
         # No p is printed without decimals: 0.0 is one of less than .05.
         found["p"] = Number(p.value, max(p.low, p.value - 0.05), min(p.high, p.value + 0.05))
-    if p := found["p"]:
-        # No p is printed without decimals: 0.0 is one of less than .05.
-        found["p"] = Number(p.value, max(p.low, p.value - 0.05), min(p.high, p.value + 0.05))
     ends = (
         listed(keys.get("ci95"))
         or listed(keys.get("ci"))
@@ -302,24 +305,25 @@ def _key(name: str) -> str:
     return {WELCH: "Welch's", STUDENT: "Student's"}[name]
 
 
-def _counts(
-    table: Mapping[str, Any], pair: Pair, n: int | None
-) -> tuple[tuple[int | None, int | None], list[Relation]]:
-    """Return the seeds of both arms, and whether the table's own agree with the arms'."""
+def _counts(table: Mapping[str, Any], pair: Pair, n: int | None) -> tuple[int | None, int | None]:
+    """Return the seeds of both arms: the comparison's own numbers, or those of the arms."""
     keys = {key_of(name): value for name, value in table.items()}
     both = listed(keys.get("n"))
     first = whole(both[0]) if both else _first(keys, ("n", "n_a", "n1", "n_1", "n_seeds"))
     second = whole(both[-1]) if both else _first(keys, ("n_other", "n_b", "n2", "n_2"))
     own = first, second if second is not None else first
-    counts, told = [], []
-    for mine, arm in zip(own, pair, strict=True):
-        theirs = arm.n if arm else None
-        if mine is not None and theirs is not None:
-            said = f"n = {mine} in the comparison, but {theirs} in the arm"
-            kept = mine == theirs or bool(table.get("looks"))
-            told.append(Relation("n of both tables", kept, said, {"n": mine}, {"n": theirs}))
-        counts.append(mine if mine is not None else theirs if theirs is not None else n)
-    return (counts[0], counts[1]), told
+    found = [
+        mine if mine is not None else arm.n if arm and arm.n is not None else n
+        for mine, arm in zip(own, pair, strict=True)
+    ]
+    return found[0], found[1]
+
+
+def _of_both(counts: tuple[int | None, int | None], pair: Pair) -> Iterator[Relation]:
+    for mine, arm in zip(counts, pair, strict=True):
+        if mine is not None and arm and arm.n is not None:
+            said = f"n = {mine} in the comparison, but {arm.n} in the arm"
+            yield Relation("n of both tables", mine == arm.n, said, {"n": mine}, {"n": arm.n})
 
 
 def _first(keys: Mapping[str, Any], names: Iterable[str]) -> int | None:

@@ -76,7 +76,7 @@ class Checked:
     def sentence(self) -> str:
         """How many relations were tested, of which kinds, and how many are broken."""
         if not self.relations:
-            broken = f"{len(self.findings)} numbers are impossible; " if self.findings else ""
+            broken = f"{_count(len(self.findings), 'impossible number')}; " if self.findings else ""
             return broken + NOTHING
         total = self.relations.total()
         kinds = ", ".join(f"{name} {n}" for name, n in sorted(self.relations.items()))

@@ -15,15 +15,17 @@ from benchsuite.reporting.checking.printed import Number, listed, plus_minus, pr
 from benchsuite.reporting.checking.relation import Relation
 from benchsuite.statistics.descriptive import proportion_interval
 
+# Endings of keys that are not of one seed's own share.
+APART = ("_mean", "_std", "_stderr", "_ci95")
 ITEMS = ("n_items_asked", "n_items", "n_questions")
-ACCURACY = ("accuracy", "acc")
 
 
 def relations(table: Mapping[str, Any]) -> Iterator[Relation]:
     """Yield the relations of one seed's accuracy in percent, and of a row's difference."""
     keys = {key_of(name): value for name, value in table.items()}
     n = next((found for k in ITEMS if (found := whole(keys.get(k)))), None)
-    name = next((k for k in ACCURACY if printed(keys.get(k))), None)
+    beside = [k for k in keys if {f"{k}_stderr", f"{k}_ci95"} & set(keys) or k.startswith("acc")]
+    name = next((k for k in beside if printed(keys[k]) and not k.endswith(APART)), None)
     if name and n and n > 0 and (seen := printed(keys[name])):
         yield from _of_items(name, seen, n, keys)
     published, difference = (printed(keys.get(k)) for k in ("published_s", "difference"))

@@ -62,8 +62,8 @@ def _table(
         checked.add(f"{place}, arm {index + 1}", arms.relations(arm))
     checked.add(place, shares.relations(table))
     if comparisons.is_one(table) and "_vs_" not in where.rpartition(", ")[2]:
-        pair = pair or _of_rows(table, rows, n) or _of_children(table, n)
-        comparisons.check(checked, place, table, pair or (None, None), n)
+        both = pair or _of_rows(table, rows, n) or _of_children(table, n) or (None, None)
+        comparisons.check(checked, place, table, both, n, within=pair is not None)
     for name, value in table.items():
         inner = f"{where}, {name}" if where else str(name)
         if str(name).startswith("_"):
