@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchsuite.records.record import Record
-from benchsuite.reporting import published, wording
+from benchsuite.reporting import over_models, published, wording
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.judging import judge_groups, label
 from benchsuite.statistics.compare import holm, welch
@@ -24,6 +24,7 @@ def summarise(
     cells: Iterable[Cell],
     records: Mapping[str, Record] | Sequence[Record],
     judgements: Sequence[Judgement] | None = None,
+    over: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return a study's summary under the documents' model names.
 
@@ -31,7 +32,8 @@ def summarise(
     cv_percent, min, max, and n, ci95, seeds, values), ``times``, and a ``ttest_A_vs_B`` for every
     declared comparison. Numbers are as stored; ``metric_facts`` says their units. Only real weights
     stand there; stand-ins, rehearsals, timings per device, missing cells, judgements and
-    published values are under ``_benchsuite``. Claims are judged here if ``judgements`` is None.
+    published values are under ``_benchsuite``. Claims are judged here if ``judgements`` is None,
+    over models if ``over`` is.
     """
     grid = list(cells)
     groups = groups_of(grid, records)
@@ -59,6 +61,7 @@ def summarise(
         "rehearsals": rehearsals,
         "timings": timings(study, groups),
         "judgements": [j.as_dict() for j in judgements],
+        **(over_models.over(study, groups) if over is None else over),
         "null_results": null_results(study, groups, judgements),
         "published": {g.key: rows for g in groups if (rows := published.beside(g))},
         "missing": [cell.id for group in groups for cell in group.missing],
