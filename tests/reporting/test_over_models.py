@@ -5,12 +5,12 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from benchsuite.reporting import groups_of, over_models, summarise
+from benchsuite.reporting import check_summary, groups_of, over_models, summarise, write_report
 from benchsuite.reporting.figures.ranks import joined, write_critical_difference
 from benchsuite.reporting.tables import to_markdown
 from benchsuite.statistics.ranks import Ranks
 from benchsuite.study import study
-from tests.reporting.factory import CALIBRATION, drawn, grid
+from tests.reporting.factory import CALIBRATION, drawn, grid, results
 
 MODELS = ("tiny_llama_1m", "tiny_llama_4m", "tiny_qwen_1m", "tiny_qwen_4m")
 STUDY = study(CALIBRATION)
@@ -115,3 +115,19 @@ def test_the_critical_difference_figure(tmp_path):
     ElementTree.fromstring(svg.read_text())
     again = write_critical_difference(ranks, tmp_path / "again", "cd")[1]
     assert again.read_bytes() == svg.read_bytes()
+
+
+def test_the_report_shows_them_and_draws_the_figure(cells, records, tmp_path):
+    found = results(cells, records)
+
+    page = write_report(tmp_path, [found], figures=True)
+
+    text = page.read_text()
+    assert "Over models" in text
+    assert "over 4 models: " in text
+    figure = tmp_path / CALIBRATION / "figures/critical_difference.svg"
+    assert figure.is_file()
+    assert f"{CALIBRATION}/figures/critical_difference.svg" in text
+    summary = json.loads((tmp_path / CALIBRATION / "summary_stats.json").read_text())
+    assert summary["_benchsuite"]["ranks"][0]["n_models"] == 4
+    assert check_summary(summary).passed
