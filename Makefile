@@ -1,7 +1,7 @@
 # Everything here also runs without make: see "Without make" in the README.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
 VENV ?= .venv
-EXTRAS ?= hub,gguf,downstream,latent,dev
+EXTRAS ?= hub,gguf,downstream,latent,statistics,dev
 BIN = $(VENV)/bin
 
 .PHONY: setup bench real test lint clean

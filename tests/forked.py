@@ -34,7 +34,8 @@ LIBRARIES = (
     "numpy pandas pyarrow.parquet scipy.stats scipy.optimize scipy.integrate matplotlib.pyplot "
     "jinja2 yaml filelock psutil threadpoolctl multiprocessing.pool "
     "pytest xdist.plugin xdist.dsession xdist.workermanage execnet.gateway _pytest.junitxml "
-    "asyncio pdb pyarrow.dataset pyarrow.pandas_compat anyio.pytest_plugin"
+    "asyncio pdb pyarrow.dataset pyarrow.pandas_compat anyio.pytest_plugin "
+    "statsmodels.regression.mixed_linear_model scikit_posthocs"
 )
 OURS = (
     "benchsuite.plugin benchsuite.harness.controller benchsuite.harness.looks "

@@ -1,13 +1,12 @@
 """``benchsuite diff`` and ``benchsuite check``: summaries and folders held against each other."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+import pytest
 
 from benchsuite.commands.collecting import register_own
 from benchsuite.commands.parser import Parser
-from benchsuite.errors import UsageError
 
 
 def diff(arguments: Sequence[str]) -> int:
@@ -33,22 +32,25 @@ def diff(arguments: Sequence[str]) -> int:
 
 
 def check(arguments: Sequence[str]) -> int:
-    """Say which numbers of a summary cannot belong together; status 1 if there are any."""
+    """Say which numbers of a summary cannot belong together, and how many were held together.
+
+    Status 1 if there are any, 5 if a file has no numbers that could be held against each other.
+    """
     parser = Parser(check)
-    parser.add_argument("files", nargs="+", metavar="FILE", type=Path, help="a summary, as JSON")
-    files = parser.parse_args(arguments).files
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", type=Path, help="a summary, as JSON, YAML or CSV"
+    )
+    parser.add_argument("--n", type=int, help="the seeds of an arm, where the summary does not say")
+    chosen = parser.parse_args(arguments)
     from benchsuite.reporting import check_summary
+    from benchsuite.reporting.checking.files import read
 
-    findings = [finding for path in files for finding in check_summary(_json_of(path))]
-    for finding in findings:
-        print(f"{finding.where}: {finding.message}")
-    return int(bool(findings))
-
-
-def _json_of(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", fix="check the path") from error
-    except ValueError as error:
-        raise UsageError(f"{path} is not JSON: {error}", fix="give a summary_stats.json") from error
+    checked = [check_summary(read(path), n=chosen.n) for path in chosen.files]
+    for path, found in zip(chosen.files, checked, strict=True):
+        for finding in [*found.findings, *found.unless]:
+            print(f"{finding.where}: {finding.message}")
+        print(f"{path}: {found.sentence}")
+    if any(found.findings for found in checked):
+        return 1
+    nothing = any(not found.relations for found in checked)
+    return int(pytest.ExitCode.NO_TESTS_COLLECTED) if nothing else 0

@@ -9,9 +9,10 @@ from benchsuite.lazy import attach
 __getattr__, __all__ = attach(
     __name__,
     {
-        "Finding": "check",
+        "Checked": "checking.relation",
+        "Finding": "checking.relation",
         "Group": "groups",
-        "check_summary": "check",
+        "check_summary": "checking.summary",
         "groups_of": "groups",
         "judge_study": "judging",
         "load_records": "load",

@@ -79,6 +79,7 @@ def study_view(results: StudyResults) -> dict[str, Any]:
         "counts": counts,
         "claims": claims_view(results, judged, titles),
         "stand_in_claims": claims_view(results, aside, titles),
+        "over": results.over,
         "nulls": null_results(results.study, groups, judged),
         "models": [model_view(results, g) for g in groups if g.kind == "real" and g.records],
         "stand_ins": [model_view(results, g) for g in groups if g.kind == "stand_in"],

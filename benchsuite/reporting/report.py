@@ -13,8 +13,10 @@ from typing import Any, Protocol
 from benchsuite.records.files import write_whole
 from benchsuite.records.record import Record
 from benchsuite.reporting.coverage import coverage_markdown
+from benchsuite.reporting.groups import groups_of
 from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.junit import to_junit
+from benchsuite.reporting.over_models import mean_ranks
 from benchsuite.reporting.page import record_href, render_page
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.rows import rows_as_csv, rows_as_markdown
@@ -59,7 +61,8 @@ def write_report(
             _draw(results, reports_dir)
     summaries: dict[str, dict[str, Any]] = {}
     for results in studies:
-        summary = summarise(results.study, results.cells, results.records, results.judgements)
+        facts = (results.study, results.cells, results.records, results.judgements)
+        summary = summarise(*facts, results.over)
         if results.standing is not None:
             summary[EXTRA]["plan"] = results.standing.as_dict()
         name = results.study.name
@@ -119,9 +122,16 @@ def _write_own_files(results: Sequence[StudyResults], folder: Path, columns: Col
 
 
 def _draw(results: StudyResults, reports_dir: Path) -> None:
+    from benchsuite.reporting.figures.ranks import write_critical_difference
     from benchsuite.reporting.figures.seeds import write_figures
 
-    drawn = write_figures(results, reports_dir / results.study.name / "figures")
+    folder = reports_dir / results.study.name / "figures"
+    drawn = write_figures(results, folder)
+    ranks = mean_ranks(results.study, groups_of(results.cells, results.records))
+    for setting, found in ranks.items():
+        marks = "".join(c if c.isalnum() or c in ".-" else "_" for c in setting)
+        name = f"critical_difference__{marks}" if marks else "critical_difference"
+        drawn += write_critical_difference(found, folder, name)
     results.files += [Path(os.path.relpath(path, reports_dir)) for path in drawn]
 
 

@@ -1,10 +1,13 @@
 """One study's grid beside what was measured: what every page, table and verdict is made of."""
 
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchsuite.records.record import Record
+from benchsuite.reporting import over_models
+from benchsuite.reporting.groups import groups_of
 from benchsuite.study import Cell, Study
 
 if TYPE_CHECKING:
@@ -43,3 +46,8 @@ class StudyResults:
     benchmark: Path = Path()
     asked: frozenset[str] = frozenset()
     standing: "Standing | None" = None
+
+    @functools.cached_property
+    def over(self) -> dict[str, Any]:
+        """The claims over models and the methods' mean ranks, json-able; fitted once."""
+        return over_models.over(self.study, groups_of(self.cells, self.records))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchsuite.records.record import Record
-from benchsuite.reporting import published, wording
+from benchsuite.reporting import over_models, published, wording
 from benchsuite.reporting.best import best_method
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.judging import judge_groups, label
@@ -23,6 +23,7 @@ def summarise(
     cells: Iterable[Cell],
     records: Mapping[str, Record] | Sequence[Record],
     judgements: Sequence[Judgement] | None = None,
+    over: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return a study's summary under the documents' model names.
 
@@ -30,7 +31,8 @@ def summarise(
     cv_percent, min, max, and n, ci95, seeds, values), ``times``, and a ``ttest_A_vs_B`` for every
     declared comparison. Numbers are as stored; ``metric_facts`` says their units. Only real weights
     stand there; stand-ins, rehearsals, timings per device, missing cells, judgements and
-    published values are under ``_benchsuite``. Claims are judged here if ``judgements`` is None.
+    published values are under ``_benchsuite``. Claims are judged here if ``judgements`` is None,
+    over models if ``over`` is.
     """
     grid = list(cells)
     groups = groups_of(grid, records)
@@ -58,6 +60,7 @@ def summarise(
         "rehearsals": rehearsals,
         "timings": timings(study, groups),
         "judgements": [j.as_dict() for j in judgements],
+        **(over_models.over(study, groups) if over is None else over),
         "null_results": null_results(study, groups, judgements),
         "published": {g.key: rows for g in groups if (rows := published.beside(g))},
         "missing": [cell.id for group in groups for cell in group.missing],
@@ -146,6 +149,7 @@ def comparison(judgement: Judgement) -> dict[str, Any]:
         "exact_p": seen["exact_p"],
         "p_holm": seen.get("p_holm"),
         "family_size": seen.get("family_size"),
+        "looks": seen.get("looks"),
         "mde": seen.get("mde"),
         "mde_d": seen.get("mde_d"),
         "mde_corrected": seen.get("mde_corrected"),

@@ -124,6 +124,9 @@ def to_markdown(summary: Mapping[str, Any]) -> str:
         }
         lines += ["## Stand-ins: not the models that they are named after", ""]
         lines += _markdown_models(" (stand-in)", stand_ins, summary)
+    if over := [*extra.get("over_models", ()), *extra.get("ranks", ())]:
+        lines += ["## Over models", ""]
+        lines += [line for one in over for line in (one["sentence"], "")]
     if extra["null_results"]:
         lines += ["## Null results", ""]
         lines += [line for null in extra["null_results"] for line in (null["text"], "")]

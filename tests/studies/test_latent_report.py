@@ -9,6 +9,8 @@ import yaml
 
 from benchsuite.records.fingerprint import Fingerprint
 from benchsuite.records.record import CellFacts, Record, Source
+from benchsuite.reporting import check_summary
+from benchsuite.reporting.checking.files import read
 from benchsuite.statistics import describe
 from benchsuite.studies.latent_reasoning.report import SETS, write
 
@@ -20,7 +22,7 @@ def record(method, seed, accuracy, asked="gsm8k", changed=None, **changes):
     axes = {"model": "llama3_2_1b", "steps": "equations", "method": method, "asked": asked}
     values = {
         "accuracy": accuracy,
-        "accuracy_stderr": 1.37,
+        "accuracy_stderr": (accuracy * (100 - accuracy) / 1319) ** 0.5,
         "forward_passes": 7.0,
         "thinking_passes": 4.0,
         "parse_rate": 100.0,
@@ -60,6 +62,20 @@ def test_the_documents_tree_and_keys(records, tmp_path):
     assert seeds["seed_44"]["gsm8k"]["accuracy_ci95"] == pytest.approx([52.3, 57.6], abs=0.05)
     assert (folder / "summary.csv").read_text().startswith("dataset,accuracy_mean,accuracy_std")
     assert all(path.is_file() for path in written)
+
+
+def test_the_check_reads_every_file(records, tmp_path):
+    files = write(records, tmp_path, lambda record: {})
+    checked = {
+        path: check_summary(read(path)) for path in files if path.suffix in (".yaml", ".csv")
+    }
+    assert len(checked) == 13
+    for path, found in checked.items():
+        assert found.passed, (path, found.findings, found.sentence)
+
+    table = tmp_path / "paper_results.csv"
+    table.write_text(table.read_text().replace("56.00 ± 1.00", "56.00 ± 0.10"))
+    assert "std 0.1 is highly stable, not normal" in check_summary(read(table)).findings[0].message
 
 
 def test_the_papers_table_marks_what_is_published_and_judges_two_stds(records, tmp_path):

@@ -1,0 +1,144 @@
+"""A mixed model of two methods over models and seeds, with Satterthwaite's degrees of freedom.
+
+    y = model + method / 2 + model:method + seed + seed:method + rest
+
+``model`` is fixed; ``model:method`` is how much more or less a model gains than another. ``seed``
+is what a seed adds under every model and method, ``seed:method`` what it adds under one method, as
+a seed that chooses the same calibration text for every model may. The methods' difference is
+tested. Pairs are differences already: what a seed adds to both is gone from them.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+# Twice the gain in log-likelihood at which half a chi-square of one degree has p = .25.
+KEPT = 0.4549
+# A variance below this share of the residual one is at the edge: REML has set it to zero.
+EDGE = 1e-4
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured value: of which model, under which seed, by the first method or the second.
+
+    ``first`` is None for the difference of a pair.
+    """
+
+    model: str
+    seed: int
+    first: bool | None
+    value: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The methods' difference, its standard error and degrees of freedom, and the variances."""
+
+    difference: float
+    error: float
+    df: float
+    variances: dict[str, float]
+
+
+def fit(rows: Sequence[Row]) -> Fit | None:
+    """Return the fit by restricted maximum likelihood (statsmodels), None if there is none.
+
+    ``seed:method`` is left out where it does not raise the likelihood at a level of .25: kept
+    always, it costs power; left out always, seeds that move all models alike make false claims
+    (Bancroft 1964 has the level). Raises ImportError without statsmodels.
+    """
+    without = _fitted(rows, shared=False)
+    shared = _fitted(rows, shared=True) if _seeds_recur(rows) else None
+    if without is None or (shared and 2 * (shared[1] - without[1]) > KEPT):
+        return shared[0] if shared else None
+    return without[0]
+
+
+def _seeds_recur(rows: Sequence[Row]) -> bool:
+    """Say whether a seed was run on several models under each method, and not one seed alone."""
+    found: dict[tuple[int, bool | None], set[str]] = {}
+    for row in rows:
+        found.setdefault((row.seed, row.first), set()).add(row.model)
+    seeds = {seed for seed, _ in found}
+    return len(seeds) > 1 and all(len(models) > 1 for models in found.values())
+
+
+def _fitted(rows: Sequence[Row], *, shared: bool) -> tuple[Fit, float] | None:
+    from statsmodels.regression.mixed_linear_model import MixedLM, VCSpec
+
+    values = np.array([row.value for row in rows])
+    scale = float(np.std(values)) or 1.0
+    fixed, random = _design(rows, shared)
+    names = list(random)
+    spec = VCSpec(
+        names,
+        [[list(map(str, range(random[n].shape[1])))] for n in names],
+        [[random[n]] for n in names],
+    )
+    groups = np.zeros(len(rows))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = MixedLM(values / scale, fixed, groups=groups, exog_re=None, exog_vc=spec)
+            # Methods that follow the gradient stop far from the maximum where a variance is zero.
+            found = model.fit(reml=True, method=["powell"])
+        components = [float(found.scale), *map(float, found.vcomp)]
+        error, df = _satterthwaite(fixed, list(random.values()), components)
+    except np.linalg.LinAlgError:
+        return None
+    if not (np.isfinite(error) and error > 0 and np.isfinite(df)):
+        return None
+    squares = [c * scale * scale for c in components]
+    variances = dict(zip(("rest", *names), squares, strict=True))
+    difference = float(found.fe_params[-1]) * scale
+    return Fit(difference, error * scale, df, variances), float(found.llf)
+
+
+def _design(rows: Sequence[Row], shared: bool) -> tuple[Array, dict[str, Array]]:
+    """Return the fixed effects' matrix, method last, and one matrix per random effect."""
+    if rows[0].first is None:
+        random = {"model:method": _indicators([row.model for row in rows])}
+        random |= {"seed:method": _indicators([row.seed for row in rows])} if shared else {}
+        return np.ones((len(rows), 1)), random
+    half = np.array([0.5 if row.first else -0.5 for row in rows])
+    models = _indicators([row.model for row in rows])
+    random = {"model:method": models * half[:, None]}
+    seeds = [row.seed for row in rows]
+    if len(set(seeds)) > 1:
+        random["seed"] = _indicators(seeds)
+    if shared:
+        random["seed:method"] = _indicators([(row.seed, row.first) for row in rows])
+    return np.column_stack([models, half]), random
+
+
+def _indicators(labels: Sequence[Any]) -> Array:
+    known = sorted(set(labels))
+    return np.array([[float(label == k) for k in known] for label in labels])
+
+
+def _satterthwaite(
+    fixed: Array, random: Sequence[Array], components: Sequence[float]
+) -> tuple[float, float]:
+    """Return the standard error of the last fixed effect and its degrees of freedom.
+
+    Twice the squared variance over the variance of that variance, which the expected information
+    of the components gives (Giesbrecht and Burns 1985); components at the edge are not estimated.
+    """
+    shapes = [np.eye(len(fixed)), *(z @ z.T for z in random)]
+    active = [0] + [i for i in range(1, len(components)) if components[i] > EDGE * components[0]]
+    inverse = np.linalg.inv(sum(components[i] * shapes[i] for i in active))
+    covariance = np.linalg.inv(fixed.T @ inverse @ fixed)
+    project = inverse - inverse @ fixed @ covariance @ fixed.T @ inverse
+    weights = inverse @ fixed @ covariance[:, -1]
+    gradient = np.array([weights @ shapes[i] @ weights for i in active])
+    parts = [project @ shapes[i] for i in active]
+    information = np.array([[0.5 * np.sum(p * q.T) for q in parts] for p in parts])
+    variance = float(covariance[-1, -1])
+    spread = float(gradient @ np.linalg.solve(information, gradient))
+    return float(np.sqrt(variance)), max(1.0, 2 * variance**2 / spread)

@@ -1,0 +1,133 @@
+"""Claims over models in the summary, the page and the figures."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from benchsuite.reporting import check_summary, groups_of, over_models, summarise, write_report
+from benchsuite.reporting.figures.ranks import joined, write_critical_difference
+from benchsuite.reporting.tables import to_markdown
+from benchsuite.statistics.ranks import Ranks
+from benchsuite.study import study
+from tests.reporting.factory import CALIBRATION, drawn, grid, results
+
+MODELS = ("tiny_llama_1m", "tiny_llama_4m", "tiny_qwen_1m", "tiny_qwen_4m")
+STUDY = study(CALIBRATION)
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return grid(*MODELS)
+
+
+@pytest.fixture(scope="module")
+def records(cells):
+    return drawn(cells)
+
+
+@pytest.fixture(scope="module")
+def over(cells, records):
+    return over_models.over(STUDY, groups_of(cells, records))
+
+
+def test_each_comparison_claim_has_one_sentence(over):
+    asked = [c for c in STUDY.claims if c.kind in ("lower", "higher")]
+    assert [row["claim"] for row in over["over_models"]] == [c.sentence for c in asked]
+    row = over["over_models"][0]
+    for words in (
+        "over 4 models: ",
+        "ratio 0.9",
+        "Holm p",
+        "lower on 4 of 4",
+        "probability of imp",
+    ):
+        assert words in row["sentence"]
+    assert "Wilcoxon's test cannot reach 0.05 with 4 models" in row["sentence"]
+    assert row["family_size"] == len(asked)
+    assert row["p_holm"] >= row["p_value"]
+    json.dumps(over, allow_nan=False)
+
+
+def test_a_control_that_must_come_out_does(over):
+    control = next(r for r in over["over_models"] if r["other"] == "noise_tokens")
+    assert control["control"]
+    assert control["outcome"] == "held"
+
+
+def test_a_model_without_all_its_seeds_is_left_out_and_counted(cells, records):
+    some = dict(records)
+    gone = next(c for c in cells if (c.model, c.method) == ("tiny_qwen_4m", "random"))
+    del some[gone.id]
+
+    rows = over_models.answers(STUDY, groups_of(cells, some))
+
+    by_claim = {(r["method"], r["other"]): r for r in rows}
+    assert by_claim["cola_zero", "random"]["n_models"] == 3
+    assert "over 3 of 4 declared models" in by_claim["cola_zero", "random"]["sentence"]
+    assert by_claim["cola_zero", "gptq_default"]["n_models"] == 4
+
+
+def test_one_model_is_asked_nothing():
+    cells = grid(MODELS[0])
+    over = over_models.over(STUDY, groups_of(cells, drawn(cells)))
+    assert over == {"over_models": [], "ranks": []}
+
+
+def test_stand_ins_and_other_settings_are_apart(cells, records):
+    other = grid(*MODELS[:2], settings={"quant_bits": 3})
+    mixed = groups_of([*cells, *other], [*records.values(), *drawn(other).values()])
+    rows = over_models.answers(STUDY, mixed)
+    assert {(r["setting"], r["n_models"]) for r in rows} == {("", 4), ("quant bits 3", 2)}
+
+    stand_ins = drawn(cells, change=lambda cell: {"weights": "random", "stand_in": "no weights"})
+    kinds = {r["weights"] for r in over_models.answers(STUDY, groups_of(cells, stand_ins))}
+    assert kinds <= {"stand_in"}
+
+
+def test_ranks_leave_the_controls_out(over):
+    (ranks,) = over["ranks"]
+    assert set(ranks["mean_ranks"]).isdisjoint(STUDY.controls)
+    assert sum(ranks["mean_ranks"].values()) == pytest.approx(sum(range(1, 8)))
+    assert "Mean ranks of 7 methods over 4 models" in ranks["sentence"]
+
+
+def test_too_few_models_for_nemenyi_is_said():
+    ranks = Ranks(2, {"a": 1.0, "b": 2.0, "c": 3.0}, 4.0, 0.1, None, 1 / 6, 2.34)
+    assert "cannot tell any two methods apart" in over_models.ranks_sentence("", ranks)
+
+
+def test_the_summary_and_its_markdown_hold_them(cells, records, over):
+    summary = summarise(STUDY, cells, records, [], over)
+    assert summary["_benchsuite"]["over_models"] == over["over_models"]
+    markdown = to_markdown(summary)
+    assert "## Over models" in markdown
+    assert over["over_models"][0]["sentence"] in markdown
+
+
+def test_the_critical_difference_figure(tmp_path):
+    ranks = Ranks(14, {"a": 1.2, "b": 2.0, "c": 3.0, "d": 3.8}, 9.0, 0.01, 4.0, 0.01, 1.25)
+    assert joined(ranks) == [(1.2, 2.0), (2.0, 3.0), (3.0, 3.8)]
+
+    png, svg = write_critical_difference(ranks, tmp_path, "cd")
+
+    assert png.stat().st_size > 1000
+    ElementTree.fromstring(svg.read_text())
+    again = write_critical_difference(ranks, tmp_path / "again", "cd")[1]
+    assert again.read_bytes() == svg.read_bytes()
+
+
+def test_the_report_shows_them_and_draws_the_figure(cells, records, tmp_path):
+    found = results(cells, records)
+
+    page = write_report(tmp_path, [found], figures=True)
+
+    text = page.read_text()
+    assert "Over models" in text
+    assert "over 4 models: " in text
+    figure = tmp_path / CALIBRATION / "figures/critical_difference.svg"
+    assert figure.is_file()
+    assert f"{CALIBRATION}/figures/critical_difference.svg" in text
+    summary = json.loads((tmp_path / CALIBRATION / "summary_stats.json").read_text())
+    assert summary["_benchsuite"]["ranks"][0]["n_models"] == 4
+    assert check_summary(summary).passed

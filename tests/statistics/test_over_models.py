@@ -1,0 +1,221 @@
+"""Answers over models against references computed another way."""
+
+import importlib.util
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchsuite.statistics.over_models import compare_over_models
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks/speed/over_models_simulated.py"
+
+
+def drawn(models=7, seeds=5, d=0.8, slope=1.0, rng_seed=0):
+    """Two methods whose difference varies from model to model, seeds unrelated."""
+    rng = np.random.default_rng(rng_seed)
+    arms = {}
+    for m in range(models):
+        one, two = rng.normal(size=(2, seeds))
+        gain = d + slope * rng.normal()
+        arms[f"m{m}"] = (dict(enumerate(one - gain)), dict(enumerate(two)))
+    return arms
+
+
+def means(arms):
+    return np.array(
+        [np.mean([*one.values()]) - np.mean([*two.values()]) for one, two in arms.values()]
+    )
+
+
+def test_where_models_vary_most_the_mixed_model_is_t_over_their_means():
+    """Balanced data and a slope's variance above zero: the textbook's F with n - 1 degrees."""
+    pytest.importorskip("statsmodels")
+    arms = drawn(slope=2.0)
+
+    found = compare_over_models(arms)
+
+    reference = stats.ttest_1samp(means(arms), 0)
+    low, high = reference.confidence_interval()
+    assert found.test == "mixed_model"
+    assert found.difference == pytest.approx(means(arms).mean())
+    assert found.df == pytest.approx(6, abs=0.01)
+    assert found.p_value == pytest.approx(reference.pvalue, rel=1e-3)
+    assert (found.ci_low, found.ci_high) == pytest.approx((low, high), rel=1e-3)
+
+
+def test_where_they_do_not_vary_it_is_students_test_within_models():
+    """A slope's variance at zero: the rest is estimated from all values, each about its arm."""
+    pytest.importorskip("statsmodels")
+    arms = drawn(slope=0.0, rng_seed=5)
+    rows = [np.array([*arm.values()]) for pair in arms.values() for arm in pair]
+
+    found = compare_over_models(arms)
+
+    assert found.variances["model:method"] < 1e-4 * found.variances["rest"]
+    centred = np.concatenate([row for row in rows])
+    model = np.repeat(np.arange(7), 10)
+    method = np.tile(np.repeat([0.5, -0.5], 5), 7)
+    design = np.column_stack([model[:, None] == np.arange(7), method]).astype(float)
+    solution, rss, *_ = np.linalg.lstsq(design, centred, rcond=None)
+    error = math.sqrt(rss[0] / 62 * np.linalg.inv(design.T @ design)[-1, -1])
+    assert found.difference == pytest.approx(solution[-1])
+    assert found.error == pytest.approx(error, rel=1e-3)
+    assert found.df == pytest.approx(62, abs=0.1)
+
+
+def test_pairs_and_a_method_without_seeds_are_tested_by_their_differences():
+    pytest.importorskip("statsmodels")
+    rng = np.random.default_rng(3)
+    shared = rng.normal(size=(5, 4)) * 10
+    gains = rng.normal(size=5)
+    arms = {
+        f"m{m}": (
+            dict(enumerate(shared[m] + gains[m] + 0.01 * rng.normal(size=4))),
+            dict(enumerate(shared[m])),
+        )
+        for m in range(5)
+    }
+
+    found = compare_over_models(arms, by_seed=True)
+
+    reference = stats.ttest_1samp(means(arms), 0)
+    assert found.p_value == pytest.approx(reference.pvalue, rel=1e-3)
+    still = {m: (one, {42: 0.0}) for m, (one, _) in drawn(slope=5.0, rng_seed=1).items()}
+    assert compare_over_models(still).p_value == pytest.approx(
+        stats.ttest_1samp(means(still), 0).pvalue, rel=0.02
+    )
+
+
+def test_seeds_that_move_all_models_alike_widen_the_interval():
+    """Five seeds remain five, on however many models: t over the models' means does not know."""
+    pytest.importorskip("statsmodels")
+    rng = np.random.default_rng(0)
+    # Against each other, so that no seed is good or bad for both methods.
+    moved = np.array([[-1.2, -0.4, 0.1, 0.6, 1.1], [0.9, 0.7, 0.2, -0.5, -1.0]])
+    arms = {
+        f"m{m}": tuple(dict(enumerate(row + 0.05 * rng.normal(size=5))) for row in moved)
+        for m in range(8)
+    }
+
+    found = compare_over_models(arms)
+
+    # Of the means of two groups of five: Student's test over seeds.
+    by_seed = [np.mean([[*pair[i].values()] for pair in arms.values()], axis=0) for i in (0, 1)]
+    assert found.error == pytest.approx(
+        math.sqrt(sum(x.var(ddof=1) for x in by_seed) / 5), rel=0.02
+    )
+    assert found.df == pytest.approx(8, abs=1)
+    assert stats.ttest_1samp(means(arms), 0).pvalue < found.p_value
+
+
+def test_wilcoxon_and_what_it_cannot_reach():
+    arms = drawn()
+    found = compare_over_models(arms)
+    assert found.wilcoxon_p == stats.wilcoxon(means(arms)).pvalue
+    assert found.wilcoxon_least == 2 / 2**7
+    assert compare_over_models(drawn(models=3, d=9)).wilcoxon_p == 0.25
+
+
+def test_the_probability_of_improvement_counts_pairs():
+    arms = drawn(seeds=4)
+    wins = [
+        (a < b) + 0.5 * (a == b)
+        for one, two in arms.values()
+        for a, b in itertools.product(one.values(), two.values())
+    ]
+    p, low, high = compare_over_models(arms).lower_probability
+    assert p == pytest.approx(np.mean(wins))
+    assert low < p < high
+    reference = [
+        1 - stats.mannwhitneyu([*one.values()], [*two.values()]).statistic / 16
+        for one, two in arms.values()
+    ]
+    assert p == pytest.approx(np.mean(reference))
+
+
+def test_the_interquartile_mean_forgets_a_diverged_run():
+    arms = drawn(slope=0)
+    before = compare_over_models(arms).iqm[0]
+    arms["m0"][0][0] += 1000
+    after = compare_over_models(arms)
+    assert abs(after.iqm[0] - before) < 0.2
+    assert after.difference > 10
+
+
+def test_perplexities_are_compared_as_ratios():
+    """A model of ten times the perplexity does not weigh ten times as much."""
+    small = drawn(slope=0.1)
+    scaled = {}
+    for i, (model, pair) in enumerate(small.items()):
+        scaled[model] = tuple({s: 10**i * math.exp(v) for s, v in arm.items()} for arm in pair)
+
+    found, reference = compare_over_models(scaled, log=True), compare_over_models(small)
+
+    assert found.log
+    assert found.difference == pytest.approx(reference.difference)
+    # Its optimum is flat; the variances agree as far as the search goes.
+    assert found.p_value == pytest.approx(reference.p_value, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("arms", "words"),
+    [
+        ({"m": ({1: 1.0}, {1: 2.0})}, "one model"),
+        ({"a": ({1: math.nan}, {1: 2.0}), "b": ({1: 1.0}, {1: 2.0})}, "not finite"),
+        ({"a": ({1: 0.0}, {1: 2.0}), "b": ({1: 1.0}, {1: 2.0})}, "no logarithm"),
+        ({"a": ({}, {1: 2.0}), "b": ({1: 1.0}, {1: 2.0})}, "n = 0"),
+    ],
+)
+def test_what_has_no_answer_says_why(arms, words):
+    found = compare_over_models(arms, log=True)
+    assert words in found.reason
+    assert found.p_value is None
+
+
+def test_equal_differences_have_no_test():
+    found = compare_over_models({m: ({1: 1.0}, {1: 2.0}) for m in "abc"})
+    assert found.difference == -1
+    assert found.p_value is None
+    assert "do not differ" in found.reason
+
+
+def test_without_statsmodels_the_means_are_tested_and_the_command_named(monkeypatch):
+    monkeypatch.setitem(
+        __import__("sys").modules, "statsmodels.regression.mixed_linear_model", None
+    )
+    arms = drawn()
+
+    found = compare_over_models(arms)
+
+    assert found.test == "t_over_models"
+    assert found.p_value == pytest.approx(stats.ttest_1samp(means(arms), 0).pvalue)
+    assert "pip install 'benchsuite[statistics]'" in found.reason
+    assert found.wilcoxon_p is not None
+
+
+def test_one_seed_an_arm_is_tested_over_the_models():
+    arms = drawn(seeds=1)
+    found = compare_over_models(arms)
+    assert found.test == "t_over_models"
+    assert found.p_value == pytest.approx(stats.ttest_1samp(means(arms), 0).pvalue)
+
+
+def test_seven_models_show_what_one_does_not_and_null_ones_seldom_do():
+    """A small round of the script whose table is in the docs."""
+    pytest.importorskip("statsmodels")
+    spec = importlib.util.spec_from_file_location("over_models_simulated", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    rounds, rng = 24, np.random.default_rng(2)
+
+    real = script.simulate(rng, rounds, 7, 5, 0.8, 0.0, 0.0, False)
+    null = script.simulate(rng, rounds, 7, 5, 0.0, 0.5, 0.5, False)
+
+    error = math.sqrt(0.25 / rounds)
+    assert real["single"] < 0.3
+    assert real["mixed"] > 0.75 - 3 * error
+    assert null["mixed"] < 0.05 + 3 * math.sqrt(0.05 * 0.95 / rounds)
