@@ -42,9 +42,7 @@ def build(family, **changes):
     return model.requires_grad_(False)
 
 
-def attend_plainly(
-    query, key, value, keys, values, places, *, scaling, window=None, softcap=None
-):
+def attend_plainly(query, key, value, keys, values, places, *, scaling, window=None, softcap=None):
     """The attention of ``slot_kernel.attend``, one row after another."""
     out = torch.empty_like(query)
     for row, place in enumerate(places.tolist()):

@@ -34,7 +34,8 @@ def in_slots(model, prompts, n_slots, *, copies=1, stop=(), ends=(), numbers=Non
     told = []
     with slots.running():
         SlotGrowth(slots, prompts, answers, NEW, numbers).run(told.append)
-    assert told[-1] == len(prompts) and told == sorted(told)
+    assert told[-1] == len(prompts)
+    assert told == sorted(told)
     return answers
 
 
