@@ -83,7 +83,7 @@ def sample(
     temperature: float = 1.0,
     max_new_tokens: int,
     stop: Sequence[str] = (),
-    batch_size: int = 32,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> list[Generation]:
     """Return ``n_samples`` drawn continuations of every prompt, one ``Generation`` per prompt.
@@ -91,7 +91,8 @@ def sample(
     Tokens are drawn from the whole distribution at ``temperature``; ``log_probs`` are the model's
     own, at temperature 1. Every answer has its own stream of uniform numbers, made from ``seed``,
     the prompt's place and the sample's, so that neither batch size nor device chooses the answers.
-    ``batch_size`` counts answers; a prompt is read once for all of its own.
+    ``batch_size`` counts answers, ``at_once`` says how many unless told; a prompt is read once for
+    all of its own.
     """
     if n_samples == 0:
         return [Generation((), (), (), ()) for _ in prompts]

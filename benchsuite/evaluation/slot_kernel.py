@@ -11,7 +11,8 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra import libdevice
 
-BLOCK = 64
+# Earlier tokens at a time: 64, or 32 where their keys and values would not fit on the chip.
+_BLOCK_BYTES = 64 * 512
 # tl.dot needs sixteen rows: the query heads of one key-value head are filled up to that.
 _LEAST_ROWS = 16
 
@@ -126,6 +127,7 @@ def attend(
     query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
     out = torch.empty(rows, heads, width, dtype=query.dtype, device=query.device)
     group = heads // kv_heads
+    padded = max(16, triton.next_power_of_2(width))
     with torch.cuda.device_of(query):
         _attend_kernel[(rows, kv_heads)](
             query,
@@ -145,8 +147,8 @@ def attend(
             group,
             width,
             GROUP=max(_LEAST_ROWS, triton.next_power_of_2(group)),
-            WIDTH=max(16, triton.next_power_of_2(width)),
-            BLOCK=BLOCK,
+            WIDTH=padded,
+            BLOCK=min(64, _BLOCK_BYTES // (padded * query.element_size())),
             CAPPED=softcap is not None,
             PRECISION="ieee" if query.dtype == torch.float32 else "tf32",
             num_warps=4,
