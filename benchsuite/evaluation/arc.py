@@ -71,7 +71,7 @@ def evaluate(
     chat: bool = False,
     max_new_tokens: int = MAX_NEW_TOKENS,
     most_left_out: float = MOST_LEFT_OUT,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> ArcScores:
     """Return the scores on questions with four options each.
@@ -154,7 +154,7 @@ def _scored(
     form: str,
     chat: bool,
     most_left_out: float,
-    batch_size: int,
+    batch_size: int | None,
     progress: Progress | None,
 ) -> ArcScores:
     """Return the scores of the options of highest log-likelihood."""

@@ -19,6 +19,14 @@ from torch import Tensor, nn
 from benchsuite.errors import UsageError
 from benchsuite.evaluation.chat import encoded, turn_end
 from benchsuite.evaluation.fitting import context_of
+from benchsuite.evaluation.growing import (
+    LOOK_EVERY,
+    Answer,
+    SlotGrowth,
+    chosen_log_probs,
+    grow_together,
+    grows_in_slots,
+)
 
 TOLERANCE = 1e-4
 """Nats by which a token's fp32 log-probability may differ between batch sizes."""
@@ -61,9 +69,7 @@ def generate(
     batched by length, the longest first, as many at once as ``at_once`` says unless told. Raises
     ``UsageError`` for an empty prompt, or one whose answer would not fit into the model's context.
     """
-    answers = _answers(
-        model, tokenizer, prompts, _most_probable, 1, max_new_tokens, stop, batch_size, progress
-    )
+    answers = _answers(model, tokenizer, prompts, None, max_new_tokens, stop, batch_size, progress)
     return _gathered([answer for (answer,) in answers])
 
 
@@ -77,7 +83,7 @@ def sample(
     temperature: float = 1.0,
     max_new_tokens: int,
     stop: Sequence[str] = (),
-    batch_size: int = 32,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> list[Generation]:
     """Return ``n_samples`` drawn continuations of every prompt, one ``Generation`` per prompt.
@@ -85,7 +91,8 @@ def sample(
     Tokens are drawn from the whole distribution at ``temperature``; ``log_probs`` are the model's
     own, at temperature 1. Every answer has its own stream of uniform numbers, made from ``seed``,
     the prompt's place and the sample's, so that neither batch size nor device chooses the answers.
-    ``batch_size`` counts answers; a prompt is read once for all of its own.
+    ``batch_size`` counts answers, ``at_once`` says how many unless told; a prompt is read once for
+    all of its own.
     """
     if n_samples == 0:
         return [Generation((), (), (), ()) for _ in prompts]
@@ -94,15 +101,21 @@ def sample(
     uniform = [np.random.default_rng([seed, i]) for i in range(len(prompts))]
     numbers = np.stack([rng.random((n_samples, max_new_tokens)) for rng in uniform])
 
-    def drawn(batch: list[int], device: torch.device) -> Choice:
-        rows = torch.from_numpy(numbers[batch].reshape(-1, max_new_tokens)).to(device)
-        return drawing(rows, temperature)
-
-    size = max(1, batch_size // n_samples)
-    answers = _answers(
-        model, tokenizer, prompts, drawn, n_samples, max_new_tokens, stop, size, progress
-    )
+    draws = _Draws(numbers, temperature)
+    answers = _answers(model, tokenizer, prompts, draws, max_new_tokens, stop, batch_size, progress)
     return [_gathered(own) for own in answers]
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """The numbers float64 [prompts, answers, tokens] that tokens are drawn by, at a temperature."""
+
+    uniform: np.ndarray
+    temperature: float
+
+    def choice(self, batch: list[int], device: torch.device) -> Choice:
+        rows = self.uniform[batch].reshape(-1, self.uniform.shape[-1])
+        return drawing(torch.from_numpy(rows).to(device), self.temperature)
 
 
 def drawing(uniform: Tensor, temperature: float) -> Choice:
@@ -123,7 +136,7 @@ def log_likelihoods(
     prefixes: Sequence[Sequence[int]],
     continuations: Sequence[Sequence[int]],
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> list[np.ndarray]:
     """Return the log-probability of every continuation's tokens after its prefix, teacher-forced.
@@ -136,6 +149,8 @@ def log_likelihoods(
         raise ValueError("a prefix or a continuation has no token")
     _check_lengths(model, rows, 0)
     device = next(model.parameters()).device
+    if batch_size is None:
+        batch_size = at_once(model, max(map(len, rows), default=1))
     found: dict[int, np.ndarray] = {}
     with evaluating(model):
         for batch in batches([len(row) for row in rows], batch_size):
@@ -148,9 +163,13 @@ def log_likelihoods(
                 use_cache=False,
                 logits_to_keep=longest + 1,
             ).logits  # [batch, longest + 1, vocabulary], in the model's dtype
-            for row, i in enumerate(batch):
-                n = len(continuations[i])
-                found[i] = chosen_log_probs(logits[row, -n - 1 : -1], ids[row, -n:]).cpu().numpy()
+            # Few rows at a time in fp32, and one wait for the device.
+            pairs = zip(logits[:, :-1].split(8), ids[:, -longest:].split(8), strict=True)
+            values = torch.cat(
+                [chosen_log_probs(x.flatten(0, 1), y.flatten()).view(y.shape) for x, y in pairs]
+            )
+            for row, i in zip(values.cpu().numpy(), batch, strict=True):
+                found[i] = row[longest - len(continuations[i]) :].copy()
             if progress is not None:
                 progress("scoring", len(found), len(rows))
     return [found[i] for i in range(len(rows))]
@@ -248,85 +267,86 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-class _Answer:
-    """One growing answer: it watches for its end, and cuts itself there."""
-
-    def __init__(self, tokenizer: Any, stop: Sequence[str], ends: frozenset[int]) -> None:
-        self._tokenizer, self._stop, self._ends = tokenizer, stop, ends
-        self.ids: list[int] = []
-        self.text = ""
-        self.ended_by = ""
-        self.log_probs: np.ndarray = np.empty(0)
-
-    def add(self, token: int) -> None:
-        """Take the next token, unless the answer has ended."""
-        if self.ended_by:
-            return
-        if token in self._ends:
-            self.ended_by = "end"
-            return
-        self.ids.append(token)
-        self.text = self._decode(self.ids)
-        # The whole text is searched: a stop string may begin in an earlier token.
-        cuts = [self.text.find(stop) for stop in self._stop]
-        if any(cut >= 0 for cut in cuts):
-            self.ended_by = "stop"
-            self._cut(min(cut for cut in cuts if cut >= 0))
-
-    def close(self, log_probs: np.ndarray) -> None:
-        """Keep the log-probabilities, float64 [steps], of the tokens that are left."""
-        self.ended_by = self.ended_by or "limit"
-        self.log_probs = log_probs[: len(self.ids)].copy()
-
-    def _cut(self, length: int) -> None:
-        self.text = self.text[:length]
-        needed = 0
-        while self._decode(self.ids[:needed])[:length] != self.text:
-            needed += 1
-        self.ids = self.ids[:needed]
-
-    def _decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(
-            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-
-
-def _most_probable(batch: list[int], device: torch.device) -> Choice:
-    return lambda logits: logits.argmax(-1)
-
-
 def _answers(
     model: nn.Module,
     tokenizer: Any,
     prompts: Sequence[Prompt],
-    choice: Callable[[list[int], torch.device], Choice],
-    copies: int,
+    draws: _Draws | None,
     max_new_tokens: int,
     stop: Sequence[str],
     batch_size: int | None,
     progress: Progress | None,
-) -> list[list[_Answer]]:
-    """Return ``copies`` answers to every prompt, in the prompts' order."""
+) -> list[list[Answer]]:
+    """Return the answers to every prompt, in the prompts' order: one, or as many as are drawn."""
     if not prompts:
         return []
-    device = next(model.parameters()).device
     ids = _ids(tokenizer, prompts)
     _check_lengths(model, ids, max_new_tokens)
+    longest = max(map(len, ids)) + max_new_tokens
+    copies = draws.uniform.shape[1] if draws else 1
     if batch_size is None:
-        batch_size = at_once(model, max(map(len, ids)) + max_new_tokens)
+        batch_size = at_once(model, longest)
     ends = _end_ids(model, tokenizer)
-    found: dict[int, list[_Answer]] = {}
+    new = [[Answer(tokenizer, stop, ends) for _ in range(copies)] for _ in ids]
+
+    def done(n: int) -> None:
+        if progress is not None:
+            progress("sampling" if draws else "generation", n, len(ids))
+
     with evaluating(model):
-        for batch in batches([len(row) for row in ids], batch_size):
-            new = [_Answer(tokenizer, stop, ends) for _ in batch for _ in range(copies)]
-            rows, mask = padded([ids[i] for i in batch], device)
-            steps = decode(model, rows, mask, choice(batch, device), copies=copies)
-            _grow(new, islice(steps, max_new_tokens))
-            for place, i in enumerate(batch):
-                found[i] = new[place * copies : (place + 1) * copies]
-            if progress is not None:
-                progress("generation" if copies == 1 else "sampling", len(found), len(ids))
-    return [found[i] for i in range(len(ids))]
+        n_prompts = min(len(ids), max(1, batch_size // copies))
+        if grows_in_slots(model):
+            _in_slots(model, ids, new, draws, max_new_tokens, longest, n_prompts * copies, done)
+        else:
+            _in_batches(model, ids, new, draws, max_new_tokens, n_prompts, done)
+    return new
+
+
+def _in_slots(
+    model: nn.Module,
+    ids: list[list[int]],
+    answers: list[list[Answer]],
+    draws: _Draws | None,
+    max_new_tokens: int,
+    length: int,
+    n_slots: int,
+    done: Callable[[int], None],
+) -> None:
+    # Both are asked for where they can run: one needs Triton, the other seconds of transformers.
+    from benchsuite.evaluation.slot_kernel import attend
+    from benchsuite.evaluation.slots import Slots
+
+    steps = max_new_tokens + 2 * LOOK_EVERY  # It is seen two looks late that an answer has ended.
+    temperature = draws.temperature if draws else None
+    slots = Slots(model, n_slots, length, steps, attend=attend, temperature=temperature)
+    with slots.running():
+        numbers = draws.uniform if draws else None
+        SlotGrowth(slots, ids, answers, max_new_tokens, numbers).run(done)
+
+
+def _in_batches(
+    model: nn.Module,
+    ids: list[list[int]],
+    answers: list[list[Answer]],
+    draws: _Draws | None,
+    max_new_tokens: int,
+    n_prompts: int,
+    done: Callable[[int], None],
+) -> None:
+    device, n_done = next(model.parameters()).device, 0
+    for batch in batches([len(row) for row in ids], n_prompts):
+        rows, mask = padded([ids[i] for i in batch], device)
+        choose = draws.choice(batch, device) if draws else _most_probable
+        copies = len(answers[batch[0]])
+        steps = decode(model, rows, mask, choose, copies=copies)
+        growing = [answer for i in batch for answer in answers[i]]
+        grow_together(growing, islice(steps, max_new_tokens))
+        n_done += len(batch)
+        done(n_done)
+
+
+def _most_probable(logits: Tensor) -> Tensor:
+    return logits.argmax(-1)
 
 
 def _ids(tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]:
@@ -334,34 +354,13 @@ def _ids(tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]:
     return [next(texts) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
 
 
-def _grow(answers: list[_Answer], steps: Iterator[tuple[Tensor, Tensor]]) -> None:
-    """Let the answers of one batch grow to their ends."""
-    log_probs = []
-    for tokens, logits in steps:
-        log_probs.append(chosen_log_probs(logits, tokens))
-        for answer, token in zip(answers, tokens.tolist(), strict=True):
-            answer.add(token)
-        if all(answer.ended_by for answer in answers):
-            break
-    values = torch.stack(log_probs, 1).cpu().numpy()  # [batch, steps]
-    for answer, row in zip(answers, values, strict=True):
-        answer.close(row)
-
-
-def _gathered(answers: list[_Answer]) -> Generation:
+def _gathered(answers: list[Answer]) -> Generation:
     return Generation(
         tuple(answer.text for answer in answers),
         tuple(np.array(answer.ids, np.int64) for answer in answers),
         tuple(answer.log_probs for answer in answers),
         tuple(answer.ended_by for answer in answers),
     )
-
-
-def chosen_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Return the log-probabilities [N] float64 of tokens [N] under logits [N, vocabulary]."""
-    logits = logits.float()
-    picked = logits.gather(-1, tokens[:, None])[:, 0]
-    return (picked - logits.logsumexp(-1)).double()
 
 
 def _positions(mask: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def evaluate(
     chat: bool = False,
     max_new_tokens: int = MAX_NEW_TOKENS,
     most_left_out: float = MOST_LEFT_OUT,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> SquadScores:
     """Return the scores of greedy answers, after ``examples`` as worked examples.

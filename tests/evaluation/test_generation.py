@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from benchsuite.embedded import prompts, tasks
 from benchsuite.errors import UsageError
-from benchsuite.evaluation import generation
+from benchsuite.evaluation import generation, growing
 from benchsuite.evaluation.generation import TOLERANCE, generate, log_likelihoods
 from tests.evaluation import embedded_model
 from tests.models import tiny
@@ -126,7 +126,7 @@ class Pieces:
     ],
 )
 def test_the_tokens_that_a_cut_text_needs(pieces, stop, text, kept):
-    answer = generation._Answer(Pieces(*pieces), [stop], frozenset())
+    answer = growing.Answer(Pieces(*pieces), [stop], frozenset())
     for i in range(len(pieces)):
         answer.add(i)
     answer.close(np.arange(len(pieces), dtype=float))

@@ -76,7 +76,7 @@ def ask(
     seed: int = 0,
     max_new_tokens: int = 50,
     most_left_out: float = MOST_LEFT_OUT,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Pass:
     """Return every question's greedy answer and ``n_samples`` drawn ones, after worked examples.

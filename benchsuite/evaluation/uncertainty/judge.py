@@ -29,7 +29,7 @@ def prompt(one: Asked) -> str:
 
 
 def judge(
-    model: nn.Module, tokenizer: Any, *, batch_size: int = 32
+    model: nn.Module, tokenizer: Any, *, batch_size: int | None = None
 ) -> Callable[[Sequence[Asked]], np.ndarray]:
     """Return the judge: it takes asked questions and says bool [n] which answers are right."""
 

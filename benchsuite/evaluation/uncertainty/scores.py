@@ -49,7 +49,7 @@ class Tools:
     network: Any = None
     tokenizer: Any = None
     demonstrations: Sequence[Asked] = ()
-    batch_size: int = 32
+    batch_size: int | None = None
 
 
 def score(name: str, asked: Sequence[Asked], tools: Tools) -> Scores:

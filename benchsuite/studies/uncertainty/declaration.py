@@ -112,7 +112,12 @@ register_study(
             "temperature": Parameter(
                 1.0, help="of the sampled answers; log-probabilities are the model's own"
             ),
-            "batch_size": Parameter(32, embedded=128, least=1, help="answers generated together"),
+            "batch_size": Parameter(
+                0,
+                embedded=128,
+                least=0,
+                help="answers generated together; 0 is as many as the device's memory suggests",
+            ),
             "correctness": Parameter(
                 "f1",
                 choices=("f1", "exact", "judge"),

@@ -1,0 +1,156 @@
+"""Attention of one new token a row over a cache of rows of unlike length, as one CUDA kernel.
+
+Imported where Triton can run. One program has a row and one key-value head: it puts the new key and
+value into the cache and goes over the earlier ones once, with the softmax kept up on the way
+(Milakov and Gimelshein 2018, arXiv 1805.02867; Dao et al. 2022, arXiv 2205.14135).
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.language.extra import libdevice
+
+# Earlier tokens at a time: 64, or 32 where their keys and values would not fit on the chip.
+_BLOCK_BYTES = 64 * 512
+# tl.dot needs sixteen rows: the query heads of one key-value head are filled up to that.
+_LEAST_ROWS = 16
+
+
+@triton.jit
+def _capped(scores, softcap, CAPPED: tl.constexpr):
+    if CAPPED:
+        scores = softcap * libdevice.tanh(scores / softcap)
+    return scores
+
+
+@triton.jit
+def _attend_kernel(
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    keys_ptr,
+    values_ptr,
+    places_ptr,
+    out_ptr,
+    q_row_stride,
+    q_head_stride,
+    k_row_stride,
+    k_head_stride,
+    v_row_stride,
+    v_head_stride,
+    cache_row_stride,
+    cache_head_stride,
+    scaling,
+    softcap,
+    window,
+    group,
+    width,
+    GROUP: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BLOCK: tl.constexpr,
+    CAPPED: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    row, head = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    place = tl.load(places_ptr + row).to(tl.int32)
+    columns, members = tl.arange(0, WIDTH), tl.arange(0, GROUP)
+    real, ours = columns < width, members < group
+    k_new = tl.load(
+        k_ptr + row * k_row_stride + head * k_head_stride + columns, mask=real, other=0.0
+    )
+    v_new = tl.load(
+        v_ptr + row * v_row_stride + head * v_head_stride + columns, mask=real, other=0.0
+    )
+    cached = row * cache_row_stride + head * cache_head_stride
+    tl.store(keys_ptr + cached + place * width + columns, k_new, mask=real)
+    tl.store(values_ptr + cached + place * width + columns, v_new, mask=real)
+
+    heads = head * group + members
+    q = tl.load(
+        q_ptr + row * q_row_stride + heads[:, None] * q_head_stride + columns[None, :],
+        mask=ours[:, None] & real[None, :],
+        other=0.0,
+    )
+    own = tl.sum(q.to(tl.float32) * k_new.to(tl.float32)[None, :], axis=1) * scaling
+    largest = _capped(own, softcap, CAPPED)
+    total = tl.full([GROUP], 1.0, tl.float32)
+    mixed = tl.zeros([GROUP, WIDTH], tl.float32) + v_new.to(tl.float32)[None, :]
+    first = tl.maximum(place - window + 1, 0)
+    for start in range(first // BLOCK * BLOCK, place, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        seen = (at >= first) & (at < place)
+        where = cached + at[:, None] * width + columns[None, :]
+        inside = seen[:, None] & real[None, :]
+        keys = tl.load(keys_ptr + where, mask=inside, other=0.0)
+        values = tl.load(values_ptr + where, mask=inside, other=0.0)
+        scores = tl.dot(q, tl.trans(keys), input_precision=PRECISION) * scaling
+        scores = tl.where(seen[None, :], _capped(scores, softcap, CAPPED), float("-inf"))
+        higher = tl.maximum(largest, tl.max(scores, axis=1))
+        shrunk = tl.exp(largest - higher)
+        weights = tl.exp(scores - higher[:, None])
+        total = total * shrunk + tl.sum(weights, axis=1)
+        mixed = mixed * shrunk[:, None]
+        mixed += tl.dot(weights.to(values.dtype), values, input_precision=PRECISION)
+        largest = higher
+    mixed = mixed / total[:, None]
+    n_heads = tl.num_programs(1) * group
+    tl.store(
+        out_ptr + (row * n_heads + heads[:, None]) * width + columns[None, :],
+        mixed.to(out_ptr.dtype.element_ty),
+        mask=ours[:, None] & real[None, :],
+    )
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    places: Tensor,
+    *,
+    scaling: float,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> Tensor:
+    """Return the attention [rows, heads, width] of one new token a row; the cache takes it in.
+
+    ``query`` is [rows, heads, width], ``key`` and ``value`` [rows, kv heads, width], of one dtype
+    (fp16, bf16 or fp32). ``keys`` and ``values`` are the contiguous cache, [rows, kv heads, length,
+    width]; ``places`` int64 [rows] says where each row's new token goes: those before it are seen,
+    or the last ``window`` tokens, itself among them. ``softcap`` c makes a score s c tanh(s / c).
+    Sums are in fp32.
+    """
+    rows, heads, width = query.shape
+    kv_heads, length = keys.shape[1:3]
+    query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
+    out = torch.empty(rows, heads, width, dtype=query.dtype, device=query.device)
+    group = heads // kv_heads
+    padded = max(16, triton.next_power_of_2(width))
+    with torch.cuda.device_of(query):
+        _attend_kernel[(rows, kv_heads)](
+            query,
+            key,
+            value,
+            keys,
+            values,
+            places,
+            out,
+            *query.stride()[:2],
+            *key.stride()[:2],
+            *value.stride()[:2],
+            *keys.stride()[:2],
+            scaling,
+            softcap or 1.0,
+            window or length,
+            group,
+            width,
+            GROUP=max(_LEAST_ROWS, triton.next_power_of_2(group)),
+            WIDTH=padded,
+            BLOCK=min(64, _BLOCK_BYTES // (padded * query.element_size())),
+            CAPPED=softcap is not None,
+            PRECISION="ieee" if query.dtype == torch.float32 else "tf32",
+            num_warps=4,
+        )
+    return out

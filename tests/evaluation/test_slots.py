@@ -1,0 +1,109 @@
+"""The decoding core for GPUs: its answers are the plain loop's, on every architecture it knows.
+
+Here it runs without its kernel and its graph, on a CPU; ``test_slots_cuda.py`` runs the whole.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from benchsuite.evaluation import generation
+from benchsuite.evaluation.growing import LOOK_EVERY, SLOT_MODELS, Answer, SlotGrowth
+from benchsuite.evaluation.slots import Slots
+from tests.evaluation.slot_models import FAMILIES, attend_plainly, build
+
+PROMPTS = [[5, 6, 7], [9], list(range(3, 40)), [8, 8], list(range(60, 80)), [4, 3, 2, 11, 30]]
+NEW = 20
+
+
+class Words:
+    """A tokenizer whose tokens are letters, so that stop strings are sequences of them."""
+
+    eos_token_id = None
+
+    def decode(self, ids, **_):
+        return "".join(chr(0x100 + i) for i in ids)
+
+
+def in_slots(model, prompts, n_slots, *, copies=1, stop=(), ends=(), numbers=None, heat=None):
+    answers = [[Answer(Words(), stop, frozenset(ends)) for _ in range(copies)] for _ in prompts]
+    length = max(map(len, prompts)) + NEW
+    slots = Slots(
+        model, n_slots, length, NEW + 2 * LOOK_EVERY, attend=attend_plainly, temperature=heat
+    )
+    told = []
+    with slots.running():
+        SlotGrowth(slots, prompts, answers, NEW, numbers).run(told.append)
+    assert told[-1] == len(prompts)
+    assert told == sorted(told)
+    return answers
+
+
+def plainly(model, prompts, *, stop=(), ends=()):
+    """One prompt at a time, by the whole text in every step: nothing shared, nothing kept."""
+    answers = []
+    for prompt in prompts:
+        answer, ids, log_probs = Answer(Words(), stop, frozenset(ends)), list(prompt), []
+        for _ in range(NEW):
+            with torch.no_grad():
+                logits = model(input_ids=torch.tensor([ids])).logits[0, -1]
+            token = int(logits.argmax())
+            answer.add(token)
+            log_probs.append(float(logits.double().log_softmax(-1)[token]))
+            ids.append(token)
+        answer.close(np.array(log_probs))
+        answers.append(answer)
+    return answers
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_answers_are_those_of_the_whole_text_read_anew_in_every_step(family):
+    model = build(family)
+    expected = plainly(model, PROMPTS)
+    found = in_slots(model, PROMPTS, n_slots=2)  # each slot is taken again and again
+
+    for (answer,), other in zip(found, expected, strict=True):
+        assert answer.ids == other.ids
+        np.testing.assert_allclose(answer.log_probs, other.log_probs, atol=generation.TOLERANCE)
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_every_known_type_is_tried_here():
+    assert {family.split()[0] for family in FAMILIES} == SLOT_MODELS
+
+
+@pytest.mark.parametrize("n_slots", [1, 3, 8])
+def test_an_answer_that_ends_early_gives_its_slot_away_and_is_cut_where_it_ended(n_slots):
+    model = build("llama")
+    free = plainly(model, PROMPTS)
+    ends = {free[0].ids[4]}
+    stop = ["".join(chr(0x100 + i) for i in free[2].ids[5:8])]
+    expected = plainly(model, PROMPTS, stop=stop, ends=ends)
+    found = in_slots(model, PROMPTS, n_slots, stop=stop, ends=ends)
+
+    assert {"end", "stop"} <= {answer.ended_by for answer in expected}
+    for (answer,), other in zip(found, expected, strict=True):
+        assert (answer.ids, answer.text, answer.ended_by) == (other.ids, other.text, other.ended_by)
+        assert len(answer.log_probs) == len(answer.ids)
+
+
+def test_drawn_answers_are_drawn_by_their_own_numbers_whatever_the_slots():
+    model, heat, copies = build("llama"), 1.3, 3
+    numbers = np.random.default_rng(5).random((len(PROMPTS), copies, NEW))
+    few = in_slots(model, PROMPTS, 3, copies=copies, numbers=numbers, heat=heat)
+    many = in_slots(model, PROMPTS, 18, copies=copies, numbers=numbers, heat=heat)
+
+    for i, prompt in enumerate(PROMPTS):
+        rows = torch.from_numpy(numbers[i])
+        with generation.evaluating(model):
+            steps = generation.decode(
+                model, torch.tensor([prompt]), None, generation.drawing(rows, heat), copies=copies
+            )
+            expected = torch.stack([next(steps)[0] for _ in range(NEW)], 1).tolist()
+        assert [answer.ids for answer in few[i]] == expected
+        assert [answer.ids for answer in many[i]] == expected
+    assert len({tuple(answer.ids) for answer in few[0]}) == copies
+
+
+def test_where_there_is_no_gpu_answers_do_not_grow_in_slots():
+    assert not generation.grows_in_slots(build("llama"))

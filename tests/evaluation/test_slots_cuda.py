@@ -1,0 +1,88 @@
+"""On a GPU: the kernel against its attention spelt out, whole answers against the plain loop."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchsuite.evaluation import generation, growing
+from benchsuite.evaluation.growing import Answer, grow_together
+from tests.evaluation import embedded_model
+from tests.evaluation.slot_models import FAMILIES, attend_plainly, build
+from tests.evaluation.test_slots import NEW, PROMPTS, Words
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+TOLERANCES = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "width"), [(4, 4, 16), (9, 3, 64), (6, 2, 80), (32, 8, 128), (4, 1, 256)]
+)
+@pytest.mark.parametrize(("window", "softcap"), [(None, None), (70, None), (None, 5.0)])
+def test_the_kernel_attends_as_spelt_out(dtype, heads, kv_heads, width, window, softcap):
+    from benchsuite.evaluation.slot_kernel import attend
+
+    rng = torch.Generator("cuda").manual_seed(1)
+
+    def drawn(*shape):
+        return torch.randn(*shape, device="cuda", generator=rng).to(dtype)
+
+    rows, length = 5, 200
+    q, k, v = (
+        drawn(rows, heads, 1, width),
+        drawn(rows, kv_heads, width),
+        drawn(rows, kv_heads, width),
+    )
+    keys, values = (drawn(rows, kv_heads, length, width) for _ in range(2))
+    places = torch.tensor([0, 1, 63, 64, 199], device="cuda")
+    how = {"scaling": width**-0.5, "window": window, "softcap": softcap}
+    other = keys.clone(), values.clone()
+    found = attend(q[:, :, 0], k, v, keys, values, places, **how)
+    expected = attend_plainly(q[:, :, 0], k, v, *other, places, **how)
+
+    torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCES[dtype])
+    assert torch.equal(keys, other[0])
+    assert torch.equal(values, other[1])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_answers_by_graphs_are_the_plain_loop_s(family, monkeypatch):
+    from benchsuite.evaluation.slots import Slots
+
+    model, graphs, own = build(family).cuda(), [], Slots._capture
+    monkeypatch.setattr(Slots, "_capture", lambda self: graphs.append((own(self), self._graph)))
+    assert growing.grows_in_slots(model)
+    expected = [[Answer(Words(), (), frozenset())] for _ in PROMPTS]
+    found = [[Answer(Words(), (), frozenset())] for _ in PROMPTS]
+    with generation.evaluating(model):
+        for prompt, (answer,) in zip(PROMPTS, expected, strict=True):
+            ids = torch.tensor([prompt], device="cuda")
+            steps = generation.greedy(model, ids)
+            grow_together([answer], (next(steps) for _ in range(NEW)))
+        longest = max(map(len, PROMPTS)) + NEW
+        generation._in_slots(model, PROMPTS, found, None, NEW, longest, 2, lambda n: None)
+
+    assert [graph is not None for _, graph in graphs] == [True]
+    for (answer,), (other,) in zip(found, expected, strict=True):
+        assert answer.ids == other.ids
+        np.testing.assert_allclose(answer.log_probs, other.log_probs, atol=generation.TOLERANCE)
+
+
+def test_an_embedded_model_answers_and_draws_as_on_the_cpu():
+    model, tokenizer = embedded_model.load()
+    asked = [f"Question: What is {a} + {b}?\nAnswer:" for a in range(6) for b in range(5)]
+
+    def both(network):
+        drawn = generation.sample(
+            network, tokenizer, asked[:6], n_samples=4, seed=1, max_new_tokens=8, batch_size=8
+        )
+        greedy = generation.generate(network, tokenizer, asked, max_new_tokens=12, stop=["\n"])
+        return [text for one in drawn for text in one.texts], greedy
+
+    texts, expected = both(model.float())
+    texts_there, found = both(model.cuda())
+    model.cpu()
+    assert found.texts == expected.texts
+    assert found.ended_by == expected.ended_by
+    assert np.mean([a == b for a, b in zip(texts, texts_there, strict=True)]) > 0.9
