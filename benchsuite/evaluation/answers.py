@@ -68,6 +68,7 @@ class Answers:
             "arc_macro_f1": self.arc.macro_f1,
             "arc_accuracy": self.arc.accuracy,
             "arc_accuracy_norm": self.arc.accuracy_norm,
+            "arc_by_subject": self.arc.by_subject(),
             "arc_parse_rate": self.arc.parse_rate if self.arc.log_likelihoods is None else None,
             "squad_f1": self.squad.f1,
             "squad_exact": self.squad.exact,

@@ -37,8 +37,9 @@ _NAMED = re.compile(r"(?i:\b(?:answer|option|choice))(?i:\s+is)?\W+([A-D])\b")  
 class ArcScores:
     """Scores in percent over ``n`` questions: ``letter_f1`` of A, B, C, D and the rest.
 
-    By item, in their order: ``ids``; ``predictions`` int64 [n], the option's index or ``UNPARSED``;
-    ``correct`` bool [n]; ``texts`` as generated (empty where options were scored). ``left_out``
+    By item, in their order: ``ids``; ``subjects``, empty texts where a set has none;
+    ``predictions`` int64 [n], the option's index or ``UNPARSED``; ``correct`` bool [n]; ``texts``
+    as generated (empty where options were scored). ``left_out``
     says of each question that was not asked why, by its id.
 
     Where options were scored, ``log_likelihoods`` float64 [n, 4] in nats, and of their texts
@@ -55,10 +56,22 @@ class ArcScores:
     correct: np.ndarray = field(repr=False)
     texts: tuple[str, ...] = field(default=(), repr=False)
     ids: tuple[str, ...] = field(default=(), repr=False)
+    subjects: tuple[str, ...] = field(default=(), repr=False)
     left_out: Mapping[str, str] = field(default_factory=dict, repr=False)
     log_likelihoods: np.ndarray | None = field(default=None, repr=False)
     accuracy_norm: float | None = None
     predictions_norm: np.ndarray | None = field(default=None, repr=False)
+
+    def by_subject(self) -> dict[str, dict[str, float]]:
+        """Return each subject's ``accuracy`` in percent and its ``n`` questions, MMLU's 57 say."""
+        names = np.array(self.subjects)
+        return {
+            str(name): {
+                "accuracy": 100 * float(self.correct[names == name].mean()),
+                "n": int((names == name).sum()),
+            }
+            for name in sorted(set(self.subjects) - {""})
+        }
 
 
 def evaluate(
@@ -122,6 +135,7 @@ def score(
         correct=correct,
         texts=tuple(texts),
         ids=tuple(item.id for item in items),
+        subjects=tuple(item.subject for item in items),
     )
 
 

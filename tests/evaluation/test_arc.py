@@ -132,3 +132,14 @@ def test_worked_examples_come_before_each_question():
         stop=arc.STOP,
     )
     assert scores.texts == asked.texts
+
+
+def test_accuracy_by_subject_where_there_are_subjects():
+    told = [("q1", "law", 0), ("q2", "law", 1), ("q3", "art", 2), ("q4", "", 3)]
+    items = [Choice(name, "?", ("a", "b", "c", "d"), right, about) for name, about, right in told]
+    scores = arc.score([0, 0, 2, 3], items)
+
+    assert scores.by_subject() == {
+        "art": {"accuracy": 100.0, "n": 1},
+        "law": {"accuracy": 50.0, "n": 2},
+    }
