@@ -67,7 +67,8 @@ def of_cell(declared: Study, cell: Cell, options: Options) -> Mapping[str, Any]:
     }
     asked = [task_in_force(cell, parameter, options) for parameter in declared.reading("task")]
     tasks = {name: task_digest(name, catalog.task(name).split, sources) for name in asked}
-    if cell.parameters.get("shots"):  # worked examples come from another split of the set
+    shown = [name for name, parameter in declared.parameters.items() if parameter.examples]
+    if any(cell.parameters.get(name) for name in shown):
         tasks |= {f"{name} examples": _examples_digest(name, sources) for name in asked}
     files = [_file_digest(path) for path in declared.files(cell)]
     own = catalog.model(cell.model)

@@ -31,7 +31,8 @@ class Parameter:
     ``adds_only`` says that it measures more and changes nothing else; ``--downstream`` sets it.
     ``tokens_of`` are the stages whose tokens it counts: the parameters of a stage multiply to what
     goes through the model there. Where it is 0 for all there are, ``counted_as`` is the record's
-    value that says how many there were. ``help`` is a phrase for ``benchsuite list``.
+    value that says how many there were. ``examples`` says that it counts worked examples, which
+    come from the split that the tasks have for them. ``help`` is a phrase for ``benchsuite list``.
     """
 
     default: Any
@@ -40,6 +41,7 @@ class Parameter:
     choices: Sequence[Any] = ()
     least: float = 0
     reads: str = ""
+    examples: bool = False
     formerly: str = ""
     adds_only: bool = False
     tokens_of: Sequence[str] = ()

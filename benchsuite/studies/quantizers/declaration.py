@@ -117,7 +117,7 @@ register_study(
                 "openmath", embedded="word_problems", reads="task", help="the word problems"
             ),
             "n_questions": Parameter(400, embedded=200, help="questions of each set"),
-            "shots": Parameter(0, help="worked examples before each question"),
+            "shots": Parameter(0, examples=True, help="worked examples before each question"),
             "most_left_out": shared.MOST_LEFT_OUT,
             "latency_tokens": Parameter(
                 64, help="tokens generated to time the model; 0 leaves its speed out"

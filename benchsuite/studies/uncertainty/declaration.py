@@ -95,6 +95,7 @@ register_study(
             "samples": Parameter(400, help="questions asked"),
             "examples": Parameter(
                 5,
+                examples=True,
                 embedded=0,
                 help="worked examples before each question, from the train split",
             ),
@@ -143,6 +144,7 @@ register_study(
             ),
             "demonstrations": Parameter(
                 10,
+                examples=True,
                 embedded=0,
                 only=_needing("model"),
                 help="train questions with the model's own answers, shown before the one asked",
