@@ -1,0 +1,10 @@
+"""Any two models beside each other, item by item."""
+
+from benchsuite.lazy import attach
+
+__getattr__, __all__ = attach(
+    __name__,
+    {
+        "PairedItems": "pairs",
+    },
+)
