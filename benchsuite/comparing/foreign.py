@@ -1,11 +1,13 @@
 """Quantized folders that other libraries own: opened by transformers with that library.
 
 transformers chooses the reader by ``quant_method``. What it opens may compute with packed layers of
-its own or with dequantized weights; a note says what of the format is left out.
+its own or with dequantized weights; a note says which.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +32,14 @@ PACKAGES = {
 }
 """``quant_method`` -> the module and the package of the library that owns the format."""
 
-WEIGHTS_ALONE = (
-    "compressed-tensors dequantizes its weights when it is opened: activations are not rounded here"
-)
+_DEQUANTIZED = "its library dequantized the weights: their size in memory is no engine's"
+_SIMULATED = _DEQUANTIZED + ", and activations are rounded in simulation"
 
 
 def open_foreign(
     word: str, folder: Path, device: str, trusted: bool, *, tried: str
 ) -> tuple[nn.Module, str, Sequence[str]]:
-    """Return the model of a quantized folder, who read it, and what that leaves out.
+    """Return the model of a quantized folder, who read it, and what to know of that.
 
     ``tried`` says what failed before; it stands in the error if this fails too. Raises
     ``BenchsuiteError`` with all that was tried and what to install, ``CellCannotRun`` where the
@@ -51,7 +52,7 @@ def open_foreign(
     module, package = PACKAGES.get(method, ("", ""))
     lacking = bool(module) and _missing(module)
     try:
-        with loading.quiet_transformers(), own_code.refused(word):
+        with loading.quiet_transformers(), own_code.refused(word), _no_bars():
             model, report = _opened(folder, device, trusted, method)
     except (CellCannotRun, MemoryError, OutOfMemoryError):
         raise
@@ -66,7 +67,7 @@ def open_foreign(
         ) from error
     loading.check_complete(report, word)
     model.generation_config = generation_settings.read(folder) or model.generation_config
-    notes = (WEIGHTS_ALONE,) if method == "compressed-tensors" else ()
+    notes = (_told(settings),) if method == "compressed-tensors" else ()
     return model, f"transformers with {package}" if package else "transformers", notes
 
 
@@ -88,6 +89,19 @@ def _opened(folder: Path, device: str, trusted: bool, method: str) -> tuple[Any,
         output_loading_info=True,
         **more,
     )
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Keep the libraries' own progress bars and notices off the terminal."""
+    with redirect_stderr(StringIO()), redirect_stdout(StringIO()):
+        yield
+
+
+def _told(settings: dict[str, Any]) -> str:
+    groups = (settings.get("config_groups") or {}).values()
+    rounds = any(isinstance(g, dict) and g.get("input_activations") for g in groups)
+    return _SIMULATED if rounds else _DEQUANTIZED
 
 
 def _missing(module: str) -> bool:

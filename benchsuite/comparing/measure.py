@@ -117,7 +117,7 @@ def read(
     begun = perf_counter()
     floor_seconds = 0.0
     with running(base), running(candidate):
-        first, second = (_reader(model, chunks) for model in (base, candidate))
+        first, second = (logits_reader(model, chunks) for model in (base, candidate))
         for start in range(0, len(chunks), size):
             batch = chunks[start : start + size]
             seen = first(batch)
@@ -147,17 +147,14 @@ def running(model: nn.Module) -> Iterator[nn.Module]:
         yield model
 
 
-# ids [B, T] -> (hidden states [B, T, D], head)
-_Reader = LogitsFunction
-
-
-def _reader(model: nn.Module, chunks: Tensor) -> _Reader:
+def logits_reader(model: nn.Module, chunks: Tensor) -> LogitsFunction:
+    """Return how to get ids' hidden states and the head on them; ``chunks`` are of those ids."""
     device = next(model.parameters()).device
     logits_of = logits_function(model, chunks[:1, :16].to(device))
     return lambda ids: logits_of(ids.to(device))
 
 
-def _again(base: nn.Module, reader: _Reader, batch: Tensor) -> tuple[Tensor, Callable]:
+def _again(base: nn.Module, reader: LogitsFunction, batch: Tensor) -> tuple[Tensor, Callable]:
     """Return the base's hidden states of a batch read in another order, one row more, rounded."""
     rows = torch.cat([batch.flip(0), batch[:1]])
     with rounded_activations(base):
@@ -184,6 +181,11 @@ def _compared(base: _Seen, other: _Seen, batch: Tensor) -> list[Tensor]:
         pieces = zip(*(tensor.split(small) for tensor in logits), strict=True)
         rows += [compare_logits(*piece) for piece in pieces]
     return [torch.cat(column).view(n_chunks, length - 1) for column in zip(*rows, strict=True)]
+
+
+def compare_hidden(base: _Seen, other: _Seen, batch: Tensor) -> Tokens:
+    """Return what two models say of a batch of ids [B, T], by what their readers gave for it."""
+    return _joined([_compared(base, other, batch)])
 
 
 def compare_logits(base: Tensor, other: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
