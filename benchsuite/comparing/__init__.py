@@ -6,5 +6,9 @@ __getattr__, __all__ = attach(
     __name__,
     {
         "PairedItems": "pairs",
+        "EarlyEnd": "early",
+        "Verdict": "verdict",
+        "judge": "verdict",
+        "parse_margins": "kinds",
     },
 )
