@@ -92,7 +92,7 @@ def open_model(name: str, sources: Sources = Sources(), *, device: str = "cpu") 
         )
     trusted = sources.trusts(name)
     model = checkpoint.load(folder, device=device, trusted=trusted)
-    metadata = {} if is_gguf(folder) else _metadata(folder)
+    metadata = {} if is_gguf(folder) else read_metadata(folder)
     entry = catalog.MODELS.get(str(metadata.get("model"))) or next(iter(catalog.MODELS.values()))
     tokenizer = models.load_tokenizer(entry, models.model_folder(folder), trusted=trusted)
     return Opened(name, model, tokenizer, metadata)
@@ -173,7 +173,8 @@ def _size(opened: Opened) -> int:
     return file.stat().st_size if file else stored_bytes(opened.model)
 
 
-def _metadata(folder: Path) -> dict[str, Any]:
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """Return what a saved cell's ``metadata.json`` says; empty where there is none."""
     try:
         found = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
