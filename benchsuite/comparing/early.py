@@ -92,10 +92,13 @@ class _Course:
     fractions: list[float] = field(default_factory=list)
     not_worse: list[float | None] = field(default_factory=list)
     worse: list[float | None] = field(default_factory=list)
+    p_values: tuple[float, float] = (1.0, 1.0)
 
-    def p_values(self) -> tuple[float, float]:
-        """Return the two p-values over the looks so far (not worse, worse)."""
-        return self._over_looks(self.not_worse), self._over_looks(self.worse)
+    def look(self) -> None:
+        """Test what is here; ``p_values`` are those over the looks so far (not worse, worse)."""
+        self.not_worse.append(self.loss.not_worse(self.edge))
+        self.worse.append(self.loss.worse(self.edge))
+        self.p_values = self._over_looks(self.not_worse), self._over_looks(self.worse)
 
     def _over_looks(self, p_values: list[float | None]) -> float:
         if self.fractions == [1.0] and p_values[0] is not None:
@@ -155,7 +158,7 @@ class EarlyEnd:
         """Return the verdict on what has been fed; metrics without items are left out of it."""
         found = []
         for course in self._courses.values():
-            not_worse, worse = course.p_values()
+            not_worse, worse = course.p_values
             fractions = tuple(course.fractions)
             level = _levels(fractions, self.alpha)[-1]
             last = self.alpha if fractions == (1.0,) else last_level(self.alpha)
@@ -166,7 +169,7 @@ class EarlyEnd:
         return replace(decided, outcome=self.outcome)
 
     def _outcomes(self) -> dict[str, str]:
-        begun = {metric: course.p_values() for metric, course in self._courses.items()}
+        begun = {metric: course.p_values for metric, course in self._courses.items()}
         # Holm's family is what was planned, whether it has begun or not.
         p_values = [begun.get(metric, (1.0, 1.0)) for metric in self.planned]
         return dict(zip(self.planned, outcomes_of(p_values, self.alpha), strict=True))
@@ -183,8 +186,7 @@ class EarlyEnd:
         course = before or _Course(whole, loss, edge)
         course.items, course.loss, course.edge = whole, loss, edge
         course.fractions.append(len(whole.ids) / planned)
-        course.not_worse.append(loss.not_worse(edge))
-        course.worse.append(loss.worse(edge))
+        course.look()
         self._courses[items.metric] = course
 
 

@@ -26,11 +26,11 @@ from scipy.special import betainc, betaincinv, gammaln, ndtri
 _Row = npt.NDArray[np.float64]
 MISSED = 1e-6
 MOST_ITEMS = 10_000_000
-# Shares tried over the interval: neighbours are a sixth of a standard error apart, or half of one
-# where a number of questions is planned.
-_SHARES, _PLANNED_SHARES = 56, 20
+# Shares tried over the interval: neighbours are a third of a standard error apart. Some more
+# are tried about the worst; where a number of questions is planned, fewer.
+_SHARES, _AGAIN, _PLANNED_SHARES = 30, 8, 20
 # Rows less probable than this are counted as extreme, without a look at them.
-_NOTHING = 1e-13
+_NOTHING = 1e-11
 _ROUNDING = 1e-9
 _MANY, _ENOUGH = 200, 1500
 
@@ -48,7 +48,7 @@ def p_below(n: int, lost: int, gained: int, edge: float) -> float:
     shares = _between(max(low, edge), high)
     chances = _chances(n, score, edge, shares)
     worst = int(chances.argmax())
-    near = _between(shares[max(0, worst - 1)], shares[min(worst + 1, _SHARES - 1)], 12)
+    near = _between(shares[max(0, worst - 1)], shares[min(worst + 1, _SHARES - 1)], _AGAIN)
     found = max(float(chances.max()), float(_chances(n, score, edge, near).max()))
     return min(1.0, MISSED + found)
 
