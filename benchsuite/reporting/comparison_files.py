@@ -23,7 +23,7 @@ def to_json(comparison: Comparison, *, seeds: bool = False) -> str:
         "benchsuite": __version__,
         "device": comparison.device,
         "text": {"name": settings.text.name, "sha256": settings.text.digest},
-        "seq_len": settings.seq_len,
+        "chunk_tokens": settings.seq_len,
         "questions": {
             asked.name: {"n": len(asked.items), "form": asked.form, "sha256": asked.digest}
             for asked in settings.sets
@@ -91,11 +91,11 @@ def _pair(comparison: Comparison, pair: Paired) -> dict[str, Any]:
         "layers": [asdict(layer) for layer in pair.layers],
     }
     if pair.read is not None and pair.spread is not None:
-        told["kl"] = asdict(pair.spread)
+        told["spread"] = asdict(pair.spread)
         told["seconds"] = pair.read.seconds
         told["vocabulary"] = pair.read.shared
     if pair.floor_spread is not None:
-        told["floor_kl"] = asdict(pair.floor_spread)
+        told["floor_spread"] = asdict(pair.floor_spread)
     return told
 
 
