@@ -4,7 +4,7 @@ The base is opened once and each candidate beside it in turn, so that two models
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from benchsuite.comparing.pairs import PairedItems
 from benchsuite.comparing.speeds import Speed, generation
 from benchsuite.comparing.spread import Spread, kl_spread
 from benchsuite.comparing.subject import Subject, open_subject
-from benchsuite.comparing.texts import Text, chunk_ids
+from benchsuite.comparing.texts import Text, chunk_ids, usual_length
 from benchsuite.comparing.verdict import Verdict, judge
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.evaluation.generation import Progress
@@ -26,7 +26,7 @@ WORST_CHUNKS = 5
 
 @dataclass(frozen=True)
 class Settings:
-    """What is asked of a comparison; lengths in tokens.
+    """What is asked of a comparison; lengths in tokens, ``seq_len`` 0 for the usual one.
 
     ``group`` neighbouring chunks are one cluster. ``margins`` are by metric or kind, as the
     verdict reads them. ``speed`` times generation.
@@ -124,7 +124,7 @@ def compare(
         candidate = open_subject(word, sources, device=device)
         pairs.append(measured.beside(candidate))
         candidate.close()
-    return Comparison(measured.facts, settings, tuple(pairs), device)
+    return Comparison(measured.facts, measured.settings, tuple(pairs), device)
 
 
 class _Base:
@@ -137,6 +137,7 @@ class _Base:
         tell: Callable[[str], None],
         progress: Progress | None,
     ) -> None:
+        settings = replace(settings, seq_len=settings.seq_len or usual_length(subject.model))
         self.subject, self.settings = subject, settings
         self._tell, self._progress = tell, progress
         self.ids = chunk_ids(

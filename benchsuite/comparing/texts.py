@@ -14,6 +14,9 @@ from benchsuite.errors import UsageError, unknown_name
 from benchsuite.evaluation.fitting import context_of
 from benchsuite.evaluation.perplexity import tokenize_protocol
 
+SEQ_LEN = 512
+"""Tokens a chunk: enough context to predict by, and many chunks for an interval."""
+
 # Bytes of text that give a token at least, in the tokenizers of which one has heard.
 _BYTES_A_TOKEN = 16
 
@@ -43,6 +46,11 @@ def open_text(word: str, sources: Sources = Sources()) -> Text:
             f"{word} is no text in UTF-8: {error.reason}", fix="Give a plain text"
         ) from error
     return Text(path.name, joined, hashlib.sha256(joined.encode()).hexdigest())
+
+
+def usual_length(model: nn.Module) -> int:
+    """Return the length of a chunk unless told: ``SEQ_LEN``, or the model's context if shorter."""
+    return min(SEQ_LEN, context_of(model) or SEQ_LEN)
 
 
 def chunk_ids(text: Text, tokenizer: Any, model: nn.Module, tokens: int, seq_len: int) -> Tensor:
