@@ -26,7 +26,7 @@ def compare(arguments: Sequence[str]) -> int:
     base itself beside it, and a verdict by its margin. A checkpoint alone is compared with the
     model that its metadata names.
     """
-    chosen = _parsed(arguments)
+    chosen = parsed(arguments)
     files = {kind: getattr(chosen, kind) for kind in ("markdown", "junit", "json", "html")}
     for path in files.values():
         if path is not None and not path.parent.is_dir():
@@ -64,7 +64,8 @@ def compare(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parsed(arguments: Sequence[str]) -> Namespace:
+def parsed(arguments: Sequence[str]) -> Namespace:
+    """Return the words of ``compare`` as they are read; a wrong one is a ``UsageError``."""
     parser = Parser(compare)
     add = parser.add_argument
     add("base", metavar="BASE", help="a name, a folder, a .gguf file, or ORGANISATION/NAME")
