@@ -37,8 +37,7 @@ def gate(arguments: Sequence[str]) -> int:
     are evaluations that are done, as in `benchsuite compare --samples`.
     """
     parser = samples_parser(gate)
-    add_measured(parser)
-    parser.set_defaults(n_questions=0)
+    add_measured(parser, n_questions=0)
     chosen = parser.parse_args(arguments)
     check_places((chosen.markdown, chosen.json))
     try:

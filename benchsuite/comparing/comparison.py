@@ -177,6 +177,11 @@ class _Base:
                 "per token cannot be compared; only answers are"
             )
         else:
+            if not measure.same_specials(base.tokenizer, candidate.tokenizer):
+                refused.append(
+                    "the candidate's own special tokens: its tokenizer puts others around a text, "
+                    "and both read the base's"
+                )
             self._tell(f"reading {self.ids.numel():,} tokens with both")
             read = measure.read(
                 base.model,

@@ -30,7 +30,7 @@ from benchsuite.evaluation.perplexity import (
 from benchsuite.models.fused import fused_forwards
 from benchsuite.quantizers.linear import using_kernel
 
-FLOOR_TOKENS = 32_768
+FLOOR_TOKENS = {"cpu": 4096, "cuda": 32_768}
 """Tokens of which the floor is told: an estimate of noise needs no more."""
 
 # fp32 logits compared at a time: on a CPU its caches hold what that takes in float64.
@@ -112,7 +112,7 @@ def read(
         check_context(model, seq_len)
     device = next(base.parameters()).device
     size = max(1, BATCH_TOKENS.get(device.type, 2048) // seq_len)
-    n_floor = max(1, FLOOR_TOKENS // seq_len) if floor else 0
+    n_floor = max(2, FLOOR_TOKENS.get(device.type, 4096) // seq_len) if floor else 0
     parts, floors = [], []
     begun = perf_counter()
     floor_seconds = 0.0
@@ -120,8 +120,8 @@ def read(
         first, second = (logits_reader(model, chunks) for model in (base, candidate))
         for start in range(0, len(chunks), size):
             batch = chunks[start : start + size]
-            seen = first(batch)
-            parts.append(_compared(seen, second(batch), batch))
+            seen, other = first(batch), second(batch)
+            parts.append(_compared(seen, other, batch))
             if start < n_floor:
                 _wait(device)
                 before = perf_counter()
@@ -130,7 +130,7 @@ def read(
                 floor_seconds += perf_counter() - before
             if progress is not None:
                 progress("reading", min(start + size, len(chunks)), len(chunks))
-        shared = min(model.get_output_embeddings().weight.shape[0] for model in (base, candidate))  # type: ignore[operator]
+        shared = min(head(hidden[:1, 0]).shape[-1] for hidden, head in (seen, other))
         tokens = _joined(parts)
     seconds = perf_counter() - begun - floor_seconds
     _check_finite(tokens, seq_len)
@@ -247,6 +247,12 @@ def same_vocabulary(base: object, candidate: object, text: str) -> str:
     if cut[0] != cut[1]:
         return "they cut the text into other tokens"
     return ""
+
+
+def same_specials(base: object, candidate: object) -> bool:
+    """Say whether two tokenizers put the same tokens before and behind a text."""
+    one, two = (tokenizer("a", verbose=False)["input_ids"] for tokenizer in (base, candidate))  # type: ignore[operator]
+    return list(one) == list(two)
 
 
 def _by_id(tokenizer: object) -> dict[int, str]:

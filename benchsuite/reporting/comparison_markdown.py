@@ -58,10 +58,7 @@ def _pair(comparison: Comparison, pair: Paired, seeds: bool) -> list[str]:
 def model_card(comparison: Comparison, pair: Paired) -> str:
     """Return a block for the candidate's model card: what was measured, how, and its verdict."""
     base, settings = comparison.base, comparison.settings
-    rows = "\n".join(
-        f"| {row[0]} | {_text(row[1])} | {_text(row[2])} | {_text(row[3])} | {_text(row[4])} |"
-        for row in table(comparison, pair)
-    )
+    rows = "\n".join(f"| {' | '.join(map(_text, row[:5]))} |" for row in table(comparison, pair))
     return (
         f"### Compared with {_text(base.name)}\n\n"
         f"| metric | {_text(base.name)} | this model | difference [95 % interval] | noise floor |\n"

@@ -12,7 +12,9 @@ import pytest
 
 from benchsuite import catalog
 from benchsuite.calibration.registry import SAMPLERS
+from benchsuite.commands import comparing
 from benchsuite.commands import main as cli
+from benchsuite.comparing import parse_margins
 from benchsuite.harness.options import OPTIONS
 from benchsuite.records.building import RecordBuilder
 from benchsuite.records.fingerprint import Fingerprint
@@ -194,6 +196,14 @@ def test_every_command_over_benchmarks_selects_cells(tmp_path, examples):
     wrong = {c: cells for c, cells in found.items() if not cells or isinstance(cells, str)}
     assert not wrong
     assert len(ours) > 10
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("benchsuite compare ")])
+def test_every_comparison_can_be_read(command):
+    chosen = comparing.parsed(shlex.split(command)[2:])
+    parse_margins(chosen.margin)
+    for task in filter(None, chosen.questions.split(",")):
+        catalog.task(task)
 
 
 # --- links, paths and options
