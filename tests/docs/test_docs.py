@@ -12,7 +12,7 @@ import pytest
 
 from benchsuite import catalog
 from benchsuite.calibration.registry import SAMPLERS
-from benchsuite.commands import comparing
+from benchsuite.commands import comparing, gating
 from benchsuite.commands import main as cli
 from benchsuite.comparing import parse_margins
 from benchsuite.harness.options import OPTIONS
@@ -198,9 +198,12 @@ def test_every_command_over_benchmarks_selects_cells(tmp_path, examples):
     assert len(ours) > 10
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("benchsuite compare ")])
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if re.match("benchsuite (compare|gate) ", c)]
+)
 def test_every_comparison_can_be_read(command):
-    chosen = comparing.parsed(shlex.split(command)[2:])
+    _, name, *words = shlex.split(command)
+    chosen = {"compare": comparing, "gate": gating}[name].parsed(words)
     parse_margins(chosen.margin)
     for task in filter(None, chosen.questions.split(",")):
         catalog.task(task)
@@ -249,7 +252,7 @@ def flags():
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_options_in_the_text_exist(page, flags):
     # Commands that are not ours.
-    others = ("pip", "hf ", "ruff", "--constraint", "#SBATCH", "ray start")
+    others = ("pip", "hf ", "ruff", "--constraint", "#SBATCH", "ray start", "log_samples")
     for line in page.read_text().splitlines():
         if not any(program in line for program in others):
             assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)) <= flags, line
