@@ -23,7 +23,7 @@ import scipy
 from benchsuite.comparing import EarlyEnd, PairedItems
 from benchsuite.comparing.early import batches, last_level
 from benchsuite.records import environment
-from benchsuite.statistics.paired_shares import power_below
+from benchsuite.statistics.paired_shares import margin_confirmed, power_below
 
 ALPHA, POWER, MARGIN, RIGHT = 0.05, 0.9, 0.01, 0.6
 SIZES = (200, 1000, 5000)
@@ -86,19 +86,14 @@ def found_by(n: int, differing: float, alpha: float) -> tuple[float, float]:
     The loss is one above that margin that is found to be worse, with the same power.
     """
 
-    def least(low: float, high: float, reached) -> float:  # type: ignore[no-untyped-def]
-        while high - low > 1e-5:
-            middle = (low + high) / 2
-            low, high = (low, middle) if reached(middle) >= POWER else (middle, high)
-        return high
-
-    margin = least(1e-4, 0.5, lambda m: power_below(n, m, loss=0, differing=differing, alpha=alpha))
-    loss = least(
-        margin,
-        0.6,
-        lambda x: power_below(n, -margin, loss=-x, differing=max(differing, x), alpha=alpha),
-    )
-    return margin, loss
+    margin = margin_confirmed(n, differing=differing, alpha=alpha, power=POWER)
+    loss, high = margin, 0.6
+    while high - loss > 1e-5:
+        middle = (loss + high) / 2
+        share = max(differing, middle)
+        found = power_below(n, -margin, loss=-middle, differing=share, alpha=alpha)
+        loss, high = (loss, middle) if found >= POWER else (middle, high)
+    return margin, high
 
 
 def simulate(

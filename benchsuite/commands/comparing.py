@@ -2,12 +2,14 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchsuite.catalog import Sources
 from benchsuite.commands.parser import Parser
+from benchsuite.commands.samples import compare_samples
 from benchsuite.errors import UsageError
 from benchsuite.harness.options import named_paths
 
@@ -26,33 +28,31 @@ def compare(arguments: Sequence[str]) -> int:
     base itself beside it, and a verdict by its margin. A checkpoint alone is compared with the
     model that its metadata names.
     """
+    if "--samples" in arguments:
+        return compare_samples(arguments)
     chosen = parsed(arguments)
     files = {kind: getattr(chosen, kind) for kind in ("markdown", "junit", "json", "html")}
-    for path in files.values():
-        if path is not None and not path.parent.is_dir():
-            raise UsageError(f"there is no folder {path.parent}", fix="Make it, or name another")
+    check_places(files.values())
     from benchsuite.comparing.comparison import compare as measured
     from benchsuite.reporting.comparison import to_text
 
     words = [chosen.base, *chosen.candidate]
-    sources = Sources(
-        local=named_paths("--local", chosen.local, Path.cwd()),
-        trusted=frozenset(words) if chosen.trust else frozenset(),
-    )
+    sources = sources_of(chosen, words)
     base, *candidates = words if chosen.candidate else [_original(chosen.base), chosen.base]
     if chosen.seeds and len(candidates) < 2:
         raise UsageError(
             "--seeds takes the candidates as seeds of one recipe, and there is one",
             fix="Name two or more, each quantized with another seed",
         )
-    settings = _settings(chosen, sources)
-    progress = _Progress()
+    settings = settings_of(chosen, sources)
+    settings = replace(settings, layers=chosen.layers, speed=not chosen.no_speed)
+    progress = Progress()
     comparison = measured(
         base,
         candidates,
         settings,
         sources,
-        device=_device(chosen.device),
+        device=device_of(chosen.device),
         tell=progress.tell,
         progress=progress,
     )
@@ -70,6 +70,24 @@ def parsed(arguments: Sequence[str]) -> Namespace:
     add = parser.add_argument
     add("base", metavar="BASE", help="a name, a folder, a .gguf file, or ORGANISATION/NAME")
     add("candidate", metavar="CANDIDATE", nargs="*", help="what is compared with it")
+    help = "both are evaluations that are done: `benchsuite compare --samples --help` says more"
+    add("--samples", action="store_true", help=help)
+    add_measured(parser)
+    add("--seeds", action="store_true", help="the candidates are seeds of one recipe")
+    add("--layers", action="store_true", help="what each layer alone costs, ranked")
+    add("--no-speed", action="store_true", help="do not time generation")
+    add("--markdown", type=Path, metavar="FILE", help="a comment for a pull request")
+    add("--junit", type=Path, metavar="FILE", help="a case a metric, for continuous integration")
+    add("--json", type=Path, metavar="FILE", help="everything, item by item")
+    add("--html", type=Path, metavar="FILE", help="a page with the worst chunks, flipped answers")
+    chosen = parser.parse_args(arguments)
+    check_numbers(chosen)
+    return chosen
+
+
+def add_measured(parser: Parser) -> None:
+    """Add what is measured, and on what: the text, the questions, the margins, the device."""
+    add = parser.add_argument
     add("--text", default="embedded_text", help="a corpus or a file (default: the embedded text)")
     add("--tokens", type=int, default=TOKENS, help=f"of the text, 0 for all (default {TOKENS:,})")
     add("--seq-len", type=int, help="tokens a chunk (default 512)")
@@ -85,31 +103,41 @@ def parsed(arguments: Sequence[str]) -> Namespace:
         metavar="METRIC=VALUE",
         help="the loss that matters: perplexity=0.5%%, kl=0.01, accuracy=1, accuracy:gsm8k=2",
     )
-    add("--seeds", action="store_true", help="the candidates are seeds of one recipe")
-    add("--layers", action="store_true", help="what each layer alone costs, ranked")
-    add("--no-speed", action="store_true", help="do not time generation")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--markdown", type=Path, metavar="FILE", help="a comment for a pull request")
-    add("--junit", type=Path, metavar="FILE", help="a case a metric, for continuous integration")
-    add("--json", type=Path, metavar="FILE", help="everything, item by item")
-    add("--html", type=Path, metavar="FILE", help="a page with the worst chunks, flipped answers")
     add(
         "--trust-remote-code",
         dest="trust",
         action="store_true",
         help="let the own Python code of what is named here run (auto_map in its config.json)",
     )
-    chosen = parser.parse_args(arguments)
+
+
+def check_numbers(chosen: Namespace) -> None:
+    """Refuse numbers of tokens, questions and chunks that are none."""
     for flag in ("tokens", "n_questions", "shots"):
         if getattr(chosen, flag) < 0:
             name = f"--{flag.replace('_', '-')}"
             raise UsageError(f"{name} is {getattr(chosen, flag)}", fix="Give 0 or more")
     if chosen.group < 1:
         raise UsageError(f"--group is {chosen.group}", fix="Give 1 or more")
-    return chosen
 
 
-def _settings(chosen: Namespace, sources: Sources) -> "Settings":
+def check_places(files: Iterable[Path | None]) -> None:
+    """Refuse a file to write whose folder is not there, before hours of work."""
+    for path in files:
+        if path is not None and not path.parent.is_dir():
+            raise UsageError(f"there is no folder {path.parent}", fix="Make it, or name another")
+
+
+def sources_of(chosen: Namespace, words: Sequence[str]) -> Sources:
+    """Return where names are looked for; ``words`` are the models that may be trusted."""
+    return Sources(
+        local=named_paths("--local", chosen.local, Path.cwd()),
+        trusted=frozenset(words) if chosen.trust else frozenset(),
+    )
+
+
+def settings_of(chosen: Namespace, sources: Sources) -> "Settings":
     """Return what is asked; texts and questions that cannot be had are told before any model."""
     from benchsuite.comparing.comparison import Settings
     from benchsuite.comparing.kinds import parse_margins
@@ -124,8 +152,6 @@ def _settings(chosen: Namespace, sources: Sources) -> "Settings":
         tuple(question_set(name, chosen.n_questions, chosen.shots, sources) for name in names),
         parse_margins(chosen.margin),
         group=chosen.group,
-        layers=chosen.layers,
-        speed=not chosen.no_speed,
     )
 
 
@@ -136,7 +162,8 @@ def _original(checkpoint: str) -> str:
     return original_of(checkpoint)
 
 
-def _device(word: str) -> str:
+def device_of(word: str) -> str:
+    """Return a device that is here; the first GPU, if there is one, for ``auto``."""
     import torch
 
     if word == "auto":
@@ -161,7 +188,7 @@ def _written(kind: str) -> Callable[..., str]:
     }[kind]
 
 
-class _Progress:
+class Progress:
     """One line on the terminal that rewrites itself; nothing where there is none."""
 
     def __init__(self) -> None:

@@ -31,6 +31,7 @@ COMMANDS = {
     "check": ("diff:check", "which numbers of a summary cannot belong together"),
     "verify": ("checkpoints:verify", "load a quantized checkpoint and try it"),
     "compare": ("comparing:compare", "any two models beside each other, with a verdict"),
+    "gate": ("gating:gate", "status 0: not worse, 1: worse, 3: undecided; for a pull request"),
     "train": ("latent:train", "train and evaluate one latent-reasoning method outside pytest"),
     "determinism": ("determinism:determinism", "show determinism results beside each other"),
 }

@@ -8,8 +8,11 @@ paired by their ids. What one side alone has is named and left out.
 import csv
 import json
 import math
+import os
 import re
+import struct
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +29,7 @@ KNOWN = {"acc", "acc_norm", "acc_bytes", "acc_all", "accuracy", "exact_match", "
 KNOWN |= {"pass@1", "mc1", "mc2", "prompt_level_strict_acc", "prompt_level_loose_acc"}
 # samples_arc_easy_2026-11-26T12-00-00.000000.jsonl
 _TASK = re.compile(r"samples_(.+?)(?:_\d{4}-\d\d-\d\dT[\d.-]+)?\.jsonl$")
+_ZSTANDARD = 93
 # Inspect's grades: correct, partly so, incorrect, no answer.
 _GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 
@@ -189,8 +193,8 @@ def _zipped(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             names = archive.namelist()
             parts = [n for n in names if n.startswith("samples/") and n.endswith(".json")]
             head = "header.json" if "header.json" in names else "_journal/start.json"
-            log = _json(archive.read(head).decode(), f"{path}: {head}")
-            samples = [_json(archive.read(name).decode(), f"{path}: {name}") for name in parts]
+            log = _json(_member(archive, head), f"{path}: {head}")
+            samples = [_json(_member(archive, name), f"{path}: {name}") for name in parts]
     except (OSError, KeyError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         if isinstance(error, FileNotFoundError):
             raise UsageError(f"there is no {path}", fix="name a file or a folder") from None
@@ -199,6 +203,26 @@ def _zipped(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             fix="write it as JSON: inspect log convert --to json --output-dir FOLDER FILE",
         ) from error
     return log, samples
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> str:
+    """Return a file of an archive; Inspect packs them by Zstandard, which zipfile cannot read."""
+    found = archive.getinfo(name)
+    if found.compress_type != _ZSTANDARD:
+        return archive.read(name).decode()
+    import pyarrow
+
+    with open(str(archive.filename), "rb") as file:
+        file.seek(found.header_offset)
+        # The local header's 30 bytes end in the lengths of the name and of what is extra.
+        header = file.read(30)
+        file.seek(sum(struct.unpack("<HH", header[26:30])), os.SEEK_CUR)
+        packed = pyarrow.BufferReader(file.read(found.compress_size))
+    with pyarrow.CompressedInputStream(packed, "zstd") as stream:
+        text = stream.read()
+    if len(text) != found.file_size or zlib.crc32(text) != found.CRC:
+        raise ValueError(f"{name} is damaged")
+    return text.decode()
 
 
 # --- two columns of one's own

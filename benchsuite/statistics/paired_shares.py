@@ -116,6 +116,16 @@ def items_needed(
     return n
 
 
+def margin_confirmed(n: int, *, differing: float, alpha: float, power: float) -> float:
+    """Return the smallest edge that n questions exclude at this ``power`` if nothing is lost."""
+    low, high = 0.0, 1.0
+    while high - low > 1e-5:
+        middle = (low + high) / 2
+        found = power_below(n, middle, loss=0.0, differing=differing, alpha=alpha)
+        low, high = (low, middle) if found >= power else (middle, high)
+    return high
+
+
 def rough_items(room: float, variance: float, alpha: float, power: float) -> int:
     """Return the textbook's n for a mean's distance ``room`` from its edge: where to begin."""
     n = (_z(power) - _z(alpha)) ** 2 * max(variance, 0.0) / room**2

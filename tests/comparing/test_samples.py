@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -203,6 +204,29 @@ def test_inspects_logs_are_read_as_json_and_as_eval(tmp_path):
         [1, 1, 0],
     )
     assert found.notes == ("gsm8k/match: 1 item (4) only in the candidate, left out",)
+
+
+def test_a_file_of_inspect_itself_is_read():
+    """Written by inspect_ai 0.3.285, which packs by Zstandard: four sums, of which one is wrong."""
+    path = Path(__file__).with_name("inspect_sums.eval")
+
+    found = by_metric(paired(path, path))
+
+    items = found["accuracy:sums/match"]
+    right = dict(zip(items.ids, items.base.tolist(), strict=True))
+    assert right == {"q0": 1, "q1": 0, "q2": 1, "q3": 1}
+    assert set(found) == {"accuracy:sums/match", "accuracy:sums/f1"}
+
+
+def test_a_damaged_file_of_inspect_is_refused(tmp_path):
+    whole = bytearray(Path(__file__).with_name("inspect_sums.eval").read_bytes())
+    start = whole.index(b"samples/q1_epoch_1.json") + 60
+    whole[start : start + 8] = bytes(8)
+    path = tmp_path / "a.eval"
+    path.write_bytes(whole)
+
+    with pytest.raises(BenchsuiteError, match="cannot be read as Inspect's"):
+        paired(path, path)
 
 
 def test_epochs_of_one_sample_are_one_item(tmp_path):

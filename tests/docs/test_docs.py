@@ -200,7 +200,8 @@ def test_every_command_over_benchmarks_selects_cells(tmp_path, examples):
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("benchsuite compare ")])
 def test_every_comparison_can_be_read(command):
-    chosen = comparing.parsed(shlex.split(command)[2:])
+    words = shlex.split(command)[2:]
+    chosen = (samples.read if "--samples" in words else comparing.parsed)(words)
     parse_margins(chosen.margin)
     for task in filter(None, chosen.questions.split(",")):
         catalog.task(task)
