@@ -21,6 +21,12 @@ def compare_samples(arguments: Sequence[str]) -> int:
     CSV, TSV or JSON lines of your own, of which --columns names the id and the value. Items are
     paired by id.
     """
+    judge_samples(parsed(arguments))
+    return 0
+
+
+def parsed(arguments: Sequence[str]) -> Namespace:
+    """Return the words of ``compare --samples`` as they are read."""
     parser = samples_parser(compare_samples, "compare --samples")
     parser.add_argument(
         "--margin",
@@ -29,8 +35,7 @@ def compare_samples(arguments: Sequence[str]) -> int:
         metavar="METRIC=VALUE",
         help="the loss that matters: accuracy=1 (points), accuracy:gsm8k=2, f1=1, nll=0.5%%",
     )
-    judge_samples(parser.parse_args(arguments))
-    return 0
+    return parser.parse_args(arguments)
 
 
 def samples_parser(function: Callable[..., Any], command: str = "") -> Parser:

@@ -75,6 +75,29 @@ def test_a_gguf(tmp_path, monkeypatch):
     assert "dequantized" in subject.notes[0]
 
 
+@pytest.mark.parametrize("scheme", ["FP8_DYNAMIC", "W4A16"])
+def test_formats_of_compressed_tensors_that_are_not_ours(scheme, tmp_path, monkeypatch):
+    """As llm-compressor itself computes; of FP8 the activations are rounded too, and it is said."""
+    pytest.importorskip("llmcompressor")
+    from llmcompressor import oneshot
+    from llmcompressor.modifiers.quantization import QuantizationModifier
+
+    monkeypatch.chdir(tmp_path)  # it writes its recipe's log into the working folder
+    theirs = tiny.model(hidden_size=128, intermediate_size=256, dtype=torch.bfloat16)
+    theirs.save_pretrained("original")
+    theirs.config._name_or_path = "original"  # it wants a model with a name
+    recipe = QuantizationModifier(targets="Linear", scheme=scheme, ignore=["lm_head"])
+    oneshot(model=theirs, recipe=recipe)
+    goal = logits(theirs)
+    theirs.save_pretrained(tmp_path, save_compressed=True)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    subject = open_subject(str(tmp_path))
+    assert subject.read_by == "transformers with compressed-tensors"
+    assert (logits(subject.model) - goal).norm() < 0.01 * goal.norm()
+    (note,) = subject.notes
+    assert ("activations are rounded in simulation" in note) == (scheme == "FP8_DYNAMIC")
+
+
 def test_a_hub_id_in_the_cache(plain, tmp_path, monkeypatch):
     tiny.hub_cache(tmp_path / "hub", "org/small", plain)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
