@@ -22,7 +22,7 @@ ORDER = (
     ("reporting",),
     ("records",),
     ("study",),
-    ("determinism", "latent"),
+    ("determinism", "latent", "comparing"),
     ("engines",),
     ("evaluation",),
     ("quantizers",),

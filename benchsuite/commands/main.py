@@ -31,7 +31,8 @@ COMMANDS = {
     "reproduce": ("reproduce:reproduce", "measure a record's cell again and name what differs"),
     "check": ("diff:check", "which numbers of a summary cannot belong together"),
     "verify": ("checkpoints:verify", "load a quantized checkpoint and try it"),
-    "compare": ("checkpoints:compare", "compare two checkpoints, or one with its baseline"),
+    "compare": ("comparing:compare", "any two models beside each other, with a verdict"),
+    "gate": ("gating:gate", "status 0: not worse, 1: worse, 3: undecided; for a pull request"),
     "train": ("latent:train", "train and evaluate one latent-reasoning method outside pytest"),
     "determinism": ("determinism:determinism", "show determinism results beside each other"),
 }

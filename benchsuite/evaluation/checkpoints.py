@@ -1,10 +1,9 @@
-"""Quantized checkpoints by themselves: does one work, and how far is it from another model?
+"""A quantized checkpoint by itself: does it work?
 
-Both read the embedded text, so that they need neither network nor data.
+It reads the embedded text, so that neither network nor data are needed.
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,13 +16,10 @@ from benchsuite import catalog, models
 from benchsuite.catalog import Sources, is_gguf
 from benchsuite.corpora import load_text
 from benchsuite.errors import BenchsuiteError, UsageError
-from benchsuite.evaluation.divergence import divergence
 from benchsuite.evaluation.generation import evaluating, greedy
 from benchsuite.evaluation.perplexity import perplexity, tokenize_protocol
-from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers import checkpoint
 from benchsuite.quantizers.linear import (
-    QuantizedLinear,
     model_digest,
     quantized_linears,
     stored_bytes,
@@ -59,23 +55,6 @@ class Verified:
     faults: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Compared:
-    """Two models, A and B: sizes in bytes, perplexities, KL(A || B) in nats per token.
-
-    ``agreement`` is the share of text positions at which both predict the same token,
-    ``same_tokens`` the mean number of equal tokens at the beginning of ``NEW_TOKENS`` generated
-    ones. ``layers`` holds ||W_B - W_A|| / ||W_A|| by path, as the weights are stored.
-    """
-
-    size_bytes: tuple[int, int]
-    perplexity: tuple[float, float]
-    kl: float
-    agreement: float
-    same_tokens: float
-    layers: dict[str, float]
-
-
 def open_model(name: str, sources: Sources = Sources(), *, device: str = "cpu") -> Opened:
     """Load a checkpoint folder, a GGUF, or a catalogued model in full precision by its name.
 
@@ -92,21 +71,27 @@ def open_model(name: str, sources: Sources = Sources(), *, device: str = "cpu") 
         )
     trusted = sources.trusts(name)
     model = checkpoint.load(folder, device=device, trusted=trusted)
-    metadata = {} if is_gguf(folder) else _metadata(folder)
+    metadata = {} if is_gguf(folder) else read_metadata(folder)
     entry = catalog.MODELS.get(str(metadata.get("model"))) or next(iter(catalog.MODELS.values()))
     tokenizer = models.load_tokenizer(entry, models.model_folder(folder), trusted=trusted)
     return Opened(name, model, tokenizer, metadata)
 
 
-def baseline_of(opened: Opened) -> str:
+def original_of(name: str) -> str:
     """Return the name of the model that a checkpoint was made of, from its metadata."""
-    name = str(opened.metadata.get("model"))
-    if name not in catalog.MODELS:
+    folder = Path(name)
+    if not folder.is_dir():
         raise UsageError(
-            f"{opened.name} does not say which model it was made of",
-            fix="Name the other one: benchsuite compare CHECKPOINT MODEL",
+            f"{name!r} alone is nothing to compare: no folder of a checkpoint is there",
+            fix="Name two models: benchsuite compare BASE CANDIDATE",
         )
-    return name
+    original = str(read_metadata(folder).get("model"))
+    if original not in catalog.MODELS:
+        raise UsageError(
+            f"{name} does not say which model it was made of",
+            fix="Name the other one: benchsuite compare BASE CANDIDATE",
+        )
+    return original
 
 
 @torch.no_grad()
@@ -136,32 +121,6 @@ def verify(opened: Opened) -> Verified:
     return Verified(len(layers), size, original, value, text, tuple(faults))
 
 
-@torch.no_grad()
-def compare(first: Opened, second: Opened) -> Compared:
-    """Compare two models of one vocabulary on the embedded text, by the first one's tokens."""
-    a, b, ids = first.model, second.model, _text(first)
-    if a.config.vocab_size != b.config.vocab_size:
-        raise UsageError(
-            f"{first.name} knows {a.config.vocab_size} tokens, {second.name} {b.config.vocab_size}",
-            fix="Compare models of one original",
-        )
-    with using_kernel(a, "held"), using_kernel(b, "held"), evaluating(a), evaluating(b):
-        values = [perplexity(model, ids, seq_len=SEQ_LEN).value for model in (a, b)]
-        kl = divergence(a, b, ids, seq_len=SEQ_LEN).value
-        chunks = ids[: len(ids) // SEQ_LEN * SEQ_LEN].view(-1, SEQ_LEN)
-        same = torch.cat([_top(a, part) == _top(b, part) for part in chunks.split(8)])
-        begun = chunks[:PROMPTS, :64]
-        alike = (_generated(a, begun) == _generated(b, begun)).long().cumprod(1).sum(1)
-    return Compared(
-        (_size(first), _size(second)),
-        (values[0], values[1]),
-        kl,
-        float(same.float().mean()),
-        float(alike.float().mean()),
-        dict(_differences(a, b)),
-    )
-
-
 def _file(opened: Opened) -> Path | None:
     """Return the GGUF that was opened; None where it is a folder or a catalogued model."""
     path = Path(opened.name)
@@ -173,7 +132,8 @@ def _size(opened: Opened) -> int:
     return file.stat().st_size if file else stored_bytes(opened.model)
 
 
-def _metadata(folder: Path) -> dict[str, Any]:
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """Return what a saved cell's ``metadata.json`` says; empty where there is none."""
     try:
         found = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -190,12 +150,6 @@ def _text(opened: Opened) -> Tensor:
     return tokenize_protocol(opened.tokenizer, text).flatten()[:TOKENS]
 
 
-def _top(model: nn.Module, ids: Tensor) -> Tensor:
-    """Return the most probable next token at every position, int64 [B, T]."""
-    device = next(model.parameters()).device
-    return model(input_ids=ids.to(device), use_cache=False).logits.argmax(-1).cpu()
-
-
 def _generated(model: nn.Module, ids: Tensor) -> Tensor:
     """Return ``NEW_TOKENS`` greedy tokens after each row, int64 [B, NEW_TOKENS]."""
     ids = ids.to(next(model.parameters()).device)
@@ -206,18 +160,3 @@ def _generated(model: nn.Module, ids: Tensor) -> Tensor:
 def _saved_bytes(layers: Any) -> int:
     """Return how many bytes more the layers took with weights of their own dtype."""
     return sum(m.in_features * m.out_features * m.dtype.itemsize - m.packed_bytes for m in layers)
-
-
-def _differences(a: nn.Module, b: nn.Module) -> Iterator[tuple[str, float]]:
-    theirs = dict(architecture_of(b).named_linears(b))
-    for name, layer in architecture_of(a).named_linears(a):
-        if name in theirs:
-            one, other = _weight(layer), _weight(theirs[name])
-            if one.shape == other.shape:
-                yield name, float((other.to(one.device) - one).norm() / one.norm())
-
-
-def _weight(layer: Any) -> Tensor:
-    if isinstance(layer, QuantizedLinear):
-        return layer.dequantize(torch.float32)
-    return layer.weight.detach().float()

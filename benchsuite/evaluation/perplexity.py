@@ -20,10 +20,10 @@ from benchsuite.models.fused import fused_forwards
 
 MIN_TOKENS = 4096
 # fp32 logits held at a time. Larger slices are no faster: the head is a small part of the work.
-_LOGIT_BYTES = {"cpu": 8 * 2**20, "cuda": 512 * 2**20}
+LOGIT_BYTES = {"cpu": 8 * 2**20, "cuda": 512 * 2**20}
 # Tokens per forward pass. Fixed, not fitted to free memory: sums in a matrix product may depend on
 # the batch's shape in the last bits, and a number must not depend on what else runs.
-_BATCH_TOKENS = {"cpu": 2048, "cuda": 8192}
+BATCH_TOKENS = {"cpu": 2048, "cuda": 8192}
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,16 @@ def perplexity(
     ``batch_size`` counts chunks per forward pass. ``max_tokens`` (at least 4,096) keeps only the
     first whole chunks. A chunk whose value is not finite raises ``BenchsuiteError`` naming it.
     """
-    chunks = _chunks(token_ids, seq_len, max_tokens)
-    _check_context(model, seq_len)
+    chunks = chunked(token_ids, seq_len, max_tokens)
+    check_context(model, seq_len)
     device = next(model.parameters()).device
-    batch_size = batch_size or max(1, _BATCH_TOKENS.get(device.type, 2048) // seq_len)
+    batch_size = batch_size or max(1, BATCH_TOKENS.get(device.type, 2048) // seq_len)
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad(), fused_forwards(model):
             # No synchronisation inside the loop: the device runs ahead, values are read at the end.
-            logits_of = _logits_function(model, chunks[:1, : min(seq_len, 16)].to(device))
+            logits_of = logits_function(model, chunks[:1, : min(seq_len, 16)].to(device))
             values = []
             for start in range(0, len(chunks), batch_size):
                 values.append(_batch_nll(logits_of, chunks[start : start + batch_size].to(device)))
@@ -82,8 +82,11 @@ def perplexity(
     return Perplexity(math.exp(float(nll.mean())), nll, chunks.numel(), _names(chunks))
 
 
-def _chunks(token_ids: torch.Tensor, seq_len: int, max_tokens: int | None) -> torch.Tensor:
-    """Return the chunks [n_chunks, seq_len]."""
+def chunked(token_ids: torch.Tensor, seq_len: int, max_tokens: int | None) -> torch.Tensor:
+    """Return the chunks [n_chunks, seq_len] of ``token_ids`` [N]; what is left over is dropped.
+
+    Raises as ``perplexity`` does for too few tokens.
+    """
     if token_ids.dim() != 1:
         raise ValueError(f"token_ids must be one sequence [N], not {list(token_ids.shape)}")
     if seq_len < 2:
@@ -111,7 +114,8 @@ def _names(chunks: torch.Tensor) -> tuple[str, ...]:
     return tuple(f"{place:05d}-{digest}" for place, digest in enumerate(digests))
 
 
-def _check_context(model: nn.Module, seq_len: int) -> None:
+def check_context(model: nn.Module, seq_len: int) -> None:
+    """Raise ``UsageError`` where chunks are longer than what the model knows."""
     longest = getattr(getattr(model, "config", None), "max_position_embeddings", seq_len)
     if seq_len > longest:
         raise UsageError(
@@ -121,12 +125,12 @@ def _check_context(model: nn.Module, seq_len: int) -> None:
 
 
 # hidden states of some positions [P, D] -> logits [P, vocabulary]
-_Head = Callable[[torch.Tensor], torch.Tensor]
+Head = Callable[[torch.Tensor], torch.Tensor]
 # ids [B, T] -> (hidden states [B, T, D], head)
-_LogitsFunction = Callable[[torch.Tensor], tuple[torch.Tensor, _Head]]
+LogitsFunction = Callable[[torch.Tensor], tuple[torch.Tensor, Head]]
 
 
-def _logits_function(model: nn.Module, probe: torch.Tensor) -> _LogitsFunction:
+def logits_function(model: nn.Module, probe: torch.Tensor) -> LogitsFunction:
     """Return how to get logits a few positions at a time.
 
     The head is applied to slices of the backbone's output where that gives the model's own logits
@@ -136,10 +140,10 @@ def _logits_function(model: nn.Module, probe: torch.Tensor) -> _LogitsFunction:
     backbone = getattr(model, "base_model", None)
     head = model.get_output_embeddings()  # type: ignore[operator]
 
-    def split(ids: torch.Tensor) -> tuple[torch.Tensor, _Head]:
+    def split(ids: torch.Tensor) -> tuple[torch.Tensor, Head]:
         return backbone(input_ids=ids, use_cache=False).last_hidden_state, head  # type: ignore[misc]
 
-    def whole(ids: torch.Tensor) -> tuple[torch.Tensor, _Head]:
+    def whole(ids: torch.Tensor) -> tuple[torch.Tensor, Head]:
         return model(input_ids=ids, use_cache=False).logits, lambda logits: logits
 
     if backbone is None or backbone is model or head is None:
@@ -150,7 +154,7 @@ def _logits_function(model: nn.Module, probe: torch.Tensor) -> _LogitsFunction:
     return split if same and torch.equal(head(hidden), expected) else whole
 
 
-def _batch_nll(logits_of: _LogitsFunction, ids: torch.Tensor) -> torch.Tensor:
+def _batch_nll(logits_of: LogitsFunction, ids: torch.Tensor) -> torch.Tensor:
     """Return the mean cross-entropy of each chunk, ids [B, T] -> float64 [B]."""
     n_chunks, length = ids.shape
     hidden, head = logits_of(ids)
@@ -158,7 +162,7 @@ def _batch_nll(logits_of: _LogitsFunction, ids: torch.Tensor) -> torch.Tensor:
     targets = ids[:, 1:].reshape(-1)
     nll = torch.empty(len(targets), dtype=torch.float64, device=ids.device)
     vocabulary = head(rows[:1]).shape[-1]
-    step = max(1, _LOGIT_BYTES.get(ids.device.type, 2**25) // (4 * vocabulary))
+    step = max(1, LOGIT_BYTES.get(ids.device.type, 2**25) // (4 * vocabulary))
     for start in range(0, len(targets), step):
         part = slice(start, start + step)
         logits = head(rows[part]).float()

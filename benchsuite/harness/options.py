@@ -194,13 +194,13 @@ class Options:
             strict_cells=value("strict_cells"),
             strict_claims=value("strict_claims"),
             sources=Sources(
-                local=paths | _named_paths("--local", value("local"), where),
+                local=paths | named_paths("--local", value("local"), where),
                 weights=value("weights"),
                 trusted=_models("--trust-remote-code", value("trust_remote_code")),
                 digest_cache=digest_cache(reports),
             ),
             models=models,
-            checkpoint=_named_paths("--checkpoint", value("checkpoint"), where),
+            checkpoint=named_paths("--checkpoint", value("checkpoint"), where),
             save_models=value("save_models"),
             wandb=_tracked(value("wandb")),
             downstream=value("downstream"),
@@ -303,7 +303,11 @@ def _positive(flag: str, text: str) -> int:
     return int(text)
 
 
-def _named_paths(flag: str, values: list[str], where: Path) -> dict[str, Path]:
+def named_paths(flag: str, values: list[str], where: Path) -> dict[str, Path]:
+    """Return the paths of ``NAME=PATH``, each there and each name known to the catalogue.
+
+    Relative ones lie below ``where``.
+    """
     from benchsuite import catalog
 
     known = {*catalog.MODELS, *catalog.CORPORA, *catalog.TASKS}

@@ -142,7 +142,7 @@ def load_folder(
             where,
             "Check that config.json and the weights are of one model that transformers knows",
         ) from error
-    _check_complete(report, where)
+    check_complete(report, where)
     _check_finite(model, where)
     if settings is not None:
         model.generation_config = settings
@@ -169,7 +169,7 @@ def _check_card(entry: ModelEntry, folder: Path) -> None:
         )
 
 
-def _check_complete(report: Any, where: str) -> None:
+def check_complete(report: Any, where: str) -> None:
     """Raise where the files' tensors are not exactly the model's."""
     read = report.get if isinstance(report, dict) else lambda key: getattr(report, key, None)
     missing = sorted(map(str, read("missing_keys") or ()))

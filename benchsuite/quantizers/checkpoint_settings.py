@@ -47,6 +47,12 @@ def read_settings(folder: Path) -> dict[str, Any]:
         ) from error
 
 
+def has_settings(folder: Path) -> bool:
+    """Say whether a checkpoint folder is a quantized one, of whatever method."""
+    named = read_config(folder).get(_KEY) is not None
+    return named or any((folder / name).exists() for name in _FILES)
+
+
 def _found(folder: Path) -> tuple[Path, Any, str]:
     """Return (file, what it says, the method that it means unless it names one)."""
     config = read_config(folder)

@@ -32,18 +32,19 @@ def to_junit(studies: Sequence[StudyResults]) -> str:
             case = ET.SubElement(
                 suite,
                 "testcase",
-                classname=_clean(f"{results.study.name}.{judgement.model}"),
-                name=_clean(judgement.claim.sentence),
+                classname=clean(f"{results.study.name}.{judgement.model}"),
+                name=clean(judgement.claim.sentence),
             )
             if judgement.outcome == "held":
-                ET.SubElement(case, "system-out").text = _clean(judgement.sentence)
+                ET.SubElement(case, "system-out").text = clean(judgement.sentence)
             else:
                 tag = "failure" if judgement.outcome == "violated" else "skipped"
                 word = judgement.outcome.replace("_", " ")
-                ET.SubElement(case, tag, message=_clean(f"{word}: {judgement.sentence}"))
+                ET.SubElement(case, tag, message=clean(f"{word}: {judgement.sentence}"))
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """Return text without the characters that XML has no place for."""
     return _NOT_XML.sub("\ufffd", text)

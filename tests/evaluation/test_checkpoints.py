@@ -1,4 +1,4 @@
-"""``benchsuite verify`` and ``compare`` on checkpoints of an embedded model."""
+"""``benchsuite verify`` on checkpoints of an embedded model."""
 
 import json
 
@@ -62,34 +62,3 @@ def test_predictions_that_are_not_finite_are_a_fault(saved):
 def test_a_folder_that_is_none_is_one_paragraph(capsys, tmp_path):
     assert cli.main(["verify", str(tmp_path)]) == pytest.ExitCode.USAGE_ERROR
     assert "neither a catalogued model nor a folder" in capsys.readouterr().err
-
-
-def test_fewer_bits_are_farther_from_the_original_in_every_way(saved):
-    original = checkpoints.open_model(MODEL)
-    eight, three = (
-        checkpoints.compare(original, checkpoints.open_model(str(saved[bits]))) for bits in (8, 3)
-    )
-    assert 0 < eight.kl < three.kl
-    assert eight.agreement > three.agreement
-    assert eight.same_tokens > three.same_tokens
-    assert three.size_bytes[1] < eight.size_bytes[1] < original_bytes(eight)
-    assert all(eight.layers[name] < three.layers[name] for name in three.layers)
-    assert len(three.layers) == 4 * 7
-
-
-def original_bytes(found):
-    return found.size_bytes[0]
-
-
-def test_a_model_is_itself(saved):
-    one = checkpoints.open_model(str(saved[3]))
-    found = checkpoints.compare(one, one)
-    assert (found.kl, found.agreement, found.same_tokens) == (0, 1, checkpoints.NEW_TOKENS)
-    assert set(found.layers.values()) == {0}
-
-
-def test_one_checkpoint_is_compared_with_its_own_baseline(saved, capsys):
-    assert cli.main(["compare", str(saved[3])]) == 0
-    first, second, *_ = capsys.readouterr().out.splitlines()
-    assert first.endswith(MODEL)
-    assert second.endswith(str(saved[3]))

@@ -77,7 +77,7 @@ def test_logits_are_made_a_bounded_number_of_positions_at_a_time(model, monkeypa
     whole = perplexity(model, tokens, seq_len=256, batch_size=4)
     rows = []
     handle = model.lm_head.register_forward_hook(lambda m, i, o: rows.append(o[..., 0].numel()))
-    monkeypatch.setitem(perplexity.__globals__["_LOGIT_BYTES"], "cpu", 50 * 300 * 4)
+    monkeypatch.setitem(perplexity.__globals__["LOGIT_BYTES"], "cpu", 50 * 300 * 4)
     sliced = perplexity(model, tokens, seq_len=256, batch_size=4)
     handle.remove()
     assert max(rows) <= 50

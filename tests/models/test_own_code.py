@@ -9,6 +9,8 @@ import pytest
 
 from benchsuite.catalog import Sources
 from benchsuite.commands import checkpoints as commands
+from benchsuite.commands import comparing
+from benchsuite.comparing import comparison, subject
 from benchsuite.errors import CellCannotRun, UsageError
 from benchsuite.evaluation import checkpoints
 from benchsuite.models import load, load_classifier, load_tokenizer
@@ -88,8 +90,8 @@ def quantized(tmp_path):
         lambda folder: checkpoint.load(folder),
         lambda folder: checkpoints.open_model(str(folder)),
         lambda folder: commands.verify([str(folder)]),
-        lambda folder: commands.compare([str(folder), "tiny_llama_1m"]),
-        lambda folder: commands.compare(["tiny_llama_1m", str(folder)]),
+        lambda folder: comparing.compare([str(folder), "tiny_llama_1m"]),
+        lambda folder: comparing.compare(["tiny_llama_1m", str(folder)]),
     ],
     ids=["load", "classifier", "checkpoint", "open", "verify", "compare", "compare with"],
 )
@@ -131,18 +133,17 @@ def test_a_trusted_tokenizer_runs(plain, trace):
 def test_the_original_that_a_checkpoint_names_is_not_trusted_with_it(quantized, monkeypatch):
     """The user named the checkpoint; its metadata.json named the model."""
     asked = {}
+    (quantized / "metadata.json").write_text('{"model": "tiny_llama_1m"}')
 
-    def open_model(name, sources):
+    def open_subject(name, sources, *, device):
         asked[name] = sources.trusts(name)
-        return checkpoints.Opened(name, None, None, {"model": "tiny_llama_1m"})
+        if name == str(quantized):
+            raise KeyboardInterrupt
+        return subject.open_subject(name, sources, device=device)
 
-    def end(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoints, "open_model", open_model)
-    monkeypatch.setattr(checkpoints, "compare", end)
+    monkeypatch.setattr(comparison, "open_subject", open_subject)
     with pytest.raises(KeyboardInterrupt):
-        commands.compare([str(quantized), "--trust-remote-code"])
+        comparing.compare([str(quantized), "--trust-remote-code", "--no-speed"])
     assert asked == {str(quantized): True, "tiny_llama_1m": False}
 
 

@@ -1,5 +1,6 @@
 """A GGUF file in the place of a model's folder: loaded, identified, and told from the original."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,6 @@ from benchsuite.commands import main as cli
 from benchsuite.corpora.file_digests import FileDigests
 from benchsuite.embedded import tokenizer as embedded_tokenizer
 from benchsuite.errors import BenchsuiteError
-from benchsuite.evaluation import checkpoints
 from benchsuite.models import ModelPool, folder_digest, load, requirements, weights_digest
 from benchsuite.quantizers import checkpoint
 from tests.models import tiny
@@ -125,10 +125,16 @@ def test_it_is_compared_and_verified(tmp_path, cache, capsys):
     built = files.model("llama", vocab_size=len(vocabulary), tie_word_embeddings=True)
     whole = files.write(tmp_path / "whole.gguf", built, "F32")
     path = files.write(tmp_path / "small.gguf", built, "Q4_0")
-    opened = [checkpoints.open_model(str(each)) for each in (whole, path)]
-    found = checkpoints.compare(*opened)
-    assert found.size_bytes == (whole.stat().st_size, path.stat().st_size)
-    assert 0 < found.kl < 1
-    assert 0.02 < min(found.layers.values()) < max(found.layers.values()) < 0.2
+    told = tmp_path / "told.json"
+    words = ["compare", str(whole), str(path), "--tokens", "512", "--seq-len", "64"]
+    assert cli.main([*words, "--layers", "--no-speed", "--json", str(told)]) == 0
+    found = json.loads(told.read_text())
+    (candidate,) = found["candidates"]
+    sizes = found["base"]["disk_bytes"], candidate["disk_bytes"]
+    assert sizes == (whole.stat().st_size, path.stat().st_size)
+    assert 0 < candidate["spread"]["mean"] < 1
+    errors = [layer["error"] for layer in candidate["layers"]]
+    assert 0.02 < min(errors) < max(errors) < 0.2
+    capsys.readouterr()
     assert cli.main(["verify", str(path)]) == 0
     assert capsys.readouterr().out.endswith("verified\n")

@@ -1,0 +1,217 @@
+"""``benchsuite compare``: any two models beside each other, each number beside its noise."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchsuite.catalog import Sources
+from benchsuite.commands.parser import Parser
+from benchsuite.commands.samples import compare_samples
+from benchsuite.errors import UsageError
+from benchsuite.harness.options import named_paths
+
+if TYPE_CHECKING:
+    from benchsuite.comparing.comparison import Settings
+
+TOKENS = 16_384
+N_QUESTIONS = 200
+
+
+def compare(arguments: Sequence[str]) -> int:
+    """Compare a base with one candidate or several: is any of them worse, and by how much?
+
+    Each is a name of the catalogue, a folder, a .gguf file, or an id of the hub. Both read the
+    same text and answer the same questions; every difference has an interval, the noise of the
+    base itself beside it, and a verdict by its margin. A checkpoint alone is compared with the
+    model that its metadata names.
+    """
+    if "--samples" in arguments:
+        return compare_samples(arguments)
+    chosen = parsed(arguments)
+    files = {kind: getattr(chosen, kind) for kind in ("markdown", "junit", "json", "html")}
+    check_places(files.values())
+    from benchsuite.comparing.comparison import compare as measured
+    from benchsuite.reporting.comparison import to_text
+
+    words = [chosen.base, *chosen.candidate]
+    sources = sources_of(chosen, words)
+    base, *candidates = words if chosen.candidate else [_original(chosen.base), chosen.base]
+    if chosen.seeds and len(candidates) < 2:
+        raise UsageError(
+            "--seeds takes the candidates as seeds of one recipe, and there is one",
+            fix="Name two or more, each quantized with another seed",
+        )
+    settings = settings_of(chosen, sources)
+    settings = replace(settings, layers=chosen.layers, speed=not chosen.no_speed)
+    progress = Progress()
+    comparison = measured(
+        base,
+        candidates,
+        settings,
+        sources,
+        device=device_of(chosen.device),
+        tell=progress.tell,
+        progress=progress,
+    )
+    progress.clear()
+    print(to_text(comparison, seeds=chosen.seeds), end="")
+    for kind, path in files.items():
+        if path is not None:
+            path.write_text(_written(kind)(comparison, chosen.seeds), encoding="utf-8")
+    return 0
+
+
+def parsed(arguments: Sequence[str]) -> Namespace:
+    """Return the words of ``compare`` as they are read; a wrong one is a ``UsageError``."""
+    parser = Parser(compare)
+    add = parser.add_argument
+    add("base", metavar="BASE", help="a name, a folder, a .gguf file, or ORGANISATION/NAME")
+    add("candidate", metavar="CANDIDATE", nargs="*", help="what is compared with it")
+    help = "both are evaluations that are done: `benchsuite compare --samples --help` says more"
+    add("--samples", action="store_true", help=help)
+    add_measured(parser)
+    add("--seeds", action="store_true", help="the candidates are seeds of one recipe")
+    add("--layers", action="store_true", help="what each layer alone costs, ranked")
+    add("--no-speed", action="store_true", help="do not time generation")
+    add("--markdown", type=Path, metavar="FILE", help="a comment for a pull request")
+    add("--junit", type=Path, metavar="FILE", help="a case a metric, for continuous integration")
+    add("--json", type=Path, metavar="FILE", help="everything, item by item")
+    add("--html", type=Path, metavar="FILE", help="a page with the worst chunks, flipped answers")
+    chosen = parser.parse_args(arguments)
+    check_numbers(chosen)
+    return chosen
+
+
+def add_measured(parser: Parser, n_questions: int = N_QUESTIONS) -> None:
+    """Add what is measured, and on what: the text, the questions, the margins, the device."""
+    add, usual = parser.add_argument, n_questions or "all"
+    add("--text", default="embedded_text", help="a corpus or a file (default: the embedded text)")
+    add("--tokens", type=int, default=TOKENS, help=f"of the text, 0 for all (default {TOKENS:,})")
+    add("--seq-len", type=int, help="tokens a chunk (default 512)")
+    add("--group", type=int, default=1, help="neighbouring chunks that count as one (default 1)")
+    add("--questions", default="", metavar="TASK,...", help="tasks whose questions are asked too")
+    add(
+        "--n-questions", type=int, default=n_questions, help=f"of each, 0 for all (default {usual})"
+    )
+    add("--shots", type=int, default=0, help="worked examples before each question (default 0)")
+    add("--local", action="append", default=[], metavar="NAME=PATH", help="where a name's data are")
+    add(
+        "--margin",
+        action="append",
+        default=[],
+        metavar="METRIC=VALUE",
+        help="the loss that matters: perplexity=0.5%%, kl=0.01, accuracy=1, accuracy:gsm8k=2",
+    )
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add(
+        "--trust-remote-code",
+        dest="trust",
+        action="store_true",
+        help="let the own Python code of what is named here run (auto_map in its config.json)",
+    )
+
+
+def check_numbers(chosen: Namespace) -> None:
+    """Refuse numbers of tokens, questions and chunks that are none."""
+    for flag in ("tokens", "n_questions", "shots"):
+        if getattr(chosen, flag) < 0:
+            name = f"--{flag.replace('_', '-')}"
+            raise UsageError(f"{name} is {getattr(chosen, flag)}", fix="Give 0 or more")
+    if chosen.group < 1:
+        raise UsageError(f"--group is {chosen.group}", fix="Give 1 or more")
+
+
+def check_places(files: Iterable[Path | None]) -> None:
+    """Refuse a file to write whose folder is not there, before hours of work."""
+    for path in files:
+        if path is not None and not path.parent.is_dir():
+            raise UsageError(f"there is no folder {path.parent}", fix="Make it, or name another")
+
+
+def sources_of(chosen: Namespace, words: Sequence[str]) -> Sources:
+    """Return where names are looked for; ``words`` are the models that may be trusted."""
+    return Sources(
+        local=named_paths("--local", chosen.local, Path.cwd()),
+        trusted=frozenset(words) if chosen.trust else frozenset(),
+    )
+
+
+def settings_of(chosen: Namespace, sources: Sources) -> "Settings":
+    """Return what is asked; texts and questions that cannot be had are told before any model."""
+    from benchsuite.comparing.comparison import Settings
+    from benchsuite.comparing.kinds import parse_margins
+    from benchsuite.comparing.questions import question_set
+    from benchsuite.comparing.texts import open_text
+
+    names = [name for name in chosen.questions.split(",") if name]
+    return Settings(
+        open_text(chosen.text, sources),
+        chosen.tokens,
+        chosen.seq_len or 0,
+        tuple(question_set(name, chosen.n_questions, chosen.shots, sources) for name in names),
+        parse_margins(chosen.margin),
+        group=chosen.group,
+    )
+
+
+def _original(checkpoint: str) -> str:
+    """Return the name of the model that a checkpoint was made of."""
+    from benchsuite.evaluation.checkpoints import original_of
+
+    return original_of(checkpoint)
+
+
+def device_of(word: str) -> str:
+    """Return a device that is here; the first GPU, if there is one, for ``auto``."""
+    import torch
+
+    if word == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = word.partition(":")
+    n = torch.cuda.device_count() if kind == "cuda" else 1
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or int(index or 0) >= n:
+        raise UsageError(f"there is no device {word!r}", fix="Give auto, cpu, cuda or cuda:N")
+    return word
+
+
+def _written(kind: str) -> Callable[..., str]:
+    from benchsuite.reporting.comparison_files import to_json, to_junit
+    from benchsuite.reporting.comparison_markdown import to_markdown
+    from benchsuite.reporting.comparison_page import to_page
+
+    return {
+        "markdown": lambda found, seeds: to_markdown(found, seeds=seeds),
+        "junit": lambda found, seeds: to_junit(found),
+        "json": lambda found, seeds: to_json(found, seeds=seeds),
+        "html": lambda found, seeds: to_page(found, seeds=seeds),
+    }[kind]
+
+
+class Progress:
+    """One line on the terminal that rewrites itself; nothing where there is none."""
+
+    def __init__(self) -> None:
+        self._on = sys.stderr.isatty()
+        self._what = ""
+
+    def tell(self, what: str) -> None:
+        """Say what is done now."""
+        self._what = what
+        self._show(what)
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Say how far it is."""
+        self._show(f"{self._what}: {done}/{total}")
+
+    def clear(self) -> None:
+        """Take the line away."""
+        self._show("")
+
+    def _show(self, text: str) -> None:
+        if self._on:
+            from benchsuite.printable import printable
+
+            print(f"\r\x1b[2K{printable(text)[:120]}", end="", file=sys.stderr, flush=True)

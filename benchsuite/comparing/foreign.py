@@ -1,0 +1,111 @@
+"""Quantized folders that other libraries own: opened by transformers with that library.
+
+transformers chooses the reader by ``quant_method``. What it opens may compute with packed layers of
+its own or with dequantized weights; a note says which.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from torch import OutOfMemoryError, nn
+
+from benchsuite.errors import BenchsuiteError, CellCannotRun
+from benchsuite.models import generation_settings, loading, own_code
+from benchsuite.models.folder import read_config, tensor_headers
+
+PACKAGES = {
+    "gptq": ("gptqmodel", "gptqmodel"),
+    "awq": ("gptqmodel", "gptqmodel"),
+    "auto-round": ("auto_round", "auto-round"),
+    "compressed-tensors": ("compressed_tensors", "compressed-tensors"),
+    "bitsandbytes": ("bitsandbytes", "bitsandbytes"),
+    "hqq": ("hqq", "hqq"),
+    "torchao": ("torchao", "torchao"),
+    "quanto": ("optimum.quanto", "optimum-quanto"),
+    "quark": ("quark", "amd-quark"),
+    "mxfp4": ("kernels", "kernels"),
+    "aqlm": ("aqlm", "aqlm"),
+}
+"""``quant_method`` -> the module and the package of the library that owns the format."""
+
+_DEQUANTIZED = "its library dequantized the weights: their size in memory is no engine's"
+_SIMULATED = _DEQUANTIZED + ", and activations are rounded in simulation"
+
+
+def open_foreign(
+    word: str, folder: Path, device: str, trusted: bool, *, tried: str
+) -> tuple[nn.Module, str, Sequence[str]]:
+    """Return the model of a quantized folder, who read it, and what to know of that.
+
+    ``tried`` says what failed before; it stands in the error if this fails too. Raises
+    ``BenchsuiteError`` with all that was tried and what to install, ``CellCannotRun`` where the
+    folder's own code would have to run and is not trusted.
+    """
+    for _ in tensor_headers(folder):  # a truncated file is named before a library reads it
+        pass
+    settings = read_config(folder).get("quantization_config") or {}
+    method = str(settings.get("quant_method") or "unnamed")
+    module, package = PACKAGES.get(method, ("", ""))
+    lacking = bool(module) and _missing(module)
+    try:
+        with loading.quiet_transformers(), own_code.refused(word), _no_bars():
+            model, report = _opened(folder, device, trusted, method)
+    except (CellCannotRun, MemoryError, OutOfMemoryError):
+        raise
+    except Exception as error:  # each library fails in its own way on what it does not know
+        said = " ".join(str(error).split())[:300]
+        install = f"Install what reads it: pip install {package}" if lacking else ""
+        raise BenchsuiteError(
+            f"a checkpoint of method {method!r} cannot be opened. Tried {tried}; transformers: "
+            f"{type(error).__name__}: {said}",
+            str(folder),
+            install or "Try it where its library and its device are, or give a dequantized copy",
+        ) from error
+    loading.check_complete(report, word)
+    model.generation_config = generation_settings.read(folder) or model.generation_config
+    notes = (_told(settings),) if method == "compressed-tensors" else ()
+    return model, f"transformers with {package}" if package else "transformers", notes
+
+
+def _opened(folder: Path, device: str, trusted: bool, method: str) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, CompressedTensorsConfig
+
+    more: dict[str, Any] = {}
+    if method == "compressed-tensors":
+        # Its packed layers need kernels of engines; dequantized weights need none.
+        more["quantization_config"] = CompressedTensorsConfig(run_compressed=False)
+    loader: Any = AutoModelForCausalLM
+    return loader.from_pretrained(
+        folder,
+        dtype="auto",
+        device_map={"": device},
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=trusted,
+        output_loading_info=True,
+        **more,
+    )
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Keep the libraries' own progress bars and notices off the terminal."""
+    with redirect_stderr(StringIO()), redirect_stdout(StringIO()):
+        yield
+
+
+def _told(settings: dict[str, Any]) -> str:
+    groups = (settings.get("config_groups") or {}).values()
+    rounds = any(isinstance(g, dict) and g.get("input_activations") for g in groups)
+    return _SIMULATED if rounds else _DEQUANTIZED
+
+
+def _missing(module: str) -> bool:
+    try:
+        return find_spec(module) is None
+    except ModuleNotFoundError:  # the package around it is not there
+        return True

@@ -1,0 +1,217 @@
+"""What a word of the command line names: a model to compare, wherever it lies and however packed.
+
+A word is a name of the catalogue, a folder, a ``.gguf`` file, or an id of the hub (with a revision
+after an ``@``). A quantized folder is read by our own readers where they know its format, and by
+transformers with the format's own library otherwise.
+"""
+
+import gc
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchsuite import catalog, models
+from benchsuite.catalog import ModelEntry, Sources, is_gguf
+from benchsuite.comparing.foreign import open_foreign
+from benchsuite.errors import BenchsuiteError, CellCannotRun, UsageError, unknown_name
+from benchsuite.evaluation.speed import held_bytes
+from benchsuite.models import loading, source
+from benchsuite.models.architecture import ARCHITECTURES
+from benchsuite.models.folder import read_config, refuse_adapter, weight_files
+from benchsuite.models.gguf import model_folder
+from benchsuite.quantizers import checkpoint
+from benchsuite.quantizers.checkpoint_settings import has_settings
+from benchsuite.quantizers.linear import quantized_linears
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
+
+@dataclass
+class Subject:
+    """An opened model: ``name`` as the user gave it, and what is known of its weights.
+
+    ``read_by`` says who read them, ``dtype`` in which it computes, ``disk_bytes`` how large its
+    weight files are (None for a model without files of its own), ``memory_bytes`` what its tensors
+    take here. ``notes`` say what the numbers leave out.
+    """
+
+    name: str
+    model: nn.Module = field(repr=False)
+    tokenizer: Any = field(repr=False)
+    read_by: str
+    disk_bytes: int | None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.model.eval().requires_grad_(False)
+        self.memory_bytes = held_bytes(self.model)
+        self.dtype = str(self.model.get_input_embeddings().weight.dtype).removeprefix("torch.")  # type: ignore[operator]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return next(self.model.parameters()).device
+
+    def close(self) -> None:
+        """Let go of the weights, so that another model finds the memory free."""
+        self.model = nn.Module()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def open_subject(word: str, sources: Sources = Sources(), *, device: str = "cpu") -> Subject:
+    """Open the model that ``word`` names, on ``device``, in the dtype of its files.
+
+    ``sources`` say where catalogued models lie and whose own code may run: it is trusted where
+    they trust this very word. Raises ``UsageError`` for a word that names nothing,
+    ``CellCannotRun`` for what this machine cannot get, and ``BenchsuiteError`` for what cannot be
+    read, with what was tried and what to install.
+    """
+    if word in catalog.MODELS:
+        return _catalogued(word, sources, device)
+    path = Path(word).expanduser()
+    trusted = sources.trusts(word)
+    if is_gguf(path):
+        return _gguf(word, path, device)
+    if path.is_dir():
+        return _folder(word, path, device, trusted)
+    if _HUB_ID.fullmatch(word) and not path.exists():
+        return _folder(word, _snapshot(word), device, trusted)
+    if path.exists():
+        raise UsageError(
+            f"{word!r} is a file, but no .gguf", fix="Name a GGUF, or the folder of a checkpoint"
+        )
+    raise _names_nothing(word)
+
+
+def _names_nothing(word: str) -> UsageError:
+    near = unknown_name("model", word, catalog.MODELS).fix.partition("Known:")[0]
+    return UsageError(
+        f"{word!r} is neither a catalogued model nor a folder with a config.json, nor a GGUF, nor "
+        "an id of the hub (organisation/name)",
+        fix=f"{near}`benchsuite list` and `benchsuite models` show the names that are known",
+    )
+
+
+def _catalogued(name: str, sources: Sources, device: str) -> Subject:
+    entry = catalog.model(name)
+    loaded = models.load(entry, sources, device=device)
+    place = source.locate(entry, sources)
+    file = place.file or place.folder
+    notes = () if loaded.weights != "random" else ("its weights are random: a rehearsal",)
+    return Subject(name, loaded.model, loaded.tokenizer, loaded.weights, disk_bytes(file), notes)
+
+
+def _gguf(word: str, path: Path, device: str) -> Subject:
+    folder = model_folder(path)
+    model = loading.load_folder(folder, word, device, _dtype(folder, device))
+    tokenizer = loading.load_tokenizer(_entry(word), folder)
+    note = "its weights are dequantized: an engine of GGUF also rounds what its layers read"
+    return Subject(word, model, tokenizer, "benchsuite, dequantized", disk_bytes(path), (note,))
+
+
+def _folder(word: str, folder: Path, device: str, trusted: bool) -> Subject:
+    if not (folder / "config.json").is_file():
+        raise UsageError(
+            f"{word!r} is neither a catalogued model nor a folder with a config.json, nor a GGUF",
+            fix="Give a folder that save_pretrained or --save-models wrote",
+        )
+    refuse_adapter(folder)
+    notes: Sequence[str] = ()
+    if not has_settings(folder):
+        read_by = "transformers"
+        model = loading.load_folder(folder, word, device, _dtype(folder, device), trusted)
+    else:
+        model, read_by, notes = _quantized(word, folder, device, trusted)
+    tokenizer = _tokenizer(word, folder, trusted)
+    return Subject(word, model, tokenizer, read_by, disk_bytes(folder), tuple(notes))
+
+
+def _quantized(
+    word: str, folder: Path, device: str, trusted: bool
+) -> tuple[nn.Module, str, Sequence[str]]:
+    """Return a quantized folder's model, who read it, and what that leaves out."""
+    try:
+        checkpoint.read_settings(folder)
+        known = read_config(folder).get("model_type") in ARCHITECTURES
+        tried = "" if known else "its architecture is none that they know"
+    except BenchsuiteError as error:
+        tried = error.what
+    if not tried:
+        # A fault of its tensors is final: another reader would pass over it.
+        model = checkpoint.load(folder, device=device, trusted=trusted)
+        return _widened(model, device), "benchsuite", ()
+    return open_foreign(word, folder, device, trusted, tried=f"benchsuite's own readers: {tried}")
+
+
+def _widened(model: nn.Module, device: str) -> nn.Module:
+    """Let a packed model in float16 compute in float32 where it lies on a CPU: see ``_dtype``."""
+    first = next(model.parameters())
+    if first.dtype == torch.float16 and device.startswith("cpu"):
+        model.float()
+        for linear in quantized_linears(model).values():
+            linear.dtype = torch.float32
+    return model
+
+
+def _tokenizer(word: str, folder: Path, trusted: bool) -> Any:
+    """Return the folder's tokenizer; embedded models' checkpoints bring ours."""
+    metadata = folder / "metadata.json"
+    entry = _entry(word)
+    if metadata.is_file():
+        from benchsuite.evaluation.checkpoints import read_metadata
+
+        named = catalog.MODELS.get(str(read_metadata(folder).get("model")))
+        entry = named or entry
+    return loading.load_tokenizer(entry, folder, trusted=trusted)
+
+
+def _entry(word: str) -> ModelEntry:
+    return ModelEntry(word, hub_id=word)
+
+
+def _dtype(folder: Path, device: str) -> str:
+    """Return the dtype of a folder's weights, in which its model computes.
+
+    Float16 on a CPU has no fast products and sums in few bits: there it is widened, as its values
+    are all float32's.
+    """
+    config = read_config(folder)
+    named = config.get("dtype") or config.get("torch_dtype")
+    named = named or (config.get("text_config") or {}).get("dtype") or "float32"
+    known = str(named).removeprefix("torch.")
+    if known not in catalog.DTYPE_BYTES:
+        known = "float32"
+    return "float32" if known == "float16" and device.startswith("cpu") else known
+
+
+def disk_bytes(path: Path | None) -> int | None:
+    """Return the bytes of a GGUF or of a folder's weight files; None where there is neither."""
+    if path is None:
+        return None
+    files = weight_files(path) if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
+
+
+def _snapshot(word: str) -> Path:
+    """Return the folder of a hub model, from the hub's cache or fetched."""
+    hub_id, _, revision = word.partition("@")
+    entry = ModelEntry(word, hub_id=hub_id, revision=revision or "main")
+    folder = source.locate(entry).folder
+    if folder is not None:
+        return folder
+    try:
+        return loading.download(entry)
+    except CellCannotRun as error:
+        raise CellCannotRun(
+            f"{word!r} is no folder and no catalogued model; as an id of the hub: {error.what}",
+            error.where,
+            f"Fetch it where there is a network with `hf download {hub_id}`, or give the folder of "
+            "a copy",
+        ) from error

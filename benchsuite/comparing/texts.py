@@ -1,0 +1,75 @@
+"""The text that both models read: a catalogued corpus' test split, or a file of the user's."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from benchsuite import catalog
+from benchsuite.catalog import Sources
+from benchsuite.corpora import load_text
+from benchsuite.errors import UsageError, unknown_name
+from benchsuite.evaluation.fitting import context_of
+from benchsuite.evaluation.perplexity import tokenize_protocol
+
+SEQ_LEN = 512
+"""Tokens a chunk: enough context to predict by, and many chunks for an interval."""
+
+# Bytes of text that give a token at least, in the tokenizers of which one has heard.
+_BYTES_A_TOKEN = 16
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text with its ``name`` and the sha256 ``digest`` of its bytes."""
+
+    name: str
+    joined: str = field(repr=False)
+    digest: str
+
+
+def open_text(word: str, sources: Sources = Sources()) -> Text:
+    """Return the test split of a catalogued corpus, or the text of the file that ``word`` names."""
+    if word in catalog.CORPORA:
+        found = load_text(word, "test", sources)
+        return Text(word, found.joined, found.digest)
+    path = Path(word).expanduser()
+    if not path.is_file():
+        what = unknown_name("corpus", word, catalog.CORPORA)
+        raise UsageError(f"{what.what}, and no file of that name is here", fix=what.fix)
+    try:
+        joined = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{word} is no text in UTF-8: {error.reason}", fix="Give a plain text"
+        ) from error
+    return Text(path.name, joined, hashlib.sha256(joined.encode()).hexdigest())
+
+
+def usual_length(model: nn.Module) -> int:
+    """Return the length of a chunk unless told: ``SEQ_LEN``, or the model's context if shorter."""
+    return min(SEQ_LEN, context_of(model) or SEQ_LEN)
+
+
+def chunk_ids(text: Text, tokenizer: Any, model: nn.Module, tokens: int, seq_len: int) -> Tensor:
+    """Return the ids [N] int64 of the first whole chunks, at most ``tokens``, 0 for all.
+
+    Raises ``UsageError`` for chunks beyond the model's context and for a text of fewer than two.
+    """
+    context = context_of(model)
+    if context is not None and seq_len > context:
+        raise UsageError(
+            f"--seq-len is {seq_len}, and the model knows {context} positions",
+            fix=f"Give --seq-len {context} or less",
+        )
+    shown = text.joined[: tokens * _BYTES_A_TOKEN] if tokens else text.joined
+    ids = tokenize_protocol(tokenizer, shown)
+    n_chunks = min(len(ids), tokens or len(ids)) // max(seq_len, 1)
+    if seq_len < 2 or n_chunks < 2:
+        raise UsageError(
+            f"{text.name} gives {n_chunks} chunks of {seq_len} tokens, and an interval needs two",
+            fix="Give more --tokens, a longer text or a shorter --seq-len",
+        )
+    return ids[: n_chunks * seq_len]

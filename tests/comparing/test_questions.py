@@ -1,0 +1,62 @@
+"""Questions asked of both models: which, how, and what flipped."""
+
+import numpy as np
+import pytest
+
+from benchsuite.comparing.questions import Answers, QuestionSet, ask, flips, paired, question_set
+from benchsuite.comparing.subject import open_subject
+from benchsuite.corpora import load_task
+from benchsuite.evaluation import arc
+
+
+@pytest.fixture(scope="module")
+def subject():
+    return open_subject("tiny_llama_1m")
+
+
+def test_examples_are_never_asked():
+    asked = question_set("four_choices", 20, shots=2)
+    assert len(asked.items) == 20
+    assert len(asked.examples) == 2
+    assert not {item.id for item in asked.items} & {item.id for item in asked.examples}
+
+
+def test_all_are_asked_by_0():
+    assert len(question_set("closed_book", 0).items) == len(load_task("closed_book", "test").items)
+
+
+def test_choices_of_the_hub_are_scored_and_not_generated(subject):
+    found = question_set("four_choices", 12)
+    scored = QuestionSet("four_choices", found.items, (), "likelihood", found.digest)
+    answers = ask(subject, scored)
+    expected = arc.evaluate(subject.model, subject.tokenizer, found.items, form="likelihood")
+    assert np.array_equal(answers.correct, expected.correct)
+    assert set(answers.texts) <= set("ABCD")
+
+
+def test_the_floor_asks_the_same_questions(subject):
+    asked = question_set("closed_book", 6)
+    one, two = ask(subject, asked), ask(subject, asked, rounded=True)
+    assert one.ids == two.ids
+    assert [items.metric for items in paired(asked, one, two)] == [
+        "accuracy:closed_book",
+        "f1:closed_book",
+    ]
+
+
+def test_what_one_model_was_not_asked_is_not_paired_and_the_lost_come_first():
+    asked = question_set("closed_book", 4)
+    ids = tuple(item.id for item in asked.items)
+
+    def answers(right, names=ids):
+        return Answers(
+            names, ("x",) * len(names), np.array(right, bool), np.array(right, float), {}
+        )
+
+    base, candidate = answers([0, 1, 1, 1]), answers([1, 1, 0], ids[:3])
+    accuracy, f1 = paired(asked, base, candidate)
+    assert accuracy.ids == f1.ids == ids[:3]
+    assert accuracy.base.tolist() == [0, 1, 1]
+    assert accuracy.candidate.tolist() == [1, 1, 0]
+    found = flips(asked, base, candidate)
+    assert [(flip.id, flip.lost) for flip in found] == [(ids[2], True), (ids[0], False)]

@@ -1,0 +1,150 @@
+"""What a word names is opened, or it is said what was tried and what to do."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from benchsuite.catalog import Sources
+from benchsuite.comparing.subject import open_subject
+from benchsuite.errors import BenchsuiteError, CellCannotRun
+from benchsuite.quantizers import checkpoint, rtn
+from tests.models import tiny
+from tests.models.gguf import files
+
+IDS = torch.arange(3, 35)[None]
+
+
+@pytest.fixture
+def plain(tmp_path):
+    return tiny.checkpoint(tmp_path / "plain")
+
+
+def saved(folder, **options):
+    model = tiny.model()
+    rtn.quantize(model, **options)
+    checkpoint.save(model, folder, tokenizer=tiny.tokenizer())
+    return folder, model
+
+
+@torch.no_grad()
+def logits(model):
+    return model(IDS).logits
+
+
+def test_a_catalogued_name():
+    subject = open_subject("tiny_llama_1m")
+    assert (subject.read_by, subject.dtype) == ("embedded", "float32")
+    assert subject.disk_bytes > 1_000_000
+    assert subject.memory_bytes > 4_000_000
+
+
+def test_a_folder_in_half_precision(tmp_path):
+    folder = tiny.checkpoint(tmp_path / "half", dtype=torch.bfloat16)
+    subject = open_subject(str(folder))
+    assert (subject.read_by, subject.dtype) == ("transformers", "bfloat16")
+    assert subject.disk_bytes == (folder / "model.safetensors").stat().st_size
+    assert torch.equal(logits(subject.model), logits(tiny.model(dtype=torch.bfloat16)))
+
+
+def test_float16_is_widened_on_a_cpu(tmp_path):
+    half, _ = saved(tmp_path / "w4", bits=4, group_size=32)
+    config = json.loads((half / "config.json").read_text())
+    (half / "config.json").write_text(json.dumps(config | {"dtype": "float16"}))
+    for folder in (tiny.checkpoint(tmp_path / "half", dtype=torch.float16), half):
+        subject = open_subject(str(folder))
+        assert subject.dtype == "float32"
+        assert logits(subject.model).dtype == torch.float32
+
+
+@pytest.mark.parametrize("grid", [{"bits": 4}, {"bits": 3}, {"bits": 4, "sym": False}], ids=str)
+def test_our_own_checkpoints(tmp_path, grid):
+    folder, model = saved(tmp_path / "own", group_size=32, **grid)
+    subject = open_subject(str(folder))
+    assert subject.read_by == "benchsuite"
+    torch.testing.assert_close(logits(subject.model), logits(model), rtol=1e-3, atol=1e-3)
+
+
+def test_a_gguf(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    built = files.model("llama")
+    path = files.write(tmp_path / "a.gguf", built, "Q8_0")
+    subject = open_subject(str(path))
+    assert subject.disk_bytes == path.stat().st_size
+    assert "dequantized" in subject.notes[0]
+
+
+@pytest.mark.parametrize("scheme", ["FP8_DYNAMIC", "W4A16"])
+def test_formats_of_compressed_tensors_that_are_not_ours(scheme, tmp_path, monkeypatch):
+    """As llm-compressor itself computes; of FP8 the activations are rounded too, and it is said."""
+    pytest.importorskip("llmcompressor")
+    from llmcompressor import oneshot
+    from llmcompressor.modifiers.quantization import QuantizationModifier
+
+    monkeypatch.chdir(tmp_path)  # it writes its recipe's log into the working folder
+    theirs = tiny.model(hidden_size=128, intermediate_size=256, dtype=torch.bfloat16)
+    theirs.save_pretrained("original")
+    theirs.config._name_or_path = "original"  # it wants a model with a name
+    recipe = QuantizationModifier(targets="Linear", scheme=scheme, ignore=["lm_head"])
+    oneshot(model=theirs, recipe=recipe)
+    goal = logits(theirs)
+    theirs.save_pretrained(tmp_path, save_compressed=True)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    subject = open_subject(str(tmp_path))
+    assert subject.read_by == "transformers with compressed-tensors"
+    assert (logits(subject.model) - goal).norm() < 0.01 * goal.norm()
+    (note,) = subject.notes
+    assert ("activations are rounded in simulation" in note) == (scheme == "FP8_DYNAMIC")
+
+
+def test_a_hub_id_in_the_cache(plain, tmp_path, monkeypatch):
+    tiny.hub_cache(tmp_path / "hub", "org/small", plain)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    subject = open_subject("org/small")
+    assert torch.equal(logits(subject.model), logits(tiny.model()))
+
+
+def test_a_hub_id_that_is_not_there_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(CellCannotRun, match="`hf download org/small`") as caught:
+        open_subject("org/small")
+    assert "HF_HUB_OFFLINE" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("tiny_lama_1m", "did you mean 'tiny_llama_1m'"),
+        ("nowhere", "neither a catalogued model nor a folder"),
+        ("absent.gguf", "cannot read the file: No such file or directory (absent.gguf)"),
+    ],
+)
+def test_a_word_that_names_nothing(word, told):
+    with pytest.raises(BenchsuiteError) as caught:
+        open_subject(word)
+    assert told.lower() in str(caught.value).lower()
+
+
+def test_an_unknown_method_says_what_was_tried_and_what_to_install(plain, monkeypatch):
+    config = json.loads((plain / "config.json").read_text())
+    settings = {"quant_method": "quanto", "weights": "int4"}
+    (plain / "config.json").write_text(json.dumps(config | {"quantization_config": settings}))
+    monkeypatch.setitem(sys.modules, "optimum", None)
+    with pytest.raises(
+        BenchsuiteError, match=r"benchsuite's own readers.*transformers: "
+    ) as caught:
+        open_subject(str(plain))
+    assert "pip install optimum-quanto" in str(caught.value)
+
+
+def test_a_folders_own_code_runs_where_that_word_is_trusted(plain):
+    (plain / "own.py").write_text("raise RuntimeError('it ran')\n")
+    config = json.loads((plain / "config.json").read_text())
+    own = {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
+    (plain / "config.json").write_text(json.dumps(config | own))
+    with pytest.raises(CellCannotRun, match="its own Python code"):
+        open_subject(str(plain))
+    with pytest.raises(BenchsuiteError, match="it ran"):
+        open_subject(str(plain), Sources(trusted=frozenset({str(plain)})))

@@ -1,0 +1,99 @@
+"""Tests of a mean difference against an edge, over items or over clusters of them."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchsuite.statistics.paired_means import (
+    differences,
+    mean_above,
+    mean_below,
+    mean_interval,
+    mean_items_needed,
+)
+from benchsuite.statistics.paired_shares import p_below
+
+ROUNDS = 600
+BAR = 0.05 + 3 * (0.05 * 0.95 / ROUNDS) ** 0.5
+
+
+def test_without_skewness_it_is_the_t_test():
+    values = np.concatenate([x := np.linspace(0.1, 2, 20), -x])
+    found = differences(values, bounded=False)
+
+    expected = stats.ttest_1samp(values, 0.4, alternative="less").pvalue
+
+    assert mean_below(found, 0.4) == pytest.approx(expected)
+    assert mean_above(found, 0.4) == pytest.approx(1 - expected)
+
+
+def test_the_interval_holds_the_edges_that_no_test_rejects():
+    found = differences(np.random.default_rng(0).gamma(1.0, 1.0, 40), bounded=False)
+    low, high = mean_interval(found, 0.05)
+
+    assert mean_below(found, high) == pytest.approx(0.05)
+    assert mean_above(found, low) == pytest.approx(0.05)
+    plain = stats.ttest_1samp(found.sums, 0).confidence_interval(0.9)
+    # What is skewed to the right reaches further up than a t-interval, and no less far down.
+    assert low == pytest.approx(plain.low)
+    assert high > plain.high
+
+
+def test_a_skewed_loss_is_not_called_small_too_often():
+    rng = np.random.default_rng(1)
+    found = [differences(rng.gamma(1.0, 0.01, 64), bounded=False) for _ in range(ROUNDS)]
+
+    assert np.mean([mean_below(f, 0.01) <= 0.05 for f in found]) <= BAR
+    assert np.mean([mean_above(f, 0.01) <= 0.05 for f in found]) <= BAR
+
+
+def test_few_differing_scores_are_not_called_small_too_often():
+    """4 of 200 scores drop, by .5 on average, so that the loss is 1 point: a t-test says less."""
+    rng = np.random.default_rng(2)
+
+    def drawn():
+        return np.where(rng.random(200) < 0.02, rng.uniform(0, 1, 200), 0.0)
+
+    rows = [drawn() for _ in range(200)]
+    by_t = [stats.ttest_1samp(r, 0.01, alternative="less").pvalue <= 0.05 for r in rows if r.any()]
+    bar = 0.05 + 3 * (0.05 * 0.95 / 200) ** 0.5
+
+    assert np.mean([mean_below(differences(r, bounded=True), 0.01) <= 0.05 for r in rows]) <= bar
+    assert np.mean(by_t) > bar
+
+
+def test_few_whole_differences_are_counted():
+    values = np.zeros(300)
+    values[:4], values[4:6] = 1.0, -1.0
+
+    assert mean_below(differences(values, bounded=True), 0.05) == p_below(300, 4, 2, 0.05)
+
+
+def test_identical_items_are_no_certainty():
+    assert mean_below(differences(np.zeros(4), bounded=False), 0.005) == 1 / 16
+    assert mean_above(differences(np.zeros(4), bounded=False), 0.005) == 1.0
+    assert mean_below(differences(np.zeros(200), bounded=True), 0.01) == p_below(200, 0, 0, 0.01)
+    assert mean_below(differences([0.001], bounded=False), 0.005) == 1.0
+
+
+def test_items_of_one_cluster_count_once():
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=30)
+    clusters = [str(i) for i in range(30) for _ in range(10)]
+    repeated = differences(values.repeat(10), clusters, bounded=False)
+    alone = differences(values, bounded=False)
+
+    assert mean_below(repeated, 0.1) == pytest.approx(mean_below(alone, 0.1))
+    assert repeated.error == pytest.approx(alone.error)
+
+
+def test_the_items_needed_have_the_power_that_was_asked():
+    rng = np.random.default_rng(4)
+    seen = differences(stats.norm.ppf((np.arange(200) + 0.5) / 200), bounded=False)
+    n = mean_items_needed(seen, 0.5, mean=0.1, alpha=0.05, power=0.8)
+
+    found = [differences(rng.normal(0.1, 1, n), bounded=False) for _ in range(ROUNDS)]
+
+    power = np.mean([mean_below(f, 0.5) <= 0.05 for f in found])
+    assert power == pytest.approx(0.8, abs=3 * (0.8 * 0.2 / ROUNDS) ** 0.5 + 0.02)
+    assert mean_items_needed(seen, 0.5, mean=0.5, alpha=0.05, power=0.8) is None
