@@ -85,15 +85,17 @@ def parsed(arguments: Sequence[str]) -> Namespace:
     return chosen
 
 
-def add_measured(parser: Parser) -> None:
+def add_measured(parser: Parser, n_questions: int = N_QUESTIONS) -> None:
     """Add what is measured, and on what: the text, the questions, the margins, the device."""
-    add = parser.add_argument
+    add, usual = parser.add_argument, n_questions or "all"
     add("--text", default="embedded_text", help="a corpus or a file (default: the embedded text)")
     add("--tokens", type=int, default=TOKENS, help=f"of the text, 0 for all (default {TOKENS:,})")
     add("--seq-len", type=int, help="tokens a chunk (default 512)")
     add("--group", type=int, default=1, help="neighbouring chunks that count as one (default 1)")
     add("--questions", default="", metavar="TASK,...", help="tasks whose questions are asked too")
-    add("--n-questions", type=int, default=N_QUESTIONS, help="of each, 0 for all (default 200)")
+    add(
+        "--n-questions", type=int, default=n_questions, help=f"of each, 0 for all (default {usual})"
+    )
     add("--shots", type=int, default=0, help="worked examples before each question (default 0)")
     add("--local", action="append", default=[], metavar="NAME=PATH", help="where a name's data are")
     add(

@@ -36,19 +36,23 @@ def gate(arguments: Sequence[str]) -> int:
     are measured. Items are measured in batches and no further than it takes. With --samples both
     are evaluations that are done, as in `benchsuite compare --samples`.
     """
-    parser = samples_parser(gate)
-    add_measured(parser)
-    parser.set_defaults(n_questions=0)
-    chosen = parser.parse_args(arguments)
+    chosen = parsed(arguments)
     check_places((chosen.markdown, chosen.json))
     try:
-        verdict = judge_samples(chosen) if chosen.samples else _measured(chosen)
+        verdict = judge_samples(chosen, named_alone=True) if chosen.samples else _measured(chosen)
     except (BenchsuiteError, OSError):
         raise
     except Exception:  # Python would end with status 1, which says "worse"
         traceback.print_exc()
         return int(pytest.ExitCode.USAGE_ERROR)
     return STATUS[verdict.outcome]
+
+
+def parsed(arguments: Sequence[str]) -> Namespace:
+    """Return the words of ``gate`` as they are read; a wrong one is a ``UsageError``."""
+    parser = samples_parser(gate)
+    add_measured(parser, n_questions=0)
+    return parser.parse_args(arguments)
 
 
 def _measured(chosen: Namespace) -> "Verdict":

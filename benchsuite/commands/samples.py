@@ -54,9 +54,12 @@ def samples_parser(function: Callable[..., Any], command: str = "") -> Parser:
     return parser
 
 
-def judge_samples(chosen: Namespace) -> "Verdict":
-    """Judge two files, say what came, and return the verdict."""
-    from benchsuite.comparing.kinds import parse_margins
+def judge_samples(chosen: Namespace, *, named_alone: bool = False) -> "Verdict":
+    """Judge two files, say what came, and return the verdict.
+
+    With ``named_alone`` the metrics with a declared margin are judged, if any has one.
+    """
+    from benchsuite.comparing.kinds import parse_margins, with_margins
     from benchsuite.comparing.samples import paired
     from benchsuite.comparing.verdict import check_levels, judge
 
@@ -64,7 +67,11 @@ def judge_samples(chosen: Namespace) -> "Verdict":
     margins = parse_margins(chosen.margin)
     files = Path(chosen.base), Path(chosen.candidate)
     found = paired(*files, columns=_columns(chosen.columns), metric=chosen.metric)
-    verdict = judge(found.items, margins=margins, alpha=chosen.alpha, power=chosen.power)
+    items = found.items
+    if named_alone:
+        metrics = with_margins([one.metric for one in items], margins)
+        items = tuple(one for one in items if one.metric in metrics)
+    verdict = judge(items, margins=margins, alpha=chosen.alpha, power=chosen.power)
     say(chosen, verdict, found.notes)
     return verdict
 

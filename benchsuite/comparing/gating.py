@@ -13,7 +13,7 @@ from benchsuite.catalog import Sources
 from benchsuite.comparing import measure, questions
 from benchsuite.comparing.comparison import Settings
 from benchsuite.comparing.early import LOOKS, EarlyEnd
-from benchsuite.comparing.kinds import kind_of
+from benchsuite.comparing.kinds import with_margins
 from benchsuite.comparing.pairs import PairedItems
 from benchsuite.comparing.subject import Subject, open_subject
 from benchsuite.comparing.texts import chunk_ids, usual_length
@@ -43,18 +43,7 @@ def judged_metrics(settings: Settings) -> tuple[str, ...]:
         found.append(f"accuracy:{asked.name}")
         if isinstance(asked.items[0], Question):
             found.append(f"f1:{asked.name}")
-    if not settings.margins:
-        return tuple(found)
-    chosen = tuple(metric for metric in found if _named(metric, settings.margins))
-    unused = [
-        name for name in settings.margins if not any(_named(metric, {name: ""}) for metric in found)
-    ]
-    if unused:
-        raise UsageError(
-            f"--margin {unused[0]} is of a metric that is not measured",
-            fix="name the set that is asked, as in --questions gsm8k, or leave the margin out",
-        )
-    return chosen
+    return with_margins(found, settings.margins)
 
 
 def gate(
@@ -96,11 +85,6 @@ def gate(
             break
     notes = tuple(note for subject in (base, candidate) for note in subject.notes)
     return Gated(base.name, candidate.name, judge.verdict(), planned, notes)
-
-
-def _named(metric: str, margins: Mapping[str, str]) -> bool:
-    label, kind = kind_of(metric).label, metric.partition(":")[0]
-    return bool({metric, metric.replace(kind, label, 1), kind, label} & margins.keys())
 
 
 class _Text:

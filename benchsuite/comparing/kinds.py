@@ -1,7 +1,7 @@
 """The kinds of metric that a comparison judges: which way is worse, by how much it matters."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchsuite.errors import UsageError, unknown_name
@@ -50,11 +50,29 @@ def shown_name(metric: str) -> str:
 
 def margin_of(metric: str, margins: Mapping[str, str]) -> str:
     """Return the declared margin: the metric's own, or its kind's, or the default."""
-    kind = kind_of(metric)
-    for name in (metric, shown_name(metric), metric.partition(":")[0], kind.label):
-        if name in margins:
-            return margins[name]
-    return kind.margin
+    declared = (margins[name] for name in _names(metric) if name in margins)
+    return next(declared, kind_of(metric).margin)
+
+
+def with_margins(metrics: Sequence[str], margins: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the metrics that a gate judges: those with a declared margin, or all without any.
+
+    A margin of a metric that is not there is a ``UsageError``.
+    """
+    known = {name for metric in metrics for name in _names(metric)}
+    unused = [name for name in margins if name not in known]
+    if unused:
+        raise UsageError(
+            f"--margin {unused[0]} is of a metric that is not measured",
+            fix="name the set that is asked, as in --questions gsm8k, or leave the margin out",
+        )
+    chosen = tuple(metric for metric in metrics if margins.keys() & set(_names(metric)))
+    return chosen or tuple(metrics)
+
+
+def _names(metric: str) -> tuple[str, ...]:
+    """Return by which names a margin may be given, the most special first."""
+    return metric, shown_name(metric), metric.partition(":")[0], kind_of(metric).label
 
 
 def edge_of(metric: str, declared: str, base: float) -> float:

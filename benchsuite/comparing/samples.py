@@ -62,7 +62,10 @@ def paired(
 
     ``columns`` are one's own files' id and value. ``metric`` keeps one of several: ``acc_norm``.
     """
-    first, second = (_read(path, columns, metric) for path in (base, candidate))
+    # A file that has been renamed is of the task that the other's name tells.
+    one, other = _task_of(base), _task_of(candidate)
+    first = _read(base, columns, metric, one or other)
+    second = _read(candidate, columns, metric, other or one)
     _same_questions(first, second)
     notes = [f"{name}: not judged" for name in sorted(first.left_out | second.left_out)]
     found = []
@@ -83,7 +86,7 @@ def paired(
     return Paired(tuple(found), tuple(notes))
 
 
-def _read(path: Path, columns: tuple[str, str] | None, metric: str) -> Samples:
+def _read(path: Path, columns: tuple[str, str] | None, metric: str, task: str) -> Samples:
     found = Samples()
     if columns:
         _own_columns(path, columns, found)
@@ -95,11 +98,11 @@ def _read(path: Path, columns: tuple[str, str] | None, metric: str) -> Samples:
                 fix="give the folder that lm-eval wrote with --log_samples, or one file of it",
             )
         for file in files:
-            _lm_eval(file, metric, found)
+            _lm_eval(file, metric, found, _task_of(file))
     elif path.suffix in (".eval", ".json"):
         _inspect(path, metric, found)
     else:
-        _lm_eval(path, metric, found)
+        _lm_eval(path, metric, found, task)
     if not found.values and not found.left_out:
         raise UsageError(f"{path} holds no item", fix="give an evaluation that has run")
     return found
@@ -108,9 +111,13 @@ def _read(path: Path, columns: tuple[str, str] | None, metric: str) -> Samples:
 # --- lm-eval
 
 
-def _lm_eval(path: Path, metric: str, found: Samples) -> None:
-    named = _TASK.search(path.name)
-    task = named[1] if named else path.stem
+def _task_of(path: Path) -> str:
+    """Return the task that the name of a file of lm-eval's tells, or nothing."""
+    named = _TASK.match(path.name)
+    return named[1] if named else ""
+
+
+def _lm_eval(path: Path, metric: str, found: Samples, task: str) -> None:
     for where, row in _rows(path):
         if "doc_id" not in row:
             raise UsageError(
@@ -124,7 +131,7 @@ def _lm_eval(path: Path, metric: str, found: Samples) -> None:
             found.questions[f"{task}/{key}"] = str(row["doc_hash"])
         for name in names:
             rule = row.get("filter") or "none"
-            shown = f"{task}/{name}" + ("" if rule == "none" else f",{rule}")
+            shown = (f"{task}/" if task else "") + name + ("" if rule == "none" else f",{rule}")
             _take(found, shown, name, key, row.get(name), metric, where)
 
 
@@ -132,7 +139,7 @@ def _take(
     found: Samples, shown: str, name: str, key: str, value: Any, metric: str, where: str
 ) -> None:
     """Keep one value, or note that its metric is not judged."""
-    wanted = name == metric or shown.partition("/")[2] == metric if metric else name in KNOWN
+    wanted = name == metric or shown.rpartition("/")[2] == metric if metric else name in KNOWN
     if not wanted or not _is_number(value):
         if not metric or wanted:
             found.left_out.add(shown)

@@ -98,10 +98,15 @@ def _row(metric: MetricVerdict, verdict: Verdict) -> tuple[str, ...]:
         _value(metric, metric.base),
         _value(metric, metric.candidate),
         f"{with_interval(metric.loss, metric.low, metric.high)} {metric.unit}",
-        f"{metric.margin:.3g} {metric.unit}",
+        _margin(metric),
         items,
         OUTCOMES[metric.outcome],
     )
+
+
+def _margin(metric: MetricVerdict) -> str:
+    shown = f"{metric.margin:.3g}"
+    return f"{shown} {'point' if shown == '1' and metric.unit == 'points' else metric.unit}"
 
 
 def _value(metric: MetricVerdict, value: float) -> str:

@@ -88,6 +88,18 @@ def test_what_is_written_says_what_was_judged(tmp_path, capsys):
     assert f"{metric['items_needed']:,} items would decide" in page
 
 
+def test_metrics_with_a_margin_are_judged_alone(tmp_path, capsys):
+    for name in ("a", "b"):
+        rows = [{"doc_id": i, "metrics": ["em", "f1"], "em": 1.0, "f1": 0.5} for i in range(900)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ["gate", str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"), "--samples"]
+
+    assert main([*words, "--margin", "f1=1"]) == 0
+    assert "accuracy" not in capsys.readouterr().out.split("\n\n")[1]
+    assert main([*words, "--margin", "kl=1"]) == 4
+    assert "--margin kl is of a metric that is not measured" in capsys.readouterr().err
+
+
 def test_a_clear_loss_is_measured_no_further_than_it_takes(rounded, seen, capsys):
     status = main(["gate", MODEL, str(rounded / "3"), *WORDS, "--margin", "perplexity=0.5%"])
 
@@ -160,7 +172,7 @@ def test_what_cannot_be_judged_has_a_status_of_its_own(words, told, tmp_path, mo
 
 
 def test_a_fault_of_ours_does_not_say_worse(monkeypatch, capsys):
-    def broken(chosen):
+    def broken(chosen, **options):
         raise RuntimeError("broken")
 
     monkeypatch.setattr(gating, "judge_samples", broken)

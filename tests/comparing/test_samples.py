@@ -80,9 +80,19 @@ def test_a_version_of_lm_eval_that_does_not_list_its_metrics_is_read(tmp_path):
     path = jsonl(tmp_path / "anything.jsonl", rows)
 
     assert set(by_metric(paired(path, path))) == {
-        "accuracy:anything/acc",
-        "accuracy:anything/acc_norm",
+        "accuracy:acc",
+        "accuracy:acc_norm",
     }
+
+
+@pytest.mark.parametrize("names", [("base", "candidate"), ("samples_t", "candidate")])
+def test_files_under_other_names_are_of_one_task(names, tmp_path):
+    base, other = (jsonl(tmp_path / f"{name}.jsonl", logged(4, {0})) for name in names)
+
+    (items,) = paired(base, other, metric="acc").items
+
+    assert items.metric == ("accuracy:t" if "samples_t" in names else "accuracy:acc")
+    assert len(items.ids) == 4
 
 
 def test_unmatched_items_are_named(tmp_path):
@@ -293,7 +303,7 @@ def test_a_column_of_nats_is_one_of_nats(tmp_path):
         ([{"id": 1, "v": 1.5}, {"id": 2, "v": 1}], ("id", "v"), "not known what a loss is"),
         ([{"id": 1, "v": 1}], None, "has no doc_id: it is not lm-eval's"),
         ([], ("id", "v"), "holds no item"),
-        ([{"doc_id": 1, "metrics": ["acc"], "acc": 1}] * 2, None, "the item 1 of a/acc is there"),
+        ([{"doc_id": 1, "metrics": ["acc"], "acc": 1}] * 2, None, "the item 1 of acc is there"),
         ([[1, 2]], ("id", "v"), "no JSON object"),
     ],
 )

@@ -71,7 +71,7 @@ def test_the_verdict_is_the_status_and_stands_in_the_summary(
     n, lost, gained, status, verdict, tmp_path
 ):
     machine = Runner(tmp_path, **evaluations(tmp_path, n, lost, gained))
-    machine.inputs |= {"options": "--columns id,right", "margin": "accuracy=1\nf1=2"}
+    machine.inputs |= {"options": "--columns id,right", "margin": "accuracy:right=1\naccuracy=9"}
 
     done, told = machine.step("Gate")
 

@@ -12,7 +12,7 @@ import pytest
 
 from benchsuite import catalog
 from benchsuite.calibration.registry import SAMPLERS
-from benchsuite.commands import comparing, samples
+from benchsuite.commands import comparing, gating, samples
 from benchsuite.commands import main as cli
 from benchsuite.comparing import parse_margins
 from benchsuite.harness.options import OPTIONS
@@ -198,10 +198,13 @@ def test_every_command_over_benchmarks_selects_cells(tmp_path, examples):
     assert len(ours) > 10
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("benchsuite compare ")])
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if re.match("benchsuite (compare|gate) ", c)]
+)
 def test_every_comparison_can_be_read(command):
-    words = shlex.split(command)[2:]
-    chosen = (samples if "--samples" in words else comparing).parsed(words)
+    _, name, *words = shlex.split(command)
+    compare = samples if "--samples" in words else comparing
+    chosen = (gating if name == "gate" else compare).parsed(words)
     parse_margins(chosen.margin)
     for task in filter(None, getattr(chosen, "questions", "").split(",")):
         catalog.task(task)
@@ -250,7 +253,7 @@ def flags():
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_options_in_the_text_exist(page, flags):
     # Commands that are not ours.
-    others = ("pip", "hf ", "ruff", "--constraint", "#SBATCH", "ray start")
+    others = ("pip", "hf ", "ruff", "--constraint", "#SBATCH", "ray start", "log_samples")
     for line in page.read_text().splitlines():
         if not any(program in line for program in others):
             assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)) <= flags, line
