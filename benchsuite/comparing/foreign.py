@@ -4,6 +4,7 @@ transformers chooses the reader by ``quant_method``. What it opens may compute w
 its own or with dequantized weights; a note says which.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
@@ -93,8 +94,9 @@ def _opened(folder: Path, device: str, trusted: bool, method: str) -> tuple[Any,
 
 @contextmanager
 def _no_bars() -> Iterator[None]:
-    """Keep the libraries' own progress bars and notices off the terminal."""
-    with redirect_stderr(StringIO()), redirect_stdout(StringIO()):
+    """Keep the libraries' own progress bars, notices and warnings off the terminal."""
+    with redirect_stderr(StringIO()), redirect_stdout(StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         yield
 
 

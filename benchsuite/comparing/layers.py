@@ -6,7 +6,7 @@ candidates whose layers stand for the base's one by one: a method that moves sca
 (AWQ, SmoothQuant) or rotates them (QuaRot) changes the norms too, and is refused.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,15 +130,19 @@ def _error(layer: Any, other: Any) -> float | None:
 
 
 def weight_of(layer: Any) -> Tensor | None:
-    """Return a layer's weight [out, in] in float32, None for a module that does not tell it."""
+    """Return a layer's weight [out, in] in float32, None for a module that does not tell it.
+
+    A packed layer of another library is asked: what it makes of the unit vectors is its weight.
+    """
     if isinstance(layer, QuantizedLinear):
         return layer.dequantize(torch.float32)
     weight = getattr(layer, "weight", None)
-    if isinstance(weight, Tensor) and weight.is_floating_point() and weight.dim() == 2:
+    if type(weight) is nn.Parameter and weight.is_floating_point() and type(weight.data) is Tensor:
         return weight.detach().float()
-    unpacked: Callable[[], Any] | None = getattr(layer, "dequantize", None)
-    try:
-        made = unpacked() if unpacked is not None else None
-    except (TypeError, ValueError, RuntimeError):
+    width = getattr(layer, "in_features", None)
+    if not isinstance(width, int):
         return None
-    return made.detach().float() if isinstance(made, Tensor) else None
+    bias = getattr(layer, "bias", None)
+    fitted = _Fitted(layer, next(iter([*layer.parameters(), *layer.buffers()])).device)
+    columns = fitted(torch.eye(width, device=fitted.own_device)).float()
+    return (columns if bias is None else columns - bias.float()).t()

@@ -7,7 +7,7 @@ transformers with the format's own library otherwise.
 
 import gc
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class Subject:
 
     def __post_init__(self) -> None:
         self.model.eval().requires_grad_(False)
-        self.memory_bytes = held_bytes(self.model)
+        self.memory_bytes = _bytes_of(self.model)
         self.dtype = str(self.model.get_input_embeddings().weight.dtype).removeprefix("torch.")  # type: ignore[operator]
 
     @property
@@ -63,6 +63,22 @@ class Subject:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _bytes_of(model: nn.Module) -> int:
+    """Return the bytes of what a model's modules hold; a library's own tensors tell their parts."""
+    stored = {id(t): t for t in (*model.parameters(), *model.buffers())}.values()
+    if not any(hasattr(tensor, "__tensor_flatten__") for tensor in stored):
+        return held_bytes(model)
+    return sum(part.nbytes for tensor in stored for part in _parts(tensor))
+
+
+def _parts(tensor: Any) -> Iterator[torch.Tensor]:
+    if not hasattr(tensor, "__tensor_flatten__"):
+        yield tensor
+        return
+    for name in tensor.__tensor_flatten__()[0]:
+        yield from _parts(getattr(tensor, name))
 
 
 def open_subject(word: str, sources: Sources = Sources(), *, device: str = "cpu") -> Subject:
