@@ -13,6 +13,8 @@ from benchsuite.reporting.summary import described
 from benchsuite.study import Study
 
 _SEED, _MEAN, _CONTROL = COLOURS[0], "#222222", GREY
+# Letters of a line of the title: it begins where the methods' names end.
+_TITLE = 52
 
 
 def write_figures(results: StudyResults, folder: Path) -> list[Path]:
@@ -61,7 +63,7 @@ def _figure(study: Study, group: Group, arms: dict[str, Any]) -> Any:
                 0.99, row, told, transform=axes.get_yaxis_transform(), ha="right", va="center"
             )
     kind = " (stand-in)" if group.kind == "stand_in" else ""
-    told = textwrap.fill(", ".join(group.marks), 80)
+    told = textwrap.fill(", ".join(group.marks), _TITLE)
     axes.set_title(f"{group.document_name}{kind}\n{told}".strip(), loc="left", fontsize="medium")
     axes.grid(axis="x", linewidth=0.4, alpha=0.5)
     axes.spines[["top", "right", "left"]].set_visible(False)
