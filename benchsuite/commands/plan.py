@@ -50,7 +50,7 @@ def plan(arguments: Sequence[str]) -> int:
     options, names = bench.options, list(collected.studies())
     body: dict[str, Any] = {
         VERSION: SCHEMA_VERSION,
-        "frozen": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "frozen": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         "frozen_by": f"benchsuite {__version__}",
         "alpha": alpha,
         "power": power,

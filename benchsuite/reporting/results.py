@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchsuite.records.record import Record
-from benchsuite.reporting import over_models
 from benchsuite.reporting.groups import groups_of
 from benchsuite.study import Cell, Study
 
@@ -50,4 +49,6 @@ class StudyResults:
     @functools.cached_property
     def over(self) -> dict[str, Any]:
         """The claims over models and the methods' mean ranks, json-able; fitted once."""
+        from benchsuite.reporting import over_models  # with numpy, which no other session needs
+
         return over_models.over(self.study, groups_of(self.cells, self.records))

@@ -147,6 +147,7 @@ def comparison(judgement: Judgement) -> dict[str, Any]:
         "decided_by": seen["test"],
         "welch": seen["welch"],
         "exact_p": seen["exact_p"],
+        "p_guarded": seen.get("p_guarded"),
         "p_holm": seen.get("p_holm"),
         "family_size": seen.get("family_size"),
         "looks": seen.get("looks"),

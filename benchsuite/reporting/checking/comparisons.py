@@ -362,6 +362,13 @@ def _limits(seen: Printed, table: Mapping[str, Any]) -> Iterator[Relation]:
         yield Relation("df", seen.df.value > 0, f"df {seen.df.value:g} is not positive", limit=True)
     decided = _decided(table)
     p = (decided[1]["p"] if decided else None) or seen.p
+    guarded = _number(keys.get("p_guarded"))
+    if guarded and p:
+        said = (
+            f"p_guarded = {guarded.value:g}, the largest over all variances, is below {p.value:g}"
+        )
+        yield Relation("p_guarded from p", guarded.high >= p.low, said)
+        p = guarded  # what was corrected
     if corrected and p:
         family = whole(keys.get("family_size"))
         kept = corrected.high >= p.low and not (
