@@ -69,6 +69,7 @@ def _judged(
     if not kind.lower:  # a loss of 1 point is a difference of -1
         low, high, sign = -high, -low, -1
     margin = margin_of(items.metric, margins)
+    unit = "point" if (margin, kind.unit) == ("1", "points") else kind.unit
     return Row(
         verdict.metric,
         kind.unit,
@@ -78,7 +79,7 @@ def _judged(
         shown(low),
         shown(high),
         None if floor is None else _floor(floor),
-        margin if margin.endswith("%") else f"{margin} {kind.unit}",
+        margin if margin.endswith("%") else f"{margin} {unit}",
         len(items.ids),
         verdict,
     )
