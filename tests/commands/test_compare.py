@@ -102,7 +102,7 @@ def test_margins_are_those_declared(told):
     found = rows(told["candidates"][0])
     assert found["perplexity"]["margin"] == "2%"
     assert found["accuracy:closed_book"]["margin"] == "30 points"
-    assert found["accuracy:four_choices"]["margin"] == "1 points"
+    assert found["accuracy:four_choices"]["margin"] == "1 point"
 
 
 def test_the_items_give_the_rows(told):
