@@ -5,6 +5,7 @@ import logging
 import os
 import random
 import threading
+from concurrent.futures.thread import _threads_queues
 
 import pytest
 import torch
@@ -42,7 +43,10 @@ def process_state():
         "precision": torch.backends.cuda.matmul.fp32_precision,
         "handlers": list(logging.getLogger().handlers),
         "level": logging.getLogger().level,
-        "foreground": [t.name for t in threading.enumerate() if not t.daemon],
+        # A pool's idle threads are ended by concurrent.futures itself when the process ends.
+        "foreground": [
+            t.name for t in threading.enumerate() if not t.daemon and t not in _threads_queues
+        ],
     }
 
 
