@@ -17,6 +17,7 @@ from benchsuite.harness.scheduling.devices import TakenGpu
 from benchsuite.records import environment, parts
 from benchsuite.records.building import RecordBuilder
 from benchsuite.records.code import Place, code_of, reaches
+from benchsuite.records.files import fitting_name
 from benchsuite.records.fingerprint import Fingerprint, digest
 from benchsuite.records.record import CellFacts, Failure, Record
 from benchsuite.records.store import Store
@@ -186,7 +187,8 @@ class Bench:
 
     def saved_model(self, cell: Cell) -> Path:
         """Return the folder in which ``--save-models`` keeps a cell's quantized model."""
-        return self.options.reports_dir / cell.study / "quantized_models" / cell.name
+        folder = self.options.reports_dir / cell.study / "quantized_models"
+        return folder / fitting_name(cell.name)
 
     def require(self, cell: Cell) -> None:
         """Raise `CellCannotRun` if this machine lacks what the cell needs."""

@@ -18,6 +18,19 @@ OLD = 7 * 24 * 3600.0
 """Seconds after which what another host left is nobody's: longer than any cell runs."""
 
 
+_LONGEST = 200
+"""Bytes of a file's name: file systems take 255, endings and drafts need some of them."""
+
+
+def fitting_name(name: str) -> str:
+    """Return a name that file systems take: the end of a long one gives way to its digest."""
+    encoded = name.encode()
+    if len(encoded) <= _LONGEST:
+        return name
+    kept = encoded[: _LONGEST - 18].decode(errors="ignore")
+    return f"{kept}__{hashlib.sha256(encoded).hexdigest()[:16]}"
+
+
 @dataclass(frozen=True)
 class Owner:
     """The process that writes a file: its host, the host's boot, its pid and when it started."""

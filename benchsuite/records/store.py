@@ -31,7 +31,14 @@ from benchsuite.errors import BenchsuiteError, CorruptRecord
 from benchsuite.records import running
 from benchsuite.records.artefacts import Artefacts
 from benchsuite.records.columns import parquet, read_columns
-from benchsuite.records.files import abandoned_drafts, age, draft_in, make_folder, write_whole
+from benchsuite.records.files import (
+    abandoned_drafts,
+    age,
+    draft_in,
+    fitting_name,
+    make_folder,
+    write_whole,
+)
 from benchsuite.records.forms import SEAL, as_text, flat, nested, sealed
 from benchsuite.records.reading import check_place, parsed, read
 from benchsuite.records.record import Items, Record
@@ -244,7 +251,7 @@ class Store:
         Rehearsals and checkpoints that were given are kept apart from what the study made.
         """
         apart = {"random": "rehearsal", "checkpoint": "checkpoint"}.get(weights or "", "")
-        return self.reports / apart / study / "raw_runs" / f"{name}.json"
+        return self.reports / apart / study / "raw_runs" / f"{fitting_name(name)}.json"
 
     def export(self, cell: Cell, record: Record) -> None:
         """Show a cell's good record under the documents' file name, replacing an older one."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchsuite.records.files import write_whole
+from benchsuite.records.files import fitting_name, write_whole
 from benchsuite.records.record import Record
 from benchsuite.reporting.coverage import coverage_markdown
 from benchsuite.reporting.groups import groups_of
@@ -131,7 +131,7 @@ def _draw(results: StudyResults, reports_dir: Path) -> None:
     for setting, found in ranks.items():
         marks = "".join(c if c.isalnum() or c in ".-" else "_" for c in setting)
         name = f"critical_difference__{marks}" if marks else "critical_difference"
-        drawn += write_critical_difference(found, folder, name)
+        drawn += write_critical_difference(found, folder, fitting_name(name))
     results.files += [Path(os.path.relpath(path, reports_dir)) for path in drawn]
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchsuite.records.files import fitting_name
 from benchsuite.reporting import numbers
 from benchsuite.reporting.figures.style import COLOURS, GREY, new_figure, save, styled
 from benchsuite.reporting.groups import Group, groups_of
@@ -81,4 +82,5 @@ def _limits(study: Study, arms: dict[str, Any]) -> tuple[float, float]:
 
 def _file_name(group: Group) -> str:
     kind = "__stand_in" if group.kind == "stand_in" else ""
-    return "".join(c if c.isalnum() or c in "._-" else "_" for c in group.key) + kind
+    key = "".join(c if c.isalnum() or c in "._-" else "_" for c in group.key)
+    return fitting_name(key + kind)
