@@ -201,8 +201,9 @@ class _Base:
                 refused += filter(None, (questions.not_asked(s, asked) for s in (base, candidate)))
         if not judged:
             raise UsageError(
-                f"{base.name} and {candidate.name} cannot be compared: {'; '.join(refused)}",
-                fix="Ask both questions: --questions gsm8k,squad_v2",
+                f"{base.name} and {candidate.name} cannot be compared over a text: "
+                f"{why or '; '.join(refused)}",
+                fix="Ask both questions that they answer in words: --questions gsm8k,squad_v2",
             )
         ranked, reason = self._layers(candidate) if settings.layers and not why else ((), "")
         if reason:

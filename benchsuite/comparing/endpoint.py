@@ -116,13 +116,13 @@ class Client:
         """Return what the server answers to a GET, as JSON."""
         return self._until(path, None, attempts)
 
-    def post(self, path: str, body: dict[str, Any], *, attempts: int = ATTEMPTS) -> Any:
+    def post(self, path: str, body: dict[str, Any]) -> Any:
         """Return what the server answers to a POST of JSON.
 
         Raises ``Refused`` for an answer that is an error, and ``BenchsuiteError`` where none comes,
-        both after ``attempts`` where another attempt may help.
+        both after ``ATTEMPTS`` where another attempt may help.
         """
-        return self._until(path, json.dumps(body).encode(), attempts)
+        return self._until(path, json.dumps(body).encode(), ATTEMPTS)
 
     def _until(self, path: str, body: bytes | None, attempts: int) -> Any:
         for attempt in range(attempts):
@@ -154,10 +154,12 @@ class Client:
         said = self._said(error)
         status = error.code
         if status in (401, 403):
-            held = "the key in" if self.key else "no key, for there is none in"
+            wrong = f"does not take the key in {self.key_name}"
+            if self.key is None:
+                wrong = f"asks for a key, and there is none in {self.key_name}"
             return Refused(
                 status,
-                f"the server takes {held} {self.key_name}: it answers {status}{said}",
+                f"the server {wrong}: it answers {status}{said}",
                 f"{self.url}{path}",
                 f"Set {self.key_name}, or name the variable that holds its key: --key-env NAME",
             )

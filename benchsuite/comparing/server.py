@@ -164,6 +164,10 @@ class ServedModel(Elsewhere):
                 found[asked[done]] = done.result()
                 if progress is not None:
                     progress(stage, len(found), len(prompts))
+        except Exception:
+            # What is being answered is let come in and kept.
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         return [found[i] for i in range(len(prompts))]
@@ -199,7 +203,7 @@ class ServedModel(Elsewhere):
         for way, more in WAYS.items():
             body = _request(self.endpoint.model, ids, {"max_tokens": 1, **more})
             try:
-                told = self._client.post("/completions", body, attempts=2)
+                told = self._client.post("/completions", body)
                 read_said(way, _choice(told), ids, self._texts)
             except Refused as error:
                 if error.status not in _NOT_KNOWN:
