@@ -12,6 +12,7 @@ from benchsuite.commands.parser import Parser
 from benchsuite.commands.samples import compare_samples
 from benchsuite.errors import UsageError
 from benchsuite.harness.options import named_paths
+from benchsuite.printable import count
 
 if TYPE_CHECKING:
     from benchsuite.comparing.comparison import Settings
@@ -178,8 +179,8 @@ def tell_resumed(serving: "Serving") -> None:
     """Say how many answers are those of a run that broke off."""
     if serving.journal.resumed:
         print(
-            f"{serving.journal.resumed:,} answers of servers are of a run that broke off "
-            f"({serving.journal.path})",
+            f"{count(serving.journal.resumed, 'answer')} of servers came from a run that broke "
+            f"off ({serving.journal.path}): remove it and ask anew if they have changed since",
             file=sys.stderr,
         )
 

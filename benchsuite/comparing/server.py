@@ -198,7 +198,7 @@ class ServedModel(Elsewhere):
         Raises ``UsageError`` where it counts other tokens than the tokenizer here.
         """
         ids = encoded(self.tokenizer, [_PROBE])[0]
-        self._client.post("/completions", _request(self.endpoint.model, ids, {"max_tokens": 1}))
+        self._check_takes_ids(ids)
         self._check_tokens(len(ids))
         for way, more in WAYS.items():
             body = _request(self.endpoint.model, ids, {"max_tokens": 1, **more})
@@ -214,11 +214,28 @@ class ServedModel(Elsewhere):
                 self.way = way
                 return
 
+    def _check_takes_ids(self, ids: list[int]) -> None:
+        body = _request(self.endpoint.model, ids, {"max_tokens": 1})
+        try:
+            there = _prompt_tokens(self._client.post("/completions", body))
+        except Refused as error:
+            if error.status not in (400, 422):
+                raise
+            raise UsageError(
+                f"{self.endpoint.name} takes no prompt of token ids: {error.what}",
+                fix="Serve the model by one that does: vLLM, SGLang or llama-server",
+            ) from error
+        if there is not None and there != len(ids):
+            raise UsageError(
+                f"{self.endpoint.name} makes {there} tokens of {len(ids)} that are sent: it puts "
+                "its own among them, and both sides would read different texts",
+                fix="Let it add no special tokens to a prompt of token ids",
+            )
+
     def _check_tokens(self, here: int) -> None:
         body = _request(self.endpoint.model, _PROBE, {"max_tokens": 1})
-        told = self._client.post("/completions", body)
-        there = (told.get("usage") or {}).get("prompt_tokens") if isinstance(told, dict) else None
-        if isinstance(there, int) and abs(there - here) > 2:  # special tokens before and behind
+        there = _prompt_tokens(self._client.post("/completions", body))
+        if there is not None and abs(there - here) > 2:  # special tokens before and behind
             raise UsageError(
                 f"{self.endpoint.name} makes {there} tokens of a text of which the tokenizer here "
                 f"makes {here}: they are of different vocabularies",
@@ -238,6 +255,12 @@ def _request(model: str, prompt: str | list[int], how: Mapping[str, Any]) -> dic
     """
     greedy = {"temperature": 0, "top_p": 1, "repetition_penalty": 1.0, "seed": 0}
     return {"model": model, "prompt": prompt, **greedy, **how}
+
+
+def _prompt_tokens(told: Any) -> int | None:
+    usage = told.get("usage") if isinstance(told, dict) else None
+    found = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    return found if isinstance(found, int) else None
 
 
 def _choice(told: Any) -> Any:
@@ -328,7 +351,8 @@ def open_server(word: str, serving: Serving, tokenizer: Any, role: str) -> Serve
         )
     client = Client(endpoint.url, key, serving.key_name)
     endpoint, told = _chosen(endpoint, _listed(client, endpoint))
-    length = told.get("max_model_len") or (told.get("meta") or {}).get("n_ctx_train")
+    meta = told.get("meta") or {}
+    length = told.get("max_model_len") or meta.get("n_ctx") or meta.get("n_ctx_train")
     # A request asks for one new token at least.
     context = length - 1 if isinstance(length, int) else None
     served = ServedModel(client, endpoint, serving, tokenizer, context, role)

@@ -137,11 +137,12 @@ def bins_line(spread: Spread) -> str:
 
 def facts_text(role: str, facts: Facts) -> str:
     """Return one line on a model: sizes, dtype, speed, by whom it was read."""
+    if facts.memory_bytes is None:
+        return f"{role:<10}{facts.name}: read by {facts.read_by}, which tells no size or dtype"
     disk = "–" if facts.disk_bytes is None else megabytes(facts.disk_bytes)
-    memory = "–" if facts.memory_bytes is None else megabytes(facts.memory_bytes)
     parts = [
         f"{disk} on disk",
-        f"{memory} in memory",
+        f"{megabytes(facts.memory_bytes)} in memory",
         f"computes in {facts.dtype}",
         f"read by {facts.read_by}",
     ]

@@ -30,6 +30,7 @@ class OpenAIServer(ThreadingHTTPServer):
         self.way, self.key, self.models, self.length = way, key, models, 512
         self.faults, self.then = iter(()), None
         self.asked, self.headers, self.tokens_of_text = [], [], 1
+        self.takes_ids = True
         self.lock, self.here, self.most = threading.Lock(), 0, 0
 
     @property
@@ -106,6 +107,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
             elif isinstance(fault, int):
                 self._answer(fault, {"error": {"message": "a fault on purpose"}})
+            elif not server.takes_ids and isinstance(body["prompt"], list):
+                self._answer(400, {"error": {"message": "prompt must be a string"}})
             elif body["model"] not in server.models:
                 self._answer(404, {"error": {"message": f"no model {body['model']}"}})
             else:

@@ -159,6 +159,12 @@ def test_another_vocabulary_is_refused(server):
         compare(server.url, [OTHER], settings())
 
 
+def test_a_server_of_texts_alone_is_refused(server):
+    server.takes_ids = False
+    with pytest.raises(UsageError, match=r"takes no prompt of token ids: .* must be a string"):
+        compare(server.url, [OTHER], settings())
+
+
 def test_chunks_beyond_its_context_are_refused(server):
     server.length = 100
     with pytest.raises(UsageError, match="Give --seq-len 99 or less"):
@@ -224,7 +230,7 @@ def test_the_key_is_nowhere(server, tmp_path, monkeypatch, capsys):
     status, more = everything(words, capsys)
     assert status == 0
     assert f"Bearer {KEY}" in server.headers
-    assert "are of a run that broke off" in more
+    assert "came from a run that broke off" in more
     assert not journal.exists()
     for path in tmp_path.iterdir():
         assert KEY not in path.read_text(), path
