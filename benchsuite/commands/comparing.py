@@ -180,7 +180,7 @@ def tell_resumed(serving: "Serving") -> None:
     if serving.journal.resumed:
         print(
             f"{count(serving.journal.resumed, 'answer')} of servers came from a run that broke "
-            f"off ({serving.journal.path}): remove it and ask anew if they have changed since",
+            "off: if they have changed since, the same command asks anew now",
             file=sys.stderr,
         )
 
