@@ -12,10 +12,14 @@ from benchsuite.commands.parser import Parser
 from benchsuite.commands.samples import compare_samples
 from benchsuite.errors import UsageError
 from benchsuite.harness.options import named_paths
+from benchsuite.printable import count
 
 if TYPE_CHECKING:
     from benchsuite.comparing.comparison import Settings
+    from benchsuite.comparing.server import Serving
 
+JOURNAL = "benchsuite-answers.jsonl"
+"""What servers have answered, until their comparison is written."""
 TOKENS = 16_384
 N_QUESTIONS = 200
 
@@ -23,7 +27,8 @@ N_QUESTIONS = 200
 def compare(arguments: Sequence[str]) -> int:
     """Compare a base with one candidate or several: is any of them worse, and by how much?
 
-    Each is a name of the catalogue, a folder, a .gguf file, or an id of the hub. Both read the
+    Each is a name of the catalogue, a folder, a .gguf file, an id of the hub, or a server that is
+    OpenAI-compatible, http://host:port/v1#MODEL. Both read the
     same text and answer the same questions; every difference has an interval, the noise of the
     base itself beside it, and a verdict by its margin. A checkpoint alone is compared with the
     model that its metadata names.
@@ -37,6 +42,7 @@ def compare(arguments: Sequence[str]) -> int:
     from benchsuite.reporting.comparison import to_text
 
     words = [chosen.base, *chosen.candidate]
+    serving = serving_of(chosen, words, files.values())
     sources = sources_of(chosen, words)
     base, *candidates = words if chosen.candidate else [_original(chosen.base), chosen.base]
     if chosen.seeds and len(candidates) < 2:
@@ -53,14 +59,17 @@ def compare(arguments: Sequence[str]) -> int:
         settings,
         sources,
         device=device_of(chosen.device),
+        serving=serving,
         tell=progress.tell,
         progress=progress,
     )
     progress.clear()
+    tell_resumed(serving)
     print(to_text(comparison, seeds=chosen.seeds), end="")
     for kind, path in files.items():
         if path is not None:
             path.write_text(_written(kind)(comparison, chosen.seeds), encoding="utf-8")
+    serving.journal.close()
     return 0
 
 
@@ -68,7 +77,11 @@ def parsed(arguments: Sequence[str]) -> Namespace:
     """Return the words of ``compare`` as they are read; a wrong one is a ``UsageError``."""
     parser = Parser(compare)
     add = parser.add_argument
-    add("base", metavar="BASE", help="a name, a folder, a .gguf file, or ORGANISATION/NAME")
+    add(
+        "base",
+        metavar="BASE",
+        help="a name, a folder, a .gguf, ORGANISATION/NAME, or a server's URL",
+    )
     add("candidate", metavar="CANDIDATE", nargs="*", help="what is compared with it")
     help = "both are evaluations that are done: `benchsuite compare --samples --help` says more"
     add("--samples", action="store_true", help=help)
@@ -112,6 +125,9 @@ def add_measured(parser: Parser, n_questions: int = N_QUESTIONS) -> None:
         action="store_true",
         help="let the own Python code of what is named here run (auto_map in its config.json)",
     )
+    add("--tokenizer", default="", help="what has the tokenizer of servers' models, if no side has")
+    add("--key-env", default="", metavar="NAME", help="the variable with a server's key")
+    add("--requests", type=int, default=8, help="asked of a server at once (default 8)")
 
 
 def check_numbers(chosen: Namespace) -> None:
@@ -120,8 +136,9 @@ def check_numbers(chosen: Namespace) -> None:
         if getattr(chosen, flag) < 0:
             name = f"--{flag.replace('_', '-')}"
             raise UsageError(f"{name} is {getattr(chosen, flag)}", fix="Give 0 or more")
-    if chosen.group < 1:
-        raise UsageError(f"--group is {chosen.group}", fix="Give 1 or more")
+    for flag in ("group", "requests"):
+        if getattr(chosen, flag) < 1:
+            raise UsageError(f"--{flag} is {getattr(chosen, flag)}", fix="Give 1 or more")
 
 
 def check_places(files: Iterable[Path | None]) -> None:
@@ -137,6 +154,35 @@ def sources_of(chosen: Namespace, words: Sequence[str]) -> Sources:
         local=named_paths("--local", chosen.local, Path.cwd()),
         trusted=frozenset(words) if chosen.trust else frozenset(),
     )
+
+
+def serving_of(chosen: Namespace, words: Sequence[str], files: Iterable[Path | None]) -> "Serving":
+    """Return how servers are asked; what they answer is kept beside the first of ``files``."""
+    from benchsuite.comparing.endpoint import is_endpoint, parse_endpoint
+    from benchsuite.comparing.journal import Journal
+    from benchsuite.comparing.server import KEY_NAME, Serving
+
+    asked = [parse_endpoint(word) for word in words if is_endpoint(word)]
+    if not asked:
+        return Serving()
+    if len(words) == 1:
+        raise UsageError(
+            f"{asked[0].url} is a server, and there is nothing to compare it with",
+            fix="Name what it is compared with: benchsuite compare BASE http://HOST:PORT/v1",
+        )
+    beside = next((path.parent for path in files if path is not None), Path())
+    journal = Journal(beside / JOURNAL)
+    return Serving(chosen.tokenizer, chosen.key_env or KEY_NAME, chosen.requests, journal)
+
+
+def tell_resumed(serving: "Serving") -> None:
+    """Say how many answers are those of a run that broke off."""
+    if serving.journal.resumed:
+        print(
+            f"{count(serving.journal.resumed, 'answer')} of servers came from a run that broke "
+            "off: if they have changed since, the same command asks anew now",
+            file=sys.stderr,
+        )
 
 
 def settings_of(chosen: Namespace, sources: Sources) -> "Settings":

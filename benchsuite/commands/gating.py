@@ -14,8 +14,10 @@ from benchsuite.commands.comparing import (
     check_numbers,
     check_places,
     device_of,
+    serving_of,
     settings_of,
     sources_of,
+    tell_resumed,
 )
 from benchsuite.commands.samples import judge_samples, samples_parser, say
 from benchsuite.errors import BenchsuiteError
@@ -65,7 +67,9 @@ def _measured(chosen: Namespace) -> "Verdict":
     if not chosen.questions:
         kinds = {name.partition(":")[0] for name in parse_margins(chosen.margin)}
         chosen.questions = ",".join(EMBEDDED[kind] for kind in sorted(kinds & EMBEDDED.keys()))
-    sources = sources_of(chosen, (chosen.base, chosen.candidate))
+    words = chosen.base, chosen.candidate
+    serving = serving_of(chosen, words, (chosen.markdown, chosen.json))
+    sources = sources_of(chosen, words)
     settings = settings_of(chosen, sources)
     settings = replace(settings, alpha=chosen.alpha, power=chosen.power)
     progress = Progress()
@@ -75,9 +79,12 @@ def _measured(chosen: Namespace) -> "Verdict":
         settings,
         sources,
         device=device_of(chosen.device),
+        serving=serving,
         tell=progress.tell,
         progress=progress,
     )
     progress.clear()
+    tell_resumed(serving)
     say(chosen, found.verdict, found.notes)
+    serving.journal.close()
     return found.verdict

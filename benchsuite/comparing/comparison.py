@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from benchsuite.catalog import Sources
-from benchsuite.comparing import measure, questions
+from benchsuite.comparing import apart, measure, questions
 from benchsuite.comparing.layers import Layer, layers
 from benchsuite.comparing.pairs import PairedItems
+from benchsuite.comparing.prompt_log_probs import Said
+from benchsuite.comparing.server import USUAL, Server, Serving, Side, Sides
 from benchsuite.comparing.speeds import Speed, generation
 from benchsuite.comparing.spread import Spread, kl_spread
-from benchsuite.comparing.subject import Subject, open_subject
+from benchsuite.comparing.subject import Subject
 from benchsuite.comparing.texts import Text, chunk_ids, usual_length
 from benchsuite.comparing.verdict import Verdict, judge
 from benchsuite.errors import BenchsuiteError, UsageError
@@ -46,13 +48,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of one model besides its answers; sizes in bytes, speed in tokens a second."""
+    """What is known of one model besides its answers; sizes in bytes, speed in tokens a second.
+
+    Of a server's model neither is known.
+    """
 
     name: str
     read_by: str
     dtype: str
     disk_bytes: int | None
-    memory_bytes: int
+    memory_bytes: int | None
     notes: tuple[str, ...]
     speed: Speed | None
 
@@ -74,7 +79,8 @@ class Paired:
 
     ``items`` are judged by ``verdict``; ``shares`` are those that have no margin (equal
     predictions, tokens predicted). ``floor`` has the items of the base against itself, by metric.
-    ``read`` and ``spread`` are None where the vocabularies differ, as ``refused`` then says.
+    ``read`` and ``spread`` are None where the vocabularies differ or one side is a server, as
+    ``refused`` then says.
     """
 
     facts: Facts
@@ -108,20 +114,23 @@ def compare(
     sources: Sources = Sources(),
     *,
     device: str = "cpu",
+    serving: Serving = USUAL,
     tell: Callable[[str], None] = lambda text: None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Measure every candidate beside the base; ``tell`` hears what is done at the moment.
 
-    Raises what `open_subject` does, and ``UsageError`` where nothing can be compared.
+    ``serving`` says how servers are asked. Raises what `Sides.open` does, and ``UsageError`` where
+    nothing can be compared.
     """
+    sides = Sides((base_word, *words), sources, serving, device)
+    served = sides.servers(tell)
     tell(f"opening {base_word}")
-    base = open_subject(base_word, sources, device=device)
-    measured = _Base(base, settings, tell, progress)
+    measured = _Base(served.get(0) or sides.open(0), settings, tell, progress)
     pairs = []
-    for word in words:
+    for place, word in enumerate(words, 1):
         tell(f"opening {word}")
-        candidate = open_subject(word, sources, device=device)
+        candidate = served.get(place) or sides.open(place)
         pairs.append(measured.beside(candidate))
         candidate.close()
     return Comparison(measured.facts, measured.settings, tuple(pairs), device)
@@ -132,7 +141,7 @@ class _Base:
 
     def __init__(
         self,
-        subject: Subject,
+        subject: Side,
         settings: Settings,
         tell: Callable[[str], None],
         progress: Progress | None,
@@ -148,87 +157,126 @@ class _Base:
         self.again = self._ask(subject, rounded=True)
         self._floor: dict[str, PairedItems] = {}
         for asked, one, two in zip(settings.sets, self.answers, self.again, strict=True):
-            for items in questions.paired(asked, one, two):
-                self._floor[items.metric] = items
+            if one and two:
+                found = questions.paired(asked, one, two)
+                self._floor |= {items.metric: items for items in found}
         self._floor_spread: Spread | None = None
+        self._said: Said | None = None
 
-    def _ask(self, subject: Subject, rounded: bool = False) -> list[questions.Answers]:
-        found = []
+    def _ask(self, subject: Side, rounded: bool = False) -> list[questions.Answers | None]:
+        """Return a side's answers set by set, None to a set that it cannot be asked."""
+        found: list[questions.Answers | None] = []
         for asked in self.settings.sets:
-            beside = " again, its activations rounded" if rounded else ""
+            if questions.not_asked(subject, asked):
+                found.append(None)
+                continue
+            beside = " again, as its floor" if rounded else ""
             self._tell(f"asking {subject.name} {asked.name}{beside}")
             found.append(questions.ask(subject, asked, rounded=rounded, progress=self._progress))
         return found
 
-    def beside(self, candidate: Subject) -> Paired:
+    def beside(self, candidate: Side) -> Paired:
         """Return what is measured of a candidate beside this base."""
         settings, base = self.settings, self.subject
-        refused = []
-        read = spread = None
         why = measure.same_vocabulary(
             base.tokenizer, candidate.tokenizer, settings.text.joined[:20_000]
         )
-        judged: list[PairedItems] = []
-        shares: tuple[PairedItems, ...] = ()
-        worst: tuple[Chunk, ...] = ()
         if why:
-            refused.append(
+            refused = [
                 f"the vocabularies differ ({why}): there is no KL between them, and perplexities "
                 "per token cannot be compared; only answers are"
-            )
+            ]
+            text = _Text()
+        elif isinstance(base, Server) or isinstance(candidate, Server):
+            text, refused = self._read_apart(candidate)
         else:
-            if not measure.same_specials(base.tokenizer, candidate.tokenizer):
-                refused.append(
-                    "the candidate's own special tokens: its tokenizer puts others around a text, "
-                    "and both read the base's"
-                )
-            self._tell(f"reading {self.ids.numel():,} tokens with both")
-            read = measure.read(
-                base.model,
-                candidate.model,
-                self.ids,
-                seq_len=settings.seq_len,
-                floor="nll" not in self._floor,
-                progress=self._progress,
-            )
-            by_chunk = read.tokens.items(settings.group)
-            judged = [by_chunk["nll"], by_chunk["kl"]]
-            shares = by_chunk["same_top"], by_chunk["next_token"]
-            spread = kl_spread(read.tokens, by_chunk["kl"])
-            if read.floor is not None:
-                floor = read.floor.items(settings.group)
-                self._floor |= floor
-                self._floor_spread = kl_spread(read.floor, floor["kl"])
-            worst = tuple(_worst(read, base.tokenizer))
+            text, refused = self._read(base, candidate)
+        judged, flipped = list(text.judged), []
         answers = self._ask(candidate)
-        flipped: list[questions.Flip] = []
         for asked, one, two in zip(settings.sets, self.answers, answers, strict=True):
-            judged += questions.paired(asked, one, two)
-            flipped += questions.flips(asked, one, two)
+            if one and two:
+                judged += questions.paired(asked, one, two)
+                flipped += questions.flips(asked, one, two)
+            else:
+                refused += filter(None, (questions.not_asked(s, asked) for s in (base, candidate)))
         if not judged:
             raise UsageError(
-                f"{base.name} and {candidate.name} cannot be compared over a text: {why}",
-                fix="Ask both questions: --questions gsm8k,arc_challenge",
+                f"{base.name} and {candidate.name} cannot be compared over a text: "
+                f"{why or '; '.join(refused)}",
+                fix="Ask both questions that they answer in words: --questions gsm8k,squad_v2",
             )
-        ranked, reason = self._layers(candidate) if settings.layers and read else ((), "")
+        ranked, reason = self._layers(candidate) if settings.layers and not why else ((), "")
         if reason:
             refused.append(reason)
         return Paired(
-            facts(candidate, self.ids if settings.speed and read else None),
+            facts(candidate, self.ids if settings.speed and text.judged else None),
             tuple(judged),
-            shares,
+            text.shares,
             dict(self._floor),
             judge(judged, margins=settings.margins, alpha=settings.alpha, power=settings.power),
-            read,
-            spread,
+            text.read,
+            text.spread,
             self._floor_spread,
-            worst,
+            text.worst,
             tuple(flipped),
             ranked,
             tuple(refused),
         )
 
-    def _layers(self, candidate: Subject) -> tuple[tuple[Layer, ...], str]:
+    def _read(self, base: Subject, candidate: Subject) -> tuple["_Text", list[str]]:
+        """Let both models read the text at once."""
+        settings, refused = self.settings, []
+        if not measure.same_specials(base.tokenizer, candidate.tokenizer):
+            refused.append(
+                "the candidate's own special tokens: its tokenizer puts others around a text, "
+                "and both read the base's"
+            )
+        self._tell(f"reading {self.ids.numel():,} tokens with both")
+        read = measure.read(
+            base.model,
+            candidate.model,
+            self.ids,
+            seq_len=settings.seq_len,
+            floor=self._floor_spread is None,
+            progress=self._progress,
+        )
+        by_chunk = read.tokens.items(settings.group)
+        if read.floor is not None:
+            floor = read.floor.items(settings.group)
+            self._floor |= floor
+            self._floor_spread = kl_spread(read.floor, floor["kl"])
+        found = _Text(
+            (by_chunk["nll"], by_chunk["kl"]),
+            (by_chunk["same_top"], by_chunk["next_token"]),
+            read,
+            kl_spread(read.tokens, by_chunk["kl"]),
+            tuple(_worst(read, base.tokenizer)),
+        )
+        return found, refused
+
+    def _read_apart(self, candidate: Side) -> tuple["_Text", list[str]]:
+        """Let each side read the text by itself, where one is a server."""
+        base, group = self.subject, self.settings.group
+        why = apart.not_read(base, candidate)
+        if why:
+            return _Text(), [why]
+        chunks = self.ids.view(-1, self.settings.seq_len)
+        if self._said is None:
+            self._tell(f"{base.name} reads {self.ids.numel():,} tokens")
+            self._said = apart.said_by(base, chunks, progress=self._progress)
+            first = chunks[: max(2, measure.FLOOR_TOKENS["cpu"] // self.settings.seq_len)]
+            again = apart.said_by(base, first, again=True, progress=self._progress)
+            begun = Said(self._said.log_probs[: len(first)], self._said.top[: len(first)])
+            self._floor = apart.items(begun, again, first, group) | self._floor
+        self._tell(f"{candidate.name} reads {self.ids.numel():,} tokens")
+        said = apart.said_by(candidate, chunks, progress=self._progress)
+        found = apart.items(self._said, said, chunks, group)
+        judged = (found.pop("nll"),)
+        return _Text(judged, tuple(found.values())), [apart.NO_KL]
+
+    def _layers(self, candidate: Side) -> tuple[tuple[Layer, ...], str]:
+        if isinstance(self.subject, Server) or isinstance(candidate, Server):
+            return (), "a ranking of layers: a server shows no weights"
         self._tell("replacing one layer at a time")
         chunks = self.ids.view(-1, self.settings.seq_len)
         try:
@@ -238,9 +286,22 @@ class _Base:
         return tuple(found), ""
 
 
-def facts(subject: Subject, ids: Any) -> Facts:
+@dataclass(frozen=True)
+class _Text:
+    """What a text gave: the fields of ``Paired`` that are about it."""
+
+    judged: tuple[PairedItems, ...] = ()
+    shares: tuple[PairedItems, ...] = ()
+    read: measure.Read | None = None
+    spread: Spread | None = None
+    worst: tuple[Chunk, ...] = ()
+
+
+def facts(subject: Side, ids: Any) -> Facts:
     """Return what is known of a model; its generation is timed after ``ids``, unless None."""
-    speed = None if ids is None else generation(subject, ids)
+    speed = None
+    if ids is not None and isinstance(subject, Subject):
+        speed = generation(subject, ids)
     return Facts(
         subject.name,
         subject.read_by,

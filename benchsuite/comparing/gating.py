@@ -8,14 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from torch import Tensor
 
 from benchsuite.catalog import Sources
-from benchsuite.comparing import measure, questions
+from benchsuite.comparing import apart, measure, questions
 from benchsuite.comparing.comparison import Settings
 from benchsuite.comparing.early import LOOKS, EarlyEnd
 from benchsuite.comparing.kinds import with_margins
 from benchsuite.comparing.pairs import PairedItems
-from benchsuite.comparing.subject import Subject, open_subject
+from benchsuite.comparing.server import USUAL, Server, Serving, Side, Sides
 from benchsuite.comparing.texts import chunk_ids, usual_length
 from benchsuite.comparing.verdict import UNDECIDED, Verdict
 from benchsuite.embedded.schema import Question
@@ -53,18 +54,25 @@ def gate(
     sources: Sources = Sources(),
     *,
     device: str = "cpu",
+    serving: Serving = USUAL,
     tell: Callable[[str], None] = lambda text: None,
     progress: Progress | None = None,
 ) -> Gated:
     """Measure two models until it is decided, at the latest when all items are in.
 
-    Raises what `open_subject` does, and ``UsageError`` where their perplexities cannot be compared.
+    ``serving`` says how servers are asked. Raises what `Sides.open` does, and ``UsageError`` where
+    their perplexities cannot be compared, or a margin is of what a server does not give.
     """
     metrics = judged_metrics(settings)
+    sides = Sides((base_word, candidate_word), sources, serving, device)
+    served = sides.servers(tell)
+    left_out: tuple[str, ...] = ()
+    if served:
+        metrics, left_out = _without(settings, metrics, tuple(served.values()))
     tell(f"opening {base_word}")
-    base = open_subject(base_word, sources, device=device)
+    base = served.get(0) or sides.open(0)
     tell(f"opening {candidate_word}")
-    candidate = open_subject(candidate_word, sources, device=device)
+    candidate = served.get(1) or sides.open(1)
     parts: list[_Text | _Questions] = []
     if set(metrics) & set(TEXT):
         parts.append(_Text(base, candidate, settings, progress))
@@ -84,7 +92,35 @@ def gate(
         if judge.feed(batch) != UNDECIDED:
             break
     notes = tuple(note for subject in (base, candidate) for note in subject.notes)
-    return Gated(base.name, candidate.name, judge.verdict(), planned, notes)
+    return Gated(base.name, candidate.name, judge.verdict(), planned, (*left_out, *notes))
+
+
+def _without(
+    settings: Settings, metrics: tuple[str, ...], servers: tuple[Server, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the metrics that can be judged where servers are asked, and why others are not.
+
+    Raises ``UsageError`` for a declared margin of one that is not, and where none is left.
+    """
+    unread = apart.not_read(*servers)
+    reasons = {"kl": apart.NO_KL} | ({"nll": unread, "kl": unread} if unread else {})
+    unasked = {}
+    for asked in settings.sets:
+        why = next(filter(None, (questions.not_asked(side, asked) for side in servers)), "")
+        if why:
+            unasked[asked.name] = why
+    reasons |= {
+        metric: unasked[m] for metric in metrics if (m := metric.rpartition(":")[2]) in unasked
+    }
+    left_out = tuple(dict.fromkeys(reasons[m] for m in metrics if m in reasons))
+    kept = tuple(metric for metric in metrics if metric not in reasons)
+    if left_out and (settings.margins or not kept):
+        raise UsageError(
+            f"this gate cannot judge {left_out[0]}",
+            fix="Gate perplexity or generated answers: --margin perplexity=0.5%, or --questions "
+            "gsm8k --margin accuracy=1",
+        )
+    return kept, tuple(f"not judged: {why}" for why in left_out)
 
 
 class _Text:
@@ -93,7 +129,7 @@ class _Text:
     metrics: tuple[str, ...] = TEXT
 
     def __init__(
-        self, base: Subject, candidate: Subject, settings: Settings, progress: Progress | None
+        self, base: Side, candidate: Side, settings: Settings, progress: Progress | None
     ) -> None:
         why = measure.same_vocabulary(
             base.tokenizer, candidate.tokenizer, settings.text.joined[:20_000]
@@ -104,7 +140,7 @@ class _Text:
                 fix="Gate their answers: --questions gsm8k --margin accuracy=1",
             )
         self.name = settings.text.name
-        self._models, self._progress = (base.model, candidate.model), progress
+        self._sides, self._progress = (base, candidate), progress
         length = settings.seq_len or usual_length(base.model)
         ids = chunk_ids(settings.text, base.tokenizer, base.model, settings.tokens, length)
         self._chunks = ids.view(-1, length)
@@ -119,17 +155,28 @@ class _Text:
         if not len(rows):
             return []
         chunks = self._chunks[rows]
+        by_chunk = self._read(chunks)
+        ids = tuple(f"chunk {row}" for row in rows)
+        groups = tuple(str(row // self._group) for row in rows) if self._group > 1 else None
+        measured = (by_chunk[metric] for metric in TEXT if metric in by_chunk)
+        return [replace(items, ids=ids, clusters=groups) for items in measured]
+
+    def _read(self, chunks: Tensor) -> dict[str, PairedItems]:
+        base, candidate = self._sides
+        if isinstance(base, Server) or isinstance(candidate, Server):
+            first, second = (
+                apart.said_by(side, chunks, progress=self._progress) for side in self._sides
+            )
+            return apart.items(first, second, chunks)
         found = measure.read(
-            *self._models,
+            base.model,
+            candidate.model,
             chunks.flatten(),
             seq_len=chunks.shape[1],
             floor=False,
             progress=self._progress,
         )
-        by_chunk = found.tokens.items()
-        ids = tuple(f"chunk {row}" for row in rows)
-        groups = tuple(str(row // self._group) for row in rows) if self._group > 1 else None
-        return [replace(by_chunk[metric], ids=ids, clusters=groups) for metric in TEXT]
+        return found.tokens.items()
 
 
 class _Questions:
@@ -137,8 +184,8 @@ class _Questions:
 
     def __init__(
         self,
-        base: Subject,
-        candidate: Subject,
+        base: Side,
+        candidate: Side,
         asked: questions.QuestionSet,
         progress: Progress | None,
     ) -> None:

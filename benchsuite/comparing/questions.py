@@ -11,7 +11,7 @@ from benchsuite.catalog import Sources
 from benchsuite.comparing.measure import running
 from benchsuite.comparing.pairs import PairedItems
 from benchsuite.comparing.rounded import rounded_activations
-from benchsuite.comparing.subject import Subject
+from benchsuite.comparing.server import Server, Side
 from benchsuite.corpora import load_task, worked_examples
 from benchsuite.embedded.schema import Choice, Item, Problem, Question
 from benchsuite.errors import UsageError
@@ -86,8 +86,23 @@ def question_set(
     return QuestionSet(name, tuple(items), examples, form, found.digest)
 
 
+def scored(asked: QuestionSet) -> bool:
+    """Say whether the options' log-likelihoods answer a set's questions: nothing is generated."""
+    return isinstance(asked.items[0], Choice) and asked.form in SCORED
+
+
+def not_asked(side: Side, asked: QuestionSet) -> str:
+    """Return why a set cannot be asked of a side; empty where it can."""
+    if isinstance(side, Server) and not side.model.way and scored(asked):
+        return (
+            f"{asked.name}: it is answered by the options' log-likelihoods, and {side.name} gives "
+            "no log-probabilities of a prompt"
+        )
+    return ""
+
+
 def ask(
-    subject: Subject,
+    subject: Side,
     asked: QuestionSet,
     *,
     rounded: bool = False,
@@ -95,18 +110,21 @@ def ask(
 ) -> Answers:
     """Return a model's greedy answers; ``rounded`` asks it as the noise floor is measured.
 
-    Four-choice sets of the hub are scored by the options' log-likelihoods in lm-eval's forms; all
-    else is generated, in the tokenizer's chat template where it has one.
+    A server is then asked a second time. Four-choice sets of the hub are scored by the options'
+    log-likelihoods in lm-eval's forms; all else is generated, in the tokenizer's chat template
+    where it has one.
     """
-    model, tokenizer = subject.model, subject.tokenizer
-    generated = not isinstance(asked.items[0], Choice) or asked.form not in SCORED
+    tokenizer = subject.tokenizer
     common: dict[str, Any] = {
         "examples": asked.examples,
-        "chat": generated and chat.used(tokenizer, "auto"),
+        "chat": not scored(asked) and chat.used(tokenizer, "auto"),
         "batch_size": _OTHER_BATCH if rounded else _BATCH,
         "progress": progress,
     }
-    with running(model):
+    if isinstance(subject, Server):
+        served = subject.model.once_more() if rounded else subject.model
+        return _asked(served, tokenizer, asked, common)
+    with running(subject.model) as model:
         if not rounded:
             return _asked(model, tokenizer, asked, common)
         with rounded_activations(model):

@@ -20,7 +20,7 @@ from benchsuite.catalog import ModelEntry, Sources, is_gguf
 from benchsuite.comparing.foreign import open_foreign
 from benchsuite.errors import BenchsuiteError, CellCannotRun, UsageError, unknown_name
 from benchsuite.evaluation.speed import held_bytes
-from benchsuite.models import loading, source
+from benchsuite.models import loading, random_weights, source
 from benchsuite.models.architecture import ARCHITECTURES
 from benchsuite.models.folder import read_config, refuse_adapter, weight_files
 from benchsuite.models.gguf import model_folder
@@ -106,11 +106,33 @@ def open_subject(word: str, sources: Sources = Sources(), *, device: str = "cpu"
     raise _names_nothing(word)
 
 
+def open_tokenizer(word: str, sources: Sources = Sources()) -> Any:
+    """Return the tokenizer of the model that ``word`` names, without its weights.
+
+    Raises what `open_subject` does.
+    """
+    path, trusted = Path(word).expanduser(), sources.trusts(word)
+    if word in catalog.MODELS:
+        entry = catalog.model(word)
+        place = source.locate(entry, sources)
+        if place.weights == "random":
+            return random_weights.rehearsal_tokenizer(entry)
+        folder = place.checkpoint() or loading.download(entry)
+        return loading.load_tokenizer(entry, folder, trusted=trusted)
+    if is_gguf(path):
+        return loading.load_tokenizer(_entry(word), model_folder(path))
+    if path.is_dir():
+        return _tokenizer(word, path, trusted)
+    if _HUB_ID.fullmatch(word) and not path.exists():
+        return _tokenizer(word, _snapshot(word), trusted)
+    raise _names_nothing(word)
+
+
 def _names_nothing(word: str) -> UsageError:
     near = unknown_name("model", word, catalog.MODELS).fix.partition("Known:")[0]
     return UsageError(
         f"{word!r} is neither a catalogued model nor a folder with a config.json, nor a GGUF, nor "
-        "an id of the hub (organisation/name)",
+        "an id of the hub (organisation/name), nor a server (http://host:port/v1)",
         fix=f"{near}`benchsuite list` and `benchsuite models` show the names that are known",
     )
 

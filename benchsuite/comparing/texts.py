@@ -11,6 +11,7 @@ from benchsuite import catalog
 from benchsuite.catalog import Sources
 from benchsuite.corpora import load_text
 from benchsuite.errors import UsageError, unknown_name
+from benchsuite.evaluation.elsewhere import Elsewhere
 from benchsuite.evaluation.fitting import context_of
 from benchsuite.evaluation.perplexity import tokenize_protocol
 
@@ -48,12 +49,14 @@ def open_text(word: str, sources: Sources = Sources()) -> Text:
     return Text(path.name, joined, hashlib.sha256(joined.encode()).hexdigest())
 
 
-def usual_length(model: nn.Module) -> int:
+def usual_length(model: nn.Module | Elsewhere) -> int:
     """Return the length of a chunk unless told: ``SEQ_LEN``, or the model's context if shorter."""
     return min(SEQ_LEN, context_of(model) or SEQ_LEN)
 
 
-def chunk_ids(text: Text, tokenizer: Any, model: nn.Module, tokens: int, seq_len: int) -> Tensor:
+def chunk_ids(
+    text: Text, tokenizer: Any, model: nn.Module | Elsewhere, tokens: int, seq_len: int
+) -> Tensor:
     """Return the ids [N] int64 of the first whole chunks, at most ``tokens``, 0 for all.
 
     Raises ``UsageError`` for chunks beyond the model's context and for a text of fewer than two.

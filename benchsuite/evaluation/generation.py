@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
 from benchsuite.evaluation.chat import encoded, turn_end
+from benchsuite.evaluation.elsewhere import Elsewhere
 from benchsuite.evaluation.fitting import context_of
 from benchsuite.evaluation.growing import (
     LOOK_EVERY,
@@ -54,7 +55,7 @@ class Generation:
 
 
 def generate(
-    model: nn.Module,
+    model: nn.Module | Elsewhere,
     tokenizer: Any,
     prompts: Sequence[Prompt],
     *,
@@ -68,7 +69,10 @@ def generate(
     Prompts are plain texts, or token ids that ``chat.encoded`` made of texts and turns. They are
     batched by length, the longest first, as many at once as ``at_once`` says unless told. Raises
     ``UsageError`` for an empty prompt, or one whose answer would not fit into the model's context.
+    A model ``Elsewhere`` gives texts alone, without token ids and log-probabilities.
     """
+    if isinstance(model, Elsewhere):
+        return _from_elsewhere(model, tokenizer, prompts, max_new_tokens, stop, progress)
     answers = _answers(model, tokenizer, prompts, None, max_new_tokens, stop, batch_size, progress)
     return _gathered([answer for (answer,) in answers])
 
@@ -132,7 +136,7 @@ def drawing(uniform: Tensor, temperature: float) -> Choice:
 
 
 def log_likelihoods(
-    model: nn.Module,
+    model: nn.Module | Elsewhere,
     prefixes: Sequence[Sequence[int]],
     continuations: Sequence[Sequence[int]],
     *,
@@ -148,6 +152,8 @@ def log_likelihoods(
     if not all(map(len, prefixes)) or not all(map(len, continuations)):
         raise ValueError("a prefix or a continuation has no token")
     _check_lengths(model, rows, 0)
+    if isinstance(model, Elsewhere):
+        return model.log_likelihoods(prefixes, continuations, progress=progress)
     device = next(model.parameters()).device
     if batch_size is None:
         batch_size = at_once(model, max(map(len, rows), default=1))
@@ -267,6 +273,23 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
+def _from_elsewhere(
+    model: Elsewhere,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    stop: Sequence[str],
+    progress: Progress | None,
+) -> Generation:
+    ids = _ids(tokenizer, prompts)
+    _check_lengths(model, ids, max_new_tokens)
+    ends = sorted(_end_ids(model, tokenizer))
+    found = model.texts(ids, max_new_tokens=max_new_tokens, stop=stop, ends=ends, progress=progress)
+    texts, ended_by = zip(*found, strict=True) if found else ((), ())
+    none = tuple(np.empty(0) for _ in found)
+    return Generation(tuple(texts), tuple(a.astype(np.int64) for a in none), none, tuple(ended_by))
+
+
 def _answers(
     model: nn.Module,
     tokenizer: Any,
@@ -368,7 +391,7 @@ def _positions(mask: Tensor) -> Tensor:
     return (mask.cumsum(1) - 1).clamp(min=0)
 
 
-def _end_ids(model: nn.Module, tokenizer: Any) -> frozenset[int]:
+def _end_ids(model: nn.Module | Elsewhere, tokenizer: Any) -> frozenset[int]:
     """Return the tokens that end an answer.
 
     The tokenizer's end of text, those that the model's own files name, and the end of a turn.
@@ -379,7 +402,9 @@ def _end_ids(model: nn.Module, tokenizer: Any) -> frozenset[int]:
     return frozenset(i for i in ends if i is not None)
 
 
-def _check_lengths(model: nn.Module, rows: Sequence[Sequence[int]], new_tokens: int) -> None:
+def _check_lengths(
+    model: nn.Module | Elsewhere, rows: Sequence[Sequence[int]], new_tokens: int
+) -> None:
     lengths = [len(row) for row in rows]
     if min(lengths, default=1) == 0:
         raise UsageError(

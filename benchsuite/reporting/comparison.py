@@ -137,6 +137,8 @@ def bins_line(spread: Spread) -> str:
 
 def facts_text(role: str, facts: Facts) -> str:
     """Return one line on a model: sizes, dtype, speed, by whom it was read."""
+    if facts.memory_bytes is None:
+        return f"{role:<10}{facts.name}: read by {facts.read_by}, which tells no size or dtype"
     disk = "–" if facts.disk_bytes is None else megabytes(facts.disk_bytes)
     parts = [
         f"{disk} on disk",
@@ -173,14 +175,24 @@ def layer_lines(pair: Paired, most: int | None = MOST_LAYERS) -> list[str]:
 def _read(comparison: Comparison) -> str:
     settings = comparison.settings
     read = [pair.read for pair in comparison.pairs if pair.read is not None]
-    if not read:
+    if not read and not any(read_text(pair) for pair in comparison.pairs):
         return f"device {comparison.device}"
+    if not read:
+        return (
+            f"{settings.text.name}: chunks of {settings.seq_len:,} tokens, read by each alone "
+            f"({comparison.device})"
+        )
     n, length = read[0].chunks.shape
     seconds = ", ".join(f"{each.seconds:.3g} s" for each in read)
     return (
         f"{settings.text.name}: {n:,} chunks of {length:,} tokens, read by both in {seconds} "
         f"({comparison.device})"
     )
+
+
+def read_text(pair: Paired) -> bool:
+    """Say whether both sides read the text: not where their vocabularies differ, for one."""
+    return any(items.metric == "nll" for items in pair.items)
 
 
 def _pair(comparison: Comparison, pair: Paired, seeds: bool) -> str:

@@ -11,6 +11,7 @@ from benchsuite.reporting.comparison import (
     facts_text,
     items_text,
     of_seeds,
+    read_text,
     seed_line,
     sentences,
     spread_line,
@@ -30,11 +31,12 @@ def to_markdown(comparison: Comparison, *, seeds: bool = False) -> str:
     for pair in comparison.pairs:
         parts += _pair(comparison, pair, seeds)
     settings = comparison.settings
-    if any(pair.read for pair in comparison.pairs):
+    if any(read_text(pair) for pair in comparison.pairs):
         parts.append(
             f"Text: {_text(settings.text.name)} (sha256 `{settings.text.digest[:16]}`), chunks "
             f"of {settings.seq_len} tokens. The floor is the base against itself, in other batches "
-            "and with its activations rounded once more: differences of that size mean nothing."
+            "and with its activations rounded once more (of a server: asked again): differences "
+            "of that size mean nothing."
         )
     return printable("\n\n".join(parts)) + "\n"
 
