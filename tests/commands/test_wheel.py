@@ -127,6 +127,7 @@ def test_every_folder_of_modules_is_in_the_list_of_packages():
     assert settings["packages"] == sorted(settings["packages"])
 
 
+@pytest.mark.stress
 def test_the_wheel_has_every_tracked_file_and_setuptools_warns_of_none(installed):
     assert "absent from the `packages`" not in installed.built
     found = files("benchsuite", "benchmarks", "fixtures")
@@ -136,6 +137,7 @@ def test_the_wheel_has_every_tracked_file_and_setuptools_warns_of_none(installed
     assert not (installed.packages / "benchsuite/benchmarks/speed").exists()
 
 
+@pytest.mark.stress
 def test_a_cell_is_measured_in_an_empty_folder(installed, measured):
     assert re.search(r"\b1 passed", measured)
     assert "pytest --pyargs benchsuite.benchmarks -m " in measured
@@ -153,6 +155,7 @@ def test_a_worker_of_xdist_measures_the_same(installed, measured):
     assert "rerun: 1 of 1 cell bit-identical to its record" in again
 
 
+@pytest.mark.stress
 def test_the_commands_work_on_the_packaged_cells(commands, measured):
     chosen = [*SMALL, "--reports-dir=mine"]
     listed, status, estimated, claims, reported = commands(
@@ -181,6 +184,7 @@ def test_benchsuite_run_finds_the_packaged_cells_and_what_is_stored_of_them(inst
     assert "warning" not in again
 
 
+@pytest.mark.stress
 def test_a_cell_has_the_code_digest_that_it_has_in_a_checkout(installed):
     here = digests(ROOT / "benchmarks", ROOT)
     script = DIGESTS.format(function=inspect.getsource(digests))

@@ -10,7 +10,7 @@ import pytest
 from benchsuite.catalog import Sources
 from benchsuite.commands import checkpoints as commands
 from benchsuite.commands import comparing
-from benchsuite.comparing import comparison, subject
+from benchsuite.comparing import server, subject
 from benchsuite.errors import CellCannotRun, UsageError
 from benchsuite.evaluation import checkpoints
 from benchsuite.models import load, load_classifier, load_tokenizer
@@ -141,7 +141,7 @@ def test_the_original_that_a_checkpoint_names_is_not_trusted_with_it(quantized, 
             raise KeyboardInterrupt
         return subject.open_subject(name, sources, device=device)
 
-    monkeypatch.setattr(comparison, "open_subject", open_subject)
+    monkeypatch.setattr(server, "open_subject", open_subject)
     with pytest.raises(KeyboardInterrupt):
         comparing.compare([str(quantized), "--trust-remote-code", "--no-speed"])
     assert asked == {str(quantized): True, "tiny_llama_1m": False}
