@@ -228,6 +228,8 @@ class Slots(Cache):  # type: ignore[misc]
             try:
                 with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                     self._step()
+            except torch.OutOfMemoryError:
+                raise
             except RuntimeError:
                 torch.cuda.synchronize()
             else:

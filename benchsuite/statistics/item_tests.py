@@ -45,6 +45,19 @@ class ItemDifference:
     by: str = "id"
     skewness: float = 0.0
 
+    def none(self, reason: str) -> "ItemDifference":
+        """Return that there is no difference at all, and why that is known."""
+        return replace(
+            self,
+            difference=0.0,
+            error=0.0,
+            p_value=1.0,
+            ci_low=0.0,
+            ci_high=0.0,
+            defined=True,
+            reason=reason,
+        )
+
 
 def identity(mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the mean itself: the metric of an accuracy."""
@@ -199,16 +212,7 @@ def _judged(
     moved = apart[np.abs(apart) > 1e-12 * np.abs(a.totals).max()]
     if not len(moved) and abs(difference) <= 1e-12 * abs(a.value(metric)):
         reason = "every item has the same value under both"
-        return replace(
-            undefined,
-            difference=0.0,
-            error=0.0,
-            p_value=1.0,
-            ci_low=0.0,
-            ci_high=0.0,
-            defined=True,
-            reason=reason,
-        )
+        return undefined.none(reason)
     if any(np.any(arm.counts.sum(1, keepdims=True) == arm.counts) for arm in (a, b)):
         return replace(undefined, reason="a seed holds one item alone")
     influence = -(n - 1) / n * (a.without_each(metric) - b.without_each(metric))

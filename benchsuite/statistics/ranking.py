@@ -155,16 +155,7 @@ def auroc_contrast(terms: Sequence[Term], *, confidence: float = 0.95) -> ItemDi
         return replace(undefined, difference=value, reason=reason)
     if _cancel(terms, columns, numbers, n):
         reason = "both rank every pair of items alike"
-        return replace(
-            undefined,
-            difference=0.0,
-            error=0.0,
-            p_value=1.0,
-            ci_low=0.0,
-            ci_high=0.0,
-            defined=True,
-            reason=reason,
-        )
+        return undefined.none(reason)
     parts = np.zeros(n)
     for term, pair, places in zip(terms, columns, numbers, strict=True):
         np.add.at(parts, places, term.weight * _influence(*pair))

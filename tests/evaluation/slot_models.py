@@ -3,13 +3,10 @@
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-SHAPE = {
+from tests.models import tiny
+
+SHAPE = tiny.SHAPE | {
     "vocab_size": 256,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
     "head_dim": 16,
     "pad_token_id": 0,
     "bos_token_id": 1,
