@@ -4,11 +4,17 @@ Every sequence starts from BOS alone. The first tokens are sampled hot, so that 
 and the temperature falls linearly to its final value.
 """
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from benchsuite.calibration.pool import Account, CalibrationPool, Progress, Selection
+from benchsuite.decoding.loop import decode, drawing, evaluating
+from benchsuite.decoding.ways import at_once, grows_in_slots
 from benchsuite.errors import UsageError
 
 
@@ -21,37 +27,45 @@ def select(
     initial_temperature: float = 2.0,
     final_temperature: float = 1.0,
     cooling_tokens: int = 10,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Selection:
     """Return ``n_samples`` sequences of BOS and ``seq_len - 1`` tokens sampled from the model.
 
     Token i (from 0) has temperature ``initial + (final - initial) * i / cooling_tokens`` for i
     below ``cooling_tokens``, ``final`` afterwards. Special tokens are never sampled, so that a
-    sequence does not end early. No document is read. Sequences are written ``batch_size`` at a
-    time, with a KV cache; the batch size is part of the result, as sums depend on it.
+    sequence does not end early. No document is read.
+
+    Every sequence has its own stream of uniform numbers, made from ``seed`` and its place, so that
+    no other sequence has a say in it. ``batch_size`` of them are written at a time, as many as
+    ``decoding.ways.at_once`` says unless told; it changes logits in their last bits only.
     """
     account = Account(pool)
     model = pool.causal_lm
-    generator = torch.Generator().manual_seed(seed)
-    start = _first_token(pool)
     temperatures = [
         temperature(i, initial_temperature, final_temperature, cooling_tokens)
         for i in range(seq_len - 1)
     ]
-    parts = []
-    for at in range(0, n_samples, batch_size):
-        ids = torch.full((min(batch_size, n_samples - at), 1), start, dtype=torch.int64)
-        parts.append(_written(model, ids, temperatures, _banned(pool, model), generator))
-        if progress:
-            progress("generation", at + len(ids), n_samples)
+    streams = [np.random.default_rng([seed, i]) for i in range(n_samples)]
+    numbers = torch.from_numpy(np.stack([stream.random(seq_len - 1) for stream in streams]))
+    most = batch_size or at_once(model, seq_len)
+    size = -(-n_samples // -(-n_samples // most))  # the same number of batches, alike in size
+    start = _first_token(pool)
+    write = _in_slots if grows_in_slots(model) else _in_the_loop
+    parts: list[Tensor] = []
+    with evaluating(model):
+        for part in write(model, start, numbers, temperatures, _banned(pool, model), size):
+            parts.append(part.cpu())
+            if progress:
+                progress("generation", sum(map(len, parts)), n_samples)
+    written = torch.cat(parts)
     return account.close(
-        torch.cat(parts),
+        torch.cat([written.new_full((n_samples, 1), start), written], dim=1),
         sampler="self_generated",
         initial_temperature=initial_temperature,
         final_temperature=final_temperature,
         cooling_tokens=cooling_tokens,
-        batch_size=batch_size,
+        batch_size=size,
     )
 
 
@@ -62,26 +76,30 @@ def temperature(token: int, initial: float, final: float, cooling_tokens: int) -
     return initial + (final - initial) * token / cooling_tokens
 
 
-@torch.inference_mode()
-def _written(
-    model: torch.nn.Module,
-    ids: torch.Tensor,
-    temperatures: list[float],
-    banned: torch.Tensor,
-    generator: torch.Generator,
-) -> torch.Tensor:
-    """Continue ``ids`` int64 ``[B, 1]`` by one token per temperature; return int64 on the CPU."""
+def _in_the_loop(
+    model: Any, start: int, numbers: Tensor, heat: list[float], banned: Tensor, size: int
+) -> Iterator[Tensor]:
     device = next(model.parameters()).device
-    cache = None
-    written = [ids]
-    for value in temperatures:
-        output = model(input_ids=written[-1].to(device), past_key_values=cache, use_cache=True)
-        cache = output.past_key_values
-        # Sampled on the CPU, whose generator is the same on every machine.
-        logits = output.logits[:, -1].float().cpu().masked_fill(banned, -torch.inf)  # [B, V]
-        chances = torch.softmax(logits / value, dim=-1)
-        written.append(torch.multinomial(chances, 1, generator=generator))
-    return torch.cat(written, dim=1)
+    for rows in numbers.split(size):
+        ids = torch.full((len(rows), 1), start, device=device)
+        steps = decode(model, ids, None, drawing(rows.to(device), heat, banned.to(device)))
+        yield torch.stack([tokens for tokens, _ in islice(steps, rows.shape[1])], dim=1)
+
+
+def _in_slots(
+    model: Any, start: int, numbers: Tensor, heat: list[float], banned: Tensor, size: int
+) -> Iterator[Tensor]:
+    # Asked for where it can run: it needs seconds of transformers.
+    from benchsuite.decoding.slots import Slots
+
+    n_tokens = numbers.shape[1]
+    slots = Slots(model, size, n_tokens + 1, n_tokens, temperature=heat, banned=banned)
+    with slots.running():
+        for rows in numbers.split(size):
+            slots.take([[start]] * len(rows), range(len(rows)), rows)
+            for _ in range(n_tokens):
+                slots.step()
+            yield slots.tokens[: len(rows)].clone()
 
 
 def _first_token(pool: CalibrationPool) -> int:
@@ -95,7 +113,7 @@ def _first_token(pool: CalibrationPool) -> int:
     )
 
 
-def _banned(pool: CalibrationPool, model: Any) -> torch.Tensor:
+def _banned(pool: CalibrationPool, model: Any) -> Tensor:
     """Return bool ``[vocab]``: special ids, and padding rows of the head beyond the tokenizer."""
     ids = torch.arange(model.config.vocab_size)
     special = torch.tensor(pool.tokenizer.all_special_ids, dtype=torch.int64)

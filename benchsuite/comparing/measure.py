@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from benchsuite.comparing.pairs import PairedItems
 from benchsuite.comparing.rounded import rounded_activations
+from benchsuite.decoding.loop import evaluating
 from benchsuite.errors import BenchsuiteError
-from benchsuite.evaluation.generation import Progress, evaluating
+from benchsuite.evaluation.generation import Progress
 from benchsuite.evaluation.perplexity import (
     BATCH_TOKENS,
     LOGIT_BYTES,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from benchsuite.comparing.subject import Subject
+from benchsuite.decoding.loop import evaluating
 from benchsuite.evaluation import speed
-from benchsuite.evaluation.generation import evaluating
 from benchsuite.quantizers.linear import using_kernel
 
 # Few: a packed layer on a CPU may rebuild its weight for every token.

@@ -14,17 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from benchsuite.catalog import ModelEntry, Sources
+from benchsuite.decoding.loop import Choice, decode, drawing, evaluating, most_probable, padded
 from benchsuite.engines.profiling import profiled
 from benchsuite.engines.uniform import uniform
 from benchsuite.evaluation.forced import teacher_forced
-from benchsuite.evaluation.generation import (
-    Choice,
-    chosen_log_probs,
-    decode,
-    drawing,
-    evaluating,
-    padded,
-)
+from benchsuite.evaluation.growing import chosen_log_probs
 from benchsuite.models import generation_settings
 from benchsuite.models.loading import load
 from benchsuite.quantizers import awq, checkpoint, gptq, rtn
@@ -158,11 +152,6 @@ class Engine:
                 replace(self.model, name, Int4CudaLinear(linear))
             else:
                 linear.use("int4_cpu")
-
-
-def most_probable(logits: Tensor) -> Tensor:
-    """Return the greedy choice [rows]."""
-    return logits.argmax(-1)
 
 
 class Int4CudaLinear(nn.Module):

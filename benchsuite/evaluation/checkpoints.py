@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from benchsuite import catalog, models
 from benchsuite.catalog import Sources, is_gguf
 from benchsuite.corpora import load_text
+from benchsuite.decoding.loop import evaluating, greedy
 from benchsuite.errors import BenchsuiteError, UsageError
-from benchsuite.evaluation.generation import evaluating, greedy
 from benchsuite.evaluation.perplexity import perplexity, tokenize_protocol
 from benchsuite.quantizers import checkpoint
 from benchsuite.quantizers.linear import (

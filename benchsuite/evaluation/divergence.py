@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchsuite.decoding.loop import evaluating
 from benchsuite.errors import BenchsuiteError, UsageError
-from benchsuite.evaluation.generation import Progress, evaluating
+from benchsuite.evaluation.generation import Progress
 
 # Tokens per forward pass, fixed so that a number does not depend on what else runs.
 _BATCH_TOKENS = 2048

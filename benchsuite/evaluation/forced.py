@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchsuite.evaluation.generation import evaluating, greedy, padded
+from benchsuite.decoding.loop import evaluating, greedy, padded
 
 
 @dataclass(frozen=True)

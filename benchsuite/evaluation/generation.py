@@ -6,16 +6,26 @@ key-value cache. Batching changes a number in its last bits only: in fp32, log-p
 with those of batch size one within ``TOLERANCE``.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from benchsuite.decoding.loop import (
+    Choice,
+    batches,
+    decode,
+    drawing,
+    evaluating,
+    most_probable,
+    padded,
+    places,
+)
+from benchsuite.decoding.ways import at_once, grows_in_slots
 from benchsuite.errors import UsageError
 from benchsuite.evaluation.chat import encoded, turn_end
 from benchsuite.evaluation.elsewhere import Elsewhere
@@ -26,7 +36,6 @@ from benchsuite.evaluation.growing import (
     SlotGrowth,
     chosen_log_probs,
     grow_together,
-    grows_in_slots,
 )
 
 TOLERANCE = 1e-4
@@ -34,8 +43,6 @@ TOLERANCE = 1e-4
 
 Progress = Callable[[str, int, int], None]
 Prompt = str | Sequence[int]
-Choice = Callable[[Tensor], Tensor]
-"""How the next tokens [B] follow from their logits [B, vocabulary]."""
 
 
 @dataclass(frozen=True)
@@ -122,19 +129,6 @@ class _Draws:
         return drawing(torch.from_numpy(rows).to(device), self.temperature)
 
 
-def drawing(uniform: Tensor, temperature: float) -> Choice:
-    """Return the choice that draws at ``temperature`` by given numbers, float64 [rows, steps]."""
-    step = count()
-
-    def choose(logits: Tensor) -> Tensor:
-        heaped = (logits.float() / temperature).softmax(-1).double().cumsum(-1)
-        at = uniform[:, next(step)] * heaped[:, -1]
-        # Right of equal sums, so that a token of probability 0 is never drawn.
-        return torch.searchsorted(heaped, at[:, None], right=True)[:, 0]
-
-    return choose
-
-
 def log_likelihoods(
     model: nn.Module | Elsewhere,
     prefixes: Sequence[Sequence[int]],
@@ -165,7 +159,7 @@ def log_likelihoods(
             logits = model(
                 input_ids=ids,
                 attention_mask=mask,
-                position_ids=_positions(mask),
+                position_ids=places(mask),
                 use_cache=False,
                 logits_to_keep=longest + 1,
             ).logits  # [batch, longest + 1, vocabulary], in the model's dtype
@@ -179,98 +173,6 @@ def log_likelihoods(
             if progress is not None:
                 progress("scoring", len(found), len(rows))
     return [found[i] for i in range(len(rows))]
-
-
-def greedy(
-    model: nn.Module, ids: Tensor, mask: Tensor | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the most probable next tokens [B] and their logits [B, vocabulary] without end."""
-    return decode(model, ids, mask, lambda logits: logits.argmax(-1))
-
-
-def decode(
-    model: nn.Module, ids: Tensor, mask: Tensor | None, choose: Choice, *, copies: int = 1
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the next tokens [B * copies] and their logits [B * copies, vocabulary] without end.
-
-    ``ids`` int64 [B, T] with ``mask`` 0 on padding, or None where there is none: then nothing here
-    waits for the device. The first step reads the prompts, each later one a single token; every
-    prompt goes on in ``copies`` rows that follow each other. To be run inside ``evaluating``.
-    """
-    positions, cache = _positions(torch.ones_like(ids) if mask is None else mask), None
-    while True:
-        out = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        first = cache is None
-        logits, cache = out.logits[:, -1], out.past_key_values
-        if first and copies > 1:
-            cache.batch_repeat_interleave(copies)
-            logits = logits.repeat_interleave(copies, 0)
-            positions = positions.repeat_interleave(copies, 0)
-            mask = None if mask is None else mask.repeat_interleave(copies, 0)
-        tokens = choose(logits)
-        yield tokens, logits
-        ids, positions = tokens[:, None], positions[:, -1:] + 1
-        if mask is not None:
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-
-
-def padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return ids and mask, int64 [rows, longest], with the padding on the left.
-
-    The padding's id is 0: any would do, since nothing attends to it.
-    """
-    longest = max(map(len, rows))
-    ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows])
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
-    return ids.to(device), mask.to(device)
-
-
-def at_once(model: nn.Module, n_tokens: int) -> int:
-    """Return how many answers of ``n_tokens``, prompt and all, are worth making together.
-
-    A GPU makes a step for many in the time of one for few: as many as a twentieth of its memory
-    holds keys and values of, from 32 up to 256. A CPU makes 32. Of the whole memory, not of what
-    is free: a cell measured again is to have the same batches, whoever else is on the card.
-    """
-    parameter = next(model.parameters())
-    if parameter.device.type != "cuda":
-        return 32
-    config: Any = model.config
-    text = config.get_text_config()
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    kept = 2 * text.num_hidden_layers * heads * width * parameter.element_size() * n_tokens
-    whole = torch.cuda.get_device_properties(parameter.device).total_memory
-    return int(min(256, max(32, whole // 20 // kept)))
-
-
-def batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Yield the indices of ``lengths`` in batches of like length, the longest first.
-
-    So the first batch needs the most memory, and a shortage shows at once.
-    """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put the model into evaluation mode without gradients, and back afterwards."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
 
 
 def _from_elsewhere(
@@ -335,13 +237,12 @@ def _in_slots(
     n_slots: int,
     done: Callable[[int], None],
 ) -> None:
-    # Both are asked for where they can run: one needs Triton, the other seconds of transformers.
-    from benchsuite.evaluation.slot_kernel import attend
-    from benchsuite.evaluation.slots import Slots
+    # Asked for where it can run: it needs Triton, and seconds of transformers.
+    from benchsuite.decoding.slots import Slots
 
     steps = max_new_tokens + 2 * LOOK_EVERY  # It is seen two looks late that an answer has ended.
     temperature = draws.temperature if draws else None
-    slots = Slots(model, n_slots, length, steps, attend=attend, temperature=temperature)
+    slots = Slots(model, n_slots, length, steps, temperature=temperature)
     with slots.running():
         numbers = draws.uniform if draws else None
         SlotGrowth(slots, ids, answers, max_new_tokens, numbers).run(done)
@@ -359,17 +260,13 @@ def _in_batches(
     device, n_done = next(model.parameters()).device, 0
     for batch in batches([len(row) for row in ids], n_prompts):
         rows, mask = padded([ids[i] for i in batch], device)
-        choose = draws.choice(batch, device) if draws else _most_probable
+        choose = draws.choice(batch, device) if draws else most_probable
         copies = len(answers[batch[0]])
         steps = decode(model, rows, mask, choose, copies=copies)
         growing = [answer for i in batch for answer in answers[i]]
         grow_together(growing, islice(steps, max_new_tokens))
         n_done += len(batch)
         done(n_done)
-
-
-def _most_probable(logits: Tensor) -> Tensor:
-    return logits.argmax(-1)
 
 
 def _ids(tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]:
@@ -384,11 +281,6 @@ def _gathered(answers: list[Answer]) -> Generation:
         tuple(answer.log_probs for answer in answers),
         tuple(answer.ended_by for answer in answers),
     )
-
-
-def _positions(mask: Tensor) -> Tensor:
-    """Return each token's place in its own sequence, whatever padding stands before it."""
-    return (mask.cumsum(1) - 1).clamp(min=0)
 
 
 def _end_ids(model: nn.Module | Elsewhere, tokenizer: Any) -> frozenset[int]:

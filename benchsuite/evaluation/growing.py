@@ -2,20 +2,15 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 if TYPE_CHECKING:
-    from benchsuite.evaluation.slots import Slots
+    from benchsuite.decoding.slots import Slots
 
-# Models whose attention is the plain causal one, with a window or soft caps at most.
-SLOT_MODELS = frozenset(
-    ["gemma2", "gemma3_text", "granite", "llama", "mistral", "phi3", "qwen2", "qwen3", "smollm3"]
-)
 # Steps between two looks at what was generated: the device goes on meanwhile.
 LOOK_EVERY = 8
 # A group of slots waits for others to end, so that their prompts are read together.
@@ -71,20 +66,6 @@ class Answer:
         return self._tokenizer.decode(
             ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
-
-
-def grows_in_slots(model: nn.Module) -> bool:
-    """Whether answers of ``model`` grow in slots: a plain attention, on one CUDA device."""
-    config: Any = getattr(model, "config", None)
-    if config is None or not find_spec("triton"):
-        return False
-    devices = {parameter.device for parameter in model.parameters()}
-    return (
-        len(devices) == 1
-        and next(iter(devices)).type == "cuda"
-        and config.get_text_config().model_type in SLOT_MODELS
-        and config._attn_implementation == "sdpa"
-    )
 
 
 def grow_together(answers: Sequence[Answer], steps: Iterator[tuple[Tensor, Tensor]]) -> None:

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchsuite.decoding.loop import evaluating, greedy
 from benchsuite.errors import UsageError
-from benchsuite.evaluation.generation import Progress, evaluating, greedy
+from benchsuite.evaluation.generation import Progress
 from benchsuite.models.memory import PeakMemory
 
 NEW_TOKENS = 64

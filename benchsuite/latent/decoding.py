@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchsuite.decoding.loop import batches, evaluating
 from benchsuite.embedded.schema import Problem
 from benchsuite.evaluation import maths, numbers
-from benchsuite.evaluation.generation import Progress, batches, evaluating
+from benchsuite.evaluation.generation import Progress
 from benchsuite.latent.config import Config
 from benchsuite.latent.examples import Example, Format
 from benchsuite.latent.memory import in_evaluation

@@ -132,7 +132,7 @@ class Format:
 
     def batch(self, examples: Sequence[Example], widths: Widths | None = None) -> Batch:
         """Return examples as one batch, padded to ``widths`` where they are given."""
-        from benchsuite.evaluation.generation import padded
+        from benchsuite.decoding.loop import padded
 
         prefix, mask = padded([e.question[:-1] for e in examples], torch.device("cpu"))
         if widths:

@@ -1,5 +1,7 @@
 """The samplers that ask the model: activation clusters and self-generated text."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,10 @@ from benchsuite.calibration import CalibrationPool, activation_clusters, cola_ze
 from benchsuite.calibration.activation_clusters import block_means, projected
 from benchsuite.calibration.features import document_perplexities
 from benchsuite.calibration.pool import Account
+from benchsuite.decoding import slots
+from benchsuite.decoding.ways import grows_in_slots
 from benchsuite.errors import UsageError
+from tests.decoding.slot_models import attend_plainly
 
 N, LENGTH = 5, 16
 
@@ -101,26 +106,63 @@ def test_repeated_text_still_gives_distinct_places(tokenizer, model):
     assert details["empty_clusters"] > 0
 
 
-@pytest.mark.parametrize("batch_size", [3, 32])
-def test_self_generated_text_is_what_the_model_samples_without_a_cache(pool, model, batch_size):
-    generator = torch.Generator().manual_seed(42)
-    banned = [*pool.tokenizer.all_special_ids, 125, 126, 127]
-    expected = []
-    for at in range(0, N, batch_size):
-        ids = torch.zeros(min(batch_size, N - at), 1, dtype=torch.int64)
-        for i in range(LENGTH - 1):
-            value = 2.0 - i / 10 if i < 10 else 1.0
+def read_anew(model, seed, banned):
+    """Every sequence alone, by the whole text in every step, drawn by cumulated chances."""
+    rows = []
+    for i in range(N):
+        numbers = np.random.default_rng([seed, i]).random(LENGTH - 1)
+        ids = [0]
+        for step, number in enumerate(numbers):
+            heat = 2.0 - step / 10 if step < 10 else 1.0
             with torch.no_grad():
-                logits = model(input_ids=ids, use_cache=False).logits[:, -1]
-            logits[:, banned] = -torch.inf
-            chances = torch.softmax(logits / value, dim=-1)
-            ids = torch.cat([ids, torch.multinomial(chances, 1, generator=generator)], dim=1)
-        expected.append(ids)
+                logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+            logits[banned] = -torch.inf
+            chances = np.cumsum(torch.softmax(logits.double() / heat, dim=-1).numpy())
+            ids.append(int((chances <= number * chances[-1]).sum()))
+        rows.append(ids)
+    return torch.tensor(rows)
+
+
+@pytest.mark.parametrize("batch_size", [3, 32, None])
+def test_self_generated_text_is_what_the_model_samples_without_a_cache(pool, model, batch_size):
+    banned = [*pool.tokenizer.all_special_ids, 125, 126, 127]
 
     batch = self_generated.select(pool, N, LENGTH, 42, batch_size=batch_size).batch
 
-    assert torch.equal(batch, torch.cat(expected))
+    assert torch.equal(batch, read_anew(model, 42, banned))
     assert (batch[:, 0] == pool.tokenizer.bos_token_id).all()
+
+
+def test_a_sequence_is_the_same_however_many_are_written(pool):
+    whole = self_generated.select(pool, 7, LENGTH, 42).batch
+
+    assert torch.equal(self_generated.select(pool, 3, LENGTH, 42).batch, whole[:3])
+    assert torch.equal(self_generated.select(pool, 7, LENGTH, 42, batch_size=2).batch, whole)
+    assert len({tuple(row) for row in whole.tolist()}) == 7
+
+
+def test_in_slots_the_model_writes_the_same(pool, model, monkeypatch):
+    """The way of a GPU, without its kernel and its graph (that is tried below)."""
+    plain = self_generated.select(pool, N, LENGTH, 42).batch
+    monkeypatch.setattr(self_generated, "grows_in_slots", lambda _: True)
+    monkeypatch.setattr(slots, "kernel", lambda: attend_plainly)
+
+    found = self_generated.select(pool, N, LENGTH, 42, batch_size=2)
+
+    assert torch.equal(found.batch, plain)
+    assert found.details["batch_size"] == 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_on_a_gpu_the_model_writes_in_slots_what_it_writes_on_a_cpu(pool, documents, tokenizer):
+    there = copy.deepcopy(pool.model).cuda()
+    assert grows_in_slots(there)
+    own = self_generated.select(pool, 24, 64, 42).batch
+    found = self_generated.select(CalibrationPool(documents, tokenizer, model=there), 24, 64, 42)
+
+    # A draw beside the border of two tokens falls otherwise, and its sequence goes on from there.
+    assert (found.batch == own).all(dim=1).float().mean() > 0.8
+    assert found.batch.device.type == "cpu"
 
 
 def test_self_generated_text_follows_the_models_chances(pool, model):

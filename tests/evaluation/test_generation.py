@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchsuite.decoding.loop import batches
 from benchsuite.embedded import prompts, tasks
 from benchsuite.errors import UsageError
 from benchsuite.evaluation import generation, growing
@@ -191,7 +192,7 @@ def test_an_empty_prompt_without_a_start_token_is_refused():
 
 @given(lengths=st.lists(st.integers(1, 99)), batch_size=st.integers(1, 9))
 def test_batches_hold_every_item_once_the_longest_first(lengths, batch_size):
-    found = list(generation.batches(lengths, batch_size))
+    found = list(batches(lengths, batch_size))
 
     order = [i for batch in found for i in batch]
     assert sorted(order) == list(range(len(lengths)))

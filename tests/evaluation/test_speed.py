@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from benchsuite import quantizers
+from benchsuite.decoding.loop import evaluating, greedy
 from benchsuite.errors import UsageError
 from benchsuite.evaluation import speed
-from benchsuite.evaluation.generation import evaluating, greedy
 from tests.evaluation import embedded_model
 from tests.models import tiny
 

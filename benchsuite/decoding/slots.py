@@ -4,17 +4,19 @@ A *slot* is a row of the key-value cache with a length of its own. A prompt is r
 slot's answer grows a token a step, and when it has ended another prompt takes the slot while the
 others go on (continuous batching: Yu et al. 2022, Orca). There is no padding, so that an answer
 does not depend on its neighbours' lengths beyond the last bits of a matrix product. The plain loop
-of ``generation.decode`` is what this is compared with, see the tests.
+of ``loop.decode`` is what this is compared with, see the tests.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, Cache
 
+from benchsuite.decoding.loop import Heat, drawn, heat_at
 from benchsuite.models.fused import fused_forwards
 
 # Tokens read at once when prompts take slots.
@@ -45,8 +47,10 @@ class Slots(Cache):  # type: ignore[misc]
     """Slots of ``length`` tokens each, and the model that goes on in them.
 
     ``tokens`` int64 and ``log_probs`` float64 [slots, steps] hold what was generated since a slot
-    was taken. With ``uniform`` numbers tokens are drawn at ``temperature``, without them the most
-    probable is taken. To be used inside ``running``, which also puts the model's attention back.
+    was taken. With a ``temperature`` tokens are drawn by the numbers that ``take`` is given, none
+    of the ``banned`` ones (bool [vocabulary]) among them; without one the most probable is taken.
+    ``attend`` is ``kernel()`` unless told. To be used inside ``running``, which also puts the
+    model's attention back.
     """
 
     def __init__(
@@ -56,12 +60,20 @@ class Slots(Cache):  # type: ignore[misc]
         length: int,
         steps: int,
         *,
-        attend: Attend,
-        temperature: float | None = None,
+        attend: Attend | None = None,
+        temperature: Heat | None = None,
+        banned: Tensor | None = None,
     ) -> None:
         super().__init__(layers=[])
         device = next(model.parameters()).device
-        self._model, self._attend, self._temperature = model, attend, temperature
+        self._model, self._attend = model, attend or kernel()
+        self._banned = None if banned is None else banned.to(device)
+        self._heat: float | Tensor | None = None
+        if temperature is not None and not isinstance(temperature, float | int):
+            each = [heat_at(temperature, step) for step in range(steps)]
+            self._heat = torch.tensor(each, device=device)
+        else:
+            self._heat = temperature
         self._length, self._reading = length, torch.zeros(0)
         self._keys: dict[int, Tensor] = {}
         self._values: dict[int, Tensor] = {}
@@ -77,6 +89,11 @@ class Slots(Cache):  # type: ignore[misc]
     def n_slots(self) -> int:
         """How many answers grow side by side."""
         return len(self._ids)
+
+    @property
+    def by_graph(self) -> bool:
+        """Whether a step is one CUDA graph; to be asked inside ``running``."""
+        return self._graph is not None
 
     # --- the cache, as transformers' modules see it
 
@@ -208,17 +225,15 @@ class Slots(Cache):  # type: ignore[misc]
 
     def _chosen(self, logits: Tensor, at: Tensor) -> Tensor:
         """Return the next tokens [slots, 1] under logits [slots, vocabulary] in fp32."""
-        if self._temperature is None:
+        if self._heat is None:
             return logits.argmax(-1, keepdim=True)
-        heaped = (logits / self._temperature).softmax(-1).double().cumsum(-1)
-        drawn = self._uniform.gather(1, at) * heaped[:, -1:]
-        # Right of equal sums, so that a token of probability 0 is never drawn.
-        return torch.searchsorted(heaped, drawn, right=True)
+        heat = self._heat[at] if isinstance(self._heat, Tensor) else self._heat
+        return drawn(logits, self._uniform.gather(1, at), heat, self._banned)
 
     def _capture(self) -> None:
         """Make the step a CUDA graph; a model that waits for the device in it runs without one."""
         with _attending(self._model, self):
-            stream = torch.cuda.Stream()
+            stream = _capturing_stream(self._ids.device)
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for _ in range(2):
@@ -226,7 +241,7 @@ class Slots(Cache):  # type: ignore[misc]
             torch.cuda.current_stream().wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
             try:
-                with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                     self._step()
             except torch.OutOfMemoryError:
                 raise
@@ -234,6 +249,19 @@ class Slots(Cache):  # type: ignore[misc]
                 torch.cuda.synchronize()
             else:
                 self._graph = graph
+
+
+def kernel() -> Attend:
+    """Return the attention of a GPU, imported where it is asked for: it needs Triton."""
+    from benchsuite.decoding.slot_kernel import attend
+
+    return attend
+
+
+@cache
+def _capturing_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream of all captures: cuBLAS keeps a workspace for every stream it has seen."""
+    return torch.cuda.Stream(device)
 
 
 _CURRENT: list[Slots] = []

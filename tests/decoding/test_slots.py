@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchsuite.evaluation import generation
-from benchsuite.evaluation.growing import LOOK_EVERY, SLOT_MODELS, Answer, SlotGrowth
-from benchsuite.evaluation.slots import Slots
-from tests.evaluation.slot_models import FAMILIES, attend_plainly, build
+from benchsuite.decoding.loop import decode, drawing, evaluating
+from benchsuite.decoding.slots import Slots
+from benchsuite.decoding.ways import SLOT_MODELS, grows_in_slots
+from benchsuite.evaluation.generation import TOLERANCE
+from benchsuite.evaluation.growing import LOOK_EVERY, Answer, SlotGrowth
+from tests.decoding.slot_models import FAMILIES, attend_plainly, build
 
 PROMPTS = [[5, 6, 7], [9], list(range(3, 40)), [8, 8], list(range(60, 80)), [4, 3, 2, 11, 30]]
 NEW = 20
@@ -64,7 +66,7 @@ def test_answers_are_those_of_the_whole_text_read_anew_in_every_step(family):
 
     for (answer,), other in zip(found, expected, strict=True):
         assert answer.ids == other.ids
-        np.testing.assert_allclose(answer.log_probs, other.log_probs, atol=generation.TOLERANCE)
+        np.testing.assert_allclose(answer.log_probs, other.log_probs, atol=TOLERANCE)
     assert model.config._attn_implementation == "sdpa"
 
 
@@ -95,10 +97,8 @@ def test_drawn_answers_are_drawn_by_their_own_numbers_whatever_the_slots():
 
     for i, prompt in enumerate(PROMPTS):
         rows = torch.from_numpy(numbers[i])
-        with generation.evaluating(model):
-            steps = generation.decode(
-                model, torch.tensor([prompt]), None, generation.drawing(rows, heat), copies=copies
-            )
+        with evaluating(model):
+            steps = decode(model, torch.tensor([prompt]), None, drawing(rows, heat), copies=copies)
             expected = torch.stack([next(steps)[0] for _ in range(NEW)], 1).tolist()
         assert [answer.ids for answer in few[i]] == expected
         assert [answer.ids for answer in many[i]] == expected
@@ -106,4 +106,4 @@ def test_drawn_answers_are_drawn_by_their_own_numbers_whatever_the_slots():
 
 
 def test_where_there_is_no_gpu_answers_do_not_grow_in_slots():
-    assert not generation.grows_in_slots(build("llama"))
+    assert not grows_in_slots(build("llama"))

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from benchsuite.evaluation import generation, growing
+from benchsuite.decoding.loop import evaluating, greedy
+from benchsuite.decoding.ways import grows_in_slots
+from benchsuite.evaluation import generation
 from benchsuite.evaluation.growing import Answer, grow_together
+from tests.decoding.slot_models import FAMILIES, attend_plainly, build
+from tests.decoding.test_slots import NEW, PROMPTS, Words
 from tests.evaluation import embedded_model
-from tests.evaluation.slot_models import FAMILIES, attend_plainly, build
-from tests.evaluation.test_slots import NEW, PROMPTS, Words
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -21,7 +23,7 @@ TOLERANCES = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 )
 @pytest.mark.parametrize(("window", "softcap"), [(None, None), (70, None), (None, 5.0)])
 def test_the_kernel_attends_as_spelt_out(dtype, heads, kv_heads, width, window, softcap):
-    from benchsuite.evaluation.slot_kernel import attend
+    from benchsuite.decoding.slot_kernel import attend
 
     rng = torch.Generator("cuda").manual_seed(1)
 
@@ -48,17 +50,17 @@ def test_the_kernel_attends_as_spelt_out(dtype, heads, kv_heads, width, window, 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_answers_by_graphs_are_the_plain_loop_s(family, monkeypatch):
-    from benchsuite.evaluation.slots import Slots
+    from benchsuite.decoding.slots import Slots
 
     model, graphs, own = build(family).cuda(), [], Slots._capture
     monkeypatch.setattr(Slots, "_capture", lambda self: graphs.append((own(self), self._graph)))
-    assert growing.grows_in_slots(model)
+    assert grows_in_slots(model)
     expected = [[Answer(Words(), (), frozenset())] for _ in PROMPTS]
     found = [[Answer(Words(), (), frozenset())] for _ in PROMPTS]
-    with generation.evaluating(model):
+    with evaluating(model):
         for prompt, (answer,) in zip(PROMPTS, expected, strict=True):
             ids = torch.tensor([prompt], device="cuda")
-            steps = generation.greedy(model, ids)
+            steps = greedy(model, ids)
             grow_together([answer], (next(steps) for _ in range(NEW)))
         longest = max(map(len, PROMPTS)) + NEW
         generation._in_slots(model, PROMPTS, found, None, NEW, longest, 2, lambda n: None)
