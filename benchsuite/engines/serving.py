@@ -86,18 +86,40 @@ def latency(
 ) -> dict[str, Any]:
     """Return how fast vLLM generates ``new_tokens`` after ``prompt`` from ``model``'s checkpoint.
 
-    ``vllm_latency_seconds`` is the median from the call to the last token, the engine's own
-    scheduling included, ``vllm_tokens_per_second`` the new tokens over it. ``vllm_memory_bytes`` is
-    what PyTorch held at most in vLLM's process, ``vllm_cache_bytes`` of it the reserved cache.
-    ``vllm_using`` are its words on the kernels it chose. Raises ``EngineError``.
+    It runs in a process of its own for the time; what is returned, ``timed`` says. Raises
+    ``EngineError``.
     """
     settings = settings_for(model, len(prompt) + new_tokens)
     with EngineProcess("vllm", engine("vllm"), log=log, python=python) as process:
-        told = process.load(checkpoint_folder=str(folder), graphs=True, **settings)
-        found = process.latency(prompt, new_tokens, repeats=repeats, warmup=WARMUP)
+        return timed(process, folder, prompt, settings, new_tokens=new_tokens, repeats=repeats)
+
+
+def timed(
+    process: EngineProcess,
+    folder: Path,
+    prompt: Sequence[int],
+    settings: Mapping[str, Any],
+    *,
+    new_tokens: int = NEW_TOKENS,
+    repeats: int = 3,
+) -> dict[str, Any]:
+    """Load a checkpoint with ``settings_for`` it in a vLLM ``process`` and time one sample.
+
+    ``vllm_latency_seconds`` is the median from the call to the last of ``new_tokens`` tokens (two
+    or more), the engine's own scheduling included, ``vllm_tokens_per_second`` the new tokens over
+    it; ``vllm_first_token_seconds`` is that of one token alone, ``vllm_token_seconds`` what each
+    further one adds. ``vllm_memory_bytes`` is what PyTorch held at most in vLLM's process,
+    ``vllm_cache_bytes`` of it the reserved cache. ``vllm_using`` are its words on the kernels it
+    chose. Raises ``EngineError``.
+    """
+    told = process.load(checkpoint_folder=str(folder), graphs=True, **settings)
+    first = median(process.latency(prompt, 1, repeats=repeats, warmup=WARMUP)["seconds"])
+    found = process.latency(prompt, new_tokens, repeats=repeats, warmup=WARMUP)
     seconds = median(found["seconds"])
     return {
         "vllm_latency_seconds": seconds,
+        "vllm_first_token_seconds": first,
+        "vllm_token_seconds": (seconds - first) / (new_tokens - 1),
         "vllm_tokens_per_second": new_tokens / seconds,
         "vllm_memory_bytes": found["peak_memory_bytes"],
         "vllm_cache_bytes": int(settings["kv_cache_gib"] * 2**30),

@@ -85,6 +85,34 @@ def test_the_cache_holds_the_sample_and_little_more():
     assert asked["dtype"] == "float16"
 
 
+class Served:
+    """A process that takes 2 s to the first token and .25 s for each after it."""
+
+    asked: dict
+
+    def load(self, **settings):
+        self.asked = settings
+        return {"vllm": "0.26.0", "using": ["Using Marlin"]}
+
+    def latency(self, prompt, max_tokens, *, repeats, warmup):
+        assert warmup > 0
+        seconds = 2.0 + 0.25 * (max_tokens - 1)
+        return {"seconds": [seconds, 9.0, seconds][:repeats], "peak_memory_bytes": 7}
+
+
+def test_the_first_token_is_timed_apart_from_those_after_it(tmp_path):
+    process, settings = Served(), serving.settings_for(load(ENTRY).model, 12)
+    found = serving.timed(process, tmp_path, [1, 2, 3, 4], settings, new_tokens=8)
+
+    assert found["vllm_first_token_seconds"] == 2
+    assert found["vllm_token_seconds"] == pytest.approx(0.25)
+    assert found["vllm_latency_seconds"] == 3.75
+    assert found["vllm_tokens_per_second"] == pytest.approx(8 / 3.75)
+    assert process.asked["graphs"]
+    assert process.asked["max_model_len"] == 12
+    assert found["vllm_cache_bytes"] == int(process.asked["kv_cache_gib"] * 2**30)
+
+
 @pytest.fixture(scope="module")
 def vllm(pytestconfig):
     """The interpreter that has vLLM."""

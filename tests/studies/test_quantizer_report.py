@@ -118,6 +118,17 @@ def test_vllm_stands_beside_our_own_latency_where_it_was_measured():
     assert rows["awq_w4"]["vllm_tokens_per_second"] is None
 
 
+def test_the_time_of_a_token_stands_beside_its_limit_with_the_path_that_all_seeds_took():
+    first, second, *_ = cells(["gptq_w4"])
+    known = {"token_seconds": 0.002, "token_limit_seconds": 0.001}
+    same = [measured(cell, **known, decoding_path="graphs") for cell in (first, second)]
+    (row,) = latency(grouped(same))
+    assert (row["token_seconds"], row["token_limit_seconds"]) == (0.002, 0.001)
+    assert row["decoding_path"] == "graphs"
+    other = measured(second, **known, decoding_path="eager")
+    assert latency(grouped([same[0], other]))[0]["decoding_path"] is None
+
+
 def results(found, **fields):
     grid = cells()
     missing = [c.id for c in grid if c.id not in found and c.id not in fields.get("failed", {})]

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from benchsuite import catalog
 from benchsuite.quantizers.registry import QUANTIZERS
@@ -115,14 +116,24 @@ def latency(groups: Groups) -> list[Row]:
                     "contended": crowded,
                     "simulated": any(r.value("latency_simulated") for r in mine),
                     "latency_seconds": mean(mine, "latency_seconds"),
+                    "token_seconds": mean(mine, "token_seconds"),
+                    "token_limit_seconds": mean(mine, "token_limit_seconds"),
+                    "decoding_path": _only(mine, "decoding_path"),
                     "tokens_per_second": mean(mine, "tokens_per_second"),
                     "inference_memory_mb": _mega(mean(mine, "inference_memory_bytes")),
                     "vllm_latency_seconds": mean(mine, "vllm_latency_seconds"),
+                    "vllm_token_seconds": mean(mine, "vllm_token_seconds"),
                     "vllm_tokens_per_second": mean(mine, "vllm_tokens_per_second"),
                     "vllm_memory_mb": _mega(mean(mine, "vllm_memory_bytes")),
                 }
             )
     return rows
+
+
+def _only(records: list[Record], key: str) -> Any:
+    """Return the value that all records have, None where they differ."""
+    values = {record.value(key) for record in records}
+    return values.pop() if len(values) == 1 else None
 
 
 def kind(method: str) -> str:
