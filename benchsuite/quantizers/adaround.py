@@ -32,10 +32,11 @@ from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.hessian import Hessian, error_norms
 from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
 from benchsuite.quantizers.layers import Progress, stacked_rows
-from benchsuite.quantizers.linear import QuantizedLinear, quantized_linear
+from benchsuite.quantizers.linear import quantized_linear
 from benchsuite.quantizers.precision import products_for_a_gradient
 from benchsuite.quantizers.result import Account, QuantizationResult
-from benchsuite.quantizers.walk import Visit, walk
+from benchsuite.quantizers.visit import Visit
+from benchsuite.quantizers.walk import Turns, walk
 
 STRETCH, SHIFT = 1.2, -0.1
 """h may leave [0, 1] before it is clipped, so that it reaches both ends."""
@@ -144,27 +145,25 @@ class AdaRoundMethod:
     grid: QuantizationGrid
     plan: Schedule
 
-    def statistic(self, here: Visit, group: InputGroup) -> Hessian:
+    def statistic(self, here: Visit, group: InputGroup, device: torch.device) -> Hessian:
         """Return the Hessian that the group's linears share."""
-        linear = here.linears(group)[group.linears[0]]
-        return Hessian(linear.in_features, linear.weight.device)
+        return Hessian(here.linears(group)[group.linears[0]].in_features, device)
 
-    def quantize(
-        self, here: Visit, group: InputGroup, statistic: Hessian
-    ) -> dict[str, QuantizedLinear]:
+    def quantize(self, here: Visit, group: InputGroup, statistic: Hessian) -> Turns:
         """Quantize the group's linears together."""
         where, linears, grid = f"{here.name}.{group.name}", here.linears(group), self.grid
-        replaced = {}
-        with self.account.timed(where):
+        device, replaced = here.device_of(group), {}
+        yield
+        with self.account.timed(where, device):
             hessian = statistic.mean()  # [columns, columns]
             refuse_infinite_inputs(hessian, where)
             weight = torch.cat([linear.weight.detach().float() for linear in linears.values()])
             scales, zeros = grid.fit_groups(weight)
             n_columns = weight.shape[1]
             scale, zero = grid.spread(scales, n_columns), grid.spread(zeros, n_columns)
-            with here.clock.measure("learn"):
+            with here.clock.measure("learn", device):
                 learned = learn(weight, hessian, scale, zero, grid.max_code, self.plan)
-            with here.clock.measure("compare"):
+            with here.clock.measure("compare", device):
                 nearest = grid.encode(weight, scale, zero)
                 choices = (grid.decode(codes, scale, zero) for codes in (learned, nearest))
                 kept = better_rows(weight, hessian, *choices)

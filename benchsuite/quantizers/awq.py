@@ -20,7 +20,9 @@ a clipping group. Nothing is random.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,7 +38,8 @@ from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
 from benchsuite.quantizers.layers import Progress, divide_norm, replace
 from benchsuite.quantizers.linear import quantized_linear
 from benchsuite.quantizers.result import Account, QuantizationResult
-from benchsuite.quantizers.walk import Visit, walk_blocks
+from benchsuite.quantizers.visit import Visit
+from benchsuite.quantizers.walk import walk_blocks
 
 EXPONENTS = tuple(i / 20 for i in range(20))
 CLIP_GRID = 20
@@ -66,6 +69,19 @@ class Inputs:
         self._tokens.append(inputs[start :: self._stride].to(torch.float32, copy=True))
         self._size += inputs.abs().sum(0, dtype=torch.float32)
         self.hessian.update(inputs)
+
+    def merge(self, later: "Inputs") -> None:
+        """Take in what another one was given of later tokens, on whatever device."""
+        self._size += later._size.to(self._size.device)
+        self._tokens += [tokens.to(self._size.device) for tokens in later._tokens]
+        self.hessian.merge(later.hessian)
+
+    def to(self, device: torch.device) -> "Inputs":
+        """Return the same on another device."""
+        moved = copy(self)
+        moved.hessian, moved._size = self.hessian.to(device), self._size.to(device)
+        moved._tokens = [tokens.to(device) for tokens in self._tokens]
+        return moved
 
     def mean_size(self) -> Tensor:
         """Return mean |x| by channel, float32 [features]."""
@@ -193,12 +209,12 @@ class AwqBlocks:
     def visit(self, here: Visit) -> None:
         """Quantize one block: listen to it, choose all scales, fold them, round its linears."""
         linears = {group.name: here.linears(group) for group in here.groups}
-        inputs = {}
+        fresh = {}
         for group in here.groups:
-            first = linears[group.name][group.linears[0]]
-            inputs[group.name] = Inputs(first.in_features, first.weight.device, self._n_tokens)
+            n_features = linears[group.name][group.linears[0]].in_features
+            fresh[group.name] = partial(Inputs, n_features, n_tokens=self._n_tokens)
         with _recorded(here) as calls:
-            here.collect(inputs, advance=True)
+            inputs = here.collect(fresh, advance=True)
         hessians = {name: statistic.hessian.mean() for name, statistic in inputs.items()}
         choices = {}
         for group in here.groups:
