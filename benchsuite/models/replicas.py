@@ -6,6 +6,7 @@ long as the host reads nothing of them; `Reading` waits for what it reads and fo
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -85,22 +86,27 @@ def _replica(module: nn.Module, to: Counterparts, made: dict[nn.Module, nn.Modul
     return twin
 
 
-def working_devices(
-    home: torch.device, devices: Sequence[torch.device | str] | None
-) -> tuple[torch.device, ...]:
-    """Return the devices to work on: ``home`` alone unless others are given.
+_SHARED: WeakKeyDictionary[nn.Module, tuple[torch.device, ...]] = WeakKeyDictionary()
 
-    The model's own comes first, because what is shared out comes from there and goes back there.
+
+def share_work(model: nn.Module, devices: Sequence[torch.device | str]) -> None:
+    """Let what works through the whole of ``model`` use these devices, the model's own first.
+
+    What is shared out comes from there and goes back there, so that the model stays where it is.
     """
-    if devices is None:
-        return (home,)
+    home = next(model.parameters()).device
     found = tuple(_numbered(torch.device(device)) for device in devices)
     if not found or found[0] != _numbered(home) or len({d.type for d in found}) > 1:
         raise UsageError(
             f"a model on {home} cannot be worked on by {', '.join(map(str, found)) or 'nothing'}",
             fix="name the model's own device first, and further ones of its kind",
         )
-    return found
+    _SHARED[model] = found
+
+
+def devices_of(model: nn.Module) -> tuple[torch.device, ...]:
+    """Return the devices to work through ``model`` with: its own, unless `share_work` gave more."""
+    return _SHARED.get(model) or (next(model.parameters()).device,)
 
 
 def _numbered(device: torch.device) -> torch.device:

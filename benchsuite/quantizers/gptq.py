@@ -15,7 +15,7 @@ factorisation and one loop. Weights are held transposed, [columns, rows], which 
 that the loop walks over contiguous.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -341,7 +341,6 @@ def quantize(
     hessian_permutation_seed: int | None = None,
     block_kernel: str = "auto",
     memory: WorkingMemory = CHOSEN_BY_DEVICE,
-    devices: Sequence[torch.device | str] | None = None,
     progress: Progress | None = None,
     architecture: Architecture | None = None,
 ) -> QuantizationResult:
@@ -352,9 +351,8 @@ def quantize(
     calibrates each input group on the already quantized earlier ones; ``mse`` searches clipping.
     ``hessian_permutation_seed`` is a negative control: H's rows and columns are shuffled.
     ``hessian_dtype`` float64 runs everything in float64 (for comparisons between implementations).
-    ``devices`` share the work, the model's own first (None: that one alone); the codes are the same
-    for any number of them. ``architecture`` says where the linears are in a model whose modules
-    were moved.
+    ``architecture`` says where the linears are in a model whose modules were moved. The codes are
+    the same on any number of devices of one kind (`share_work`).
     """
     device = next(model.parameters()).device
     shuffle = None
@@ -377,7 +375,6 @@ def quantize(
         method,
         true_sequential=true_sequential,
         memory=memory,
-        devices=devices,
         progress=progress,
         architecture=architecture,
     )

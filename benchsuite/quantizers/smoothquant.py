@@ -118,9 +118,10 @@ def _smooth_block(here: Visit, alpha: float) -> None:
     }
     maxima = here.collect(fresh, advance=True)
     for group in groups:
-        refuse_infinite_inputs(maxima[group.name].value, f"{here.name}.{group.name}")
+        maximum = maxima[group.name].to(here.devices[0]).value
+        refuse_infinite_inputs(maximum, f"{here.name}.{group.name}")
         with here.clock.measure("smooth"):
-            smooth_group(here.block, group, maxima[group.name].value, alpha)
+            smooth_group(here.block, group, maximum, alpha)
 
 
 def default_alpha(model: nn.Module) -> float:
@@ -172,11 +173,15 @@ def quantize(
     account = Account(model)
 
     def visit(here: Visit) -> None:
-        linears = {path: m for group in here.groups for path, m in here.linears(group).items()}
         _smooth_block(here, strength)
-        with here.clock.measure("round"):
-            for path, linear in linears.items():
-                replace(here.block, path, int8_linear(linear))
-                account.add(f"{here.name}.{path}")
+        here.refresh()
+        made = []
+        for group in here.groups:
+            with here.clock.measure("round", here.device_of(group)):
+                rounded = ((path, int8_linear(m)) for path, m in here.linears(group).items())
+                made += [(group, path, linear) for path, linear in rounded]
+        for group, path, linear in made:
+            replace(here.block, path, here.brought_home(group, linear))
+            account.add(f"{here.name}.{path}")
 
     return account.close(walk_blocks(model, batch, visit, memory=memory, progress=progress))

@@ -1,7 +1,7 @@
 """One block as the walk stands at it: on every device, with its inputs shared out."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,13 +75,15 @@ class Visit:
         fresh: Mapping[str, Callable[[torch.device], Kept]],
         *,
         advance: bool = False,
+        around: Callable[[int, nn.Module], AbstractContextManager[Any]] | None = None,
     ) -> dict[str, Kept]:
         """Run the block as it is, feeding the inputs of the named groups to fresh statistics.
 
         ``fresh`` makes one on a device. Each lane has its own; they are merged and come back by
         group, on the device that quantizes it. Every expert of a mixture is fed every token.
         ``advance`` makes the next block's inputs of this same forward: they come from the block as
-        it is now, not from the one that the method is about to make of it.
+        it is now, not from the one that the method is about to make of it. Each lane runs inside
+        ``around(number of the lane, block on its device)``.
         """
         self.refresh()
         watched = [group for group in self.groups if group.name in fresh]
@@ -93,7 +95,8 @@ class Visit:
             for number in alternating([lane.place for lane in self.lanes]):
                 lane = self.lanes[number]
                 of_lane = {group.name: fresh[group.name](lane.device) for group in watched}
-                self._collect_lane(lane, watched, of_lane, advance)
+                with around(number, self.copies[lane.place]) if around else nullcontext():
+                    self._collect_lane(lane, watched, of_lane, advance)
                 for name in merging:
                     merging[name].add(number, of_lane.pop(name), lane.device)
         add_routed(self.block, self.copies[1:])

@@ -10,16 +10,16 @@ group is quantized whole by one device, so that one device and eight give the sa
 `walk_blocks` hands a method each block, `walk` each input group of each block.
 """
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import Architecture, InputGroup, architecture_of
-from benchsuite.models.replicas import working_devices
+from benchsuite.models.replicas import devices_of
 from benchsuite.quantizers.clock import StageClock, longest
 from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory, capture
 from benchsuite.quantizers.lanes import Kept
@@ -30,6 +30,9 @@ Turns = Generator[None, None, Mapping[str, nn.Module]]
 """The work on one group: it yields where the host would now wait for a device, so that another
 group's device can be given something to do, and returns the modules that replace the linears, by
 path in the block."""
+
+
+Made = TypeVar("Made")
 
 
 class Method(Protocol[Kept]):
@@ -59,34 +62,33 @@ def walk_blocks(
     visit: Callable[[Visit], None],
     *,
     memory: WorkingMemory = CHOSEN_BY_DEVICE,
-    devices: Sequence[torch.device | str] | None = None,
     progress: Progress | None = None,
     architecture: Architecture | None = None,
 ) -> dict[str, float]:
     """Take calibration data through the model, calling ``visit`` at each block; seconds by stage.
 
     ``batch`` is int64 [n_samples, seq_len] without padding. The next block's inputs come from the
-    block as ``visit`` leaves it, unless it advanced them itself. ``devices`` share the work, the
-    model's own first (None: that one alone). ``architecture`` says where the linears are in a model
-    whose modules were moved. Tensors of the given model are only read.
+    block as ``visit`` leaves it, unless it advanced them itself. ``architecture`` says where the
+    linears are in a model whose modules were moved. Tensors of the given model are only read. The
+    devices that the model was given (`share_work`) share the work.
     """
     check_batch(batch)
     architecture = architecture or architecture_of(model)
     home = next(model.parameters()).device
-    at_work = working_devices(home, devices)
+    devices = devices_of(model)
     refuse_infinite_linears(model, architecture)
     was_training = model.training
     model.eval()
     clock = StageClock(home)
     try:
         with clock.measure("embeddings"):
-            lanes = capture(model, architecture, batch, memory, at_work)
+            lanes = capture(model, architecture, batch, memory, devices)
         blocks = architecture.block_list(model)
         for index, block in enumerate(blocks):
             if progress is not None:
                 progress("quantize", index, len(blocks))
             name = architecture.block_name(index)
-            here = Visit(name, index, block, architecture.groups, lanes, at_work, clock)
+            here = Visit(name, index, block, architecture.groups, lanes, devices, clock)
             visit(here)
             if index + 1 < len(blocks) and not here.advanced:
                 here.advance()
@@ -104,7 +106,6 @@ def walk(
     *,
     true_sequential: bool = False,
     memory: WorkingMemory = CHOSEN_BY_DEVICE,
-    devices: Sequence[torch.device | str] | None = None,
     progress: Progress | None = None,
     architecture: Architecture | None = None,
 ) -> dict[str, float]:
@@ -131,37 +132,35 @@ def walk(
         batch,
         visit,
         memory=memory,
-        devices=devices,
         progress=progress,
         architecture=architecture,
     )
+
+
+def turn(work: Generator[None, None, Made]) -> Made | None:
+    """Take one turn; return what the work returns when it is done, None until then."""
+    try:
+        next(work)
+    except StopIteration as end:
+        return end.value
+    return None
 
 
 def _in_turns(
     work: Iterable[tuple[InputGroup, Turns]], side_by_side: bool
 ) -> list[tuple[InputGroup, Mapping[str, nn.Module]]]:
     """Return what each group's work returns: all in turns, or one after the other."""
-    if not side_by_side:
-        return [(group, _last(turns)) for group, turns in work]
-    waiting, done = list(work), {}
-    order = [group for group, _ in waiting]
-    while waiting:
-        for group, turns in list(waiting):
-            try:
-                next(turns)
-            except StopIteration as end:
-                done[group.name] = end.value
-                waiting.remove((group, turns))
+    done: dict[str, Mapping[str, nn.Module]] = {}
+    order = []
+    for together in [list(work)] if side_by_side else ([one] for one in work):
+        order += [group for group, _ in together]
+        while together:
+            for group, turns in list(together):
+                found = turn(turns)
+                if found is not None:
+                    done[group.name] = found
+                    together.remove((group, turns))
     return [(group, done[group.name]) for group in order]
-
-
-def _last(turns: Turns) -> Mapping[str, nn.Module]:
-    """Take all turns at once."""
-    while True:
-        try:
-            next(turns)
-        except StopIteration as end:
-            return end.value
 
 
 def _exclusive(seconds: dict[str, float]) -> dict[str, float]:

@@ -3,13 +3,15 @@
 Two devices of a CPU are one processor under two names: all the code that shares out work runs.
 """
 
+import importlib
+
 import pytest
 import torch
 from torch import nn
 
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import architecture_of
-from benchsuite.models.replicas import Counterparts, replica
+from benchsuite.models.replicas import Counterparts, replica, share_work
 from benchsuite.quantizers import gptq
 from benchsuite.quantizers.hessian import Hessian
 from benchsuite.quantizers.hidden_states import WorkingMemory
@@ -21,8 +23,8 @@ EIGHT = WorkingMemory(lanes=8)
 
 
 def gptq_on(n_devices, model, tokens, **options):
-    devices = ["cpu"] * n_devices
-    return gptq.quantize(model, tokens, group_size=32, memory=EIGHT, devices=devices, **options)
+    share_work(model, ["cpu"] * n_devices)
+    return gptq.quantize(model, tokens, group_size=32, memory=EIGHT, **options)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,25 @@ def test_any_number_of_devices_gives_the_same_codes(family, options, make_model,
         assert [line.name for line in more.layers] == [line.name for line in one.layers]
         assert [line.error for line in more.layers] == [line.error for line in one.layers]
         assert [line.details for line in more.layers] == [line.details for line in one.layers]
+
+
+@pytest.mark.parametrize("family", ["llama", "opt", "mixtral"])
+@pytest.mark.parametrize("method", ["smoothquant", "adaround", "awq", "quarot"])
+def test_every_method_gives_the_same_codes_on_three_devices(method, family, make_model, tokens):
+    if (method, family) == ("quarot", "mixtral"):
+        pytest.skip("QuaRot rotates no mixture of experts")
+    options = {"iterations": 30} if method == "adaround" else {}
+    found = []
+    for n_devices in (1, 3):
+        model = make_model(family)
+        share_work(model, ["cpu"] * n_devices)
+        quantize = importlib.import_module(f"benchsuite.quantizers.{method}").quantize
+        found.append(quantize(model, tokens, memory=EIGHT, **options))
+    one, three = found
+    assert three.weights_sha256 == one.weights_sha256
+    assert [line.name for line in three.layers] == [line.name for line in one.layers]
+    assert [line.error for line in three.layers] == [line.error for line in one.layers]
+    assert [line.details for line in three.layers] == [line.details for line in one.layers]
 
 
 def test_lanes_change_no_more_than_the_order_of_sums(make_model, tokens):
@@ -74,10 +95,10 @@ def test_a_failed_factorisation_is_repeated_on_its_own_device(make_model, tokens
     assert two.weights_sha256 == one.weights_sha256
 
 
-def test_devices_of_another_kind_or_order_are_refused(make_model, tokens):
+def test_devices_of_another_kind_or_order_are_refused(make_model):
     for devices in (["meta", "cpu"], ["cpu", "meta"], []):
         with pytest.raises(UsageError, match="cannot be worked on"):
-            gptq.quantize(make_model(), tokens, devices=devices)
+            share_work(make_model(), devices)
 
 
 def test_a_replica_has_modules_and_hooks_of_its_own():
