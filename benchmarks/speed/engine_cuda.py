@@ -33,6 +33,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from benchsuite import catalog
 from benchsuite.embedded.models import path as embedded_path
 from benchsuite.models.architecture import architecture_of
+from benchsuite.models.fused import fused_forwards
 from benchsuite.quantizers import adaround, apply, gptq, hessian
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.hidden_states import HiddenStates, capture
@@ -148,10 +149,12 @@ def upper_products(x: Tensor) -> None:
         product(x[:, start : start + width].t(), x[:, start:])
 
 
-def forward(hidden: HiddenStates, block: nn.Module) -> None:
+def forward(lanes: list[HiddenStates], block: nn.Module) -> None:
     """Run the first block over all calibration tokens, keeping nothing."""
-    for part in hidden.slices():
-        hidden.run(block, 0, part)
+    with fused_forwards(block):
+        for lane in lanes:
+            for part in lane.slices():
+                lane.run(block, 0, part)
 
 
 def bare_factor(matrix: Tensor) -> None:
@@ -176,15 +179,16 @@ def pieces(case: Case, device: str) -> dict[str, float]:
     architecture = architecture_of(model)
     block: Any = architecture.block_list(model)[0]
     with torch.no_grad():
-        hidden = capture(model, architecture, tokens(case, case.samples))
+        lanes = capture(model, architecture, tokens(case, case.samples))
         found = dict.fromkeys(STAGES, 0.0)
-        found["forward"] = 2 * seconds(partial(forward, hidden, block), 1)
-        steps, step_tokens = len(list(hidden.slices())), hidden.step * case.seq_len
+        found["forward"] = 2 * seconds(partial(forward, lanes, block), 1)
+        steps = sum(len(list(lane.slices())) for lane in lanes)
+        step_tokens = len(lanes[0].states[next(lanes[0].slices())]) * case.seq_len
         kernel = gptq.block_quantizer("auto", torch.device(device), torch.float32)
         for group in architecture.groups:
             linears = [block.get_submodule(path) for path in group.linears]
             rows, columns = sum(m.out_features for m in linears), linears[0].in_features
-            x = torch.randn(step_tokens, columns, device=device, dtype=hidden.states.dtype)
+            x = torch.randn(step_tokens, columns, device=device, dtype=lanes[0].states.dtype)
             found["statistics"] += steps * seconds(partial(upper_products, x))
             positive = x.float().t() @ x.float() / len(x) + torch.eye(columns, device=device)
             found["factor"] += seconds(partial(bare_factor, positive), 1)

@@ -10,7 +10,7 @@ would otherwise be rounded blindly. The block's output stays the routed one, and
 each expert was really sent is counted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -104,6 +104,16 @@ def routed_tokens(model: nn.Module, path: str) -> int | None:
         if isinstance(module, Experts):
             return None if module.routed is None else module.routed[int(parts[length])]
     return None
+
+
+def add_routed(block: nn.Module, others: Iterable[nn.Module]) -> None:
+    """Add to a block's counts of routed tokens those of its replicas, which saw other tokens."""
+    for other in others:
+        for mine, theirs in zip(block.modules(), other.modules(), strict=True):
+            if isinstance(mine, Experts) and isinstance(theirs, Experts):
+                assert mine.routed is not None
+                assert theirs.routed is not None
+                mine.routed = [a + b for a, b in zip(mine.routed, theirs.routed, strict=True)]
 
 
 @contextmanager

@@ -20,6 +20,7 @@ calibration data. How often that was needed is in the results.
 """
 
 import math
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
@@ -27,18 +28,22 @@ from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import InputGroup
-from benchsuite.quantizers.finite import refuse_infinite_inputs
+from benchsuite.models.replicas import Reading
+from benchsuite.quantizers.finite import infinite_inputs
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.hessian import Hessian, error_norms
 from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
 from benchsuite.quantizers.layers import Progress, stacked_rows
-from benchsuite.quantizers.linear import QuantizedLinear, quantized_linear
+from benchsuite.quantizers.linear import quantized_linear
 from benchsuite.quantizers.precision import products_for_a_gradient
 from benchsuite.quantizers.result import Account, QuantizationResult
-from benchsuite.quantizers.walk import Visit, walk
+from benchsuite.quantizers.visit import Visit
+from benchsuite.quantizers.walk import Turns, turn, walk
 
 STRETCH, SHIFT = 1.2, -0.1
 """h may leave [0, 1] before it is clipped, so that it reaches both ends."""
+
+ITERATIONS_PER_TURN = 20
 
 PAPER_TRAVEL = 15_000 * 1e-3
 """Iterations times learning rate in the paper: about how far V can move."""
@@ -110,10 +115,12 @@ def gradient(
 
 def learn(
     weight: Tensor, hessian: Tensor, scale: Tensor, zero: Tensor, max_code: int, plan: Schedule
-) -> Tensor:
-    """Return the learned codes, float [rows, columns], of ``weight`` [rows, columns].
+) -> Generator[None, None, Tensor]:
+    """Return the learned codes, float [rows, columns], of ``weight`` [rows, columns], in turns.
 
-    ``hessian`` is [columns, columns]; ``scale`` and ``zero`` have the shape of ``weight``.
+    ``hessian`` is [columns, columns]; ``scale`` and ``zero`` have the shape of ``weight``. A device
+    takes about a thousand launches ahead: a host that sent it all iterations at once would wait
+    there while other devices have nothing to do.
     """
     level = weight / scale
     low = level.floor()
@@ -127,6 +134,8 @@ def learn(
         b = plan.b(iteration)
         v.grad = gradient(v, base, step, hessian, plan.regularisation, b)
         adam.step()
+        if iteration % ITERATIONS_PER_TURN == 0:
+            yield
     return low + zero + (free & (v >= 0))  # h(0) is a half
 
 
@@ -144,27 +153,32 @@ class AdaRoundMethod:
     grid: QuantizationGrid
     plan: Schedule
 
-    def statistic(self, here: Visit, group: InputGroup) -> Hessian:
+    def statistic(self, here: Visit, group: InputGroup, device: torch.device) -> Hessian:
         """Return the Hessian that the group's linears share."""
-        linear = here.linears(group)[group.linears[0]]
-        return Hessian(linear.in_features, linear.weight.device)
+        return Hessian(here.linears(group)[group.linears[0]].in_features, device)
 
-    def quantize(
-        self, here: Visit, group: InputGroup, statistic: Hessian
-    ) -> dict[str, QuantizedLinear]:
+    def quantize(self, here: Visit, group: InputGroup, statistic: Hessian) -> Turns:
         """Quantize the group's linears together."""
         where, linears, grid = f"{here.name}.{group.name}", here.linears(group), self.grid
-        replaced = {}
-        with self.account.timed(where):
+        device, replaced = here.device_of(group), {}
+        with self.account.timed(where, device):
             hessian = statistic.mean()  # [columns, columns]
-            refuse_infinite_inputs(hessian, where)
+            finite = Reading(torch.isfinite(hessian.sum(dtype=torch.float64))[None])
+        yield
+        if not finite.get()[0]:
+            raise infinite_inputs(where)
+        with self.account.timed(where, device):
             weight = torch.cat([linear.weight.detach().float() for linear in linears.values()])
             scales, zeros = grid.fit_groups(weight)
             n_columns = weight.shape[1]
             scale, zero = grid.spread(scales, n_columns), grid.spread(zeros, n_columns)
-            with here.clock.measure("learn"):
-                learned = learn(weight, hessian, scale, zero, grid.max_code, self.plan)
-            with here.clock.measure("compare"):
+        learning, learned = learn(weight, hessian, scale, zero, grid.max_code, self.plan), None
+        while learned is None:
+            with self.account.timed(where, device), here.clock.measure("learn", device):
+                learned = turn(learning)
+            yield
+        with self.account.timed(where, device):
+            with here.clock.measure("compare", device):
                 nearest = grid.encode(weight, scale, zero)
                 choices = (grid.decode(codes, scale, zero) for codes in (learned, nearest))
                 kept = better_rows(weight, hessian, *choices)

@@ -18,9 +18,13 @@ by an equal sum: sum ||E x||^2 = tr(E (sum x x^T) E^T) for a linear's error E, a
 a clipping group. Nothing is random.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,14 +33,16 @@ from torch.func import functional_call
 
 from benchsuite.errors import BenchsuiteError
 from benchsuite.models.architecture import InputGroup
-from benchsuite.quantizers.finite import refuse_infinite_inputs
+from benchsuite.models.replicas import Reading
+from benchsuite.quantizers.finite import infinite_inputs
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.hessian import Hessian, error_norms, weighted_norm
 from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
 from benchsuite.quantizers.layers import Progress, divide_norm, replace
-from benchsuite.quantizers.linear import quantized_linear
+from benchsuite.quantizers.linear import QuantizedLinear, quantized_linear
 from benchsuite.quantizers.result import Account, QuantizationResult
-from benchsuite.quantizers.walk import Visit, walk_blocks
+from benchsuite.quantizers.visit import Visit
+from benchsuite.quantizers.walk import walk_blocks
 
 EXPONENTS = tuple(i / 20 for i in range(20))
 CLIP_GRID = 20
@@ -66,6 +72,19 @@ class Inputs:
         self._tokens.append(inputs[start :: self._stride].to(torch.float32, copy=True))
         self._size += inputs.abs().sum(0, dtype=torch.float32)
         self.hessian.update(inputs)
+
+    def merge(self, later: "Inputs") -> None:
+        """Take in what another one was given of later tokens, on whatever device."""
+        self._size += later._size.to(self._size.device)
+        self._tokens += [tokens.to(self._size.device) for tokens in later._tokens]
+        self.hessian.merge(later.hessian)
+
+    def to(self, device: torch.device) -> "Inputs":
+        """Return the same on another device."""
+        moved = copy(self)
+        moved.hessian, moved._size = self.hessian.to(device), self._size.to(device)
+        moved._tokens = [tokens.to(device) for tokens in self._tokens]
+        return moved
 
     def mean_size(self) -> Tensor:
         """Return mean |x| by channel, float32 [features]."""
@@ -106,22 +125,32 @@ def linear_error(linears: Mapping[str, nn.Linear], hessian: Tensor) -> OutputErr
 
 
 def module_error(
-    block: nn.Module, parent: str, linears: Mapping[str, nn.Linear], calls: list[Call]
+    lanes: Sequence["Heard"], parent: str, linears: Mapping[str, nn.Linear]
 ) -> OutputError:
-    """Measure candidates by running the module that holds them on what it was called with."""
-    module = block.get_submodule(parent)
-    goals = [_first(module(*args, **kwargs)).float() for args, kwargs in calls]
+    """Measure candidates by running the module that holds them on what it was called with.
+
+    Each lane runs on its own device, and their errors are added up in the order of ``lanes``.
+    """
+    modules = [heard.block.get_submodule(parent) for heard in lanes]
+    goals = [
+        [_first(module(*args, **kwargs)).float() for args, kwargs in heard.calls[parent]]
+        for module, heard in zip(modules, lanes, strict=True)
+    ]
+    dtype, device = next((m.weight.dtype, m.weight.device) for m in linears.values())
 
     def error(tried: Mapping[str, Tensor]) -> Tensor:
-        weights = {
-            f"{path[len(parent) + 1 :]}.weight": tried[path].to(linear.weight.dtype)
-            for path, linear in linears.items()
-        }
-        total = torch.zeros((), device=goals[0].device)
-        for (args, kwargs), goal in zip(calls, goals, strict=True):
-            got = _first(functional_call(module, weights, args, kwargs))
-            total += (got.float() - goal).square_().sum()
-        return total
+        weights = {f"{p[len(parent) + 1 :]}.weight": w.to(dtype) for p, w in tried.items()}
+        there: dict[torch.device, dict[str, Tensor]] = {}
+        totals = []
+        for module, heard, of_lane in zip(modules, lanes, goals, strict=True):
+            total = torch.zeros((), device=heard.device)
+            if heard.device not in there:
+                there[heard.device] = {p: w.to(heard.device) for p, w in weights.items()}
+            for (args, kwargs), goal in zip(heard.calls[parent], of_lane, strict=True):
+                got = _first(functional_call(module, there[heard.device], args, kwargs))
+                total += (got.float() - goal).square_().sum()
+            totals.append(total)
+        return torch.stack([total.to(device) for total in totals]).cumsum(0)[-1]
 
     return error
 
@@ -130,16 +159,15 @@ def _first(outputs: Any) -> Tensor:
     return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
-def best_exponent(
+def exponent_errors(
     mean_size: Tensor, linears: Mapping[str, nn.Linear], grid: QuantizationGrid, error: OutputError
-) -> tuple[int, list[float]]:
-    """Return the index in ``EXPONENTS`` of the least error, and the errors of them all."""
+) -> Tensor:
+    """Return the errors [20] that ``EXPONENTS`` leave; infinite where they are no numbers."""
     found = []
     for exponent in EXPONENTS:
         scales = channel_scales(mean_size, exponent)
         found.append(error({p: candidate(m.weight, scales, grid) for p, m in linears.items()}))
-    errors = torch.stack(found).nan_to_num(float("inf"), float("inf")).tolist()
-    return min(range(len(errors)), key=errors.__getitem__), errors
+    return torch.stack(found).nan_to_num(float("inf"), float("inf"))
 
 
 def best_clip(weight: Tensor, tokens: Tensor, grid: QuantizationGrid) -> tuple[Tensor, Tensor]:
@@ -174,6 +202,7 @@ class Choice:
     """A group's scales [features], whether its source divides by them (else they are 1), and how
     they were found."""
 
+    group: InputGroup
     scales: Tensor
     folded: bool
     details: Mapping[str, float]
@@ -193,25 +222,28 @@ class AwqBlocks:
     def visit(self, here: Visit) -> None:
         """Quantize one block: listen to it, choose all scales, fold them, round its linears."""
         linears = {group.name: here.linears(group) for group in here.groups}
-        inputs = {}
+        fresh = {}
         for group in here.groups:
-            first = linears[group.name][group.linears[0]]
-            inputs[group.name] = Inputs(first.in_features, first.weight.device, self._n_tokens)
-        with _recorded(here) as calls:
-            here.collect(inputs, advance=True)
+            n_features = linears[group.name][group.linears[0]].in_features
+            fresh[group.name] = partial(Inputs, n_features, n_tokens=self._n_tokens)
+        lanes: dict[int, Heard] = {}
+        inputs = here.collect(fresh, advance=True, around=partial(_recorded, here, lanes))
+        heard = [lanes[number] for number in sorted(lanes)]
         hessians = {name: statistic.hessian.mean() for name, statistic in inputs.items()}
-        choices = {}
+        searches = []
         for group in here.groups:
-            with here.clock.measure("scales"):
-                own = (linears[group.name], inputs[group.name], hessians[group.name])
-                choices[group.name] = self._choose(here, group, *own, calls)
-        del calls
-        folded = {g.source: g for g in here.groups if g.source and choices[g.name].folded}
-        for source, group in folded.items():
+            own = (linears[group.name], inputs[group.name], hessians[group.name])
+            searches.append(self._search(here, group, *own, heard))
+        choices = {choice.group.name: choice for choice in (search() for search in searches)}
+        del heard, lanes, searches
+        folded = {c.group.source: c for c in choices.values() if c.group.source and c.folded}
+        for source, choice in folded.items():
             if not isinstance(here.block.get_submodule(source), nn.Linear):
-                choice = choices[group.name]
-                scales = divide_norm(here.block, group, choice.scales)
-                choices[group.name] = Choice(scales, True, choice.details)
+                scales = divide_norm(
+                    here.block, choice.group, choice.scales.to(here.devices[0])
+                ).to(choice.scales.device)
+                choices[choice.group.name] = dataclasses.replace(choice, scales=scales)
+        made = []
         for group in here.groups:
             choice = choices[group.name]
             tokens = inputs.pop(group.name).tokens() / choice.scales
@@ -219,8 +251,12 @@ class AwqBlocks:
             for path, linear in linears[group.name].items():
                 rows = None
                 if path in folded:
-                    rows = _rows(choices[folded[path].name].scales, folded[path].source_parts)
-                self._replace(here, path, linear, choice, rows, tokens, hessian)
+                    reader = choices[folded[path].group.name]
+                    rows = _rows(reader.scales.to(hessian.device), reader.group.source_parts)
+                packed = self._rounded(here, path, linear, choice, rows, tokens, hessian)
+                made.append((group, path, packed))
+        for group, path, packed in made:
+            replace(here.block, path, here.brought_home(group, packed))
 
     def _can_fold(self, here: Visit, group: InputGroup, linears: Mapping[str, nn.Linear]) -> bool:
         """Tell whether what writes the group's input can be divided by the scales."""
@@ -234,36 +270,55 @@ class AwqBlocks:
         same_width = source.out_features == parts * linears[group.linears[0]].in_features
         return same_width and (self._relu or not ungated)
 
-    def _choose(
+    def _search(
         self,
         here: Visit,
         group: InputGroup,
         linears: Mapping[str, nn.Linear],
         inputs: Inputs,
         hessian: Tensor,
-        calls: Mapping[str, list[Call]],
-    ) -> Choice:
-        """Search the scales of a group, on the block's original weights."""
-        mean_size = inputs.mean_size()
-        refuse_infinite_inputs(mean_size, f"{here.name}.{group.name}")
-        if not self._can_fold(here, group, linears):
-            return Choice(torch.ones_like(mean_size), False, {})
-        if group.module is None:
-            error = linear_error(linears, hessian)
-        else:
-            error = module_error(here.block, group.module, linears, calls[group.module])
-        best, errors = best_exponent(mean_size, linears, self.grid, error)
-        if errors[best] == float("inf"):
-            raise BenchsuiteError(
-                "no scaling leaves a finite output error",
-                f"{here.name}.{group.name}",
-                "the model's activations overflow on this calibration data: load it in bfloat16 or "
-                "float32",
-            )
-        details = {"exponent": EXPONENTS[best], "search_gain": errors[best] / max(errors[0], 1e-30)}
-        return Choice(channel_scales(mean_size, EXPONENTS[best]), True, details)
+        heard: Sequence["Heard"],
+    ) -> Callable[[], "Choice"]:
+        """Start the search of a group's scales, on the block's original weights.
 
-    def _replace(
+        What is returned waits for it, so that all groups' searches are started before.
+        """
+        where, mean_size = f"{here.name}.{group.name}", inputs.mean_size()
+        foldable = self._can_fold(here, group, linears)
+        errors = torch.zeros(len(EXPONENTS), device=mean_size.device)
+        with here.clock.measure("scales", here.device_of(group)):
+            if foldable and group.module is None:
+                errors = exponent_errors(
+                    mean_size, linears, self.grid, linear_error(linears, hessian)
+                )
+            elif foldable and group.module is not None:
+                error = module_error(heard, group.module, linears)
+                errors = exponent_errors(mean_size, linears, self.grid, error)
+        told = Reading(torch.cat([mean_size.sum(dtype=torch.float64)[None], errors.double()]))
+
+        def choose() -> Choice:
+            size, *found = told.get()
+            if not math.isfinite(size):
+                raise infinite_inputs(where)
+            if not foldable:
+                return Choice(group, torch.ones_like(mean_size), False, {})
+            best = min(range(len(found)), key=found.__getitem__)
+            if found[best] == float("inf"):
+                raise BenchsuiteError(
+                    "no scaling leaves a finite output error",
+                    where,
+                    "the model's activations overflow on this calibration data: load it in "
+                    "bfloat16 or float32",
+                )
+            details = {
+                "exponent": EXPONENTS[best],
+                "search_gain": found[best] / max(found[0], 1e-30),
+            }
+            return Choice(group, channel_scales(mean_size, EXPONENTS[best]), True, details)
+
+        return choose
+
+    def _rounded(
         self,
         here: Visit,
         path: str,
@@ -272,8 +327,9 @@ class AwqBlocks:
         rows: Tensor | None,
         tokens: Tensor,
         hessian: Tensor,
-    ) -> None:
+    ) -> QuantizedLinear:
         """Scale, clip and round one linear; ``rows`` [out] are divided by what its readers took."""
+        device = hessian.device
         original, bias = linear.weight.float(), linear.bias
         weight: Tensor = original * choice.scales
         if rows is not None:
@@ -281,35 +337,47 @@ class AwqBlocks:
             bias = None if bias is None else nn.Parameter((bias.float() / rows).to(bias.dtype))
         details: dict[str, Tensor | float] = dict(choice.details)
         if self.clip and path.rpartition(".")[2] not in NOT_CLIPPED:
-            with here.clock.measure("clip"):
+            with here.clock.measure("clip", device):
                 weight, share = best_clip(weight, tokens, self.grid)
                 details["clipped_groups"] = (share < 1).float().mean()
-        with here.clock.measure("pack"):
+        with here.clock.measure("pack", device):
             parts = self.grid.round_weight(weight)
             packed = quantized_linear(linear, self.grid, *parts, bias=bias)
-            replace(here.block, path, packed)
-        with here.clock.measure("error"):
+        with here.clock.measure("error", device):
             effective = packed.dequantize(torch.float32) / choice.scales
             if rows is not None:
                 effective *= rows[:, None]
             norms = error_norms(original, effective, hessian)
         self.account.add(f"{here.name}.{path}", norms=norms, details=details)
+        return packed
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What one lane called in its block, on its device: the modules that hold input groups."""
+
+    block: nn.Module
+    device: torch.device
+    calls: Mapping[str, list[Call]]
 
 
 @contextmanager
-def _recorded(here: Visit) -> Iterator[dict[str, list[Call]]]:
-    """Record the calls of the modules that contain the block's input groups, by path."""
+def _recorded(
+    here: Visit, lanes: dict[int, Heard], number: int, block: nn.Module
+) -> Iterator[None]:
+    """Record the calls of the modules that contain the block's input groups, for one lane."""
     parents = {group.module for group in here.groups if group.module is not None}
     calls: dict[str, list[Call]] = {parent: [] for parent in parents}
+    lanes[number] = Heard(block, here.lanes[number].device, calls)
     handles = [
-        here.block.get_submodule(parent).register_forward_pre_hook(
+        block.get_submodule(parent).register_forward_pre_hook(
             lambda module, args, kwargs, heard=heard: heard.append((args, kwargs)),
             with_kwargs=True,
         )
         for parent, heard in calls.items()
     ]
     try:
-        yield calls
+        yield
     finally:
         for handle in handles:
             handle.remove()

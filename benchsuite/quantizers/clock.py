@@ -8,35 +8,52 @@ import torch
 
 
 class StageClock:
-    """Seconds by stage; on CUDA from events, so that measuring does not make the host wait."""
+    """Seconds by stage; on CUDA from events, so that measuring does not make the host wait.
+
+    Devices that work side by side are timed each by itself, and a stage's time is that of the
+    device that spent most on it.
+    """
 
     def __init__(self, device: torch.device) -> None:
-        self._cuda = device.type == "cuda"
-        self._seconds: dict[str, float] = {}
-        self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
+        self._device = device
+        self._seconds: dict[torch.device, dict[str, float]] = {}
+        self._events: list[tuple[str, torch.device, torch.cuda.Event, torch.cuda.Event]] = []
 
     @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        """Add the time spent inside the ``with`` block to ``stage``."""
-        if self._cuda:
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            yield
-            end.record()
-            self._events.append((stage, start, end))
+    def measure(self, stage: str, device: torch.device | None = None) -> Iterator[None]:
+        """Add the time spent inside the ``with`` block to ``stage``; ``device`` if not its own."""
+        device = device or self._device
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+                start.record()
+                yield
+                end.record()
+            self._events.append((stage, device, start, end))
         else:
             began = time.perf_counter()
             yield
-            self._add(stage, time.perf_counter() - began)
+            self._add(stage, device, time.perf_counter() - began)
 
-    def _add(self, stage: str, seconds: float) -> None:
-        self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
+    def _add(self, stage: str, device: torch.device, seconds: float) -> None:
+        of_device = self._seconds.setdefault(device, {})
+        of_device[stage] = of_device.get(stage, 0.0) + seconds
+
+    def by_device(self) -> list[dict[str, float]]:
+        """Return every device's seconds by stage so far (waits for the devices)."""
+        for device in {device for _, device, _, _ in self._events}:
+            torch.cuda.synchronize(device)
+        for stage, device, start, end in self._events:
+            self._add(stage, device, start.elapsed_time(end) / 1000)
+        self._events.clear()
+        return [dict(of_device) for of_device in self._seconds.values()]
 
     def seconds(self) -> dict[str, float]:
-        """Return the seconds of every stage so far (waits for the device)."""
-        if self._events:
-            torch.cuda.synchronize()
-        for stage, start, end in self._events:
-            self._add(stage, start.elapsed_time(end) / 1000)
-        self._events.clear()
-        return dict(self._seconds)
+        """Return the seconds of every stage so far (waits for the devices)."""
+        return longest(self.by_device())
+
+
+def longest(by_device: list[dict[str, float]]) -> dict[str, float]:
+    """Return every stage's time on the device that spent most on it."""
+    stages = dict.fromkeys(stage for of_device in by_device for stage in of_device)
+    return {stage: max(of.get(stage, 0.0) for of in by_device) for stage in stages}

@@ -11,16 +11,20 @@ STORED = ("scales", "free_zeros")
 """The buffers of a quantized layer in which a weight that is too large for its grid shows."""
 
 
+def infinite_inputs(where: str) -> BenchsuiteError:
+    """Return the error of a layer whose inputs cannot be summed up."""
+    return BenchsuiteError(
+        "the layer's inputs have infinite or missing entries",
+        where,
+        "the model's activations overflow on this calibration data: load it in bfloat16 or float32",
+    )
+
+
 def refuse_infinite_inputs(statistic: Tensor, where: str) -> None:
     """Raise BenchsuiteError unless what was summed up of the inputs at ``where`` is finite."""
     # A sum is one pass and one number; it is infinite or missing if any entry is.
     if not torch.isfinite(statistic.sum(dtype=torch.float64)):
-        raise BenchsuiteError(
-            "the layer's inputs have infinite or missing entries",
-            where,
-            "the model's activations overflow on this calibration data: load it in bfloat16 or "
-            "float32",
-        )
+        raise infinite_inputs(where)
 
 
 def refuse_infinite_weights(linears: Mapping[str, nn.Linear]) -> None:

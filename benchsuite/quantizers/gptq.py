@@ -23,14 +23,16 @@ from torch import Tensor, nn
 
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.models.architecture import Architecture, InputGroup
-from benchsuite.quantizers.finite import refuse_infinite_inputs
+from benchsuite.models.replicas import Reading
+from benchsuite.quantizers.finite import infinite_inputs
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.hessian import Hessian, error_norms
 from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
 from benchsuite.quantizers.layers import Progress, stacked_rows
-from benchsuite.quantizers.linear import QuantizedLinear, quantized_linear
+from benchsuite.quantizers.linear import quantized_linear
 from benchsuite.quantizers.result import Account, QuantizationResult
-from benchsuite.quantizers.walk import Visit, walk
+from benchsuite.quantizers.visit import Visit
+from benchsuite.quantizers.walk import Turns, walk
 
 BLOCK_COLUMNS = 128
 MAX_RETRIES = 8
@@ -73,29 +75,46 @@ def invert_upper(upper: Tensor) -> Tensor:
     return inverse
 
 
-def inverse_factor(hessian: Tensor, damp_percent: float, where: str) -> InverseFactor:
-    """Factor the inverse of H + damp * mean(diag H) * I; a failed Cholesky raises damp tenfold.
+class Factorisation:
+    """U of H + damp * mean(diag H) * I, which the device may still be working on.
 
     The upper Cholesky factor of the inverse is the inverse of the upper factor V of H = V V^T,
     which is the ordinary Cholesky factor of H with rows and columns reversed: one factorisation and
     one triangular solve, where inverting first would square the condition number.
-
-    Raises BenchsuiteError when H holds non-finite numbers.
     """
-    mean = hessian.diagonal().mean()
-    refuse_infinite_inputs(hessian, where)
-    damp = damp_percent
-    for retries in range(MAX_RETRIES + 1):
+
+    def __init__(self, hessian: Tensor, damp: float) -> None:
         damped = hessian.flip(0, 1)
-        damped.diagonal().add_(damp * mean)
+        damped.diagonal().add_(damp * hessian.diagonal().mean())
         lower, info = torch.linalg.cholesky_ex(damped)
-        if not info.item():
-            upper = invert_upper(lower.flip(0, 1))
-            if torch.isfinite(upper.sum()):
-                return InverseFactor(upper, damp, retries)
-        damp = max(10 * damp, 1e-3)
+        del damped
+        self.damp, self.upper = damp, invert_upper(lower.flip(0, 1))
+        sums = torch.stack([hessian.sum(dtype=torch.float64), self.upper.sum().double()])
+        self._told = Reading(torch.cat([torch.isfinite(sums), (info == 0)[None]]))
+
+    def succeeded(self, where: str) -> bool:
+        """Wait for the factor and tell whether there is one; an error if H is not finite."""
+        inputs_finite, factor_finite, definite = self._told.get()
+        if not inputs_finite:
+            raise infinite_inputs(where)
+        return definite and factor_finite
+
+
+def inverse_factor(
+    hessian: Tensor, damp_percent: float, where: str, first: Factorisation | None = None
+) -> InverseFactor:
+    """Factor the inverse of H + damp * mean(diag H) * I; a failed Cholesky raises damp tenfold.
+
+    ``first`` is the factorisation with ``damp_percent``, if it has been started. Raises
+    BenchsuiteError when H holds non-finite numbers.
+    """
+    tried = first or Factorisation(hessian, damp_percent)
+    for retries in range(MAX_RETRIES + 1):
+        if tried.succeeded(where):
+            return InverseFactor(tried.upper, tried.damp, retries)
+        tried = Factorisation(hessian, max(10 * tried.damp, 1e-3))
     raise BenchsuiteError(
-        f"no damping up to {damp:g} of the mean diagonal makes the Hessian positive definite",
+        f"no damping up to {tried.damp:g} of the mean diagonal makes the Hessian positive definite",
         where,
         "check the calibration data: its inputs to this layer are constant or overflow",
     )
@@ -242,39 +261,40 @@ class GptqMethod:
     shuffle: torch.Generator | None
     quantize_block: BlockQuantizer
 
-    def statistic(self, here: Visit, group: InputGroup) -> Hessian:
+    def statistic(self, here: Visit, group: InputGroup, device: torch.device) -> Hessian:
         """Return the Hessian that the group's linears share."""
-        linear = here.linears(group)[group.linears[0]]
-        return Hessian(linear.in_features, linear.weight.device, self.dtype)
+        return Hessian(here.linears(group)[group.linears[0]].in_features, device, self.dtype)
 
-    def quantize(
-        self, here: Visit, group: InputGroup, statistic: Hessian
-    ) -> dict[str, QuantizedLinear]:
+    def quantize(self, here: Visit, group: InputGroup, statistic: Hessian) -> Turns:
         """Quantize the group's linears together."""
         where, linears = f"{here.name}.{group.name}", here.linears(group)
-        with self.account.timed(where):
+        device = here.device_of(group)
+        with self.account.timed(where, device), here.clock.measure("factor", device):
             hessian = statistic.mean()  # [columns, columns]
-            with here.clock.measure("factor"):
-                prepared, dead = revive_dead(hessian)
-                if self.shuffle is not None:
-                    prepared = _shuffled(prepared, self.shuffle)
-                order = None
-                if self.desc_act:
-                    order = prepared.diagonal().argsort(descending=True, stable=True)
-                    prepared = prepared[order][:, order]
-                factor = inverse_factor(prepared, self.damp_percent, where)
-                del prepared
-            with here.clock.measure("loop"):
+            prepared, dead = revive_dead(hessian)
+            if self.shuffle is not None:
+                prepared = _shuffled(prepared, self.shuffle)
+            order = None
+            if self.desc_act:
+                order = prepared.diagonal().argsort(descending=True, stable=True)
+                prepared = prepared[order][:, order]
+            first = Factorisation(prepared, self.damp_percent)
+        yield  # the other groups' factorisations start before the host waits for this one
+        with self.account.timed(where, device):
+            with here.clock.measure("factor", device):
+                factor = inverse_factor(prepared, self.damp_percent, where, first)
+                del prepared, first
+            with here.clock.measure("loop", device):
                 work = _stacked(linears, self.dtype).masked_fill_(dead[:, None], 0)
                 rounded = round_columns(
                     work, factor.upper, self.grid, order, self.static_groups, self.quantize_block
                 )
-            with here.clock.measure("pack"):
+            with here.clock.measure("pack", device):
                 replaced = {
                     path: quantized_linear(linear, self.grid, *rounded.of(rows))
                     for path, linear, rows in stacked_rows(linears)
                 }
-            with here.clock.measure("error"):
+            with here.clock.measure("error", device):
                 for path, linear in linears.items():
                     left = replaced[path].dequantize(self.dtype)
                     self.account.add(
@@ -331,7 +351,8 @@ def quantize(
     calibrates each input group on the already quantized earlier ones; ``mse`` searches clipping.
     ``hessian_permutation_seed`` is a negative control: H's rows and columns are shuffled.
     ``hessian_dtype`` float64 runs everything in float64 (for comparisons between implementations).
-    ``architecture`` says where the linears are in a model whose modules were moved.
+    ``architecture`` says where the linears are in a model whose modules were moved. The codes are
+    the same on any number of devices of one kind (`share_work`).
     """
     device = next(model.parameters()).device
     shuffle = None

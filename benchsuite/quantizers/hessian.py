@@ -1,5 +1,7 @@
 """The Hessian of a layer's output error, and the errors that it measures."""
 
+from copy import copy
+
 import torch
 from torch import Tensor
 
@@ -36,6 +38,17 @@ class Hessian:
                     above.add_(torch.mm(rows, columns, out_dtype=torch.float32))
                 else:
                     above.addmm_(rows, columns)
+
+    def merge(self, later: "Hessian") -> None:
+        """Add what another one has summed up of further inputs, on whatever device."""
+        self.n_vectors += later.n_vectors
+        self.total.add_(later.total.to(self.total.device, non_blocking=True))
+
+    def to(self, device: torch.device) -> "Hessian":
+        """Return the same sums on another device."""
+        moved = copy(self)
+        moved.total = self.total.to(device, non_blocking=True)
+        return moved
 
     def mean(self) -> Tensor:
         """Return H, [features, features], completing the sum in place: the accumulation ends."""

@@ -4,17 +4,28 @@ The model makes both itself: `capture` runs it with every block standing aside, 
 positions and whatever else a model class hands to its blocks are its own.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from benchsuite.models.architecture import Architecture
+from benchsuite.models.memory import total_bytes
+from benchsuite.models.replicas import Counterparts
+from benchsuite.quantizers.lanes import LANES, lane_sizes, places_of
 
-TOKENS_PER_STEP = {"cpu": 4096, "cuda": 8192}
-"""Tokens of one micro-batch: enough to fill the device, few enough for the activations to fit."""
+TOKENS_PER_STEP = {"cpu": 4096, "cuda": 32_768}
+"""Tokens of one micro-batch: enough to fill the device, and on CUDA enough to keep it busy while
+the host is feeding others."""
+
+ACTIVATIONS = 6
+"""A block's activations at one time, counted in the widest of its linears' inputs and outputs."""
+
+ACTIVATION_SHARE = 1 / 6
+"""Share of a CUDA device's whole memory that the activations of a micro-batch may take. Not of the
+free memory: sums depend on a product's shape, and numbers must not depend on what else runs."""
 
 DEVICE_SHARE = 0.4
 """Share of the free device memory that hidden states may take when no budget is given."""
@@ -22,19 +33,31 @@ DEVICE_SHARE = 0.4
 
 @dataclass(frozen=True)
 class WorkingMemory:
-    """How much calibration data is worked on and kept on the device at a time.
+    """How much calibration data is worked on and kept on a device at a time.
 
     ``tokens_per_step`` bounds a micro-batch, ``budget_bytes`` the hidden states that may stay on a
-    CUDA device; None leaves the choice to ``TOKENS_PER_STEP`` and ``DEVICE_SHARE``.
+    CUDA device, ``lanes`` counts the shares that devices can work on side by side. None leaves the
+    choice to ``TOKENS_PER_STEP``, ``DEVICE_SHARE`` and ``LANES``.
     """
 
     tokens_per_step: int | None = None
     budget_bytes: int | None = None
+    lanes: int | None = None
 
-    def samples_per_step(self, device: torch.device, seq_len: int) -> int:
-        """Return how many samples of ``seq_len`` tokens make one micro-batch."""
+    def samples_per_step(self, device: torch.device, seq_len: int, token_bytes: int = 0) -> int:
+        """Return how many samples of ``seq_len`` tokens make one micro-batch.
+
+        ``token_bytes`` is what the activations of one token take.
+        """
         tokens = self.tokens_per_step or TOKENS_PER_STEP.get(device.type, 4096)
+        if self.tokens_per_step is None and device.type == "cuda":
+            while tokens * token_bytes > ACTIVATION_SHARE * total_bytes(device):
+                tokens //= 2
         return max(1, tokens // seq_len)
+
+    def lane_sizes(self, n_samples: int, device: torch.device) -> list[int]:
+        """Return how many of the samples each lane has, on devices of this kind."""
+        return lane_sizes(n_samples, self.lanes or LANES.get(device.type, 1))
 
     def allocate(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
         """Return an empty tensor for hidden states: on the device if it fits, else on the host."""
@@ -50,20 +73,24 @@ class WorkingMemory:
 
 CHOSEN_BY_DEVICE = WorkingMemory()
 
+Arguments = dict[int, list[dict[str, Any]]]
+"""By the size of a micro-batch, the keyword arguments of every block: masks and positions depend
+on nothing else, because calibration samples have no padding."""
+
 
 @dataclass
 class HiddenStates:
     """The inputs of the current block, [n_samples, seq_len, width], and how to call blocks on them.
 
-    ``arguments[size][i]`` are the keyword arguments of block i for a micro-batch of ``size``
-    samples, made by the model itself: masks and positions depend on nothing else, because
-    calibration samples have no padding.
+    They are those of one lane: ``place`` says which of the devices worked on is ``device``.
+    ``arguments`` are the model's own, on that device.
     """
 
     states: Tensor
     step: int
     device: torch.device
-    arguments: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    arguments: Arguments
+    place: int = 0
 
     def slices(self) -> Iterator[slice]:
         """Yield the micro-batches."""
@@ -110,43 +137,91 @@ class _First(_Recorder):
         return super().forward(hidden_states, **kwargs)
 
 
+@torch.no_grad()
 def capture(
     model: nn.Module,
     architecture: Architecture,
     batch: Tensor,
     memory: WorkingMemory = CHOSEN_BY_DEVICE,
-) -> HiddenStates:
+    devices: Sequence[torch.device] | None = None,
+) -> list[HiddenStates]:
     """Run the embeddings on ``batch`` int64 [n_samples, seq_len]; return the first block's inputs.
 
-    Every block's keyword arguments (mask, positions) are recorded on the way, each block standing
-    aside, so that the model class itself makes them.
+    They come by lanes, shared out over ``devices``, of which the first is the model's own (None:
+    that one alone). Every block's keyword arguments (mask, positions) are recorded on the way, each
+    block standing aside, so that the model class itself makes them.
     """
     n_samples, seq_len = batch.shape
     blocks = architecture.block_list(model)
     originals = list(blocks)
-    device = next(model.parameters()).device
-    step = memory.samples_per_step(device, seq_len)
-    hidden: HiddenStates | None = None
+    home = next(model.parameters()).device
+    devices = devices or (home,)
+    step = memory.samples_per_step(home, seq_len, _token_bytes(originals[0], architecture))
+    sizes = memory.lane_sizes(n_samples, home)
+    places = places_of(len(sizes), len(devices))
     recorders = [_Recorder(block) for block in originals]
     first = _First(originals[0])
     recorders[0] = first
     body = model.get_submodule(getattr(model, "base_model_prefix", "model"))
+    arguments: Arguments = {}
+    lanes: list[HiddenStates] = []
     try:
         for index, recorder in enumerate(recorders):
             blocks[index] = recorder
-        for start in range(0, n_samples, step):
-            part = batch[start : start + step].to(device)
-            body(input_ids=part, use_cache=False)
+        for start, end in _micro_batches(sizes, step):
+            body(input_ids=batch[start:end].to(home), use_cache=False)
             inputs = first.inputs
             assert inputs is not None
-            if hidden is None:
-                shape = (n_samples, *inputs.shape[1:])
-                hidden = HiddenStates(memory.allocate(shape, inputs.dtype, device), step, device)
-            hidden.states[start : start + step].copy_(inputs, non_blocking=True)
-            if len(inputs) not in hidden.arguments:
-                hidden.arguments[len(inputs)] = [r.keyword_arguments for r in recorders]
+            arguments.setdefault(len(inputs), [r.keyword_arguments for r in recorders])
+            if not lanes:
+                lanes = _lanes(inputs, sizes, places, devices, step, memory)
+            _store(lanes, sizes, start, inputs)
     finally:
         for index, block in enumerate(originals):
             blocks[index] = block
-    assert hidden is not None
-    return hidden
+    moved = [arguments, *(Counterparts(device).of_all(arguments) for device in devices[1:])]
+    for lane in lanes:
+        lane.arguments = moved[lane.place]
+    return lanes
+
+
+def _token_bytes(block: nn.Module, architecture: Architecture) -> int:
+    """Return the bytes of activations that one token makes in a block."""
+    linears: list[Any] = [block.get_submodule(path) for path in architecture.linears]
+    widest = max(max(linear.in_features, linear.out_features) for linear in linears)
+    return ACTIVATIONS * widest * linears[0].weight.element_size()
+
+
+def _micro_batches(sizes: Sequence[int], step: int) -> Iterator[tuple[int, int]]:
+    """Yield the bounds of all lanes' micro-batches among the samples."""
+    end_of_lane = 0
+    for size in sizes:
+        start_of_lane, end_of_lane = end_of_lane, end_of_lane + size
+        for start in range(start_of_lane, end_of_lane, step):
+            yield start, min(start + step, end_of_lane)
+
+
+def _lanes(
+    inputs: Tensor,
+    sizes: Sequence[int],
+    places: Sequence[int],
+    devices: Sequence[torch.device],
+    step: int,
+    memory: WorkingMemory,
+) -> list[HiddenStates]:
+    """Return lanes that wait for states like ``inputs`` [samples, seq_len, width]."""
+    lanes = []
+    for place, device in enumerate(devices):
+        own = [size for size, at in zip(sizes, places, strict=True) if at == place]
+        whole = memory.allocate((sum(own), *inputs.shape[1:]), inputs.dtype, device)
+        lanes += [HiddenStates(part, step, device, {}, place) for part in whole.split(own)]
+    return lanes
+
+
+def _store(lanes: list[HiddenStates], sizes: Sequence[int], start: int, inputs: Tensor) -> None:
+    """Put a micro-batch that begins at sample ``start`` where it belongs; it lies in one lane."""
+    lane = 0
+    while start >= sizes[lane]:
+        start -= sizes[lane]
+        lane += 1
+    lanes[lane].states[start : start + len(inputs)].copy_(inputs, non_blocking=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
-from benchsuite.models.architecture import InputGroup, architecture_of
+from benchsuite.models.architecture import Architecture, InputGroup, architecture_of
 from benchsuite.quantizers.finite import refuse_infinite_weights
 
 Progress = Callable[[str, int, int], None]
@@ -23,7 +23,7 @@ def replace(root: nn.Module, path: str, module: nn.Module) -> None:
 def group_linears(block: nn.Module, group: InputGroup, where: str) -> dict[str, nn.Linear]:
     """Return a group's linears by path in the block that the model has at ``where``.
 
-    What is no linear, or holds infinite or missing weights, is an error that names it.
+    What is no linear is an error that names it.
     """
     linears: dict[str, nn.Linear] = {}
     for path in group.linears:
@@ -34,8 +34,21 @@ def group_linears(block: nn.Module, group: InputGroup, where: str) -> dict[str, 
                 fix="quantize a freshly leased, unquantized model",
             )
         linears[path] = module
-    refuse_infinite_weights({f"{where}.{path}": linear for path, linear in linears.items()})
     return linears
+
+
+def refuse_infinite_linears(model: nn.Module, architecture: Architecture) -> None:
+    """Raise an error naming the first block linear that is none, or has weights not finite.
+
+    All are looked at before the host waits once.
+    """
+    linears = {}
+    for index, block in enumerate(architecture.block_list(model)):
+        where = architecture.block_name(index)
+        for group in architecture.groups:
+            for path, linear in group_linears(block, group, where).items():
+                linears[f"{where}.{path}"] = linear
+    refuse_infinite_weights(linears)
 
 
 def divide_norm(block: nn.Module, group: InputGroup, scales: Tensor) -> Tensor:
@@ -84,7 +97,9 @@ def block_linears(
             progress("quantize", index, len(blocks))
         where = architecture.block_name(index)
         for group in architecture.groups:
-            for path, linear in group_linears(block, group, where).items():
+            linears = group_linears(block, group, where)
+            refuse_infinite_weights({f"{where}.{p}": linear for p, linear in linears.items()})
+            for path, linear in linears.items():
                 yield f"{where}.{path}", linear
     if progress is not None:
         progress("quantize", len(blocks), len(blocks))

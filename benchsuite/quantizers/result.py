@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from benchsuite.models.experts import routed_tokens
@@ -101,9 +102,12 @@ class Account:
         self._clock = StageClock(next(model.parameters()).device)
         self._lines: list[_Line] = []
 
-    def timed(self, group: str) -> AbstractContextManager[None]:
-        """Count what is done inside the ``with`` block as the time of a group of layers."""
-        return self._clock.measure(group)
+    def timed(self, group: str, device: torch.device | None = None) -> AbstractContextManager[None]:
+        """Count what is done inside the ``with`` block as the time of a group of layers.
+
+        ``device`` is where, if not on the model's own.
+        """
+        return self._clock.measure(group, device)
 
     def add(
         self,

@@ -16,6 +16,8 @@ in the calibration data has no outlier to move and keeps s_j = 1; where the norm
 not be divided by s_j in its dtype, s_j is the least that it can be divided by.
 """
 
+from copy import copy
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,7 +31,8 @@ from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
 from benchsuite.quantizers.int8 import Int8Linear
 from benchsuite.quantizers.layers import Progress, divide_norm, replace
 from benchsuite.quantizers.result import Account, QuantizationResult
-from benchsuite.quantizers.walk import Visit, walk_blocks
+from benchsuite.quantizers.visit import Visit
+from benchsuite.quantizers.walk import walk_blocks
 
 ALPHA = {"opt": 0.5, "opt_post_norm": 0.5, "mistral": 0.8, "mixtral": 0.8, "llama": 0.85}
 """Smoothing strength by architecture, from the paper (OPT) and its repository's table."""
@@ -52,6 +55,16 @@ class ChannelMaximum:
     def update(self, inputs: Tensor) -> None:
         """Take in inputs [tokens, features]."""
         torch.maximum(self.value, inputs.abs().amax(0).float(), out=self.value)
+
+    def merge(self, later: "ChannelMaximum") -> None:
+        """Take in what another one has seen, on whatever device."""
+        torch.maximum(self.value, later.value.to(self.value.device), out=self.value)
+
+    def to(self, device: torch.device) -> "ChannelMaximum":
+        """Return the same maxima on another device."""
+        moved = copy(self)
+        moved.value = self.value.to(device)
+        return moved
 
 
 def smoothing_scale(maximum: Tensor, weights: list[Tensor], alpha: float) -> Tensor:
@@ -99,15 +112,16 @@ def _smooth_block(here: Visit, alpha: float) -> None:
     inputs too: so the forward that collects the maxima also makes the next block's inputs.
     """
     groups = [group for group in here.groups if _norm(here.block, group) is not None]
-    maxima = {}
+    fresh = {
+        group.name: partial(ChannelMaximum, here.linears(group)[group.linears[0]].in_features)
+        for group in groups
+    }
+    maxima = here.collect(fresh, advance=True)
     for group in groups:
-        linear = here.linears(group)[group.linears[0]]
-        maxima[group.name] = ChannelMaximum(linear.in_features, linear.weight.device)
-    here.collect(maxima, advance=True)
-    for group in groups:
-        refuse_infinite_inputs(maxima[group.name].value, f"{here.name}.{group.name}")
+        maximum = maxima[group.name].to(here.devices[0]).value
+        refuse_infinite_inputs(maximum, f"{here.name}.{group.name}")
         with here.clock.measure("smooth"):
-            smooth_group(here.block, group, maxima[group.name].value, alpha)
+            smooth_group(here.block, group, maximum, alpha)
 
 
 def default_alpha(model: nn.Module) -> float:
@@ -159,11 +173,15 @@ def quantize(
     account = Account(model)
 
     def visit(here: Visit) -> None:
-        linears = {path: m for group in here.groups for path, m in here.linears(group).items()}
         _smooth_block(here, strength)
-        with here.clock.measure("round"):
-            for path, linear in linears.items():
-                replace(here.block, path, int8_linear(linear))
-                account.add(f"{here.name}.{path}")
+        here.refresh()
+        made = []
+        for group in here.groups:
+            with here.clock.measure("round", here.device_of(group)):
+                rounded = ((path, int8_linear(m)) for path, m in here.linears(group).items())
+                made += [(group, path, linear) for path, linear in rounded]
+        for group, path, linear in made:
+            replace(here.block, path, here.brought_home(group, linear))
+            account.add(f"{here.name}.{path}")
 
     return account.close(walk_blocks(model, batch, visit, memory=memory, progress=progress))

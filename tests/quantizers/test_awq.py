@@ -273,8 +273,10 @@ def test_scales_agree_with_gptqmodel(seed):
     mean_size = x.abs().mean(0)
     goal = mlp(x)
     linears = {"mlp.gate_proj": mlp.gate_proj, "mlp.up_proj": mlp.up_proj}
-    error = awq.module_error(nn.ModuleDict({"mlp": mlp}), "mlp", linears, [((x,), {})])
-    best, errors = awq.best_exponent(mean_size, linears, grid, error)
+    heard = awq.Heard(nn.ModuleDict({"mlp": mlp}), x.device, {"mlp": [((x,), {})]})
+    error = awq.module_error([heard], "mlp", linears)
+    errors = awq.exponent_errors(mean_size, linears, grid, error).tolist()
+    best = errors.index(min(errors))
     theirs = Gated(seed).double()
     their_scales, their_error = processor._compute_best_scale(
         x.double(),

@@ -40,10 +40,11 @@ class Watch:
     def __init__(self, factor=1.0):
         self.factor, self.seen, self.calls = factor, {}, []
 
-    def statistic(self, here, group):
+    def statistic(self, here, group, device):
         return Keep()
 
     def quantize(self, here, group, statistic):
+        yield
         self.seen[f"{here.name}.{group.name}"] = torch.cat(statistic.parts)
         self.calls.append(f"{here.name}.{group.name}")
         return {path: self.changed(linear) for path, linear in here.linears(group).items()}
@@ -158,7 +159,7 @@ def test_a_failing_method_leaves_the_blocks_in_place(make_model, tokens):
 
 def test_captured_inputs_are_the_first_block_s(make_model, tokens):
     model = make_model("opt", word_embed_proj_dim=64)
-    hidden = capture(model, architecture_of(model), tokens, WorkingMemory(5 * 48))
+    (hidden,) = capture(model, architecture_of(model), tokens, WorkingMemory(5 * 48))
     seen = []
     handle = model.model.decoder.layers[0].register_forward_pre_hook(
         lambda module, args: seen.append(args[0])
@@ -207,8 +208,8 @@ def test_what_a_statistic_was_given_is_never_overwritten(make_model, tokens, pre
     held = []
 
     def visit(here):
-        statistics = {group.name: Hold() for group in here.groups}
-        here.collect(statistics, advance=advance)
+        fresh = {group.name: lambda device: Hold() for group in here.groups}
+        statistics = here.collect(fresh, advance=advance)
         held.extend(statistics.values())
 
     walk_blocks(make_model("opt", do_layer_norm_before=pre_norm), tokens, visit)

@@ -1,0 +1,208 @@
+"""One model quantized and evaluated on several GPUs: seconds, memory, and whether bits are equal.
+
+    python benchmarks/speed/gpus_cuda.py --gpus 1 2 4 --shapes llama2_7b --methods gptq_w4
+    python benchmarks/speed/gpus_cuda.py --small      # a smoke run, on a CPU too
+
+Weights are random at a model's true shapes, tokens are random. Every GPU is warmed up beforehand. A
+stage's seconds are those of the GPU that spent most on it; *host waits* is the time in which the
+host had nothing left to send. A part that fails says so, and the rest still runs.
+"""
+
+import argparse
+import datetime
+import gc
+import platform
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+
+from benchsuite import catalog
+from benchsuite.models import random_weights
+from benchsuite.models.pool import fresh_tree
+from benchsuite.models.replicas import Reading, share_work
+from benchsuite.quantizers import apply, linear
+
+SEQ_LEN = {"awq_w4": 512}
+BARS = {("gptq_w4", "llama2_7b", 4): 8.0}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything: the small one is for a smoke run."""
+
+    samples: int = 128
+    seq_len: int = 2048
+    iterations: int = 2000
+    layers: int | None = None
+
+
+def wait() -> None:
+    """Wait until every GPU has done what it was sent."""
+    for number in range(torch.cuda.device_count()):
+        torch.cuda.synchronize(number)
+
+
+def timed(run: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the seconds of ``run`` and what it returned."""
+    gc.collect()
+    wait()
+    began = time.perf_counter()
+    found = run()
+    wait()
+    return time.perf_counter() - began, found
+
+
+def guarded(name: str, run: Callable[[], Any]) -> Any:
+    """Return what ``run`` returns; print what went wrong instead of stopping there."""
+    try:
+        return run()
+    except Exception:
+        print(f"{name} FAILED", flush=True)
+        traceback.print_exc()
+        return None
+
+
+def peaks(n: int) -> str:
+    """Return the peak GiB of tensors on the first ``n`` GPUs since they were last asked."""
+    if not torch.cuda.is_available():
+        return "0"
+    found = [torch.cuda.max_memory_allocated(number) / 2**30 for number in range(n)]
+    for number in range(torch.cuda.device_count()):
+        torch.cuda.reset_peak_memory_stats(number)
+    return " ".join(f"{peak:.1f}" for peak in found)
+
+
+def devices(n: int) -> list[str]:
+    """Return the first ``n`` GPUs, or as many names for the CPU."""
+    return [f"cuda:{number}" for number in range(n)] if torch.cuda.is_available() else ["cpu"] * n
+
+
+def tokens(model: Any, samples: int, seq_len: int) -> Tensor:
+    """Return random ids [samples, seq_len]."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, model.config.vocab_size, (samples, seq_len), generator=generator)
+
+
+class HostWaits:
+    """Adds up the seconds that the host spends waiting for numbers of a device."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def get(self, reading: Reading) -> list[Any]:
+        """Stand in for ``Reading.get``."""
+        began = time.perf_counter()
+        found = _get(reading)
+        self.seconds += time.perf_counter() - began
+        return found
+
+
+_get = Reading.get
+
+
+# --- quantizing
+
+
+def quantized(
+    shape: nn.Module, method: str, batch: Tensor, n: int, iterations: int
+) -> tuple[Any, nn.Module]:
+    """Quantize a fresh tree of the model on ``n`` GPUs; the result and the tree."""
+    model = fresh_tree(shape)
+    share_work(model, devices(n))
+    options = {"group_size": 128, "iterations": iterations}
+    return apply(method, model, batch, seed=0, progress=None, **options), model
+
+
+def warm_up(shape: Any, method: str, n: int) -> None:
+    """Let every GPU compile and load what the method needs, on the model's first block alone."""
+    model: Any = fresh_tree(shape)
+    del model.model.layers[1:]
+    share_work(model, devices(n))
+    apply(method, model, tokens(shape, 16, 256), seed=0, progress=None, iterations=3)
+
+
+def methods(name: str, which: Sequence[str], gpus: Sequence[int], size: Size) -> None:
+    """Time every method on each number of GPUs and compare the codes."""
+    shape = random_model(name, size)
+    print(f"\n{'method':18}{'GPUs':>5}{'seconds':>9}{'times':>7}  {'bits':8}peak GiB", flush=True)
+    for method in which:
+        one: Any = None
+        for n in gpus:
+            found = guarded(f"{method} on {n}", partial(run, shape, method, n, size))
+            if found is None:
+                continue
+            seconds, result, waits, digest, peak = found
+            one = one or (seconds, result.weights_sha256)
+            same = "equal" if result.weights_sha256 == one[1] else "OTHER"
+            bar = BARS.get((method, name, n))
+            told = "" if bar is None else f"  bar {bar}: {'met' if seconds <= bar else 'MISSED'}"
+            print(
+                f"{method:18}{n:5}{seconds:9.2f}{one[0] / seconds:7.2f}  {same:8}{peak}{told}",
+                flush=True,
+            )
+            stages = ", ".join(f"{k} {v:.2f}" for k, v in result.stage_seconds.items())
+            print(f"{'':23}{stages}; host waits {waits:.2f}; digest {digest}", flush=True)
+
+
+def run(shape: nn.Module, method: str, n: int, size: Size) -> tuple[float, Any, float, str, str]:
+    """Quantize once after a warm-up: seconds, result, host's waits, digest's seconds, peaks."""
+    warm_up(shape, method, n)
+    batch, waits = tokens(shape, size.samples, SEQ_LEN.get(method, size.seq_len)), HostWaits()
+    peaks(n)
+    with patch.object(Reading, "get", lambda reading: waits.get(reading)):
+        seconds, (result, model) = timed(
+            lambda: quantized(shape, method, batch, n, size.iterations)
+        )
+    peak, digests = peaks(n), []
+    for threads in (linear.HASHING_THREADS, 4 * linear.HASHING_THREADS):
+        with patch.object(linear, "HASHING_THREADS", threads):
+            digests.append(f"{timed(lambda: linear.model_digest(model))[0]:.2f} ({threads})")
+    return seconds, result, waits.seconds, " ".join(digests), peak
+
+
+def random_model(name: str, size: Size) -> nn.Module:
+    """Return the catalogued model in half precision with random weights, on the first GPU."""
+    entry, device = catalog.model(name), devices(1)[0]
+    dtype = entry.dtype if torch.cuda.is_available() else "float32"
+    model: Any = random_weights.build(entry, device=device, dtype=dtype, seed=0).eval()
+    if size.layers is not None:
+        del model.model.layers[size.layers :]
+    return model
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gpus", nargs="+", type=int, default=[1, 2, 4])
+    parser.add_argument("--shapes", nargs="+", default=["llama2_7b"])
+    parser.add_argument("--methods", nargs="*", default=["gptq_w4"])
+    parser.add_argument("--layers", type=int, help="only so many blocks")
+    parser.add_argument("--small", action="store_true", help="a smoke run at tiny shapes")
+    arguments = parser.parse_args()
+    cuda = torch.cuda.is_available()
+    if not (cuda or arguments.small):
+        parser.error("no GPU: only --small runs here")
+    size = Size(layers=arguments.layers)
+    shapes, gpus = arguments.shapes, arguments.gpus
+    if arguments.small:
+        size, shapes = Size(16, 64, 5), ["tiny_llama_1m"]
+    if cuda:
+        gpus = [n for n in gpus if n <= torch.cuda.device_count()]
+    name = torch.cuda.get_device_name() if cuda else platform.machine()
+    print(f"{name} x {torch.cuda.device_count()}, torch {torch.__version__}, ", end="")
+    print(datetime.date.today())
+    for shape in shapes:
+        print(f"\n{shape}, {size.samples} x {size.seq_len} tokens (AWQ x 512)")
+        guarded(shape, partial(methods, shape, arguments.methods, gpus, size))
+        gc.collect()
+
+
+if __name__ == "__main__":
+    main()
