@@ -32,7 +32,7 @@ from typing import IO, Any
 # What a session imports; a module that is not installed is left out.
 LIBRARIES = (
     "numpy pandas pyarrow.parquet scipy.stats scipy.optimize scipy.integrate matplotlib.pyplot "
-    "jinja2 yaml filelock psutil threadpoolctl multiprocessing.pool "
+    "jinja2 yaml filelock psutil threadpoolctl platformdirs multiprocessing.pool "
     "pytest xdist.plugin xdist.dsession xdist.workermanage execnet.gateway _pytest.junitxml "
     "asyncio pdb pyarrow.dataset pyarrow.pandas_compat anyio.pytest_plugin "
     "statsmodels.regression.mixed_linear_model scikit_posthocs"
@@ -42,7 +42,7 @@ OURS = (
     "benchsuite.harness.scheduling.affinity benchsuite.statistics.inference.claims "
     "benchsuite.reporting.report benchsuite.commands.main benchsuite.commands.collecting "
     "benchsuite.fixtures.models benchsuite.fixtures.latent benchsuite.fixtures.uncertainty "
-    "benchsuite.studies.shipped"
+    "benchsuite.studies.shipped benchsuite.reporting.page"
 )
 TORCH = (
     "torch torch._dynamo transformers safetensors.torch sklearn.cluster "
@@ -271,6 +271,20 @@ def _become(words: list[str], cwd: str, env: dict[str, str], files: list[int]) -
     os._exit(status)
 
 
+def _read_ahead() -> None:
+    """Parse the sources that code digests are made of, and the page's template: for all forks."""
+    from benchsuite.records import code, syntax
+
+    root = Path(__file__).parents[1]
+    for folder in ("benchsuite", "fixtures", "benchmarks"):
+        for path in (root / folder).rglob("*.py"):
+            name = ".".join(path.relative_to(root).with_suffix("").parts)
+            if not code.is_apart(name):
+                syntax.source(path)
+    if "benchsuite.reporting.page" in sys.modules:
+        sys.modules["benchsuite.reporting.page"]._template()
+
+
 def _main(fd: str, *modules: str) -> None:
     sys.path.pop(0)  # the folder of this file
     for module in modules:
@@ -279,6 +293,7 @@ def _main(fd: str, *modules: str) -> None:
         except ModuleNotFoundError as absent:
             if str(absent.name).startswith("benchsuite"):
                 raise
+    _read_ahead()
     gc.collect()
     gc.freeze()  # Collections in the forks leave what is shared as it is.
     _serve(socket.socket(fileno=int(fd)))

@@ -1,6 +1,7 @@
 """A linear layer whose weight is packed integers."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +21,8 @@ KERNELS = ("dequantize", "held", "int4_cpu", "triton")
 FEW_TOKENS = 8
 """Up to here a product is limited by reading the weight, and packed codes are what to read."""
 
-HASHING_THREADS = 4
+HASHING_THREADS = 16
+"""At most: with more, four workers of one host take each other's processors."""
 
 
 class QuantizedLinear(nn.Module):
@@ -329,7 +331,8 @@ def model_digest(model: nn.Module) -> str:
     """Return the hex sha256 over the names and digests of the model's quantized linears."""
     linears = sorted(quantized_linears(model).items())
     # Hashing releases the interpreter lock, but on a CPU the cell's own threads are all it may use.
-    threads = HASHING_THREADS if any(m.packed.is_cuda for _, m in linears) else 1
+    on_gpu = any(m.packed.is_cuda for _, m in linears)
+    threads = min(HASHING_THREADS, len(os.sched_getaffinity(0))) if on_gpu else 1
     with ThreadPoolExecutor(threads) as pool:
         digests = pool.map(lambda item: item[1].digest, linears)
     lines = (f"{name} {digest}\n" for (name, _), digest in zip(linears, digests, strict=True))

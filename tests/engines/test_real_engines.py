@@ -108,6 +108,7 @@ def test_deterministic_mode_is_switched_on_and_off(own, plain):
     assert np.abs(made.logprobs - plain.logprobs).max() < 1e-4
 
 
+@pytest.mark.stress
 def test_openvino_runs_the_same_model_in_int4(folder, plain):
     with started("openvino", folder) as process:
         target = folder / "ir"
@@ -123,6 +124,7 @@ def test_openvino_runs_the_same_model_in_int4(folder, plain):
             process.ask("load", checkpoint_folder=str(target), deterministic=True)
 
 
+@pytest.mark.stress
 def test_torchao_quantizes_on_load(folder, plain):
     with started("torchao", folder) as process:
         process.ask("load", source=SOURCE)

@@ -24,6 +24,7 @@ SMALL = [
         "pool_documents=200",
         "n_questions=8",
         "maths_new_tokens=8",
+        "latency_tokens=4",
     )
 ]
 

@@ -63,6 +63,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.stress
 def test_llama2_runs_offline_through_the_real_loading_code_and_is_marked_a_stand_in(
     hub, run, pytester
 ):
