@@ -36,6 +36,7 @@ from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
 from benchsuite.quantizers.layers import Progress, stacked_rows
 from benchsuite.quantizers.linear import quantized_linear
 from benchsuite.quantizers.precision import products_for_a_gradient
+from benchsuite.quantizers.replay import Repeated
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.visit import Visit
 from benchsuite.quantizers.walk import Turns, turn, walk
@@ -91,11 +92,11 @@ def gradient(
     base: Tensor,
     step: Tensor,
     hessian: Tensor,
-    regularisation: float,
-    b: float | None,
+    pull: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
     """Return the loss' gradient by V, all [rows, columns], for W^ - W = base + step * h(V).
 
+    ``pull`` is the regulariser's, b - 1 and lambda b 2^b, both [1]; None during the warm start.
     But for the product every line is limited by memory, hence PyTorch's own fused backward passes
     of the clip and the sigmoid, and |h - 1/2| in place of |2h - 1| / 2.
     """
@@ -105,10 +106,10 @@ def gradient(
     with products_for_a_gradient(base):
         by_h = torch.addcmul(base, step, h) @ hessian
     by_h.mul_(step)
-    if b is not None:
+    if pull is not None:
+        exponent, strength = pull
         side = h.sub_(0.5)
-        power = side.abs().pow_(b - 1).copysign_(side)
-        by_h.sub_(power, alpha=regularisation * b * 2.0**b)
+        by_h.sub_(side.abs().pow_(exponent).copysign_(side).mul_(strength))
     clipped = torch.ops.aten.hardtanh_backward(by_h, stretched, 0.0, 1.0)
     return torch.ops.aten.sigmoid_backward(clipped, sigmoid).mul_(STRETCH)
 
@@ -129,11 +130,25 @@ def learn(
     free = (low >= -zero) & (low < max_code - zero)
     low = torch.minimum(torch.maximum(low, -zero), max_code - zero)
     base, step = low * scale - weight, scale * free
-    adam = torch.optim.Adam([v], lr=plan.step, fused=True)
+    v.grad = torch.empty_like(v)  # Stays where it is, for the graph.
+    adam = torch.optim.Adam([v], lr=plan.step, fused=True, capturable=v.is_cuda)
+    pull = v.new_empty(1), v.new_empty(1)
+
+    def iterate(pull: tuple[Tensor, Tensor] | None) -> None:
+        assert v.grad is not None
+        v.grad.copy_(gradient(v, base, step, hessian, pull))
+        adam.step()
+
+    warm = Repeated(lambda: iterate(None), v.device)
+    pulled = Repeated(lambda: iterate(pull), v.device)
     for iteration in range(plan.iterations):
         b = plan.b(iteration)
-        v.grad = gradient(v, base, step, hessian, plan.regularisation, b)
-        adam.step()
+        if b is None:
+            warm()
+        else:
+            pull[0].fill_(b - 1)
+            pull[1].fill_(plan.regularisation * b * 2.0**b)
+            pulled()
         if iteration % ITERATIONS_PER_TURN == 0:
             yield
     return low + zero + (free & (v >= 0))  # h(0) is a half

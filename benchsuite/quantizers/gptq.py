@@ -17,6 +17,7 @@ that the loop walks over contiguous.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ from benchsuite.quantizers.hessian import Hessian, error_norms
 from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
 from benchsuite.quantizers.layers import Progress, stacked_rows
 from benchsuite.quantizers.linear import quantized_linear
+from benchsuite.quantizers.replay import Replayed
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.visit import Visit
 from benchsuite.quantizers.walk import Turns, walk
@@ -175,8 +177,7 @@ def block_quantizer(name: str, device: torch.device, dtype: torch.dtype) -> Bloc
     return fused_quantize_block
 
 
-@dataclass(frozen=True)
-class Rounded:
+class Rounded(NamedTuple):
     """What the loop makes of a weight [rows, columns]: codes of that shape, scales and zeros
     [rows, groups], and the group of each column where it is not column // group_size."""
 
@@ -261,6 +262,15 @@ class GptqMethod:
     shuffle: torch.Generator | None
     quantize_block: BlockQuantizer
 
+    def __post_init__(self) -> None:
+        # Every layer of a kind has the same shapes.
+        self._loop = Replayed(self._round)
+
+    def _round(self, work: Tensor, factor: Tensor, order: Tensor | None) -> Rounded:
+        return round_columns(
+            work, factor, self.grid, order, self.static_groups, self.quantize_block
+        )
+
     def statistic(self, here: Visit, group: InputGroup, device: torch.device) -> Hessian:
         """Return the Hessian that the group's linears share."""
         return Hessian(here.linears(group)[group.linears[0]].in_features, device, self.dtype)
@@ -286,9 +296,7 @@ class GptqMethod:
                 del prepared, first
             with here.clock.measure("loop", device):
                 work = _stacked(linears, self.dtype).masked_fill_(dead[:, None], 0)
-                rounded = round_columns(
-                    work, factor.upper, self.grid, order, self.static_groups, self.quantize_block
-                )
+                rounded = Rounded(*self._loop(work, factor.upper, order))  # type: ignore[arg-type]
             with here.clock.measure("pack", device):
                 replaced = {
                     path: quantized_linear(linear, self.grid, *rounded.of(rows))

@@ -51,7 +51,8 @@ def test_gradient_is_autograd_s(b):
     assert free.float().mean() > 0.9
     wanted = v.clone().requires_grad_()
     loss(wanted, weight, inputs, scale, zero, grid.max_code, b).backward()
-    got = adaround.gradient(v, low * scale - weight, scale * free, hessian, 0.01, b)
+    pull = b and tuple(v.new_tensor([n]) for n in (b - 1, 0.01 * b * 2.0**b))
+    got = adaround.gradient(v, low * scale - weight, scale * free, hessian, pull)
     torch.testing.assert_close(got[free], wanted.grad[free], rtol=1e-3, atol=1e-5)
 
 

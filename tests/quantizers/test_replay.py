@@ -1,0 +1,59 @@
+"""Work that a GPU repeats, as a graph: what it leaves is what the plain calls leave."""
+
+import copy
+
+import pytest
+import torch
+
+from benchsuite.quantizers import adaround, gptq, replay
+from benchsuite.quantizers.replay import Repeated, Replayed
+from tests.decoding import slot_models
+
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+DEVICES = ["cpu", pytest.param("cuda", marks=cuda)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_every_call_returns_tensors_of_its_own(device):
+    twice = Replayed(lambda x, y: (x * 2, None if y is None else y + 1))
+    calls = [torch.full((3,), float(n), device=device) for n in range(5)]
+    found = [twice(x, x if len(calls) > 9 else None) for x in calls]
+    assert [made.tolist() for made, _ in found] == [[2.0 * n] * 3 for n in range(5)]
+    assert all(second is None for _, second in found)
+    # Other shapes are other work.
+    wide = torch.ones(7, device=device)
+    assert [twice(wide, wide)[1].tolist() for _ in range(3)] == [[2.0] * 7] * 3
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_step_is_done_as_often_as_it_is_called(device):
+    total = torch.zeros(1, device=device)
+    step = Repeated(lambda: total.add_(1), total.device)
+    for _ in range(6):
+        step()
+    assert total.item() == 6
+
+
+@cuda
+@pytest.mark.parametrize("options", [{}, {"desc_act": True}, {"sym": False, "mse": True}])
+def test_gptq_by_graphs_has_the_bits_of_gptq_without(options, monkeypatch):
+    digests = [weights(gptq, options)]
+    monkeypatch.setattr(replay.Replayed, "__call__", lambda self, *t: self._function(*t))
+    digests.append(weights(gptq, options))
+    assert digests[0] == digests[1]
+
+
+@cuda
+def test_adaround_by_graphs_has_the_bits_of_adaround_without(monkeypatch):
+    digests = [weights(adaround, {"iterations": 200})]
+    monkeypatch.setattr(replay.Repeated, "__call__", lambda self: self._step())
+    digests.append(weights(adaround, {"iterations": 200}))
+    assert digests[0] == digests[1]
+
+
+def weights(method, options):
+    """Return the digest of a small Llama on the GPU, quantized."""
+    model = copy.deepcopy(slot_models.model("llama")).to("cuda", torch.float16)
+    generator = torch.Generator().manual_seed(0)
+    batch = torch.randint(0, model.config.vocab_size, (8, 64), generator=generator)
+    return method.quantize(model, batch, group_size=32, **options).weights_sha256
