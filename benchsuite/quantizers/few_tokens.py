@@ -2,7 +2,9 @@
 
 Generating one token after another reads every weight once per token and computes little, so what
 counts is the bytes read: the packed codes here, not a weight that was unpacked to memory before.
-Codes of any width from 2 to 8 bits are taken from their bit stream (``packing``) in registers.
+Codes of any width from 2 to 8 bits are taken from their bit stream (``packing``) in registers. Of
+4 and 8 bits in groups that follow each other a thread reads sixteen bytes at once, and a scale once
+a group; other widths and orders take a byte and a scale at a time.
 """
 
 import torch
@@ -12,6 +14,62 @@ from torch import Tensor
 
 ROWS_PER_PROGRAM = 4
 COLUMNS_PER_STEP = 512
+# Of whole groups: sixteen bytes for each of 128 threads, in rows of this many columns at most.
+BYTES_PER_STEP, WIDEST_STEP = 2048, 2048
+NARROWEST_PIECE = 32
+
+
+@triton.jit
+def _grouped_kernel(
+    inputs_ptr,
+    packed_ptr,
+    scales_ptr,
+    zeros_ptr,
+    outputs_ptr,
+    n_rows,
+    n_columns,
+    row_bytes,
+    n_groups,
+    group_size,
+    BITS: tl.constexpr,
+    SYMMETRIC: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    PIECE: tl.constexpr,
+):
+    PIECES: tl.constexpr = COLUMNS // PIECE
+    BYTES: tl.constexpr = COLUMNS * BITS // 8
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    token = tl.program_id(1)
+    real = rows < n_rows
+    octets = packed_ptr + rows.to(tl.int64)[:, None] * row_bytes
+    sums = tl.zeros((ROWS, PIECES, PIECE), dtype=tl.float32)
+    for start in range(0, n_columns, COLUMNS):
+        byte = start * BITS // 8 + tl.arange(0, BYTES)
+        both = real[:, None] & (byte < row_bytes)[None, :]
+        codes = tl.load(octets + byte[None, :], mask=both, other=0)
+        if BITS == 4:
+            codes = tl.reshape(tl.join(codes & 15, codes >> 4), (ROWS, COLUMNS))
+        codes = tl.reshape(codes, (ROWS, PIECES, PIECE)).to(tl.float32)
+        # A piece lies in one group; what reaches beyond the last column meets inputs of 0.
+        first = start + tl.arange(0, PIECES) * PIECE
+        parameter = rows[:, None] * n_groups + (first // group_size)[None, :]
+        known = real[:, None] & (first < n_columns)[None, :]
+        scale = tl.load(scales_ptr + parameter, mask=known, other=0.0).to(tl.float32)
+        if SYMMETRIC:
+            levels = codes - (1 << (BITS - 1))
+        else:
+            zero = tl.load(zeros_ptr + parameter, mask=known, other=0).to(tl.float32)
+            levels = codes - zero[:, :, None]
+        columns = start + tl.arange(0, COLUMNS)
+        inside = columns < n_columns
+        part = tl.load(inputs_ptr + token * n_columns + columns, mask=inside, other=0.0)
+        # Rounded as the unpacked weight is, so that only the order of the sums differs.
+        weights = (levels * scale[:, :, None]).to(part.dtype).to(tl.float32)
+        sums += weights * tl.reshape(part.to(tl.float32), (1, PIECES, PIECE))
+    total = tl.sum(tl.sum(sums, axis=2), axis=1)
+    total = total.to(outputs_ptr.dtype.element_ty)
+    tl.store(outputs_ptr + token * n_rows + rows, total, mask=real)
 
 
 @triton.jit
@@ -64,6 +122,7 @@ def _product_kernel(
         weight = (level * scale).to(token_part.dtype).to(tl.float32)
         sums += weight * token_part.to(tl.float32)[None, :]
     total = tl.sum(sums, axis=1)
+    total = total.to(outputs_ptr.dtype.element_ty)
     tl.store(outputs_ptr + token * n_rows + rows, total, mask=real)
 
 
@@ -85,7 +144,29 @@ def product(
     """
     inputs = inputs.contiguous()
     (n_tokens, n_columns), n_rows = inputs.shape, len(packed)
-    outputs = torch.empty(n_tokens, n_rows, dtype=torch.float32, device=inputs.device)
+    outputs = torch.empty(n_tokens, n_rows, dtype=inputs.dtype, device=inputs.device)
+    piece = _piece(n_columns, bits, group_size) if groups is None else 0
+    if piece:
+        columns = min(WIDEST_STEP, triton.next_power_of_2(n_columns))
+        rows = max(1, BYTES_PER_STEP * 8 // bits // columns)
+        _grouped_kernel[(triton.cdiv(n_rows, rows), n_tokens)](
+            inputs,
+            packed,
+            scales,
+            scales if zeros is None else zeros,
+            outputs,
+            n_rows,
+            n_columns,
+            packed.shape[1],
+            scales.shape[1],
+            group_size,
+            BITS=bits,
+            SYMMETRIC=zeros is None,
+            ROWS=rows,
+            COLUMNS=columns,
+            PIECE=min(piece, columns),
+        )
+        return outputs
     _product_kernel[(triton.cdiv(n_rows, ROWS_PER_PROGRAM), n_tokens)](
         inputs,
         packed,
@@ -104,4 +185,14 @@ def product(
         ROWS=ROWS_PER_PROGRAM,
         COLUMNS=COLUMNS_PER_STEP,
     )
-    return outputs.to(inputs.dtype)
+    return outputs
+
+
+def _piece(n_columns: int, bits: int, group_size: int) -> int:
+    """Return how many columns, a power of 2, surely share a scale; 0 where they are too few."""
+    if bits not in (4, 8):
+        return 0
+    if group_size >= n_columns:
+        return WIDEST_STEP
+    piece = group_size & -group_size
+    return piece if piece >= NARROWEST_PIECE else 0

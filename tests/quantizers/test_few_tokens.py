@@ -56,7 +56,10 @@ def test_any_packing_gives_the_product_of_the_unpacked_weight(bits, zeros, order
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize(("rows", "columns", "group_size"), [(8, 96, 32), (5, 1000, -1)])
+@pytest.mark.parametrize(
+    ("rows", "columns", "group_size"),
+    [(8, 96, 32), (5, 1000, -1), (7, 576, 128), (3, 2304, 64), (4, 100, 20)],
+)
 def test_half_precision_and_odd_shapes(dtype, rows, columns, group_size):
     group_size = columns if group_size == -1 else group_size
     quantized = layer(4, "integer", rows=rows, columns=columns, group_size=group_size, dtype=dtype)
