@@ -189,6 +189,79 @@ def product(
 
 
 @triton.jit
+def _unpacking_kernel(
+    packed_ptr,
+    scales_ptr,
+    zeros_ptr,
+    groups_ptr,
+    weight_ptr,
+    n_columns,
+    row_bytes,
+    n_groups,
+    group_size,
+    BITS: tl.constexpr,
+    SYMMETRIC: tl.constexpr,
+    ORDERED: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = columns < n_columns
+    bit = columns * BITS
+    octet = packed_ptr + row * row_bytes + (bit >> 3)
+    word = tl.load(octet, mask=inside, other=0).to(tl.int32)
+    if 8 % BITS != 0:
+        more = inside & ((bit >> 3) + 1 < row_bytes)
+        word = word | (tl.load(octet + 1, mask=more, other=0).to(tl.int32) << 8)
+    code = ((word >> (bit & 7)) & ((1 << BITS) - 1)).to(tl.float32)
+    group = (
+        tl.load(groups_ptr + columns, mask=inside, other=0) if ORDERED else columns // group_size
+    )
+    parameter = row * n_groups + group
+    if SYMMETRIC:
+        level = code - (1 << (BITS - 1))
+    else:
+        level = code - tl.load(zeros_ptr + parameter, mask=inside, other=0).to(tl.float32)
+    weight = level * tl.load(scales_ptr + parameter, mask=inside, other=0.0).to(tl.float32)
+    weight = weight.to(weight_ptr.dtype.element_ty)
+    tl.store(weight_ptr + row * n_columns + columns, weight, mask=inside)
+
+
+def unpacked(
+    packed: Tensor,
+    scales: Tensor,
+    zeros: Tensor | None,
+    groups: Tensor | None,
+    *,
+    bits: int,
+    group_size: int,
+    n_columns: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Return the weight [out, in] of ``dtype``, for products with many tokens: in one kernel.
+
+    The arguments are those of ``product``. The same bits as ``QuantizedLinear.dequantize``.
+    """
+    weight = torch.empty(len(packed), n_columns, dtype=dtype, device=packed.device)
+    _unpacking_kernel[(len(packed), triton.cdiv(n_columns, COLUMNS_PER_STEP))](
+        packed,
+        scales,
+        scales if zeros is None else zeros,
+        packed if groups is None else groups,
+        weight,
+        n_columns,
+        packed.shape[1],
+        scales.shape[1],
+        group_size,
+        BITS=bits,
+        SYMMETRIC=zeros is None,
+        ORDERED=groups is not None,
+        COLUMNS=COLUMNS_PER_STEP,
+    )
+    return weight
+
+
+@triton.jit
 def _token_codes_kernel(inputs_ptr, codes_ptr, scales_ptr, n_columns, step, COLUMNS: tl.constexpr):
     token, columns = tl.program_id(0), tl.arange(0, COLUMNS)
     inside = columns < n_columns

@@ -99,9 +99,14 @@ def test_integers_give_the_bits_that_they_give_without_the_kernel(
     assert torch.equal(found, expected)
 
 
-def test_more_tokens_use_the_unpacked_weight():
-    quantized = layer(4, "symmetric")
-    x = torch.randn(FEW_TOKENS + 1, 640, generator=torch.Generator().manual_seed(1)).to(DEVICE)
+@pytest.mark.parametrize("bits", [3, 4, 8])
+@pytest.mark.parametrize(
+    ("zeros", "order", "columns"),
+    [("symmetric", False, 640), ("integer", True, 640), ("free", False, 1000)],
+)
+def test_more_tokens_use_the_unpacked_weight(bits, zeros, order, columns):
+    quantized = layer(bits, zeros, rows=7, columns=columns, order=order)
+    x = torch.randn(FEW_TOKENS + 1, columns, generator=torch.Generator().manual_seed(1)).to(DEVICE)
     expected = quantized.use("dequantize")(x)
     assert torch.equal(quantized.use("triton")(x), expected)
 
