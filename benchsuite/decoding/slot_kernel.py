@@ -2,7 +2,9 @@
 
 Imported where Triton can run. One program has a row and one key-value head: it puts the new key and
 value into the cache and goes over the earlier ones once, with the softmax kept up on the way
-(Milakov and Gimelshein 2018, arXiv 1805.02867; Dao et al. 2022, arXiv 2205.14135).
+(Milakov and Gimelshein 2018, arXiv 1805.02867; Dao et al. 2022, arXiv 2205.14135). Few rows of a
+long cache would leave most of a GPU idle: there a program goes over a part of the earlier tokens,
+and another kernel joins the parts (Flash-Decoding, Dao et al. 2023).
 """
 
 import torch
@@ -15,6 +17,8 @@ from triton.language.extra import libdevice
 _BLOCK_BYTES = 64 * 512
 # tl.dot needs sixteen rows: the query heads of one key-value head are filled up to that.
 _LEAST_ROWS = 16
+# Programs that keep a GPU busy; tokens below which a part is not worth joining; parts at most.
+_PROGRAMS, _PART_TOKENS, _MOST_PARTS = 256, 128, 16
 
 
 @triton.jit
@@ -33,6 +37,8 @@ def _attend_kernel(
     values_ptr,
     places_ptr,
     out_ptr,
+    largest_ptr,
+    total_ptr,
     q_row_stride,
     q_head_stride,
     k_row_stride,
@@ -51,6 +57,7 @@ def _attend_kernel(
     BLOCK: tl.constexpr,
     CAPPED: tl.constexpr,
     PRECISION: tl.constexpr,
+    PARTS: tl.constexpr,
 ):
     row, head = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     place = tl.load(places_ptr + row).to(tl.int32)
@@ -63,8 +70,10 @@ def _attend_kernel(
         v_ptr + row * v_row_stride + head * v_head_stride + columns, mask=real, other=0.0
     )
     cached = row * cache_row_stride + head * cache_head_stride
-    tl.store(keys_ptr + cached + place * width + columns, k_new, mask=real)
-    tl.store(values_ptr + cached + place * width + columns, v_new, mask=real)
+    part = tl.program_id(2)
+    ours_first = real & (part == 0)
+    tl.store(keys_ptr + cached + place * width + columns, k_new, mask=ours_first)
+    tl.store(values_ptr + cached + place * width + columns, v_new, mask=ours_first)
 
     heads = head * group + members
     q = tl.load(
@@ -77,7 +86,16 @@ def _attend_kernel(
     total = tl.full([GROUP], 1.0, tl.float32)
     mixed = tl.zeros([GROUP, WIDTH], tl.float32) + v_new.to(tl.float32)[None, :]
     first = tl.maximum(place - window + 1, 0)
-    for start in range(first // BLOCK * BLOCK, place, BLOCK):
+    begin, end = first // BLOCK * BLOCK, place
+    if PARTS > 1:
+        blocks = tl.cdiv(place - begin, BLOCK * PARTS)
+        begin += part * blocks * BLOCK
+        end = tl.minimum(place, begin + blocks * BLOCK)
+        if part > 0:  # the new token is the first part's
+            largest = tl.full([GROUP], float("-inf"), tl.float32)
+            total = tl.zeros([GROUP], tl.float32)
+            mixed = tl.zeros([GROUP, WIDTH], tl.float32)
+    for start in range(begin, end, BLOCK):
         at = start + tl.arange(0, BLOCK)
         seen = (at >= first) & (at < place)
         where = cached + at[:, None] * width + columns[None, :]
@@ -93,12 +111,55 @@ def _attend_kernel(
         mixed = mixed * shrunk[:, None]
         mixed += tl.dot(weights.to(values.dtype), values, input_precision=PRECISION)
         largest = higher
+    if PARTS > 1:
+        rows = ((row * tl.num_programs(1) + head) * PARTS + part) * GROUP + members
+        tl.store(largest_ptr + rows, largest)
+        tl.store(total_ptr + rows, total)
+        tl.store(out_ptr + rows[:, None] * WIDTH + columns[None, :], mixed)
+    else:
+        mixed = mixed / total[:, None]
+        n_heads = tl.num_programs(1) * group
+        tl.store(
+            out_ptr + (row * n_heads + heads[:, None]) * width + columns[None, :],
+            mixed.to(out_ptr.dtype.element_ty),
+            mask=ours[:, None] & real[None, :],
+        )
+
+
+@triton.jit
+def _join_kernel(
+    parts_ptr,
+    largest_ptr,
+    total_ptr,
+    out_ptr,
+    group,
+    width,
+    GROUP: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PARTS: tl.constexpr,
+):
+    row, head = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    columns, members = tl.arange(0, WIDTH), tl.arange(0, GROUP)
+    one = row * tl.num_programs(1) + head
+    largest = tl.full([GROUP], float("-inf"), tl.float32)
+    total = tl.zeros([GROUP], tl.float32)
+    mixed = tl.zeros([GROUP, WIDTH], tl.float32)
+    for part in range(PARTS):  # the first is never empty
+        rows = (one * PARTS + part) * GROUP + members
+        other = tl.load(largest_ptr + rows)
+        higher = tl.maximum(largest, other)
+        shrunk, scale = tl.exp(largest - higher), tl.exp(other - higher)
+        total = total * shrunk + tl.load(total_ptr + rows) * scale
+        mixed = mixed * shrunk[:, None]
+        mixed += tl.load(parts_ptr + rows[:, None] * WIDTH + columns[None, :]) * scale[:, None]
+        largest = higher
     mixed = mixed / total[:, None]
+    heads = head * group + members
     n_heads = tl.num_programs(1) * group
     tl.store(
         out_ptr + (row * n_heads + heads[:, None]) * width + columns[None, :],
         mixed.to(out_ptr.dtype.element_ty),
-        mask=ours[:, None] & real[None, :],
+        mask=(members < group)[:, None] & (columns < width)[None, :],
     )
 
 
@@ -128,15 +189,24 @@ def attend(
     out = torch.empty(rows, heads, width, dtype=query.dtype, device=query.device)
     group = heads // kv_heads
     padded = max(16, triton.next_power_of_2(width))
+    members = max(_LEAST_ROWS, triton.next_power_of_2(group))
+    parts = _parts(rows * kv_heads, length)
+    into, largest, total = out, out, out
+    if parts > 1:
+        shape = (rows, kv_heads, parts, members)
+        into = torch.empty(*shape, padded, dtype=torch.float32, device=query.device)
+        largest, total = torch.empty(2, *shape, dtype=torch.float32, device=query.device)
     with torch.cuda.device_of(query):
-        _attend_kernel[(rows, kv_heads)](
+        _attend_kernel[(rows, kv_heads, parts)](
             query,
             key,
             value,
             keys,
             values,
             places,
-            out,
+            into,
+            largest,
+            total,
             *query.stride()[:2],
             *key.stride()[:2],
             *value.stride()[:2],
@@ -146,11 +216,31 @@ def attend(
             window or length,
             group,
             width,
-            GROUP=max(_LEAST_ROWS, triton.next_power_of_2(group)),
+            GROUP=members,
             WIDTH=padded,
             BLOCK=min(64, _BLOCK_BYTES // (padded * query.element_size())),
             CAPPED=softcap is not None,
             PRECISION="ieee" if query.dtype == torch.float32 else "tf32",
+            PARTS=parts,
             num_warps=4,
         )
+        if parts > 1:
+            _join_kernel[(rows, kv_heads)](
+                into,
+                largest,
+                total,
+                out,
+                group,
+                width,
+                GROUP=members,
+                WIDTH=padded,
+                PARTS=parts,
+                num_warps=4,
+            )
     return out
+
+
+def _parts(programs: int, length: int) -> int:
+    """Return into how many parts, a power of 2, the cache of each of the programs is cut."""
+    wanted = min(_PROGRAMS // programs, length // _PART_TOKENS, _MOST_PARTS)
+    return 1 << max(wanted, 1).bit_length() - 1

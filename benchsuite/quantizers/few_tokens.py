@@ -2,7 +2,9 @@
 
 Generating one token after another reads every weight once per token and computes little, so what
 counts is the bytes read: the packed codes here, not a weight that was unpacked to memory before.
-Codes of any width from 2 to 8 bits are taken from their bit stream (``packing``) in registers.
+Codes of any width from 2 to 8 bits are taken from their bit stream (``packing``) in registers. Of
+4 and 8 bits in groups that follow each other a thread reads sixteen bytes at once, and a scale once
+a group; other widths and orders take a byte and a scale at a time.
 """
 
 import torch
@@ -12,6 +14,62 @@ from torch import Tensor
 
 ROWS_PER_PROGRAM = 4
 COLUMNS_PER_STEP = 512
+# Of whole groups: sixteen bytes for each of 128 threads, in rows of this many columns at most.
+BYTES_PER_STEP, WIDEST_STEP = 2048, 2048
+NARROWEST_PIECE = 32
+
+
+@triton.jit
+def _grouped_kernel(
+    inputs_ptr,
+    packed_ptr,
+    scales_ptr,
+    zeros_ptr,
+    outputs_ptr,
+    n_rows,
+    n_columns,
+    row_bytes,
+    n_groups,
+    group_size,
+    BITS: tl.constexpr,
+    SYMMETRIC: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    PIECE: tl.constexpr,
+):
+    PIECES: tl.constexpr = COLUMNS // PIECE
+    BYTES: tl.constexpr = COLUMNS * BITS // 8
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    token = tl.program_id(1)
+    real = rows < n_rows
+    octets = packed_ptr + rows.to(tl.int64)[:, None] * row_bytes
+    sums = tl.zeros((ROWS, PIECES, PIECE), dtype=tl.float32)
+    for start in range(0, n_columns, COLUMNS):
+        byte = start * BITS // 8 + tl.arange(0, BYTES)
+        both = real[:, None] & (byte < row_bytes)[None, :]
+        codes = tl.load(octets + byte[None, :], mask=both, other=0)
+        if BITS == 4:
+            codes = tl.reshape(tl.join(codes & 15, codes >> 4), (ROWS, COLUMNS))
+        codes = tl.reshape(codes, (ROWS, PIECES, PIECE)).to(tl.float32)
+        # A piece lies in one group; what reaches beyond the last column meets inputs of 0.
+        first = start + tl.arange(0, PIECES) * PIECE
+        parameter = rows[:, None] * n_groups + (first // group_size)[None, :]
+        known = real[:, None] & (first < n_columns)[None, :]
+        scale = tl.load(scales_ptr + parameter, mask=known, other=0.0).to(tl.float32)
+        if SYMMETRIC:
+            levels = codes - (1 << (BITS - 1))
+        else:
+            zero = tl.load(zeros_ptr + parameter, mask=known, other=0).to(tl.float32)
+            levels = codes - zero[:, :, None]
+        columns = start + tl.arange(0, COLUMNS)
+        inside = columns < n_columns
+        part = tl.load(inputs_ptr + token * n_columns + columns, mask=inside, other=0.0)
+        # Rounded as the unpacked weight is, so that only the order of the sums differs.
+        weights = (levels * scale[:, :, None]).to(part.dtype).to(tl.float32)
+        sums += weights * tl.reshape(part.to(tl.float32), (1, PIECES, PIECE))
+    total = tl.sum(tl.sum(sums, axis=2), axis=1)
+    total = total.to(outputs_ptr.dtype.element_ty)
+    tl.store(outputs_ptr + token * n_rows + rows, total, mask=real)
 
 
 @triton.jit
@@ -64,6 +122,7 @@ def _product_kernel(
         weight = (level * scale).to(token_part.dtype).to(tl.float32)
         sums += weight * token_part.to(tl.float32)[None, :]
     total = tl.sum(sums, axis=1)
+    total = total.to(outputs_ptr.dtype.element_ty)
     tl.store(outputs_ptr + token * n_rows + rows, total, mask=real)
 
 
@@ -85,7 +144,29 @@ def product(
     """
     inputs = inputs.contiguous()
     (n_tokens, n_columns), n_rows = inputs.shape, len(packed)
-    outputs = torch.empty(n_tokens, n_rows, dtype=torch.float32, device=inputs.device)
+    outputs = torch.empty(n_tokens, n_rows, dtype=inputs.dtype, device=inputs.device)
+    piece = _piece(n_columns, bits, group_size) if groups is None else 0
+    if piece:
+        columns = min(WIDEST_STEP, triton.next_power_of_2(n_columns))
+        rows = max(1, BYTES_PER_STEP * 8 // bits // columns)
+        _grouped_kernel[(triton.cdiv(n_rows, rows), n_tokens)](
+            inputs,
+            packed,
+            scales,
+            scales if zeros is None else zeros,
+            outputs,
+            n_rows,
+            n_columns,
+            packed.shape[1],
+            scales.shape[1],
+            group_size,
+            BITS=bits,
+            SYMMETRIC=zeros is None,
+            ROWS=rows,
+            COLUMNS=columns,
+            PIECE=min(piece, columns),
+        )
+        return outputs
     _product_kernel[(triton.cdiv(n_rows, ROWS_PER_PROGRAM), n_tokens)](
         inputs,
         packed,
@@ -104,4 +185,166 @@ def product(
         ROWS=ROWS_PER_PROGRAM,
         COLUMNS=COLUMNS_PER_STEP,
     )
-    return outputs.to(inputs.dtype)
+    return outputs
+
+
+@triton.jit
+def _unpacking_kernel(
+    packed_ptr,
+    scales_ptr,
+    zeros_ptr,
+    groups_ptr,
+    weight_ptr,
+    n_columns,
+    row_bytes,
+    n_groups,
+    group_size,
+    BITS: tl.constexpr,
+    SYMMETRIC: tl.constexpr,
+    ORDERED: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = columns < n_columns
+    bit = columns * BITS
+    octet = packed_ptr + row * row_bytes + (bit >> 3)
+    word = tl.load(octet, mask=inside, other=0).to(tl.int32)
+    if 8 % BITS != 0:
+        more = inside & ((bit >> 3) + 1 < row_bytes)
+        word = word | (tl.load(octet + 1, mask=more, other=0).to(tl.int32) << 8)
+    code = ((word >> (bit & 7)) & ((1 << BITS) - 1)).to(tl.float32)
+    group = (
+        tl.load(groups_ptr + columns, mask=inside, other=0) if ORDERED else columns // group_size
+    )
+    parameter = row * n_groups + group
+    if SYMMETRIC:
+        level = code - (1 << (BITS - 1))
+    else:
+        level = code - tl.load(zeros_ptr + parameter, mask=inside, other=0).to(tl.float32)
+    weight = level * tl.load(scales_ptr + parameter, mask=inside, other=0.0).to(tl.float32)
+    weight = weight.to(weight_ptr.dtype.element_ty)
+    tl.store(weight_ptr + row * n_columns + columns, weight, mask=inside)
+
+
+def unpacked(
+    packed: Tensor,
+    scales: Tensor,
+    zeros: Tensor | None,
+    groups: Tensor | None,
+    *,
+    bits: int,
+    group_size: int,
+    n_columns: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Return the weight [out, in] of ``dtype``, for products with many tokens: in one kernel.
+
+    The arguments are those of ``product``. The same bits as ``QuantizedLinear.dequantize``.
+    """
+    weight = torch.empty(len(packed), n_columns, dtype=dtype, device=packed.device)
+    _unpacking_kernel[(len(packed), triton.cdiv(n_columns, COLUMNS_PER_STEP))](
+        packed,
+        scales,
+        scales if zeros is None else zeros,
+        packed if groups is None else groups,
+        weight,
+        n_columns,
+        packed.shape[1],
+        scales.shape[1],
+        group_size,
+        BITS=bits,
+        SYMMETRIC=zeros is None,
+        ORDERED=groups is not None,
+        COLUMNS=COLUMNS_PER_STEP,
+    )
+    return weight
+
+
+@triton.jit
+def _token_codes_kernel(inputs_ptr, codes_ptr, scales_ptr, n_columns, step, COLUMNS: tl.constexpr):
+    token, columns = tl.program_id(0), tl.arange(0, COLUMNS)
+    inside = columns < n_columns
+    values = tl.load(inputs_ptr + token * n_columns + columns, mask=inside, other=0.0)
+    values = values.to(tl.float32)
+    scale = tl.max(tl.abs(values), axis=0) * step
+    scale = tl.where(scale == 0.0, 1.0, scale)
+    # Adding 1.5 * 2^23 leaves no room for a fraction: halves go to the even, as PyTorch rounds.
+    codes = (tl.div_rn(values, scale) + 12582912.0) - 12582912.0
+    codes = tl.minimum(tl.maximum(codes, -128.0), 127.0).to(tl.int8)
+    tl.store(codes_ptr + token * n_columns + columns, codes, mask=inside)
+    tl.store(scales_ptr + token, scale)
+
+
+@triton.jit
+def _integer_kernel(
+    codes_ptr,
+    token_scales_ptr,
+    weight_ptr,
+    scales_ptr,
+    outputs_ptr,
+    n_rows,
+    n_columns,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    token = tl.program_id(1)
+    real = rows < n_rows
+    starts = weight_ptr + rows.to(tl.int64)[:, None] * n_columns
+    sums = tl.zeros((ROWS, COLUMNS), dtype=tl.int32)
+    for start in range(0, n_columns, COLUMNS):
+        columns = start + tl.arange(0, COLUMNS)
+        inside = columns < n_columns
+        both = real[:, None] & inside[None, :]
+        weights = tl.load(starts + columns[None, :], mask=both, other=0).to(tl.int32)
+        part = tl.load(codes_ptr + token * n_columns + columns, mask=inside, other=0)
+        sums += weights * part.to(tl.int32)[None, :]
+    total = tl.sum(sums, axis=1).to(tl.float32) * tl.load(token_scales_ptr + token)
+    total = total * tl.load(scales_ptr + rows, mask=real, other=0.0).to(tl.float32)
+    total = total.to(outputs_ptr.dtype.element_ty)
+    tl.store(outputs_ptr + token * n_rows + rows, total, mask=real)
+
+
+def integer_product(inputs: Tensor, weight: Tensor, scales: Tensor, bias: Tensor | None) -> Tensor:
+    """Return ``inputs`` [tokens, in], rounded per token, times ``weight`` int8 [out, in].
+
+    The same bits as ``int8.Int8Linear`` without this kernel: codes by
+    ``activations.quantize_per_token``, sums in int32, scaled by the token's scale and then by
+    ``scales`` [out, 1] in float32. The result [tokens, out] has the inputs' dtype.
+    """
+    inputs = inputs.contiguous()
+    (n_tokens, n_columns), n_rows = inputs.shape, len(weight)
+    codes = torch.empty(n_tokens, n_columns, dtype=torch.int8, device=inputs.device)
+    token_scales = torch.empty(n_tokens, dtype=torch.float32, device=inputs.device)
+    width = triton.next_power_of_2(n_columns)
+    _token_codes_kernel[(n_tokens,)](
+        inputs, codes, token_scales, n_columns, 1 / 127, COLUMNS=width, num_warps=8
+    )
+    # A bias is added in float32 by PyTorch: a kernel would fuse it with the scale and round once.
+    dtype = inputs.dtype if bias is None else torch.float32
+    outputs = torch.empty(n_tokens, n_rows, dtype=dtype, device=inputs.device)
+    columns = min(WIDEST_STEP, width)
+    rows = max(1, BYTES_PER_STEP // columns)
+    _integer_kernel[(triton.cdiv(n_rows, rows), n_tokens)](
+        codes,
+        token_scales,
+        weight,
+        scales,
+        outputs,
+        n_rows,
+        n_columns,
+        ROWS=rows,
+        COLUMNS=columns,
+    )
+    return outputs if bias is None else outputs.add_(bias).to(inputs.dtype)
+
+
+def _piece(n_columns: int, bits: int, group_size: int) -> int:
+    """Return how many columns, a power of 2, surely share a scale; 0 where they are too few."""
+    if bits not in (4, 8):
+        return 0
+    if group_size >= n_columns:
+        return WIDEST_STEP
+    piece = group_size & -group_size
+    return piece if piece >= NARROWEST_PIECE else 0

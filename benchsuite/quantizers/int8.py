@@ -1,11 +1,13 @@
 """A linear layer in which 8-bit integers multiply 8-bit integers."""
 
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor
 
 from benchsuite.errors import UsageError
 from benchsuite.quantizers.activations import quantize_per_token
-from benchsuite.quantizers.linear import QuantizedLinear
+from benchsuite.quantizers.linear import FEW_TOKENS, QuantizedLinear
 
 SMALLEST_CUDA_BATCH = 17
 """``torch._int_mm`` on CUDA refuses fewer rows, so that a few tokens are padded with zeros."""
@@ -33,7 +35,8 @@ class Int8Linear(QuantizedLinear):
 
     The inputs are quantized while the model runs, the product is accumulated in int32 and scaled
     once: ``y = (codes_x codes_W^T) * scale_x * scale_W + b``. ``packed`` holds the weight's codes
-    as signed int8 [out, in], ready for the integer units, so that every kernel choice is the same.
+    as signed int8 [out, in], ready for the integer units, so that every kernel choice gives the
+    same bits.
     """
 
     def __init__(
@@ -54,19 +57,30 @@ class Int8Linear(QuantizedLinear):
         return self.packed.view(torch.uint8) ^ 128
 
     def use(self, kernel: str) -> "Int8Linear":
-        """Accept ``dequantize`` and ``held``, which both mean the integer product."""
-        if kernel not in ("dequantize", "held"):
+        """Choose ``triton``, two kernels for up to 8 tokens on CUDA, or PyTorch's integer product.
+
+        That is what ``dequantize`` and ``held`` both mean here.
+        """
+        if kernel not in ("dequantize", "held", "triton"):
             raise UsageError(f"an 8-bit integer layer has no kernel {kernel!r}")
+        if kernel == "triton":
+            self._check_triton()
         self.kernel = kernel
         return self
 
     def fastest_for_few_tokens(self) -> str:
-        """Return the kernel as it is: there is one."""
-        return self.kernel
+        """Return ``triton`` where it can run, else the kernel as it is."""
+        return "triton" if self.packed.is_cuda and find_spec("triton") else self.kernel
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return [..., out] for inputs [..., in], of their dtype."""
-        codes, scales = quantize_per_token(inputs.reshape(-1, self.in_features))
+        flat = inputs.reshape(-1, self.in_features)
+        if self.kernel == "triton" and len(flat) <= FEW_TOKENS:
+            from benchsuite.quantizers import few_tokens
+
+            outputs = few_tokens.integer_product(flat, self.packed, self.scales, self.bias)
+            return outputs.reshape(*inputs.shape[:-1], self.out_features)
+        codes, scales = quantize_per_token(flat)
         outputs = int8_matmul(codes, self.packed).float()
         outputs.mul_(scales).mul_(self.scales.float().t())
         if self.bias is not None:

@@ -160,7 +160,7 @@ class QuantizedLinear(nn.Module):
         the memory of the original. ``int4_cpu`` runs PyTorch's own 4-bit kernel (symmetric or not,
         group size 32, 64, 128 or 256, no g_idx): fastest for a few tokens in bfloat16 on a CPU.
         ``triton`` reads the packed codes of any layer on CUDA for up to 8 tokens at once, and
-        rebuilds the weight for more: fastest for generating.
+        rebuilds the weight, in one kernel, for more: fastest for generating.
         """
         if kernel not in KERNELS:
             raise UsageError(f"unknown kernel {kernel!r}", fix=f"Known: {', '.join(KERNELS)}")
@@ -220,16 +220,28 @@ class QuantizedLinear(nn.Module):
             )
             outputs = outputs.reshape(*inputs.shape[:-1], self.out_features)
             return outputs if self.bias is None else outputs + self.bias
-        if self.kernel == "triton" and inputs.numel() <= FEW_TOKENS * self.in_features:
-            return self._few_tokens(inputs)
+        if self.kernel == "triton":
+            return self._by_triton(inputs)
         weight = self._operand
         if weight is None or weight.dtype != inputs.dtype:
             weight = self.dequantize(inputs.dtype)
         return F.linear(inputs, weight, self.bias)
 
-    def _few_tokens(self, inputs: Tensor) -> Tensor:
+    def _by_triton(self, inputs: Tensor) -> Tensor:
         from benchsuite.quantizers import few_tokens
 
+        if inputs.numel() > FEW_TOKENS * self.in_features:
+            weight = few_tokens.unpacked(
+                self.packed,
+                self.scales,
+                self._operand_parameters,
+                self.g_idx,
+                bits=self.bits,
+                group_size=self.group_size,
+                n_columns=self.in_features,
+                dtype=inputs.dtype,
+            )
+            return F.linear(inputs, weight, self.bias)
         outputs = few_tokens.product(
             inputs.reshape(-1, self.in_features),
             self.packed,

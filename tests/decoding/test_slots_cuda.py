@@ -48,6 +48,36 @@ def test_the_kernel_attends_as_spelt_out(dtype, heads, kv_heads, width, window, 
     assert torch.equal(values, other[1])
 
 
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize(
+    ("rows", "heads", "kv_heads", "width", "length"),
+    [(1, 32, 8, 64, 1088), (2, 9, 3, 64, 700), (1, 4, 1, 128, 2100), (1, 6, 2, 80, 600)],
+)
+@pytest.mark.parametrize(("window", "softcap"), [(None, None), (70, None), (300, 5.0)])
+def test_few_rows_of_a_long_cache_are_attended_in_parts(
+    dtype, rows, heads, kv_heads, width, length, window, softcap
+):
+    from benchsuite.decoding import slot_kernel
+
+    assert slot_kernel._parts(rows * kv_heads, length) > 1
+    rng = torch.Generator("cuda").manual_seed(1)
+
+    def drawn(*shape):
+        return torch.randn(*shape, device="cuda", generator=rng).to(dtype)
+
+    q, k, v = (drawn(rows, n, width) for n in (heads, kv_heads, kv_heads))
+    keys, values = (drawn(rows, kv_heads, length, width) for _ in range(2))
+    how = {"scaling": width**-0.5, "window": window, "softcap": softcap}
+    for place in (0, 1, 63, 64, 129, 500, length - 1):
+        places = torch.full((rows,), place, device="cuda")
+        other = keys.clone(), values.clone()
+        found = slot_kernel.attend(q, k, v, keys, values, places, **how)
+        expected = attend_plainly(q, k, v, *other, places, **how)
+        torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCES[dtype])
+        assert torch.equal(keys, other[0])
+        assert torch.equal(values, other[1])
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_answers_by_graphs_are_the_plain_loop_s(family, monkeypatch):
     from benchsuite.decoding.slots import Slots

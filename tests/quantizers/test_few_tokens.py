@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from benchsuite.quantizers.int8 import Int8Linear
 from benchsuite.quantizers.linear import FEW_TOKENS, QuantizedLinear
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton")
@@ -56,7 +57,10 @@ def test_any_packing_gives_the_product_of_the_unpacked_weight(bits, zeros, order
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize(("rows", "columns", "group_size"), [(8, 96, 32), (5, 1000, -1)])
+@pytest.mark.parametrize(
+    ("rows", "columns", "group_size"),
+    [(8, 96, 32), (5, 1000, -1), (7, 576, 128), (3, 2304, 64), (4, 100, 20)],
+)
 def test_half_precision_and_odd_shapes(dtype, rows, columns, group_size):
     group_size = columns if group_size == -1 else group_size
     quantized = layer(4, "integer", rows=rows, columns=columns, group_size=group_size, dtype=dtype)
@@ -68,9 +72,41 @@ def test_half_precision_and_odd_shapes(dtype, rows, columns, group_size):
     torch.testing.assert_close(found.double(), expected, rtol=1e-2, atol=3e-2)
 
 
-def test_more_tokens_use_the_unpacked_weight():
-    quantized = layer(4, "symmetric")
-    x = torch.randn(FEW_TOKENS + 1, 640, generator=torch.Generator().manual_seed(1)).to(DEVICE)
+# Triton's interpreter cuts a bfloat16 off where a GPU rounds it.
+EXACT = [torch.float32, torch.float16, *([torch.bfloat16] if DEVICE == "cuda" else [])]
+
+
+@pytest.mark.parametrize("dtype", EXACT)
+@pytest.mark.parametrize(
+    ("rows", "columns", "tokens", "biased"),
+    [(37, 640, 1, True), (5, 2304, 3, False), (8, 100, 8, True), (3, 64, 1, False)],
+)
+def test_integers_give_the_bits_that_they_give_without_the_kernel(
+    dtype, rows, columns, tokens, biased
+):
+    generator = torch.Generator().manual_seed(rows)
+    codes = torch.randint(0, 256, (rows, columns), generator=generator, dtype=torch.uint8)
+    scales = (0.01 + 0.02 * torch.rand(rows, 1, generator=generator)).to(dtype)
+    bias = torch.randn(rows, generator=generator).to(dtype) if biased else None
+    linear = Int8Linear(codes, scales, bias=bias, dtype=dtype).to(DEVICE)
+    x = torch.randn(tokens, columns, generator=generator).to(DEVICE, dtype)
+    x[0, : columns // 2] *= 0.5  # halves between two codes
+    x[-1, :4] = x[-1].abs().max() * torch.tensor([0.5, 1.5, 2.5, 127]).to(DEVICE, dtype) / 127
+    x[tokens // 2] = 0 if tokens > 1 else x[0]
+    expected = linear.use("dequantize")(x)
+    found = linear.use("triton")(x)
+    assert found.dtype == dtype
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("bits", [3, 4, 8])
+@pytest.mark.parametrize(
+    ("zeros", "order", "columns"),
+    [("symmetric", False, 640), ("integer", True, 640), ("free", False, 1000)],
+)
+def test_more_tokens_use_the_unpacked_weight(bits, zeros, order, columns):
+    quantized = layer(bits, zeros, rows=7, columns=columns, order=order)
+    x = torch.randn(FEW_TOKENS + 1, columns, generator=torch.Generator().manual_seed(1)).to(DEVICE)
     expected = quantized.use("dequantize")(x)
     assert torch.equal(quantized.use("triton")(x), expected)
 
