@@ -53,7 +53,7 @@ def test_adaround_by_graphs_has_the_bits_of_adaround_without(monkeypatch):
 
 def weights(method, options):
     """Return the digest of a small Llama on the GPU, quantized."""
-    model = copy.deepcopy(slot_models.model("llama")).to("cuda", torch.float16)
+    model = copy.deepcopy(slot_models.build("llama")).to("cuda", torch.float16)
     generator = torch.Generator().manual_seed(0)
     batch = torch.randint(0, model.config.vocab_size, (8, 64), generator=generator)
     return method.quantize(model, batch, group_size=32, **options).weights_sha256
