@@ -1,6 +1,7 @@
 """One model quantized and evaluated on several GPUs: seconds, memory, and whether bits are equal.
 
     python benchmarks/speed/gpus_cuda.py --gpus 1 2 4 --shapes llama2_7b --methods gptq_w4
+    python benchmarks/speed/gpus_cuda.py --gpus 1 2 4 --methods --evaluations
     python benchmarks/speed/gpus_cuda.py --small      # a smoke run, on a CPU too
 
 Weights are random at a model's true shapes, tokens are random. Every GPU is warmed up beforehand. A
@@ -20,10 +21,13 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchsuite import catalog
+from benchsuite.evaluation.divergence import divergence
+from benchsuite.evaluation.perplexity import perplexity
 from benchsuite.models import random_weights
 from benchsuite.models.pool import fresh_tree
 from benchsuite.models.replicas import Reading, share_work
@@ -31,6 +35,9 @@ from benchsuite.quantizers import apply, linear
 
 SEQ_LEN = {"awq_w4": 512}
 BARS = {("gptq_w4", "llama2_7b", 4): 8.0}
+EVALUATED_CHUNKS = 166
+"""Those of 2,048 tokens that WikiText-2's test split has for Llama 2."""
+EFFICIENCY_BAR = 0.9
 
 
 @dataclass(frozen=True)
@@ -167,6 +174,54 @@ def run(shape: nn.Module, method: str, n: int, size: Size) -> tuple[float, Any, 
     return seconds, result, waits.seconds, " ".join(digests), peak
 
 
+# --- evaluating
+
+
+def evaluations(name: str, gpus: Sequence[int], size: Size) -> None:
+    """Time perplexity and KL on each number of GPUs and compare the values."""
+    original = random_model(name, size)
+    quantized = fresh_tree(original)
+    share_work(quantized, devices(1))
+    apply("rtn_w4", quantized, tokens(original, 1, 16), seed=0, progress=None)
+    chunks = EVALUATED_CHUNKS if size.samples > 16 else 11
+    text = tokens(original, chunks, size.seq_len).flatten()
+
+    def read(number: int) -> dict[str, tuple[float, Any]]:
+        for model in (original, quantized):
+            share_work(model, devices(number))
+        few = text[: 8 * number * max(size.seq_len, 8192)]
+        with linear.using_kernel(quantized, "held"):
+            found = {}
+            for stage, run_one in (
+                ("perplexity", lambda ids: perplexity(quantized, ids, seq_len=size.seq_len)),
+                ("kl", lambda ids: divergence(original, quantized, ids, seq_len=size.seq_len)),
+            ):
+                run_one(few)
+                found[stage] = timed(partial(run_one, text))
+        return found
+
+    print(f"\n{'evaluation':18}{'GPUs':>5}{'seconds':>9}{'of each':>9}  {'values':8}peak GiB")
+    one: dict[str, tuple[float, Any]] = {}
+    for number in gpus:
+        peaks(number)
+        found = guarded(f"evaluations on {number}", partial(read, number)) or {}
+        peak = peaks(number)
+        for stage, (seconds, result) in found.items():
+            first, expected = one.setdefault(stage, (seconds * number, result))
+            same = all(map(np.array_equal, _arrays(result), _arrays(expected)))
+            share = first / (number * seconds)
+            told = "met" if share >= EFFICIENCY_BAR else "MISSED"
+            print(
+                f"{stage:18}{number:5}{seconds:9.2f}{share:9.2f}  "
+                f"{'equal' if same else 'OTHER':8}{peak}  bar {EFFICIENCY_BAR}: {told}",
+                flush=True,
+            )
+
+
+def _arrays(result: Any) -> list[Any]:
+    return [value for value in vars(result).values() if isinstance(value, np.ndarray)]
+
+
 def random_model(name: str, size: Size) -> nn.Module:
     """Return the catalogued model in half precision with random weights, on the first GPU."""
     entry, device = catalog.model(name), devices(1)[0]
@@ -183,6 +238,7 @@ def main() -> None:
     parser.add_argument("--gpus", nargs="+", type=int, default=[1, 2, 4])
     parser.add_argument("--shapes", nargs="+", default=["llama2_7b"])
     parser.add_argument("--methods", nargs="*", default=["gptq_w4"])
+    parser.add_argument("--evaluations", action="store_true", help="perplexity and KL too")
     parser.add_argument("--layers", type=int, help="only so many blocks")
     parser.add_argument("--small", action="store_true", help="a smoke run at tiny shapes")
     arguments = parser.parse_args()
@@ -200,7 +256,11 @@ def main() -> None:
     print(datetime.date.today())
     for shape in shapes:
         print(f"\n{shape}, {size.samples} x {size.seq_len} tokens (AWQ x 512)")
-        guarded(shape, partial(methods, shape, arguments.methods, gpus, size))
+        if arguments.methods:
+            guarded(shape, partial(methods, shape, arguments.methods, gpus, size))
+        gc.collect()
+        if arguments.evaluations:
+            guarded(shape, partial(evaluations, shape, gpus, size))
         gc.collect()
 
 

@@ -33,6 +33,9 @@ class QuantizedLinear(nn.Module):
     dequantized weights and outputs have it.
     """
 
+    # What `use` makes of the buffers: a replica makes its own, which is faster than moving it.
+    REMADE = ("_operand", "_operand_parameters")
+
     packed: Tensor
     scales: Tensor
     packed_zeros: Tensor | None
@@ -174,6 +177,10 @@ class QuantizedLinear(nn.Module):
             self._operand_parameters = self._int4_parameters()
         self.kernel = kernel
         return self
+
+    def remake(self) -> None:
+        """Make what the chosen kernel keeps anew, of the buffers that are here now."""
+        self.use(self.kernel)
 
     def fastest_for_few_tokens(self) -> str:
         """Return the kernel to generate with where the layer lies; memory stays the packed one."""
