@@ -33,10 +33,18 @@ class Counterparts:
         """Return the tensor on the device; a parameter stays one. One that is there is shared."""
         key = _place(tensor)
         if key not in self._known:
-            moved = tensor.detach().to(self.device, non_blocking=self.device.type == "cuda")
-            self._known[key] = (tensor, moved)
+            self._known[key] = (tensor, self.move(tensor))
         moved = self._known[key][1].detach()
         return nn.Parameter(moved, requires_grad=False) if _is_parameter(tensor) else moved
+
+    def move(self, tensor: Tensor) -> Tensor:
+        """Return a tensor's values on the device, which a GPU may still be copying."""
+        on_a_gpu = tensor.is_cuda or self.device.type == "cuda"
+        return tensor.detach().to(self.device, non_blocking=on_a_gpu)
+
+    def moved(self) -> list[Tensor]:
+        """Return all tensors that are on the device so far."""
+        return [moved for _, moved in self._known.values()]
 
     def of_all(self, value: Any) -> Any:
         """Return a block's argument with the tensors in it, in tuples, lists and dicts, moved."""

@@ -315,7 +315,9 @@ def using_kernel(model: nn.Module, kernel: str) -> Iterator[nn.Module]:
 def stored_bytes(model: nn.Module) -> int:
     """Return the bytes of the model's state: parameters and saved buffers, tied ones once."""
     tensors = model.state_dict(keep_vars=True).values()
-    unique = {(t.data_ptr(), t.shape, t.dtype): t for t in tensors if t.numel()}
+    unique = {
+        id(t) if t.is_meta else (t.data_ptr(), t.shape, t.dtype): t for t in tensors if t.numel()
+    }
     return sum(t.numel() * t.element_size() for t in unique.values())
 
 
