@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from benchsuite.decoding.loop import evaluating
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.evaluation.generation import Progress
-from benchsuite.evaluation.perplexity import BATCH_TOKENS, Head, LogitsFunction, reading_text
+from benchsuite.evaluation.perplexity import BATCH_TOKENS, Reader, Seen, reading_text
 from benchsuite.models.replicas import working_on
 
 # fp32 log-probabilities held at a time, of both models together.
@@ -73,14 +73,15 @@ def divergence(
     with (
         evaluating(original),
         evaluating(quantized),
-        reading_text(original, chunks) as base,
-        reading_text(quantized, chunks) as other,
+        reading_text(original, chunks, batch_size) as base,
+        reading_text(quantized, chunks, batch_size) as other,
     ):
         pairs = list(zip(base, other, strict=False))
-        _check_vocabularies(*(logits_of(own[:1, :2]) for logits_of, own in pairs[0]))
+        _check_vocabularies(*(reader.read(slice(1)) for reader in pairs[0]))
         for place, start in enumerate(range(0, n_chunks, batch_size)):
             pair = pairs[place % len(pairs)]
-            values.append(_mean_kl(*(_states(*one, start, batch_size) for one in pair)))
+            part = slice(start, start + batch_size)
+            values.append(_mean_kl(*(_states(reader, part) for reader in pair)))
             if progress is not None:
                 progress("divergence", min(start + batch_size, n_chunks), n_chunks)
     chunk_kl = torch.cat([value.cpu() for value in values]).numpy()
@@ -108,13 +109,9 @@ def flips(before: Sequence[Any] | np.ndarray, after: Sequence[Any] | np.ndarray)
     return Flips(100 * float(flipped.mean()), flipped)
 
 
-Seen = tuple[Tensor, Head]
-"""Hidden states [B, T, width] and the head that makes logits of some of them."""
-
-
-def _states(logits_of: LogitsFunction, chunks: Tensor, start: int, batch_size: int) -> Seen:
-    with working_on(chunks.device):
-        return logits_of(chunks[start : start + batch_size])
+def _states(reader: Reader, part: slice) -> Seen:
+    with working_on(reader.chunks.device):
+        return reader.read(part)
 
 
 def _check_vocabularies(original: Seen, quantized: Seen) -> None:

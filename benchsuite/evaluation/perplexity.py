@@ -17,8 +17,10 @@ import torch
 from torch import nn
 
 from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.evaluation.by_blocks import Head, Seen, seen_by_blocks
 from benchsuite.models.fused import fused_forwards
 from benchsuite.models.replicas import replicas_of, working_on
+from benchsuite.models.streaming import is_streamed
 
 MIN_TOKENS = 4096
 # fp32 logits held at a time. Larger slices are no faster: the head is a small part of the work.
@@ -71,13 +73,13 @@ def perplexity(
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad(), reading_text(model, chunks) as readers:
+        with torch.no_grad(), reading_text(model, chunks, batch_size) as readers:
             # No synchronisation inside the loop: the devices run ahead, values are read at the end.
             values = []
             for place, start in enumerate(range(0, len(chunks), batch_size)):
-                logits_of, its_chunks = readers[place % len(readers)]
-                with working_on(its_chunks.device):
-                    values.append(_batch_nll(logits_of, its_chunks[start : start + batch_size]))
+                reader, part = readers[place % len(readers)], slice(start, start + batch_size)
+                with working_on(reader.chunks.device):
+                    values.append(_batch_nll(reader.read(part), reader.chunks[part]))
                 if progress is not None:
                     progress("perplexity", min(start + batch_size, len(chunks)), len(chunks))
     finally:
@@ -129,10 +131,8 @@ def check_context(model: nn.Module, seq_len: int) -> None:
         )
 
 
-# hidden states of some positions [P, D] -> logits [P, vocabulary]
-Head = Callable[[torch.Tensor], torch.Tensor]
 # ids [B, T] -> (hidden states [B, T, D], head)
-LogitsFunction = Callable[[torch.Tensor], tuple[torch.Tensor, Head]]
+LogitsFunction = Callable[[torch.Tensor], Seen]
 
 
 def logits_function(model: nn.Module, probe: torch.Tensor) -> LogitsFunction:
@@ -145,15 +145,28 @@ def logits_function(model: nn.Module, probe: torch.Tensor) -> LogitsFunction:
     return (_split if _splits(model, probe) else _whole)(model)
 
 
-@contextmanager
-def reading_text(
-    model: nn.Module, chunks: torch.Tensor
-) -> Iterator[list[tuple[LogitsFunction, torch.Tensor]]]:
-    """Yield, for each device that shares the model's work, its `logits_function` and the chunks.
+@dataclass(frozen=True)
+class Reader:
+    """How a device reads the text: ``read`` returns what some of ``chunks`` give.
 
-    ``chunks`` [n_chunks, seq_len] are moved to each once: a later copy from another device would
-    wait for what that one still has to do.
+    That is their hidden states [B, T, D], and the head that makes logits of some of them.
     """
+
+    chunks: torch.Tensor
+    read: Callable[[slice], Seen]
+
+
+@contextmanager
+def reading_text(model: nn.Module, chunks: torch.Tensor, size: int) -> Iterator[list[Reader]]:
+    """Yield a reader of ``chunks`` [n, seq_len] for each device that shares the model's work.
+
+    They are moved to each once: a later copy from another device would wait for what that one still
+    has to do. A streamed model has read all of them, ``size`` at a time, when this yields.
+    """
+    if is_streamed(model):
+        own = chunks.to(next(model.parameters()).device)
+        yield [Reader(own, seen_by_blocks(model, own, size))]
+        return
     with ExitStack() as stack:
         models = replicas_of(model)
         for one in models:
@@ -161,7 +174,11 @@ def reading_text(
         devices = [next(one.parameters()).device for one in models]
         everywhere = [chunks.to(device) for device in devices]
         make = _split if _splits(model, everywhere[0][:1, :16]) else _whole
-        yield [(make(one), own) for one, own in zip(models, everywhere, strict=True)]
+        yield [_reader(make(one), own) for one, own in zip(models, everywhere, strict=True)]
+
+
+def _reader(logits_of: LogitsFunction, chunks: torch.Tensor) -> Reader:
+    return Reader(chunks, lambda part: logits_of(chunks[part]))
 
 
 def _split(model: nn.Module) -> LogitsFunction:
@@ -186,10 +203,10 @@ def _splits(model: nn.Module, probe: torch.Tensor) -> bool:
     return same and torch.equal(head(hidden), expected)
 
 
-def _batch_nll(logits_of: LogitsFunction, ids: torch.Tensor) -> torch.Tensor:
+def _batch_nll(seen: Seen, ids: torch.Tensor) -> torch.Tensor:
     """Return the mean cross-entropy of each chunk, ids [B, T] -> float64 [B]."""
     n_chunks, length = ids.shape
-    hidden, head = logits_of(ids)
+    hidden, head = seen
     rows = hidden[:, :-1].reshape(n_chunks * (length - 1), -1)
     targets = ids[:, 1:].reshape(-1)
     nll = torch.empty(len(targets), dtype=torch.float64, device=ids.device)

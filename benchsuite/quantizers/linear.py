@@ -157,18 +157,17 @@ class QuantizedLinear(nn.Module):
         """Choose how ``forward`` multiplies, and return self.
 
         ``dequantize`` rebuilds the weight in every call: memory stays that of the packed model.
-        ``held`` keeps the dequantized weight until another choice: fastest for large batches, at
-        the memory of the original. ``int4_cpu`` runs PyTorch's own 4-bit kernel (symmetric or not,
-        group size 32, 64, 128 or 256, no g_idx): fastest for a few tokens in bfloat16 on a CPU.
+        ``held`` keeps the dequantized weight from its first use until another choice: fastest for
+        large batches, at the memory of the original. ``int4_cpu`` runs PyTorch's own 4-bit kernel
+        (symmetric or not, group size 32, 64, 128 or 256, no g_idx): fastest for a few tokens in
+        bfloat16 on a CPU.
         ``triton`` reads the packed codes of any layer on CUDA for up to 8 tokens at once, and
         rebuilds the weight for more: fastest for generating.
         """
         if kernel not in KERNELS:
             raise UsageError(f"unknown kernel {kernel!r}", fix=f"Known: {', '.join(KERNELS)}")
         self._operand = self._operand_parameters = None
-        if kernel == "held":
-            self._operand = self.dequantize()
-        elif kernel == "triton":
+        if kernel == "triton":
             self._check_triton()
             # Unpacked once: they lie the other way round, and are 1 / group_size of the weight.
             self._operand_parameters = None if self.sym else self.zeros.contiguous()
@@ -227,6 +226,8 @@ class QuantizedLinear(nn.Module):
             return outputs if self.bias is None else outputs + self.bias
         if self.kernel == "triton" and inputs.numel() <= FEW_TOKENS * self.in_features:
             return self._few_tokens(inputs)
+        if self.kernel == "held" and self._operand is None:
+            self._operand = self.dequantize()
         weight = self._operand
         if weight is None or weight.dtype != inputs.dtype:
             weight = self.dequantize(inputs.dtype)

@@ -94,5 +94,7 @@ def test_a_replica_makes_its_dequantized_weights_itself():
         own, other = map(quantized_linears, replicas_of(model))
         for name, linear in own.items():
             assert other[name].packed.data_ptr() == linear.packed.data_ptr()
+            for one in (linear, other[name]):
+                one(torch.zeros(1, one.in_features))
             assert other[name]._operand is not linear._operand
             assert torch.equal(other[name]._operand, linear._operand)

@@ -7,11 +7,13 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.evaluation.divergence import divergence
+from benchsuite.evaluation.perplexity import perplexity
 from benchsuite.models import random_weights
 from benchsuite.models.random_weights import Drawn
 from benchsuite.models.replicas import share_work
 from benchsuite.models.streaming import Blocks, Folder, is_streamed, stream
-from benchsuite.quantizers.linear import quantized_linears
+from benchsuite.quantizers.linear import quantized_linears, using_kernel
 from tests.models import tiny
 
 CPU = torch.device("cpu")
@@ -67,6 +69,27 @@ def test_what_was_made_of_the_blocks_comes_again(tokens):
             assert torch.equal(one, two)
             count += 1
     assert count == 3
+
+
+@pytest.mark.parametrize("model_type", ["llama", "opt", "qwen2"])
+def test_a_streamed_model_reads_text_to_the_same_bits(model_type, tokens):
+    text = torch.randint(300, (64 * 5,), generator=torch.Generator().manual_seed(5))
+    found = []
+    for make in (whole, streamed):
+        original, model = make(model_type), make(model_type)
+        quantize("gptq", model, tokens)
+        with using_kernel(model, "held"):
+            found.append(perplexity(model, text, seq_len=64, batch_size=2))
+            change = divergence(original, model, text, seq_len=64)
+        found[-1] = (found[-1].chunk_nll.tolist(), change.chunk_kl.tolist())
+        assert change.value > 0
+    assert found[0] == found[1]
+
+
+def test_a_streamed_model_that_scales_its_logits_reads_no_text():
+    model = streamed("gemma2", head_dim=32)
+    with pytest.raises(UsageError, match="a gemma2 model scales its logits"):
+        perplexity(model, torch.arange(128), seq_len=64)
 
 
 class Noting(Drawn):
