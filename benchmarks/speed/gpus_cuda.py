@@ -207,6 +207,8 @@ def streamed(name: str, gpus: Sequence[int], size: Size, whole: bool) -> None:
             print(f"{n_blocks:8}{n:5}{seconds[n_blocks]:9.2f}  {bits:8}{peak}", flush=True)
             stages = ", ".join(f"{k} {v:.2f}" for k, v in result.stage_seconds.items())
             print(f"{'':15}{stages}; host waits {waits:.2f}", flush=True)
+            if n == gpus[0] and not whole:
+                guarded("reading text", partial(streamed_reading, name, n_blocks, size))
         if len(seconds) == 2:
             each = (seconds[1 + more] - seconds[1]) / more
             seconds[every] = seconds[1] + (every - 1) * each
@@ -220,13 +222,18 @@ def streamed(name: str, gpus: Sequence[int], size: Size, whole: bool) -> None:
 _ONE: dict[tuple[str, int], str] = {}
 
 
-def streamed_run(name: str, n_blocks: int, n: int, size: Size) -> tuple[float, Any, float, str]:
-    """Quantize so many blocks: seconds, result, host's waits, peak GiB against the bar."""
+def skeleton(name: str, n_blocks: int) -> nn.Module:
+    """Return a streamed model with so many of the catalogued one's blocks, drawn when they come."""
     entry = catalog.model(name)
     shape = dict(entry.shape) | {"num_hidden_layers": n_blocks}
     dtype = str(entry.dtype) if torch.cuda.is_available() else "float32"
-    skeleton = random_weights.without_storage(replace(entry, shape=shape), dtype)
-    model = stream(skeleton, random_weights.Drawn(0), devices(1)[0])
+    empty = random_weights.without_storage(replace(entry, shape=shape), dtype)
+    return stream(empty, random_weights.Drawn(0), devices(1)[0])
+
+
+def streamed_run(name: str, n_blocks: int, n: int, size: Size) -> tuple[float, Any, float, str]:
+    """Quantize so many blocks: seconds, result, host's waits, peak GiB against the bar."""
+    model = skeleton(name, n_blocks)
     share_work(model, devices(n))
     batch, waits = tokens(model, size.samples, size.seq_len), HostWaits()
     peaks(n)
@@ -236,6 +243,16 @@ def streamed_run(name: str, n_blocks: int, n: int, size: Size) -> tuple[float, A
     within = max(map(float, peak.split())) <= STREAMED_GIB
     bar = f"bar {STREAMED_GIB:.0f}: {'met' if within else 'MISSED'}"
     return seconds, result, waits.seconds, f"{peak}  {bar}"
+
+
+def streamed_reading(name: str, n_blocks: int, size: Size) -> None:
+    """Print the seconds in which so many blocks in half precision read WikiText-2's tokens."""
+    model = skeleton(name, n_blocks)
+    chunks = EVALUATED_CHUNKS if size.samples > 16 else 11
+    text = tokens(model, chunks, size.seq_len).flatten()
+    peaks(1)
+    took, _ = timed(lambda: perplexity(model, text, seq_len=size.seq_len))
+    print(f"{'':15}perplexity of {len(text)} tokens {took:.2f} s, peak {peaks(1)} GiB", flush=True)
 
 
 # --- evaluating

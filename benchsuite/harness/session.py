@@ -203,7 +203,12 @@ class Bench:
         """Raise `CellCannotRun` if this machine lacks what the cell needs."""
         inputs.require_packages(cell, study(cell.study).packages(cell))
         for name in inputs.model_names(study(cell.study), cell):
-            inputs.require(catalog.model(name), self.options, self.device)
+            may_stream = self.may_stream(cell, name)
+            inputs.require(catalog.model(name), self.options, self.device, may_stream=may_stream)
+
+    def may_stream(self, cell: Cell, name: str) -> bool:
+        """Say whether a model of the cell may be larger than the device, and come by blocks."""
+        return name == cell.model and study(cell.study).streams(cell)
 
     # --- a cell that runs
 

@@ -90,6 +90,12 @@ def is_streamed(model: nn.Module) -> bool:
     return model in _SOURCES
 
 
+def stream_alike(model: nn.Module, other: nn.Module) -> None:
+    """Let ``other``, a tree like ``model``, be streamed from the same source, if that one is."""
+    if model in _SOURCES:
+        _SOURCES[other] = _SOURCES[model]
+
+
 @contextmanager
 def _set_aside(blocks: nn.ModuleList) -> Iterator[None]:
     held = list(blocks)

@@ -350,8 +350,8 @@ from benchsuite.models import replicas
 
 @pytest.fixture
 def model_pool(monkeypatch):
-    def lease(entry, sources):
-        facts = dict(weights="random", stand_in=None, digest="", gguf_types=None)
+    def lease(entry, sources, may_stream):
+        facts = dict(weights="random", stand_in=None, digest="", gguf_types=None, streamed=False)
         return SimpleNamespace(model=entry.name, release=lambda: None, **facts)
     return SimpleNamespace(lease=lease)
 

@@ -59,6 +59,8 @@ def _table(found: Sequence[Estimate], memory_bytes: int) -> Iterator[str]:
         seconds = _union([one.seconds for one in several])
         memory = _union([one.memory for one in several])
         fits = several[0].fits(memory_bytes)
+        if fits == "will not fit" and study(name).streams(several[0].cell):
+            fits = "comes block by block"
         shared = f" + {_time(several[0].shared)} once" if several[0].shared >= 1 else ""
         yield (
             f"  {name} {model} {method}: {len(several)} x {_times(seconds)}{shared}, "
