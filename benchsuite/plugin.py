@@ -10,10 +10,10 @@ import pytest
 from benchsuite.errors import BenchsuiteError
 from benchsuite.harness import given, items, planning
 from benchsuite.harness.items import only_planned
-from benchsuite.harness.options import Options, add_options
+from benchsuite.harness.options import Options, add_options, gpus_per_cell
 from benchsuite.harness.place import given_words
 from benchsuite.harness.session import BENCH, PROPERTY, Bench
-from benchsuite.records.environment import choose_device, gpus
+from benchsuite.records.environment import check_gpus, choose_device, gpus_for
 from benchsuite.records.store import Store
 
 # A project asks for all of this with `pytest_plugins = ["benchsuite.plugin"]` in its conftest.
@@ -53,6 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
         given.join(options.models)
         if options.device == "cuda":
             choose_device(options.device)
+        if not options.ray:
+            check_gpus(options.gpus_per_cell, options.device)
     except BenchsuiteError as error:
         raise pytest.UsageError(str(error)) from error
     # torch's own use of torch.jit, at import
@@ -202,11 +204,15 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, Any] 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Start one worker per visible GPU for ``-n auto``."""
+    """Start one worker per visible GPU, or ``--gpus-per-cell`` of them, for ``-n auto``."""
     chosen = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS")
     if chosen or config.getoption("benchsuite_device") == "cpu":
         return None
-    return len(gpus()) or None
+    try:
+        each = gpus_per_cell(config)
+    except BenchsuiteError as error:
+        raise pytest.UsageError(str(error)) from error
+    return len(gpus_for(each)) // each or None
 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
@@ -223,10 +229,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave logging and the GPU as they were found."""
+    """Leave logging and the GPUs as they were found."""
     bench = config.stash.get(BENCH, None)
-    if bench is not None and bench.gpu is not None:
-        bench.gpu.release()
+    if bench is not None and bench.taken is not None:
+        bench.taken.release()
     for handler in [h for h in logging.getLogger("benchsuite").handlers if h.name == "session"]:
         logging.getLogger("benchsuite").removeHandler(handler)
         handler.close()

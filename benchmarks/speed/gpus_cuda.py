@@ -1,6 +1,9 @@
 """One model quantized and evaluated on several GPUs: seconds, memory, and whether bits are equal.
 
     python benchmarks/speed/gpus_cuda.py --gpus 1 2 4 --shapes llama2_7b --methods gptq_w4
+    python benchmarks/speed/gpus_cuda.py --gpus 1 2 4 --methods --evaluations
+    python benchmarks/speed/gpus_cuda.py --gpus 1 4 --streamed llama3_1_70b_instruct --layers 3
+    python benchmarks/speed/gpus_cuda.py --gpus 1 --streamed llama3_1_70b_instruct --whole
     python benchmarks/speed/gpus_cuda.py --small      # a smoke run, on a CPU too
 
 Weights are random at a model's true shapes, tokens are random. Every GPU is warmed up beforehand. A
@@ -15,22 +18,32 @@ import platform
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchsuite import catalog
+from benchsuite.evaluation.divergence import divergence
+from benchsuite.evaluation.perplexity import perplexity
 from benchsuite.models import random_weights
 from benchsuite.models.pool import fresh_tree
 from benchsuite.models.replicas import Reading, share_work
+from benchsuite.models.streaming import stream
 from benchsuite.quantizers import apply, linear
 
 SEQ_LEN = {"awq_w4": 512}
 BARS = {("gptq_w4", "llama2_7b", 4): 8.0}
+EVALUATED_CHUNKS = 166
+"""Those of 2,048 tokens that WikiText-2's test split has for Llama 2."""
+EFFICIENCY_BAR = 0.9
+STREAMED_BARS = {1: 360.0, 4: 100.0}
+"""Seconds for GPTQ W4 of Llama-3.1-70B by number of GPUs."""
+STREAMED_GIB = 40.0
 
 
 @dataclass(frozen=True)
@@ -167,6 +180,129 @@ def run(shape: nn.Module, method: str, n: int, size: Size) -> tuple[float, Any, 
     return seconds, result, waits.seconds, " ".join(digests), peak
 
 
+# --- a model that does not fit
+
+
+def streamed(name: str, gpus: Sequence[int], size: Size, whole: bool) -> None:
+    """Quantize a model whose blocks are drawn when they come, by GPTQ W4, on some GPUs.
+
+    Without ``whole`` one block and further ones are measured and the rest is extrapolated.
+    """
+    every = int(catalog.model(name).shape["num_hidden_layers"])
+    more = min(size.layers or 3, every - 1)
+    print(f"\n{name} streamed, {every} blocks, {size.samples} x {size.seq_len} tokens")
+    print(f"{'blocks':>8}{'GPUs':>5}{'seconds':>9}  {'bits':8}peak GiB", flush=True)
+    for n in gpus:
+        guarded(f"warm-up on {n}", partial(streamed_run, name, 1, n, Size(16, 256)))
+        seconds: dict[int, float] = {}
+        for n_blocks in [every] if whole else [1, 1 + more]:
+            found = guarded(
+                f"{n_blocks} blocks on {n}", partial(streamed_run, name, n_blocks, n, size)
+            )
+            if found is None:
+                break
+            seconds[n_blocks], result, waits, peak = found
+            same = _ONE.setdefault((name, n_blocks), result.weights_sha256)
+            bits = "equal" if same == result.weights_sha256 else "OTHER"
+            print(f"{n_blocks:8}{n:5}{seconds[n_blocks]:9.2f}  {bits:8}{peak}", flush=True)
+            stages = ", ".join(f"{k} {v:.2f}" for k, v in result.stage_seconds.items())
+            print(f"{'':15}{stages}; host waits {waits:.2f}", flush=True)
+            if n == gpus[0] and not whole:
+                guarded("reading text", partial(streamed_reading, name, n_blocks, size))
+        if len(seconds) == 2:
+            each = (seconds[1 + more] - seconds[1]) / more
+            seconds[every] = seconds[1] + (every - 1) * each
+            print(f"{'':15}a further block {each:.3f}")
+        if every in seconds:
+            bar, total = STREAMED_BARS.get(n), seconds[every]
+            told = "" if bar is None else f", bar {bar:.0f}: {'met' if total <= bar else 'MISSED'}"
+            print(f"{'':15}all {every} blocks on {n}: {total:.1f} s{told}", flush=True)
+
+
+_ONE: dict[tuple[str, int], str] = {}
+
+
+def skeleton(name: str, n_blocks: int) -> nn.Module:
+    """Return a streamed model with so many of the catalogued one's blocks, drawn when they come."""
+    entry = catalog.model(name)
+    shape = dict(entry.shape) | {"num_hidden_layers": n_blocks}
+    dtype = str(entry.dtype) if torch.cuda.is_available() else "float32"
+    empty = random_weights.without_storage(replace(entry, shape=shape), dtype)
+    return stream(empty, random_weights.Drawn(0), devices(1)[0])
+
+
+def streamed_run(name: str, n_blocks: int, n: int, size: Size) -> tuple[float, Any, float, str]:
+    """Quantize so many blocks: seconds, result, host's waits, peak GiB against the bar."""
+    model = skeleton(name, n_blocks)
+    share_work(model, devices(n))
+    batch, waits = tokens(model, size.samples, size.seq_len), HostWaits()
+    peaks(n)
+    with patch.object(Reading, "get", lambda reading: waits.get(reading)):
+        seconds, result = timed(lambda: apply("gptq_w4", model, batch, seed=0, progress=None))
+    peak = peaks(n)
+    within = max(map(float, peak.split())) <= STREAMED_GIB
+    bar = f"bar {STREAMED_GIB:.0f}: {'met' if within else 'MISSED'}"
+    return seconds, result, waits.seconds, f"{peak}  {bar}"
+
+
+def streamed_reading(name: str, n_blocks: int, size: Size) -> None:
+    """Print the seconds in which so many blocks in half precision read WikiText-2's tokens."""
+    model = skeleton(name, n_blocks)
+    chunks = EVALUATED_CHUNKS if size.samples > 16 else 11
+    text = tokens(model, chunks, size.seq_len).flatten()
+    peaks(1)
+    took, _ = timed(lambda: perplexity(model, text, seq_len=size.seq_len))
+    print(f"{'':15}perplexity of {len(text)} tokens {took:.2f} s, peak {peaks(1)} GiB", flush=True)
+
+
+# --- evaluating
+
+
+def evaluations(name: str, gpus: Sequence[int], size: Size) -> None:
+    """Time perplexity and KL on each number of GPUs and compare the values."""
+    original = random_model(name, size)
+    quantized = fresh_tree(original)
+    share_work(quantized, devices(1))
+    apply("rtn_w4", quantized, tokens(original, 1, 16), seed=0, progress=None)
+    chunks = EVALUATED_CHUNKS if size.samples > 16 else 11
+    text = tokens(original, chunks, size.seq_len).flatten()
+
+    def read(number: int) -> dict[str, tuple[float, Any]]:
+        for model in (original, quantized):
+            share_work(model, devices(number))
+        few = text[: 8 * number * max(size.seq_len, 8192)]
+        with linear.using_kernel(quantized, "held"):
+            found = {}
+            for stage, run_one in (
+                ("perplexity", lambda ids: perplexity(quantized, ids, seq_len=size.seq_len)),
+                ("kl", lambda ids: divergence(original, quantized, ids, seq_len=size.seq_len)),
+            ):
+                run_one(few)
+                found[stage] = timed(partial(run_one, text))
+        return found
+
+    print(f"\n{'evaluation':18}{'GPUs':>5}{'seconds':>9}{'of each':>9}  {'values':8}peak GiB")
+    one: dict[str, tuple[float, Any]] = {}
+    for number in gpus:
+        peaks(number)
+        found = guarded(f"evaluations on {number}", partial(read, number)) or {}
+        peak = peaks(number)
+        for stage, (seconds, result) in found.items():
+            first, expected = one.setdefault(stage, (seconds * number, result))
+            same = all(map(np.array_equal, _arrays(result), _arrays(expected)))
+            share = first / (number * seconds)
+            told = "met" if share >= EFFICIENCY_BAR else "MISSED"
+            print(
+                f"{stage:18}{number:5}{seconds:9.2f}{share:9.2f}  "
+                f"{'equal' if same else 'OTHER':8}{peak}  bar {EFFICIENCY_BAR}: {told}",
+                flush=True,
+            )
+
+
+def _arrays(result: Any) -> list[Any]:
+    return [value for value in vars(result).values() if isinstance(value, np.ndarray)]
+
+
 def random_model(name: str, size: Size) -> nn.Module:
     """Return the catalogued model in half precision with random weights, on the first GPU."""
     entry, device = catalog.model(name), devices(1)[0]
@@ -183,6 +319,9 @@ def main() -> None:
     parser.add_argument("--gpus", nargs="+", type=int, default=[1, 2, 4])
     parser.add_argument("--shapes", nargs="+", default=["llama2_7b"])
     parser.add_argument("--methods", nargs="*", default=["gptq_w4"])
+    parser.add_argument("--evaluations", action="store_true", help="perplexity and KL too")
+    parser.add_argument("--streamed", nargs="*", default=[], help="models that do not fit")
+    parser.add_argument("--whole", action="store_true", help="all blocks of those, not a few")
     parser.add_argument("--layers", type=int, help="only so many blocks")
     parser.add_argument("--small", action="store_true", help="a smoke run at tiny shapes")
     arguments = parser.parse_args()
@@ -198,10 +337,17 @@ def main() -> None:
     name = torch.cuda.get_device_name() if cuda else platform.machine()
     print(f"{name} x {torch.cuda.device_count()}, torch {torch.__version__}, ", end="")
     print(datetime.date.today())
-    for shape in shapes:
+    for shape in shapes if arguments.methods or arguments.evaluations else ():
         print(f"\n{shape}, {size.samples} x {size.seq_len} tokens (AWQ x 512)")
-        guarded(shape, partial(methods, shape, arguments.methods, gpus, size))
+        if arguments.methods:
+            guarded(shape, partial(methods, shape, arguments.methods, gpus, size))
         gc.collect()
+        if arguments.evaluations:
+            guarded(shape, partial(evaluations, shape, gpus, size))
+        gc.collect()
+    for shape in arguments.streamed:
+        shape = "tiny_llama_1m" if arguments.small else shape
+        guarded(shape, partial(streamed, shape, gpus, size, arguments.whole))
 
 
 if __name__ == "__main__":

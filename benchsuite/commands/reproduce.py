@@ -78,6 +78,7 @@ def arguments_of(record: Record) -> list[str]:
         words.append("--weights=random")
     words.append(f"--device={record.device_kind}")
     words.append(f"--cell-threads={record.environment.get('threads', 1)}")
+    words.append(f"--gpus-per-cell={record.environment.get('gpus', 1)}")
     return words
 
 

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from benchsuite.decoding.loop import evaluating
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.evaluation.generation import Progress
+from benchsuite.evaluation.perplexity import BATCH_TOKENS, Reader, Seen, reading_text
+from benchsuite.models.replicas import working_on
 
-# Tokens per forward pass, fixed so that a number does not depend on what else runs.
-_BATCH_TOKENS = 2048
 # fp32 log-probabilities held at a time, of both models together.
-_SLICE_BYTES = 64 * 2**20
+_SLICE_BYTES = {"cpu": 64 * 2**20, "cuda": 512 * 2**20}
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,12 @@ def divergence(
 ) -> Divergence:
     """Return KL(original || quantized) over the whole chunks of ``token_ids`` int64 [N].
 
-    Chunks are ``seq_len`` tokens each and share nothing, as perplexity's. The models may be on
-    different devices. Both models' logits of at most 2,048 tokens (or one chunk) are held, in their
-    own dtype; log-probabilities are taken in fp32 and summed in fp64, some positions at a time.
-    Raises ``UsageError`` for a text below one chunk or unlike vocabularies, ``BenchsuiteError``
-    where a model's predictions are not finite.
+    Chunks are ``seq_len`` tokens each and share nothing, as perplexity's, and so many go through
+    the models at a time. The models may be on different devices. Log-probabilities are taken in
+    fp32 and summed in fp64, some positions at a time. Where both models were given several devices
+    (`share_work`), these take the batches in turn, which changes no value. Raises ``UsageError``
+    for a text below one chunk or unlike vocabularies, ``BenchsuiteError`` where a model's
+    predictions are not finite.
     """
     n_chunks = len(token_ids) // seq_len
     if seq_len < 2 or n_chunks == 0:
@@ -66,14 +67,24 @@ def divergence(
             fix="Give a longer text or set a shorter seq_len, of 2 or more",
         )
     chunks = token_ids[: n_chunks * seq_len].view(n_chunks, seq_len)
-    batch_size = max(1, _BATCH_TOKENS // seq_len)
+    kind = next(original.parameters()).device.type
+    batch_size = max(1, BATCH_TOKENS.get(kind, 2048) // seq_len)
     values = []
-    with evaluating(original), evaluating(quantized):
-        for batch in chunks.split(batch_size):
-            values.append(_mean_kl(_logits(original, batch), _logits(quantized, batch)))
+    with (
+        evaluating(original),
+        evaluating(quantized),
+        reading_text(original, chunks, batch_size) as base,
+        reading_text(quantized, chunks, batch_size) as other,
+    ):
+        pairs = list(zip(base, other, strict=False))
+        _check_vocabularies(*(reader.read(slice(1)) for reader in pairs[0]))
+        for place, start in enumerate(range(0, n_chunks, batch_size)):
+            pair = pairs[place % len(pairs)]
+            part = slice(start, start + batch_size)
+            values.append(_mean_kl(*(_states(reader, part) for reader in pair)))
             if progress is not None:
-                progress("divergence", min(len(values) * batch_size, n_chunks), n_chunks)
-    chunk_kl = torch.cat(values).cpu().numpy()
+                progress("divergence", min(start + batch_size, n_chunks), n_chunks)
+    chunk_kl = torch.cat([value.cpu() for value in values]).numpy()
     if not np.isfinite(chunk_kl).all():
         first = int(np.flatnonzero(~np.isfinite(chunk_kl))[0])
         raise BenchsuiteError(
@@ -98,26 +109,36 @@ def flips(before: Sequence[Any] | np.ndarray, after: Sequence[Any] | np.ndarray)
     return Flips(100 * float(flipped.mean()), flipped)
 
 
-def _logits(model: nn.Module, batch: Tensor) -> Tensor:
-    """Return the logits [B, T - 1, vocabulary] that predict the batch's tokens but the first."""
-    device = next(model.parameters()).device
-    return model(input_ids=batch.to(device), use_cache=False).logits[:, :-1]
+def _states(reader: Reader, part: slice) -> Seen:
+    with working_on(reader.chunks.device):
+        return reader.read(part)
 
 
-def _mean_kl(original: Tensor, quantized: Tensor) -> Tensor:
-    """Return each chunk's mean KL, float64 [B], for logits [B, P, vocabulary]."""
-    if original.shape != quantized.shape:
+def _check_vocabularies(original: Seen, quantized: Seen) -> None:
+    sizes = [head(hidden[:1, 0]).shape[-1] for hidden, head in (original, quantized)]
+    if sizes[0] != sizes[1]:
         raise UsageError(
-            f"the models' vocabularies differ: {original.shape[-1]} and {quantized.shape[-1]}",
+            f"the models' vocabularies differ: {sizes[0]} and {sizes[1]}",
             fix="Compare a model with its own original",
         )
-    n_chunks, length, vocabulary = original.shape
-    first, second = original.flatten(0, 1), quantized.flatten(0, 1)
-    step = max(1, _SLICE_BYTES // (8 * vocabulary))
-    kl = torch.cat(
-        [_kl(p, q.to(p.device)) for p, q in zip(first.split(step), second.split(step), strict=True)]
-    )
-    return kl.view(n_chunks, length).mean(1)
+
+
+def _mean_kl(original: Seen, quantized: Seen) -> Tensor:
+    """Return each chunk's mean KL over all positions but the last, float64 [B]."""
+    rows = [hidden[:, :-1] for hidden, _ in (original, quantized)]
+    n_chunks, length, _ = rows[0].shape
+    first, second = (states.flatten(0, 1) for states in rows)
+    device = first.device
+    with working_on(device):
+        vocabulary = original[1](first[:1]).shape[-1]
+        step = max(1, _SLICE_BYTES.get(device.type, 2**26) // (8 * vocabulary))
+        kl = torch.cat(
+            [
+                _kl(original[1](p), quantized[1](q).to(device))
+                for p, q in zip(first.split(step), second.split(step), strict=True)
+            ]
+        )
+        return kl.view(n_chunks, length).mean(1)
 
 
 def _kl(original: Tensor, quantized: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ chunks. Numbers of other protocols (strided, per word) are other numbers.
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,10 @@ import torch
 from torch import nn
 
 from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.evaluation.by_blocks import Head, Seen, seen_by_blocks
 from benchsuite.models.fused import fused_forwards
+from benchsuite.models.replicas import replicas_of, working_on
+from benchsuite.models.streaming import is_streamed
 
 MIN_TOKENS = 4096
 # fp32 logits held at a time. Larger slices are no faster: the head is a small part of the work.
@@ -58,7 +62,9 @@ def perplexity(
     """Return the perplexity of a causal language model on ``token_ids`` [N].
 
     ``batch_size`` counts chunks per forward pass. ``max_tokens`` (at least 4,096) keeps only the
-    first whole chunks. A chunk whose value is not finite raises ``BenchsuiteError`` naming it.
+    first whole chunks. The devices that the model was given (`share_work`) take the batches in
+    turn, which changes no value. A chunk whose value is not finite raises ``BenchsuiteError``
+    naming it.
     """
     chunks = chunked(token_ids, seq_len, max_tokens)
     check_context(model, seq_len)
@@ -67,17 +73,18 @@ def perplexity(
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad(), fused_forwards(model):
-            # No synchronisation inside the loop: the device runs ahead, values are read at the end.
-            logits_of = logits_function(model, chunks[:1, : min(seq_len, 16)].to(device))
+        with torch.no_grad(), reading_text(model, chunks, batch_size) as readers:
+            # No synchronisation inside the loop: the devices run ahead, values are read at the end.
             values = []
-            for start in range(0, len(chunks), batch_size):
-                values.append(_batch_nll(logits_of, chunks[start : start + batch_size].to(device)))
+            for place, start in enumerate(range(0, len(chunks), batch_size)):
+                reader, part = readers[place % len(readers)], slice(start, start + batch_size)
+                with working_on(reader.chunks.device):
+                    values.append(_batch_nll(reader.read(part), reader.chunks[part]))
                 if progress is not None:
                     progress("perplexity", min(start + batch_size, len(chunks)), len(chunks))
     finally:
         model.train(was_training)
-    nll = torch.cat(values).cpu().numpy()
+    nll = torch.cat([value.cpu() for value in values]).numpy()
     _check_finite(nll, seq_len)
     return Perplexity(math.exp(float(nll.mean())), nll, chunks.numel(), _names(chunks))
 
@@ -124,10 +131,8 @@ def check_context(model: nn.Module, seq_len: int) -> None:
         )
 
 
-# hidden states of some positions [P, D] -> logits [P, vocabulary]
-Head = Callable[[torch.Tensor], torch.Tensor]
 # ids [B, T] -> (hidden states [B, T, D], head)
-LogitsFunction = Callable[[torch.Tensor], tuple[torch.Tensor, Head]]
+LogitsFunction = Callable[[torch.Tensor], Seen]
 
 
 def logits_function(model: nn.Module, probe: torch.Tensor) -> LogitsFunction:
@@ -137,27 +142,71 @@ def logits_function(model: nn.Module, probe: torch.Tensor) -> LogitsFunction:
     exactly, tried on ``probe``; architectures that do more after the head (soft caps, scales) give
     their whole logits in their own dtype and only the fp32 part is sliced.
     """
+    return (_split if _splits(model, probe) else _whole)(model)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a device reads the text: ``read`` returns what some of ``chunks`` give.
+
+    That is their hidden states [B, T, D], and the head that makes logits of some of them.
+    """
+
+    chunks: torch.Tensor
+    read: Callable[[slice], Seen]
+
+
+@contextmanager
+def reading_text(model: nn.Module, chunks: torch.Tensor, size: int) -> Iterator[list[Reader]]:
+    """Yield a reader of ``chunks`` [n, seq_len] for each device that shares the model's work.
+
+    They are moved to each once: a later copy from another device would wait for what that one still
+    has to do. A streamed model has read all of them, ``size`` at a time, when this yields.
+    """
+    if is_streamed(model):
+        own = chunks.to(next(model.parameters()).device)
+        yield [Reader(own, seen_by_blocks(model, own, size))]
+        return
+    with ExitStack() as stack:
+        models = replicas_of(model)
+        for one in models:
+            stack.enter_context(fused_forwards(one))
+        devices = [next(one.parameters()).device for one in models]
+        everywhere = [chunks.to(device) for device in devices]
+        make = _split if _splits(model, everywhere[0][:1, :16]) else _whole
+        yield [_reader(make(one), own) for one, own in zip(models, everywhere, strict=True)]
+
+
+def _reader(logits_of: LogitsFunction, chunks: torch.Tensor) -> Reader:
+    return Reader(chunks, lambda part: logits_of(chunks[part]))
+
+
+def _split(model: nn.Module) -> LogitsFunction:
+    backbone: Any = model.base_model
+    head: Head = model.get_output_embeddings()  # type: ignore[operator]
+    return lambda ids: (backbone(input_ids=ids, use_cache=False).last_hidden_state, head)
+
+
+def _whole(model: nn.Module) -> LogitsFunction:
+    return lambda ids: (model(input_ids=ids, use_cache=False).logits, lambda logits: logits)
+
+
+def _splits(model: nn.Module, probe: torch.Tensor) -> bool:
+    """Say whether the head applied to the backbone's output gives the model's logits exactly."""
     backbone = getattr(model, "base_model", None)
     head = model.get_output_embeddings()  # type: ignore[operator]
-
-    def split(ids: torch.Tensor) -> tuple[torch.Tensor, Head]:
-        return backbone(input_ids=ids, use_cache=False).last_hidden_state, head  # type: ignore[misc]
-
-    def whole(ids: torch.Tensor) -> tuple[torch.Tensor, Head]:
-        return model(input_ids=ids, use_cache=False).logits, lambda logits: logits
-
     if backbone is None or backbone is model or head is None:
-        return whole
-    hidden, _ = split(probe)
-    expected, _ = whole(probe)
+        return False
+    hidden, _ = _split(model)(probe)
+    expected, _ = _whole(model)(probe)
     same = hidden.shape[-1] == getattr(head, "in_features", hidden.shape[-1])
-    return split if same and torch.equal(head(hidden), expected) else whole
+    return same and torch.equal(head(hidden), expected)
 
 
-def _batch_nll(logits_of: LogitsFunction, ids: torch.Tensor) -> torch.Tensor:
+def _batch_nll(seen: Seen, ids: torch.Tensor) -> torch.Tensor:
     """Return the mean cross-entropy of each chunk, ids [B, T] -> float64 [B]."""
     n_chunks, length = ids.shape
-    hidden, head = logits_of(ids)
+    hidden, head = seen
     rows = hidden[:, :-1].reshape(n_chunks * (length - 1), -1)
     targets = ids[:, 1:].reshape(-1)
     nll = torch.empty(len(targets), dtype=torch.float64, device=ids.device)

@@ -137,8 +137,13 @@ def require_packages(cell: Cell, packages: Sequence[str]) -> None:
         )
 
 
-def require(entry: ModelEntry, options: Options, device: Device) -> None:
-    """Raise `CellCannotRun` with the fix if ``device`` cannot hold or reasonably run the model."""
+def require(
+    entry: ModelEntry, options: Options, device: Device, *, may_stream: bool = False
+) -> None:
+    """Raise `CellCannotRun` with the fix if ``device`` cannot hold or reasonably run the model.
+
+    With ``may_stream`` it need not hold it whole.
+    """
     if entry.embedded:
         return
     from benchsuite.models import requirements
@@ -150,7 +155,7 @@ def require(entry: ModelEntry, options: Options, device: Device) -> None:
             f"{size} on a CUDA GPU; none found",
             fix="run on a machine with one, or insist with --device cpu",
         )
-    if needed > device.memory_bytes:
+    if needed > device.memory_bytes and not may_stream:
         raise CellCannotRun(
             f"{size} and {device.name} has {device.memory_bytes / GIB:.1f} GiB",
             fix="choose a smaller model or a larger device",

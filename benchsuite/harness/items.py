@@ -154,14 +154,14 @@ def will_run_cells(session: pytest.Session) -> bool:
 
 
 def prepare(config: pytest.Config) -> None:
-    """Set the environment of cells and take a GPU, before the first item runs.
+    """Set the environment of cells and take its GPUs, before the first item runs.
 
     Not before there are cells: other people's tests under this plugin keep their threads and GPUs.
     """
     bench = Bench.of(config)
     config.add_cleanup(limit_threads(bench.options.cell_threads))
     if bench.options.device != "cpu":
-        bench.gpu = devices.take_gpu()
+        bench.taken = devices.take_gpus(bench.options.gpus_per_cell)
 
 
 def told_to_stop(item: pytest.Item) -> bool:

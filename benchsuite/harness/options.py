@@ -6,6 +6,7 @@ import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,7 @@ OPTIONS = (
         "run the cells on a Ray cluster: this one's, or the one at HOST:PORT",
         {"nargs": "?", "const": "auto"},
     ),
+    _Option("--gpus-per-cell", "string", "1", "GPUs that work on one cell's model together"),
     _Option("--cell-threads", "string", "1", "CPU threads of a cell; enters the fingerprint"),
 )
 
@@ -161,6 +163,7 @@ class Options:
     device: str
     settings: Mapping[str, Mapping[str, Any]]
     cell_threads: int
+    gpus_per_cell: int
     ray: str
     engine_python: Mapping[str, str]
     margins: Mapping[str, str]
@@ -170,10 +173,7 @@ class Options:
     def of(cls, config: pytest.Config) -> "Options":
         """Read the options, the command line before the ini file."""
 
-        def value(name: str) -> Any:
-            given = config.getoption(f"benchsuite_{name}")
-            return _from_ini(config, f"benchsuite_{name}") if given is None else given
-
+        value = partial(_value, config)
         where = config.invocation_params.dir
         base = where if config.getoption("benchsuite_reports_dir") else config.rootpath
         reports = base / value("reports_dir")
@@ -207,6 +207,7 @@ class Options:
             device=value("device"),
             settings=_settings(value("set")),
             cell_threads=_positive("--cell-threads", value("cell_threads")),
+            gpus_per_cell=gpus_per_cell(config),
             ray=value("ray"),
             engine_python=_interpreters(value("engine_python"), where),
             margins=margins,
@@ -242,6 +243,16 @@ class Options:
         if self.cell_threads != 1:
             words += ["--cell-threads", str(self.cell_threads)]
         return tuple(words)
+
+
+def gpus_per_cell(config: pytest.Config) -> int:
+    """Return how many GPUs work on one cell: wanted before the other options are read."""
+    return _positive("--gpus-per-cell", _value(config, "gpus_per_cell"))
+
+
+def _value(config: pytest.Config, name: str) -> Any:
+    given = config.getoption(f"benchsuite_{name}")
+    return _from_ini(config, f"benchsuite_{name}") if given is None else given
 
 
 def _from_ini(config: pytest.Config, name: str) -> Any:

@@ -13,7 +13,7 @@ from benchsuite.errors import BenchsuiteError
 from benchsuite.harness import inputs
 from benchsuite.harness.decision import Decision, Identity, State
 from benchsuite.harness.options import Options
-from benchsuite.harness.scheduling.devices import TakenGpu
+from benchsuite.harness.scheduling.devices import TakenGpus
 from benchsuite.records import environment, parts
 from benchsuite.records.building import RecordBuilder
 from benchsuite.records.code import Place, code_of, reaches
@@ -38,7 +38,7 @@ class Bench:
     rootpath: Path
     plugins: tuple[str, ...] = ()
     where: tuple[str, ...] = ("benchmarks",)
-    gpu: TakenGpu | None = None
+    taken: TakenGpus | None = None
     far_device: environment.Device | None = None
     _cells: dict[str, list[Cell]] = field(default_factory=dict)
     _identities: dict[tuple[Any, ...], Identity] = field(default_factory=dict)
@@ -57,7 +57,16 @@ class Bench:
     @property
     def environment(self) -> dict[str, Any]:
         """The ``environment`` object of this process' records."""
-        return environment.describe(self.device, self.options.cell_threads)
+        return environment.describe(
+            self.device, self.options.cell_threads, self.options.gpus_per_cell
+        )
+
+    @property
+    def torch_devices(self) -> list[str]:
+        """The torch devices of a cell in this process, its models' own first."""
+        if self.device.kind != "cuda":
+            return [self.device.torch_name]
+        return [f"cuda:{number}" for number in range(self.options.gpus_per_cell)]
 
     def cells(self, name: str, seeds: Sequence[int] = ()) -> list[Cell]:
         """Return the grid of a study under the options in force, or over other ``seeds``."""
@@ -194,7 +203,12 @@ class Bench:
         """Raise `CellCannotRun` if this machine lacks what the cell needs."""
         inputs.require_packages(cell, study(cell.study).packages(cell))
         for name in inputs.model_names(study(cell.study), cell):
-            inputs.require(catalog.model(name), self.options, self.device)
+            may_stream = self.may_stream(cell, name)
+            inputs.require(catalog.model(name), self.options, self.device, may_stream=may_stream)
+
+    def may_stream(self, cell: Cell, name: str) -> bool:
+        """Say whether a model of the cell may be larger than the device, and come by blocks."""
+        return name == cell.model and study(cell.study).streams(cell)
 
     # --- a cell that runs
 
@@ -225,7 +239,7 @@ class Bench:
         builder.fingerprint = found
         parts.keep(self.store.root, {k: (getattr(found, k), v) for k, v in digested.items()})
         contended = self.store.running.was_crowded(builder.begun_as)
-        contended |= self.gpu is not None and self.gpu.shared()
+        contended |= self.taken is not None and self.taken.shared()
         record = builder.finish(outcome, contended=contended, failure=failure)
         stored = self.store.write(record, builder.columns, log)
         if stored.passed:

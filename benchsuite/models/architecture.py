@@ -77,6 +77,11 @@ class Architecture:
         """Return the path of block ``index`` in the model."""
         return f"{self.blocks}.{index}"
 
+    def named_blocks(self, model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+        """Yield (path in the model, block) of every block, in the order they run."""
+        for index, block in enumerate(self.block_list(model)):
+            yield self.block_name(index), block
+
     def named_linears(self, model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         """Yield (path in the model, module) of every block's linears, in the order they run."""
         for index, block in enumerate(self.block_list(model)):

@@ -18,7 +18,14 @@ from torch import nn
 from benchsuite.catalog import ModelEntry, Sources
 from benchsuite.corpora.file_digests import FileDigests
 from benchsuite.errors import BenchsuiteError, CellCannotRun
-from benchsuite.models import generation_settings, own_code, random_weights, source, stand_in
+from benchsuite.models import (
+    generation_settings,
+    own_code,
+    random_weights,
+    source,
+    stand_in,
+    streaming,
+)
 from benchsuite.models.folder import (
     UNREAD,
     answering_files,
@@ -59,18 +66,18 @@ def load(
     device: str = "cpu",
     dtype: str | None = None,
     local: Path | str | None = None,
+    streamed: bool = False,
 ) -> LoadedModel:
     """Load ``entry`` from ``sources`` (or from the folder ``local``) onto ``device`` in ``dtype``.
 
-    The dtype is ``source.default_dtype`` unless asked.
+    The dtype is ``source.default_dtype`` unless asked. A ``streamed`` model's blocks are left where
+    they are and come when they are worked on (`models.streaming`).
     """
     sources = sources.at(entry.name, local)
     asked, dtype = dtype, dtype or source.default_dtype(entry, device)
     place = source.locate(entry, sources)
     if place.weights == "random":
-        model: nn.Module = random_weights.build(
-            entry, device=device, dtype=dtype, seed=sources.seed
-        )
+        model = _random(entry, device, dtype, sources.seed, streamed)
         tokenizer = random_weights.rehearsal_tokenizer(entry)
         reason = made = None
     else:
@@ -83,7 +90,10 @@ def load(
         if entry.embedded:
             _check_card(entry, folder)
         trusted = sources.trusts(entry.name)
-        model = load_folder(folder, where, device, dtype, trusted)
+        if streamed:
+            model = stream_folder(folder, where, device, dtype)
+        else:
+            model = load_folder(folder, where, device, dtype, trusted)
         tokenizer = load_tokenizer(entry, folder, trusted=trusted)
         _check_vocabulary(model, tokenizer, where)
     model.eval().requires_grad_(False)
@@ -94,10 +104,18 @@ def load(
     )
 
 
+def _random(entry: ModelEntry, device: str, dtype: str, seed: int, streamed: bool) -> nn.Module:
+    if not streamed:
+        return random_weights.build(entry, device=device, dtype=dtype, seed=seed)
+    skeleton = random_weights.without_storage(entry, dtype)
+    return streaming.stream(skeleton, random_weights.Drawn(seed), device)
+
+
 def tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield (name, tensor) of all parameters and buffers, each shared one once."""
-    yield from model.named_parameters()
-    yield from model.named_buffers()
+    """Yield (name, tensor) of all parameters and buffers that are here, each shared one once."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if not tensor.is_meta:
+            yield name, tensor
 
 
 def tensor_bytes(model: nn.Module) -> int:
@@ -147,6 +165,38 @@ def load_folder(
     if settings is not None:
         model.generation_config = settings
     return model
+
+
+def stream_folder(folder: Path, where: str, device: str, dtype: str) -> nn.Module:
+    """Return the model of a checkpoint folder, streamed; errors name ``where``.
+
+    Names and shapes are checked here, the blocks' values when they come.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with quiet_transformers(), own_code.refused(where), torch.device("meta"):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        builder: Any = AutoModelForCausalLM
+        model = builder.from_config(config, dtype=getattr(torch, dtype), attn_implementation="sdpa")
+    wanted = {name: list(tensor.shape) for name, tensor in model.named_parameters()}
+    known = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    stored = {name: shape for _, name, _, shape in tensor_headers(folder)}
+    report = {
+        "missing_keys": wanted.keys() - stored.keys(),
+        "unexpected_keys": stored.keys() - known.keys(),
+        "mismatched_keys": [
+            (name, stored[name], known[name])
+            for name in sorted(stored.keys() & known.keys())
+            if stored[name] != known[name]
+        ],
+    }
+    check_complete(report, where)
+    streamed = streaming.stream(model, streaming.Folder(folder), device)
+    _check_finite(streamed, where)
+    settings = generation_settings.read(folder)
+    if settings is not None:
+        streamed.generation_config = settings
+    return streamed
 
 
 def _check_card(entry: ModelEntry, folder: Path) -> None:
@@ -201,7 +251,9 @@ def _check_finite(model: nn.Module, where: str) -> None:
     bad = [
         name
         for name, tensor in model.named_parameters()
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+        if tensor.is_floating_point()
+        and not tensor.is_meta
+        and not bool(torch.isfinite(tensor).all())
     ]
     if bad:
         raise BenchsuiteError(

@@ -20,9 +20,14 @@ from benchsuite.catalog import ModelEntry, Sources
 from benchsuite.errors import BenchsuiteError, CellCannotRun
 from benchsuite.models import source
 from benchsuite.models.loading import LoadedModel, load, tensors
-from benchsuite.models.memory import available_bytes, default_budget
+from benchsuite.models.memory import available_bytes, default_budget, total_bytes
+from benchsuite.models.streaming import is_streamed, stream_alike
 
 _GIB = 2**30
+
+WHOLE_SHARE = 0.7
+"""Share of the device's memory that weights may take; larger models are streamed where they may be,
+because work on them needs room too."""
 
 
 @dataclass
@@ -55,6 +60,7 @@ class Lease:
         self.n_bytes: int = loaded.n_bytes
         self.stand_in: str | None = loaded.stand_in
         self.gguf_types: dict[str, int] | None = loaded.gguf_types
+        self.streamed: bool = is_streamed(loaded.model)
         resident.open_leases += 1
 
     @property
@@ -119,14 +125,18 @@ class ModelPool:
         """Bytes of everything kept, leased models included."""
         return sum(resident.n_bytes for resident in self._residents.values())
 
-    def lease(self, entry: ModelEntry, sources: Sources = Sources()) -> Lease:
+    def lease(
+        self, entry: ModelEntry, sources: Sources = Sources(), *, may_stream: bool = False
+    ) -> Lease:
         """Return a lease of ``entry``, loaded from ``sources`` if need be.
 
-        A model that this machine cannot get is refused again at once, without another try.
+        A model that this machine cannot get is refused again at once, without another try. One that
+        does not fit is streamed if it may be: it can be quantized and read text, and no more.
         """
-        key = _key(entry, sources)
+        streamed = may_stream and self._is_large(entry, sources)
+        key = (*_key(entry, sources), streamed)
         if key not in self._residents:
-            self._residents[key] = self._load(entry, key, sources)
+            self._residents[key] = self._load(entry, key, sources, streamed)
         resident = self._residents[key]
         resident.used = next(self._clock)
         return Lease(self, resident)
@@ -155,20 +165,27 @@ class ModelPool:
             del self._residents[key]
         self._give_back()
 
-    def _load(self, entry: ModelEntry, key: tuple[Any, ...], sources: Sources) -> _Resident:
+    def _is_large(self, entry: ModelEntry, sources: Sources) -> bool:
+        needed = source.requirements(entry, sources, device=self.device)
+        return needed > WHOLE_SHARE * total_bytes(self.device)
+
+    def _load(
+        self, entry: ModelEntry, key: tuple[Any, ...], sources: Sources, streamed: bool
+    ) -> _Resident:
         if key in self._refused:
             raise CellCannotRun(*self._refused[key])
         expected = source.requirements(entry, sources, device=self.device)
         self._make_room(expected)
         free = available_bytes(self.device)
-        if expected > free:
+        if expected > free and not streamed:
             raise CellCannotRun(
                 f"{entry.name} needs {expected / _GIB:.1f} GiB on {self.device} for its weights "
                 f"alone; {free / _GIB:.1f} GiB are free",
                 fix="Free memory there, choose a larger device with --device, or a smaller model",
             )
         try:
-            loaded = self._loader(entry, sources, device=self.device)
+            how = {"streamed": True} if streamed else {}
+            loaded = self._loader(entry, sources, device=self.device, **how)
         except CellCannotRun as error:
             self._refused[key] = (error.what, error.where, error.fix)
             raise
@@ -222,7 +239,9 @@ def fresh_tree(model: nn.Module) -> nn.Module:
         memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
     for _, buffer in model.named_buffers():
         memo[id(buffer)] = buffer.detach()
-    return copy.deepcopy(model, memo)
+    fresh = copy.deepcopy(model, memo)
+    stream_alike(model, fresh)
+    return fresh
 
 
 def _state(model: nn.Module) -> dict[str, tuple[int, int]]:

@@ -1,17 +1,38 @@
 """A catalogued model at its true shapes with random weights: rehearsals cost real time and memory.
 
-The module tree is built without storage and each tensor is drawn on its device from one seeded
-generator, so that nothing passes through host memory.
+The module tree is built without storage and each tensor is drawn on its device, from the seed and
+its name, so that nothing passes through host memory and one tensor can be drawn without the others.
 """
 
+import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchsuite.catalog import ModelEntry
 from benchsuite.errors import BenchsuiteError, CellCannotRun
 from benchsuite.models.stand_in import config_arguments
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Random weights, made anew whenever they are asked for and kept nowhere."""
+
+    seed: int
+
+    def read(self, name: str, like: Tensor, device: torch.device) -> Tensor:
+        """Return a matrix with rows of length about 1, a norm of ones, a bias of zeros.
+
+        Which numbers depends on the seed, the name, the dtype and the kind of device alone.
+        """
+        drawn = torch.empty(like.shape, dtype=like.dtype, device=device)
+        if drawn.dim() >= 2:
+            own = hashlib.sha256(f"{self.seed} {name}".encode()).digest()
+            generator = torch.Generator(device).manual_seed(int.from_bytes(own[:7], "little"))
+            return drawn.normal_(std=like.shape[-1] ** -0.5, generator=generator)
+        return drawn.zero_() if name.endswith("bias") else drawn.fill_(1.0)
 
 
 def build(entry: ModelEntry, *, device: str, dtype: str, seed: int) -> nn.Module:
@@ -22,6 +43,16 @@ def build(entry: ModelEntry, *, device: str, dtype: str, seed: int) -> nn.Module
     norms are 1, biases 0, buffers as the architecture computes them. The same seed, dtype and kind
     of device give the same weights.
     """
+    model = without_storage(entry, dtype)
+    materialise(model, torch.device(device))
+    compute_buffers(model, entry.name)
+    for name, parameter in model.named_parameters():
+        parameter.data = Drawn(seed).read(name, parameter, parameter.device)
+    return model
+
+
+def without_storage(entry: ModelEntry, dtype: str) -> nn.Module:
+    """Return the causal language model of ``entry.shape`` on the meta device."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     if not entry.shape:
@@ -32,16 +63,12 @@ def build(entry: ModelEntry, *, device: str, dtype: str, seed: int) -> nn.Module
         )
     config = AutoConfig.for_model(entry.model_type, **config_arguments(entry))
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(
+        return AutoModelForCausalLM.from_config(
             config,
             dtype=getattr(torch, dtype),
             attn_implementation="sdpa",
             trust_remote_code=False,  # the configuration is transformers' own
         )
-    _materialise(model, torch.device(device))
-    _compute_buffers(model, entry)
-    _draw(model, torch.Generator(device=device).manual_seed(seed))
-    return model
 
 
 def rehearsal_tokenizer(entry: ModelEntry) -> Any:
@@ -58,7 +85,7 @@ def rehearsal_tokenizer(entry: ModelEntry) -> Any:
     return tokenizer
 
 
-def _materialise(model: nn.Module, device: torch.device) -> None:
+def materialise(model: nn.Module, device: torch.device) -> None:
     """Give every tensor storage on the device; tensors that were shared stay shared."""
     made: dict[int, nn.Parameter] = {}
     for module in model.modules():
@@ -74,7 +101,7 @@ def _materialise(model: nn.Module, device: torch.device) -> None:
                 module._buffers[name] = torch.empty_like(buffer, device=device)
 
 
-def _compute_buffers(model: nn.Module, entry: ModelEntry) -> None:
+def compute_buffers(model: nn.Module, where: str) -> None:
     """Fill the buffers (rotary frequencies) by the architecture's own initialisation."""
     for module in model.modules():
         buffers = [buffer for buffer in module._buffers.values() if buffer is not None]
@@ -88,17 +115,6 @@ def _compute_buffers(model: nn.Module, entry: ModelEntry) -> None:
         if any(not bool(torch.isfinite(buffer).all()) for buffer in buffers):
             raise BenchsuiteError(
                 f"cannot initialise the buffers of {type(module).__name__}",
-                where=entry.name,
+                where=where,
                 fix="This architecture cannot be rehearsed; give real weights",
             )
-
-
-@torch.no_grad()
-def _draw(model: nn.Module, generator: torch.Generator) -> None:
-    for name, parameter in model.named_parameters():
-        if parameter.dim() >= 2:
-            parameter.normal_(std=parameter.shape[-1] ** -0.5, generator=generator)
-        elif name.endswith("bias"):
-            parameter.zero_()
-        else:
-            parameter.fill_(1.0)

@@ -5,6 +5,7 @@ long as the host reads nothing of them; `Reading` waits for what it reads and fo
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -32,10 +33,18 @@ class Counterparts:
         """Return the tensor on the device; a parameter stays one. One that is there is shared."""
         key = _place(tensor)
         if key not in self._known:
-            moved = tensor.detach().to(self.device, non_blocking=self.device.type == "cuda")
-            self._known[key] = (tensor, moved)
+            self._known[key] = (tensor, self.move(tensor))
         moved = self._known[key][1].detach()
         return nn.Parameter(moved, requires_grad=False) if _is_parameter(tensor) else moved
+
+    def move(self, tensor: Tensor) -> Tensor:
+        """Return a tensor's values on the device, which a GPU may still be copying."""
+        on_a_gpu = tensor.is_cuda or self.device.type == "cuda"
+        return tensor.detach().to(self.device, non_blocking=on_a_gpu)
+
+    def moved(self) -> list[Tensor]:
+        """Return all tensors that are on the device so far."""
+        return [moved for _, moved in self._known.values()]
 
     def of_all(self, value: Any) -> Any:
         """Return a block's argument with the tensors in it, in tuples, lists and dicts, moved."""
@@ -64,6 +73,7 @@ def replica(module: nn.Module, to: Counterparts) -> nn.Module:
 
     Submodules, parameters, buffers and hooks may be replaced in either tree and the other does not
     see it. What else a module holds, its configuration for one, is shared: forwards only read it.
+    Attributes that a class names as ``REMADE`` are not moved but made there, by its ``remake``.
     """
     return _replica(module, to, {})
 
@@ -73,8 +83,11 @@ def _replica(module: nn.Module, to: Counterparts, made: dict[nn.Module, nn.Modul
         return made[module]
     twin = made[module] = module.__new__(type(module))
     held = dict(module.__dict__)
+    remade = getattr(module, "REMADE", ())
     for name, value in held.items():
-        if isinstance(value, Tensor):
+        if name in remade:
+            held[name] = None
+        elif isinstance(value, Tensor):
             held[name] = to.of(value)
         elif isinstance(value, dict):
             held[name] = value.copy()
@@ -83,6 +96,8 @@ def _replica(module: nn.Module, to: Counterparts, made: dict[nn.Module, nn.Modul
     children = held["_modules"].items()
     held["_modules"] = {n: None if m is None else _replica(m, to, made) for n, m in children}
     twin.__dict__ = held
+    if remade:
+        twin.remake()  # type: ignore[operator]
     return twin
 
 
@@ -107,6 +122,17 @@ def share_work(model: nn.Module, devices: Sequence[torch.device | str]) -> None:
 def devices_of(model: nn.Module) -> tuple[torch.device, ...]:
     """Return the devices to work through ``model`` with: its own, unless `share_work` gave more."""
     return _SHARED.get(model) or (next(model.parameters()).device,)
+
+
+def replicas_of(model: nn.Module) -> list[nn.Module]:
+    """Return the model, and a whole replica on every further device that shares its work."""
+    others = devices_of(model)[1:]
+    return [model, *(replica(model, Counterparts(device)) for device in others)]
+
+
+def working_on(device: torch.device) -> AbstractContextManager[Any]:
+    """Let launches inside the ``with`` block go to ``device``."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _numbered(device: torch.device) -> torch.device:

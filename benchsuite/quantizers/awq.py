@@ -11,6 +11,7 @@ it is alone. 1/s goes into the norm before q/k/v and gate/up, the rows of v befo
 equal) and the rows of up before down. Then each group of weights but those of q and k is clipped to
 the share 1 - i/20, i < 10, of its largest weight that least disturbs the outputs of 512 tokens.
 Asymmetric grid, groups of 128; 128 x 512 calibration tokens are usual.
+The searches are in `awq_search`.
 
 As in the authors' code, all of a block is searched on its original weights and the next block is
 calibrated on original outputs. Two errors are not measured by running the data 20 and 10 times but
@@ -29,14 +30,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from benchsuite.errors import BenchsuiteError
 from benchsuite.models.architecture import InputGroup
 from benchsuite.models.replicas import Reading
+from benchsuite.quantizers import awq_search
+from benchsuite.quantizers.awq_search import (
+    Call,
+    Heard,
+    best_clip,
+    channel_scales,
+    exponent_errors,
+    linear_error,
+    module_error,
+)
 from benchsuite.quantizers.finite import infinite_inputs
 from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.hessian import Hessian, error_norms, weighted_norm
+from benchsuite.quantizers.hessian import Hessian, error_norms
 from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
 from benchsuite.quantizers.layers import Progress, divide_norm, replace
 from benchsuite.quantizers.linear import QuantizedLinear, quantized_linear
@@ -44,17 +54,9 @@ from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.visit import Visit
 from benchsuite.quantizers.walk import walk_blocks
 
-EXPONENTS = tuple(i / 20 for i in range(20))
-CLIP_GRID = 20
-CLIP_MAX_SHRINK = 0.5
 CLIP_TOKENS = 512
 NOT_CLIPPED = ("q_proj", "k_proj", "qkv_proj")
 """Their outputs multiply each other, so that an error of one alone says little (authors' code)."""
-
-Call = tuple[tuple[Any, ...], dict[str, Any]]
-
-OutputError = Callable[[Mapping[str, Tensor]], Tensor]
-"""The squared error, a scalar, that other weights (float32, by path) leave at a group's output."""
 
 
 class Inputs:
@@ -93,108 +95,6 @@ class Inputs:
     def tokens(self) -> Tensor:
         """Return the kept inputs, float32 [about 512, features]."""
         return torch.cat(self._tokens)
-
-
-def channel_scales(mean_size: Tensor, exponent: float) -> Tensor:
-    """Return s [features] for one exponent: centred so that its extremes multiply to 1."""
-    scales = mean_size.pow(exponent).clamp(min=1e-4)
-    return scales / (scales.max() * scales.min()).sqrt()
-
-
-def rounded(weight: Tensor, grid: QuantizationGrid) -> Tensor:
-    """Return ``weight`` [out, in] rounded to nearest on its own grid, dequantized, float32.
-
-    Scales broadcast over a group instead of being spread over columns.
-    """
-    groups = grid.whole_groups(weight.float())
-    scale, zero = (parameter.unsqueeze(-1) for parameter in grid.fit(groups))
-    return grid.decode(grid.encode(groups, scale, zero), scale, zero).flatten(1)[
-        :, : weight.shape[1]
-    ]
-
-
-def candidate(weight: Tensor, scales: Tensor, grid: QuantizationGrid) -> Tensor:
-    """Return Q(W s) s^-1, float32 [out, in]."""
-    return rounded(weight.float() * scales, grid).div_(scales)
-
-
-def linear_error(linears: Mapping[str, nn.Linear], hessian: Tensor) -> OutputError:
-    """Measure candidates for the one linear of a group by its Hessian [in, in]."""
-    ((path, linear),) = linears.items()
-    return lambda tried: weighted_norm(tried[path] - linear.weight, hessian)
-
-
-def module_error(
-    lanes: Sequence["Heard"], parent: str, linears: Mapping[str, nn.Linear]
-) -> OutputError:
-    """Measure candidates by running the module that holds them on what it was called with.
-
-    Each lane runs on its own device, and their errors are added up in the order of ``lanes``.
-    """
-    modules = [heard.block.get_submodule(parent) for heard in lanes]
-    goals = [
-        [_first(module(*args, **kwargs)).float() for args, kwargs in heard.calls[parent]]
-        for module, heard in zip(modules, lanes, strict=True)
-    ]
-    dtype, device = next((m.weight.dtype, m.weight.device) for m in linears.values())
-
-    def error(tried: Mapping[str, Tensor]) -> Tensor:
-        weights = {f"{p[len(parent) + 1 :]}.weight": w.to(dtype) for p, w in tried.items()}
-        there: dict[torch.device, dict[str, Tensor]] = {}
-        totals = []
-        for module, heard, of_lane in zip(modules, lanes, goals, strict=True):
-            total = torch.zeros((), device=heard.device)
-            if heard.device not in there:
-                there[heard.device] = {p: w.to(heard.device) for p, w in weights.items()}
-            for (args, kwargs), goal in zip(heard.calls[parent], of_lane, strict=True):
-                got = _first(functional_call(module, there[heard.device], args, kwargs))
-                total += (got.float() - goal).square_().sum()
-            totals.append(total)
-        return torch.stack([total.to(device) for total in totals]).cumsum(0)[-1]
-
-    return error
-
-
-def _first(outputs: Any) -> Tensor:
-    return outputs[0] if isinstance(outputs, tuple) else outputs
-
-
-def exponent_errors(
-    mean_size: Tensor, linears: Mapping[str, nn.Linear], grid: QuantizationGrid, error: OutputError
-) -> Tensor:
-    """Return the errors [20] that ``EXPONENTS`` leave; infinite where they are no numbers."""
-    found = []
-    for exponent in EXPONENTS:
-        scales = channel_scales(mean_size, exponent)
-        found.append(error({p: candidate(m.weight, scales, grid) for p, m in linears.items()}))
-    return torch.stack(found).nan_to_num(float("inf"), float("inf"))
-
-
-def best_clip(weight: Tensor, tokens: Tensor, grid: QuantizationGrid) -> tuple[Tensor, Tensor]:
-    """Search each group's clipping range for ``weight`` [out, in] on ``tokens`` [n, in].
-
-    Returns (the clipped weight, the share of its largest weight that each group keeps
-    [out, groups]). The error of a group is that of its own part of the output, as if the others
-    were exact: e^T (sum x x^T) e with its columns of x alone.
-    """
-    groups, parts = grid.whole_groups(weight), grid.whole_groups(tokens).transpose(0, 1)
-    moments = parts.transpose(1, 2) @ parts
-    largest = groups.abs().amax(-1, keepdim=True)
-    least = torch.full(groups.shape[:2], float("inf"), device=weight.device)
-    share = torch.ones_like(least)
-    for step in range(int(CLIP_MAX_SHRINK * CLIP_GRID)):
-        keep = 1 - step / CLIP_GRID
-        clipped = torch.minimum(torch.maximum(groups, -keep * largest), keep * largest)
-        scale, zero = (p.unsqueeze(-1) for p in grid.fit(clipped))
-        error = grid.decode(grid.encode(clipped, scale, zero), scale, zero).sub_(groups)
-        by_group = error.transpose(0, 1)
-        total = (by_group @ moments).mul_(by_group).sum(-1).t()
-        better = total < least
-        least = torch.where(better, total, least)
-        share = share.masked_fill(better, keep)
-    limit = share.unsqueeze(-1) * largest
-    clipped = torch.minimum(torch.maximum(groups, -limit), limit).flatten(1)
-    return clipped[:, : weight.shape[1]], share
 
 
 @dataclass(frozen=True)
@@ -277,15 +177,15 @@ class AwqBlocks:
         linears: Mapping[str, nn.Linear],
         inputs: Inputs,
         hessian: Tensor,
-        heard: Sequence["Heard"],
-    ) -> Callable[[], "Choice"]:
+        heard: Sequence[Heard],
+    ) -> Callable[[], Choice]:
         """Start the search of a group's scales, on the block's original weights.
 
         What is returned waits for it, so that all groups' searches are started before.
         """
         where, mean_size = f"{here.name}.{group.name}", inputs.mean_size()
         foldable = self._can_fold(here, group, linears)
-        errors = torch.zeros(len(EXPONENTS), device=mean_size.device)
+        errors = torch.zeros(len(awq_search.EXPONENTS), device=mean_size.device)
         with here.clock.measure("scales", here.device_of(group)):
             if foldable and group.module is None:
                 errors = exponent_errors(
@@ -310,11 +210,12 @@ class AwqBlocks:
                     "the model's activations overflow on this calibration data: load it in "
                     "bfloat16 or float32",
                 )
+            exponent = awq_search.EXPONENTS[best]
             details = {
-                "exponent": EXPONENTS[best],
+                "exponent": exponent,
                 "search_gain": found[best] / max(found[0], 1e-30),
             }
-            return Choice(group, channel_scales(mean_size, EXPONENTS[best]), True, details)
+            return Choice(group, channel_scales(mean_size, exponent), True, details)
 
         return choose
 
@@ -350,15 +251,6 @@ class AwqBlocks:
             norms = error_norms(original, effective, hessian)
         self.account.add(f"{here.name}.{path}", norms=norms, details=details)
         return packed
-
-
-@dataclass(frozen=True)
-class Heard:
-    """What one lane called in its block, on its device: the modules that hold input groups."""
-
-    block: nn.Module
-    device: torch.device
-    calls: Mapping[str, list[Call]]
 
 
 @contextmanager

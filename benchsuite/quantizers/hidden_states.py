@@ -189,7 +189,7 @@ def _token_bytes(block: nn.Module, architecture: Architecture) -> int:
     """Return the bytes of activations that one token makes in a block."""
     linears: list[Any] = [block.get_submodule(path) for path in architecture.linears]
     widest = max(max(linear.in_features, linear.out_features) for linear in linears)
-    return ACTIVATIONS * widest * linears[0].weight.element_size()
+    return ACTIVATIONS * widest * next(block.parameters()).element_size()
 
 
 def _micro_batches(sizes: Sequence[int], step: int) -> Iterator[tuple[int, int]]:

@@ -1,6 +1,6 @@
 """The linears of a model's blocks: found by group, visited in order, replaced."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import Architecture, InputGroup, architecture_of
+from benchsuite.models.streaming import Blocks
 from benchsuite.quantizers.finite import refuse_infinite_weights
 
 Progress = Callable[[str, int, int], None]
@@ -37,14 +38,15 @@ def group_linears(block: nn.Module, group: InputGroup, where: str) -> dict[str, 
     return linears
 
 
-def refuse_infinite_linears(model: nn.Module, architecture: Architecture) -> None:
-    """Raise an error naming the first block linear that is none, or has weights not finite.
+def refuse_infinite_linears(
+    named_blocks: Iterable[tuple[str, nn.Module]], architecture: Architecture
+) -> None:
+    """Raise an error naming the first linear that is none, or has weights not finite.
 
-    All are looked at before the host waits once.
+    All of the blocks, each with its path in the model, are looked at before the host waits once.
     """
     linears = {}
-    for index, block in enumerate(architecture.block_list(model)):
-        where = architecture.block_name(index)
+    for where, block in named_blocks:
         for group in architecture.groups:
             for path, linear in group_linears(block, group, where).items():
                 linears[f"{where}.{path}"] = linear
@@ -90,9 +92,8 @@ def block_linears(
     Whoever iterates may replace what it is given. ``progress`` hears of every block. Raises a usage
     error at a linear that is none any more: the model is quantized already.
     """
-    architecture = architecture_of(model)
-    blocks = architecture.block_list(model)
-    for index, block in enumerate(blocks):
+    architecture, blocks = architecture_of(model), Blocks(model)
+    for index, block in blocks.each():
         if progress is not None:
             progress("quantize", index, len(blocks))
         where = architecture.block_name(index)
@@ -101,5 +102,6 @@ def block_linears(
             refuse_infinite_weights({f"{where}.{p}": linear for p, linear in linears.items()})
             for path, linear in linears.items():
                 yield f"{where}.{path}", linear
+        blocks.put_away(index)
     if progress is not None:
         progress("quantize", len(blocks), len(blocks))

@@ -35,6 +35,9 @@ class QuantizedLinear(nn.Module):
     dequantized weights and outputs have it.
     """
 
+    # What `use` makes of the buffers: a replica makes its own, which is faster than moving it.
+    REMADE = ("_operand", "_operand_parameters")
+
     packed: Tensor
     scales: Tensor
     packed_zeros: Tensor | None
@@ -156,18 +159,17 @@ class QuantizedLinear(nn.Module):
         """Choose how ``forward`` multiplies, and return self.
 
         ``dequantize`` rebuilds the weight in every call: memory stays that of the packed model.
-        ``held`` keeps the dequantized weight until another choice: fastest for large batches, at
-        the memory of the original. ``int4_cpu`` runs PyTorch's own 4-bit kernel (symmetric or not,
-        group size 32, 64, 128 or 256, no g_idx): fastest for a few tokens in bfloat16 on a CPU.
+        ``held`` keeps the dequantized weight from its first use until another choice: fastest for
+        large batches, at the memory of the original. ``int4_cpu`` runs PyTorch's own 4-bit kernel
+        (symmetric or not, group size 32, 64, 128 or 256, no g_idx): fastest for a few tokens in
+        bfloat16 on a CPU.
         ``triton`` reads the packed codes of any layer on CUDA for up to 8 tokens at once, and
         rebuilds the weight, in one kernel, for more: fastest for generating.
         """
         if kernel not in KERNELS:
             raise UsageError(f"unknown kernel {kernel!r}", fix=f"Known: {', '.join(KERNELS)}")
         self._operand = self._operand_parameters = None
-        if kernel == "held":
-            self._operand = self.dequantize()
-        elif kernel == "triton":
+        if kernel == "triton":
             self._check_triton()
             # Unpacked once: they lie the other way round, and are 1 / group_size of the weight.
             self._operand_parameters = None if self.sym else self.zeros.contiguous()
@@ -176,6 +178,10 @@ class QuantizedLinear(nn.Module):
             self._operand_parameters = self._int4_parameters()
         self.kernel = kernel
         return self
+
+    def remake(self) -> None:
+        """Make what the chosen kernel keeps anew, of the buffers that are here now."""
+        self.use(self.kernel)
 
     def fastest_for_few_tokens(self) -> str:
         """Return the kernel to generate with where the layer lies; memory stays the packed one."""
@@ -222,6 +228,8 @@ class QuantizedLinear(nn.Module):
             return outputs if self.bias is None else outputs + self.bias
         if self.kernel == "triton":
             return self._by_triton(inputs)
+        if self.kernel == "held" and self._operand is None:
+            self._operand = self.dequantize()
         weight = self._operand
         if weight is None or weight.dtype != inputs.dtype:
             weight = self.dequantize(inputs.dtype)
@@ -322,7 +330,9 @@ def using_kernel(model: nn.Module, kernel: str) -> Iterator[nn.Module]:
 def stored_bytes(model: nn.Module) -> int:
     """Return the bytes of the model's state: parameters and saved buffers, tied ones once."""
     tensors = model.state_dict(keep_vars=True).values()
-    unique = {(t.data_ptr(), t.shape, t.dtype): t for t in tensors if t.numel()}
+    unique = {
+        id(t) if t.is_meta else (t.data_ptr(), t.shape, t.dtype): t for t in tensors if t.numel()
+    }
     return sum(t.numel() * t.element_size() for t in unique.values())
 
 

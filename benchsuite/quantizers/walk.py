@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import Architecture, InputGroup, architecture_of
 from benchsuite.models.replicas import devices_of
+from benchsuite.models.streaming import Blocks, is_streamed
 from benchsuite.quantizers.clock import StageClock, longest
 from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory, capture
 from benchsuite.quantizers.lanes import Kept
@@ -76,22 +77,27 @@ def walk_blocks(
     architecture = architecture or architecture_of(model)
     home = next(model.parameters()).device
     devices = devices_of(model)
-    refuse_infinite_linears(model, architecture)
+    blocks = Blocks(model, architecture)
+    if not is_streamed(model):
+        refuse_infinite_linears(architecture.named_blocks(model), architecture)
     was_training = model.training
     model.eval()
     clock = StageClock(home)
     try:
         with clock.measure("embeddings"):
             lanes = capture(model, architecture, batch, memory, devices)
-        blocks = architecture.block_list(model)
-        for index, block in enumerate(blocks):
+        for index, block in blocks.each():
             if progress is not None:
                 progress("quantize", index, len(blocks))
             name = architecture.block_name(index)
+            if is_streamed(model):
+                refuse_infinite_linears([(name, block)], architecture)
             here = Visit(name, index, block, architecture.groups, lanes, devices, clock)
             visit(here)
             if index + 1 < len(blocks) and not here.advanced:
                 here.advance()
+            blocks.put_away(index)
+            del here  # and with it what it holds of the block on each device
         if progress is not None:
             progress("quantize", len(blocks), len(blocks))
     finally:

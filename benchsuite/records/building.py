@@ -258,11 +258,14 @@ def _digest_of(column: "np.ndarray[Any, Any]") -> str:
 def _synchronize() -> None:
     cuda = _cuda()
     if cuda is not None:
-        cuda.synchronize()
+        for number in range(cuda.device_count()):
+            cuda.synchronize(number)
 
 
 class _PeakMemory:
-    """Peak bytes since creation: of the GPU where CUDA is in use, of this process otherwise.
+    """Peak bytes since creation: of a GPU where CUDA is in use, of this process otherwise.
+
+    Of several GPUs the one that held most counts.
 
     Where the system does not let a process lower its own mark, the peak of the process may be an
     earlier cell's: then it is unknown.
@@ -273,14 +276,16 @@ class _PeakMemory:
         self._is_own = _lower_resident_mark()
         cuda = _cuda()
         if cuda is not None:
-            cuda.reset_peak_memory_stats()
+            for number in range(cuda.device_count()):
+                cuda.reset_peak_memory_stats(number)
 
     def fold(self) -> int | None:
         """Return the highest mark of all calls so far, that of this moment included."""
         cuda = _cuda()
         kind, mark = "resident", _resident_peak() if self._is_own else 0
         if cuda is not None:
-            kind, mark = "cuda", int(cuda.max_memory_allocated())
+            marks = map(cuda.max_memory_allocated, range(cuda.device_count()))
+            kind, mark = "cuda", max(map(int, marks))
         self._highest[kind] = max(self._highest[kind], mark)
         return self._highest[kind] or None
 

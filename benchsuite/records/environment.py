@@ -159,6 +159,15 @@ def _installed_gpus() -> tuple[Device, ...]:
     )
 
 
+def gpus_for(each: int) -> tuple[Device, ...]:
+    """List the visible GPUs that processes with ``each`` of them may take.
+
+    Several are of one model, the first one's: only those give the same bits.
+    """
+    found = gpus()
+    return found if each == 1 else tuple(gpu for gpu in found if gpu.name == found[0].name)
+
+
 def other_gpu() -> Device | None:
     """Return a GPU of this machine that CUDA does not see here, of the same model, or None.
 
@@ -167,6 +176,17 @@ def other_gpu() -> Device | None:
     mine = gpus()
     others = [gpu for gpu in _installed_gpus() if gpu not in mine]
     return next((gpu for gpu in others if mine and gpu.name == mine[0].name), None)
+
+
+def check_gpus(each: int, wish: str) -> None:
+    """Raise `CellCannotRun` unless ``each`` GPUs of one model are visible and wished for."""
+    found = () if wish == "cpu" else gpus_for(each)
+    if each > max(1, len(found)):
+        seen = f"{len(found)} of {found[0].name}" if found else "none"
+        raise CellCannotRun(
+            f"--gpus-per-cell {each} was asked for and {seen} can be used here",
+            fix=f"set it to {max(1, len(found))}, or make more GPUs of one model visible",
+        )
 
 
 def choose_device(wish: str) -> Device:
@@ -191,8 +211,11 @@ def _key(package: str) -> str:
     return package.replace("-", "_")
 
 
-def describe(device: Device, threads: int) -> dict[str, Any]:
-    """Return the record's ``environment``: versions and device, no user or host names."""
+def describe(device: Device, threads: int, gpus: int = 1) -> dict[str, Any]:
+    """Return the record's ``environment``: versions and device, no user or host names.
+
+    ``gpus`` counts those of a cell; it is told where there are several.
+    """
     return {
         "benchsuite": __version__,
         "python": platform.python_version(),
@@ -203,6 +226,7 @@ def describe(device: Device, threads: int) -> dict[str, Any]:
         "capability": device.capability,
         "driver": device.driver,
         "threads": threads,
+        **({"gpus": gpus} if device.kind == "cuda" and gpus > 1 else {}),
     }
 
 

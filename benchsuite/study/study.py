@@ -43,6 +43,10 @@ def _its_own(cell: Cell) -> tuple[str, str] | None:
     return None
 
 
+def _needs_it_whole(cell: Cell) -> bool:
+    return False
+
+
 def _nothing_more(method: str) -> str:
     return ""
 
@@ -75,6 +79,9 @@ class Study:
     the place of its model, where that comes from the hub. ``files(cell)`` are files whose content
     decides the numbers.
 
+    **Where it runs.** ``streams(cell)`` says that a cell only quantizes its model layer by layer
+    and lets it read text: then the model may be larger than the device.
+
     **How it is read.** Methods are ranked by the first of ``metrics``; the report shows the others
     too. ``controls`` are methods that must come out far off. ``unranked`` ones are shown beside the
     others and never called best: references, and methods of another kind, such as those that round
@@ -99,6 +106,7 @@ class Study:
     published: Callable[[Cell], tuple[str, str] | None] = _its_own
     describe: Callable[[str], str] = _nothing_more
     files: Callable[[Cell], Sequence[str]] = _nothing
+    streams: Callable[[Cell], bool] = _needs_it_whole
     settings_of: str = ""
     includes: Callable[[Mapping[str, Any]], bool] = _every_cell
     reads: Mapping[str, str] = field(default_factory=dict)

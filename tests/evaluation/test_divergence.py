@@ -69,8 +69,8 @@ def test_batches_and_slices_do_not_matter(batch_tokens, slice_bytes):
     first, second = tiny.model(), tiny.model(seed=1)
     expected = divergence(first, second, ids(256), seq_len=64).chunk_kl
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "_BATCH_TOKENS", batch_tokens)
-        patch.setattr(room, "_SLICE_BYTES", slice_bytes)
+        patch.setitem(room.BATCH_TOKENS, "cpu", batch_tokens)
+        patch.setitem(room._SLICE_BYTES, "cpu", slice_bytes)
         found = divergence(first, second, ids(256), seq_len=64).chunk_kl
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 

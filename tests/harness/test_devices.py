@@ -1,4 +1,4 @@
-"""One GPU for each process, taken by lock; shared GPUs and crowded sockets are told."""
+"""GPUs for each process, taken by lock; shared GPUs and crowded sockets are told."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from collections import defaultdict
 
 import pytest
 
-from benchsuite.harness.scheduling.devices import take_gpu
+from benchsuite.harness.scheduling.devices import take_gpus
 from benchsuite.records import environment
 from tests.conftest import read_flat
 from tests.harness.test_failures import CONFTEST
@@ -89,27 +89,28 @@ def test_the_users_choice_of_gpus_is_honoured(smi, monkeypatch, visible, expecte
 def test_an_nvidia_smi_that_fails_means_no_gpu(smi):
     smi("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n", 9)
     assert environment.gpus() == ()
-    assert take_gpu() is None
+    assert take_gpus() is None
 
 
 HOLDER = """
 import sys
-from benchsuite.harness.scheduling.devices import take_gpu
-taken = take_gpu()
-print(taken.gpu.uuid, taken.rank, flush=True)
+from benchsuite.harness.scheduling.devices import take_gpus
+taken = take_gpus(int(sys.argv[1]))
+print(*(f"{slot.gpu.uuid} {slot.rank}" for slot in taken._slots), flush=True)
 for line in sys.stdin:
     print(taken.shared(), flush=True)
 """
 
 
 class Holder:
-    """A process that has taken a GPU."""
+    """A process that has taken GPUs; ``uuid`` and ``rank`` are those of the first."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: int) -> None:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen([sys.executable, "-c", HOLDER], **pipes)
-        uuid, rank = self.process.stdout.readline().split()
-        self.uuid, self.rank = uuid, int(rank)
+        self.process = subprocess.Popen([sys.executable, "-c", HOLDER, str(count)], **pipes)
+        told = self.process.stdout.readline().split()
+        self.uuids, self.ranks = told[::2], [int(rank) for rank in told[1::2]]
+        self.uuid, self.rank = self.uuids[0], self.ranks[0]
 
     def shares(self) -> bool:
         self.process.stdin.write("\n")
@@ -123,11 +124,11 @@ class Holder:
 
 @pytest.fixture
 def holder(smi):
-    """Start processes that each take a GPU and keep it."""
+    """Start processes that each take a GPU, or several, and keep them."""
     started: list[Holder] = []
 
-    def start() -> Holder:
-        started.append(Holder())
+    def start(count: int = 1) -> Holder:
+        started.append(Holder(count))
         return started[-1]
 
     yield start
@@ -174,11 +175,38 @@ def test_releasing_leaves_the_environment_as_it_was(smi, monkeypatch):
             monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
         else:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
-        taken = take_gpu()
-        assert os.environ["CUDA_VISIBLE_DEVICES"] == taken.gpu.uuid
-        assert environment.gpus() == (taken.gpu,)
+        taken = take_gpus()
+        assert [os.environ["CUDA_VISIBLE_DEVICES"]] == [gpu.uuid for gpu in taken.gpus]
+        assert environment.gpus() == taken.gpus
         taken.release()
         assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
+
+
+FOUR = [f"GPU-f0u{number}-0000" for number in range(4)]
+LISTED_FOUR = "".join(f"NVIDIA H200, 9.0, 143771, 570.1, {uuid}\n" for uuid in FOUR)
+
+
+def test_a_process_takes_several_gpus_whole_and_the_least_used(smi, holder):
+    smi(LISTED_FOUR)
+    single, pair = holder(), holder(2)
+    assert (single.uuids, pair.uuids) == (FOUR[:1], FOUR[1:3])
+    assert not pair.shares()
+    late = holder(2)
+    assert (late.uuids, late.ranks) == ([FOUR[3], FOUR[0]], [0, 1])
+    assert [one.shares() for one in (single, pair, late)] == [True, False, True]
+    pair.kill()
+    assert holder(2).uuids == FOUR[1:3]
+
+
+def test_several_gpus_are_of_one_model_and_in_the_order_taken(smi, monkeypatch):
+    smi(LISTED_FOUR.replace("H200", "H100", 1) + LISTED)
+    assert take_gpus(2) is None  # the first one has no equal
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"{FOUR[2]},{FOUR[0]},{FOUR[1]}")
+    taken = take_gpus(2)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == f"{FOUR[2]},{FOUR[1]}"
+    assert [gpu.uuid for gpu in environment.gpus()] == [gpu.uuid for gpu in taken.gpus]
+    assert taken.of == 1
+    taken.release()
 
 
 # --- whole sessions
@@ -286,6 +314,67 @@ def test_cells_on_the_cpu_and_ordinary_tests_leave_the_gpus_alone(cells, pyteste
     check = "def test_it():\n    assert 'CUDA_VISIBLE_DEVICES' not in os.environ\n"
     pytester.makepyfile(test_plain="import os\n\n" + check)
     pytester.runpytest_subprocess("test_plain.py").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--gpus-per-cell", "2"), "*--gpus-per-cell 2 was asked for and 1 of NVIDIA H200 can*"),
+        (("--gpus-per-cell", "2", "--device", "cpu"), "*2 was asked for and none can*Set it to 1*"),
+        (("--gpus-per-cell", "0", "-n", "auto"), "*--gpus-per-cell '0' is not a positive*"),
+    ],
+)
+def test_more_gpus_for_a_cell_than_there_are_is_refused(smi, pytester, args, said):
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(test_shaky=BODY)
+    result = pytester.runpytest_subprocess("test_shaky.py", *args)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([said])
+
+
+def test_auto_is_a_worker_for_so_many_gpus_and_the_number_is_no_identity(cells, smi, pytester):
+    smi(LISTED_FOUR)
+    records = cells("-n", "auto", "--gpus-per-cell", "2")
+    pairs = [{",".join(FOUR[:2])}, {",".join(FOUR[2:])}]
+    assert sorted(by_process(records).values(), key=str) == pairs
+    assert {r["environment"]["gpus"] for r in records} == {2}
+    assert {r["timings"]["contended"] for r in records} == {False}
+    again = pytester.runpytest_subprocess("test_shaky.py", "--gpus-per-cell", "4")
+    again.stdout.fnmatch_lines(["*8 cached*"])
+
+
+SHARING = """
+from types import SimpleNamespace
+import pytest
+from benchsuite.models import replicas
+
+@pytest.fixture
+def model_pool(monkeypatch):
+    def lease(entry, sources, may_stream):
+        facts = dict(weights="random", stand_in=None, digest="", gguf_types=None, streamed=False)
+        return SimpleNamespace(model=entry.name, release=lambda: None, **facts)
+    return SimpleNamespace(lease=lease)
+
+@pytest.mark.study("shaky")
+def test_shaky(cell, model, record, shared):
+    record.update(perplexity=1.5, devices=shared)
+
+@pytest.fixture(autouse=True)
+def shared(monkeypatch):
+    told = []
+    monkeypatch.setattr(replicas, "share_work", lambda model, devices: told.extend(devices))
+    return told
+"""
+
+
+def test_a_leased_model_is_worked_on_by_the_cells_gpus(smi, pytester):
+    smi(LISTED_FOUR)
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(test_shaky=SHARING)
+    args = ("test_shaky.py", "--gpus-per-cell=3", "-k", "toy_a and plain and seed1")
+    pytester.runpytest_subprocess(*args).assert_outcomes(passed=1, deselected=7)
+    (record,) = (read_flat(p) for p in (pytester.path / "reports/store/records").glob("*.json"))
+    assert record["devices"] == ["cuda:0", "cuda:1", "cuda:2"]
 
 
 MEETING = """

@@ -9,7 +9,7 @@ from torch import nn
 
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.models.architecture import architecture_of
-from benchsuite.quantizers import awq, checkpoint
+from benchsuite.quantizers import awq, awq_search, checkpoint
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.linear import model_digest, quantized_linears
 
@@ -34,10 +34,10 @@ def normal(*shape, seed=0):
 
 def test_scales_are_the_formula():
     size = torch.tensor([0.0, 0.5, 2.0])
-    assert torch.equal(awq.channel_scales(size, 0.0), torch.ones(3))
+    assert torch.equal(awq_search.channel_scales(size, 0.0), torch.ones(3))
     expected = torch.tensor([1e-4, 0.5**0.5, 2**0.5])
     expected /= (expected.max() * expected.min()).sqrt()
-    torch.testing.assert_close(awq.channel_scales(size, 0.5), expected)
+    torch.testing.assert_close(awq_search.channel_scales(size, 0.5), expected)
 
 
 @pytest.mark.parametrize("n_tokens", [100, 512, 2000])
@@ -55,7 +55,7 @@ def test_statistics_do_not_depend_on_micro_batches(n_tokens):
 
 def test_clip_search_equals_running_the_tokens():
     weight, tokens = normal(6, 64, seed=1) ** 3, normal(50, 64, seed=2) * normal(64, seed=3).exp()
-    clipped, share = awq.best_clip(weight, tokens, GRID)
+    clipped, share = awq_search.best_clip(weight, tokens, GRID)
     for row in range(6):
         for group in range(2):
             columns = slice(32 * group, 32 * group + 32)
@@ -64,7 +64,7 @@ def test_clip_search_equals_running_the_tokens():
             for step in range(10):
                 limit = (1 - step / 20) * w.abs().max()
                 tried = w.clamp(-limit, limit)[None]
-                errors.append(((awq.rounded(tried, GRID)[0] - w) @ x.T).square().mean())
+                errors.append(((awq_search.rounded(tried, GRID)[0] - w) @ x.T).square().mean())
             best = int(torch.stack(errors).argmin())
             assert share[row, group].item() == pytest.approx(1 - best / 20)
             limit = (1 - best / 20) * w.abs().max()
@@ -126,9 +126,9 @@ def test_outlier_channels_make_awq_better_than_rounding(make_model, tokens):
             "both": {},
         }.items():
             model = with_outliers(make_model())
-            exponents = awq.EXPONENTS if options.pop("exponents", True) else (0.0,)
+            exponents = awq_search.EXPONENTS if options.pop("exponents", True) else (0.0,)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(awq, "EXPONENTS", exponents)
+                patch.setattr(awq_search, "EXPONENTS", exponents)
                 result = awq.quantize(model, tokens, bits=3, group_size=32, **options)
             off[name] = (model(input_ids=tokens).logits - goal).norm().item()
             assert len(result.layers) == 14
@@ -192,8 +192,8 @@ def test_clipping_in_a_post_norm_block_is_searched_on_its_own_inputs(make_model,
     hook.remove()
     inputs, weight = seen[0].reshape(-1, 128), attention.v_proj.weight.detach()
     grid = QuantizationGrid(4, 32, sym=False)
-    clipped, _ = awq.best_clip(weight, inputs, grid)
-    lost = ((awq.rounded(clipped, grid) - weight) @ inputs.t()).square().sum()
+    clipped, _ = awq_search.best_clip(weight, inputs, grid)
+    lost = ((awq_search.rounded(clipped, grid) - weight) @ inputs.t()).square().sum()
     expected = lost / (weight @ inputs.t()).square().sum()
     result = awq.quantize(model, tokens, group_size=32)
     (v_proj,) = (x for x in result.layers if x.name == "model.decoder.layers.0.self_attn.v_proj")
@@ -212,12 +212,12 @@ def test_a_narrower_last_group_is_like_a_group_of_its_own(clip):
     grid = QuantizationGrid(4, 96, sym=False)
     parts = [slice(0, 96), slice(96, 128)]
     if clip:
-        whole, share = awq.best_clip(weight, tokens, grid)
+        whole, share = awq_search.best_clip(weight, tokens, grid)
         assert share.shape == (8, 2)
-        apart = [awq.best_clip(weight[:, p], tokens[:, p], grid)[0] for p in parts]
+        apart = [awq_search.best_clip(weight[:, p], tokens[:, p], grid)[0] for p in parts]
     else:
-        whole = awq.rounded(weight, grid)
-        apart = [awq.rounded(weight[:, p], grid) for p in parts]
+        whole = awq_search.rounded(weight, grid)
+        apart = [awq_search.rounded(weight[:, p], grid) for p in parts]
     assert torch.equal(whole, torch.cat(apart, 1))
 
 
@@ -273,9 +273,9 @@ def test_scales_agree_with_gptqmodel(seed):
     mean_size = x.abs().mean(0)
     goal = mlp(x)
     linears = {"mlp.gate_proj": mlp.gate_proj, "mlp.up_proj": mlp.up_proj}
-    heard = awq.Heard(nn.ModuleDict({"mlp": mlp}), x.device, {"mlp": [((x,), {})]})
-    error = awq.module_error([heard], "mlp", linears)
-    errors = awq.exponent_errors(mean_size, linears, grid, error).tolist()
+    heard = awq_search.Heard(nn.ModuleDict({"mlp": mlp}), x.device, {"mlp": [((x,), {})]})
+    error = awq_search.module_error([heard], "mlp", linears)
+    errors = awq_search.exponent_errors(mean_size, linears, grid, error).tolist()
     best = errors.index(min(errors))
     theirs = Gated(seed).double()
     their_scales, their_error = processor._compute_best_scale(
@@ -287,7 +287,7 @@ def test_scales_agree_with_gptqmodel(seed):
         [goal.double()],
     )
     assert errors[best] / goal.numel() == pytest.approx(their_error, rel=0.01)
-    ours = awq.channel_scales(mean_size, awq.EXPONENTS[best])
+    ours = awq_search.channel_scales(mean_size, awq_search.EXPONENTS[best])
     torch.testing.assert_close(ours, their_scales.float(), rtol=1e-3, atol=0)
 
 
@@ -297,7 +297,7 @@ def test_clipping_agrees_with_gptqmodel():
     tokens = normal(700, 96, seed=5) * normal(96, seed=6).exp()
     limits = processor._compute_best_clip(weight, tokens).squeeze(-1)
     grid = QuantizationGrid(4, 32, sym=False, scale_dtype=torch.float32)
-    _, share = awq.best_clip(weight, tokens, grid)
+    _, share = awq_search.best_clip(weight, tokens, grid)
     ours = share * weight.reshape(64, 3, 32).abs().amax(-1)
     assert torch.isclose(ours, limits, rtol=1e-5).float().mean() > 0.98
 

@@ -14,7 +14,7 @@ from benchsuite import catalog
 from benchsuite.corpora.text import load_text
 from benchsuite.evaluation.perplexity import perplexity, tokenize_protocol
 from benchsuite.models.pool import ModelPool
-from benchsuite.quantizers import awq
+from benchsuite.quantizers import awq, awq_search
 from benchsuite.quantizers.linear import using_kernel
 
 
@@ -59,7 +59,7 @@ def test_the_whole_method_agrees(monkeypatch, tmp_path):
         with torch.no_grad():
             goal = original.model(input_ids=batch).logits
         theirs = llm_compressor(copy.deepcopy(original.model), batch, monkeypatch)
-        monkeypatch.setattr(awq, "EXPONENTS", tuple(i / 19 for i in range(20)))
+        monkeypatch.setattr(awq_search, "EXPONENTS", tuple(i / 19 for i in range(20)))
         awq.quantize(lease.model, batch, clip=False)
         found = []
         for model in (lease.model, theirs):

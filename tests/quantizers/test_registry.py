@@ -35,7 +35,7 @@ def test_no_sampler_s_cells_hang_on_another_s_file(module):
 
 
 def test_data_free_methods_do_not_hang_on_the_walk():
-    walk = {"benchsuite.quantizers.walk", "benchsuite.quantizers.hidden_states"}
+    walk = {"benchsuite.quantizers.walk", "benchsuite.quantizers.visit"}
     for name in ("rtn_w4", "hqq_w4"):
         assert not reached("quantizers", QUANTIZERS[name].module) & walk
     for name in ("gptq_w4", "awq_w4", "adaround_w4", "smoothquant_w8a8", "quarot_w4a4kv4"):

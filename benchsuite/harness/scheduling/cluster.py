@@ -1,4 +1,4 @@
-"""Cells on a Ray cluster: tasks of a few cells of one model, each on a GPU of its own.
+"""Cells on a Ray cluster: tasks of a few cells of one model, each on GPUs of its own.
 
 A task runs its cells in a process of its own, which loads the model once, and yields each cell's
 reports as it finishes. The records go to the store, which all nodes must share. When a node or its
@@ -80,16 +80,25 @@ class RayLoop:
             raise pytest.UsageError(
                 f"no Ray cluster answers at {self._address!r}: {str(error).strip()}"
             ) from error
+        each = self._bench.options.gpus_per_cell
+        most = max(node["Resources"].get("GPU", 0) for node in self._ray.nodes())
+        if each > max(1, most):
+            raise pytest.UsageError(
+                f"--gpus-per-cell {each} was asked for and a node of the Ray cluster has "
+                f"{most:.0f} at most"
+            )
 
     @property
     def _per_task(self) -> dict[str, float]:
         if self._bench.options.device == "cpu" or not self._ray.cluster_resources().get("GPU"):
             return {"num_cpus": 1}
-        return {"num_cpus": 1, "num_gpus": 1}
+        return {"num_cpus": 1, "num_gpus": self._bench.options.gpus_per_cell}
 
     def _slots(self) -> int:
-        resource = "GPU" if "num_gpus" in self._per_task else "CPU"
-        return max(1, int(self._ray.cluster_resources().get(resource, 1)))
+        per_task = self._per_task
+        resource = "GPU" if "num_gpus" in per_task else "CPU"
+        there = self._ray.cluster_resources().get(resource, 1)
+        return max(1, int(there // per_task.get("num_gpus", 1)))
 
     def _look_around(self) -> Device:
         """Return the device that the cells will find, from a node that shares our reports."""

@@ -1,8 +1,8 @@
-"""Which GPU a process uses: one each, taken by lock, so that a replacement gets the freed one.
+"""Which GPUs a process uses, taken by lock, so that a replacement gets those that were freed.
 
 The locks are this user's on this machine, not a session's or a reports folder's: two sessions at
 once do not take one GPU while another is free. Nobody waits for a lock: of more processes than
-GPUs the surplus share, each the GPU with the fewest users, and their timings are marked as
+GPUs the surplus share, each those with the fewest users, and their timings are marked as
 contended. The kernel frees a lock when its process dies, however it dies.
 """
 
@@ -21,35 +21,52 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass
-class TakenGpu:
-    """The GPU that this process uses until `release`; CUDA sees no other.
-
-    ``rank`` is 0 for the first process on it, ``of`` the number of GPUs that there were to take.
-    """
+class _Slot:
+    """One process' place on a GPU: ``rank`` is 0 for the first process on it."""
 
     gpu: Device
     rank: int
-    of: int
-    _folder: Path
-    _lock: filelock.FileLock
-    _visible_before: str | None
+    lock: filelock.FileLock
 
-    def shared(self) -> bool:
+    def shared(self, folder: Path) -> bool:
         """Say whether other processes have taken the same GPU."""
         if self.rank:
             return True
         for rank in itertools.count(1):
-            if not _slot(self._folder, self.gpu, rank).exists():
+            if not _file(folder, self.gpu, rank).exists():
                 return False
-            lock = _try_lock(self._folder, self.gpu, rank)
+            lock = _try_lock(folder, self.gpu, rank)
             if lock is None:
                 return True
             lock.release()
         raise AssertionError("unreachable")
 
+
+@dataclass
+class TakenGpus:
+    """The GPUs that this process uses until `release`; CUDA sees no others.
+
+    ``of`` is the number of processes that can have as many for themselves.
+    """
+
+    of: int
+    _slots: tuple[_Slot, ...]
+    _folder: Path
+    _visible_before: str | None
+
+    @property
+    def gpus(self) -> tuple[Device, ...]:
+        """The GPUs in the order in which CUDA numbers them here."""
+        return tuple(slot.gpu for slot in self._slots)
+
+    def shared(self) -> bool:
+        """Say whether other processes have taken one of the GPUs."""
+        return any(slot.shared(self._folder) for slot in self._slots)
+
     def release(self) -> None:
-        """Leave the GPU to others and the environment as it was."""
-        self._lock.release()
+        """Leave the GPUs to others and the environment as it was."""
+        for slot in self._slots:
+            slot.lock.release()
         if self._visible_before is None:
             os.environ.pop(_VISIBLE, None)
         else:
@@ -61,32 +78,38 @@ def lock_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"benchsuite-{os.getuid()}" / "gpus"
 
 
-def take_gpu(folder: Path | None = None) -> TakenGpu | None:
-    """Take the visible GPU with the fewest users for this process and hide the others from CUDA.
+def take_gpus(count: int = 1, folder: Path | None = None) -> TakenGpus | None:
+    """Take the ``count`` visible GPUs with the fewest users and hide the others from CUDA.
 
-    Returns None where there is no GPU. Must come before CUDA starts in this process.
+    Several are of one model. Returns None where there are not as many. Must come before CUDA starts
+    in this process.
     """
-    gpus = environment.gpus()
-    if not gpus:
+    gpus = environment.gpus_for(count)
+    if len(gpus) < count:
         return None
     folder = folder or lock_folder()
     folder.mkdir(parents=True, exist_ok=True)
+    taken: dict[Device, _Slot] = {}
     for rank in itertools.count():
         for gpu in gpus:
-            lock = _try_lock(folder, gpu, rank)
-            if lock is not None:
+            lock = None if gpu in taken else _try_lock(folder, gpu, rank)
+            if lock is None:
+                continue
+            taken[gpu] = _Slot(gpu, rank, lock)
+            if len(taken) == count:
                 before = os.environ.get(_VISIBLE)
-                os.environ[_VISIBLE] = gpu.uuid
-                return TakenGpu(gpu, rank, len(gpus), folder, lock, before)
+                os.environ[_VISIBLE] = ",".join(gpu.uuid for gpu in taken)
+                slots = tuple(taken.values())
+                return TakenGpus(len(gpus) // count, slots, folder, before)
     raise AssertionError("unreachable")
 
 
-def _slot(folder: Path, gpu: Device, rank: int) -> Path:
+def _file(folder: Path, gpu: Device, rank: int) -> Path:
     return folder / f"{gpu.uuid}.{rank}.lock"
 
 
 def _try_lock(folder: Path, gpu: Device, rank: int) -> filelock.FileLock | None:
-    lock = filelock.FileLock(_slot(folder, gpu, rank))
+    lock = filelock.FileLock(_file(folder, gpu, rank))
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:

@@ -66,12 +66,17 @@ class Estimate:
         return "may not fit" if self.memory.high > memory_bytes else "fits"
 
 
-def measured_here(records: Iterable[Record], device: str) -> list[Record]:
-    """Return the records that say something about times on a device: those of whole cells."""
+def measured_here(records: Iterable[Record], device: str, gpus: int) -> list[Record]:
+    """Return the records that say something about times on a device: those of whole cells.
+
+    ``gpus`` counts those that work on a cell.
+    """
     return [
         record
         for record in records
-        if record.passed and record.environment.get("device") == device and record.times.spent
+        if record.passed and record.times.spent
+        if record.environment.get("device") == device
+        if record.environment.get("gpus", 1) == gpus
     ]
 
 

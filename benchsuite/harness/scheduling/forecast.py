@@ -23,7 +23,8 @@ GIB = 2**30
 def forecast(bench: "Bench", cells: Sequence[tuple[Cell, Path]]) -> Iterator[str]:
     """Yield the lines: one per model and method with its basis, what cannot run, the total."""
     device = bench.device
-    records = measured_here(bench.store.all_records(), device.name)
+    each = bench.options.gpus_per_cell
+    records = measured_here(bench.store.all_records(), device.name, each)
     finished, impossible, open_cells = 0, dict[str, int](), list[Cell]()
     for cell, path in cells:
         if bench.decide(cell, path).state == "cached":
@@ -45,7 +46,8 @@ def forecast(bench: "Bench", cells: Sequence[tuple[Cell, Path]]) -> Iterator[str
         yield f"{count(finished, 'cell')} {verbs} nothing"
     for reason, n in impossible.items():
         yield f"{count(n, 'cell')} cannot run: {reason}"
-    yield from _totals(found, len(environment.gpus()) if device.kind == "cuda" else 1)
+    workers = len(environment.gpus_for(each)) // each if device.kind == "cuda" else 1
+    yield from _totals(found, max(1, workers))
 
 
 def _table(found: Sequence[Estimate], memory_bytes: int) -> Iterator[str]:
@@ -57,6 +59,8 @@ def _table(found: Sequence[Estimate], memory_bytes: int) -> Iterator[str]:
         seconds = _union([one.seconds for one in several])
         memory = _union([one.memory for one in several])
         fits = several[0].fits(memory_bytes)
+        if fits == "will not fit" and study(name).streams(several[0].cell):
+            fits = "comes block by block"
         shared = f" + {_time(several[0].shared)} once" if several[0].shared >= 1 else ""
         yield (
             f"  {name} {model} {method}: {len(several)} x {_times(seconds)}{shared}, "
@@ -64,9 +68,9 @@ def _table(found: Sequence[Estimate], memory_bytes: int) -> Iterator[str]:
         )
 
 
-def _totals(found: Sequence[Estimate], gpus: int) -> Iterator[str]:
+def _totals(found: Sequence[Estimate], most: int) -> Iterator[str]:
     known = [one for one in found if math.isfinite(one.seconds.high)]
-    for workers in sorted({1, gpus}) if known else ():
+    for workers in sorted({1, most}) if known else ():
         who = "one worker" if workers == 1 else f"{workers} workers"
         cells = count(len(known), "cell")
         yield f"{cells} on {who}: {_times(schedule(known, workers))}, models loaded"

@@ -55,6 +55,13 @@ def _code(cell: Cell) -> Sequence[str]:
     return (sampler_module(cell.method), method_module("gptq"))
 
 
+def _streams(cell: Cell) -> bool:
+    """Other methods ask the model itself for text or activations, and tasks ask it to answer."""
+    read_as_it_is = ("random", "gptq_default", "stratified", "cola_zero", "cola_balanced")
+    methods = (*read_as_it_is, *CONTROLS, *REFERENCES)
+    return cell.method in methods and not cell["downstream_tasks"]
+
+
 register_study(
     Study(
         name="calibration_selection",
@@ -113,6 +120,7 @@ register_study(
             lower("perplexity", "random", than="shuffled_hessian", control=True),
         ),
         code=_code,
+        streams=_streams,
         metrics=(
             PERPLEXITY,
             Metric("downstream", better="higher", unit="%", margin="1", parts=True),

@@ -1,0 +1,198 @@
+"""Models larger than a device: each block comes while the one before it is worked on, and leaves.
+
+All of a streamed model but its blocks lies on its device. A block is a tree without storage, whose
+tensors come from a `Source`, until whoever works on it puts it away: then it lies in (pinned) host
+memory and comes from there. Blocks come one ahead, on a stream and a thread of their own, so that
+neither the device nor the host waits for a disk that is fast enough.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.models import random_weights
+from benchsuite.models.architecture import ARCHITECTURES, Architecture, architecture_of
+from benchsuite.models.folder import tensor_headers
+from benchsuite.models.replicas import Counterparts, replica, working_on
+
+
+class Source(Protocol):
+    """Where the tensors of a model are that its device does not hold."""
+
+    def read(self, name: str, like: Tensor, device: torch.device) -> Tensor:
+        """Return the model's tensor ``name``, of the shape and dtype of ``like``, on ``device``."""
+
+
+class Folder:
+    """The safetensors files of a checkpoint's folder, of which nothing is kept in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files = {name: file for file, name, _, _ in tensor_headers(folder)}
+
+    def read(self, name: str, like: Tensor, device: torch.device) -> Tensor:
+        """Return a tensor of the files, in the dtype of ``like``; it must be finite."""
+        if name not in self._files:
+            raise self._unfit(f"no tensor {name}")
+        with safe_open(self._files[name], framework="pt") as file:
+            stored = file.get_tensor(name)
+        if stored.shape != like.shape:
+            raise self._unfit(f"{name} of shape {list(stored.shape)}, not {list(like.shape)}")
+        if device.type == "cuda":
+            stored = stored.pin_memory()
+        return stored.to(device, non_blocking=True).to(like.dtype)
+
+    def _unfit(self, what: str) -> BenchsuiteError:
+        return BenchsuiteError(
+            f"the checkpoint has {what}",
+            str(self._folder),
+            "A model is streamed from tensors under its own names: save it with transformers' "
+            "save_pretrained, or use a device that holds it whole",
+        )
+
+
+_SOURCES: WeakKeyDictionary[nn.Module, Source] = WeakKeyDictionary()
+
+
+def stream(model: nn.Module, source: Source, device: torch.device | str) -> nn.Module:
+    """Make ``model``, a tree on the meta device, a streamed one, and return it.
+
+    All but its blocks is read from ``source`` onto ``device``. Raises ``UsageError`` for an
+    architecture whose blocks cannot be streamed.
+    """
+    architecture = architecture_of(model)
+    blocks = architecture.block_list(model)
+    if not ARCHITECTURES[architecture.model_type].groups or any(True for _ in blocks.buffers()):
+        raise UsageError(
+            f"a {architecture.model_type} model cannot be streamed block by block",
+            fix="use a device that holds it whole",
+        )
+    with _set_aside(blocks):
+        random_weights.materialise(model, torch.device(device))
+        random_weights.compute_buffers(model, architecture.model_type)
+        for path, parameter in model.named_parameters():
+            parameter.data = source.read(path, parameter, parameter.device)
+    _SOURCES[model] = source
+    return model.eval()
+
+
+def is_streamed(model: nn.Module) -> bool:
+    """Say whether the model's blocks come and go."""
+    return model in _SOURCES
+
+
+def stream_alike(model: nn.Module, other: nn.Module) -> None:
+    """Let ``other``, a tree like ``model``, be streamed from the same source, if that one is."""
+    if model in _SOURCES:
+        _SOURCES[other] = _SOURCES[model]
+
+
+@contextmanager
+def _set_aside(blocks: nn.ModuleList) -> Iterator[None]:
+    held = list(blocks)
+    del blocks[:]
+    try:
+        yield
+    finally:
+        blocks.extend(held)
+
+
+class Blocks:
+    """The blocks of a model in their order, on its device whenever it is a block's turn.
+
+    Those of a model that is not streamed are there already.
+    """
+
+    def __init__(self, model: nn.Module, architecture: Architecture | None = None) -> None:
+        self._architecture = architecture or architecture_of(model)
+        self._blocks = self._architecture.block_list(model)
+        self._source = _SOURCES.get(model)
+        self._device = next(model.parameters()).device
+        self._stream = None
+        if self._source is not None and self._device.type == "cuda":
+            self._stream = torch.cuda.Stream(self._device)
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def each(self) -> Iterator[tuple[int, nn.Module]]:
+        """Yield (number, block), one after the other; the model has it in its list meanwhile.
+
+        A streamed one is what it was afterwards, unless it was put away.
+        """
+        if self._source is None:
+            yield from enumerate(self._blocks)
+            return
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(self._bring, 0)
+            for index, away in enumerate(list(self._blocks)):
+                block = self._arrived(coming)
+                if index + 1 < len(self._blocks):
+                    coming = pool.submit(self._bring, index + 1)
+                self._blocks[index] = block
+                yield index, block
+                if self._blocks[index] is block:
+                    self._blocks[index] = away
+
+    def put_away(self, index: int) -> None:
+        """Keep a streamed block as it is now, in host memory, from where it will come again.
+
+        The copies are on their way when this returns: wait for the device before reading them.
+        """
+        if self._source is not None:
+            self._blocks[index] = replica(self._blocks[index], Counterparts(torch.device("cpu")))
+
+    @torch.no_grad()
+    def _bring(self, index: int) -> tuple[nn.Module, "_Arriving", torch.cuda.Event | None]:
+        """Return a block on the device, on its way there by a stream of its own."""
+        with ExitStack() as stack:
+            event = None
+            stack.enter_context(working_on(self._device))
+            if self._stream is not None:
+                stack.enter_context(torch.cuda.stream(self._stream))
+                event = torch.cuda.Event()
+            assert self._source is not None
+            name = self._architecture.block_name(index)
+            to = _Arriving(self._device, self._source, name, self._blocks[index])
+            block = replica(self._blocks[index], to)
+            if event is not None:
+                event.record(self._stream)
+            return block, to, event
+
+    def _arrived(
+        self, coming: "Future[tuple[nn.Module, _Arriving, torch.cuda.Event | None]]"
+    ) -> nn.Module:
+        block, to, event = coming.result()
+        if event is not None:
+            current = torch.cuda.current_stream(self._device)
+            current.wait_event(event)
+            for tensor in to.moved():
+                tensor.record_stream(current)
+        return block
+
+
+class _Arriving(Counterparts):
+    """A block's tensors on the device: those without storage from the source."""
+
+    def __init__(self, device: torch.device, source: Source, name: str, block: nn.Module) -> None:
+        super().__init__(device)
+        names = {id(tensor): path for path, tensor in block.named_parameters()}
+        self._read = partial(_read, source, names, name)
+
+    def move(self, tensor: Tensor) -> Tensor:
+        return self._read(tensor, self.device) if tensor.is_meta else super().move(tensor)
+
+
+def _read(
+    source: Source, names: dict[int, str], block: str, tensor: Tensor, device: torch.device
+) -> Tensor:
+    return source.read(f"{block}.{names[id(tensor)]}", tensor, device)
