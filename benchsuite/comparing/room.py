@@ -11,6 +11,7 @@ import torch
 from benchsuite import catalog
 from benchsuite.catalog import Sources, is_gguf
 from benchsuite.comparing.endpoint import is_endpoint
+from benchsuite.comparing.hqq_folder import is_hqq
 from benchsuite.comparing.measured import BOTH, BY_BLOCKS, IN_TURN
 from benchsuite.comparing.subject import folder_of, own_dtype
 from benchsuite.models import source

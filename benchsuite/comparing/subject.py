@@ -18,6 +18,7 @@ from torch import nn
 from benchsuite import catalog, models
 from benchsuite.catalog import ModelEntry, Sources, is_gguf
 from benchsuite.comparing.foreign import PACKAGES, open_foreign
+from benchsuite.comparing.hqq_folder import is_hqq, open_hqq
 from benchsuite.errors import BenchsuiteError, CellCannotRun, UsageError, unknown_name
 from benchsuite.evaluation.speed import held_bytes
 from benchsuite.models import loading, random_weights, source
@@ -150,7 +151,10 @@ def _folder(word: str, folder: Path, device: str, trusted: bool) -> Subject:
         )
     refuse_adapter(folder)
     notes: Sequence[str] = ()
-    if not has_settings(folder):
+    if is_hqq(folder):
+        dtype = own_dtype(folder, device)
+        model, read_by, notes = open_hqq(word, folder, device, trusted, dtype)
+    elif not has_settings(folder):
         read_by = "transformers"
         model = loading.load_folder(folder, word, device, own_dtype(folder, device), trusted)
     else:
@@ -240,7 +244,8 @@ def identity(word: str, sources: Sources = Sources()) -> Identity:
         return Identity(folder_digest(path, sources.digest_cache))
     folder = folder_of(word)
     settings = read_config(folder).get("quantization_config") or {}
-    _, package = PACKAGES.get(str(settings.get("quant_method")), ("", ""))
+    method = "hqq" if is_hqq(folder) else str(settings.get("quant_method"))
+    _, package = PACKAGES.get(method, ("", ""))
     return Identity(folder_digest(folder, sources.digest_cache), (package,) if package else ())
 
 
