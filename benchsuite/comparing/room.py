@@ -73,9 +73,8 @@ def weight_bytes(word: str, sources: Sources, device: str) -> int:
         return describe(path).n_parameters * 4
     folder = folder_of(word)
     size = catalog.DTYPE_BYTES[own_dtype(folder, device)]
-    bits = (
-        _bits(read_config(folder).get("quantization_config") or {}) if has_settings(folder) else 0
-    )
+    settings = read_config(folder).get("quantization_config") or {}
+    bits = _bits(settings) if has_settings(folder) or is_hqq(folder) else 0
     values = sum(
         math.prod(shape) * _values(kind, bits) for _, _, kind, shape in tensor_headers(folder)
     )
