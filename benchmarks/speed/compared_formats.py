@@ -124,7 +124,7 @@ def candidates(folder: Path, gguf_file: Path | None) -> dict[str, tuple[Path, An
         "FP8 dynamic (compressed-tensors)": (folder / "fp8", make_fp8),
     }
     if gguf_file is not None:
-        for kind in ("Q8_0", "Q5_0", "Q4_0"):
+        for kind in ("Q8_0", "Q5_0"):
             made = make_gguf(gguf_file, kind)
             found[f"GGUF {kind}"] = (folder / f"{kind}.gguf", made)
     return found
@@ -159,6 +159,7 @@ def main() -> int:
     parser.add_argument("--base", default="smollm2_135m_q4")
     parser.add_argument("--gguf", type=Path, help="the base's own file, for the GGUF rows")
     parser.add_argument("--folder", type=Path, default=Path("compared"))
+    parser.add_argument("--only", default="", help="as in gptq,awq,hqq,fp8,Q8_0,Q5_0")
     parser.add_argument("--tokens", type=int, default=16_384)
     parser.add_argument("--seq-len", type=int, default=512)
     options = parser.parse_args()
@@ -169,7 +170,10 @@ def main() -> int:
 
         options.gguf = source.locate(catalog.model(options.base)).file
     print(f"| candidate | {' | '.join(ROWS.values())} | on disk |\n|---|---|---|---|---|")
+    only = options.only.split(",") if options.only else []
     for name, (path, make) in candidates(folder, options.gguf).items():
+        if only and path.stem not in only:
+            continue
         try:
             if not path.exists():
                 torch.manual_seed(SEED)
