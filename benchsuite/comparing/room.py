@@ -14,6 +14,7 @@ from benchsuite.comparing.endpoint import is_endpoint
 from benchsuite.comparing.hqq_folder import is_hqq
 from benchsuite.comparing.measured import BOTH, BY_BLOCKS, IN_TURN
 from benchsuite.comparing.subject import folder_of, own_dtype
+from benchsuite.corpora.file_digests import FileDigests
 from benchsuite.models import source
 from benchsuite.models.folder import read_config, tensor_headers
 from benchsuite.models.gguf import describe
@@ -70,7 +71,7 @@ def weight_bytes(word: str, sources: Sources, device: str) -> int:
         return source.requirements(catalog.model(word), sources, device=device)
     path = Path(word).expanduser()
     if is_gguf(path):
-        return describe(path).n_parameters * 4
+        return describe(path, FileDigests(sources.digest_cache)).n_parameters * 4
     folder = folder_of(word)
     size = catalog.DTYPE_BYTES[own_dtype(folder, device)]
     settings = read_config(folder).get("quantization_config") or {}
