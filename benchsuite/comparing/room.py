@@ -13,7 +13,7 @@ from benchsuite.catalog import Sources, is_gguf
 from benchsuite.comparing.endpoint import is_endpoint
 from benchsuite.comparing.hqq_folder import is_hqq
 from benchsuite.comparing.measured import BOTH, BY_BLOCKS, IN_TURN
-from benchsuite.comparing.subject import folder_of, own_dtype
+from benchsuite.comparing.subject import checkpoint_of, own_dtype
 from benchsuite.corpora.file_digests import FileDigests
 from benchsuite.models import source
 from benchsuite.models.folder import read_config, tensor_headers
@@ -72,7 +72,7 @@ def weight_bytes(word: str, sources: Sources, device: str) -> int:
     path = Path(word).expanduser()
     if is_gguf(path):
         return describe(path, FileDigests(sources.digest_cache)).n_parameters * 4
-    folder = folder_of(word)
+    folder = checkpoint_of(word)
     size = catalog.DTYPE_BYTES[own_dtype(folder, device)]
     settings = read_config(folder).get("quantization_config") or {}
     bits = _bits(settings) if has_settings(folder) or is_hqq(folder) else 0

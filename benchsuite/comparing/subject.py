@@ -96,7 +96,7 @@ def open_subject(word: str, sources: Sources = Sources(), *, device: str = "cpu"
     trusted = sources.trusts(word)
     if is_gguf(path):
         return _gguf(word, path, device)
-    return _folder(word, folder_of(word), device, trusted)
+    return _folder(word, checkpoint_of(word), device, trusted)
 
 
 def open_tokenizer(word: str, sources: Sources = Sources()) -> Any:
@@ -144,11 +144,6 @@ def _gguf(word: str, path: Path, device: str) -> Subject:
 
 
 def _folder(word: str, folder: Path, device: str, trusted: bool) -> Subject:
-    if not (folder / "config.json").is_file():
-        raise UsageError(
-            f"{word!r} is neither a catalogued model nor a folder with a config.json, nor a GGUF",
-            fix="Give a folder that save_pretrained or --save-models wrote",
-        )
     refuse_adapter(folder)
     notes: Sequence[str] = ()
     if is_hqq(folder):
@@ -242,7 +237,7 @@ def identity(word: str, sources: Sources = Sources()) -> Identity:
     path = Path(word).expanduser()
     if is_gguf(path):
         return Identity(folder_digest(path, sources.digest_cache))
-    folder = folder_of(word)
+    folder = checkpoint_of(word)
     settings = read_config(folder).get("quantization_config") or {}
     method = "hqq" if is_hqq(folder) else str(settings.get("quant_method"))
     _, package = PACKAGES.get(method, ("", ""))
@@ -255,6 +250,17 @@ def disk_bytes(path: Path | None) -> int | None:
         return None
     files = weight_files(path) if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files)
+
+
+def checkpoint_of(word: str) -> Path:
+    """Return the folder of the model that a word names; raises as `folder_of`, or without one."""
+    folder = folder_of(word)
+    if not (folder / "config.json").is_file():
+        raise UsageError(
+            f"{word!r} is neither a catalogued model nor a folder with a config.json, nor a GGUF",
+            fix="Give a folder that save_pretrained or --save-models wrote",
+        )
+    return folder
 
 
 def folder_of(word: str) -> Path:
