@@ -61,9 +61,10 @@ def open_hqq(
         ) from error
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    own: dict[str, Any] = {"trust_remote_code": trusted, "local_files_only": True}
     with loading.quiet_transformers(), own_code.refused(word):
-        config = AutoConfig.from_pretrained(folder, **own)
+        config: Any = AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=trusted
+        )
         if hasattr(config, "quantization_config"):
             del config.quantization_config
         model = AutoModelForCausalLM.from_config(config, dtype=kind, trust_remote_code=trusted)
