@@ -130,6 +130,16 @@ def candidates(folder: Path, gguf_file: Path | None) -> dict[str, tuple[Path, An
     return found
 
 
+def make_whole(make: Callable[[Subject, Path], None], base: str, path: Path) -> None:
+    """Make a copy, and leave none that is half made."""
+    try:
+        make(open_subject(base), path)
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        path.unlink(missing_ok=True)
+        raise
+
+
 def measured(base: str, path: Path, folder: Path, tokens: int, seq_len: int) -> dict[str, Any]:
     """Compare one candidate by the command, and return its part of the JSON."""
     out = folder / f"{path.stem}.json"
@@ -178,14 +188,13 @@ def main() -> int:
             if not path.exists():
                 torch.manual_seed(SEED)
                 begun = time.perf_counter()
-                make(open_subject(options.base), path)
+                make_whole(make, options.base, path)
                 print(f"{name}: made in {time.perf_counter() - begun:.0f} s", file=sys.stderr)
             begun = time.perf_counter()
             found = measured(options.base, path, folder, options.tokens, options.seq_len)
             print(f"{name}: compared in {time.perf_counter() - begun:.0f} s", file=sys.stderr)
         except Exception:
             traceback.print_exc()
-            shutil.rmtree(path, ignore_errors=True)
             failed = 1
             continue
         print(line(name, found), flush=True)
