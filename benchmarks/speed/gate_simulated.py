@@ -6,7 +6,8 @@ are both false. Power is taken at the margin, and at the loss, that so many ques
 to find. Each candidate is judged once, and with early ends. Beside it stands the gate that is known
 to be flaky: it fails whoever loses more than 2 points on the questions that were asked.
 
-A second table judges families: three accuracies, an F1 and a perplexity at once.
+A second table judges families: three accuracies, an F1 and a perplexity at once. A third one takes
+perplexities and KL of a few chunks, whose true mean is the margin.
 
     python benchmarks/speed/gate_simulated.py
 """
@@ -23,6 +24,7 @@ import scipy
 from benchsuite.comparing import EarlyEnd, PairedItems
 from benchsuite.comparing.early import batches, last_level
 from benchsuite.records import environment
+from benchsuite.statistics.paired_means import differences, mean_above, mean_below
 from benchsuite.statistics.paired_shares import margin_confirmed, power_below
 
 ALPHA, POWER, MARGIN, RIGHT = 0.05, 0.9, 0.01, 0.6
@@ -143,25 +145,36 @@ def families(rng: np.random.Generator, n: int, rounds: int, *, early: bool) -> d
     return {"worse": all_.count("worse") / rounds, "not_worse": one.count("not_worse") / rounds}
 
 
+CHUNKS = (4, 8, 12, 16, 24, 32, 64)
+# By chunk, mean 1: from what a text gives to what a text with a few hard chunks does.
+SHAPES = {
+    "normal, sd .3": lambda rng, n: rng.normal(1, 0.3, n),
+    "gamma, sd .3": lambda rng, n: rng.gamma(11.1, 1 / 11.1, n),
+    "lognormal, sd .5": lambda rng, n: rng.lognormal(-0.1116, 0.4724, n),
+    "exponential, sd 1": lambda rng, n: rng.exponential(1, n),
+    "t of 3 degrees": lambda rng, n: 1 + rng.standard_t(3, n),
+    "lognormal, sd 1.3": lambda rng, n: rng.lognormal(-0.5, 1, n),
+}
+
+
+def of_chunks(rng: np.random.Generator, shape: str, n: int, rounds: int) -> dict[str, float]:
+    """Return how often chunks whose mean is the edge are called better or worse than that."""
+    rows = [differences(SHAPES[shape](rng, n), bounded=False) for _ in range(rounds)]
+    return {
+        "not_worse": float(np.mean([mean_below(row, 1.0) <= ALPHA for row in rows])),
+        "worse": float(np.mean([mean_above(row, 1.0) <= ALPHA for row in rows])),
+    }
+
+
 def error(rounds: int, rate: float = ALPHA) -> float:
     """Return the Monte-Carlo standard error of a rate."""
     return math.sqrt(rate * (1 - rate) / rounds)
 
 
-def _ids(n: int) -> tuple[str, ...]:
-    return tuple(map(str, range(n)))
-
-
-def main() -> int:
-    """Print the tables; status 1 if a promise is broken by more than 3 standard errors."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=10_000, help="candidates a rate, n = 200")
-    parser.add_argument("--rng-seed", type=int, default=0)
-    options = parser.parse_args()
-    rng, start, kept = np.random.default_rng(options.rng_seed), time.perf_counter(), True
-    rounds = {
-        n: max(100, int(options.rounds * share)) for n, share in zip(SIZES, SHARES, strict=True)
-    }
+def print_answers(rng: np.random.Generator, most: int) -> bool:
+    """Print the tables of answers and of families; say whether every promise was kept."""
+    kept = True
+    rounds = {n: max(100, int(most * share)) for n, share in zip(SIZES, SHARES, strict=True)}
     for n in SIZES:
         print(
             f"{n} questions: {rounds[n]} candidates a rate, "
@@ -207,6 +220,29 @@ def main() -> int:
                 f"| {100 * s['not_worse']:.1f} % |",
                 flush=True,
             )
+    return kept
+
+
+def _ids(n: int) -> tuple[str, ...]:
+    return tuple(map(str, range(n)))
+
+
+def main() -> int:
+    """Print the tables; status 1 if a promise is broken by more than 3 standard errors."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=10_000, help="candidates a rate, n = 200")
+    parser.add_argument("--rng-seed", type=int, default=0)
+    parser.add_argument("--chunks-alone", action="store_true", help="the third table alone")
+    options = parser.parse_args()
+    rng, start, kept = np.random.default_rng(options.rng_seed), time.perf_counter(), True
+    if not options.chunks_alone:
+        kept = print_answers(rng, options.rounds)
+    print(f"\n| by chunk | {' | '.join(f'{n} chunks' for n in CHUNKS)} |")
+    print("|---" * (len(CHUNKS) + 1) + "|")
+    for shape in SHAPES:
+        found = [of_chunks(rng, shape, n, options.rounds) for n in CHUNKS]
+        told = (f"{100 * s['not_worse']:.1f}, {100 * s['worse']:.1f} %" for s in found)
+        print(f"| {shape} | {' | '.join(told)} |", flush=True)
     took, cpu = time.perf_counter() - start, environment.cpu().name
     print(f"\n{took:.0f} s on one core of {cpu}, Python {platform.python_version()}, ", end="")
     print(f"numpy {np.__version__}, scipy {scipy.__version__}; promise kept: {kept}")

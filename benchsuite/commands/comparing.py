@@ -13,6 +13,7 @@ from benchsuite.commands.samples import compare_samples
 from benchsuite.errors import UsageError
 from benchsuite.harness.options import named_paths
 from benchsuite.printable import count
+from benchsuite.records.store import digest_cache
 
 if TYPE_CHECKING:
     from benchsuite.comparing.comparison import Settings
@@ -38,12 +39,13 @@ def compare(arguments: Sequence[str]) -> int:
     chosen = parsed(arguments)
     files = {kind: getattr(chosen, kind) for kind in ("markdown", "junit", "json", "html")}
     check_places(files.values())
+    from benchsuite.commands.recording import Recording
     from benchsuite.comparing.comparison import compare as measured
     from benchsuite.reporting.comparison import to_text
 
     words = [chosen.base, *chosen.candidate]
     serving = serving_of(chosen, words, files.values())
-    sources = sources_of(chosen, words)
+    sources = sources_of(chosen, words, digest_cache(chosen.reports_dir))
     base, *candidates = words if chosen.candidate else [_original(chosen.base), chosen.base]
     if chosen.seeds and len(candidates) < 2:
         raise UsageError(
@@ -52,24 +54,35 @@ def compare(arguments: Sequence[str]) -> int:
         )
     settings = settings_of(chosen, sources)
     settings = replace(settings, layers=chosen.layers, speed=not chosen.no_speed)
-    progress = Progress()
+    progress, device = Progress(), device_of(chosen.device)
+    recording = Recording(
+        (base, *candidates),
+        settings,
+        sources,
+        device=device,
+        reports=chosen.reports_dir,
+        rerun=chosen.rerun,
+    )
     comparison = measured(
         base,
         candidates,
         settings,
         sources,
-        device=device_of(chosen.device),
+        device=device,
         serving=serving,
+        before=recording.before(),
         tell=progress.tell,
         progress=progress,
     )
     progress.clear()
     tell_resumed(serving)
     print(to_text(comparison, seeds=chosen.seeds), end="")
+    print("".join(f"{line}\n" for line in recording.lines), end="")
     for kind, path in files.items():
         if path is not None:
             path.write_text(_written(kind)(comparison, chosen.seeds), encoding="utf-8")
     serving.journal.close()
+    recording.finish()
     return 0
 
 
@@ -89,6 +102,14 @@ def parsed(arguments: Sequence[str]) -> Namespace:
     add("--seeds", action="store_true", help="the candidates are seeds of one recipe")
     add("--layers", action="store_true", help="what each layer alone costs, ranked")
     add("--no-speed", action="store_true", help="do not time generation")
+    add("--rerun", action="store_true", help="measure again what the store has a record of")
+    add(
+        "--reports-dir",
+        type=Path,
+        default=Path("reports"),
+        metavar="DIR",
+        help="the folder whose store keeps the record (default reports)",
+    )
     add("--markdown", type=Path, metavar="FILE", help="a comment for a pull request")
     add("--junit", type=Path, metavar="FILE", help="a case a metric, for continuous integration")
     add("--json", type=Path, metavar="FILE", help="everything, item by item")
@@ -148,11 +169,15 @@ def check_places(files: Iterable[Path | None]) -> None:
             raise UsageError(f"there is no folder {path.parent}", fix="Make it, or name another")
 
 
-def sources_of(chosen: Namespace, words: Sequence[str]) -> Sources:
-    """Return where names are looked for; ``words`` are the models that may be trusted."""
+def sources_of(chosen: Namespace, words: Sequence[str], digests: Path | None = None) -> Sources:
+    """Return where names are looked for; ``words`` are the models that may be trusted.
+
+    Digests of files are remembered in the file ``digests``.
+    """
     return Sources(
         local=named_paths("--local", chosen.local, Path.cwd()),
         trusted=frozenset(words) if chosen.trust else frozenset(),
+        digest_cache=digests,
     )
 
 

@@ -46,6 +46,7 @@ def samples_parser(function: Callable[..., Any], command: str = "") -> Parser:
     add("candidate", metavar="CANDIDATE", help="what is judged")
     add("--samples", action="store_true", help="both are files of evaluations that are done")
     add("--columns", metavar="ID,VALUE", help="of your own files, with --samples")
+    add("--subjects", action="store_true", help="tell each subject of MMLU and the like too")
     add("--metric", default="", help="one of several in the files: acc_norm")
     add("--alpha", type=float, default=ALPHA, help="of a false verdict, either way (default 0.05)")
     add("--power", type=float, default=POWER, help="of the items that would decide (default 0.9)")
@@ -61,18 +62,20 @@ def judge_samples(chosen: Namespace, *, named_alone: bool = False) -> "Verdict":
     """
     from benchsuite.comparing.kinds import parse_margins, with_margins
     from benchsuite.comparing.samples import paired
+    from benchsuite.comparing.subjects import grouped, subject_line
     from benchsuite.comparing.verdict import check_levels, judge
 
     check_levels(chosen.alpha, chosen.power)
     margins = parse_margins(chosen.margin)
     files = Path(chosen.base), Path(chosen.candidate)
     found = paired(*files, columns=_columns(chosen.columns), metric=chosen.metric)
-    items = found.items
+    items, subjects = grouped(found.items)
+    notes = [*found.notes, *(subject_line(each) for each in subjects if chosen.subjects)]
     if named_alone:
         metrics = with_margins([one.metric for one in items], margins)
         items = tuple(one for one in items if one.metric in metrics)
     verdict = judge(items, margins=margins, alpha=chosen.alpha, power=chosen.power)
-    say(chosen, verdict, found.notes)
+    say(chosen, verdict, notes)
     return verdict
 
 

@@ -1,6 +1,7 @@
 """A whole comparison: a base, its candidates, one text, some questions; what is measured and said.
 
-The base is opened once and each candidate beside it in turn, so that two models are held at most.
+The base is opened once and each candidate beside it in turn, so that two models are held at most;
+where two do not fit, one is read and let go of before the next is opened.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -8,18 +9,33 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from benchsuite.catalog import Sources
 from benchsuite.comparing import apart, measure, questions
+from benchsuite.comparing.holding import held
+from benchsuite.comparing.keeping import Keep, unkept
 from benchsuite.comparing.layers import Layer, layers
+from benchsuite.comparing.measured import (
+    Beside,
+    Chunk,
+    Comparison,
+    Facts,
+    Measured,
+    Reading,
+    Settings,
+    judged,
+)
 from benchsuite.comparing.pairs import PairedItems
 from benchsuite.comparing.prompt_log_probs import Said
+from benchsuite.comparing.questions import Answers
+from benchsuite.comparing.room import Fit
 from benchsuite.comparing.server import USUAL, Server, Serving, Side, Sides
-from benchsuite.comparing.speeds import Speed, generation
+from benchsuite.comparing.speeds import generation
 from benchsuite.comparing.spread import Spread, kl_spread
 from benchsuite.comparing.subject import Subject
-from benchsuite.comparing.texts import Text, chunk_ids, usual_length
-from benchsuite.comparing.verdict import Verdict, judge
+from benchsuite.comparing.texts import chunk_ids, usual_length
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.evaluation.generation import Progress
 
@@ -27,84 +43,18 @@ WORST_CHUNKS = 5
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What is asked of a comparison; lengths in tokens, ``seq_len`` 0 for the usual one.
+class Before:
+    """What is known from before: ``pairs`` by their candidates' places, which count from 1.
 
-    ``group`` neighbouring chunks are one cluster. ``margins`` are by metric or kind, as the
-    verdict reads them. ``speed`` times generation.
+    ``done`` hears of each pair that is measured now; ``keep`` keeps its parts meanwhile.
     """
 
-    text: Text
-    tokens: int
-    seq_len: int
-    sets: Sequence[questions.QuestionSet] = ()
-    margins: Mapping[str, str] = field(default_factory=dict)
-    alpha: float = 0.05
-    power: float = 0.9
-    group: int = 1
-    layers: bool = False
-    speed: bool = True
+    pairs: Mapping[int, Beside] = field(default_factory=dict)
+    done: Callable[[int, Beside], None] = lambda place, pair: None
+    keep: Keep = unkept
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What is known of one model besides its answers; sizes in bytes, speed in tokens a second.
-
-    Of a server's model neither is known.
-    """
-
-    name: str
-    read_by: str
-    dtype: str
-    disk_bytes: int | None
-    memory_bytes: int | None
-    notes: tuple[str, ...]
-    speed: Speed | None
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A chunk of the text with its place, its KL, both NLLs (nats per token) and its beginning."""
-
-    index: int
-    kl: float
-    base_nll: float
-    nll: float
-    text: str
-
-
-@dataclass(frozen=True)
-class Paired:
-    """A candidate beside the base.
-
-    ``items`` are judged by ``verdict``; ``shares`` are those that have no margin (equal
-    predictions, tokens predicted). ``floor`` has the items of the base against itself, by metric.
-    ``read`` and ``spread`` are None where the vocabularies differ or one side is a server, as
-    ``refused`` then says.
-    """
-
-    facts: Facts
-    items: tuple[PairedItems, ...]
-    shares: tuple[PairedItems, ...]
-    floor: Mapping[str, PairedItems]
-    verdict: Verdict
-    read: measure.Read | None
-    spread: Spread | None
-    floor_spread: Spread | None
-    worst: tuple[Chunk, ...]
-    flips: tuple[questions.Flip, ...]
-    layers: tuple[Layer, ...]
-    refused: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A base and its candidates, by what was measured of all of them."""
-
-    base: Facts
-    settings: Settings
-    pairs: tuple[Paired, ...]
-    device: str
+NOTHING = Before()
 
 
 def compare(
@@ -115,25 +65,48 @@ def compare(
     *,
     device: str = "cpu",
     serving: Serving = USUAL,
+    before: Before = NOTHING,
     tell: Callable[[str], None] = lambda text: None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Measure every candidate beside the base; ``tell`` hears what is done at the moment.
 
-    ``serving`` says how servers are asked. Raises what `Sides.open` does, and ``UsageError`` where
-    nothing can be compared.
+    ``serving`` says how servers are asked. What is known ``before`` is not measured again. Raises
+    what `Sides.open` does, and ``UsageError`` where nothing can be compared.
     """
-    sides = Sides((base_word, *words), sources, serving, device)
-    served = sides.servers(tell)
-    tell(f"opening {base_word}")
-    measured = _Base(served.get(0) or sides.open(0), settings, tell, progress)
-    pairs = []
-    for place, word in enumerate(words, 1):
-        tell(f"opening {word}")
-        candidate = served.get(place) or sides.open(place)
-        pairs.append(measured.beside(candidate))
-        candidate.close()
-    return Comparison(measured.facts, measured.settings, tuple(pairs), device)
+    found = dict(before.pairs)
+    places = [place for place in range(1, len(words) + 1) if place not in found]
+    if places:
+        sides = Sides((base_word, *words), sources, serving, device)
+        served = sides.servers(tell)
+        fit = Fit.of((base_word, *words), places, sources, device)
+        tell(f"opening {base_word}")
+        opened = served.get(0) or sides.open(0, fit.device_of(0))
+        base = _Base(opened, settings, fit, before.keep, tell, progress)
+        if fit.in_turn:
+            base.let_go(served=bool(served))
+        for place in places:
+            tell(f"opening {words[place - 1]}")
+            candidate = served.get(place) or sides.open(place, fit.device_of(place))
+            found[place] = Beside(base.facts, base.beside(candidate, place), base.settings.seq_len)
+            candidate.close()
+            before.done(place, found[place])
+    settings = replace(settings, seq_len=found[1].seq_len)
+    pairs = (judged(found[place].measured, settings) for place in sorted(found))
+    return Comparison(found[1].base, settings, tuple(pairs), device)
+
+
+@dataclass(frozen=True)
+class Text:
+    """What a text gave: the fields of ``Measured`` that are about it."""
+
+    items: tuple[PairedItems, ...] = ()
+    shares: tuple[PairedItems, ...] = ()
+    floor: Mapping[str, PairedItems] = field(default_factory=dict)
+    floor_spread: Spread | None = None
+    reading: Reading | None = None
+    spread: Spread | None = None
+    worst: tuple[Chunk, ...] = ()
 
 
 class _Base:
@@ -143,18 +116,20 @@ class _Base:
         self,
         subject: Side,
         settings: Settings,
+        fit: Fit,
+        keep: Keep,
         tell: Callable[[str], None],
         progress: Progress | None,
     ) -> None:
         settings = replace(settings, seq_len=settings.seq_len or usual_length(subject.model))
         self.subject, self.settings = subject, settings
-        self._tell, self._progress = tell, progress
+        self._fit, self._keep, self._tell, self._progress = fit, keep, tell, progress
         self.ids = chunk_ids(
             settings.text, subject.tokenizer, subject.model, settings.tokens, settings.seq_len
         )
-        self.facts = facts(subject, self.ids if settings.speed else None)
-        self.answers = self._ask(subject)
-        self.again = self._ask(subject, rounded=True)
+        self.facts = self._facts(subject, 0, timed=settings.speed)
+        self.answers = self._ask(subject, 0)
+        self.again = self._ask(subject, 0, rounded=True)
         self._floor: dict[str, PairedItems] = {}
         for asked, one, two in zip(settings.sets, self.answers, self.again, strict=True):
             if one and two:
@@ -162,59 +137,78 @@ class _Base:
                 self._floor |= {items.metric: items for items in found}
         self._floor_spread: Spread | None = None
         self._said: Said | None = None
+        self._model: nn.Module | measure.Held = subject.model  # type: ignore[assignment]
 
-    def _ask(self, subject: Side, rounded: bool = False) -> list[questions.Answers | None]:
+    def let_go(self, *, served: bool) -> None:
+        """Read the text, and take the model from memory; ``served`` candidates read it apart."""
+        if served:
+            self._say()
+        self._tell(f"{self.subject.name} reads {self.ids.numel():,} tokens")
+        self._model = self._held(self.subject, 0, floor=True)
+        self.subject.close()
+
+    def _held(self, side: Side, place: int, *, floor: bool = False) -> measure.Held:
+        return held(
+            side.model,  # type: ignore[arg-type]
+            self.ids,
+            seq_len=self.settings.seq_len,
+            device=self._fit.device if place in self._fit.by_blocks else None,
+            floor=floor,
+            progress=self._progress,
+        )
+
+    def _facts(self, subject: Side, place: int, *, timed: bool) -> Facts:
+        ids = self.ids if timed else None
+        return self._keep((place,), "facts", Facts, lambda: facts(subject, ids))
+
+    def _ask(self, subject: Side, place: int, rounded: bool = False) -> list[Answers | None]:
         """Return a side's answers set by set, None to a set that it cannot be asked."""
-        found: list[questions.Answers | None] = []
+        found: list[Answers | None] = []
         for asked in self.settings.sets:
             if questions.not_asked(subject, asked):
                 found.append(None)
                 continue
-            beside = " again, as its floor" if rounded else ""
-            self._tell(f"asking {subject.name} {asked.name}{beside}")
-            found.append(questions.ask(subject, asked, rounded=rounded, progress=self._progress))
+            name = f"{asked.name}{' again, as its floor' if rounded else ''}"
+
+            def ask(asked: questions.QuestionSet = asked, name: str = name) -> Answers:
+                self._tell(f"asking {subject.name} {name}")
+                return questions.ask(subject, asked, rounded=rounded, progress=self._progress)
+
+            found.append(self._keep((place,), f"answers to {name}", Answers, ask))
         return found
 
-    def beside(self, candidate: Side) -> Paired:
-        """Return what is measured of a candidate beside this base."""
+    def beside(self, candidate: Side, place: int) -> Measured:
+        """Return what is measured of the candidate at ``place`` beside this base."""
         settings, base = self.settings, self.subject
         why = measure.same_vocabulary(
             base.tokenizer, candidate.tokenizer, settings.text.joined[:20_000]
         )
-        if why:
-            refused = [
-                f"the vocabularies differ ({why}): there is no KL between them, and perplexities "
-                "per token cannot be compared; only answers are"
-            ]
-            text = _Text()
-        elif isinstance(base, Server) or isinstance(candidate, Server):
-            text, refused = self._read_apart(candidate)
-        else:
-            text, refused = self._read(base, candidate)
-        judged, flipped = list(text.judged), []
-        answers = self._ask(candidate)
+        text, refused = self._text(candidate, place, why)
+        self._floor |= text.floor
+        self._floor_spread = self._floor_spread or text.floor_spread
+        items, flipped = list(text.items), []
+        answers = self._ask(candidate, place)
         for asked, one, two in zip(settings.sets, self.answers, answers, strict=True):
             if one and two:
-                judged += questions.paired(asked, one, two)
+                items += questions.paired(asked, one, two)
                 flipped += questions.flips(asked, one, two)
             else:
                 refused += filter(None, (questions.not_asked(s, asked) for s in (base, candidate)))
-        if not judged:
+        if not items:
             raise UsageError(
                 f"{base.name} and {candidate.name} cannot be compared over a text: "
                 f"{why or '; '.join(refused)}",
                 fix="Ask both questions that they answer in words: --questions gsm8k,squad_v2",
             )
-        ranked, reason = self._layers(candidate) if settings.layers and not why else ((), "")
+        ranked, reason = self._layers(candidate, place) if settings.layers and not why else ((), "")
         if reason:
             refused.append(reason)
-        return Paired(
-            facts(candidate, self.ids if settings.speed and text.judged else None),
-            tuple(judged),
+        return Measured(
+            self._facts(candidate, place, timed=settings.speed and bool(text.items)),
+            tuple(items),
             text.shares,
             dict(self._floor),
-            judge(judged, margins=settings.margins, alpha=settings.alpha, power=settings.power),
-            text.read,
+            text.reading,
             text.spread,
             self._floor_spread,
             text.worst,
@@ -223,78 +217,89 @@ class _Base:
             tuple(refused),
         )
 
-    def _read(self, base: Subject, candidate: Subject) -> tuple["_Text", list[str]]:
-        """Let both models read the text at once."""
-        settings, refused = self.settings, []
+    def _text(self, candidate: Side, place: int, why: str) -> tuple[Text, list[str]]:
+        """Return what the text gave and what not; ``why`` says how the vocabularies differ."""
+        base = self.subject
+        if why:
+            return Text(), [
+                f"the vocabularies differ ({why}): there is no KL between them, and perplexities "
+                "per token cannot be compared; only answers are"
+            ]
+        if isinstance(base, Server) or isinstance(candidate, Server):
+            unread = apart.not_read(base, candidate)
+            return (Text(), [unread]) if unread else (self._read_apart(candidate), [apart.NO_KL])
+        refused = []
         if not measure.same_specials(base.tokenizer, candidate.tokenizer):
             refused.append(
                 "the candidate's own special tokens: its tokenizer puts others around a text, "
                 "and both read the base's"
             )
-        self._tell(f"reading {self.ids.numel():,} tokens with both")
+        read = self._keep((0, place), "text", Text, lambda: self._read(candidate, place))
+        return read, refused
+
+    def _read(self, candidate: Side, place: int) -> Text:
+        """Let both models read the text, or the candidate alone where the base has read it."""
+        group = self.settings.group
+        self._tell(f"reading {self.ids.numel():,} tokens, {self._fit.how}")
+        other = self._held(candidate, place) if place in self._fit.by_blocks else candidate.model
         read = measure.read(
-            base.model,
-            candidate.model,
+            self._model,
+            other,  # type: ignore[arg-type]
             self.ids,
-            seq_len=settings.seq_len,
+            seq_len=self.settings.seq_len,
             floor=self._floor_spread is None,
             progress=self._progress,
         )
-        by_chunk = read.tokens.items(settings.group)
-        if read.floor is not None:
-            floor = read.floor.items(settings.group)
-            self._floor |= floor
-            self._floor_spread = kl_spread(read.floor, floor["kl"])
-        found = _Text(
+        n_chunks, seq_len = read.chunks.shape
+        by_chunk = read.tokens.items(group)
+        floor = read.floor.items(group) if read.floor is not None else {}
+        return Text(
             (by_chunk["nll"], by_chunk["kl"]),
             (by_chunk["same_top"], by_chunk["next_token"]),
-            read,
+            floor,
+            kl_spread(read.floor, floor["kl"]) if read.floor is not None else None,
+            Reading(n_chunks, seq_len, read.seconds, read.shared, self._fit.how),
             kl_spread(read.tokens, by_chunk["kl"]),
-            tuple(_worst(read, base.tokenizer)),
+            tuple(_worst(read, self.subject.tokenizer)),
         )
-        return found, refused
 
-    def _read_apart(self, candidate: Side) -> tuple["_Text", list[str]]:
-        """Let each side read the text by itself, where one is a server."""
-        base, group = self.subject, self.settings.group
-        why = apart.not_read(base, candidate)
-        if why:
-            return _Text(), [why]
-        chunks = self.ids.view(-1, self.settings.seq_len)
+    def _say(self) -> Said:
+        """Let the base read the text alone, and again as its floor."""
         if self._said is None:
-            self._tell(f"{base.name} reads {self.ids.numel():,} tokens")
-            self._said = apart.said_by(base, chunks, progress=self._progress)
-            first = chunks[: max(2, measure.FLOOR_TOKENS["cpu"] // self.settings.seq_len)]
-            again = apart.said_by(base, first, again=True, progress=self._progress)
+            group, chunks = self.settings.group, self.ids.view(-1, self.settings.seq_len)
+            self._tell(f"{self.subject.name} reads {self.ids.numel():,} tokens")
+            self._said = apart.said_by(self.subject, chunks, progress=self._progress)
+            first = chunks[: measure.floor_chunks(torch.device("cpu"), self.settings.seq_len)]
+            again = apart.said_by(self.subject, first, again=True, progress=self._progress)
             begun = Said(self._said.log_probs[: len(first)], self._said.top[: len(first)])
             self._floor = apart.items(begun, again, first, group) | self._floor
+        return self._said
+
+    def _read_apart(self, candidate: Side) -> Text:
+        """Let each side read the text by itself, where one is a server."""
+        base, chunks = self._say(), self.ids.view(-1, self.settings.seq_len)
         self._tell(f"{candidate.name} reads {self.ids.numel():,} tokens")
         said = apart.said_by(candidate, chunks, progress=self._progress)
-        found = apart.items(self._said, said, chunks, group)
+        found = apart.items(base, said, chunks, self.settings.group)
         judged = (found.pop("nll"),)
-        return _Text(judged, tuple(found.values())), [apart.NO_KL]
+        return Text(judged, tuple(found.values()))
 
-    def _layers(self, candidate: Side) -> tuple[tuple[Layer, ...], str]:
+    def _layers(self, candidate: Side, place: int) -> tuple[tuple[Layer, ...], str]:
         if isinstance(self.subject, Server) or isinstance(candidate, Server):
             return (), "a ranking of layers: a server shows no weights"
+        if self._fit.in_turn:
+            return (), "a ranking of layers: both models have to fit in memory at once"
         self._tell("replacing one layer at a time")
+        base, other = self.subject.model, candidate.model
         chunks = self.ids.view(-1, self.settings.seq_len)
+
+        def rank() -> tuple[Layer, ...]:
+            return tuple(layers(base, other, chunks, progress=self._progress))
+
         try:
-            found = layers(self.subject.model, candidate.model, chunks, progress=self._progress)
+            return self._keep((0, place), "layers", tuple[Layer, ...], rank), ""
         except BenchsuiteError as error:
             return (), f"no ranking of layers: {error}"
-        return tuple(found), ""
-
-
-@dataclass(frozen=True)
-class _Text:
-    """What a text gave: the fields of ``Paired`` that are about it."""
-
-    judged: tuple[PairedItems, ...] = ()
-    shares: tuple[PairedItems, ...] = ()
-    read: measure.Read | None = None
-    spread: Spread | None = None
-    worst: tuple[Chunk, ...] = ()
 
 
 def facts(subject: Side, ids: Any) -> Facts:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from benchsuite.catalog import Sources
 from benchsuite.comparing import apart, measure, questions
-from benchsuite.comparing.comparison import Settings
 from benchsuite.comparing.early import LOOKS, EarlyEnd
 from benchsuite.comparing.kinds import with_margins
+from benchsuite.comparing.measured import Settings
 from benchsuite.comparing.pairs import PairedItems
 from benchsuite.comparing.server import USUAL, Server, Serving, Side, Sides
 from benchsuite.comparing.texts import chunk_ids, usual_length

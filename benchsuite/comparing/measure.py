@@ -9,6 +9,7 @@ activations rounded once more. A difference of that size says nothing of the can
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -23,6 +24,7 @@ from benchsuite.evaluation.generation import Progress
 from benchsuite.evaluation.perplexity import (
     BATCH_TOKENS,
     LOGIT_BYTES,
+    Head,
     LogitsFunction,
     check_context,
     chunked,
@@ -36,6 +38,9 @@ FLOOR_TOKENS = {"cpu": 4096, "cuda": 32_768}
 
 # fp32 logits compared at a time: on a CPU its caches hold what that takes in float64.
 _COMPARED_BYTES = {"cpu": 2**20, "cuda": 128 * 2**20}
+
+Seen = tuple[Tensor, Head]
+"""A batch's last hidden states, and the head that makes logits of them."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +98,30 @@ class Read:
     shared: int = 0
 
 
+@dataclass
+class Held:
+    """What is left of a model that has read a text and was let go of: enough for an exact KL.
+
+    ``hidden`` are its last hidden states by batch, [B, T, width] in its dtype, on the host;
+    ``head`` makes logits of them, on ``device``. ``floor`` and ``seconds`` are as `Read` has them.
+    A model whose logits are no product of hidden states and a head is held by the logits.
+    """
+
+    hidden: list[Tensor] = field(repr=False)
+    head: Head = field(repr=False)
+    device: torch.device
+    floor: Tokens | None
+    seconds: float
+
+    def batch(self, place: int) -> Seen:
+        """Return a batch's hidden states on the device, and the head on them."""
+        return self.hidden[place].to(self.device), self.head
+
+
+@torch.no_grad()
 def read(
-    base: nn.Module,
-    candidate: nn.Module,
+    base: nn.Module | Held,
+    candidate: nn.Module | Held,
     token_ids: Tensor,
     *,
     seq_len: int,
@@ -105,37 +131,66 @@ def read(
     """Compare two models of one vocabulary over the whole chunks of ``token_ids`` int64 [N].
 
     Chunks are perplexity's. The models may lie on different devices and compute in different
-    dtypes. Where one embeds more rows than the other, which are padding, the KL is over the ids
-    that both have. Raises ``BenchsuiteError`` where predictions are not finite.
+    dtypes. Either may be `Held`: it has read the same chunks before. Where one embeds more rows
+    than the other, which are padding, the KL is over the ids that both have. Raises
+    ``BenchsuiteError`` where predictions are not finite.
     """
     chunks = chunked(token_ids, seq_len, None)
-    for model in (base, candidate):
-        check_context(model, seq_len)
-    device = next(base.parameters()).device
-    size = max(1, BATCH_TOKENS.get(device.type, 2048) // seq_len)
-    n_floor = max(2, FLOOR_TOKENS.get(device.type, 4096) // seq_len) if floor else 0
+    device = device_of(base)
+    size = batch_size(device, seq_len)
+    n_floor = floor_chunks(device, seq_len) if floor and not isinstance(base, Held) else 0
     parts, floors = [], []
     begun = perf_counter()
     floor_seconds = 0.0
-    with running(base), running(candidate):
-        first, second = (logits_reader(model, chunks) for model in (base, candidate))
-        for start in range(0, len(chunks), size):
+    with ExitStack() as stack:
+        first, second = (_reader(stack, model, chunks) for model in (base, candidate))
+        for place, start in enumerate(range(0, len(chunks), size)):
             batch = chunks[start : start + size]
-            seen, other = first(batch), second(batch)
-            parts.append(_compared(seen, other, batch))
-            if start < n_floor:
+            seen, other = first(place, batch), second(place, batch)
+            parts.append(compared(seen, other, batch))
+            if start < n_floor and not isinstance(base, Held):
                 _wait(device)
                 before = perf_counter()
-                floors.append(_compared(seen, _again(base, first, batch), batch))
+                floors.append(compared(seen, again(base, partial(first, place), batch), batch))
                 _wait(device)
                 floor_seconds += perf_counter() - before
             if progress is not None:
                 progress("reading", min(start + size, len(chunks)), len(chunks))
         shared = min(head(hidden[:1, 0]).shape[-1] for hidden, head in (seen, other))
-        tokens = _joined(parts)
+        tokens = joined(parts)
     seconds = perf_counter() - begun - floor_seconds
+    seconds += sum(model.seconds for model in (base, candidate) if isinstance(model, Held))
     _check_finite(tokens, seq_len)
-    return Read(tokens, _joined(floors) if floors else None, chunks, seconds, shared)
+    own = base.floor if isinstance(base, Held) else joined(floors) if floors else None
+    return Read(tokens, own, chunks, seconds, shared)
+
+
+def device_of(model: nn.Module | Held) -> torch.device:
+    """Return where a model computes."""
+    return model.device if isinstance(model, Held) else next(model.parameters()).device
+
+
+def batch_size(device: torch.device, seq_len: int) -> int:
+    """Return the chunks that are read at a time: fixed, as a perplexity's are."""
+    return max(1, BATCH_TOKENS.get(device.type, 2048) // seq_len)
+
+
+def floor_chunks(device: torch.device, seq_len: int) -> int:
+    """Return of how many chunks the floor is told."""
+    return max(2, FLOOR_TOKENS.get(device.type, 4096) // seq_len)
+
+
+def _reader(
+    stack: ExitStack, model: nn.Module | Held, chunks: Tensor
+) -> Callable[[int, Tensor], Seen]:
+    """Return how to get a batch's hidden states, by its place and its ids."""
+    if isinstance(model, Held):
+        held = model
+        return lambda place, batch: held.batch(place)
+    check_context(model, chunks.shape[1])
+    stack.enter_context(running(model))
+    reader = logits_reader(model, chunks)
+    return lambda place, batch: reader(batch)
 
 
 @contextmanager
@@ -151,11 +206,52 @@ def running(model: nn.Module) -> Iterator[nn.Module]:
 def logits_reader(model: nn.Module, chunks: Tensor) -> LogitsFunction:
     """Return how to get ids' hidden states and the head on them; ``chunks`` are of those ids."""
     device = next(model.parameters()).device
-    logits_of = logits_function(model, chunks[:1, :16].to(device))
+    probe = chunks[:1, :16].to(device)
+    logits_of = _scaled_reader(model, probe) or logits_function(model, probe)
     return lambda ids: logits_of(ids.to(device))
 
 
-def _again(base: nn.Module, reader: LogitsFunction, batch: Tensor) -> tuple[Tensor, Callable]:
+def _scaled_reader(model: nn.Module, probe: Tensor) -> LogitsFunction | None:
+    """Return the reader of a model that caps or scales its logits, as its config says; else None.
+
+    Without it those over the whole vocabulary would be held for all positions of a batch.
+    """
+    head, backbone = scaled_head(model), getattr(model, "base_model", None)
+    if head is None or backbone is None or backbone is model:
+        return None
+
+    def split(ids: Tensor) -> Seen:
+        return backbone(input_ids=ids, use_cache=False).last_hidden_state, head
+
+    expected = model(input_ids=probe, use_cache=False).logits
+    hidden, _ = split(probe)
+    return split if torch.equal(head(hidden), expected) else None
+
+
+def scaled_head(model: nn.Module) -> Head | None:
+    """Return the head of a model that caps its logits, or divides or multiplies them; else None.
+
+    Gemma, Granite and Cohere do one of these each.
+    """
+    config = getattr(model, "config", None)
+    config = getattr(config, "get_text_config", lambda: config)()
+    cap = getattr(config, "final_logit_softcapping", None)
+    divisor = getattr(config, "logits_scaling", None)
+    factor = getattr(config, "logit_scale", None)
+    own = model.get_output_embeddings()  # type: ignore[operator]
+    if own is None or not any((cap, divisor, factor)):
+        return None
+
+    def head(hidden: Tensor) -> Tensor:
+        logits = own(hidden)
+        logits = logits / divisor if divisor else logits
+        logits = logits * factor if factor else logits
+        return torch.tanh(logits / cap) * cap if cap else logits
+
+    return head
+
+
+def again(base: nn.Module, reader: Callable[[Tensor], Seen], batch: Tensor) -> Seen:
     """Return the base's hidden states of a batch read in another order, one row more, rounded."""
     rows = torch.cat([batch.flip(0), batch[:1]])
     with rounded_activations(base):
@@ -163,10 +259,7 @@ def _again(base: nn.Module, reader: LogitsFunction, batch: Tensor) -> tuple[Tens
     return hidden[:-1].flip(0), head
 
 
-_Seen = tuple[Tensor, Callable[[Tensor], Tensor]]
-
-
-def _compared(base: _Seen, other: _Seen, batch: Tensor) -> list[Tensor]:
+def compared(base: Seen, other: Seen, batch: Tensor) -> list[Tensor]:
     """Return the fields of ``Tokens`` for a batch [B, T], each [B, T - 1] on the base's device."""
     (a, head_a), (b, head_b) = base, other
     n_chunks, length = batch.shape
@@ -184,9 +277,9 @@ def _compared(base: _Seen, other: _Seen, batch: Tensor) -> list[Tensor]:
     return [torch.cat(column).view(n_chunks, length - 1) for column in zip(*rows, strict=True)]
 
 
-def compare_hidden(base: _Seen, other: _Seen, batch: Tensor) -> Tokens:
+def compare_hidden(base: Seen, other: Seen, batch: Tensor) -> Tokens:
     """Return what two models say of a batch of ids [B, T], by what their readers gave for it."""
-    return _joined([_compared(base, other, batch)])
+    return joined([compared(base, other, batch)])
 
 
 def compare_logits(base: Tensor, other: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
@@ -209,7 +302,8 @@ def compare_logits(base: Tensor, other: Tensor, targets: Tensor) -> tuple[Tensor
     return nll, other_nll, kl, top.exp(), first == second, right, other_right
 
 
-def _joined(parts: list[list[Tensor]]) -> Tokens:
+def joined(parts: list[list[Tensor]]) -> Tokens:
+    """Return what `compared` gave of each batch, in one."""
     columns = zip(*parts, strict=True)
     return Tokens(*(torch.cat(column).cpu().numpy() for column in columns))
 

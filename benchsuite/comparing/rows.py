@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchsuite.comparing.comparison import Paired
 from benchsuite.comparing.kinds import kind_of, margin_of
 from benchsuite.comparing.loss import loss_of
+from benchsuite.comparing.measured import Paired
 from benchsuite.comparing.pairs import PairedItems
 from benchsuite.comparing.spread import cluster_means
 from benchsuite.comparing.verdict import MetricVerdict

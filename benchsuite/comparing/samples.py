@@ -49,7 +49,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Paired:
-    """Two evaluations' common items by metric, and in words what was not compared."""
+    """Two evaluations' common items by metric, one a task, and in words what was not compared."""
 
     items: tuple[PairedItems, ...]
     notes: tuple[str, ...]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from benchsuite.comparing.comparison import Paired
 from benchsuite.comparing.kinds import kind_of, shown_name
+from benchsuite.comparing.measured import Paired
 from benchsuite.comparing.pairs import PairedItems
 from benchsuite.comparing.spread import cluster_means
 from benchsuite.comparing.verdict import measured, outcomes_of, overall

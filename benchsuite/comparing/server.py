@@ -301,15 +301,15 @@ class Sides:
     serving: Serving = USUAL
     device: str = "cpu"
 
-    def open(self, place: int) -> Side:
-        """Return the side that the word at ``place`` names; the base is at 0.
+    def open(self, place: int, device: str = "") -> Side:
+        """Return the side that the word at ``place`` names (the base at 0), on ``device`` if told.
 
         Raises what `open_subject` and `open_server` do.
         """
         word = self.words[place]
         if is_endpoint(word):
             return self._server(place)
-        return open_subject(word, self.sources, device=self.device)
+        return open_subject(word, self.sources, device=device or self.device)
 
     def servers(self, tell: Callable[[str], None]) -> dict[int, Server]:
         """Return the servers by their words' places: what is wrong with one shows before hours."""

@@ -17,12 +17,13 @@ from torch import nn
 
 from benchsuite import catalog, models
 from benchsuite.catalog import ModelEntry, Sources, is_gguf
-from benchsuite.comparing.foreign import open_foreign
+from benchsuite.comparing.foreign import PACKAGES, open_foreign
+from benchsuite.comparing.hqq_folder import is_hqq, open_hqq
 from benchsuite.errors import BenchsuiteError, CellCannotRun, UsageError, unknown_name
 from benchsuite.evaluation.speed import held_bytes
 from benchsuite.models import loading, random_weights, source
 from benchsuite.models.architecture import ARCHITECTURES
-from benchsuite.models.folder import read_config, refuse_adapter, weight_files
+from benchsuite.models.folder import folder_digest, read_config, refuse_adapter, weight_files
 from benchsuite.models.gguf import model_folder
 from benchsuite.quantizers import checkpoint
 from benchsuite.quantizers.checkpoint_settings import has_settings
@@ -95,15 +96,7 @@ def open_subject(word: str, sources: Sources = Sources(), *, device: str = "cpu"
     trusted = sources.trusts(word)
     if is_gguf(path):
         return _gguf(word, path, device)
-    if path.is_dir():
-        return _folder(word, path, device, trusted)
-    if _HUB_ID.fullmatch(word) and not path.exists():
-        return _folder(word, _snapshot(word), device, trusted)
-    if path.exists():
-        raise UsageError(
-            f"{word!r} is a file, but no .gguf", fix="Name a GGUF, or the folder of a checkpoint"
-        )
-    raise _names_nothing(word)
+    return _folder(word, checkpoint_of(word), device, trusted)
 
 
 def open_tokenizer(word: str, sources: Sources = Sources()) -> Any:
@@ -121,11 +114,7 @@ def open_tokenizer(word: str, sources: Sources = Sources()) -> Any:
         return loading.load_tokenizer(entry, folder, trusted=trusted)
     if is_gguf(path):
         return loading.load_tokenizer(_entry(word), model_folder(path))
-    if path.is_dir():
-        return _tokenizer(word, path, trusted)
-    if _HUB_ID.fullmatch(word) and not path.exists():
-        return _tokenizer(word, _snapshot(word), trusted)
-    raise _names_nothing(word)
+    return _tokenizer(word, folder_of(word), trusted)
 
 
 def _names_nothing(word: str) -> UsageError:
@@ -148,23 +137,21 @@ def _catalogued(name: str, sources: Sources, device: str) -> Subject:
 
 def _gguf(word: str, path: Path, device: str) -> Subject:
     folder = model_folder(path)
-    model = loading.load_folder(folder, word, device, _dtype(folder, device))
+    model = loading.load_folder(folder, word, device, own_dtype(folder, device))
     tokenizer = loading.load_tokenizer(_entry(word), folder)
     note = "its weights are dequantized: an engine of GGUF also rounds what its layers read"
     return Subject(word, model, tokenizer, "benchsuite, dequantized", disk_bytes(path), (note,))
 
 
 def _folder(word: str, folder: Path, device: str, trusted: bool) -> Subject:
-    if not (folder / "config.json").is_file():
-        raise UsageError(
-            f"{word!r} is neither a catalogued model nor a folder with a config.json, nor a GGUF",
-            fix="Give a folder that save_pretrained or --save-models wrote",
-        )
     refuse_adapter(folder)
     notes: Sequence[str] = ()
-    if not has_settings(folder):
+    if is_hqq(folder):
+        dtype = own_dtype(folder, device)
+        model, read_by, notes = open_hqq(word, folder, device, trusted, dtype)
+    elif not has_settings(folder):
         read_by = "transformers"
-        model = loading.load_folder(folder, word, device, _dtype(folder, device), trusted)
+        model = loading.load_folder(folder, word, device, own_dtype(folder, device), trusted)
     else:
         model, read_by, notes = _quantized(word, folder, device, trusted)
     tokenizer = _tokenizer(word, folder, trusted)
@@ -189,7 +176,7 @@ def _quantized(
 
 
 def _widened(model: nn.Module, device: str) -> nn.Module:
-    """Let a packed model in float16 compute in float32 where it lies on a CPU: see ``_dtype``."""
+    """Let a packed model in float16 compute in float32 on a CPU: see ``own_dtype``."""
     first = next(model.parameters())
     if first.dtype == torch.float16 and device.startswith("cpu"):
         model.float()
@@ -214,7 +201,7 @@ def _entry(word: str) -> ModelEntry:
     return ModelEntry(word, hub_id=word)
 
 
-def _dtype(folder: Path, device: str) -> str:
+def own_dtype(folder: Path, device: str) -> str:
     """Return the dtype of a folder's weights, in which its model computes.
 
     Float16 on a CPU has no fast products and sums in few bits: there it is widened, as its values
@@ -229,12 +216,68 @@ def _dtype(folder: Path, device: str) -> str:
     return "float32" if known == "float16" and device.startswith("cpu") else known
 
 
+@dataclass(frozen=True)
+class Identity:
+    """What tells a model from any other: the ``digest`` of all its files that change an answer.
+
+    ``libraries`` are the distributions that read it, whose versions may change a number.
+    """
+
+    digest: str
+    libraries: tuple[str, ...] = ()
+
+
+def identity(word: str, sources: Sources = Sources()) -> Identity:
+    """Return what identifies the model that ``word`` names, without opening it.
+
+    Raises what `open_subject` does for a word that names nothing.
+    """
+    if word in catalog.MODELS:
+        return Identity(source.weights_digest(catalog.model(word), sources))
+    path = Path(word).expanduser()
+    if is_gguf(path):
+        return Identity(folder_digest(path, sources.digest_cache))
+    folder = checkpoint_of(word)
+    settings = read_config(folder).get("quantization_config") or {}
+    method = "hqq" if is_hqq(folder) else str(settings.get("quant_method"))
+    _, package = PACKAGES.get(method, ("", ""))
+    return Identity(folder_digest(folder, sources.digest_cache), (package,) if package else ())
+
+
 def disk_bytes(path: Path | None) -> int | None:
     """Return the bytes of a GGUF or of a folder's weight files; None where there is neither."""
     if path is None:
         return None
     files = weight_files(path) if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files)
+
+
+def checkpoint_of(word: str) -> Path:
+    """Return the folder of the model that a word names; raises as `folder_of`, or without one."""
+    folder = folder_of(word)
+    if not (folder / "config.json").is_file():
+        raise UsageError(
+            f"{word!r} is neither a catalogued model nor a folder with a config.json, nor a GGUF",
+            fix="Give a folder that save_pretrained or --save-models wrote",
+        )
+    return folder
+
+
+def folder_of(word: str) -> Path:
+    """Return the folder that a word names, itself or by an id of the hub, fetched if need be.
+
+    Raises ``UsageError`` for what is neither.
+    """
+    path = Path(word).expanduser()
+    if path.is_dir():
+        return path
+    if _HUB_ID.fullmatch(word) and not path.exists():
+        return _snapshot(word)
+    if path.exists():
+        raise UsageError(
+            f"{word!r} is a file, but no .gguf", fix="Name a GGUF, or the folder of a checkpoint"
+        )
+    raise _names_nothing(word)
 
 
 def _snapshot(word: str) -> Path:

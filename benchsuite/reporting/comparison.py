@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from benchsuite.comparing.comparison import Comparison, Facts, Paired
+from benchsuite.comparing.measured import BOTH, Comparison, Facts, Paired
 from benchsuite.comparing.rows import Row, rows_of
 from benchsuite.comparing.seeds import OverSeeds, over_seeds
 from benchsuite.comparing.spread import Spread
@@ -174,7 +174,7 @@ def layer_lines(pair: Paired, most: int | None = MOST_LAYERS) -> list[str]:
 
 def _read(comparison: Comparison) -> str:
     settings = comparison.settings
-    read = [pair.read for pair in comparison.pairs if pair.read is not None]
+    read = [pair.reading for pair in comparison.pairs if pair.reading is not None]
     if not read and not any(read_text(pair) for pair in comparison.pairs):
         return f"device {comparison.device}"
     if not read:
@@ -182,11 +182,11 @@ def _read(comparison: Comparison) -> str:
             f"{settings.text.name}: chunks of {settings.seq_len:,} tokens, read by each alone "
             f"({comparison.device})"
         )
-    n, length = read[0].chunks.shape
     seconds = ", ".join(f"{each.seconds:.3g} s" for each in read)
+    by = "both" if {each.how for each in read} == {BOTH} else "one after the other"
     return (
-        f"{settings.text.name}: {n:,} chunks of {length:,} tokens, read by both in {seconds} "
-        f"({comparison.device})"
+        f"{settings.text.name}: {read[0].n_chunks:,} chunks of {read[0].seq_len:,} tokens, read by "
+        f"{by} in {seconds} ({comparison.device})"
     )
 
 

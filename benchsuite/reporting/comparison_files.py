@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from benchsuite import __version__
-from benchsuite.comparing.comparison import Comparison, Facts, Paired
+from benchsuite.comparing.measured import Comparison, Facts, Paired
 from benchsuite.comparing.pairs import PairedItems
 from benchsuite.reporting.comparison import OUTCOMES, all_rows, cells, of_seeds
 from benchsuite.reporting.junit import clean
@@ -90,10 +90,11 @@ def _pair(comparison: Comparison, pair: Paired) -> dict[str, Any]:
         "worst_chunks": [asdict(chunk) for chunk in pair.worst],
         "layers": [asdict(layer) for layer in pair.layers],
     }
-    if pair.read is not None and pair.spread is not None:
+    if pair.reading is not None and pair.spread is not None:
         told["spread"] = asdict(pair.spread)
-        told["seconds"] = pair.read.seconds
-        told["vocabulary"] = pair.read.shared
+        told["seconds"] = pair.reading.seconds
+        told["vocabulary"] = pair.reading.vocabulary
+        told["read"] = pair.reading.how
     if pair.floor_spread is not None:
         told["floor_spread"] = asdict(pair.floor_spread)
     return told

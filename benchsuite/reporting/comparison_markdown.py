@@ -2,7 +2,7 @@
 
 import re
 
-from benchsuite.comparing.comparison import Comparison, Paired
+from benchsuite.comparing.measured import Comparison, Paired
 from benchsuite.printable import printable
 from benchsuite.reporting.comparison import (
     HEAD,

@@ -21,6 +21,12 @@ FORMS = ("markdown", "junit", "json", "html")
 TEXT = "In the beginning there was <b>a script</b> | and `code`. "
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Commands write their records below the folder that they run in."""
+    monkeypatch.chdir(tmp_path)
+
+
 def quantized(folder, quantize, *data, **options):
     with ModelPool().lease(catalog.model(MODEL)) as leased:
         quantize(leased.model, *data, **options)
@@ -48,6 +54,7 @@ def compared(folders, tmp_path_factory):
     words = ["compare", MODEL, str(folders["w8"]), str(folders["w3"]), "--tokens", "2048"]
     words += ["--seq-len", "128", "--questions", "closed_book,four_choices", "--n-questions", "16"]
     words += ["--margin", "perplexity=2%", "--margin", "accuracy:closed_book=30", "--no-speed"]
+    words += ["--reports-dir", str(out / "reports")]
     for form in FORMS:
         words += [f"--{form}", str(out / form)]
     with contextlib.redirect_stdout(io.StringIO()) as said:

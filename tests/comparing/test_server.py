@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,7 +31,8 @@ def base():
 
 
 @pytest.fixture(autouse=True)
-def at_once(monkeypatch):
+def at_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(endpoint, "PAUSE", 0.001)
     for name in ("OPENAI_API_KEY", "http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
@@ -232,10 +234,22 @@ def test_the_key_is_nowhere(server, tmp_path, monkeypatch, capsys):
     assert f"Bearer {KEY}" in server.headers
     assert "came from a run that broke off" in more
     assert not journal.exists()
-    for path in tmp_path.iterdir():
+    for path in filter(Path.is_file, tmp_path.rglob("*")):
         assert KEY not in path.read_text(), path
     assert KEY not in more
     assert "read by a server (ours)" in more
+
+
+def test_what_a_server_serves_is_recorded_and_measured_again(server, tmp_path):
+    words = ["compare", server.url, OTHER, "--tokens", "256", "--seq-len", "128", "--no-speed"]
+    asked = []
+    for _ in range(2):
+        assert main(words) == 0
+        asked.append(len(server.asked))
+    assert asked[1] == 2 * asked[0]
+    kept = [path.read_text() for path in (tmp_path / "reports/store/comparisons").iterdir()]
+    assert len(kept) == 2
+    assert all(server.url in text for text in kept)
 
 
 def test_a_refused_key_is_not_repeated(server, monkeypatch, capsys):

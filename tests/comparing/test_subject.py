@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchsuite.catalog import Sources
-from benchsuite.comparing.subject import open_subject
+from benchsuite.comparing.subject import identity, open_subject
 from benchsuite.errors import BenchsuiteError, CellCannotRun
 from benchsuite.quantizers import checkpoint, rtn
 from tests.models import tiny
@@ -96,6 +96,42 @@ def test_formats_of_compressed_tensors_that_are_not_ours(scheme, tmp_path, monke
     assert (logits(subject.model) - goal).norm() < 0.01 * goal.norm()
     (note,) = subject.notes
     assert ("activations are rounded in simulation" in note) == (scheme == "FP8_DYNAMIC")
+
+
+@pytest.mark.parametrize("told_by", ["hqq", "transformers"])
+@pytest.mark.parametrize("bits", [8, 4, 3, 2])
+def test_hqq(told_by, bits, tmp_path):
+    """As hqq itself computes, whether config.json says that it is HQQ's (transformers) or not."""
+    pytest.importorskip("hqq")
+    from hqq.core.quantize import BaseQuantizeConfig, HQQLinear
+    from hqq.models.hf.base import AutoHQQHFModel
+
+    theirs = tiny.model(attention_bias=True)
+    AutoHQQHFModel.quantize_model(
+        theirs,
+        quant_config=BaseQuantizeConfig(nbits=bits, group_size=32),
+        compute_dtype=torch.float32,
+        device="cpu",
+    )
+    assert isinstance(theirs.model.layers[0].mlp.up_proj, HQQLinear)
+    folder = tmp_path / "hqq"
+    AutoHQQHFModel.save_to_safetensors(theirs, str(folder))
+    tiny.tokenizer().save_pretrained(folder)
+    if told_by == "transformers":
+        config = json.loads((folder / "config.json").read_text())
+        settings = {"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": bits}}}
+        (folder / "config.json").write_text(json.dumps(config | {"quantization_config": settings}))
+    subject = open_subject(str(folder))
+    assert subject.read_by == "benchsuite with hqq"
+    assert "hqq dequantized the weights" in subject.notes[0]
+    torch.testing.assert_close(logits(subject.model), logits(theirs), rtol=1e-5, atol=1e-5)
+    assert identity(str(folder)).libraries == ("hqq",)
+
+
+def test_a_pickle_of_hqqs_says_how_to_write_safetensors(plain):
+    (plain / "model.safetensors").rename(plain / "qmodel.pt")
+    with pytest.raises(BenchsuiteError, match="save_to_safetensors"):
+        open_subject(str(plain))
 
 
 def test_a_hub_id_in_the_cache(plain, tmp_path, monkeypatch):

@@ -36,6 +36,12 @@ class OwnTokenizer(PreTrainedTokenizerFast):
 
 
 @pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Commands remember digests below the folder that they run in."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
 def terminal(monkeypatch):
     """A terminal whose user answers y to every question, and what was asked there."""
     asked = []

@@ -127,6 +127,7 @@ def test_it_is_compared_and_verified(tmp_path, cache, capsys):
     path = files.write(tmp_path / "small.gguf", built, "Q4_0")
     told = tmp_path / "told.json"
     words = ["compare", str(whole), str(path), "--tokens", "512", "--seq-len", "64"]
+    words += ["--reports-dir", str(tmp_path / "reports")]
     assert cli.main([*words, "--layers", "--no-speed", "--json", str(told)]) == 0
     found = json.loads(told.read_text())
     (candidate,) = found["candidates"]
