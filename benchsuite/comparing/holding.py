@@ -148,8 +148,8 @@ def _last_states(
     """Return the last hidden states of ``chunks``, ``size`` at a time, on the host."""
     architecture = architecture_of(model)
     # No budget on the device: all chunks' states wait on the host for the next block.
-    memory = WorkingMemory(tokens_per_step=size * chunks.shape[1], budget_bytes=0)
-    hidden = capture(model, architecture, chunks, memory)
+    memory = WorkingMemory(tokens_per_step=size * chunks.shape[1], budget_bytes=0, lanes=1)
+    (hidden,) = capture(model, architecture, chunks, memory, [device])
     blocks = list(architecture.block_list(model))
     for index, block in enumerate(blocks):
         block.to(device)
