@@ -6,6 +6,7 @@ does not fit on its device alone lies on the host and goes through it block by b
 pass one block before the next block comes.
 """
 
+from collections.abc import Iterator
 from time import perf_counter
 
 import torch
@@ -21,14 +22,13 @@ from benchsuite.comparing.measure import (
     joined,
     logits_reader,
     running,
-    scaled_head,
 )
 from benchsuite.comparing.rounded import rounded_activations
 from benchsuite.errors import UsageError
+from benchsuite.evaluation.by_blocks import after_blocks, head_of, pass_blocks
 from benchsuite.evaluation.generation import Progress, evaluating
 from benchsuite.evaluation.perplexity import check_context, chunked
-from benchsuite.models.architecture import ARCHITECTURES, Architecture, architecture_of
-from benchsuite.quantizers.hidden_states import WorkingMemory, capture
+from benchsuite.models.architecture import ARCHITECTURES, architecture_of
 
 
 def held(
@@ -103,7 +103,7 @@ def hold_by_blocks(
     check_context(model, seq_len)
     size, n_floor = batch_size(device, seq_len), floor_chunks(device, seq_len) if floor else 0
     begun = perf_counter()
-    head = scaled_head(model) or model.get_output_embeddings()  # type: ignore[operator]
+    head = head_of(model)
     _place_beside_blocks(model, device)
     with evaluating(model):
         states = _last_states(model, chunks, size, device, progress)
@@ -146,26 +146,15 @@ def _last_states(
     progress: Progress | None,
 ) -> list[Tensor]:
     """Return the last hidden states of ``chunks``, ``size`` at a time, on the host."""
-    architecture = architecture_of(model)
     # No budget on the device: all chunks' states wait on the host for the next block.
-    memory = WorkingMemory(tokens_per_step=size * chunks.shape[1], budget_bytes=0, lanes=1)
-    (hidden,) = capture(model, architecture, chunks, memory, [device])
-    blocks = list(architecture.block_list(model))
-    for index, block in enumerate(blocks):
-        block.to(device)
-        for part in hidden.slices():
-            hidden.states[part] = hidden.run(block, index, part)
+    hidden = pass_blocks(
+        model, chunks, size, _visiting(model, device), budget_bytes=0, progress=progress
+    )
+    return [after_blocks(model, hidden.states[p].to(device)).cpu() for p in hidden.slices()]
+
+
+def _visiting(model: nn.Module, device: torch.device) -> Iterator[tuple[int, nn.Module]]:
+    """Yield (number, block), each on ``device`` while it is its turn."""
+    for index, block in enumerate(list(architecture_of(model).block_list(model))):
+        yield index, block.to(device)
         block.to("cpu")
-        if progress is not None:
-            progress("blocks", index + 1, len(blocks))
-    return [
-        _normed(model, architecture, hidden.states[part].to(device)) for part in hidden.slices()
-    ]
-
-
-def _normed(model: nn.Module, architecture: Architecture, states: Tensor) -> Tensor:
-    """Return what the head reads of the last block's hidden states, on the host."""
-    names = (architecture.final_norm, *architecture.after_blocks)
-    for module in architecture.present(model, names).values():
-        states = module(states)
-    return states.cpu()

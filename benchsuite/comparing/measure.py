@@ -20,11 +20,11 @@ from benchsuite.comparing.pairs import PairedItems
 from benchsuite.comparing.rounded import rounded_activations
 from benchsuite.decoding.loop import evaluating
 from benchsuite.errors import BenchsuiteError
+from benchsuite.evaluation.by_blocks import Head, Seen, scaled_head
 from benchsuite.evaluation.generation import Progress
 from benchsuite.evaluation.perplexity import (
     BATCH_TOKENS,
     LOGIT_BYTES,
-    Head,
     LogitsFunction,
     check_context,
     chunked,
@@ -38,9 +38,6 @@ FLOOR_TOKENS = {"cpu": 4096, "cuda": 32_768}
 
 # fp32 logits compared at a time: on a CPU its caches hold what that takes in float64.
 _COMPARED_BYTES = {"cpu": 2**20, "cuda": 128 * 2**20}
-
-Seen = tuple[Tensor, Head]
-"""A batch's last hidden states, and the head that makes logits of them."""
 
 
 @dataclass(frozen=True)
@@ -226,29 +223,6 @@ def _scaled_reader(model: nn.Module, probe: Tensor) -> LogitsFunction | None:
     expected = model(input_ids=probe, use_cache=False).logits
     hidden, _ = split(probe)
     return split if torch.equal(head(hidden), expected) else None
-
-
-def scaled_head(model: nn.Module) -> Head | None:
-    """Return the head of a model that caps its logits, or divides or multiplies them; else None.
-
-    Gemma, Granite and Cohere do one of these each.
-    """
-    config = getattr(model, "config", None)
-    config = getattr(config, "get_text_config", lambda: config)()
-    cap = getattr(config, "final_logit_softcapping", None)
-    divisor = getattr(config, "logits_scaling", None)
-    factor = getattr(config, "logit_scale", None)
-    own = model.get_output_embeddings()  # type: ignore[operator]
-    if own is None or not any((cap, divisor, factor)):
-        return None
-
-    def head(hidden: Tensor) -> Tensor:
-        logits = own(hidden)
-        logits = logits / divisor if divisor else logits
-        logits = logits * factor if factor else logits
-        return torch.tanh(logits / cap) * cap if cap else logits
-
-    return head
 
 
 def again(base: nn.Module, reader: Callable[[Tensor], Seen], batch: Tensor) -> Seen:

@@ -86,10 +86,13 @@ def test_a_streamed_model_reads_text_to_the_same_bits(model_type, tokens):
     assert found[0] == found[1]
 
 
-def test_a_streamed_model_that_scales_its_logits_reads_no_text():
-    model = streamed("gemma2", head_dim=32)
-    with pytest.raises(UsageError, match="a gemma2 model scales its logits"):
-        perplexity(model, torch.arange(128), seq_len=64)
+@pytest.mark.parametrize("model_type", ["gemma2", "granite"])
+def test_logits_that_are_capped_or_scaled_are_so_when_streamed(model_type):
+    text = torch.randint(300, (64 * 3,), generator=torch.Generator().manual_seed(5))
+    changes = {"head_dim": 32} if model_type == "gemma2" else {"logits_scaling": 3.0}
+    models = (make(model_type, **changes) for make in (whole, streamed))
+    one, other = (perplexity(model, text, seq_len=64).chunk_nll for model in models)
+    assert other == pytest.approx(one, rel=1e-5)
 
 
 class Noting(Drawn):
