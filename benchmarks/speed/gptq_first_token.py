@@ -88,9 +88,11 @@ def main() -> None:
     """Print one line a run."""
     told = parsed()
     folder = model_folder(told.model) if told.model.is_file() else told.model
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     dtype = torch.float16 if told.device == "cuda" else torch.float32
-    base = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
+    base = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False
+    )
     base = base.to(told.device).eval().requires_grad_(False)
     train, test = (tokens(tokenizer, path) for path in (told.train, told.test))
     generator = torch.Generator().manual_seed(told.seed)

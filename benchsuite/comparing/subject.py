@@ -23,6 +23,7 @@ from benchsuite.errors import BenchsuiteError, CellCannotRun, UsageError, unknow
 from benchsuite.evaluation.speed import held_bytes
 from benchsuite.models import loading, random_weights, source
 from benchsuite.models.architecture import ARCHITECTURES
+from benchsuite.models.fetching import download
 from benchsuite.models.folder import folder_digest, read_config, refuse_adapter, weight_files
 from benchsuite.models.gguf import model_folder
 from benchsuite.quantizers import checkpoint
@@ -110,7 +111,7 @@ def open_tokenizer(word: str, sources: Sources = Sources()) -> Any:
         place = source.locate(entry, sources)
         if place.weights == "random":
             return random_weights.rehearsal_tokenizer(entry)
-        folder = place.checkpoint() or loading.download(entry)
+        folder = place.checkpoint() or download(entry)
         return loading.load_tokenizer(entry, folder, trusted=trusted)
     if is_gguf(path):
         return loading.load_tokenizer(_entry(word), model_folder(path))
@@ -288,7 +289,7 @@ def _snapshot(word: str) -> Path:
     if folder is not None:
         return folder
     try:
-        return loading.download(entry)
+        return download(entry)
     except CellCannotRun as error:
         raise CellCannotRun(
             f"{word!r} is no folder and no catalogued model; as an id of the hub: {error.what}",

@@ -6,6 +6,7 @@ from typing import Any
 from benchsuite.catalog import ModelEntry, Sources
 from benchsuite.errors import BenchsuiteError, CellCannotRun
 from benchsuite.models import loading, own_code, source
+from benchsuite.models.fetching import download
 from benchsuite.models.folder import refuse_adapter
 
 
@@ -22,7 +23,7 @@ def load_classifier(
 
     # Random weights would judge nothing: a rehearsal that asks for a classifier has it whole.
     folder = source.locate(entry, replace(sources, weights="hub")).checkpoint()
-    folder = folder or loading.download(entry)
+    folder = folder or download(entry)
     refuse_adapter(folder)
     where, trusted = f"{entry.name}, {folder}", sources.trusts(entry.name)
     try:

@@ -31,6 +31,7 @@ from transformers.masking_utils import sdpa_mask
 
 from benchsuite.errors import CellCannotRun
 from benchsuite.models.architecture import Architecture, InputGroup, architecture_of
+from benchsuite.models.streaming import is_streamed
 from benchsuite.quantizers import gptq
 from benchsuite.quantizers.activations import ActivationQuantizer, KeyValueQuantizer
 from benchsuite.quantizers.clock import StageClock
@@ -112,6 +113,13 @@ AttentionMaskInterface.register("benchsuite_quarot", sdpa_mask)
 
 
 def _check(model: nn.Module, architecture: Architecture) -> None:
+    if is_streamed(model):
+        raise CellCannotRun(
+            "QuaRot rotates all of a model before its blocks are quantized, and this one's blocks "
+            "are not held together",
+            "QuaRot",
+            "Use a device that holds the model whole",
+        )
     projections = [path for path in architecture.embeddings if path.endswith("project_in")]
     exact = (
         all(group.source is not None for group in architecture.groups)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.errors import BenchsuiteError, CellCannotRun, UsageError
 from benchsuite.evaluation.divergence import divergence
 from benchsuite.evaluation.perplexity import perplexity
 from benchsuite.models import random_weights
@@ -93,6 +93,11 @@ def test_logits_that_are_capped_or_scaled_are_so_when_streamed(model_type):
     models = (make(model_type, **changes) for make in (whole, streamed))
     one, other = (perplexity(model, text, seq_len=64).chunk_nll for model in models)
     assert other == pytest.approx(one, rel=1e-5)
+
+
+def test_a_streamed_model_is_not_rotated(tokens):
+    with pytest.raises(CellCannotRun, match="blocks are not held together"):
+        quantize("quarot", streamed(), tokens)
 
 
 class Noting(Drawn):
