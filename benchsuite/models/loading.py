@@ -28,6 +28,7 @@ from benchsuite.models.folder import (
     weight_files,
 )
 from benchsuite.models.gguf.card import made_of
+from benchsuite.models.light_imports import import_transformers
 
 _CONVERTER = "SFconvertbot"
 
@@ -109,6 +110,7 @@ def load_folder(
     folder: Path, where: str, device: str, dtype: str, trusted: bool = False
 ) -> nn.Module:
     """Return the model of a checkpoint folder, checked tensor by tensor; errors name ``where``."""
+    import_transformers()
     from transformers import AutoModelForCausalLM
 
     for _ in tensor_headers(folder):  # a truncated file is named here, before torch reads it

@@ -11,6 +11,7 @@ from torch import nn
 
 from benchsuite.catalog import ModelEntry
 from benchsuite.errors import BenchsuiteError, CellCannotRun
+from benchsuite.models.light_imports import import_transformers
 from benchsuite.models.stand_in import config_arguments
 
 
@@ -22,6 +23,7 @@ def build(entry: ModelEntry, *, device: str, dtype: str, seed: int) -> nn.Module
     norms are 1, biases 0, buffers as the architecture computes them. The same seed, dtype and kind
     of device give the same weights.
     """
+    import_transformers()
     from transformers import AutoConfig, AutoModelForCausalLM
 
     if not entry.shape:
