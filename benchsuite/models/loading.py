@@ -34,6 +34,7 @@ from benchsuite.models.folder import (
     tensor_headers,
 )
 from benchsuite.models.gguf.card import made_of
+from benchsuite.models.light_imports import import_transformers
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ def load_folder(
     folder: Path, where: str, device: str, dtype: str, trusted: bool = False
 ) -> nn.Module:
     """Return the model of a checkpoint folder, checked tensor by tensor; errors name ``where``."""
+    import_transformers()
     from transformers import AutoModelForCausalLM
 
     for _ in tensor_headers(folder):  # a truncated file is named here, before torch reads it
@@ -169,6 +171,7 @@ def stream_folder(folder: Path, where: str, device: str, dtype: str) -> nn.Modul
 
     Names and shapes are checked here, the blocks' values when they come.
     """
+    import_transformers()
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with quiet_transformers(), own_code.refused(where), torch.device("meta"):

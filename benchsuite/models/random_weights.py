@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from benchsuite.catalog import ModelEntry
 from benchsuite.errors import BenchsuiteError, CellCannotRun
+from benchsuite.models.light_imports import import_transformers
 from benchsuite.models.stand_in import config_arguments
 
 
@@ -53,6 +54,7 @@ def build(entry: ModelEntry, *, device: str, dtype: str, seed: int) -> nn.Module
 
 def without_storage(entry: ModelEntry, dtype: str) -> nn.Module:
     """Return the causal language model of ``entry.shape`` on the meta device."""
+    import_transformers()
     from transformers import AutoConfig, AutoModelForCausalLM
 
     if not entry.shape:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 from scipy.special import stdtr, stdtrit
 
 from benchsuite.statistics import mixed
@@ -160,10 +159,12 @@ def _rows(shown: Mapping[str, Any], by_seed: bool) -> list[mixed.Row]:
 
 
 def _wilcoxon(differences: Array) -> dict[str, Any]:
+    from scipy.stats import wilcoxon
+
     n = int((differences != 0).sum())
     if n == 0:
         return {}
-    p_value = float(stats.wilcoxon(differences, zero_method="wilcox").pvalue)
+    p_value = float(wilcoxon(differences, zero_method="wilcox").pvalue)
     return {"wilcoxon_p": p_value, "wilcoxon_least": min(1.0, 2.0 ** (1 - n))}
 
 
@@ -193,8 +194,10 @@ def _lower(tables: Sequence[tuple[Array, Array]]) -> Array:
 
 def _iqm(tables: Sequence[tuple[Array, Array]]) -> Array:
     """Return the interquartile mean of the first method's values against the second's mean."""
+    from scipy.stats import trim_mean
+
     runs = [one - two.mean(axis=1, keepdims=True) for one, two in tables]
-    return stats.trim_mean(np.concatenate(runs, axis=1), 0.25, axis=1)
+    return trim_mean(np.concatenate(runs, axis=1), 0.25, axis=1)
 
 
 def _scaled(arm: Values, log: bool) -> dict[int, float]:

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.integrate import quad
-from scipy.optimize import brentq
 from scipy.special import gammaln, ndtr, roots_jacobi, stdtrit
 
 _NODES = 24
@@ -141,6 +139,8 @@ def _welch_dfs(n: int) -> tuple[_Row, _Row]:
 
 def _over_std(inner, df: int, most: float) -> float:  # type: ignore[no-untyped-def]
     """Return the mean of ``inner(s)`` over s = sqrt(chi2_df / df), for s up to ``most``."""
+    from scipy.integrate import quad
+
     constant = math.log(2) + df / 2 * math.log(df / 2) - float(gammaln(df / 2))
 
     def weighted(s: float) -> float:
@@ -157,6 +157,8 @@ def _over_std(inner, df: int, most: float) -> float:  # type: ignore[no-untyped-
 
 
 def _solve(excess) -> float:  # type: ignore[no-untyped-def]
+    from scipy.optimize import brentq
+
     high = 1.0
     while excess(high) < 0:
         high *= 2

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from benchsuite.statistics.over_models import INSTALL
 
@@ -42,6 +41,8 @@ def rank_methods(
 
     Methods that are not on every model are left out. Nemenyi's p-values need scikit-posthocs.
     """
+    from scipy import stats
+
     models = list(table)
     names = [m for m in (table[models[0]] if models else ()) if all(m in table[k] for k in models)]
     n, k = len(models), len(names)
@@ -75,6 +76,8 @@ def critical_difference(k: int, n: int, *, alpha: float = 0.05) -> float:
 
     q sqrt(k (k + 1) / 6 n), with q the studentized range over sqrt(2) (Demsar 2006, 3.2.2).
     """
+    from scipy import stats
+
     q = float(stats.studentized_range.ppf(1 - alpha, k, math.inf)) / math.sqrt(2)
     return q * math.sqrt(k * (k + 1) / (6 * n))
 

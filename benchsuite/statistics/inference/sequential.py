@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
 _Row = npt.NDArray[np.float64]
@@ -166,6 +165,8 @@ def _bound(
     points: _Row | None, mass: _Row, step: float, budget: float, scale: float, sides: int
 ) -> float:
     """Return the bound of the score beyond which the look stops with probability ``budget``."""
+    from scipy.optimize import brentq
+
     at, weight = (np.zeros(1), np.ones(1)) if points is None else (points, mass)
 
     def stopped(bound: float) -> float:
