@@ -141,7 +141,7 @@ def test_only_whole_records_of_this_device_count_and_those_alone_on_it_before_ot
     elsewhere = record(cell(), environment={"device": "NVIDIA GB10"})
     failed = record(cell(), outcome="failed")
     alone = record(cell())
-    found = measured_here([crowded, elsewhere, failed, alone], DEVICE)
+    found = measured_here([crowded, elsewhere, failed, alone], DEVICE, 1)
     assert found == [crowded, alone]
     assert estimate(cell(), found).seconds.high < 90 / 1.5
     assert estimate(cell(), [crowded]).seconds.high >= 90
