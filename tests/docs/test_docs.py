@@ -390,10 +390,9 @@ OWN = {
 }
 
 
-# The other four load models, engines and questions; that they are cells is tested above.
-@pytest.mark.parametrize(
-    "own", [("longest", "bits_4"), pytest.param(tuple(OWN)[2:], marks=pytest.mark.stress)]
-)
+# They load models, engines and questions; that they are cells is tested above.
+@pytest.mark.stress
+@pytest.mark.parametrize("own", [("longest", "bits_4"), tuple(OWN)[2:]])
 def test_the_project_in_the_docs_runs(own, examples, tmp_path):
     paragraphs = [part for page in PAGES for part in page.read_text().split("\n\n")]
     for split in ("train", "test"):

@@ -52,6 +52,7 @@ def seeds(pytester):
     return found
 
 
+@pytest.mark.stress
 def test_open_comparisons_get_seeds_until_they_are_decided(run, pytester):
     result = run("--until-decided=12", "-n", "2")
 
