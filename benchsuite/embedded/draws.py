@@ -12,28 +12,28 @@ class Draws:
     """A stream of choices seeded by any printable parts; uses no global state."""
 
     def __init__(self, *parts: object) -> None:
-        self._random = random.Random(_hash(parts))
+        self._next = random.Random(_hash(parts)).random
 
     def fraction(self) -> float:
         """Return a float in [0, 1)."""
-        return self._random.random()
+        return self._next()
 
     def below(self, n: int) -> int:
         """Return an integer in [0, n)."""
-        return int(self._random.random() * n)
+        return int(self._next() * n)
 
     def between(self, low: int, high: int) -> int:
         """Return an integer in [low, high], both ends included."""
-        return low + self.below(high - low + 1)
+        return low + int(self._next() * (high - low + 1))
 
     def pick(self, options: Sequence[T]) -> T:
         """Return one of the options."""
-        return options[self.below(len(options))]
+        return options[int(self._next() * len(options))]
 
     def sample(self, options: Sequence[T], n: int) -> list[T]:
         """Return ``n`` different positions' options in random order."""
-        rest = list(options)
-        return [rest.pop(self.below(len(rest))) for _ in range(n)]
+        rest, most = list(options), len(options)
+        return [rest.pop(int(self._next() * left)) for left in range(most, most - n, -1)]
 
     def shuffled(self, options: Sequence[T]) -> list[T]:
         """Return all the options in random order."""

@@ -36,7 +36,8 @@ _ADJECTIVES = (
 )
 
 
-@dataclass(frozen=True)
+# Compared as objects: there is one of each, and dictionaries of them are asked often.
+@dataclass(frozen=True, eq=False)
 class _Relation:
     values: str  # whose values: people, towns, years, or a list of this module
     told: str

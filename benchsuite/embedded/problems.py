@@ -6,6 +6,7 @@ matter (SVAMP). A problem's operands are all the numbers that its question holds
 they decide the split, whatever the kind.
 """
 
+import operator
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -93,6 +94,7 @@ _SENTENCES = {
     "-": "{0} minus {1} is {2}.",
     "/": "{0} divided by {1} is {2}.",
 }
+_RESULTS = {"*": operator.mul, "+": operator.add, "-": operator.sub, "/": operator.floordiv}
 _LIMITS = (999, 9999)  # of a problem's answer: ordinary, hard
 _SIZES: dict[str, tuple[tuple[int, int], tuple[int, int]]] = {
     "factor": ((2, 19), (6, 49)),
@@ -104,11 +106,13 @@ _SIZES: dict[str, tuple[tuple[int, int], tuple[int, int]]] = {
 
 @dataclass
 class _Story:
+    """A problem before it is written out: most belong to another split and never are."""
+
     draws: Draws
     large: bool
     wording: int
     value: int = 0
-    text: list[str] = field(default_factory=list)
+    text: list[tuple[str, dict[str, int]]] = field(default_factory=list)
     steps: list[tuple[int, str, int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -120,22 +124,22 @@ class _Story:
         return self.draws.between(*_SIZES[what][self.large])
 
     def tell(self, event: str, **numbers: int) -> None:
-        self.text.append(
-            self.draws.pick(_WORDINGS[event][self.wording]).format(**self.words, **numbers)
-        )
+        self.text.append((self.draws.pick(_WORDINGS[event][self.wording]), numbers))
 
-    def step(self, left: int, operator: str, right: int) -> None:
-        results = {"*": left * right, "+": left + right, "-": left - right, "/": left // right}
-        self.value = results[operator]
-        self.steps.append((left, operator, right, self.value))
+    def step(self, left: int, sign: str, right: int) -> None:
+        self.value = _RESULTS[sign](left, right)
+        self.steps.append((left, sign, right, self.value))
 
 
 def stream(kind: str, split: str, draws: Draws) -> Iterator[Problem]:
     """Yield problems of one of ``KINDS`` without end, with the operands that the split owns."""
     while True:
-        problem = _problem(kind, draws)
-        if problem is not None and split_of(operands(problem)) == split:
-            yield problem
+        story = _story(kind, draws)
+        if story is None:
+            continue
+        numbers = sorted(n for _, told in story.text for n in told.values())
+        if split_of(numbers) == split:
+            yield _written(story, kind)
 
 
 def operands(problem: Problem) -> tuple[int, ...]:
@@ -143,7 +147,7 @@ def operands(problem: Problem) -> tuple[int, ...]:
     return tuple(sorted(int(number) for number in re.findall(r"\d+", problem.question)))
 
 
-def _problem(kind: str, draws: Draws) -> Problem | None:
+def _story(kind: str, draws: Draws) -> _Story | None:
     story = _Story(draws, large=kind == "hard", wording=int(kind == "rephrased"))
     if draws.below(2):
         a, b = story.size("factor"), story.size("factor")
@@ -159,16 +163,21 @@ def _problem(kind: str, draws: Draws) -> Problem | None:
     if story.value > _LIMITS[story.large]:
         return None
     if kind == "rephrased":
-        aside = draws.pick(_ASIDES).format(**story.words, d=draws.between(11, 99))
+        aside = draws.pick(_ASIDES), {"d": draws.between(11, 99)}
         story.text.insert(draws.below(len(story.text) + 1), aside)
-    question = draws.pick(_ASKED[asked][story.wording]).format(**story.words)
+    story.text.append((draws.pick(_ASKED[asked][story.wording]), {}))
+    return story
+
+
+def _written(story: _Story, kind: str) -> Problem:
+    question = " ".join(text.format(**story.words, **numbers) for text, numbers in story.text)
     steps = tuple(
-        _SENTENCES[operator].format(left, right, result)
+        _SENTENCES[sign].format(left, right, result)
         if kind == "sentences"
-        else f"<<{left}{operator}{right}={result}>>"
-        for left, operator, right, result in story.steps
+        else f"<<{left}{sign}{right}={result}>>"
+        for left, sign, right, result in story.steps
     )
-    return Problem("", " ".join([*story.text, question]), steps, str(story.value))
+    return Problem("", question, steps, str(story.value))
 
 
 def _event(story: _Story, last: bool) -> str:
