@@ -19,7 +19,9 @@ PORT = 6379
 
 _NAMESPACES = ("--net", "--uts", "--pid", "--mount", "--mount-proc", "--fork", "--kill-child")
 _ALONE = "mount -t tmpfs tmpfs $RAY_TMPDIR && mount -t tmpfs tmpfs /dev/shm"
-_READY = "ip link set lo up && hostname $NODE && echo up && exec cat"
+# Bash reaps whom others leave behind, as a host's first process must: Ray's workers see by that
+# that their node's daemon has died.
+_READY = "ip link set lo up && hostname $NODE && echo up && read -r"
 # A silent node is given up after seconds instead of half a minute, and gives itself up as soon.
 _IMPATIENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -38,7 +40,7 @@ class Node:
         self.name, self.address = f"node{number}", f"10.77.0.{number}"
         self.environment = os.environ | _IMPATIENT | {"RAY_TMPDIR": str(folder), "NODE": self.name}
         self._process = subprocess.Popen(
-            [*within, *_NAMESPACES, "sh", "-c", f"{_ALONE} && {_READY}"],
+            [*within, *_NAMESPACES, "bash", "-c", f"{_ALONE} && {_READY}"],
             env=self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.nodes import PORT, RAY, Cluster
-from tests.harness.rounds import LONGEST, check_records, check_whole, number
+from tests.harness.rounds import LONGEST, check_records, check_whole, heard, number
 from tests.harness.test_failures import CONFTEST
 
 pytestmark = [
@@ -23,7 +23,7 @@ pytestmark = [
 
 # The first cell on the second node says that it is measured there and waits for word that may
 # never come. Until then no other cell goes on, so that the second node has one.
-GATED = '''
+GATED = """
 import fcntl
 import os
 import socket
@@ -43,7 +43,7 @@ def test_shaky(cell, record):
     with open("shut") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
     record.update(perplexity=len(cell.id))
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +87,9 @@ def started(cluster: Cluster, folder: Path, *words: str) -> subprocess.Popen:
     with (folder / "said.txt").open("w") as file:
         return subprocess.Popen(
             [
-                *(*cluster.head.enter, sys.executable, "-m", "pytest", "test_shaky.py"),
-                *(address, "--device=cpu", *words),
+                *(*cluster.head.enter, "env", f"--chdir={folder}"),
+                *(sys.executable, "-m", "pytest", "test_shaky.py", address, "--device=cpu", *words),
             ],
-            cwd=folder,
             env=cluster.head.environment,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -125,8 +124,8 @@ def test_a_node_lost_in_mid_cell_costs_no_cell_and_none_is_measured_twice(
     with (folder / "shut").open() as shut:
         fcntl.flock(shut, fcntl.LOCK_EX)
         run = started(cluster, folder)
-        with (folder / "at_the_gate").open() as pipe:
-            lost = pipe.read()
+        lost = heard(folder / "at_the_gate", run)
+        assert lost, (folder / "said.txt").read_text()
         lose(cluster.head, second, folder)
     said = folder / "said.txt"
     assert run.wait(LONGEST) == 0, said.read_text()
