@@ -155,6 +155,16 @@ def run_together(commands: list[Command], moment: int, folder: Path) -> list[str
     return said
 
 
+def heard(pipe: Path, process: subprocess.Popen) -> str:
+    """Return the first words through a named pipe; none if the process is over before."""
+    reading, ended = os.open(pipe, os.O_RDWR), os.pidfd_open(process.pid)
+    ready, _, _ = select.select([reading, ended], [], [], LONGEST)
+    words = os.read(reading, 1 << 16) if reading in ready else b""
+    os.close(reading)
+    os.close(ended)
+    return words.decode()
+
+
 def number(said: str, what: str) -> int:
     """Return the number that a session, or ``status``, says of something: ``"cached"``."""
     found = re.search(rf"(\d+) {what}", said)

@@ -2,7 +2,7 @@
 
 A task runs its cells in a process of its own, which loads the model once, and yields each cell's
 reports as it finishes. The records go to the store, which all nodes must share. When a node or its
-worker process is lost, Ray runs the task again elsewhere; cells that it had finished are found in
+worker process is lost, the task is started again elsewhere; cells that it had finished are found in
 the store, so that every cell is measured once. Ray is imported only with ``--ray``.
 """
 
@@ -11,11 +11,12 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,7 +33,17 @@ from benchsuite.records.files import draft_in
 from benchsuite.records.running import sign
 
 _RETRIES = 3
+_KNOCK = 10.0  # seconds
 _PR_SET_PDEATHSIG = 1
+
+
+@dataclass
+class _Task:
+    """The cells that a task has not finished, how often it may begin anew, and its node's id."""
+
+    cells: list[str]
+    retries: int = _RETRIES
+    node: str = ""
 
 
 class RayLoop:
@@ -74,12 +85,17 @@ class RayLoop:
     def _connect(self) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         address = None if self._address == "auto" else self._address
+        terminate = signal.getsignal(signal.SIGTERM)
         try:
+            _knock(self._address)
             self._ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, self._ray.exceptions.RayError) as error:
             raise pytest.UsageError(
                 f"no Ray cluster answers at {self._address!r}: {str(error).strip()}"
             ) from error
+        finally:
+            # Ray puts an end without a report in the place of the notice that a SIGTERM gives.
+            signal.signal(signal.SIGTERM, terminate)
         each = self._bench.options.gpus_per_cell
         most = max(node["Resources"].get("GPU", 0) for node in self._ray.nodes())
         if each > max(1, most):
@@ -101,50 +117,71 @@ class RayLoop:
         return max(1, int(there // per_task.get("num_gpus", 1)))
 
     def _look_around(self) -> Device:
-        """Return the device that the cells will find, from a node that shares our reports."""
+        """Return the device that the cells will find; every node must share our reports."""
         token = draft_in(self._bench.store.running.folder)
         token.touch()
-        look = self._ray.remote(**self._per_task)(_look)
-        shared, device = self._ray.get(look.remote(str(token), self._bench.options.device))
+        looks = [(name, self._on(node, _sees).remote(str(token))) for node, name in self._able()]
+        blind = [name for name, seen in looks if not self._ray.get(seen)]
         token.unlink()
-        if not shared:
+        if blind:
             raise pytest.UsageError(
-                f"a node of the Ray cluster does not see {self._bench.options.reports_dir}. "
+                f"a node of the Ray cluster does not see {self._bench.options.reports_dir}: "
+                f"{', '.join(blind)}. "
                 "Name a folder on a file system that all nodes share with --reports-dir"
             )
-        return Device(**device)
+        describe = self._ray.remote(**self._per_task)(_describe)
+        return Device(**self._ray.get(describe.remote(self._bench.options.device)))
+
+    def _able(self) -> list[tuple[str, str]]:
+        """Return the id and the name of every node that may get cells."""
+        wanted = "GPU" if "num_gpus" in self._per_task else "CPU"
+        nodes = [n for n in self._ray.nodes() if n["Alive"] and n["Resources"].get(wanted)]
+        return [(n["NodeID"], f"{n['NodeManagerHostname']} ({n['NodeName']})") for n in nodes]
+
+    def _on(self, node: str, what: Any) -> Any:
+        """Return a function as a task of that node, which waits for nothing there."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        return self._ray.remote(num_cpus=0, scheduling_strategy=there)(what)
 
     def _run(self, session: pytest.Session, remote: Mapping[str, pytest.Item]) -> None:
-        task = self._ray.remote(**self._per_task, max_retries=_RETRIES, num_returns="streaming")(
-            run_cells
-        )
-        where = str(self._config.invocation_params.dir)
-        run = items.stop_file(self._config).name.removeprefix("stop-")
-        waiting = {
-            task.remote(where, self._arguments(), chunk, run): list(chunk)
-            for chunk in chunks({k: _model(v) for k, v in remote.items()}, self._slots())
-        }
+        waiting: dict[Any, _Task] = {}
+        for chunk in chunks({k: _model(v) for k, v in remote.items()}, self._slots()):
+            self._start(_Task(chunk), waiting)
         while waiting:
             ready, _ = self._ray.wait(list(waiting), num_returns=1, timeout=1)
             for stream in ready:
                 self._take(stream, waiting, remote)
+            self._leave_the_dead(waiting, remote)
             if session.shouldstop or session.shouldfail:
                 sign(items.stop_file(self._config))
 
+    def _start(self, task: "_Task", waiting: dict[Any, "_Task"]) -> None:
+        # Ray's own retries would not come for minutes where a node has fallen silent.
+        remote = self._ray.remote(**self._per_task, max_retries=0, num_returns="streaming")
+        where = str(self._config.invocation_params.dir)
+        run = items.stop_file(self._config).name.removeprefix("stop-")
+        waiting[remote(run_cells).remote(where, self._arguments(), task.cells, run)] = task
+
     def _take(
-        self, stream: Any, waiting: dict[Any, list[str]], remote: Mapping[str, pytest.Item]
+        self, stream: Any, waiting: dict[Any, "_Task"], remote: Mapping[str, pytest.Item]
     ) -> None:
         """Log the next cell of a task, or its end."""
         try:
             told = self._ray.get(next(stream))
         except StopIteration:
             del waiting[stream]
+        except self._ray.exceptions.RayTaskError as error:
+            self._give_up(waiting.pop(stream), remote, str(error).strip())
         except self._ray.exceptions.RayError as error:
-            for nodeid in waiting.pop(stream):
-                self._log(remote[nodeid], self._lost(remote[nodeid], str(error).strip()))
+            self._again(stream, waiting, remote, str(error).strip())
         else:
+            if "node" in told:
+                waiting[stream].node = told["node"]
+                return
             item = remote[told["nodeid"]]
-            waiting[stream].remove(item.nodeid)
+            waiting[stream].cells.remove(item.nodeid)
             if "died" in told:
                 self._log(item, self._lost(item, told["died"]))
                 return
@@ -154,6 +191,32 @@ class RayLoop:
                 for data in told["reports"]
             ]
             self._log(item, reports)
+
+    def _leave_the_dead(
+        self, waiting: dict[Any, "_Task"], remote: Mapping[str, pytest.Item]
+    ) -> None:
+        """Start the tasks of lost nodes again: their streams may stay silent for minutes."""
+        dead = {node["NodeID"] for node in self._ray.nodes() if not node["Alive"]}
+        for stream in [stream for stream, task in waiting.items() if task.node in dead]:
+            self._again(stream, waiting, remote, "its node was lost")
+
+    def _again(
+        self,
+        stream: Any,
+        waiting: dict[Any, "_Task"],
+        remote: Mapping[str, pytest.Item],
+        why: str,
+    ) -> None:
+        """Start what is left of a task that was lost, unless that has happened too often."""
+        task = waiting.pop(stream)
+        if task.retries:
+            self._start(_Task(task.cells, task.retries - 1), waiting)
+        else:
+            self._give_up(task, remote, why)
+
+    def _give_up(self, task: "_Task", remote: Mapping[str, pytest.Item], why: str) -> None:
+        for nodeid in task.cells:
+            self._log(remote[nodeid], self._lost(remote[nodeid], why))
 
     def _lost(self, item: pytest.Item, why: str) -> list[pytest.TestReport]:
         report = pytest.TestReport(
@@ -180,6 +243,14 @@ class RayLoop:
         self._ray.shutdown()
 
 
+def _knock(address: str) -> None:
+    """Raise OSError if nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK):
+            pass
+
+
 def chunks(models: Mapping[str, str], slots: int) -> list[list[str]]:
     """Split node ids (each with its model) into tasks of one model each, largest models first.
 
@@ -203,9 +274,14 @@ def run_cells(
 ) -> Iterator[dict[str, Any]]:
     """Run cells in a process of their own: yield ``nodeid`` and ``reports`` of each.
 
+    The id of the ``node`` that it runs on comes first.
+
     A cell that takes the process down has ``died`` instead, with what the process said last; the
     cells after it go on in another process.
     """
+    import ray
+
+    yield {"node": ray.get_runtime_context().get_node_id()}
     left = list(cells)
     while left:
         with tempfile.TemporaryFile("w+") as said:
@@ -247,9 +323,14 @@ def _die_with_the_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _look(token: str, device: str) -> tuple[bool, dict[str, Any]]:
-    """Say, on a node, whether it sees a file of ours, and describe its device."""
-    return Path(token).exists(), asdict(environment.choose_device(device))
+def _sees(token: str) -> bool:
+    """Say, on a node, whether it sees a file of ours."""
+    return Path(token).exists()
+
+
+def _describe(device: str) -> dict[str, Any]:
+    """Return, on a node, the device that a cell finds there."""
+    return asdict(environment.choose_device(device))
 
 
 def _model(item: pytest.Item) -> str:
