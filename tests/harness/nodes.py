@@ -96,6 +96,7 @@ class Cluster:
         node = Node(2, self._folder, (*self.head.enter, "unshare"))
         self._nodes.append(node)
         assert node.up
+        self.head.run("sh", "-c", "! ip link show wire || ip link delete wire")  # of a dead node
         wire = ("ip", "link", "add", "wire", "type", "veth", "peer", "name", "wire")
         self.head.run(*wire, "netns", node.pid_at_its_parent)
         self.head.run("ip", "link", "set", "wire", "master", "hub", "up")

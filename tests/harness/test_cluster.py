@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -49,6 +50,16 @@ def test_without_the_option_nothing_of_ray_is_imported(pytester):
     pytester.makepyfile(test_shaky=BODY.replace("{mischief}", "pass"))
     check = "import sys; import pytest; pytest.main(['-q']); assert 'ray' not in sys.modules"
     assert pytester.run(sys.executable, "-c", check).ret == 0
+
+
+@needs_ray
+def test_where_nobody_listens_is_a_usage_error_at_once(bench):
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = bench(f"--ray={address}", "-k", "two_models", "--device=cpu")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*no Ray cluster answers at '{address}': *refused*"])
 
 
 @needs_ray
