@@ -277,12 +277,13 @@ def load_tokenizer(entry: ModelEntry, folder: Path, *, trusted: bool = False) ->
     for a model type may rebuild it with tokens that the model does not know (Qwen's adds an end of
     text).
     """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
     if entry.embedded:
         from benchsuite.embedded import tokenizer
 
         return tokenizer.load(folder)
+    import_transformers()
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
     where = f"{entry.name}, {folder}"
     try:
         with quiet_transformers(), own_code.refused(where):

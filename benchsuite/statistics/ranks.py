@@ -41,13 +41,13 @@ def rank_methods(
 
     Methods that are not on every model are left out. Nemenyi's p-values need scikit-posthocs.
     """
-    from scipy import stats
-
     models = list(table)
     names = [m for m in (table[models[0]] if models else ()) if all(m in table[k] for k in models)]
     n, k = len(models), len(names)
     if n < 2 or k < 3:
         return Ranks(n, reason="ranks need two models at least, with three methods on each")
+    from scipy import stats
+
     values = np.array([[table[model][name] for name in names] for model in models])
     ranks = stats.rankdata(values if lower_is_better else -values, axis=1)
     means = ranks.mean(axis=0)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchsuite.errors import UsageError, unknown_name
 from benchsuite.latent.config import Config
+from benchsuite.models.light_imports import import_transformers
 from benchsuite.registry import Registry
 
 if TYPE_CHECKING:
@@ -66,7 +67,10 @@ def register_latent_method(name: str, method: LatentMethod) -> None:
 
 def method(name: str) -> "Method":
     """Return a method by its name; an unknown one is a usage error naming the nearest."""
-    return importlib.import_module(METHODS.find(name).module).METHOD
+    found = METHODS.find(name)
+    # Its module imports a model's code from transformers.
+    import_transformers()
+    return importlib.import_module(found.module).METHOD
 
 
 def config_of(name: str, config: Config) -> Config:
