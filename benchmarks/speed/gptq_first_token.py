@@ -3,9 +3,9 @@
     python benchmarks/speed/gptq_first_token.py MODEL --train wiki.train.raw --test wiki.test.raw
 
 Attention that finds nothing rests on the first token. Its value is then read by nearly all tokens,
-while GPTQ's Hessian counts it once in a sequence. The script quantizes all linears, or the value
-projections alone, or those of queries and keys, by rounding and by GPTQ with the first token
-counted so many times, and prints the perplexity of each. Texts are files of lines, as WikiText-2's.
+while GPTQ's Hessian counts it once in a sequence. The script quantizes all linears of a Llama, or
+some kinds of them alone, by rounding and by GPTQ with the first token counted so many times, and
+prints the perplexity of each. Texts are files of lines, as WikiText-2's.
 """
 
 import argparse
@@ -30,7 +30,17 @@ from benchsuite.quantizers.linear import quantized_linear, using_kernel
 from benchsuite.quantizers.result import Account
 from benchsuite.quantizers.walk import walk
 
-PARTS = {"all": None, "values": ("v_proj",), "queries and keys": ("q_proj", "k_proj")}
+PARTS = {
+    "all": ("q", "k", "v", "o", "gate", "up", "down"),
+    "q, k and v": ("q", "k", "v"),
+    "o": ("o",),
+    "gate and up": ("gate", "up"),
+    "down": ("down",),
+    "v": ("v",),
+    "k": ("k",),
+    "q": ("q",),
+    "q and k": ("q", "k"),
+}
 TIMES = (0, 1, 64, 2048)
 
 
@@ -54,13 +64,15 @@ class Gptq(gptq.GptqMethod):
         return Weighted(here.linears(group)[group.linears[0]].in_features, device, self.dtype)
 
 
-def part_of(architecture: Architecture, names: tuple[str, ...] | None) -> Architecture:
-    """Return the map of a model in which only the linears of these names are quantized."""
-    if names is None:
-        return architecture
-    (group,) = (g for g in architecture.groups if g.name == "qkv")
-    chosen = tuple(path for path in group.linears if path.rpartition(".")[2] in names)
-    return dataclasses.replace(architecture, groups=(dataclasses.replace(group, linears=chosen),))
+def part_of(architecture: Architecture, kinds: tuple[str, ...]) -> Architecture:
+    """Return the map of a model in which only the linears of these kinds are quantized."""
+    names = {f"{kind}_proj" for kind in kinds}
+    chosen = [
+        dataclasses.replace(group, linears=kept)
+        for group in architecture.groups
+        if (kept := tuple(p for p in group.linears if p.rpartition(".")[2] in names))
+    ]
+    return dataclasses.replace(architecture, groups=tuple(chosen))
 
 
 @torch.no_grad()
@@ -106,8 +118,8 @@ def main() -> None:
         print(f"{name:60s} {found:8.3f}  {time.perf_counter() - began:5.1f} s", flush=True)
 
     report("not quantized", base, time.perf_counter())
-    for part, names in PARTS.items():
-        architecture = part_of(architecture_of(base), names)
+    for part, kinds in PARTS.items():
+        architecture = part_of(architecture_of(base), kinds)
         began, model = time.perf_counter(), copy.deepcopy(base)
         by_rounding(model, architecture, told.group_size)
         report(f"{part}: rounding", model, began)

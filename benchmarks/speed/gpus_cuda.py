@@ -161,7 +161,7 @@ def methods(name: str, which: Sequence[str], gpus: Sequence[int], size: Size) ->
                 flush=True,
             )
             stages = ", ".join(f"{k} {v:.2f}" for k, v in result.stage_seconds.items())
-            print(f"{'':23}{stages}; host waits {waits:.2f}; digest {digest}", flush=True)
+            print(f"{'':23}{stages}; host waits {waits:.2f}; digest {digest:.2f}", flush=True)
 
 
 def run(shape: nn.Module, method: str, n: int, size: Size) -> tuple[float, Any, float, str, str]:
@@ -173,11 +173,9 @@ def run(shape: nn.Module, method: str, n: int, size: Size) -> tuple[float, Any, 
         seconds, (result, model) = timed(
             lambda: quantized(shape, method, batch, n, size.iterations)
         )
-    peak, digests = peaks(n), []
-    for threads in (linear.HASHING_THREADS, 4 * linear.HASHING_THREADS):
-        with patch.object(linear, "HASHING_THREADS", threads):
-            digests.append(f"{timed(lambda: linear.model_digest(model))[0]:.2f} ({threads})")
-    return seconds, result, waits.seconds, " ".join(digests), peak
+    peak = peaks(n)
+    digest, _ = timed(lambda: linear.model_digest(model))
+    return seconds, result, waits.seconds, digest, peak
 
 
 # --- a model that does not fit

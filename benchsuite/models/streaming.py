@@ -40,7 +40,7 @@ class Folder:
         self._files = {name: file for file, name, _, _ in tensor_headers(folder)}
 
     def read(self, name: str, like: Tensor, device: torch.device) -> Tensor:
-        """Return a tensor of the files, in the dtype of ``like``; it must be finite."""
+        """Return a tensor of the files, in the dtype of ``like``; its user checks its values."""
         if name not in self._files:
             raise self._unfit(f"no tensor {name}")
         with safe_open(self._files[name], framework="pt") as file:

@@ -12,6 +12,10 @@ from torch import Tensor
 
 Tensors = tuple[Tensor | None, ...]
 
+MOST_BYTES = 2**30
+"""Of the tensors that a graph would keep copies of. A model so large needs that memory, and the
+starts of its kernels are little beside them."""
+
 
 class Graph:
     """What ``step`` does on a CUDA device, to be done again by every call.
@@ -66,8 +70,9 @@ class Replayed:
 
     def __call__(self, *tensors: Tensor | None) -> Tensors:
         """Return what the function returns, in tensors of the caller's own."""
-        first = next(tensor for tensor in tensors if tensor is not None)
-        if not first.is_cuda:
+        given = [tensor for tensor in tensors if tensor is not None]
+        first = given[0]
+        if not first.is_cuda or sum(tensor.nbytes for tensor in given) > MOST_BYTES:
             return self._function(*tensors)
         kind = (
             first.device,
