@@ -6,9 +6,15 @@ inputs. With U the upper Cholesky factor of the inverse of the damped H, column 
 ``e = (w_i - q_i) / U_ii`` and the later columns take ``W[:, j] -= e U_ij``: at once inside a block
 of 128 columns, in one matmul across blocks. Defaults are those of the calibration study.
 
-The file follows the paper: U (`inverse_factor`), a block's columns (`quantize_block`), all blocks
-(`round_columns`), one group of linears from H to its packed layers (`GptqMethod.quantize`), a whole
-model (`quantize`). H itself (`Hessian`), the grid and the walk are what other methods use too.
+H is never inverted whole. With H = V V^T and V upper triangular, U is the inverse of V, and what is
+minimised is ||E V||^2. So a panel of some columns needs of U its own square on the diagonal alone,
+the inverse of V's, and of the errors E of earlier columns what they owe to it: its weights are
+``W_p + (E V)_p U_pp`` when its turn comes. A panel of all columns is the paper's loop.
+
+H and V are in `hessian`. The file goes from a block's columns (`quantize_block`), a panel's blocks
+(`round_panel`) and all panels (`round_columns`) to one group of linears from H to its packed layers
+(`GptqMethod.quantize`) and a whole model (`quantize`). H itself (`Hessian`), the grid and the walk
+are what other methods use too.
 
 Rows are independent, so linears that read the same input are stacked and share one H, one
 factorisation and one loop. Weights are held transposed, [columns, rows], which makes the columns
@@ -22,12 +28,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.errors import UsageError
 from benchsuite.models.architecture import Architecture, InputGroup
-from benchsuite.models.replicas import Reading
-from benchsuite.quantizers.finite import infinite_inputs
 from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.hessian import Hessian, error_norms
+from benchsuite.quantizers.hessian import (
+    Factorisation,
+    Hessian,
+    error_norms,
+    invert_upper,
+    revive_dead,
+    upper_factor,
+)
 from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
 from benchsuite.quantizers.layers import Progress, stacked_rows
 from benchsuite.quantizers.linear import quantized_linear
@@ -37,89 +48,9 @@ from benchsuite.quantizers.visit import Visit
 from benchsuite.quantizers.walk import Turns, walk
 
 BLOCK_COLUMNS = 128
-MAX_RETRIES = 8
-INVERSION_BLOCK = 512
+PANEL_COLUMNS = 512
 
 BlockQuantizer = Callable[[Tensor, Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class InverseFactor:
-    """``upper`` is U with H_damped^-1 = U^T U; ``damp`` the share of the mean diagonal added."""
-
-    upper: Tensor
-    damp: float
-    retries: int
-
-
-def revive_dead(hessian: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (a copy of H with H_ii = 1 where an input never fired, the mask of those inputs)."""
-    dead = hessian.diagonal() == 0
-    revived = hessian.clone()
-    revived.diagonal().masked_fill_(dead, 1)
-    return revived, dead
-
-
-def invert_upper(upper: Tensor) -> Tensor:
-    """Return the inverse of an upper triangular matrix, by halves: most of it is two products.
-
-    A triangular solve against the identity does not know that half of its result is zero.
-    """
-    n = len(upper)
-    if n <= INVERSION_BLOCK:
-        eye = torch.eye(n, dtype=upper.dtype, device=upper.device)
-        return torch.linalg.solve_triangular(upper, eye, upper=True)
-    half = n // 2
-    first, last = invert_upper(upper[:half, :half]), invert_upper(upper[half:, half:])
-    inverse = torch.zeros_like(upper)
-    inverse[:half, :half], inverse[half:, half:] = first, last
-    inverse[:half, half:] = (first @ upper[:half, half:]).neg_() @ last
-    return inverse
-
-
-class Factorisation:
-    """U of H + damp * mean(diag H) * I, which the device may still be working on.
-
-    The upper Cholesky factor of the inverse is the inverse of the upper factor V of H = V V^T,
-    which is the ordinary Cholesky factor of H with rows and columns reversed: one factorisation and
-    one triangular solve, where inverting first would square the condition number.
-    """
-
-    def __init__(self, hessian: Tensor, damp: float) -> None:
-        damped = hessian.flip(0, 1)
-        damped.diagonal().add_(damp * hessian.diagonal().mean())
-        lower, info = torch.linalg.cholesky_ex(damped)
-        del damped
-        self.damp, self.upper = damp, invert_upper(lower.flip(0, 1))
-        sums = torch.stack([hessian.sum(dtype=torch.float64), self.upper.sum().double()])
-        self._told = Reading(torch.cat([torch.isfinite(sums), (info == 0)[None]]))
-
-    def succeeded(self, where: str) -> bool:
-        """Wait for the factor and tell whether there is one; an error if H is not finite."""
-        inputs_finite, factor_finite, definite = self._told.get()
-        if not inputs_finite:
-            raise infinite_inputs(where)
-        return definite and factor_finite
-
-
-def inverse_factor(
-    hessian: Tensor, damp_percent: float, where: str, first: Factorisation | None = None
-) -> InverseFactor:
-    """Factor the inverse of H + damp * mean(diag H) * I; a failed Cholesky raises damp tenfold.
-
-    ``first`` is the factorisation with ``damp_percent``, if it has been started. Raises
-    BenchsuiteError when H holds non-finite numbers.
-    """
-    tried = first or Factorisation(hessian, damp_percent)
-    for retries in range(MAX_RETRIES + 1):
-        if tried.succeeded(where):
-            return InverseFactor(tried.upper, tried.damp, retries)
-        tried = Factorisation(hessian, max(10 * tried.damp, 1e-3))
-    raise BenchsuiteError(
-        f"no damping up to {tried.damp:g} of the mean diagonal makes the Hessian positive definite",
-        where,
-        "check the calibration data: its inputs to this layer are constant or overflow",
-    )
 
 
 def quantize_block(
@@ -192,23 +123,75 @@ class Rounded(NamedTuple):
         return codes, scales, self.zeros[rows], self.g_idx
 
 
-def _blocks(n_columns: int, group_width: int) -> Iterator[tuple[int, int]]:
-    """Yield the column blocks: 128 wide at most, and none reaching into a further group."""
-    for group in range(0, n_columns, group_width):
-        end = min(group + group_width, n_columns)
-        for start in range(group, end, BLOCK_COLUMNS):
-            yield start, min(start + BLOCK_COLUMNS, end)
+def _spans(start: int, end: int, width: int) -> Iterator[tuple[int, int]]:
+    """Cut the columns into spans of ``width``, of which the last may be narrower."""
+    for first in range(start, end, width):
+        yield first, min(first + width, end)
+
+
+def invert_panels(factor: Tensor, group_width: int) -> Tensor:
+    """Return U of each panel [panels, width, width], from V; the identity fills up the last one.
+
+    A panel has whole groups, and about `PANEL_COLUMNS` columns if it can.
+    """
+    n = len(factor)
+    width = min(n, group_width * max(1, PANEL_COLUMNS // group_width))
+    n_panels = -(-n // width)
+    squares = torch.eye(width, dtype=factor.dtype, device=factor.device).repeat(n_panels, 1, 1)
+    for square, (start, end) in zip(squares, _spans(0, n, width), strict=True):
+        square[: end - start, : end - start] = factor[start:end, start:end]
+    return invert_upper(squares)
+
+
+class Panel(NamedTuple):
+    """What the loop makes of a panel: codes uint8 [columns, rows], the values that they stand for,
+    and (scale, zero) [rows] of each of its groups, if it fitted them."""
+
+    codes: Tensor
+    values: Tensor
+    fitted: list[tuple[Tensor, Tensor]]
+
+
+def round_panel(
+    work: Tensor,
+    upper: Tensor,
+    grid: QuantizationGrid,
+    group_width: int,
+    static: tuple[Tensor, Tensor] | None,
+    quantize_one: BlockQuantizer,
+) -> Panel:
+    """Run the paper's loop over the columns ``work`` [columns, rows] (overwritten) with their U.
+
+    ``static`` are scale and zero of each column [columns, rows], if they were fitted beforehand;
+    else each group's are fitted when the loop comes to it.
+    """
+    codes = torch.empty(work.shape, dtype=torch.uint8, device=work.device)
+    values, fitted = torch.empty_like(work), []
+    for first, last in _spans(0, len(work), group_width if static is None else len(work)):
+        if static is None:
+            fitted.append(grid.fit(work[first:last], dim=0))
+        for start, end in _spans(first, last, BLOCK_COLUMNS):
+            scale, zero = fitted[-1] if static is None else (p[start:end] for p in static)
+            codes[start:end], errors = quantize_one(
+                work[start:end], upper[start:end, start:end], scale, zero, grid.max_code
+            )
+            values[start:end] = codes[start:end]
+            values[start:end].sub_(zero).mul_(scale)
+            if end < len(work):
+                work[end:].addmm_(upper[start:end, end:].t(), errors, alpha=-1)
+    return Panel(codes, values, fitted)
 
 
 def round_columns(
     work: Tensor,
     factor: Tensor,
+    panels: Tensor,
     grid: QuantizationGrid,
     order: Tensor | None,
     static_groups: bool,
     quantize_one: BlockQuantizer,
 ) -> Rounded:
-    """Run GPTQ's loop over ``work`` [columns, rows] (overwritten) with U = ``factor``.
+    """Round ``work`` [columns, rows] (overwritten) with V = ``factor`` and U of its ``panels``.
 
     ``order`` (act order) lists the columns in the order in which to round them; ``factor`` is
     already in that order. Groups then hold columns that follow each other in ``order``, unless
@@ -221,19 +204,26 @@ def round_columns(
     if order is not None:
         work = work[order]
     codes = torch.empty(work.shape, dtype=torch.uint8, device=work.device)
+    step = panels.shape[1]
+    owed = torch.zeros_like(work[step:])  # E V of the columns after the first panel
     fitted: list[tuple[Tensor, Tensor]] = []
-    for start, end in _blocks(n_columns, BLOCK_COLUMNS if static is not None else width):
-        if static is not None:
-            groups = (positions if order is None else order)[start:end] // width
-            scale, zero = (p.t()[groups].contiguous() for p in static)
-        elif start % width == 0:
-            fitted.append(grid.fit(work[start : start + width], dim=0))
-            scale, zero = fitted[-1]
-        codes[start:end], errors = quantize_one(
-            work[start:end], factor[start:end, start:end], scale, zero, grid.max_code
+    for upper, (start, end) in zip(panels, _spans(0, n_columns, step), strict=True):
+        upper = upper[: end - start, : end - start]
+        due = owed[start - step : end - step] if start else None
+        groups = (positions if order is None else order)[start:end] // width
+        panel = round_panel(
+            work[:end].clone() if due is None else work[start:end].addmm(upper.t(), due),
+            upper,
+            grid,
+            width,
+            static and (static[0].t()[groups].contiguous(), static[1].t()[groups].contiguous()),
+            quantize_one,
         )
+        codes[start:end] = panel.codes
+        fitted += panel.fitted
         if end < n_columns:
-            work[end:].addmm_(factor[start:end, end:].t(), errors, alpha=-1)
+            errors = work[start:end].sub_(panel.values)
+            owed[end - step :].addmm_(factor[start:end, end:].t(), errors)
     g_idx = None
     if order is not None:
         place = torch.empty_like(order)
@@ -266,9 +256,9 @@ class GptqMethod:
         # Every layer of a kind has the same shapes.
         self._loop = Replayed(self._round)
 
-    def _round(self, work: Tensor, factor: Tensor, order: Tensor | None) -> Rounded:
+    def _round(self, work: Tensor, factor: Tensor, panels: Tensor, order: Tensor | None) -> Rounded:
         return round_columns(
-            work, factor, self.grid, order, self.static_groups, self.quantize_block
+            work, factor, panels, self.grid, order, self.static_groups, self.quantize_block
         )
 
     def statistic(self, here: Visit, group: InputGroup, device: torch.device) -> Hessian:
@@ -292,11 +282,13 @@ class GptqMethod:
         yield  # the other groups' factorisations start before the host waits for this one
         with self.account.timed(where, device):
             with here.clock.measure("factor", device):
-                factor = inverse_factor(prepared, self.damp_percent, where, first)
+                factor = upper_factor(prepared, self.damp_percent, where, first)
                 del prepared, first
+                upper = factor.upper
+                panels = invert_panels(upper, self.grid.columns_per_group(len(upper)))
             with here.clock.measure("loop", device):
                 work = _stacked(linears, self.dtype).masked_fill_(dead[:, None], 0)
-                rounded = Rounded(*self._loop(work, factor.upper, order))  # type: ignore[arg-type]
+                rounded = Rounded(*self._loop(work, upper, panels, order))  # type: ignore[arg-type]
             with here.clock.measure("pack", device):
                 replaced = {
                     path: quantized_linear(linear, self.grid, *rounded.of(rows))

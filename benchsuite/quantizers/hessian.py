@@ -1,11 +1,18 @@
-"""The Hessian of a layer's output error, and the errors that it measures."""
+"""The Hessian of a layer's output error, its factor, and the errors that it measures."""
 
 from copy import copy
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from benchsuite.errors import BenchsuiteError
+from benchsuite.models.replicas import Reading
+from benchsuite.quantizers.finite import infinite_inputs
 from benchsuite.quantizers.precision import half_products_summed_in_full, products_for_a_report
+
+MAX_RETRIES = 8
+INVERSION_BLOCK = 128
 
 
 class Hessian:
@@ -69,3 +76,81 @@ def error_norms(weight: Tensor, rounded: Tensor, hessian: Tensor) -> tuple[Tenso
     """
     weight = weight.detach().to(hessian.dtype)
     return weighted_norm(weight - rounded, hessian), weighted_norm(weight, hessian)
+
+
+@dataclass(frozen=True)
+class UpperFactor:
+    """``upper`` is V with H_damped = V V^T; ``damp`` the share of the mean diagonal added."""
+
+    upper: Tensor
+    damp: float
+    retries: int
+
+
+def revive_dead(hessian: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (a copy of H with H_ii = 1 where an input never fired, the mask of those inputs)."""
+    dead = hessian.diagonal() == 0
+    revived = hessian.clone()
+    revived.diagonal().masked_fill_(dead, 1)
+    return revived, dead
+
+
+def invert_upper(upper: Tensor) -> Tensor:
+    """Return the inverses of upper triangular matrices [..., n, n], by halves: mostly products.
+
+    A triangular solve against the identity does not know that half of its result is zero.
+    """
+    n = upper.shape[-1]
+    if n <= INVERSION_BLOCK:
+        eye = torch.eye(n, dtype=upper.dtype, device=upper.device)
+        return torch.linalg.solve_triangular(upper, eye.expand_as(upper), upper=True)
+    half = n // 2
+    first, last = invert_upper(upper[..., :half, :half]), invert_upper(upper[..., half:, half:])
+    inverse = torch.zeros_like(upper)
+    inverse[..., :half, :half], inverse[..., half:, half:] = first, last
+    inverse[..., :half, half:] = (first @ upper[..., :half, half:]).neg_() @ last
+    return inverse
+
+
+class Factorisation:
+    """V of H + damp * mean(diag H) * I, which the device may still be working on.
+
+    It is the ordinary Cholesky factor of H with rows and columns reversed. Inverting H first, as
+    the paper does, would square the condition number.
+    """
+
+    def __init__(self, hessian: Tensor, damp: float) -> None:
+        damped = hessian.flip(0, 1)
+        damped.diagonal().add_(damp * hessian.diagonal().mean())
+        lower, info = torch.linalg.cholesky_ex(damped)
+        del damped
+        self.damp, self.upper = damp, lower.flip(0, 1)
+        sums = torch.stack([hessian.sum(dtype=torch.float64), self.upper.sum().double()])
+        self._told = Reading(torch.cat([torch.isfinite(sums), (info == 0)[None]]))
+
+    def succeeded(self, where: str) -> bool:
+        """Wait for the factor and tell whether there is one; an error if H is not finite."""
+        inputs_finite, factor_finite, definite = self._told.get()
+        if not inputs_finite:
+            raise infinite_inputs(where)
+        return definite and factor_finite
+
+
+def upper_factor(
+    hessian: Tensor, damp_percent: float, where: str, first: Factorisation | None = None
+) -> UpperFactor:
+    """Factor H + damp * mean(diag H) * I; a failed Cholesky raises damp tenfold.
+
+    ``first`` is the factorisation with ``damp_percent``, if it has been started. Raises
+    BenchsuiteError when H holds non-finite numbers.
+    """
+    tried = first or Factorisation(hessian, damp_percent)
+    for retries in range(MAX_RETRIES + 1):
+        if tried.succeeded(where):
+            return UpperFactor(tried.upper, tried.damp, retries)
+        tried = Factorisation(hessian, max(10 * tried.damp, 1e-3))
+    raise BenchsuiteError(
+        f"no damping up to {tried.damp:g} of the mean diagonal makes the Hessian positive definite",
+        where,
+        "check the calibration data: its inputs to this layer are constant or overflow",
+    )

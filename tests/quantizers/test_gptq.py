@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.quantizers import gptq, rtn
-from benchsuite.quantizers.gptq import inverse_factor, quantize_block, round_columns
+from benchsuite.quantizers.gptq import invert_panels, quantize_block, round_columns
 from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.hessian import weighted_norm
+from benchsuite.quantizers.hessian import invert_upper, upper_factor, weighted_norm
 from benchsuite.quantizers.hidden_states import WorkingMemory
 from benchsuite.quantizers.linear import quantized_linears
 
@@ -46,9 +46,10 @@ def problem(seed, rows=12, columns=40, dtype=torch.float64):
 def ours(weight, hessian, grid, order=None, static_groups=False):
     if order is not None:
         hessian = hessian[order][:, order]
-    factor = inverse_factor(hessian, 0.01, "test").upper
+    factor = upper_factor(hessian, 0.01, "test").upper
+    panels = invert_panels(factor, grid.columns_per_group(len(factor)))
     work = weight.t().clone()
-    return round_columns(work, factor, grid, order, static_groups, quantize_block)
+    return round_columns(work, factor, panels, grid, order, static_groups, quantize_block)
 
 
 @given(
@@ -65,12 +66,25 @@ def test_codes_equal_the_textbook_s(seed, bits, group_size, sym):
     assert torch.equal(ours(weight, hessian, grid).codes.double(), expected)
 
 
+@pytest.mark.parametrize("panel_columns", [32, 100, 512])
 @pytest.mark.parametrize("group_size", [-1, 32, 64, 128, 192])
-def test_blocks_and_trailing_updates_equal_the_textbook_s(group_size):
+def test_blocks_and_panels_equal_the_textbook_s(group_size, panel_columns, monkeypatch):
+    monkeypatch.setattr(gptq, "PANEL_COLUMNS", panel_columns)
     weight, hessian = problem(3, rows=4, columns=300)
     grid = QuantizationGrid(3, group_size)
     expected = textbook(weight, hessian, grid)
     assert torch.equal(ours(weight, hessian, grid).codes.double(), expected)
+
+
+@pytest.mark.parametrize("static_groups", [False, True])
+@pytest.mark.parametrize("act_order", [False, True])
+def test_panels_change_no_code(static_groups, act_order, monkeypatch):
+    weight, hessian = problem(4, rows=6, columns=300)
+    grid = QuantizationGrid(4, 24)
+    order = hessian.diagonal().argsort(descending=True) if act_order else None
+    whole = ours(weight, hessian, grid, order, static_groups)
+    monkeypatch.setattr(gptq, "PANEL_COLUMNS", 48)
+    assert torch.equal(ours(weight, hessian, grid, order, static_groups).codes, whole.codes)
 
 
 def test_act_order_is_the_textbook_on_reordered_columns():
@@ -121,9 +135,9 @@ def test_squared_errors_of_the_loop_are_the_damped_objective(seed):
     weight, hessian = problem(seed)
     damped = hessian + 0.01 * hessian.diagonal().mean() * torch.eye(40).double()
     grid = QuantizationGrid(3, -1, scale_dtype=torch.float64)
-    factor = inverse_factor(hessian, 0.01, "test").upper
+    upper = invert_upper(upper_factor(hessian, 0.01, "test").upper)
     scale, zero = grid.fit(weight)
-    codes, errors = quantize_block(weight.t().clone(), factor, scale, zero, grid.max_code)
+    codes, errors = quantize_block(weight.t().clone(), upper, scale, zero, grid.max_code)
     left = weight - grid.decode(codes.t().double(), scale[:, None], zero[:, None])
     assert errors.square().sum().item() == pytest.approx(weighted_norm(left, damped).item())
 

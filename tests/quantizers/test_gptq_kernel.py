@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from benchsuite.quantizers import gptq
-from benchsuite.quantizers.gptq import inverse_factor, quantize_block, round_columns
+from benchsuite.quantizers.gptq import invert_panels, quantize_block, round_columns
 from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.hessian import Hessian, weighted_norm
+from benchsuite.quantizers.hessian import Hessian, invert_upper, upper_factor, weighted_norm
 from benchsuite.quantizers.hidden_states import WorkingMemory
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -19,7 +19,7 @@ def problem(rows, columns, seed=0):
     x = torch.randn(2 * columns, columns, generator=generator) @ mixing
     hessian = Hessian(columns, "cuda")
     hessian.update(x.cuda())
-    return weight.cuda(), inverse_factor(hessian.mean(), 0.01, "layer").upper
+    return weight.cuda(), upper_factor(hessian.mean(), 0.01, "layer").upper
 
 
 def columns_first(weight):
@@ -36,7 +36,7 @@ def test_one_block_gives_equal_codes_and_errors(rows, columns, bits, sym):
     weight, factor = problem(rows, columns)
     grid = QuantizationGrid(bits, -1, sym)
     scale, zero = grid.fit(weight)
-    arguments = (factor, scale, zero, grid.max_code)
+    arguments = (invert_upper(factor), scale, zero, grid.max_code)
     fused = gptq_kernel.quantize_block(columns_first(weight), *arguments)
     plain = quantize_block(columns_first(weight), *arguments)
     assert torch.equal(fused[0], plain[0])
@@ -53,11 +53,12 @@ def test_one_block_gives_equal_codes_and_errors(rows, columns, bits, sym):
 def test_whole_layers_give_equal_codes(group_size, order, static_groups):
     from benchsuite.quantizers import gptq_kernel
 
-    weight, factor = problem(200, 512)
+    weight, factor = problem(200, 1100)
+    panels = invert_panels(factor, group_size if group_size > 0 else len(factor))
     grid = QuantizationGrid(4, group_size)
-    permutation = torch.randperm(512).cuda() if order else None
+    permutation = torch.randperm(1100).cuda() if order else None
     results = [
-        round_columns(columns_first(weight), factor, grid, permutation, static_groups, loop)
+        round_columns(columns_first(weight), factor, panels, grid, permutation, static_groups, loop)
         for loop in (gptq_kernel.quantize_block, quantize_block)
     ]
     assert torch.equal(results[0].codes, results[1].codes)
@@ -80,9 +81,11 @@ def test_reported_norms_in_tf32_agree_with_full_precision():
     weight, factor = problem(512, 2048)
     x = torch.randn(4096, 2048, device="cuda") @ torch.randn(2048, 2048, device="cuda")
     hessian = 2 * x.T @ x / len(x)
-    factor = inverse_factor(hessian, 0.01, "layer").upper
+    factor = upper_factor(hessian, 0.01, "layer").upper
     grid = QuantizationGrid(4, 128)
-    rounded = round_columns(columns_first(weight), factor, grid, None, False, quantize_block)
+    panels = invert_panels(factor, 128)
+    work = columns_first(weight)
+    rounded = round_columns(work, factor, panels, grid, None, False, quantize_block)
     back = grid.decode(
         rounded.codes.float(), grid.spread(rounded.scales, 2048), grid.spread(rounded.zeros, 2048)
     )

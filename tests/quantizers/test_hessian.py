@@ -6,8 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchsuite.errors import BenchsuiteError
-from benchsuite.quantizers.gptq import inverse_factor, invert_upper, revive_dead
-from benchsuite.quantizers.hessian import Hessian, error_norms
+from benchsuite.quantizers.hessian import (
+    Hessian,
+    error_norms,
+    invert_upper,
+    revive_dead,
+    upper_factor,
+)
 
 
 def inputs(seed: int = 0, tokens: int = 200, features: int = 24) -> torch.Tensor:
@@ -49,43 +54,50 @@ def test_half_precision_inputs_are_summed_in_full_precision(dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_factor_is_the_upper_cholesky_factor_of_the_damped_inverse(dtype):
+def test_factor_inverted_is_the_upper_cholesky_factor_of_the_damped_inverse(dtype):
     x = inputs()
     h = (2 * x.T @ x / len(x)).to(dtype)
-    factor = inverse_factor(h, 0.01, "layer")
+    factor = upper_factor(h, 0.01, "layer")
     damped = h.double() + 0.01 * h.double().diagonal().mean() * torch.eye(24).double()
     expected = torch.linalg.cholesky(torch.linalg.inv(damped), upper=True)
     tolerance = 1e-4 if dtype == torch.float32 else 1e-10
     torch.testing.assert_close(
-        factor.upper.double(), expected, rtol=tolerance, atol=tolerance * expected.abs().max()
+        invert_upper(factor.upper).double(),
+        expected,
+        rtol=tolerance,
+        atol=tolerance * expected.abs().max(),
     )
+    upper = factor.upper.double()
+    torch.testing.assert_close(upper @ upper.T, damped, rtol=tolerance, atol=tolerance)
     assert (factor.damp, factor.retries) == (0.01, 0)
 
 
-@pytest.mark.parametrize("n", [1, 512, 513, 1100])
-def test_triangular_inversion_by_halves_is_the_inverse(n):
+@pytest.mark.parametrize("shape", [(1, 1), (128, 128), (129, 129), (1100, 1100), (3, 300, 300)])
+def test_triangular_inversion_by_halves_is_the_inverse(shape):
+    n = shape[-1]
     generator = torch.Generator().manual_seed(n)
-    upper = torch.randn(n, n, generator=generator, dtype=torch.float64).triu() / n
-    upper.diagonal().add_(2)
+    upper = torch.randn(shape, generator=generator, dtype=torch.float64).triu() / n
+    upper.diagonal(dim1=-2, dim2=-1).add_(2)
     inverse = invert_upper(upper)
-    torch.testing.assert_close(inverse @ upper, torch.eye(n).double(), rtol=0, atol=1e-12)
+    eye = torch.eye(n).double().expand(shape)
+    torch.testing.assert_close(inverse @ upper, eye, rtol=0, atol=1e-12)
     assert torch.equal(inverse, inverse.triu())
 
 
 def test_a_failed_cholesky_raises_the_damping_and_is_recorded():
     h = torch.eye(4)
     h[0, 1] = h[1, 0] = 1.05  # an eigenvalue of -.05: damping .01 fails, .1 does not
-    factor = inverse_factor(h, 0.01, "layer")
+    factor = upper_factor(h, 0.01, "layer")
     assert factor.retries == 1
     assert factor.damp == pytest.approx(0.1)
-    assert inverse_factor(h, 0.0, "layer").retries == 3
+    assert upper_factor(h, 0.0, "layer").retries == 3
 
 
 def test_a_hopeless_hessian_is_an_error_that_names_the_layer():
     with pytest.raises(BenchsuiteError, match=r"positive definite.*layer\.3"):
-        inverse_factor(-torch.eye(3) + 1e-9, 0.01, "layer.3")
+        upper_factor(-torch.eye(3) + 1e-9, 0.01, "layer.3")
     with pytest.raises(BenchsuiteError, match=r"infinite.*layer\.3"):
-        inverse_factor(torch.full((3, 3), torch.nan), 0.01, "layer.3")
+        upper_factor(torch.full((3, 3), torch.nan), 0.01, "layer.3")
 
 
 def test_dead_inputs_get_a_unit_diagonal_and_the_original_stays():

@@ -6,9 +6,9 @@ Their ordering options are off. Bars: at least 99.5 % equal codes, tr(E H E^T) w
 import pytest
 import torch
 
-from benchsuite.quantizers.gptq import inverse_factor, quantize_block, round_columns
+from benchsuite.quantizers.gptq import invert_panels, quantize_block, round_columns
 from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.hessian import weighted_norm
+from benchsuite.quantizers.hessian import upper_factor, weighted_norm
 
 ROWS, COLUMNS, GROUP = 96, 384, 128
 SETTINGS = [(4, True), (4, False), (3, True), (8, True)]
@@ -28,9 +28,9 @@ def layer():
 
 
 def ours(weight, hessian, grid, static_groups):
-    factor = inverse_factor(hessian, 0.01, "layer").upper
-    work = weight.t().clone()
-    rounded = round_columns(work, factor, grid, None, static_groups, quantize_block)
+    factor = upper_factor(hessian, 0.01, "layer").upper
+    work, panels = weight.t().clone(), invert_panels(factor, GROUP)
+    rounded = round_columns(work, factor, panels, grid, None, static_groups, quantize_block)
     scale = grid.spread(rounded.scales, COLUMNS)
     zero = grid.spread(rounded.zeros, COLUMNS)
     codes = rounded.codes.double()
