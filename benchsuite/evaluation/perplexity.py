@@ -19,6 +19,7 @@ from torch import nn
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.evaluation.by_blocks import Head, Seen, seen_by_blocks
 from benchsuite.models.fused import fused_forwards
+from benchsuite.models.replayed_forwards import one_sequence_a_row, replayed
 from benchsuite.models.replicas import replicas_of, working_on
 from benchsuite.models.streaming import is_streamed
 
@@ -142,7 +143,8 @@ def logits_function(model: nn.Module, probe: torch.Tensor) -> LogitsFunction:
     exactly, tried on ``probe``; architectures that do more after the head (soft caps, scales) give
     their whole logits in their own dtype and only the fp32 part is sliced.
     """
-    return (_split if _splits(model, probe) else _whole)(model)
+    states_of, head = (_split if _splits(model, probe) else _whole)(model)
+    return lambda ids: (states_of(ids), head)
 
 
 @dataclass(frozen=True)
@@ -161,34 +163,41 @@ def reading_text(model: nn.Module, chunks: torch.Tensor, size: int) -> Iterator[
     """Yield a reader of ``chunks`` [n, seq_len] for each device that shares the model's work.
 
     They are moved to each once: a later copy from another device would wait for what that one still
-    has to do. A streamed model has read all of them, ``size`` at a time, when this yields.
+    has to do. A small model's forward becomes a CUDA graph where that is known to work. A streamed
+    model has read all of them, ``size`` at a time, when this yields.
     """
     if is_streamed(model):
         own = chunks.to(next(model.parameters()).device)
         yield [Reader(own, seen_by_blocks(model, own, size))]
         return
     with ExitStack() as stack:
+        stack.enter_context(one_sequence_a_row())
         models = replicas_of(model)
         for one in models:
             stack.enter_context(fused_forwards(one))
         devices = [next(one.parameters()).device for one in models]
         everywhere = [chunks.to(device) for device in devices]
         make = _split if _splits(model, everywhere[0][:1, :16]) else _whole
-        yield [_reader(make(one), own) for one, own in zip(models, everywhere, strict=True)]
+        yield [_reader(one, make(one), own) for one, own in zip(models, everywhere, strict=True)]
 
 
-def _reader(logits_of: LogitsFunction, chunks: torch.Tensor) -> Reader:
-    return Reader(chunks, lambda part: logits_of(chunks[part]))
+StatesAndHead = tuple[Callable[[torch.Tensor], torch.Tensor], Head]
 
 
-def _split(model: nn.Module) -> LogitsFunction:
+def _reader(model: nn.Module, how: StatesAndHead, chunks: torch.Tensor) -> Reader:
+    states_of, head = replayed(model, how[0]), how[1]
+    return Reader(chunks, lambda part: (states_of(chunks[part]), head))
+
+
+def _split(model: nn.Module) -> StatesAndHead:
     backbone: Any = model.base_model
     head: Head = model.get_output_embeddings()  # type: ignore[operator]
-    return lambda ids: (backbone(input_ids=ids, use_cache=False).last_hidden_state, head)
+    return lambda ids: backbone(input_ids=ids, use_cache=False).last_hidden_state, head
 
 
-def _whole(model: nn.Module) -> LogitsFunction:
-    return lambda ids: (model(input_ids=ids, use_cache=False).logits, lambda logits: logits)
+def _whole(model: nn.Module) -> StatesAndHead:
+    whole: Any = model
+    return lambda ids: whole(input_ids=ids, use_cache=False).logits, lambda logits: logits
 
 
 def _splits(model: nn.Module, probe: torch.Tensor) -> bool:
@@ -197,8 +206,7 @@ def _splits(model: nn.Module, probe: torch.Tensor) -> bool:
     head = model.get_output_embeddings()  # type: ignore[operator]
     if backbone is None or backbone is model or head is None:
         return False
-    hidden, _ = _split(model)(probe)
-    expected, _ = _whole(model)(probe)
+    hidden, expected = (make(model)[0](probe) for make in (_split, _whole))
     same = hidden.shape[-1] == getattr(head, "in_features", hidden.shape[-1])
     return same and torch.equal(head(hidden), expected)
 

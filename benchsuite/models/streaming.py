@@ -1,12 +1,12 @@
 """Models larger than a device: each block comes while the one before it is worked on, and leaves.
 
 All of a streamed model but its blocks lies on its device. A block is a tree without storage, whose
-tensors come from a `Source`, until whoever works on it puts it away: then it lies in (pinned) host
-memory and comes from there. Blocks come one ahead, on a stream and a thread of their own, so that
-neither the device nor the host waits for a disk that is fast enough.
+tensors come from a `Source`, until whoever works on it puts it away: then it lies in host memory
+and comes from there. Blocks come one ahead and leave while the next one is worked on, each on a
+stream and a thread of its own, so that neither the device nor the host waits for them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -112,14 +112,30 @@ class Blocks:
     Those of a model that is not streamed are there already.
     """
 
-    def __init__(self, model: nn.Module, architecture: Architecture | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        architecture: Architecture | None = None,
+        *,
+        look_at: Callable[[str, nn.Module], None] | None = None,
+    ) -> None:
+        """Stand before the first block; ``look_at(name, block)`` sees each streamed one come.
+
+        What it raises is raised when it is that block's turn.
+        """
         self._architecture = architecture or architecture_of(model)
         self._blocks = self._architecture.block_list(model)
         self._source = _SOURCES.get(model)
         self._device = next(model.parameters()).device
-        self._stream = None
-        if self._source is not None and self._device.type == "cuda":
-            self._stream = torch.cuda.Stream(self._device)
+        self._look_at = look_at
+        self._coming_on, self._leaving_on = (
+            torch.cuda.Stream(self._device)
+            if self._source is not None and self._device.type == "cuda"
+            else None
+            for _ in range(2)
+        )
+        self._threads: ThreadPoolExecutor | None = None
+        self._leaving: Future[None] | None = None
 
     def __len__(self) -> int:
         return len(self._blocks)
@@ -132,24 +148,38 @@ class Blocks:
         if self._source is None:
             yield from enumerate(self._blocks)
             return
-        with ThreadPoolExecutor(1) as pool:
-            coming = pool.submit(self._bring, 0)
+        with ThreadPoolExecutor(2) as self._threads:
+            coming = self._threads.submit(self._bring, 0)
             for index, away in enumerate(list(self._blocks)):
                 block = self._arrived(coming)
                 if index + 1 < len(self._blocks):
-                    coming = pool.submit(self._bring, index + 1)
+                    coming = self._threads.submit(self._bring, index + 1)
                 self._blocks[index] = block
                 yield index, block
                 if self._blocks[index] is block:
                     self._blocks[index] = away
+            self._has_left()
 
     def put_away(self, index: int) -> None:
         """Keep a streamed block as it is now, in host memory, from where it will come again.
 
-        The copies are on their way when this returns: wait for the device before reading them.
+        It is on its way when this returns, and there when all blocks have had their turn.
         """
-        if self._source is not None:
-            self._blocks[index] = replica(self._blocks[index], Counterparts(torch.device("cpu")))
+        if self._source is None:
+            return
+        assert self._threads is not None
+        self._has_left()
+        to = _Leaving(torch.device("cpu"))
+        self._blocks[index] = replica(self._blocks[index], to)
+        event = None
+        if self._leaving_on is not None:
+            event = torch.cuda.current_stream(self._device).record_event()
+        self._leaving = self._threads.submit(to.copy, self._leaving_on, event)
+
+    def _has_left(self) -> None:
+        """Wait for the block that was put away last: one more beside it would take memory."""
+        if self._leaving is not None:
+            self._leaving.result()
 
     @torch.no_grad()
     def _bring(self, index: int) -> tuple[nn.Module, "_Arriving", torch.cuda.Event | None]:
@@ -157,15 +187,17 @@ class Blocks:
         with ExitStack() as stack:
             event = None
             stack.enter_context(working_on(self._device))
-            if self._stream is not None:
-                stack.enter_context(torch.cuda.stream(self._stream))
+            if self._coming_on is not None:
+                stack.enter_context(torch.cuda.stream(self._coming_on))
                 event = torch.cuda.Event()
             assert self._source is not None
             name = self._architecture.block_name(index)
             to = _Arriving(self._device, self._source, name, self._blocks[index])
             block = replica(self._blocks[index], to)
+            if self._look_at is not None:
+                self._look_at(name, block)
             if event is not None:
-                event.record(self._stream)
+                event.record(self._coming_on)
             return block, to, event
 
     def _arrived(
@@ -190,6 +222,32 @@ class _Arriving(Counterparts):
 
     def move(self, tensor: Tensor) -> Tensor:
         return self._read(tensor, self.device) if tensor.is_meta else super().move(tensor)
+
+
+class _Leaving(Counterparts):
+    """A block's tensors in host memory, which is not pinned: pinning takes longer than copying."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self._pairs: list[tuple[Tensor, Tensor]] = []
+
+    def move(self, tensor: Tensor) -> Tensor:
+        if not tensor.is_cuda:
+            return super().move(tensor)
+        there = torch.empty_like(tensor, device=self.device)
+        self._pairs.append((tensor.detach(), there))
+        return there
+
+    @torch.no_grad()
+    def copy(self, stream: torch.cuda.Stream | None, after: torch.cuda.Event | None) -> None:
+        """Fill them, once what makes the block's own is done, and let go of those."""
+        if stream is not None and after is not None:
+            with torch.cuda.stream(stream):
+                stream.wait_event(after)
+                for tensor, there in self._pairs:
+                    there.copy_(tensor)
+        self._pairs.clear()
+        self._known.clear()
 
 
 def _read(

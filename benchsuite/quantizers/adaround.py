@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import InputGroup
+from benchsuite.models.replay import Repeated
 from benchsuite.models.replicas import Reading
 from benchsuite.quantizers.finite import infinite_inputs
 from benchsuite.quantizers.grid import QuantizationGrid
@@ -36,7 +37,6 @@ from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
 from benchsuite.quantizers.layers import Progress, stacked_rows
 from benchsuite.quantizers.linear import quantized_linear
 from benchsuite.quantizers.precision import products_for_a_gradient
-from benchsuite.quantizers.replay import Repeated
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.visit import Visit
 from benchsuite.quantizers.walk import Turns, turn, walk

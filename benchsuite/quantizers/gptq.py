@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import Architecture, InputGroup
+from benchsuite.models.replay import Replayed
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.hessian import (
     Factorisation,
@@ -42,7 +43,6 @@ from benchsuite.quantizers.hessian import (
 from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
 from benchsuite.quantizers.layers import Progress, stacked_rows
 from benchsuite.quantizers.linear import quantized_linear
-from benchsuite.quantizers.replay import Replayed
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.visit import Visit
 from benchsuite.quantizers.walk import Turns, walk

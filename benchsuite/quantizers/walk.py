@@ -77,7 +77,8 @@ def walk_blocks(
     architecture = architecture or architecture_of(model)
     home = next(model.parameters()).device
     devices = devices_of(model)
-    blocks = Blocks(model, architecture)
+    look_at = partial(_refuse_infinite_block, architecture)
+    blocks = Blocks(model, architecture, look_at=look_at)
     if not is_streamed(model):
         refuse_infinite_linears(architecture.named_blocks(model), architecture)
     was_training = model.training
@@ -90,8 +91,6 @@ def walk_blocks(
             if progress is not None:
                 progress("quantize", index, len(blocks))
             name = architecture.block_name(index)
-            if is_streamed(model):
-                refuse_infinite_linears([(name, block)], architecture)
             here = Visit(name, index, block, architecture.groups, lanes, devices, clock)
             visit(here)
             if index + 1 < len(blocks) and not here.advanced:
@@ -103,6 +102,10 @@ def walk_blocks(
     finally:
         model.train(was_training)
     return longest([_exclusive(of_device) for of_device in clock.by_device()])
+
+
+def _refuse_infinite_block(architecture: Architecture, name: str, block: nn.Module) -> None:
+    refuse_infinite_linears([(name, block)], architecture)
 
 
 def walk(

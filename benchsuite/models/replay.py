@@ -1,8 +1,9 @@
 """Work that a GPU repeats, sent to it as one CUDA graph.
 
-GPTQ's loop and AdaRound's iterations are thousands of small kernels, which a host takes longer to
-start one by one than a GPU to run. A graph starts them all at once, with the same kernels on the
-same shapes: results are equal bit for bit. On a CPU everything runs as it is written.
+GPTQ's loop, AdaRound's iterations and a small model's forwards are many small kernels, which a
+host takes longer to start one by one than a GPU to run. A graph starts them all at once, with the
+same kernels on the same shapes: results are equal bit for bit. On a CPU everything runs as it is
+written.
 """
 
 from collections.abc import Callable, Hashable

@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 
-from benchsuite.quantizers import adaround, gptq, replay
-from benchsuite.quantizers.replay import Repeated, Replayed
+from benchsuite.models import replay
+from benchsuite.models.replay import Repeated, Replayed
+from benchsuite.quantizers import adaround, gptq
 from tests.decoding import slot_models
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
