@@ -155,7 +155,7 @@ print(json.dumps(results))
 def collected(commands: list[list[str]], project: Path) -> list[list[list[str]] | str]:
     """Return the studies and ids of the cells that each command selects, or what is wrong with it.
 
-    Those that differ in ``-k``, ``-m`` and the number of workers alone share one collection.
+    Those that differ in ``-k``, ``-m``, workers and GPUs alone share one collection.
     """
     asked: dict[tuple[str, ...], list[tuple[str, str]]] = {}
     places = []
@@ -172,8 +172,8 @@ def collected(commands: list[list[str]], project: Path) -> list[list[list[str]] 
 
 
 def selecting(words: list[str]) -> tuple[tuple[str, str], tuple[str, ...]]:
-    """Return a command's ``-k`` and ``-m``, and its other options without ``-n``."""
-    chosen, options, rest = {"-k": "", "-m": "", "-n": ""}, [], iter(words)
+    """Return a command's ``-k`` and ``-m``, and its other options without those of the machine."""
+    chosen, options, rest = {"-k": "", "-m": "", "-n": "", "--gpus-per-cell": ""}, [], iter(words)
     for word in rest:
         if word in chosen:
             chosen[word] = next(rest)
