@@ -228,9 +228,7 @@ def test_the_item_test_stands_beside():
     assert "Over the 100 shared items" in judged.sentence
 
 
-@given(
-    st.integers(0, 1000), st.floats(0.001, 0.3), st.floats(-0.2, 0.2), st.sampled_from(MARGINS)
-)
+@given(st.integers(0, 1000), st.floats(0.001, 0.3), st.floats(-0.2, 0.2), st.sampled_from(MARGINS))
 # The interval ends between 0.5% of the one arm and 0.5% of the other.
 @example(rng_seed=0, std=0.001953125, shift=0.02560169998169398, margin="0.5%")
 @example(rng_seed=0, std=0.001953125, shift=0.02560169998169398, margin="0.0285")
