@@ -124,7 +124,7 @@ def test_the_file_can_be_read_and_has_exactly_the_chosen_cells(frozen, command, 
     again.stderr.fnmatch_lines(["*plan.json is there, and a frozen plan stays*"])
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("0", marks=pytest.mark.stress), "2"])
 def test_a_session_runs_the_plan_alone_and_says_so_everywhere(frozen, run, project, workers):
     frozen()
 

@@ -20,7 +20,7 @@ SMALL = [
     for setting in (
         "n_calibration_samples=8",
         "seq_len=64",
-        "evaluation_tokens=4096",
+        "evaluation_tokens=1024",
         "pool_documents=200",
         "n_questions=8",
         "maths_new_tokens=8",

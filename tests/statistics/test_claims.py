@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -20,6 +20,7 @@ from benchsuite.study import Metric, cv_below, equivalent, higher, identical, lo
 from tests.statistics.samples_for_tests import with_moments
 
 SEEDS = (42, 43, 44, 45, 46)
+MARGINS = ("0.5%", "0.0285")
 COLA_BELOW_RANDOM = lower("perplexity", "cola_zero", than="random")
 
 
@@ -227,16 +228,26 @@ def test_the_item_test_stands_beside():
     assert "Over the 100 shared items" in judged.sentence
 
 
-@given(st.integers(0, 1000), st.floats(0.001, 0.3), st.floats(-0.2, 0.2))
-def test_judgements_are_json_and_opposites_never_both_hold(rng_seed, std, shift):
+@given(st.integers(0, 1000), st.floats(0.001, 0.3), st.floats(-0.2, 0.2), st.sampled_from(MARGINS))
+# The interval ends between 0.5% of the one arm and 0.5% of the other.
+@example(rng_seed=0, std=0.001953125, shift=0.02560169998169398, margin="0.5%")
+@example(rng_seed=0, std=0.001953125, shift=0.02560169998169398, margin="0.0285")
+def test_judgements_are_json_and_opposites_never_both_hold(rng_seed, std, shift, margin):
     a, b = arm(5.7, std, rng_seed=rng_seed), arm(5.7 + shift, std, rng_seed=rng_seed + 1)
+    shown = Metric("p", margin=margin)
 
-    there = judge(lower("p", "a", than="b"), "m", a, b)
-    back = judge(lower("p", "b", than="a"), "m", b, a)
+    (there,) = judge_family([Question(lower("p", "a", than="b"), "m", a, b, shown=shown)])
+    (back,) = judge_family([Question(lower("p", "b", than="a"), "m", b, a, shown=shown)])
 
     assert json.loads(json.dumps(there.as_dict(), allow_nan=False))["outcome"] == there.outcome
     opposite = {"held": "violated", "violated": "held", "inconclusive": "inconclusive"}
-    assert back.outcome == opposite[there.outcome]
+    assert back.outcome != there.outcome or there.outcome == "inconclusive"
+    # A share is one of the other arm, so that it differs where the two change places.
+    margins = sorted((there.evidence["margin"], back.evidence["margin"]))
+    assert margins[0] == margins[1] or margin.endswith("%")
+    farthest = max(map(abs, there.evidence["ci_simultaneous"]))
+    if not margins[0] <= farthest <= margins[1]:
+        assert back.outcome == opposite[there.outcome]
 
 
 def test_an_unknown_kind_is_an_error():

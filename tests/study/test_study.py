@@ -10,7 +10,7 @@ SMALL = [
     for setting in (
         "n_calibration_samples=8",
         "seq_len=64",
-        "evaluation_tokens=4096",
+        "evaluation_tokens=1024",
         "pool_documents=64",
     )
 ]
