@@ -35,15 +35,18 @@ def statistics(tokens: np.ndarray, logprobs: np.ndarray) -> dict[str, Any]:
 
     ``l2_*`` are over the distances ||lp_0 - lp_i||_2 of the later repetitions to the first, with
     the population's standard deviation; ``std_per_token_*`` over the steps' standard deviations;
-    ``l2_all_pairs_*`` over every pair. A single repetition has no distance: None.
+    ``l2_all_pairs_*`` over every pair. A single repetition is compared with nothing: what would
+    say so, distances and equality alike, is None.
     """
     tokens, logprobs = np.asarray(tokens, np.int64), np.asarray(logprobs, np.float64)
     to_first = np.array([l2(logprobs[0], row) for row in logprobs[1:]])
     pairs = np.array([l2(a, b) for i, a in enumerate(logprobs) for b in logprobs[i + 1 :]])
-    per_token = logprobs.std(axis=0, ddof=0) if len(logprobs) > 1 else np.empty(0)
+    repeated = len(logprobs) > 1
+    per_token = logprobs.std(axis=0, ddof=0) if repeated else np.empty(0)
+    exact = all(bits_equal(logprobs[0], row) for row in logprobs[1:])
     return {
-        "tokens_identical": bool((tokens == tokens[:1]).all()),
-        "logprobs_exact": all(bits_equal(logprobs[0], row) for row in logprobs[1:]),
+        "tokens_identical": bool((tokens == tokens[:1]).all()) if repeated else None,
+        "logprobs_exact": exact if repeated else None,
         **_described("l2", to_first),
         "std_per_token_mean": _or_none(per_token, np.mean),
         "std_per_token_max": _or_none(per_token, np.max),

@@ -30,9 +30,10 @@ def verdict(
     """Return the ``verdict`` object.
 
     ``is_deterministic`` is the document's question alone: the identical batch repeated in one
-    process gives the same bits. The axes have their own answers, which the details tell.
+    process gives the same bits. One repetition leaves it without an answer, None. The axes have
+    their own answers, which the details tell.
     """
-    exact = bool(stats["tokens_identical"] and stats["logprobs_exact"])
+    exact = _all_equal(stats)
     tested = bool(deterministic.get("succeeded"))
     batch = axes.get("batch_invariance", {})
     return {
@@ -51,11 +52,18 @@ def verdict(
     }
 
 
-def samples_needed(noise: float) -> list[dict[str, Any]]:
+def _all_equal(stats: Mapping[str, Any]) -> bool | None:
+    """Say whether repetitions gave equal bits; None where nothing was repeated."""
+    if stats.get("repetitions") == 1:  # the document's own files call that equal
+        return None
+    return bool(stats.get("tokens_identical") and stats.get("logprobs_exact"))
+
+
+def samples_needed(noise: float | None) -> list[dict[str, Any]]:
     """Return how many completions an arm tell a systematic deviation from ``noise`` (L2).
 
     Two-sided t-test at 5 % with 80 % power, the deviation in units of the noise between two
-    repetitions. Without noise one completion is enough.
+    repetitions. Without noise one completion is enough; of unknown noise (None) nothing is known.
     """
     return [
         {"deviation": name, "l2": size, "samples": _needed(size, noise)}
@@ -63,19 +71,22 @@ def samples_needed(noise: float) -> list[dict[str, Any]]:
     ]
 
 
-def _needed(size: float, noise: float) -> int | None:
+def _needed(size: float, noise: float | None) -> int | None:
+    if noise is None:
+        return None
     if noise <= 0:
         return 1
     return seeds_needed(size / noise, paired=False, most=MOST_SAMPLES)
 
 
-def _summary(exact: bool, axes: Mapping[str, Mapping[str, Any]]) -> str:
-    if not exact:
+def _summary(exact: bool | None, axes: Mapping[str, Mapping[str, Any]]) -> str:
+    if exact is False:
         return "BASELINE IS NON-DETERMINISTIC"
-    varies = [_AXIS_NAMES[name] for name in _AXIS_NAMES if _differs(axes.get(name))]
-    if not varies:
-        return "BASELINE IS DETERMINISTIC"
-    return f"BASELINE IS DETERMINISTIC, BUT NOT OVER {' AND '.join(varies).upper()}"
+    varies = " AND ".join(_AXIS_NAMES[name] for name in _AXIS_NAMES if _differs(axes.get(name)))
+    if exact is None:
+        found = f"; DIFFERS OVER {varies.upper()}" if varies else ""
+        return f"NOT ANSWERED: ONE REPETITION IS COMPARED WITH NOTHING{found}"
+    return f"BASELINE IS DETERMINISTIC{f', BUT NOT OVER {varies.upper()}' if varies else ''}"
 
 
 _AXIS_NAMES = {
@@ -93,16 +104,18 @@ def _differs(axis: Mapping[str, Any] | None) -> bool:
 
 def _root_cause(
     stats: Mapping[str, Any],
-    exact: bool,
+    exact: bool | None,
     deterministic: Mapping[str, Any],
     batch: Mapping[str, Any],
     profile: Mapping[str, Any],
     batched_profile: Mapping[str, Any] | None,
 ) -> str:
-    if not exact:
+    if exact is False:
         return _run_to_run_cause(deterministic, profile)
     if _differs(batch):
         return _batch_cause(profile, batched_profile)
+    if exact is None:
+        return "None looked for: the identical batch was asked for once"
     return f"None seen: {stats['repetitions']} repetitions of the identical batch gave equal bits"
 
 
@@ -147,7 +160,9 @@ def _listed(found: Sequence[str]) -> str:
     return f"{', '.join(found[:SHOWN])}{more}" if found else "nothing further"
 
 
-def _forensic(stats: Mapping[str, Any], exact: bool, batch: Mapping[str, Any]) -> str:
+def _forensic(stats: Mapping[str, Any], exact: bool | None, batch: Mapping[str, Any]) -> str:
+    if exact is None:
+        return "Noise level not known: one repetition. Set repetitions to 2 or more"
     if not exact:
         noise = stats["l2_mean"]
         told = ", ".join(
@@ -170,7 +185,7 @@ def _forensic(stats: Mapping[str, Any], exact: bool, batch: Mapping[str, Any]) -
 
 def _distances(stats: Mapping[str, Any]) -> list[str]:
     if stats["l2_mean"] is None:
-        return ["One repetition: no distance"]
+        return ["One repetition: no distance, and no answer"]
     lines = [
         f"Mean L2 deviation: {stats['l2_mean']:.2e}",
         f"Max L2 deviation: {stats['l2_max']:.2e}",
@@ -181,14 +196,15 @@ def _distances(stats: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _is_exact(deterministic: Mapping[str, Any]) -> bool:
-    stats = deterministic.get("stats") or {}
-    return bool(stats.get("tokens_identical") and stats.get("logprobs_exact"))
+def _is_exact(deterministic: Mapping[str, Any]) -> bool | None:
+    return _all_equal(deterministic.get("stats") or {})
 
 
-def _deterministic_mode(exact: bool, deterministic: Mapping[str, Any]) -> list[str]:
+def _deterministic_mode(exact: bool | None, deterministic: Mapping[str, Any]) -> list[str]:
     if not deterministic.get("succeeded"):
         return [f"Deterministic mode not tested: {deterministic.get('error', 'it did not run')}"]
+    if _is_exact(deterministic) is None:
+        return ["Deterministic mode ran; one repetition does not tell whether it is exact"]
     if _is_exact(deterministic):
         return ["Deterministic mode is exact too" if exact else "✓ DETERMINISTIC MODE FIXES IT"]
     return ["✗ Deterministic mode does not make it exact"]

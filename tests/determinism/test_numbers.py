@@ -34,12 +34,11 @@ def test_statistics_are_the_documents():
     assert not stats["logprobs_exact"]
 
 
-def test_one_repetition_has_no_distance_and_is_exact():
+def test_one_repetition_is_compared_with_nothing():
     stats = statistics(TOKENS[:1], LOGPROBS[:1])
-    assert stats["l2_mean"] is None
-    assert stats["std_per_token_mean"] is None
-    assert stats["logprobs_exact"]
-    assert stats["unique_completions"] == 1
+    unknown = ("l2_mean", "std_per_token_mean", "logprobs_exact", "tokens_identical")
+    assert [stats[name] for name in unknown] == [None] * 4
+    assert (stats["unique_completions"], stats["repetitions"]) == (1, 1)
 
 
 def test_exact_means_bits():

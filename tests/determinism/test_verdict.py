@@ -92,6 +92,25 @@ def test_ordered_reductions_are_not_blamed_for_run_to_run_noise():
     assert "no kernel was profiled" in judged(False, (), {"succeeded": False})["root_cause"]
 
 
+def test_one_repetition_leaves_the_question_open():
+    once = stats() | dict.fromkeys(("tokens_identical", "logprobs_exact", "l2_mean", "l2_max"))
+    once |= {"repetitions": 1}
+    mode = {"succeeded": True, "stats": once}
+    told = verdict(once, deterministic=mode, axes=BATCHES, profile=profile(MARLIN))
+    assert told["is_deterministic"] is None
+    assert told["summary"].startswith("NOT ANSWERED: ONE REPETITION")
+    assert told["summary"].endswith("; DIFFERS OVER BATCHES")
+    assert [row["samples"] for row in told["samples_needed"]] == [None, None]
+    assert "not known" in told["forensic_implications"]
+    assert (
+        "Deterministic mode ran; one repetition does not tell whether it is exact"
+        in (told["details"])
+    )
+    # A file of the study document's script, where one repetition counts as equal.
+    theirs = once | {"tokens_identical": True, "logprobs_exact": True}
+    assert verdict(theirs, deterministic={}, axes={}, profile={})["is_deterministic"] is None
+
+
 BATCHES = {"batch_invariance": {"exact": False, "tokens_identical": True, "l2_max": 0.015}}
 
 

@@ -56,7 +56,7 @@ def _row(name: str, result: Mapping[str, Any]) -> list[str]:
         name,
         str(result.get("engine", "")),
         _kernel(result.get("kernel", {})),
-        _exact(stats["tokens_identical"] and stats["logprobs_exact"]),
+        _repeats(stats),
         "" if mean is None else f"{mean:.3g}",
         *(_axis(axes.get(axis, {})) for axis in _AXES),
         _deterministic(result.get("deterministic", {})),
@@ -66,6 +66,13 @@ def _row(name: str, result: Mapping[str, Any]) -> list[str]:
 def _kernel(kernel: Mapping[str, Any]) -> str:
     known = {True: "as asked", False: "NOT THE ONE ASKED FOR", None: "not forced or not seen"}
     return known[kernel.get("as_asked")]
+
+
+def _repeats(stats: Mapping[str, Any]) -> str:
+    once = stats.get("repetitions") == 1
+    return (
+        "one repetition" if once else _exact(stats["tokens_identical"] and stats["logprobs_exact"])
+    )
 
 
 def _exact(exact: bool | None) -> str:
@@ -82,7 +89,7 @@ def _deterministic(found: Mapping[str, Any]) -> str:
     if not found.get("succeeded"):
         return "not run"
     stats = found["stats"]
-    text = _exact(stats["tokens_identical"] and stats["logprobs_exact"])
+    text = _repeats(stats)
     batch = found.get("batch_invariance", {})
     return f"{text}; batches {_axis(batch)}" if batch.get("tested") else text
 
