@@ -103,13 +103,14 @@ def test_a_comparison_is_the_same_where_two_do_not_fit(monkeypatch, request):
         assert one.worst == two.worst
 
 
-def test_a_gate_is_the_same_where_two_do_not_fit(monkeypatch, request):
+def test_a_gate_is_the_same_where_two_do_not_fit(monkeypatch):
     sets = (question_set("closed_book", 5),)
     margins = {"perplexity": "0.0001%", "kl": "0.000001", "accuracy": "1"}
     settings = Settings(open_text("embedded_text"), 1280, 64, sets, margins, group=2)
     words = ("tiny_llama_1m", "tiny_llama_4m")
     both = gate(*words, settings)
-    request.getfixturevalue("small_room")
+    taken = weight_bytes("tiny_llama_4m", Sources(), "cpu")
+    monkeypatch.setattr(room, "room", lambda device: taken)
     opened, open_ = [], Sides.open
 
     def opening(sides, place, device=""):
