@@ -39,8 +39,10 @@ def compare(arguments: Sequence[str]) -> int:
     chosen = parsed(arguments)
     files = {kind: getattr(chosen, kind) for kind in ("markdown", "junit", "json", "html")}
     check_places(files.values())
-    from benchsuite.commands.recording import Recording
+    from benchsuite.commands.recording import Recording, asked_of_pairs
+    from benchsuite.comparing.comparison import Before
     from benchsuite.comparing.comparison import compare as measured
+    from benchsuite.comparing.measured import Beside
     from benchsuite.reporting.comparison import to_text
 
     words = [chosen.base, *chosen.candidate]
@@ -56,8 +58,9 @@ def compare(arguments: Sequence[str]) -> int:
     settings = replace(settings, layers=chosen.layers, speed=not chosen.no_speed)
     progress, device = Progress(), device_of(chosen.device)
     recording = Recording(
+        Beside,
         (base, *candidates),
-        settings,
+        asked_of_pairs(settings),
         sources,
         device=device,
         reports=chosen.reports_dir,
@@ -70,7 +73,7 @@ def compare(arguments: Sequence[str]) -> int:
         sources,
         device=device,
         serving=serving,
-        before=recording.before(),
+        before=Before(recording.known(), recording.done, recording.keep),
         tell=progress.tell,
         progress=progress,
     )
@@ -102,14 +105,6 @@ def parsed(arguments: Sequence[str]) -> Namespace:
     add("--seeds", action="store_true", help="the candidates are seeds of one recipe")
     add("--layers", action="store_true", help="what each layer alone costs, ranked")
     add("--no-speed", action="store_true", help="do not time generation")
-    add("--rerun", action="store_true", help="measure again what the store has a record of")
-    add(
-        "--reports-dir",
-        type=Path,
-        default=Path("reports"),
-        metavar="DIR",
-        help="the folder whose store keeps the record (default reports)",
-    )
     add("--markdown", type=Path, metavar="FILE", help="a comment for a pull request")
     add("--junit", type=Path, metavar="FILE", help="a case a metric, for continuous integration")
     add("--json", type=Path, metavar="FILE", help="everything, item by item")
@@ -149,6 +144,14 @@ def add_measured(parser: Parser, n_questions: int = N_QUESTIONS) -> None:
     add("--tokenizer", default="", help="what has the tokenizer of servers' models, if no side has")
     add("--key-env", default="", metavar="NAME", help="the variable with a server's key")
     add("--requests", type=int, default=8, help="asked of a server at once (default 8)")
+    add("--rerun", action="store_true", help="measure again what the store has a record of")
+    add(
+        "--reports-dir",
+        type=Path,
+        default=Path("reports"),
+        metavar="DIR",
+        help="the folder whose store keeps the record (default reports)",
+    )
 
 
 def check_numbers(chosen: Namespace) -> None:

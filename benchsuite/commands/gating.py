@@ -21,6 +21,7 @@ from benchsuite.commands.comparing import (
 )
 from benchsuite.commands.samples import judge_samples, samples_parser, say
 from benchsuite.errors import BenchsuiteError
+from benchsuite.records.store import digest_cache
 
 if TYPE_CHECKING:
     from benchsuite.comparing.verdict import Verdict
@@ -58,6 +59,8 @@ def parsed(arguments: Sequence[str]) -> Namespace:
 
 
 def _measured(chosen: Namespace) -> "Verdict":
+    from benchsuite.commands.recording import Recording, asked_of_gate
+    from benchsuite.comparing.gating import Gated
     from benchsuite.comparing.gating import gate as gated
     from benchsuite.comparing.kinds import parse_margins
     from benchsuite.comparing.verdict import check_levels
@@ -69,22 +72,36 @@ def _measured(chosen: Namespace) -> "Verdict":
         chosen.questions = ",".join(EMBEDDED[kind] for kind in sorted(kinds & EMBEDDED.keys()))
     words = chosen.base, chosen.candidate
     serving = serving_of(chosen, words, (chosen.markdown, chosen.json))
-    sources = sources_of(chosen, words)
+    sources = sources_of(chosen, words, digest_cache(chosen.reports_dir))
     settings = settings_of(chosen, sources)
     settings = replace(settings, alpha=chosen.alpha, power=chosen.power)
-    progress = Progress()
-    found = gated(
-        chosen.base,
-        chosen.candidate,
-        settings,
+    progress, device = Progress(), device_of(chosen.device)
+    recording = Recording(
+        Gated,
+        words,
+        asked_of_gate(settings),
         sources,
-        device=device_of(chosen.device),
-        serving=serving,
-        tell=progress.tell,
-        progress=progress,
+        device=device,
+        reports=chosen.reports_dir,
+        rerun=chosen.rerun,
     )
+    found = recording.known().get(1)
+    if found is None:
+        found = gated(
+            *words,
+            settings,
+            sources,
+            device=device,
+            serving=serving,
+            keep=recording.keep,
+            tell=progress.tell,
+            progress=progress,
+        )
+        recording.done(1, found)
     progress.clear()
     tell_resumed(serving)
     say(chosen, found.verdict, found.notes)
+    print("".join(f"{line}\n" for line in recording.lines), end="")
     serving.journal.close()
+    recording.finish()
     return found.verdict

@@ -1,15 +1,17 @@
-"""The store behind ``compare``: a pair that was measured is not measured again."""
+"""The store behind ``compare`` and ``gate``: a pair that was measured is not measured again."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from benchsuite.catalog import Sources
-from benchsuite.comparing.comparison import Before
+from benchsuite.comparing.early import LOOKS
 from benchsuite.comparing.endpoint import is_endpoint, parse_endpoint
+from benchsuite.comparing.gating import Gated, judged_metrics
 from benchsuite.comparing.keeping import Part
+from benchsuite.comparing.kinds import margin_of
 from benchsuite.comparing.measured import Beside, Settings
 from benchsuite.comparing.subject import identity
 from benchsuite.records import environment
@@ -17,6 +19,10 @@ from benchsuite.records.building import now
 from benchsuite.records.code import code_digest
 from benchsuite.records.comparisons import ComparisonRecord, Comparisons
 from benchsuite.records.fingerprint import Fingerprint, digest
+
+Found = TypeVar("Found", Beside, Gated)
+CODE = {Beside: "benchsuite.comparing.comparison", Gated: "benchsuite.comparing.gating"}
+"""The module whose code makes a record of each kind."""
 
 
 @dataclass(frozen=True)
@@ -32,65 +38,69 @@ class _Pair:
     known: bool
 
 
-class Recording:
+class Recording(Generic[Found]):
     """What the store knows of one command's pairs, and where what is measured goes.
 
-    ``words`` are the base and its candidates. With ``rerun`` all are measured, and beside the
-    records of before.
+    ``kind`` is what is recorded of a pair, ``words`` are the base and its candidates. ``asked`` is
+    what makes two measurements of the same files different ones. With ``rerun`` all are measured,
+    and beside the records of before.
     """
 
     def __init__(
         self,
+        kind: type[Found],
         words: Sequence[str],
-        settings: Settings,
+        asked: Mapping[str, Any],
         sources: Sources,
         *,
         device: str,
         reports: Path,
         rerun: bool = False,
     ) -> None:
-        self._words, self._settings, self._rerun = words, settings, rerun
+        self._kind: type[Found] = kind
+        self._words, self._asked, self._rerun = words, asked, rerun
         self._store = Comparisons(reports)
         self._environment = _environment(device)
-        self._code = code_digest("benchsuite.comparing.comparison")
+        self._code = code_digest(CODE[kind])
         self._sides = [None if is_endpoint(word) else identity(word, sources) for word in words]
         self._pairs = {place: self._pair(place) for place in range(1, len(words))}
-        self._key = digest([self._inputs(), self._environment, self._code, self._digest(0), rerun])[
-            :24
-        ]
+        self._key = digest([asked, self._environment, self._code, self._digest(0), rerun])[:24]
         self._begun = time.perf_counter(), now()
         self._found: dict[int, ComparisonRecord] = {}
         self.lines: list[str] = []
 
-    def before(self) -> Before:
-        """Return what is known, and who hears of what is measured."""
+    def known(self) -> dict[int, Found]:
+        """Return what is recorded, by the candidates' places; those are told in ``lines``."""
         known = {}
         for place, pair in self._pairs.items():
             record = self._store.read(pair.fingerprint.value) if pair.known else None
-            if record is not None and not self._rerun:
-                known[place] = self._named(record.found, place)
+            if record is None or not isinstance(record.found, self._kind):
+                continue
+            if not self._rerun:
+                known[place] = _renamed(record.found, self._words[0], self._words[place])
                 self.lines.append(
                     f"{self._words[place]}: from the record of {record.started_at} "
                     f"({pair.fingerprint.value[:12]}); --rerun measures again"
                 )
-            elif record is not None:
+            else:
                 self._found[place] = record
         self.lines += self._store.notices
         self._begun = time.perf_counter(), now()
-        return Before(known, self._done, self._keep)
+        return known
 
     def finish(self) -> None:
         """Remove what was kept of a comparison under way: all of it is recorded."""
         self._store.finish(self._key)
 
-    def _done(self, place: int, found: Beside) -> None:
+    def done(self, place: int, found: Found) -> None:
+        """Record what was measured of the pair at ``place``."""
         pair, (begun, started) = self._pairs[place], self._begun
         kept = self._store.write(
             ComparisonRecord(
                 pair.fingerprint,
                 pair.inputs,
                 self._environment | {name: environment.version(name) for name in pair.libraries},
-                self._told(found, place),
+                _renamed(found, _shown(self._words[0]), _shown(self._words[place])),
                 started,
                 time.perf_counter() - begun,
             )
@@ -104,9 +114,10 @@ class Recording:
                 f"{'as' if same else 'than'} the record of {before.started_at}"
             )
 
-    def _keep(
+    def keep(
         self, sides: tuple[int, ...], name: str, kind: object, make: Callable[[], Part]
     ) -> Part:
+        """Return a part that was kept of a run that broke off, or make it and keep it."""
         if any(self._sides[side] is None for side in sides):
             return make()  # what a server answered is in its journal
         part = digest([name, *(self._digest(side) for side in sides)])[:24]
@@ -117,7 +128,7 @@ class Recording:
     def _pair(self, place: int) -> _Pair:
         sides = [side for side in (self._sides[0], self._sides[place]) if side is not None]
         known = len(sides) == 2
-        inputs = self._inputs() | {"base": self._digest(0), "candidate": self._digest(place)}
+        inputs = dict(self._asked) | {"base": self._digest(0), "candidate": self._digest(place)}
         if not known:
             inputs["asked_at"] = now()
         libraries = tuple(sorted({name for side in sides for name in side.libraries}))
@@ -129,32 +140,38 @@ class Recording:
         side = self._sides[place]
         return side.digest if side is not None else parse_endpoint(self._words[place]).name
 
-    def _inputs(self) -> dict[str, Any]:
-        """Return what is asked of every pair; margins are no part of it, nor is what is written."""
-        settings = self._settings
-        return {
-            "text": settings.text.digest,
-            "tokens": settings.tokens,
-            "seq_len": settings.seq_len,
-            "group": settings.group,
-            "layers": settings.layers,
-            "speed": settings.speed,
-            "questions": {
-                asked.name: [asked.digest, asked.form, len(asked.items), len(asked.examples)]
-                for asked in settings.sets
-            },
-        }
 
-    # --- names: a record names none of this machine's folders
-
-    def _told(self, found: Beside, place: int) -> Beside:
-        return _renamed(found, _shown(self._words[0]), _shown(self._words[place]))
-
-    def _named(self, found: Beside, place: int) -> Beside:
-        return _renamed(found, self._words[0], self._words[place])
+def asked_of_pairs(settings: Settings) -> dict[str, Any]:
+    """Return what ``compare`` asks of every pair; margins are no part of it."""
+    return _asked(settings) | {"layers": settings.layers, "speed": settings.speed}
 
 
-def _renamed(found: Beside, base: str, candidate: str) -> Beside:
+def asked_of_gate(settings: Settings) -> dict[str, Any]:
+    """Return what ``gate`` asks: its margins and levels say how far it measures."""
+    margins = {name: margin_of(name, settings.margins) for name in judged_metrics(settings)}
+    levels = {"alpha": settings.alpha, "power": settings.power, "looks": LOOKS}
+    return _asked(settings) | levels | {"margins": margins}
+
+
+def _asked(settings: Settings) -> dict[str, Any]:
+    return {
+        "text": settings.text.digest,
+        "tokens": settings.tokens,
+        "seq_len": settings.seq_len,
+        "group": settings.group,
+        "questions": {
+            asked.name: [asked.digest, asked.form, len(asked.items), len(asked.examples)]
+            for asked in settings.sets
+        },
+    }
+
+
+# --- names: a record names none of this machine's folders
+
+
+def _renamed(found: Found, base: str, candidate: str) -> Found:
+    if isinstance(found, Gated):
+        return replace(found, base=base, candidate=candidate)
     measured = found.measured
     facts = replace(measured.facts, name=candidate)
     return replace(

@@ -150,6 +150,11 @@ class EarlyEnd:
         return overall(list(self._outcomes().values()))
 
     @property
+    def items(self) -> tuple[PairedItems, ...]:
+        """What has been fed, by metric."""
+        return tuple(course.items for course in self._courses.values())
+
+    @property
     def open(self) -> set[str]:
         """The metrics that more items could decide."""
         return {metric for metric, outcome in self._outcomes().items() if outcome == UNDECIDED}

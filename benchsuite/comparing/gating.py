@@ -1,11 +1,13 @@
 """A gate: two models measured batch by batch, only until it is known whether one is worse.
 
-Text and questions come in batches drawn at random, both models are open, and after each batch every
-metric that is still open is looked at. What is decided is measured no further.
+Text and questions come in batches drawn at random, and after each batch every metric that is still
+open is looked at. What is decided is measured no further. Where two models do not fit in memory,
+the base reads and answers everything first and is let go of, and the candidate alone goes batch by
+batch: no model is asked twice.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import Tensor
@@ -13,9 +15,13 @@ from torch import Tensor
 from benchsuite.catalog import Sources
 from benchsuite.comparing import apart, measure, questions
 from benchsuite.comparing.early import LOOKS, EarlyEnd
+from benchsuite.comparing.holding import held
+from benchsuite.comparing.keeping import Keep, unkept
 from benchsuite.comparing.kinds import with_margins
 from benchsuite.comparing.measured import Settings
 from benchsuite.comparing.pairs import PairedItems
+from benchsuite.comparing.questions import Answers
+from benchsuite.comparing.room import Fit
 from benchsuite.comparing.server import USUAL, Server, Serving, Side, Sides
 from benchsuite.comparing.texts import chunk_ids, usual_length
 from benchsuite.comparing.verdict import UNDECIDED, Verdict
@@ -28,12 +34,16 @@ TEXT = ("nll", "kl")
 
 @dataclass(frozen=True)
 class Gated:
-    """What a gate found: both models' names, the verdict, and the items planned by metric."""
+    """What a gate found: both models' names, the verdict, and the items planned by metric.
+
+    ``items`` are those that the verdict is made of, by metric in the order of the looks.
+    """
 
     base: str
     candidate: str
     verdict: Verdict
     planned: Mapping[str, int]
+    items: tuple[PairedItems, ...] = field(repr=False)
     notes: tuple[str, ...] = ()
 
 
@@ -55,12 +65,14 @@ def gate(
     *,
     device: str = "cpu",
     serving: Serving = USUAL,
+    keep: Keep = unkept,
     tell: Callable[[str], None] = lambda text: None,
     progress: Progress | None = None,
 ) -> Gated:
     """Measure two models until it is decided, at the latest when all items are in.
 
-    ``serving`` says how servers are asked. Raises what `Sides.open` does, and ``UsageError`` where
+    ``serving`` says how servers are asked, ``keep`` keeps each batch for a run that breaks off.
+    Raises what `Sides.open` does, and ``UsageError`` where
     their perplexities cannot be compared, or a margin is of what a server does not give.
     """
     metrics = judged_metrics(settings)
@@ -69,18 +81,26 @@ def gate(
     left_out: tuple[str, ...] = ()
     if served:
         metrics, left_out = _without(settings, metrics, tuple(served.values()))
+    fit = Fit.of((base_word, candidate_word), (1,), sources, device)
     tell(f"opening {base_word}")
-    base = served.get(0) or sides.open(0)
-    tell(f"opening {candidate_word}")
-    candidate = served.get(1) or sides.open(1)
+    base = served.get(0) or sides.open(0, fit.device_of(0))
     parts: list[_Text | _Questions] = []
     if set(metrics) & set(TEXT):
-        parts.append(_Text(base, candidate, settings, progress))
+        parts.append(_Text(base, settings, fit, keep, progress))
     parts += [
-        _Questions(base, candidate, asked, progress)
+        _Questions(base, asked, keep, progress)
         for asked in settings.sets
         if any(metric.endswith(f":{asked.name}") for metric in metrics)
     ]
+    if fit.in_turn:
+        for part in parts:
+            tell(f"{base_word}: {part.name}")
+            part.hold()
+        base.close()
+    tell(f"opening {candidate_word}")
+    candidate = served.get(1) or sides.open(1, fit.device_of(1))
+    for part in parts:
+        part.beside(candidate)
     planned = {metric: part.n for part in parts for metric in part.metrics if metric in metrics}
     judge = EarlyEnd(planned, margins=settings.margins, alpha=settings.alpha, power=settings.power)
     for look in range(LOOKS):
@@ -92,7 +112,9 @@ def gate(
         if judge.feed(batch) != UNDECIDED:
             break
     notes = tuple(note for subject in (base, candidate) for note in subject.notes)
-    return Gated(base.name, candidate.name, judge.verdict(), planned, (*left_out, *notes))
+    return Gated(
+        base.name, candidate.name, judge.verdict(), planned, judge.items, (*left_out, *notes)
+    )
 
 
 def _without(
@@ -129,48 +151,62 @@ class _Text:
     metrics: tuple[str, ...] = TEXT
 
     def __init__(
-        self, base: Side, candidate: Side, settings: Settings, progress: Progress | None
+        self, base: Side, settings: Settings, fit: Fit, keep: Keep, progress: Progress | None
     ) -> None:
-        why = measure.same_vocabulary(
-            base.tokenizer, candidate.tokenizer, settings.text.joined[:20_000]
-        )
-        if why:
-            raise UsageError(
-                f"{base.name} and {candidate.name} cannot be compared over a text: {why}",
-                fix="Gate their answers: --questions gsm8k --margin accuracy=1",
-            )
         self.name = settings.text.name
-        self._sides, self._progress = (base, candidate), progress
+        self._base, self._settings, self._fit = base, settings, fit
+        self._keep, self._progress = keep, progress
         length = settings.seq_len or usual_length(base.model)
         ids = chunk_ids(settings.text, base.tokenizer, base.model, settings.tokens, length)
         self._chunks = ids.view(-1, length)
         self.n = len(self._chunks)
-        self._group = settings.group
-        groups = np.arange(self.n) // settings.group
-        self._looks = _drawn(groups)
+        self._looks = _drawn(np.arange(self.n) // settings.group)
+        self._held: dict[int, measure.Held] = {}
 
-    def measured(self, look: int) -> list[PairedItems]:
+    def hold(self) -> None:
+        """Let the base read every batch, before it is taken from memory."""
+        for look in np.unique(self._looks):
+            chunks = self._chunks[np.flatnonzero(self._looks == look)]
+            self._held[int(look)] = self._states(self._base, 0, chunks)
+
+    def beside(self, candidate: Side) -> None:
+        """Take the candidate. Raises ``UsageError`` for another vocabulary."""
+        why = measure.same_vocabulary(
+            self._base.tokenizer, candidate.tokenizer, self._settings.text.joined[:20_000]
+        )
+        if why:
+            raise UsageError(
+                f"{self._base.name} and {candidate.name} cannot be compared over a text: {why}",
+                fix="Gate their answers: --questions gsm8k --margin accuracy=1",
+            )
+        self._candidate = candidate
+
+    def measured(self, look: int) -> tuple[PairedItems, ...]:
         """Return the next chunks' NLL and KL."""
         rows = np.flatnonzero(self._looks == look)
         if not len(rows):
-            return []
-        chunks = self._chunks[rows]
-        by_chunk = self._read(chunks)
-        ids = tuple(f"chunk {row}" for row in rows)
-        groups = tuple(str(row // self._group) for row in rows) if self._group > 1 else None
-        measured = (by_chunk[metric] for metric in TEXT if metric in by_chunk)
-        return [replace(items, ids=ids, clusters=groups) for items in measured]
+            return ()
 
-    def _read(self, chunks: Tensor) -> dict[str, PairedItems]:
-        base, candidate = self._sides
+        def make() -> tuple[PairedItems, ...]:
+            by_chunk, group = self._read(look, self._chunks[rows]), self._settings.group
+            ids = tuple(f"chunk {row}" for row in rows)
+            groups = tuple(str(row // group) for row in rows) if group > 1 else None
+            found = (by_chunk[metric] for metric in TEXT if metric in by_chunk)
+            return tuple(replace(items, ids=ids, clusters=groups) for items in found)
+
+        return self._keep((0, 1), f"text at look {look}", tuple[PairedItems, ...], make)
+
+    def _read(self, look: int, chunks: Tensor) -> dict[str, PairedItems]:
+        base, candidate = self._base, self._candidate
         if isinstance(base, Server) or isinstance(candidate, Server):
             first, second = (
-                apart.said_by(side, chunks, progress=self._progress) for side in self._sides
+                apart.said_by(side, chunks, progress=self._progress) for side in (base, candidate)
             )
             return apart.items(first, second, chunks)
+        by_blocks = 1 in self._fit.by_blocks
         found = measure.read(
-            base.model,
-            candidate.model,
+            self._held.pop(look) if self._held else base.model,
+            self._states(candidate, 1, chunks) if by_blocks else candidate.model,
             chunks.flatten(),
             seq_len=chunks.shape[1],
             floor=False,
@@ -178,33 +214,55 @@ class _Text:
         )
         return found.tokens.items()
 
+    def _states(self, side: Side, place: int, chunks: Tensor) -> measure.Held:
+        return held(
+            side.model,  # type: ignore[arg-type]
+            chunks.flatten(),
+            seq_len=chunks.shape[1],
+            device=self._fit.device if place in self._fit.by_blocks else None,
+            progress=self._progress,
+        )
+
 
 class _Questions:
     """One set's questions in batches."""
 
     def __init__(
-        self,
-        base: Side,
-        candidate: Side,
-        asked: questions.QuestionSet,
-        progress: Progress | None,
+        self, base: Side, asked: questions.QuestionSet, keep: Keep, progress: Progress | None
     ) -> None:
         self.name, self.n = asked.name, len(asked.items)
         kinds = ("accuracy", "f1") if isinstance(asked.items[0], Question) else ("accuracy",)
         self.metrics: tuple[str, ...] = tuple(f"{kind}:{asked.name}" for kind in kinds)
-        self._models, self._asked, self._progress = (base, candidate), asked, progress
+        self._base, self._asked = base, asked
+        self._keep, self._progress = keep, progress
         self._looks = _drawn(np.arange(self.n))
+        self._held: dict[int, Answers] = {}
+
+    def hold(self) -> None:
+        """Ask the base every question, before it is taken from memory."""
+        for look in np.unique(self._looks):
+            self._held[int(look)] = self._answers(self._base, 0, int(look))
+
+    def beside(self, candidate: Side) -> None:
+        """Take the candidate."""
+        self._candidate = candidate
 
     def measured(self, look: int) -> list[PairedItems]:
         """Ask both models the next questions."""
-        items = tuple(self._asked.items[i] for i in np.flatnonzero(self._looks == look))
-        if not items:
+        if look not in self._looks:
             return []
-        asked = replace(self._asked, items=items)
-        first, second = (
-            questions.ask(model, asked, progress=self._progress) for model in self._models
+        first = self._held.get(look) or self._answers(self._base, 0, look)
+        return questions.paired(self._asked, first, self._answers(self._candidate, 1, look))
+
+    def _answers(self, side: Side, place: int, look: int) -> Answers:
+        rows = np.flatnonzero(self._looks == look)
+        asked = replace(self._asked, items=tuple(self._asked.items[i] for i in rows))
+        return self._keep(
+            (place,),
+            f"answers to {self.name} at look {look}",
+            Answers,
+            lambda: questions.ask(side, asked, progress=self._progress),
         )
-        return questions.paired(asked, first, second)
 
 
 def _drawn(units: np.ndarray) -> np.ndarray:

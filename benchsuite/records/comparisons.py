@@ -1,4 +1,4 @@
-"""Comparisons in the store: what was measured of one base beside one candidate, typed and sealed.
+"""Comparisons and gates in the store: one base beside one candidate, typed and sealed.
 
 ::
 
@@ -6,8 +6,9 @@
                               <fingerprint>.rerun-<n>.json  the same pair measured again
     reports/store/unfinished/<key>.<part>.json              parts of a comparison that is under way
 
-No margin and no verdict is in it: those are judged from its items whenever it is shown, so that one
-measurement serves every margin.
+No margin and no verdict is in a comparison: those are judged from its items whenever it is shown,
+so that one measurement serves every margin. A gate measures no further than its margins take it:
+its record has the verdict, and its margins and levels are of what it is found by.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchsuite.comparing.gating import Gated
 from benchsuite.comparing.keeping import Part
 from benchsuite.comparing.measured import Beside
 from benchsuite.errors import BenchsuiteError, CorruptRecord
@@ -30,7 +32,7 @@ from benchsuite.records.reading import LaterVersion, sealed_object
 from benchsuite.records.store import unwritable
 
 VERSION = 1
-KIND = "comparison"
+KINDS: dict[str, Any] = {"comparison": Beside, "gate": Gated}
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class ComparisonRecord:
     fingerprint: Fingerprint
     inputs: Mapping[str, Any]
     environment: Mapping[str, Any]
-    found: Beside
+    found: Beside | Gated
     started_at: str
     seconds: float
     results_sha256: str = ""
@@ -137,9 +139,11 @@ class Comparisons:
             self.notices.append(f"moved aside: {path.name}: {why}; kept as {kept.name}")
 
 
-def results_digest(found: Beside) -> str:
+def results_digest(found: Beside | Gated) -> str:
     """Return the digest of what was measured: equal bits give an equal one."""
     told = as_json(found)
+    if isinstance(found, Gated):
+        return digest({name: told[name] for name in ("verdict", "planned", "items")})
     for facts in (told["base"], told["measured"]["facts"]):
         for name in ("name", "speed", "notes"):
             del facts[name]
@@ -151,7 +155,7 @@ def results_digest(found: Beside) -> str:
 def _body(record: ComparisonRecord) -> dict[str, Any]:
     return {
         "schema_version": VERSION,
-        "kind": KIND,
+        "kind": next(name for name, kind in KINDS.items() if isinstance(record.found, kind)),
         "fingerprint": record.fingerprint.as_dict(),
         "inputs": record.inputs,
         "environment": record.environment,
@@ -164,7 +168,8 @@ def _body(record: ComparisonRecord) -> dict[str, Any]:
 
 def _record(body: Mapping[str, Any]) -> ComparisonRecord:
     version = body.get("schema_version")
-    if body.get("kind") != KIND or not isinstance(version, int):
+    kind = KINDS.get(str(body.get("kind")))
+    if kind is None or not isinstance(version, int):
         raise CorruptRecord("not a comparison")
     if version > VERSION:
         raise LaterVersion(
@@ -177,7 +182,7 @@ def _record(body: Mapping[str, Any]) -> ComparisonRecord:
         Fingerprint(*parts),
         of_json(dict[str, Any], body.get("inputs"), "inputs"),
         of_json(dict[str, Any], body.get("environment"), "environment"),
-        of_json(Beside, body.get("found"), "found"),
+        of_json(kind, body.get("found"), "found"),
         of_json(str, body.get("started_at"), "started_at"),
         of_json(float, body.get("seconds"), "seconds"),
         of_json(str, body.get("results_sha256"), "results_sha256"),

@@ -16,6 +16,11 @@ MODEL = "tiny_llama_1m"
 WORDS = ["--tokens", "5120", "--seq-len", "128", "--device", "cpu"]
 
 
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def rounded(tmp_path_factory):
     """The model rounded to 8 and to 3 bits."""
@@ -164,9 +169,7 @@ def test_the_batches_are_the_whole_text(rounded, seen, capsys):
         (["a"], "required: CANDIDATE"),
     ],
 )
-def test_what_cannot_be_judged_has_a_status_of_its_own(words, told, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-
+def test_what_cannot_be_judged_has_a_status_of_its_own(words, told, capsys):
     assert main(["gate", *words]) == 4
     assert told in capsys.readouterr().err
 

@@ -7,10 +7,12 @@ import torch
 from benchsuite.catalog import Sources
 from benchsuite.comparing import measure, room
 from benchsuite.comparing.comparison import compare
+from benchsuite.comparing.gating import gate
 from benchsuite.comparing.holding import hold, hold_by_blocks
 from benchsuite.comparing.measured import BOTH, IN_TURN, Settings
 from benchsuite.comparing.questions import question_set
 from benchsuite.comparing.room import Fit, weight_bytes
+from benchsuite.comparing.server import Sides
 from benchsuite.comparing.texts import open_text
 from benchsuite.errors import UsageError
 from benchsuite.quantizers import checkpoint, rtn
@@ -99,6 +101,32 @@ def test_a_comparison_is_the_same_where_two_do_not_fit(monkeypatch, request):
         assert one.floor.keys() == two.floor.keys()
         assert one.spread == two.spread
         assert one.worst == two.worst
+
+
+def test_a_gate_is_the_same_where_two_do_not_fit(monkeypatch):
+    sets = (question_set("closed_book", 5),)
+    margins = {"perplexity": "0.0001%", "kl": "0.000001", "accuracy": "1"}
+    settings = Settings(open_text("embedded_text"), 1280, 64, sets, margins, group=2)
+    words = ("tiny_llama_1m", "tiny_llama_4m")
+    both = gate(*words, settings)
+    taken = weight_bytes("tiny_llama_4m", Sources(), "cpu")
+    monkeypatch.setattr(room, "room", lambda device: taken)
+    opened, open_ = [], Sides.open
+
+    def opening(sides, place, device=""):
+        if opened:
+            assert not list(opened[-1].model.parameters()), "the base was not let go of"
+        opened.append(open_(sides, place, device))
+        return opened[-1]
+
+    monkeypatch.setattr(Sides, "open", opening)
+    alone = gate(*words, settings)
+    assert len(opened) == 2
+    assert alone.verdict == both.verdict
+    for one, two in zip(both.items, alone.items, strict=True):
+        assert (one.ids, one.clusters) == (two.ids, two.clusters)
+        assert np.array_equal(one.base, two.base)
+        assert np.array_equal(one.candidate, two.candidate)
 
 
 def test_layers_are_not_ranked_one_at_a_time(small_room):
