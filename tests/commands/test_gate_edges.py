@@ -19,10 +19,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_a_model_is_not_worse_than_itself(folder):
-    assert main(["gate", MODEL, MODEL, *WORDS, "--margin", "kl=0.001", "--json", "told.json"]) in (
-        0,
-        3,
-    )
+    words = [*WORDS, "--margin", "kl=0.001", "--json", "told.json"]
+    assert main(["gate", MODEL, MODEL, *words]) == 0
     (metric,) = json.loads((folder / "told.json").read_text())["metrics"]
     assert (metric["candidate"], metric["loss"], metric["low"]) == (0, 0, 0)
     assert metric["p_worse"] > 0.5
@@ -60,5 +58,6 @@ def test_the_order_of_items_is_nothing(folder, capsys):
     words = ["--columns", "id,right", "--margin", "accuracy=2"]
     assert main(["gate", "--samples", "a.csv", "b.csv", *words]) == 0
     assert "0 lost, 0 gained" in capsys.readouterr().out
-    main(["gate", "--samples", "a.csv", "c.csv", *words])
+    # Of the 200 shared ones, two in a hundred are just not excluded.
+    assert main(["gate", "--samples", "a.csv", "c.csv", *words]) == 3
     assert "100 items (200, 201, 202, 203, 204, ...) only in the base" in capsys.readouterr().out

@@ -114,3 +114,21 @@ def test_the_interval_holds_the_edges_that_no_test_rejects():
     assert p_below(300, 14, 6, high - 1e-4) > 0.05 > p_below(300, 14, 6, high + 1e-3)
     assert p_above(300, 14, 6, low + 1e-4) > 0.05 > p_above(300, 14, 6, low - 1e-3)
     assert low < 8 / 300 < high
+
+
+@pytest.mark.parametrize("n", [20, 50, 178, 200, 250])
+@pytest.mark.parametrize(("lost", "gained"), [(0, 0), (1, 0), (0, 1), (3, 3)])
+def test_no_edge_beyond_the_interval_is_kept(n, lost, gained):
+    """More tables tie with what was seen at an edge of whole questions, so that p jumps there."""
+    lower, upper = loss_interval(n, lost, gained, 0.05)
+    for half in range(2, 30):
+        edge = half / (2 * n)
+        assert edge <= upper + 2e-5 or p_below(n, lost, gained, edge) <= 0.05
+        assert -edge >= lower - 2e-5 or p_above(n, lost, gained, -edge) <= 0.05
+
+
+def test_equal_answers_to_200_questions_leave_2_points_open_and_300_do_not():
+    assert p_below(200, 0, 0, 0.02) > 0.05
+    assert loss_interval(200, 0, 0, 0.05)[1] > 0.02
+    assert p_below(300, 0, 0, 0.02) < 0.05
+    assert loss_interval(300, 0, 0, 0.05)[1] < 0.02
