@@ -5,6 +5,8 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchsuite.catalog import Sources
 from benchsuite.embedded import tasks
 from benchsuite.evaluation.uncertainty import answers
@@ -26,6 +28,7 @@ def run(reports, file, *words):
     }
 
 
+@pytest.mark.stress
 def test_quantizers_ask_what_is_left_of_a_set_with_one_split(tmp_path):
     rows = "".join(f"Question {i}?,a,b,c,d,{'ABCD'[i % 4]}\n" for i in range(N))
     (tmp_path / "virology_test.csv").write_text(rows)

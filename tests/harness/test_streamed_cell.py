@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from benchsuite.models import pool
 from benchsuite.models.pool import ModelPool
 from tests.models import tiny
@@ -9,6 +11,7 @@ from tests.models import tiny
 SMALL = {"n_calibration_samples": 4, "seq_len": 64, "evaluation_tokens": 4096}
 
 
+@pytest.mark.stress
 def test_a_cell_streams_a_model_that_does_not_fit_and_finds_the_same(calibration, pytester):
     pytester.makepyfile(no_room="from benchsuite.models import pool\n\npool.WHOLE_SHARE = 0\n")
     sizes = [f"--set=calibration_selection.{name}={value}" for name, value in SMALL.items()]

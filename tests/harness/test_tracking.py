@@ -39,6 +39,7 @@ def runs(project):
     return read
 
 
+@pytest.mark.stress
 def test_every_cell_is_a_run_of_its_study_with_its_records_numbers_and_is_logged_once(
     bench, records, runs
 ):

@@ -75,6 +75,7 @@ def test_open_comparisons_get_seeds_until_they_are_decided(run, pytester):
     again.stdout.fnmatch_lines(["*12 cached*", "claimed: 0 comparisons still open*"])
 
 
+@pytest.mark.stress
 def test_the_budget_ends_it(run, pytester):
     result = run("--until-decided=5", close=6.0)
 
