@@ -49,6 +49,12 @@ def compare(arguments: Sequence[str]) -> int:
     serving = serving_of(chosen, words, files.values())
     sources = sources_of(chosen, words, digest_cache(chosen.reports_dir))
     base, *candidates = words if chosen.candidate else [_original(chosen.base), chosen.base]
+    twice = [word for word in candidates if candidates.count(word) > 1]
+    if twice:
+        raise UsageError(
+            f"{twice[0]} is given {len(twice)} times as a candidate",
+            fix="Name each once; the seeds of a recipe are quantizations of their own",
+        )
     if chosen.seeds and len(candidates) < 2:
         raise UsageError(
             "--seeds takes the candidates as seeds of one recipe, and there is one",

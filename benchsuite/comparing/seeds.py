@@ -8,6 +8,7 @@ Satterthwaite (1946). A few seeds say little of others: with two there is one de
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
@@ -17,6 +18,7 @@ from benchsuite.comparing.measured import Paired
 from benchsuite.comparing.pairs import PairedItems
 from benchsuite.comparing.spread import cluster_means
 from benchsuite.comparing.verdict import measured, outcomes_of, overall
+from benchsuite.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,19 @@ class OverSeeds:
 def over_seeds(
     pairs: Sequence[Paired], *, margins: Mapping[str, str], alpha: float
 ) -> tuple[str, list[OverSeeds]]:
-    """Return the verdict over the metrics that all candidates have of the same items, and each."""
+    """Return the verdict over the metrics that all candidates have of the same items, and each.
+
+    Raises ``UsageError`` where two candidates agree in every item: they are one model, and seeds
+    that do not differ would make an interval of no width.
+    """
     named = [{items.metric: items for items in pair.items} for pair in pairs]
+    for one, other in combinations(range(len(pairs)), 2):
+        if _agree(named[one], named[other]):
+            raise UsageError(
+                f"candidates {one + 1} and {other + 1} agree in every item, bit for bit: they are "
+                "no two seeds of a recipe",
+                fix="Give quantizations made with different seeds, or leave out --seeds",
+            )
     metrics = [name for name in named[0] if len({_ids(each.get(name)) for each in named}) == 1]
     found, p_values = [], []
     for metric in metrics:
@@ -60,6 +73,12 @@ def over_seeds(
         name, unit = shown_name(metric), kind_of(metric).unit
         told.append(OverSeeds(name, unit, loss, below, above, margin, seeds, outcome))
     return overall(outcomes), told
+
+
+def _agree(one: Mapping[str, PairedItems], other: Mapping[str, PairedItems]) -> bool:
+    return one.keys() == other.keys() and all(
+        np.array_equal(items.candidate, other[name].candidate) for name, items in one.items()
+    )
 
 
 def _ids(items: PairedItems | None) -> tuple[str, ...] | None:

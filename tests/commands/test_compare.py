@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -197,6 +198,15 @@ def test_candidates_of_one_recipe_are_seeds_where_the_user_says_so(folders, tmp_
     assert "another seed may differ" not in said
 
 
+def test_a_copy_is_no_other_seed(folders, tmp_path, capsys):
+    copy = shutil.copytree(folders["w3"], tmp_path / "copy")
+    words = ["compare", MODEL, str(folders["w3"]), str(copy), "--no-speed"]
+    words += ["--tokens", "512", "--seq-len", "64"]
+    assert main([*words, "--seeds"]) == pytest.ExitCode.USAGE_ERROR
+    assert "candidates 1 and 2 agree in every item" in capsys.readouterr().err
+    assert main(words) == 0
+
+
 def test_other_vocabularies_have_no_kl_and_answers_alone(tmp_path, folders, capsys):
     other = tiny.checkpoint(tmp_path / "other")
     words = ["compare", MODEL, str(other), "--tokens", "512", "--seq-len", "64", "--no-speed"]
@@ -233,6 +243,7 @@ def test_a_text_of_ones_own_may_hold_anything(tmp_path, folders, capsys):
         ([MODEL, MODEL, "--html", "nowhere/page.html"], "there is no folder nowhere"),
         ([MODEL, MODEL, "--device", "tpu"], "there is no device 'tpu'"),
         ([MODEL, MODEL, "--seeds"], "there is one"),
+        (["tiny_llama_4m", MODEL, MODEL], f"{MODEL} is given 2 times as a candidate"),
         (["nowhere"], "no folder of a checkpoint is there"),
     ],
 )
