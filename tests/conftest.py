@@ -27,7 +27,10 @@ settings.load_profile("steady")
 
 PROJECT = Path(__file__).parent / "harness/project"
 # The folders with the longest files; begun first, so that no worker is left with one at the end.
-LONGEST = ("records", "docs", "quantizers", "commands", "harness", "engines")
+LONGEST = (
+    *("study", "studies", "test_layout.py", "docs", "records", "harness"),
+    *("commands", "quantizers", "comparing", "engines", "embedded"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
