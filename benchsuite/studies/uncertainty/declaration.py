@@ -160,6 +160,7 @@ register_study(
             ranks_better("auroc", "rw_gnll", than="g_nll"),
             ranks_better("auroc", "g_nll", than="mean_nll"),
             ranks_better("auroc", "g_nll", than="predictive_entropy"),
+            ranks_better("auroc", "g_nll", than="string_entropy"),
             ranks_better("auroc", "g_nll", than="semantic_discrete"),
             ranks_better("auroc", "g_nll", than="sar"),
         ),

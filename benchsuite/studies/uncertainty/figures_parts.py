@@ -14,6 +14,7 @@ TITLES = {
     "rw_gnll": "RW-G-NLL",
     "mean_nll": "mean NLL",
     "predictive_entropy": "predictive entropy",
+    "string_entropy": "equal strings",
     "semantic_discrete": "semantic, discrete",
     "semantic_nli": "semantic, NLI",
     "sar": "SAR",
