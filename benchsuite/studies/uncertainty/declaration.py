@@ -106,6 +106,11 @@ register_study(
                 help="the published prompt, or the one that the embedded models were trained on: "
                 "a blank line more",
             ),
+            "protocol": Parameter(
+                "document",
+                choices=("document", "published"),
+                help="published asks and grades as the authors' code of semantic entropy does",
+            ),
             "chat_template": shared.CHAT_TEMPLATE,
             "most_left_out": shared.MOST_LEFT_OUT,
             "max_new_tokens": Parameter(50, embedded=16, help="the longest answer"),
@@ -147,7 +152,8 @@ register_study(
                 examples=True,
                 embedded=0,
                 only=_needing("model"),
-                help="train questions with the model's own answers, shown before the one asked",
+                help="train questions with the model's own answers, shown before the one asked; "
+                "20 under the published protocol unless set",
             ),
         },
         tour=Tour(
