@@ -18,7 +18,7 @@ DEMONSTRATIONS = 20
 """What the published p(True) shows, where the study's parameter is not set."""
 
 # A problem of SVAMP is a body of whole sentences and a question that is one.
-_LAST_SENTENCE = re.compile(r"(?s)(.*[.?!,;:)\"'])\s+(.+)")
+_LAST_SENTENCE = re.compile(r"(?s)(.*[.?!])\s+(.+)")
 
 
 def questions(task: str, items: Sequence[Item], protocol: str) -> tuple[list[Question], str]:
