@@ -54,6 +54,14 @@ def semantic_nli(asked: Sequence[Asked], tools: Tools) -> list[float | Undefined
     ]
 
 
+def semantic_sets(asked: Sequence[Asked], tools: Tools) -> list[float | Undefined]:
+    """The number of the clusters of ``semantic_nli``, 1 to samples (Kuhn et al. 2023)."""
+    return [
+        found if isinstance(found, Undefined) else float(found[1].max() + 1)
+        for found in _clustered(asked, tools)
+    ]
+
+
 def _clustered(
     asked: Sequence[Asked], tools: Tools
 ) -> Iterator[tuple[list[Answer], np.ndarray] | Undefined]:

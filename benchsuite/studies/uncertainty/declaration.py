@@ -12,7 +12,7 @@ from typing import Any
 from benchsuite import catalog
 from benchsuite.evaluation.uncertainty.registry import SCORES, entry
 from benchsuite.studies import parameters as shared
-from benchsuite.studies.uncertainty.metrics import AUROC, PR_AUC
+from benchsuite.studies.uncertainty.metrics import AUROC, PR_AUC, REJECTION
 from benchsuite.study import (
     ACCURACY,
     Cell,
@@ -62,8 +62,9 @@ def _includes(point: Mapping[str, Any]) -> bool:
     return (
         embedded == catalog.task(point["dataset"]).embedded
         and point["precision"] in PRECISIONS.get(point["model"], ("fp16",))
-        # No model for natural-language inference is small enough to ship.
-        and not (embedded and "nli" in entry(point["method"]).needs)
+        # No model for natural-language inference is small enough to ship, and no embedded model
+        # can be told to write a probability.
+        and not (embedded and {"nli", "writer"} & set(entry(point["method"]).needs))
     )
 
 
@@ -177,6 +178,7 @@ register_study(
         metrics=(
             AUROC,
             PR_AUC,
+            REJECTION,
             replace(
                 ACCURACY,
                 scale=100,

@@ -124,7 +124,9 @@ def test_discrete_semantic_entropy_counts_the_members_of_clusters():
     assert found == pytest.approx(-(2 / 3 * math.log(2 / 3) + 1 / 3 * math.log(1 / 3)))
     (strings,) = values("string_entropy", asked(answer(), *samples))
     assert strings == pytest.approx(math.log(3))
+    assert values("semantic_sets", asked(answer(), *samples), tools=tools) == [2]
     same = asked(answer(), *[answer("Paris", -1.0), answer("Lutetia", -2.0)])
+    assert values("semantic_sets", same, tools=tools) == [1]
     assert values("semantic_discrete", same, tools=tools) == [0]
     empty = score("semantic_discrete", [asked(answer(), answer(""))], tools)
     assert empty.reasons == {"no sampled answer has a token": 1}
