@@ -23,7 +23,8 @@ READ: Mapping[str, Mapping[str, Any]] = {
 class Parameter:
     """One setting of a study's cells.
 
-    ``default`` holds for hub models, ``embedded`` for embedded ones where it is another.
+    ``default`` holds for hub models, ``embedded`` for embedded ones where it is another, and
+    ``packaged`` for those whose weights the package index carries.
     ``only`` are the methods that have it, by name or as a function of the name; empty is all.
     ``choices`` are its possible values, ``least`` the smallest number. ``reads`` says that its
     value is a catalogue entry that the cell reads: ``model``, ``corpus:train``, ``corpus:test`` or
@@ -37,6 +38,7 @@ class Parameter:
 
     default: Any
     embedded: Any = ...
+    packaged: Any = ...
     only: Sequence[str] | Callable[[str], bool] = ()
     choices: Sequence[Any] = ()
     least: float = 0
@@ -52,8 +54,10 @@ class Parameter:
         if self.reads:
             check_reads(self.reads)
 
-    def value(self, *, embedded: bool) -> Any:
-        """Return the value that holds for an embedded model, or for another."""
+    def value(self, *, embedded: bool, packaged: bool = False) -> Any:
+        """Return the value that holds for an embedded model, a packaged one, or for another."""
+        if packaged and self.packaged is not ...:
+            return self.packaged
         return self.embedded if embedded and self.embedded is not ... else self.default
 
     def concerns(self, method: str) -> bool:

@@ -190,10 +190,11 @@ class Study:
                 yield Cell(self.name, {**point, "seed": seed}, mine, defaults, self.additions)
 
     def _defaults(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        embedded = catalog.model(point["model"]).embedded
+        entry = catalog.model(point["model"])
+        kind = {"embedded": entry.embedded, "packaged": entry.packaged is not None}
         method = point.get("method", "")
         return {
-            name: parameter.value(embedded=embedded)
+            name: parameter.value(**kind)
             for name, parameter in self.parameters.items()
             if parameter.concerns(method)
         }

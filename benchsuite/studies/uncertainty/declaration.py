@@ -138,9 +138,11 @@ register_study(
             "similarity_model": Parameter(
                 "stsb_roberta_large",
                 embedded="",
+                packaged="minilm_l6_v2",
                 only=_needing("similarity"),
                 reads="model",
-                help="tells how alike two texts are; (none) is lexical",
+                help="tells how alike two texts are; (none) is lexical; minilm_l6_v2 for models "
+                "of the package index",
             ),
             "nli_model": Parameter(
                 "roberta_large_mnli",
