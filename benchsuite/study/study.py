@@ -192,11 +192,10 @@ class Study:
     def _defaults(self, point: Mapping[str, Any]) -> dict[str, Any]:
         entry = catalog.model(point["model"])
         kind = {"embedded": entry.embedded, "packaged": entry.packaged is not None}
-        method = point.get("method", "")
         return {
             name: parameter.value(**kind)
             for name, parameter in self.parameters.items()
-            if parameter.concerns(method)
+            if parameter.applies(point)
         }
 
     def _checked(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -25,9 +25,11 @@ from benchsuite.study import (
 from benchsuite.study.metric import itself
 
 CONTROL = "shuffled"
+GPTQ = "gptq_w4"
 
 # Each model at the precisions that it is run in, in the document's families.
 FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
+    "smollm2": {"smollm2_135m_q4": ("fp16", "8bit", "4bit", "gptq_w4")},
     "tiny_llama": {"tiny_llama_1m": ("fp16",), "tiny_llama_4m": ("fp16", "8bit")},
     "tiny_qwen": {"tiny_qwen_1m": ("fp16",), "tiny_qwen_4m": ("fp16", "8bit")},
     "tiny_mistral": {"tiny_mistral_1m": ("fp16",), "tiny_mistral_4m": ("fp16", "8bit")},
@@ -68,12 +70,19 @@ def _includes(point: Mapping[str, Any]) -> bool:
     )
 
 
+def own_quantizers(model: str) -> bool:
+    """Say whether a model is reduced by our own quantizers: one that needs no hub."""
+    known = catalog.model(model)
+    return known.embedded or known.packaged is not None
+
+
 def _code(cell: Cell) -> Sequence[str]:
-    return (entry(cell.method).module,)
+    calibrating = ("benchsuite.calibration.random_chunks",) if cell["precision"] == GPTQ else ()
+    return (entry(cell.method).module, *calibrating)
 
 
 def _packages(cell: Cell) -> Sequence[str]:
-    reduced = cell["precision"] != "fp16" and not catalog.model(cell.model).embedded
+    reduced = cell["precision"] != "fp16" and not own_quantizers(cell.model)
     return ("bitsandbytes",) if reduced else ()
 
 
@@ -87,7 +96,7 @@ register_study(
         question="Do uncertainty scores tell right answers from wrong ones, over model families?",
         axes={
             "model": tuple(PRECISIONS),
-            "precision": ("fp16", "8bit", "4bit"),
+            "precision": ("fp16", "8bit", "4bit", "gptq_w4"),
             "dataset": DATASETS,
             "method": tuple(SCORES),
         },
@@ -157,6 +166,11 @@ register_study(
                 only=_needing("model"),
                 help="train questions with the model's own answers, shown before the one asked; "
                 "20 under the published protocol unless set",
+            ),
+            "gptq_corpus": replace(shared.CALIBRATION_CORPUS, among={"precision": (GPTQ,)}),
+            "gptq_samples": replace(shared.N_CALIBRATION_SAMPLES, among={"precision": (GPTQ,)}),
+            "gptq_tokens": Parameter(
+                2048, least=16, among={"precision": (GPTQ,)}, help="tokens of each of them"
             ),
         },
         tour=Tour(
