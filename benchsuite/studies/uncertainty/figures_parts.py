@@ -37,13 +37,13 @@ Summary = Mapping[str, Any]
 
 
 def panels(
-    n: int, width: float, height: float, *, sharey: bool = False
+    n: int, width: float, height: float, *, sharex: bool = False, sharey: bool = False
 ) -> tuple[Figure, list[Any]]:
     """Return a figure of ``n`` panels of this size in inches, two beside each other."""
     columns = min(n, 2)
     rows = -(-n // columns)
     figure = new_figure(width * columns, height * rows)
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).ravel()
     for unused in axes[n:]:
         unused.remove()
     return figure, list(axes[:n])
