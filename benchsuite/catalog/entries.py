@@ -61,6 +61,11 @@ class ModelEntry:
         return self.hub_id.rsplit("/", 1)[-1].lower()
 
     @property
+    def from_hub(self) -> bool:
+        """Whether the weights come from the hub: not from this package, nor the package index."""
+        return not self.embedded and self.packaged is None
+
+    @property
     def n_parameters(self) -> int:
         """Number of weights, counted from the shape (norms, biases and routers are left out)."""
         s = self.shape

@@ -70,19 +70,13 @@ def _includes(point: Mapping[str, Any]) -> bool:
     )
 
 
-def own_quantizers(model: str) -> bool:
-    """Say whether a model is reduced by our own quantizers: one that needs no hub."""
-    known = catalog.model(model)
-    return known.embedded or known.packaged is not None
-
-
 def _code(cell: Cell) -> Sequence[str]:
     calibrating = ("benchsuite.calibration.random_chunks",) if cell["precision"] == GPTQ else ()
     return (entry(cell.method).module, *calibrating)
 
 
 def _packages(cell: Cell) -> Sequence[str]:
-    reduced = cell["precision"] != "fp16" and not own_quantizers(cell.model)
+    reduced = cell["precision"] != "fp16" and catalog.model(cell.model).from_hub
     return ("bitsandbytes",) if reduced else ()
 
 
