@@ -140,7 +140,7 @@ def overall_statistics(runs: Sequence[Run], summary: Summary) -> Figure:
     """Every score's AUROC over all runs: each run a point, the mean a bar."""
     methods = [m for m in TITLES if m in summary["overall"]]
     datasets = names(runs, "dataset")
-    figure = new_figure(7, 1.4 + 0.45 * len(methods))
+    figure = new_figure(7, max(2.6, 1.4 + 0.45 * len(methods)))
     axes = figure.subplots()
     for place, dataset in enumerate(datasets):
         shift = (place - (len(datasets) - 1) / 2) * 0.5 / len(datasets)

@@ -35,8 +35,8 @@ def heatmap(runs: Sequence[Run], summary: Summary) -> Figure:
     datasets = names(runs, "dataset")
     methods = [m for m in TITLES if any(m in run.records for run in runs)]
     labels = names(runs, "label")
-    # High enough for the colour bar's label, however few the models are.
-    width, height = 1.2 + 0.62 * len(methods), max(3.4, 2.0 + 0.34 * len(labels))
+    # Room for the colour bar and long names, however few models and scores there are.
+    width, height = max(4.0, 1.2 + 0.62 * len(methods)), max(3.4, 2.0 + 0.34 * len(labels))
     figure, every = panels(len(datasets), width, height, sharey=True)
     for axes, dataset in zip(every, datasets, strict=True):
         values = np.full((len(labels), len(methods)), np.nan)
