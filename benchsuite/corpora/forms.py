@@ -161,6 +161,26 @@ def _trivia(row: Row) -> Iterator[Row]:
     }
 
 
+def _trivia_in_squad(row: Row) -> Iterator[Row]:
+    found = texts(mapping(row["answers"]).get("text"), "answers.text")
+    answer = {"value": found[0] if found else None, "aliases": list(found)}
+    yield {
+        "question_id": row["id"],
+        "question": row["question"],
+        "answer": answer,
+        "context": row["context"],
+    }
+
+
+def _bioasq(row: Row) -> Iterator[Row]:
+    """Yield a question that has exact answers: of each one the first synonym."""
+    exact = row.get("exact_answer")
+    listed = exact if isinstance(exact, list) else [exact]
+    answers = [part[0] if isinstance(part, list) and part else part for part in listed]
+    if exact:
+        yield {"question": row["body"], "text": "", "answers": answers}
+
+
 def _mmlu(row: Row) -> Iterator[Row]:
     key = row["answer"].strip() if isinstance(row["answer"], str) else ""
     if len(key) != 1 or key not in LETTERS:
@@ -195,6 +215,16 @@ TRIVIA_QA = Form(
     ("QuestionId", "Question", "Answer"),
     _trivia,
     description="`unfiltered-web-dev.json`: the rows under `Data`",
+)
+TRIVIA_IN_SQUAD = Form(
+    ("id", "question", "context", "answers"),
+    _trivia_in_squad,
+    description="`TimoImhof/TriviaQA-in-SQuAD-format`: with passages",
+)
+BIOASQ = Form(
+    ("body", "type"),
+    _bioasq,
+    description="`training11b.json`: the rows under `questions` that have an `exact_answer`",
 )
 MMLU = Form(
     ("question", *LETTERS, "answer"),

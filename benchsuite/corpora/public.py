@@ -125,7 +125,8 @@ def _trivia(row: Row, name: str) -> Question:
     if not isinstance(value, str) or value == "<unk>":
         raise ValueError(f"'answer.value' is {value!r}: the answers of the test split are withheld")
     aliases = _different([value, *texts(answer.get("aliases"), "answer.aliases")])
-    return Question(text(row, "question_id"), text(row, "question"), aliases)
+    context = text(row, "context") if "context" in row else ""
+    return Question(text(row, "question_id"), text(row, "question"), aliases, context)
 
 
 def _nq(row: Row, name: str) -> Question:
@@ -133,6 +134,9 @@ def _nq(row: Row, name: str) -> Question:
 
 
 def _bioasq(row: Row, name: str) -> Question:
+    if "answers" in row:
+        exact = _different(texts(row["answers"], "exact_answer"))
+        return Question(name, text(row, "question"), exact)
     marked = _BIOASQ.match(text(row, "text"))
     if marked is None:
         raise ValueError(f"'text' is {row['text'][:40]!r}..., not '<answer> ... <context> ...'")
@@ -195,10 +199,12 @@ ADAPTERS = {
         ("id", "context", "question", "answers"), _squad, authors=(forms.SQUAD,)
     ),
     "mandarjoshi/trivia_qa": Adapter(
-        ("question_id", "question", "answer"), _trivia, authors=(forms.TRIVIA_QA,)
+        ("question_id", "question", "answer"),
+        _trivia,
+        authors=(forms.TRIVIA_QA, forms.TRIVIA_IN_SQUAD),
     ),
     "google-research-datasets/nq_open": Adapter(("question", "answer"), _nq),
-    "kroshan/BioASQ": Adapter(("question", "text"), _bioasq),
+    "kroshan/BioASQ": Adapter(("question", "text"), _bioasq, authors=(forms.BIOASQ,)),
     "openai/gsm8k": Adapter(("question", "answer"), _gsm8k),
     "ChilleD/SVAMP": Adapter(("ID", "Body", "Question", "Equation", "Answer"), _svamp),
     "whynlp/gsm8k-aug": Adapter(("question", "steps", "answer"), _gsm8k_aug),

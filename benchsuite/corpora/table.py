@@ -23,8 +23,8 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-# Where the authors of SQuAD and TriviaQA keep their rows: in one object, under one of these.
-_LISTS = ("data", "Data")
+# Where authors (SQuAD, TriviaQA, BioASQ) keep their rows: in one object, under one of these.
+_LISTS = ("data", "Data", "questions")
 
 
 @dataclass(frozen=True)

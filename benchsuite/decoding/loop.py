@@ -90,6 +90,12 @@ def drawing(uniform: Tensor, temperature: Heat, banned: Tensor | None = None) ->
     return choose
 
 
+def entropy(logits: Tensor) -> Tensor:
+    """Return the entropies [N] float64 in nats of the distributions of logits [N, vocabulary]."""
+    log_p = logits.log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1).double()
+
+
 def heat_at(temperature: Heat, step: int) -> float:
     """Return the temperature of the ``step``-th token, counted from 0."""
     if isinstance(temperature, float | int):

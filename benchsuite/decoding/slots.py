@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, Cache
 
-from benchsuite.decoding.loop import Heat, drawn, heat_at
+from benchsuite.decoding.loop import Heat, drawn, entropy, heat_at
 from benchsuite.models.fused import fused_forwards
 
 # Tokens read at once when prompts take slots.
@@ -47,7 +47,8 @@ class Slots(Cache):  # type: ignore[misc]
     """Slots of ``length`` tokens each, and the model that goes on in them.
 
     ``tokens`` int64 and ``log_probs`` float64 [slots, steps] hold what was generated since a slot
-    was taken. With a ``temperature`` tokens are drawn by the numbers that ``take`` is given, none
+    was taken; ``entropies`` keeps the entropy of each step's distribution beside them. With a
+    ``temperature`` tokens are drawn by the numbers that ``take`` is given, none
     of the ``banned`` ones (bool [vocabulary]) among them; without one the most probable is taken.
     ``attend`` is ``kernel()`` unless told. To be used inside ``running``, which also puts the
     model's attention back.
@@ -63,6 +64,7 @@ class Slots(Cache):  # type: ignore[misc]
         attend: Attend | None = None,
         temperature: Heat | None = None,
         banned: Tensor | None = None,
+        entropies: bool = False,
     ) -> None:
         super().__init__(layers=[])
         device = next(model.parameters()).device
@@ -82,6 +84,7 @@ class Slots(Cache):  # type: ignore[misc]
         self._made = torch.zeros(n_slots, dtype=torch.int64, device=device)
         self.tokens = torch.zeros(n_slots, steps, dtype=torch.int64, device=device)
         self.log_probs = torch.zeros(n_slots, steps, dtype=torch.float64, device=device)
+        self.entropies = torch.zeros_like(self.log_probs) if entropies else None
         self._uniform = torch.zeros_like(self.log_probs)
         self._graph: torch.cuda.CUDAGraph | None = None
 
@@ -89,6 +92,11 @@ class Slots(Cache):  # type: ignore[misc]
     def n_slots(self) -> int:
         """How many answers grow side by side."""
         return len(self._ids)
+
+    @property
+    def made(self) -> list[Tensor]:
+        """What was generated, [slots, steps] each: tokens, log-probabilities, entropies if kept."""
+        return [x for x in (self.tokens, self.log_probs, self.entropies) if x is not None]
 
     @property
     def by_graph(self) -> bool:
@@ -218,6 +226,8 @@ class Slots(Cache):  # type: ignore[misc]
         picked = logits.gather(-1, tokens)[:, 0] - logits.logsumexp(-1)
         self.tokens.scatter_(1, at, tokens)
         self.log_probs.scatter_(1, at, picked.double()[:, None])
+        if self.entropies is not None:
+            self.entropies.scatter_(1, at, entropy(logits)[:, None])
         self._ids.copy_(tokens)
         # A slot whose answer has ended goes on in its last place until another prompt takes it.
         self._places.add_(1).clamp_(max=self._length - 1)

@@ -52,13 +52,15 @@ class Generation:
     ``texts`` as decoded, blanks included. ``token_ids`` int64 and ``log_probs`` float64 (nats),
     [answer length] each: the tokens that the text needs, so a token that holds both an answer's end
     and the stop is kept whole, and an empty answer has none. ``ended_by`` is ``stop``, ``end`` (an
-    end-of-text token) or ``limit``.
+    end-of-text token) or ``limit``. ``entropies`` float64 (nats), [answer length] each, are of the
+    distributions that the tokens were taken from; empty where they were not asked for.
     """
 
     texts: tuple[str, ...]
     token_ids: tuple[np.ndarray, ...]
     log_probs: tuple[np.ndarray, ...]
     ended_by: tuple[str, ...]
+    entropies: tuple[np.ndarray, ...] = ()
 
 
 def generate(
@@ -69,6 +71,7 @@ def generate(
     max_new_tokens: int,
     stop: Sequence[str] = (),
     batch_size: int | None = None,
+    entropies: bool = False,
     progress: Progress | None = None,
 ) -> Generation:
     """Return the greedy continuation of every prompt, cut before the first of ``stop``.
@@ -76,11 +79,14 @@ def generate(
     Prompts are plain texts, or token ids that ``chat.encoded`` made of texts and turns. They are
     batched by length, the longest first, as many at once as ``at_once`` says unless told. Raises
     ``UsageError`` for an empty prompt, or one whose answer would not fit into the model's context.
-    A model ``Elsewhere`` gives texts alone, without token ids and log-probabilities.
+    A model ``Elsewhere`` gives texts alone, without token ids and log-probabilities. ``entropies``
+    keeps those of the tokens' distributions.
     """
     if isinstance(model, Elsewhere):
         return _from_elsewhere(model, tokenizer, prompts, max_new_tokens, stop, progress)
-    answers = _answers(model, tokenizer, prompts, None, max_new_tokens, stop, batch_size, progress)
+    answers = _answers(
+        model, tokenizer, prompts, None, max_new_tokens, stop, batch_size, progress, entropies
+    )
     return _gathered([answer for (answer,) in answers])
 
 
@@ -201,6 +207,7 @@ def _answers(
     stop: Sequence[str],
     batch_size: int | None,
     progress: Progress | None,
+    entropies: bool = False,
 ) -> list[list[Answer]]:
     """Return the answers to every prompt, in the prompts' order: one, or as many as are drawn."""
     if not prompts:
@@ -221,9 +228,14 @@ def _answers(
     with evaluating(model):
         n_prompts = min(len(ids), max(1, batch_size // copies))
         if grows_in_slots(model):
-            _in_slots(model, ids, new, draws, max_new_tokens, longest, n_prompts * copies, done)
+            n_slots = n_prompts * copies
+            _in_slots(
+                model, ids, new, draws, max_new_tokens, longest, n_slots, done, entropies=entropies
+            )
         else:
-            _in_batches(model, ids, new, draws, max_new_tokens, n_prompts, done)
+            _in_batches(
+                model, ids, new, draws, max_new_tokens, n_prompts, done, entropies=entropies
+            )
     return new
 
 
@@ -236,13 +248,15 @@ def _in_slots(
     length: int,
     n_slots: int,
     done: Callable[[int], None],
+    *,
+    entropies: bool,
 ) -> None:
     # Asked for where it can run: it needs Triton, and seconds of transformers.
     from benchsuite.decoding.slots import Slots
 
     steps = max_new_tokens + 2 * LOOK_EVERY  # It is seen two looks late that an answer has ended.
     temperature = draws.temperature if draws else None
-    slots = Slots(model, n_slots, length, steps, temperature=temperature)
+    slots = Slots(model, n_slots, length, steps, temperature=temperature, entropies=entropies)
     with slots.running():
         numbers = draws.uniform if draws else None
         SlotGrowth(slots, ids, answers, max_new_tokens, numbers).run(done)
@@ -256,6 +270,8 @@ def _in_batches(
     max_new_tokens: int,
     n_prompts: int,
     done: Callable[[int], None],
+    *,
+    entropies: bool,
 ) -> None:
     device, n_done = next(model.parameters()).device, 0
     for batch in batches([len(row) for row in ids], n_prompts):
@@ -264,7 +280,7 @@ def _in_batches(
         copies = len(answers[batch[0]])
         steps = decode(model, rows, mask, choose, copies=copies)
         growing = [answer for i in batch for answer in answers[i]]
-        grow_together(growing, islice(steps, max_new_tokens))
+        grow_together(growing, islice(steps, max_new_tokens), entropies=entropies)
         n_done += len(batch)
         done(n_done)
 
@@ -280,6 +296,7 @@ def _gathered(answers: list[Answer]) -> Generation:
         tuple(np.array(answer.ids, np.int64) for answer in answers),
         tuple(answer.log_probs for answer in answers),
         tuple(answer.ended_by for answer in answers),
+        tuple(answer.entropies for answer in answers),
     )
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchsuite.decoding.loop import entropy
+
 if TYPE_CHECKING:
     from benchsuite.decoding.slots import Slots
 
@@ -28,6 +30,7 @@ class Answer:
         self.text = ""
         self.ended_by = ""
         self.log_probs: np.ndarray = np.empty(0)
+        self.entropies: np.ndarray = np.empty(0)
 
     def add(self, token: int) -> None:
         """Take the next token, unless the answer has ended."""
@@ -44,12 +47,17 @@ class Answer:
                 self.ended_by = "stop"
                 self._cut(cut)
 
-    def close(self, log_probs: np.ndarray) -> None:
-        """Keep the log-probabilities, float64 [steps], of the tokens that are left."""
+    def close(self, log_probs: np.ndarray, entropies: np.ndarray | None = None) -> None:
+        """Keep the log-probabilities, float64 [steps], of the tokens that are left.
+
+        And where they are given the entropies of the distributions that the tokens were taken from.
+        """
         if self.ended_by != "stop":
             self.text = self._decode(self.ids)
         self.ended_by = self.ended_by or "limit"
         self.log_probs = log_probs[: len(self.ids)].copy()
+        if entropies is not None:
+            self.entropies = entropies[: len(self.ids)].copy()
 
     def _cut_at(self, text: str) -> int | None:
         """Return where the first stop string in a text begins."""
@@ -68,18 +76,26 @@ class Answer:
         )
 
 
-def grow_together(answers: Sequence[Answer], steps: Iterator[tuple[Tensor, Tensor]]) -> None:
-    """Let the answers of one batch grow to their ends: (tokens [B], logits) a step."""
-    log_probs = []
+def grow_together(
+    answers: Sequence[Answer], steps: Iterator[tuple[Tensor, Tensor]], *, entropies: bool = False
+) -> None:
+    """Let the answers of one batch grow to their ends: (tokens [B], logits) a step.
+
+    ``entropies`` keeps those of each step's distribution, too.
+    """
+    log_probs, spread = [], []
     for tokens, logits in steps:
         log_probs.append(chosen_log_probs(logits, tokens))
+        if entropies:
+            spread.append(entropy(logits.float()))
         for answer, token in zip(answers, tokens.tolist(), strict=True):
             answer.add(token)
         if all(answer.ended_by for answer in answers):
             break
     values = torch.stack(log_probs, 1).cpu().numpy()  # [batch, steps]
-    for answer, row in zip(answers, values, strict=True):
-        answer.close(row)
+    spreads = torch.stack(spread, 1).cpu().numpy() if spread else [None] * len(answers)
+    for answer, row, own in zip(answers, values, spreads, strict=True):
+        answer.close(row, own)
 
 
 def chosen_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -154,21 +170,22 @@ class SlotGrowth:
         )
         self._held += new
 
-    def _look(self) -> tuple[list[_Held], Tensor, Tensor, Any]:
-        """Return who was in the slots, and their tokens, on their way to this side."""
-        tokens, log_probs = self._slots.tokens, self._slots.log_probs
-        if not tokens.is_cuda:
-            return list(self._held), tokens.clone(), log_probs.clone(), None
-        here = [torch.empty_like(x, device="cpu", pin_memory=True) for x in (tokens, log_probs)]
-        for copy, x in zip(here, (tokens, log_probs), strict=True):
+    def _look(self) -> tuple[list[_Held], list[Tensor], Any]:
+        """Return who was in the slots, and what they made, on its way to this side."""
+        made = self._slots.made
+        if not made[0].is_cuda:
+            return list(self._held), [x.clone() for x in made], None
+        here = [torch.empty_like(x, device="cpu", pin_memory=True) for x in made]
+        for copy, x in zip(here, made, strict=True):
             copy.copy_(x, non_blocking=True)
         event = torch.cuda.Event()
         event.record()
-        return list(self._held), here[0], here[1], event
+        return list(self._held), here, event
 
-    def _work(self, held: list[_Held], tokens: Tensor, log_probs: Tensor, event: Any) -> None:
+    def _work(self, held: list[_Held], made: list[Tensor], event: Any) -> None:
         if event is not None:
             event.synchronize()
+        tokens, *values = made
         for group in held:
             if group not in self._held:  # ended at the look before
                 continue
@@ -180,6 +197,6 @@ class SlotGrowth:
             group.seen = until
             if until == self._limit or all(answer.ended_by for answer in answers):
                 for slot, answer in zip(group.slots, answers, strict=True):
-                    answer.close(log_probs[slot, :until].numpy())
+                    answer.close(*(value[slot, :until].numpy() for value in values))
                 self._held.remove(group)
                 self._free.append(group.slots)

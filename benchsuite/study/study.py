@@ -190,12 +190,12 @@ class Study:
                 yield Cell(self.name, {**point, "seed": seed}, mine, defaults, self.additions)
 
     def _defaults(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        embedded = catalog.model(point["model"]).embedded
-        method = point.get("method", "")
+        entry = catalog.model(point["model"])
+        kind = {"embedded": entry.embedded, "packaged": entry.packaged is not None}
         return {
-            name: parameter.value(embedded=embedded)
+            name: parameter.value(**kind)
             for name, parameter in self.parameters.items()
-            if parameter.concerns(method)
+            if parameter.applies(point)
         }
 
     def _checked(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:

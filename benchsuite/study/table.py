@@ -31,7 +31,7 @@ def values_of(cells: Iterable[Cell], name: str) -> list[str]:
 
 
 def meaning(parameter: Parameter, methods: Iterable[str]) -> str:
-    """Return a parameter's help with its choices and the methods that alone have it."""
+    """Return a parameter's help with its choices and what alone has it: methods, axis values."""
     every = list(methods)
     own = [method for method in every if parameter.concerns(method)]
     parts = [parameter.help]
@@ -39,6 +39,7 @@ def meaning(parameter: Parameter, methods: Iterable[str]) -> str:
         parts.append(f"one of {', '.join(map(str, parameter.choices))}")
     if len(own) < len(every):
         parts.append(f"only {', '.join(own) or 'methods of your own'}")
+    parts += [f"only {axis} {', '.join(values)}" for axis, values in parameter.among.items()]
     return "; ".join(part for part in parts if part)
 
 

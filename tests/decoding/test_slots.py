@@ -27,11 +27,19 @@ class Words:
         return "".join(chr(0x100 + i) for i in ids)
 
 
-def in_slots(model, prompts, n_slots, *, copies=1, stop=(), ends=(), numbers=None, heat=None):
+def in_slots(
+    model, prompts, n_slots, *, copies=1, stop=(), ends=(), numbers=None, heat=None, **kept
+):
     answers = [[Answer(Words(), stop, frozenset(ends)) for _ in range(copies)] for _ in prompts]
     length = max(map(len, prompts)) + NEW
     slots = Slots(
-        model, n_slots, length, NEW + 2 * LOOK_EVERY, attend=attend_plainly, temperature=heat
+        model,
+        n_slots,
+        length,
+        NEW + 2 * LOOK_EVERY,
+        attend=attend_plainly,
+        temperature=heat,
+        **kept,
     )
     told = []
     with slots.running():
@@ -45,15 +53,21 @@ def plainly(model, prompts, *, stop=(), ends=()):
     """One prompt at a time, by the whole text in every step: nothing shared, nothing kept."""
     answers = []
     for prompt in prompts:
-        answer, ids, log_probs = Answer(Words(), stop, frozenset(ends)), list(prompt), []
+        answer, ids, log_probs, entropies = (
+            Answer(Words(), stop, frozenset(ends)),
+            list(prompt),
+            [],
+            [],
+        )
         for _ in range(NEW):
             with torch.no_grad():
                 logits = model(input_ids=torch.tensor([ids])).logits[0, -1]
             token = int(logits.argmax())
             answer.add(token)
             log_probs.append(float(logits.double().log_softmax(-1)[token]))
+            entropies.append(float(torch.distributions.Categorical(logits=logits).entropy()))
             ids.append(token)
-        answer.close(np.array(log_probs))
+        answer.close(np.array(log_probs), np.array(entropies))
         answers.append(answer)
     return answers
 
@@ -62,11 +76,13 @@ def plainly(model, prompts, *, stop=(), ends=()):
 def test_answers_are_those_of_the_whole_text_read_anew_in_every_step(family):
     model = build(family)
     expected = plainly(model, PROMPTS)
-    found = in_slots(model, PROMPTS, n_slots=2)  # each slot is taken again and again
+    # Each slot is taken again and again.
+    found = in_slots(model, PROMPTS, n_slots=2, entropies=True)
 
     for (answer,), other in zip(found, expected, strict=True):
         assert answer.ids == other.ids
         np.testing.assert_allclose(answer.log_probs, other.log_probs, atol=TOLERANCE)
+        np.testing.assert_allclose(answer.entropies, other.entropies, atol=TOLERANCE)
     assert model.config._attn_implementation == "sdpa"
 
 

@@ -13,7 +13,9 @@ from benchsuite.study import study
 from tests import forked
 
 ROOT = Path(__file__).parents[2]
-EMBEDDED = [name for name, entry in SCORES.items() if "nli" not in entry.needs]
+NLI = ("semantic_discrete", "semantic_nli", "semantic_sets")
+EMBEDDED = [name for name in SCORES if name not in (*NLI, "verbalised_confidence")]
+ALIKE = {name for name, entry in SCORES.items() if "similarity" in entry.needs}
 
 
 def run(reports, *words):
@@ -62,7 +64,7 @@ def test_all_scores_share_one_generation_pass(records, reports):
 
 def test_the_similarity_is_named_where_one_was_used(records):
     named = {method for method, record in records.items() if record.get("similarity")}
-    assert named == {"rw_gnll", "sar"}
+    assert named == ALIKE
     assert records["sar"]["similarity"] == "lexical"
 
 
@@ -125,7 +127,7 @@ def test_models_meet_the_data_sets_and_precisions_that_are_theirs():
     for cell in cells():
         embedded = catalog.model(cell.model).embedded
         assert embedded == catalog.task(cell["dataset"]).embedded
-        assert not (embedded and cell.method == "semantic_nli")
+        assert not (embedded and cell.method not in EMBEDDED)
     kinds = {(cell.model, cell["precision"]) for cell in cells()}
     eight = {model for model, precision in kinds if precision == "8bit"}
     assert eight >= {"llama3_8b", "qwen2_5_7b", "mistral_v0_3_base", "mistral_v0_3_instruct"}
@@ -134,8 +136,8 @@ def test_models_meet_the_data_sets_and_precisions_that_are_theirs():
 
 def test_parameters_are_those_of_the_methods_that_have_them():
     for cell in cells():
-        assert ("similarity_model" in cell.parameters) == (cell.method in ("rw_gnll", "sar"))
-        assert ("nli_model" in cell.parameters) == (cell.method == "semantic_nli")
+        assert ("similarity_model" in cell.parameters) == (cell.method in ALIKE)
+        assert ("nli_model" in cell.parameters) == (cell.method in NLI)
         assert ("demonstrations" in cell.parameters) == (cell.method == "p_true")
 
 

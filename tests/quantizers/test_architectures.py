@@ -214,7 +214,7 @@ def test_bitsandbytes_reduces_every_linear_of_the_blocks(family, precision, toke
     if family == "qwen3_moe":
         wide["moe_intermediate_size"] = 256
     expected, model = logits(build(family, **wide), tokens), build(family, **wide)
-    reduced = loaded.reduce(model, precision, embedded=False)
+    reduced = loaded.reduce(model, precision, own=False)
     left = [
         name
         for name, module in reduced.named_modules()

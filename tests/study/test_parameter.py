@@ -177,3 +177,26 @@ def test_what_several_studies_declare_alike_is_declared_once():
         for name, parameter in declared.parameters.items():
             first = seen.setdefault((name, parameter.default, parameter.embedded), parameter)
             assert parameter is first, f"{declared.name}.{name}"
+
+
+def test_a_parameter_may_belong_to_values_of_another_axis_and_to_packaged_models():
+    rounding = Parameter(4, packaged=3, among={"precision": ("low",)}, help="bits")
+    chosen = Study(
+        name="among",
+        question="?",
+        axes={
+            "model": ("tiny_llama_1m", "smollm2_135m_q4"),
+            "precision": ("high", "low"),
+            "method": ("m",),
+        },
+        seeds=(1,),
+        parameters={"bits": rounding},
+    )
+    found = {(c.model, c["precision"]): c.parameters.get("bits") for c in chosen.cells()}
+    assert found == {
+        ("tiny_llama_1m", "high"): None,
+        ("tiny_llama_1m", "low"): 4,
+        ("smollm2_135m_q4", "high"): None,
+        ("smollm2_135m_q4", "low"): 3,
+    }
+    assert parameter_rows(chosen)[0][-1] == "bits; only precision low"

@@ -23,6 +23,7 @@ __getattr__, __all__ = attach(
         "grade": "correctness",
         "judge": "judge",
         "prompts": "prompts",
+        "protocol": "protocol",
         "register_score": "registry",
         "score": "scores",
         "similarity": "similarity",

@@ -6,7 +6,7 @@ can be lost or shifted against its log-probability.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,9 @@ class Answer:
     """One answer: its text, and its tokens' ids int64 [T] and log-probabilities float64 [T] (nats).
 
     ``pieces`` is the text that each token adds, for reading; ``without`` is the answer with each
-    token left out in turn. ``ended_by`` is ``stop``, ``end`` or ``limit``. An empty answer has no
-    token.
+    token left out in turn. ``ended_by`` is ``stop``, ``end`` or ``limit``. A greedy answer
+    has the ``entropies`` float64 [T] (nats) of the distributions that its tokens were taken from.
+    An empty answer has no token.
     """
 
     text: str
@@ -39,6 +40,7 @@ class Answer:
     pieces: tuple[str, ...]
     without: tuple[str, ...]
     ended_by: str
+    entropies: np.ndarray = field(default_factory=lambda: np.empty(0))
 
     @property
     def nll(self) -> float:
@@ -93,7 +95,7 @@ def ask(
         "batch_size": batch_size,
         "progress": progress,
     }
-    greedy = answers_of(tokenizer, generate(model, tokenizer, fit_in.ids, **common))
+    greedy = answers_of(tokenizer, generate(model, tokenizer, fit_in.ids, entropies=True, **common))
     drawn = sample(
         model,
         tokenizer,
@@ -110,10 +112,9 @@ def ask(
 
 def answers_of(tokenizer: Any, found: Generation) -> list[Answer]:
     """Return generated answers with the texts that their tokens make."""
-    rows = zip(found.texts, found.token_ids, found.log_probs, found.ended_by, strict=True)
     return [
-        Answer(text, ids, log_probs, *_texts(tokenizer, text, ids.tolist()), ended_by)
-        for text, ids, log_probs, ended_by in rows
+        Answer(text, ids, log_probs, *_texts(tokenizer, text, ids.tolist()), ended_by, entropies)
+        for text, ids, log_probs, ended_by, entropies in zip(*vars(found).values(), strict=True)
     ]
 
 
@@ -150,7 +151,7 @@ def save(folder: Path, made: Pass) -> None:
             rows.append({"place": place, "draw": draw, **facts, **own})
     kinds = {
         "token_ids": pyarrow.list_(pyarrow.int64()),
-        "log_probs": pyarrow.list_(pyarrow.float64()),
+        **dict.fromkeys(("log_probs", "entropies"), pyarrow.list_(pyarrow.float64())),
         **dict.fromkeys(("pieces", "without", "question_aliases"), pyarrow.list_(pyarrow.string())),
     }
     columns = {
@@ -178,6 +179,7 @@ def load(folder: Path) -> Pass:
                 tuple(row["pieces"]),
                 tuple(row["without"]),
                 row["ended_by"],
+                np.array(row["entropies"], np.float64),
             )
         )
     asked = [

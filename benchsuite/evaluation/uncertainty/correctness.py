@@ -39,11 +39,18 @@ class Grades:
         return {"all": together, "answerable": self.answerable, "unanswerable": ~self.answerable}
 
 
-def grade(asked: Sequence[Asked], *, rule: str = "f1", judge: Judge | None = None) -> Grades:
+def grade(
+    asked: Sequence[Asked],
+    *,
+    rule: str = "f1",
+    judge: Judge | None = None,
+    protocol: str = "document",
+) -> Grades:
     """Return the grades of the greedy answers.
 
     ``rule`` is ``f1`` (at least ``THRESHOLD``), ``exact``, or ``judge``: then ``judge`` decides
-    about the answerable questions, and abstaining about the others.
+    about the answerable questions, and abstaining about the others. Under the protocol
+    ``published`` no answer to an unanswerable question is right, whatever the rule.
     """
     given = [squad.prediction(one.greedy.text) for one in asked]
     pairs = [(text, one.question.aliases) for text, one in zip(given, asked, strict=True)]
@@ -57,4 +64,6 @@ def grade(asked: Sequence[Asked], *, rule: str = "f1", judge: Judge | None = Non
         correct = np.where(answerable, judge(asked) & ~abstained, abstained)
     else:
         correct = exact if rule == "exact" else f1 >= THRESHOLD
+    if protocol == "published":
+        f1, exact, correct = f1 * answerable, exact & answerable, correct & answerable
     return Grades(f1, exact, correct, abstained, answerable)

@@ -21,6 +21,11 @@ def mean_nll(asked: Sequence[Asked], tools: Tools) -> list[float]:
     return [one.greedy.nll / len(one.greedy.log_probs) for one in asked]
 
 
+def mean_token_entropy(asked: Sequence[Asked], tools: Tools) -> list[float]:
+    """The mean entropy of the distributions that the greedy answer's tokens were taken from."""
+    return [float(one.greedy.entropies.mean()) for one in asked]
+
+
 def predictive_entropy(asked: Sequence[Asked], tools: Tools) -> list[float | Undefined]:
     """Length-normalised predictive entropy (Malinin and Gales 2021): mean NLL per token of samples.
 

@@ -1,6 +1,6 @@
 """Semantic entropy (Kuhn et al. 2023, Farquhar et al. 2024): over meanings, not wordings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,20 +15,29 @@ Entailment = Callable[[Sequence[Pair]], np.ndarray]
 """Pairs (premise, hypothesis) -> bool [n]: does the first entail the second?"""
 
 
-def semantic_discrete(asked: Sequence[Asked], tools: Tools) -> list[float | Undefined]:
+def string_entropy(asked: Sequence[Asked], tools: Tools) -> list[float | Undefined]:
     """Entropy of how often each answer was drawn; SQuAD's normalisation says which are the same.
 
-    In nats, 0 to log(samples). An empty answer is an answer of its own.
+    Equal strings, not equal meanings. In nats, 0 to log(samples). An empty answer is an answer of
+    its own.
     """
-    return [_discrete(one.samples) for one in asked]
+    values: list[float | Undefined] = []
+    for one in asked:
+        texts = [squad.normalise(squad.prediction(sample.text)) for sample in one.samples]
+        shares = np.array([texts.count(text) for text in dict.fromkeys(texts)]) / len(texts)
+        values.append(discrete(shares) if len(texts) else Undefined("no answer was sampled"))
+    return values
 
 
-def _discrete(samples: Sequence[Answer]) -> float | Undefined:
-    if not samples:
-        return Undefined("no answer was sampled")
-    texts = [squad.normalise(squad.prediction(sample.text)) for sample in samples]
-    shares = np.array([texts.count(text) for text in dict.fromkeys(texts)]) / len(texts)
-    return abs(float(shares @ np.log(shares)))
+def semantic_discrete(asked: Sequence[Asked], tools: Tools) -> list[float | Undefined]:
+    """Entropy of the sizes of the clusters of ``semantic_nli`` (Farquhar et al. 2024, Nature).
+
+    It needs no likelihoods: -sum (n_c / n) log (n_c / n) in nats, 0 to log(samples).
+    """
+    return [
+        found if isinstance(found, Undefined) else discrete(np.bincount(found[1]) / len(found[0]))
+        for found in _clustered(asked, tools)
+    ]
 
 
 def semantic_nli(asked: Sequence[Asked], tools: Tools) -> list[float | Undefined]:
@@ -37,16 +46,33 @@ def semantic_nli(asked: Sequence[Asked], tools: Tools) -> list[float | Undefined
     A cluster's mass is the logsumexp of its members' mean token log-probabilities, normalised over
     the clusters. A sample without a token is left out.
     """
-    values: list[float | Undefined] = []
+    return [
+        found
+        if isinstance(found, Undefined)
+        else entropy(found[1], np.array([sample.log_probs.mean() for sample in found[0]]))
+        for found in _clustered(asked, tools)
+    ]
+
+
+def semantic_sets(asked: Sequence[Asked], tools: Tools) -> list[float | Undefined]:
+    """The number of the clusters of ``semantic_nli``, 1 to samples (Kuhn et al. 2023)."""
+    return [
+        found if isinstance(found, Undefined) else float(found[1].max() + 1)
+        for found in _clustered(asked, tools)
+    ]
+
+
+def _clustered(
+    asked: Sequence[Asked], tools: Tools
+) -> Iterator[tuple[list[Answer], np.ndarray] | Undefined]:
+    """Yield each question's sampled answers that have a token, and their clusters int [n]."""
     for one in asked:
         kept = [sample for sample in one.samples if len(sample.log_probs)]
-        if not kept:
-            values.append(Undefined("no sampled answer has a token"))
-            continue
         texts = [f"{one.question.question} {sample.text.strip()}" for sample in kept]
-        likelihoods = np.array([sample.log_probs.mean() for sample in kept])
-        values.append(entropy(clusters(texts, tools.entailment), likelihoods))
-    return values
+        if kept:
+            yield kept, clusters(texts, tools.entailment)
+        else:
+            yield Undefined("no sampled answer has a token")
 
 
 def clusters(texts: Sequence[str], entails: Entailment) -> np.ndarray:
@@ -66,6 +92,11 @@ def clusters(texts: Sequence[str], entails: Entailment) -> np.ndarray:
             founders.append(text)
         found.append(place)
     return np.array(found)
+
+
+def discrete(shares: np.ndarray) -> float:
+    """Return -sum p log p in nats of shares [n] above 0 that sum to 1."""
+    return abs(float(shares @ np.log(shares)))
 
 
 def entropy(cluster: np.ndarray, log_likelihoods: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""How alike are two texts, 0 to 1: by a cross-encoder from the hub, or by their letters.
+"""How alike are two texts, 0 to 1: by a cross-encoder, a sentence encoder, or by their letters.
 
 ``lexical`` knows no meaning: it is the cosine of the counts of runs of three characters. It is what
 embedded models are scored with, whose answers are one or two words, and what a rehearsal uses.
@@ -17,6 +17,8 @@ Similarity = Callable[[Sequence[Pair]], np.ndarray]
 """Pairs of texts -> float64 [n], 0 to 1; equal texts give 1."""
 
 RUN = 3
+MOST_TOKENS = 256
+"""Tokens of a text that a sentence encoder reads: MiniLM's own limit."""
 
 
 def lexical(pairs: Sequence[Pair]) -> np.ndarray:
@@ -39,6 +41,41 @@ def cross_encoder(model: Any, tokenizer: Any, *, batch_size: int = 64) -> Simila
         return np.asarray(logits[:, 0].double().sigmoid())
 
     return similar
+
+
+def sentence_encoder(model: Any, tokenizer: Any, *, batch_size: int = 256) -> Similarity:
+    """Return the similarity of an encoder of texts, such as MiniLM: the cosine, 0 where negative.
+
+    A text's vector is the mean of its tokens' last hidden states, of ``MOST_TOKENS`` at most, as
+    sentence-transformers makes it. Each text is read once.
+    """
+    known: dict[str, np.ndarray] = {}
+
+    def similar(pairs: Sequence[Pair]) -> np.ndarray:
+        new = [
+            text for text in dict.fromkeys(t for pair in pairs for t in pair) if text not in known
+        ]
+        for start in range(0, len(new), batch_size):
+            part = new[start : start + batch_size]
+            known.update(zip(part, _vectors(model, tokenizer, part), strict=True))
+        cosines = [1.0 if a == b else float(known[a] @ known[b]) for a, b in pairs]
+        return np.clip(np.array(cosines, np.float64), 0, 1)
+
+    return similar
+
+
+def _vectors(model: Any, tokenizer: Any, texts: list[str]) -> np.ndarray:
+    """Return the texts' vectors of length 1, float64 [n, width]."""
+    import torch
+
+    batch = tokenizer(
+        texts, padding=True, truncation=True, max_length=MOST_TOKENS, return_tensors="pt"
+    ).to(model.device)
+    with torch.no_grad():
+        states = model(**batch).last_hidden_state  # [n, tokens, width]
+    mask = batch["attention_mask"][..., None]
+    means = (states * mask).sum(1) / mask.sum(1)
+    return np.asarray(torch.nn.functional.normalize(means.double(), dim=-1).cpu())
 
 
 def pair_logits(model: Any, tokenizer: Any, pairs: Sequence[Pair], batch_size: int) -> Any:

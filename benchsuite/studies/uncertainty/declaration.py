@@ -12,7 +12,7 @@ from typing import Any
 from benchsuite import catalog
 from benchsuite.evaluation.uncertainty.registry import SCORES, entry
 from benchsuite.studies import parameters as shared
-from benchsuite.studies.uncertainty.metrics import AUROC, PR_AUC
+from benchsuite.studies.uncertainty.metrics import AUROC, PR_AUC, REJECTION
 from benchsuite.study import (
     ACCURACY,
     Cell,
@@ -25,9 +25,11 @@ from benchsuite.study import (
 from benchsuite.study.metric import itself
 
 CONTROL = "shuffled"
+GPTQ = "gptq_w4"
 
 # Each model at the precisions that it is run in, in the document's families.
 FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
+    "smollm2": {"smollm2_135m_q4": ("fp16", "8bit", "4bit", "gptq_w4")},
     "tiny_llama": {"tiny_llama_1m": ("fp16",), "tiny_llama_4m": ("fp16", "8bit")},
     "tiny_qwen": {"tiny_qwen_1m": ("fp16",), "tiny_qwen_4m": ("fp16", "8bit")},
     "tiny_mistral": {"tiny_mistral_1m": ("fp16",), "tiny_mistral_4m": ("fp16", "8bit")},
@@ -62,17 +64,19 @@ def _includes(point: Mapping[str, Any]) -> bool:
     return (
         embedded == catalog.task(point["dataset"]).embedded
         and point["precision"] in PRECISIONS.get(point["model"], ("fp16",))
-        # No model for natural-language inference is small enough to ship.
-        and not (embedded and "nli" in entry(point["method"]).needs)
+        # No model for natural-language inference is small enough to ship, and no embedded model
+        # can be told to write a probability.
+        and not (embedded and {"nli", "writer"} & set(entry(point["method"]).needs))
     )
 
 
 def _code(cell: Cell) -> Sequence[str]:
-    return (entry(cell.method).module,)
+    calibrating = ("benchsuite.calibration.random_chunks",) if cell["precision"] == GPTQ else ()
+    return (entry(cell.method).module, *calibrating)
 
 
 def _packages(cell: Cell) -> Sequence[str]:
-    reduced = cell["precision"] != "fp16" and not catalog.model(cell.model).embedded
+    reduced = cell["precision"] != "fp16" and catalog.model(cell.model).from_hub
     return ("bitsandbytes",) if reduced else ()
 
 
@@ -86,7 +90,7 @@ register_study(
         question="Do uncertainty scores tell right answers from wrong ones, over model families?",
         axes={
             "model": tuple(PRECISIONS),
-            "precision": ("fp16", "8bit", "4bit"),
+            "precision": ("fp16", "8bit", "4bit", "gptq_w4"),
             "dataset": DATASETS,
             "method": tuple(SCORES),
         },
@@ -105,6 +109,11 @@ register_study(
                 choices=("published", "embedded"),
                 help="the published prompt, or the one that the embedded models were trained on: "
                 "a blank line more",
+            ),
+            "protocol": Parameter(
+                "document",
+                choices=("document", "published"),
+                help="published asks and grades as the authors' code of semantic entropy does",
             ),
             "chat_template": shared.CHAT_TEMPLATE,
             "most_left_out": shared.MOST_LEFT_OUT,
@@ -132,9 +141,11 @@ register_study(
             "similarity_model": Parameter(
                 "stsb_roberta_large",
                 embedded="",
+                packaged="minilm_l6_v2",
                 only=_needing("similarity"),
                 reads="model",
-                help="tells how alike two texts are; (none) is lexical",
+                help="tells how alike two texts are; (none) is lexical; minilm_l6_v2 for models "
+                "of the package index",
             ),
             "nli_model": Parameter(
                 "roberta_large_mnli",
@@ -147,7 +158,13 @@ register_study(
                 examples=True,
                 embedded=0,
                 only=_needing("model"),
-                help="train questions with the model's own answers, shown before the one asked",
+                help="train questions with the model's own answers, shown before the one asked; "
+                "20 under the published protocol unless set",
+            ),
+            "gptq_corpus": replace(shared.CALIBRATION_CORPUS, among={"precision": (GPTQ,)}),
+            "gptq_samples": replace(shared.N_CALIBRATION_SAMPLES, among={"precision": (GPTQ,)}),
+            "gptq_tokens": Parameter(
+                2048, least=16, among={"precision": (GPTQ,)}, help="tokens of each of them"
             ),
         },
         tour=Tour(
@@ -160,6 +177,7 @@ register_study(
             ranks_better("auroc", "rw_gnll", than="g_nll"),
             ranks_better("auroc", "g_nll", than="mean_nll"),
             ranks_better("auroc", "g_nll", than="predictive_entropy"),
+            ranks_better("auroc", "g_nll", than="string_entropy"),
             ranks_better("auroc", "g_nll", than="semantic_discrete"),
             ranks_better("auroc", "g_nll", than="sar"),
         ),
@@ -170,6 +188,7 @@ register_study(
         metrics=(
             AUROC,
             PR_AUC,
+            REJECTION,
             replace(
                 ACCURACY,
                 scale=100,

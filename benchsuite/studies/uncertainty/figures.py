@@ -70,7 +70,8 @@ def accuracy_vs_auroc(runs: Sequence[Run], summary: Summary) -> Figure:
         axes.scatter(
             run.any_record.value("accuracy"),
             float(run.auroc() or 0),
-            s=30 + 14 * np.log10(run.n_parameters / 1e6),
+            # A reduced model's ring goes around the point of its twin, which it would hide under.
+            s=(30 + 14 * np.log10(run.n_parameters / 1e6)) * (1 if full else 2.6),
             marker=MARKERS[datasets.index(run.dataset)],
             facecolors=colour if full else "none",
             edgecolors=colour,
@@ -81,7 +82,7 @@ def accuracy_vs_auroc(runs: Sequence[Run], summary: Summary) -> Figure:
         axes.plot([], [], "o", color=COLOURS[place], label=name)
     for place, name in enumerate(datasets):
         axes.plot([], [], MARKERS[place], color=GREY, label=name)
-    axes.plot([], [], "o", mfc="none", color=GREY, label="reduced precision")
+    axes.plot([], [], "o", mfc="none", color=GREY, ms=9, label="reduced precision")
     axes.set_xlabel("accuracy")
     axes.set_ylabel(AUROC)
     chance_line(axes)
@@ -139,7 +140,7 @@ def overall_statistics(runs: Sequence[Run], summary: Summary) -> Figure:
     """Every score's AUROC over all runs: each run a point, the mean a bar."""
     methods = [m for m in TITLES if m in summary["overall"]]
     datasets = names(runs, "dataset")
-    figure = new_figure(7, 1.4 + 0.45 * len(methods))
+    figure = new_figure(7, max(2.6, 1.4 + 0.45 * len(methods)))
     axes = figure.subplots()
     for place, dataset in enumerate(datasets):
         shift = (place - (len(datasets) - 1) / 2) * 0.5 / len(datasets)
@@ -182,7 +183,7 @@ def best_performers(runs: Sequence[Run], summary: Summary) -> Figure | None:
     if not datasets:
         return None
     most = max(len([r for r in runs if r.dataset == d]) for d in datasets)
-    figure, every = panels(len(datasets), 5.0, 1.4 + 0.34 * most)
+    figure, every = panels(len(datasets), 5.0, 1.4 + 0.34 * most, sharex=True)
     for axes, dataset in zip(every, datasets, strict=True):
         own = sorted(
             known(r for r in runs if r.dataset == dataset), key=lambda r: -(r.auroc() or 0)
@@ -203,6 +204,7 @@ def best_performers(runs: Sequence[Run], summary: Summary) -> Figure | None:
             )
         model_rows(axes, [run.label for run in own])
         axes.set_title(dataset)
+        axes.tick_params(labelbottom=True)
     figure.suptitle("Filled: not told from the best (DeLong, uncorrected)", fontsize=10)
     return figure
 

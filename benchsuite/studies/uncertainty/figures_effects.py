@@ -35,7 +35,8 @@ def heatmap(runs: Sequence[Run], summary: Summary) -> Figure:
     datasets = names(runs, "dataset")
     methods = [m for m in TITLES if any(m in run.records for run in runs)]
     labels = names(runs, "label")
-    width, height = 1.2 + 0.62 * len(methods), 2.0 + 0.34 * len(labels)
+    # Room for the colour bar and long names, however few models and scores there are.
+    width, height = max(4.0, 1.2 + 0.62 * len(methods)), max(3.4, 2.0 + 0.34 * len(labels))
     figure, every = panels(len(datasets), width, height, sharey=True)
     for axes, dataset in zip(every, datasets, strict=True):
         values = np.full((len(labels), len(methods)), np.nan)
@@ -51,16 +52,21 @@ def heatmap(runs: Sequence[Run], summary: Summary) -> Figure:
         axes.set_yticks(range(len(labels)), labels)
         axes.set_title(dataset)
         axes.tick_params(length=0)
-    figure.colorbar(image, ax=every, label="AUROC of wrong answers", shrink=0.9)
+    figure.colorbar(image, ax=every, label="AUROC of wrong answers")
     return figure
 
 
 def family_comparison(runs: Sequence[Run], summary: Summary) -> Figure:
-    """Mean AUROC of each family on each data set, with the runs that it averages."""
+    """Mean AUROC of each family on each data set, with the runs that it averages.
+
+    Families of other sizes are no fair comparison: points grow with the model, and the study's
+    question of families compares models of like size alone.
+    """
     families, datasets = names(runs, "family"), names(runs, "dataset")
     figure = new_figure(max(5.5, 1.6 + 1.5 * len(families)), 4.2)
     axes = figure.subplots()
     width = 0.8 / len(datasets)
+    smallest = min(run.n_parameters for run in runs)
     for place, dataset in enumerate(datasets):
         at = [i + (place - (len(datasets) - 1) / 2) * width for i in range(len(families))]
         groups = [
@@ -83,11 +89,12 @@ def family_comparison(runs: Sequence[Run], summary: Summary) -> Figure:
             reach = 0.22 * width if len(group) > 1 else 0
             spread = np.linspace(-reach, reach, len(group))
             points = [float(r.auroc() or 0) for r in group]
-            axes.scatter(x + spread, points, s=22, c="white", edgecolors="black", zorder=3)
+            grown = [14 + 14 * float(np.log10(r.n_parameters / smallest)) for r in group]
+            axes.scatter(x + spread, points, s=grown, c="white", edgecolors="black", zorder=3)
     axes.set_xticks(range(len(families)), families)
     axes.set_ylabel(AUROC)
     chance_line(axes)
-    axes.set_title("Families: means from chance on (bars), runs (points)")
+    axes.set_title("Means from chance on (bars), runs (points, larger models larger)")
     legend_below(figure, axes, len(datasets))
     return figure
 
@@ -95,6 +102,7 @@ def family_comparison(runs: Sequence[Run], summary: Summary) -> Figure:
 def size_effect(runs: Sequence[Run], summary: Summary) -> Figure:
     """AUROC against the number of parameters, a line per family, one panel per data set."""
     datasets, families = names(runs, "dataset"), names(runs, "family")
+    reduced = [name for name in names(runs, "precision") if name != "fp16"]
     figure, every = panels(len(datasets), 4.2, 3.6, sharey=True)
     for axes, dataset in zip(every, datasets, strict=True):
         for place, name in enumerate(families):
@@ -103,15 +111,19 @@ def size_effect(runs: Sequence[Run], summary: Summary) -> Figure:
             # Families stand beside each other, for their sizes are nearly equal.
             shift = 1.05 ** (place - (len(families) - 1) / 2)
             _points(axes, full, COLOURS[place], MARKERS[place], shift, line=True, label=name)
-            reduced = [r for r in own if r.precision != "fp16"]
-            _points(axes, reduced, COLOURS[place], MARKERS[place], shift * 1.18, hollow=True)
+            for step, precision in enumerate(reduced, start=1):
+                kind = [r for r in own if r.precision == precision]
+                aside = shift * 1.18**step
+                _points(axes, kind, COLOURS[place], MARKERS[place], aside, hollow=True)
         axes.set_xscale("log")
         axes.set_title(dataset)
         axes.set_xlabel("parameters")
         chance_line(axes)
     figure.supylabel(AUROC, fontsize=10)
     _parameter_ticks(every, runs)
-    legend_below(figure, every[0], len(families) + 1, ["filled: 16 bits, hollow: reduced"])
+    order = f" (left to right {', '.join(reduced)})" if len(reduced) > 1 else ""
+    note = f"filled: 16 bits, hollow: reduced{order}"
+    legend_below(figure, every[0], len(families) + 1, [note])
     return figure
 
 
@@ -184,5 +196,6 @@ def _parameter_ticks(every: Sequence[Any], runs: Sequence[Run]) -> None:
 
 def _size_name(low: int, high: int) -> str:
     unit, letter = (1e9, "B") if high >= 1e9 else (1e6, "M")
-    ends = dict.fromkeys(f"{size / unit:.2g}" for size in (low, high))
+    scaled = [size / unit for size in (low, high)]
+    ends = dict.fromkeys(f"{x:.0f}" if x >= 100 else f"{x:.2g}" for x in scaled)
     return f"{'–'.join(ends)} {letter}"

@@ -14,9 +14,20 @@ TITLES = {
     "rw_gnll": "RW-G-NLL",
     "mean_nll": "mean NLL",
     "predictive_entropy": "predictive entropy",
+    "string_entropy": "equal strings",
     "semantic_discrete": "semantic, discrete",
     "semantic_nli": "semantic, NLI",
+    "semantic_sets": "semantic sets",
     "sar": "SAR",
+    "mean_token_entropy": "token entropy",
+    "degree_matrix": "degree matrix",
+    "eccentricity": "eccentricity",
+    "eigenvalue": "eigenvalue",
+    "kernel_language_entropy": "kernel entropy",
+    "cocoa_msp": "CoCoA, MSP",
+    "cocoa_ppl": "CoCoA, PPL",
+    "cocoa_mte": "CoCoA, MTE",
+    "verbalised_confidence": "verbalised",
     "p_true": "p(True)",
     "shuffled": "shuffled (control)",
 }
@@ -26,13 +37,13 @@ Summary = Mapping[str, Any]
 
 
 def panels(
-    n: int, width: float, height: float, *, sharey: bool = False
+    n: int, width: float, height: float, *, sharex: bool = False, sharey: bool = False
 ) -> tuple[Figure, list[Any]]:
     """Return a figure of ``n`` panels of this size in inches, two beside each other."""
     columns = min(n, 2)
     rows = -(-n // columns)
     figure = new_figure(width * columns, height * rows)
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel()
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).ravel()
     for unused in axes[n:]:
         unused.remove()
     return figure, list(axes[:n])

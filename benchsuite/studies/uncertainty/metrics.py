@@ -12,3 +12,5 @@ AUROC = Metric(
     clusters="passage",
 )
 PR_AUC = Metric("pr_auc", better="higher", format=".3f", margin="0.01")
+# The prediction-rejection ratio, PRR: how much of the way from chance to an oracle's rejections.
+REJECTION = Metric("rejection_ratio", better="higher", format=".3f", margin="0.01")

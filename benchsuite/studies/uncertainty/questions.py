@@ -7,13 +7,12 @@ family.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Any
 
 from benchsuite.printable import count
 from benchsuite.statistics.compare import holm
 from benchsuite.statistics.rounding import p_text, with_interval
-from benchsuite.studies.uncertainty.runs import PRIMARY, Run, contrast, preferred, sizes
+from benchsuite.studies.uncertainty.runs import LARGER, PRIMARY, Run, contrast, sizes
 
 Weighted = list[tuple[float, Run]]
 
@@ -82,7 +81,7 @@ def _size(runs: Sequence[Run]) -> Finding:
     names = ("Model Size Effect: Do larger models have better uncertainty calibration?", "larger")
     size = sizes(runs)
     pairs = []
-    for small, large in _matched(runs, "family"):
+    for small, large in _matched(runs, "family", "tuned"):
         if size[small.model] == "large" or size[large.model] == "small":
             continue
         pairs.append((large, small))
@@ -104,39 +103,77 @@ def _has(pairs: Sequence[tuple[Run, Run]], a: Run, b: Run) -> bool:
 
 
 def _family(runs: Sequence[Run]) -> Finding:
-    question = "Model Family Effect: Which family performs best?"
-    by_family: dict[str, list[Run]] = {}
-    for run in preferred(runs):
-        by_family.setdefault(run.family, []).append(run)
-    if len(by_family) < 2:
-        return Finding(
-            question, "best family", "not run", reason="fewer than two families have run"
+    """Compare families by models that differ in nothing else: size, precision, tuning, questions.
+
+    The best family leads every other one that it can be compared with. It was picked after looking:
+    its weakest lead decides, its p times the number of pairs of families.
+    """
+    question, name = "Model Family Effect: Which family performs best?", "best family"
+    alike = _families_alike(runs)
+    if not alike:
+        missing = (
+            "no two families have models of like size, equal precision and tuning on the same "
+            f"questions (like: within a factor of {LARGER:g})"
         )
-    means = {name: _mean(members) for name, members in by_family.items()}
-    defined = {name: value for name, value in means.items() if value is not None}
-    if len(defined) < 2:
-        return Finding(question, "best family", "undefined", reason="too few AUROCs are defined")
-    best, *others = sorted(defined, key=lambda name: -defined[name])
-    pairs = []
-    for name in others:
-        weighted = _averages(by_family[best], 1) + _averages(by_family[name], -1)
-        pairs.append(_shown(f"{best} minus {name}", weighted))
-    closest = max(pairs, key=lambda pair: 2 if pair["p_value"] is None else pair["p_value"])
-    # The winner was picked after looking: its weakest lead decides, over all pairs of families.
-    n_pairs = len(list(combinations(defined, 2)))
+        return Finding(question, name, "not run", reason=missing)
+    leads: dict[tuple[str, str], dict[str, Any]] = {}
+    for (a, b), pairs in alike.items():
+        defined = [pair for pair in pairs if None not in (pair[0].auroc(), pair[1].auroc())]
+        if defined:
+            leads[a, b] = _lead(a, b, defined)
+            leads[b, a] = _lead(b, a, [pair[::-1] for pair in defined])
+    n_pairs = len(leads) // 2
+    if not leads:
+        return Finding(question, name, "undefined", reason="too few AUROCs are defined")
+    rivals = {a for a, _ in leads}
+    ahead = {families for families, lead in leads.items() if (lead["estimate"] or 0) > 0}
+    best = next((a for a in rivals if {(a, b) for b in rivals - {a}} <= ahead), None)
+    if best is None:
+        shown = tuple(leads.values())
+        reason = "no family is ahead of each of the others on models of like size"
+        return Finding(question, name, "undefined", pairs=shown, reason=reason)
+    own = [lead for (a, _), lead in leads.items() if a == best]
+    closest = max(own, key=lambda pair: 2 if pair["p_value"] is None else pair["p_value"])
     p_value = closest["p_value"]
     return Finding(
         question,
-        f"{closest['pair']} (the family with the best mean and the one nearest to it)",
+        f"{closest['pair']} (the family ahead of the others and the one nearest to it)",
         "answered" if p_value is not None else "undefined",
         closest["estimate"],
         closest["ci95"],
         None if p_value is None else min(1.0, n_pairs * p_value),
         None,
         closest["n_items"],
-        tuple(pairs),
+        tuple(own),
         closest["reason"] or f"p is multiplied by {n_pairs}, the pairs of families.",
     )
+
+
+def _families_alike(runs: Sequence[Run]) -> dict[tuple[str, str], list[tuple[Run, Run]]]:
+    """Return, by two families, the pairs of their runs that differ in nothing but the family.
+
+    Two models are compared once on a data set: in 16 bits where both were run so.
+    """
+    found: dict[tuple[str, str], list[tuple[Run, Run]]] = {}
+    compared: set[tuple[Any, ...]] = set()
+    order = list(dict.fromkeys(run.family for run in runs))
+    for a, b in sorted(
+        _matched(runs, "precision", "tuned"), key=lambda x: x[0].precision != "fp16"
+    ):
+        small, large = sorted((a.n_parameters, b.n_parameters))
+        models = (a.model, b.model, a.dataset, a.seed)
+        first = order.index(a.family) < order.index(b.family)
+        if first and large <= LARGER * small and models not in compared:
+            compared.add(models)
+            found.setdefault((a.family, b.family), []).append((a, b))
+    return found
+
+
+def _lead(one: str, other: str, pairs: Sequence[tuple[Run, Run]]) -> dict[str, Any]:
+    """Return by how much one family's models are above the other's, averaged over pairs."""
+    return _shown(f"{one} minus {other}", _averaged(pairs)) | {
+        "matched": [_pair_name(a, b) for a, b in pairs]
+    }
 
 
 def _dataset(runs: Sequence[Run]) -> Finding:
@@ -208,8 +245,7 @@ def _paired(
         note = f"{note} {left}".strip()
     if not defined:
         return Finding(question, name, "undefined", reason=note)
-    share = 1 / len(defined)
-    weighted = [term for a, b in defined for term in ((share, a), (-share, b))]
+    weighted = _averaged(defined)
     shown = tuple(_shown(_pair_name(a, b), [(1, a), (-1, b)]) for a, b in defined)
     whole = _shown(name, weighted)
     return Finding(
@@ -255,12 +291,6 @@ def _matched(runs: Sequence[Run], *same: str) -> list[tuple[Run, Run]]:
     ]
 
 
-def _mean(runs: Sequence[Run]) -> float | None:
-    values = [run.auroc() for run in runs]
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _averages(runs: Sequence[Run], sign: int) -> Weighted:
-    defined = [run for run in runs if run.auroc() is not None]
-    return [(sign / len(defined), run) for run in defined]
+def _averaged(pairs: Sequence[tuple[Run, Run]]) -> Weighted:
+    share = 1 / len(pairs)
+    return [term for a, b in pairs for term in ((share, a), (-share, b))]

@@ -44,6 +44,13 @@ class Run:
         return catalog.model(self.model).n_parameters
 
     @property
+    def tuned(self) -> bool:
+        """Whether the model is tuned to instructions, by its names in the catalogue."""
+        entry = catalog.model(self.model)
+        made_from = entry.packaged.made_from if entry.packaged else ""
+        return "instruct" in f"{entry.name} {entry.hub_id} {made_from}".lower()
+
+    @property
     def label(self) -> str:
         """The name under which the run is shown: its model, and its precision if reduced."""
         return self.model if self.precision == "fp16" else f"{self.model} {self.precision}"

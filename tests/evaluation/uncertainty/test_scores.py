@@ -86,11 +86,11 @@ def test_predictive_entropy_is_the_mean_over_samples_of_the_mean_over_tokens():
     assert values("predictive_entropy", one) == [3.0]
 
 
-def test_discrete_semantic_entropy_counts_normalised_answers():
+def test_string_entropy_counts_normalised_answers():
     same = asked(answer(), *[answer(text) for text in ("Paris", "the Paris.", " paris ")])
     spread = asked(answer(), *[answer(text) for text in ("Paris", "Rome", "Oslo", "no answer")])
     half = asked(answer(), *[answer(text) for text in ("Paris", "Rome", "paris", "ROME")])
-    found = values("semantic_discrete", same, spread, half)
+    found = values("string_entropy", same, spread, half)
     np.testing.assert_allclose(found, [0, math.log(4), math.log(2)], atol=1e-12)
 
 
@@ -114,6 +114,22 @@ def test_semantic_entropy_sums_the_likelihoods_of_what_means_the_same():
     apart = Tools(entailment=entails_within([]))
     (found,) = values("semantic_nli", asked(answer(), *[answer("a"), answer("b")]), tools=apart)
     assert found == pytest.approx(math.log(2))
+
+
+def test_discrete_semantic_entropy_counts_the_members_of_clusters():
+    """Unlike strings of one meaning count as one, and likelihoods count for nothing."""
+    samples = [answer("Paris", -1.0), answer("Lutetia", -9.0), answer("Rome", -1.0)]
+    tools = Tools(entailment=entails_within([{"Paris", "Lutetia"}, {"Rome"}]))
+    (found,) = values("semantic_discrete", asked(answer(), *samples), tools=tools)
+    assert found == pytest.approx(-(2 / 3 * math.log(2 / 3) + 1 / 3 * math.log(1 / 3)))
+    (strings,) = values("string_entropy", asked(answer(), *samples))
+    assert strings == pytest.approx(math.log(3))
+    assert values("semantic_sets", asked(answer(), *samples), tools=tools) == [2]
+    same = asked(answer(), *[answer("Paris", -1.0), answer("Lutetia", -2.0)])
+    assert values("semantic_sets", same, tools=tools) == [1]
+    assert values("semantic_discrete", same, tools=tools) == [0]
+    empty = score("semantic_discrete", [asked(answer(), answer(""))], tools)
+    assert empty.reasons == {"no sampled answer has a token": 1}
 
 
 def test_entailment_one_way_is_not_enough_for_a_cluster():

@@ -26,6 +26,7 @@ def document(cell):
     """The document's grid with its twins."""
     return (
         not embedded(cell)
+        and catalog.model(cell.model).packaged is None
         and cell["dataset"] in ("trivia_qa", "squad_v2")
         and (cell["precision"] != "4bit")
     )

@@ -211,7 +211,8 @@ def test_size_is_a_matter_of_the_family():
     grid = Grid(lambda cell: True)
     found = sizes(runs_of(grid.records, grid.columns))
     assert {m for m, size in found.items() if size == "small"} == {
-        *("llama3_2_1b", "qwen2_5_1_5b", "mistral_v0_3_base", "mistral_v0_3_instruct")
+        *("llama3_2_1b", "qwen2_5_1_5b", "mistral_v0_3_base", "mistral_v0_3_instruct"),
+        "smollm2_135m_q4",
     }
 
 
@@ -236,3 +237,15 @@ def test_equal_accuracies_have_no_correlation_and_cause_no_warning():
     found = analysis.accuracy_and_auroc(runs_of(grid.records, grid.columns))
     assert found["spearman"] is None
     assert found["reason"] == "one of the two is constant"
+
+
+def test_points_of_reduced_models_stand_beside_or_around_their_twins():
+    """8-bit points once lay on those in 16 bits."""
+    from benchsuite.studies.uncertainty.figures_effects import size_effect
+
+    grid = Grid(lambda c: c.model == "smollm2_135m_q4" and c["dataset"] == "nq")
+    figure = size_effect(runs_of(grid.records, grid.columns), {})
+    lines = [line for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
+    places = [line.get_xdata()[0] for line in lines if len(line.get_xdata()) == 1]
+    assert len(places) == len(set(places)) == 4
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["134 M"]

@@ -1,0 +1,50 @@
+"""Verbalised confidence (Tian et al. 2023, arXiv 2305.14975): the model says a probability.
+
+Their form in two steps: the model has answered, then it is asked for the probability that its guess
+is right, and writes it. Small models often write none.
+"""
+
+import re
+from collections.abc import Sequence
+
+from benchsuite.evaluation.generation import generate
+from benchsuite.evaluation.uncertainty.answers import Asked
+from benchsuite.evaluation.uncertainty.scores import Tools, Undefined
+
+MAX_NEW_TOKENS = 10
+_NUMBER = re.compile(r"(\d*\.\d+|\d+)\s*(%?)")
+NONE_SAID = Undefined("the model said no probability")
+
+
+def verbalised_confidence(asked: Sequence[Asked], tools: Tools) -> list[float | Undefined]:
+    """Return one minus the probability that the model says; undefined where it says none."""
+    said = generate(
+        tools.network,
+        tools.tokenizer,
+        [prompt(one) for one in asked],
+        max_new_tokens=MAX_NEW_TOKENS,
+        stop=("\n",),
+        batch_size=tools.batch_size,
+    )
+    found = [probability(text) for text in said.texts]
+    return [NONE_SAID if value is None else 1 - value for value in found]
+
+
+def prompt(one: Asked) -> str:
+    """Return the question about a greedy answer, up to ``Probability:``."""
+    context = f"Context: {one.question.context}\n" if one.question.context else ""
+    return (
+        f"{context}Question: {one.question.question}\nGuess: {one.greedy.text.strip()}\n"
+        "Provide the probability that your guess is correct. Give ONLY the probability between "
+        "0.0 and 1.0, no other words or explanation.\nProbability:"
+    )
+
+
+def probability(text: str) -> float | None:
+    """Return the first number of a text as a probability, or None; above 1 it is percent."""
+    match = _NUMBER.search(text)
+    if match is None:
+        return None
+    value = float(match[1])
+    value = value / 100 if match[2] or value > 1 else value
+    return value if value <= 1 else None
