@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchsuite.embedded.schema import Problem
+from benchsuite.errors import UsageError
 from benchsuite.evaluation.chat import encoded
-from benchsuite.latent.config import Config
+from benchsuite.latent.config import Config, Data
 
 Ids = list[int]
 
@@ -28,6 +29,11 @@ class Example:
     question: Ids
     steps: tuple[Ids, ...]
     answer: Ids
+
+    @property
+    def n_tokens(self) -> int:
+        """The tokens of question, steps and answer, without the end of text."""
+        return len(self.question) + sum(map(len, self.steps)) + len(self.answer) - 1
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,23 @@ class Format:
             Example(question, tuple(islice(each, len(p.steps))), [*answer, end])
             for p, question, answer in zip(problems, questions, answers, strict=True)
         ]
+
+    def training_set(self, problems: Sequence[Problem], data: Data) -> list[Example]:
+        """Return the ids of the problems that a configuration trains on, as CODI's script filters.
+
+        Raises ``UsageError`` where ``data.max_tokens`` and ``data.digit_answers`` leave none.
+        """
+        wanted = [p for p in problems if p.answer[:1].isdigit() or not data.digit_answers]
+        found = self.encode(wanted)
+        if data.max_tokens:
+            found = [each for each in found if each.n_tokens <= data.max_tokens]
+        if not found:
+            raise UsageError(
+                f"data.max_tokens = {data.max_tokens} and data.digit_answers = "
+                f"{str(data.digit_answers).lower()} leave none of {len(problems)} rows",
+                fix="raise data.max_tokens, or set it to 0",
+            )
+        return found
 
     def batch(self, examples: Sequence[Example], widths: Widths | None = None) -> Batch:
         """Return examples as one batch, padded to ``widths`` where they are given."""

@@ -68,7 +68,7 @@ def train_into(
             chosen,
             config,
             form,
-            form.encode(examples),
+            form.training_set(examples, config.data),
             seed=seed,
             checkpoints=checkpoints,
             progress=progress,

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchsuite.embedded.schema import Problem
 from benchsuite.errors import BenchsuiteError, CellCannotRun, UsageError
 from benchsuite.latent import checkpoint, training
+from benchsuite.latent.config import Data
 from benchsuite.latent.methods.registry import METHODS, config_of, method
 from benchsuite.latent.network import Reasoner
 from benchsuite.latent.tracking import tracker
@@ -237,3 +239,17 @@ def test_graphs_without_a_gpu_change_no_bit_and_are_said_to_have_no_effect(
         training.train(net, method("kava"), config, form, examples, seed=1)
         assert ("cuda_graphs has no effect" in caplog.text) == asked
     assert same(*nets)
+
+
+def test_codis_filters_leave_long_rows_and_other_answers_out(form):
+    def row(answer, n_words=1):
+        return Problem("id", "How many?", ("many " * n_words,), answer)
+
+    rows = [row("7"), row("-7"), row("8", 300), row("9")]
+    lengths = [each.n_tokens for each in form.encode(rows)]
+    assert lengths[0] == lengths[3] < lengths[2]
+    kept = form.training_set(rows, Data(max_tokens=lengths[0], digit_answers=True))
+    assert kept == form.encode([rows[0], rows[3]])
+    assert len(form.training_set(rows, Data())) == 4
+    with pytest.raises(UsageError, match="max_tokens = 1 and .* leave none of 4 rows"):
+        form.training_set(rows, Data(max_tokens=1))
