@@ -251,5 +251,5 @@ def test_codis_filters_leave_long_rows_and_other_answers_out(form):
     kept = form.training_set(rows, Data(max_tokens=lengths[0], digit_answers=True))
     assert kept == form.encode([rows[0], rows[3]])
     assert len(form.training_set(rows, Data())) == 4
-    with pytest.raises(UsageError, match="max_tokens = 1 and .* leave none of 4 rows"):
+    with pytest.raises(UsageError, match=r"max_tokens = 1 and .* leave none of 4 rows"):
         form.training_set(rows, Data(max_tokens=1))
