@@ -31,6 +31,7 @@ CONFIGURATIONS = {
     ("tiny_llama_4m", "equations"): "tiny",
     ("tiny_qwen_1m", "equations"): "tiny",
     ("tiny_llama_4m", "sentences"): "tiny",
+    ("smollm2_135m_q4", "equations"): "smollm2_aug",
     ("llama3_2_1b", "equations"): "llama1b_aug",
     ("llama3_2_1b", "sentences"): "llama1b_aug_nl",
     ("qwen2_5_0_5b", "equations"): "qwen05b_aug",

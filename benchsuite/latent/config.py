@@ -26,6 +26,7 @@ class Data:
     marker: str = "The answer is:"
     max_examples: int = 0  # 0: all
     max_tokens: int = 0  # leave out rows whose question, steps and answer have more; 0: none
+    worked_examples: int = 0  # training problems that are shown before each question that is asked
     digit_answers: bool = False  # leave out rows whose answer does not begin with a digit
 
 
@@ -55,6 +56,7 @@ class Loss:
     layer_std: bool = True
     importance_mix: float = 0.1
     eviction: str = "r_kv"
+    step_weight: float = 0.0  # SIM-CoT: of the steps that an auxiliary decoder reads from latents
 
 
 @dataclass(frozen=True)

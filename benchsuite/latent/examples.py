@@ -125,14 +125,15 @@ class Format:
         """Return the format that a configuration asks for."""
         return cls(tokenizer, config.data.marker)
 
-    def encode(self, problems: Sequence[Problem]) -> list[Example]:
-        """Return the problems' ids."""
+    def encode(self, problems: Sequence[Problem], worked: Sequence[Problem] = ()) -> list[Example]:
+        """Return the problems' ids, whole rows of ``worked`` problems before each question."""
+        shown = [i for each in self.encode(worked) for i in self._row(each)] if worked else []
         questions = self._ids([f"{p.question}\n" for p in problems], special=True)
         steps = self._ids([f" {s}" if n else s for p in problems for n, s in enumerate(p.steps)])
         answers = self._ids([f" {p.answer}" for p in problems])
         each, end = iter(steps), self.tokenizer.eos_token_id
         return [
-            Example(question, tuple(islice(each, len(p.steps))), [*answer, end])
+            Example([*shown, *question], tuple(islice(each, len(p.steps))), [*answer, end])
             for p, question, answer in zip(problems, questions, answers, strict=True)
         ]
 
@@ -164,6 +165,11 @@ class Format:
         last = torch.tensor([e.question[-1:] for e in examples])
         marker = torch.tensor([self.marker] * len(examples))
         return Batch(prefix, mask, last, marker, tuple(examples), widths)
+
+    def _row(self, example: Example) -> Ids:
+        """Return a whole row: question, steps, marker, answer, end of text."""
+        steps = [i for step in example.steps for i in step]
+        return [*example.question, *steps, *self.marker, *example.answer]
 
     def _ids(self, texts: Sequence[str], special: bool = False) -> list[Ids]:
         """Return the ids of texts, in one call: the tokenizer works on them side by side."""

@@ -35,13 +35,14 @@ def same(a, b):
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_trains_what_it_should_and_its_parts_are_finite(name, form, examples, short):
     config = config_of(name, short).changed({"training": {"max_steps": 2}})
-    net = single(projection=config.latent.projection)
+    net = single(projection=config.latent.projection, auxiliary=name == "sim_cot")
     before = copy.deepcopy(net.state_dict())
     run = training.train(net, method(name), config, form, examples, seed=1)
     assert len(run.losses) == 2
     kinds = {"student", "teacher", "codi", "kv"} if "answer" not in run.losses[0] else {"answer"}
     kinds -= {"kava_no_kv": {"kv"}, "codi": {"kv"}, "pccot": {"kv"}}.get(name, set())
-    kinds -= {"kava_no_codi": {"codi"}}.get(name, set())
+    kinds -= {"kava_no_codi": {"codi"}, "sim_cot": {"kv"}}.get(name, set())
+    kinds |= {"sim_cot": {"steps"}}.get(name, set())
     assert set(run.losses[0]) == kinds
     after = net.state_dict()
     assert not torch.equal(

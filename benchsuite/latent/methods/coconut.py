@@ -16,7 +16,7 @@ from benchsuite.latent.config import Config
 from benchsuite.latent.examples import Batch
 from benchsuite.latent.methods.base import Method, Moment
 from benchsuite.latent.network import Read, Reasoner
-from benchsuite.latent.thinking import sequential, spoken
+from benchsuite.latent.thinking import Thought, sequential, spoken
 
 
 def stage(config: Config, progress: float) -> int:
@@ -52,10 +52,14 @@ def _loss(net: Reasoner, batch: Batch, config: Config, moment: Moment) -> losses
     return {"answer": losses.token_loss(net.logits, predicting, tail.ids, tail.mask)}
 
 
-def _begin(net: Reasoner, batch: Batch, config: Config) -> Read:
+def _think(net: Reasoner, batch: Batch, config: Config) -> Thought:
     last = stage(config, math.nextafter(1.0, 0.0))
-    thought = sequential(net, batch, n_latents=n_latents(config, last))
+    return sequential(net, batch, n_latents=n_latents(config, last))
+
+
+def _begin(net: Reasoner, batch: Batch, config: Config) -> Read:
+    thought = _think(net, batch, config)
     return net.extend(thought.context, spoken(net, thought))
 
 
-METHOD = Method(_loss, _begin, announces=True)
+METHOD = Method(_loss, _begin, announces=True, think=_think)
