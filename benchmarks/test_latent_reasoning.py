@@ -15,6 +15,7 @@ def test_latent_training(cell, reasoning, record):
     """Train, and say whether the loss fell on problems held out."""
     with record.stage("training"):
         checkpoint = reasoning.trained()
+    assert checkpoint is not None
     summary = json.loads((checkpoint / "training.json").read_text())
     record.items(loss=[sum(parts.values()) for parts in summary.pop("losses")])
     record.clock(training_seconds=summary.pop("training_seconds"))
@@ -30,10 +31,20 @@ def test_latent_evaluation(cell, reasoning, record, progress):
         checkpoint = reasoning.trained()
     with record.stage("evaluation"):
         net = reasoning.network(checkpoint)
-        scores = latent.evaluate(net, method, config, form, problems, progress=progress)
+        shown = reasoning.worked()
+        scores = latent.evaluate(
+            net, method, config, form, problems, worked=shown, progress=progress
+        )
         record.update(**scores.as_dict())
         if cell["untrained"] == cell["asked"]:
             first = latent.evaluate(reasoning.network(), method, config, form, problems)
             record.update(**scores.above(first))
+    with record.stage("latents"):
+        words = latent.latent_words(net, method, config, form, problems)
     record.items(question=[problem.id for problem in problems])
     record.items(correct=scores.correct, passes=scores.passes, prediction=scores.predictions)
+    record.items(expected=[problem.answer for problem in problems])
+    record.items(n_steps=[len(problem.steps) for problem in problems])
+    if any(words):
+        # A latent is its likeliest tokens, a thought its latents.
+        record.items(latents=[json.dumps(each, ensure_ascii=False) for each in words])

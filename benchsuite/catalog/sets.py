@@ -38,4 +38,5 @@ register(TaskEntry("gsm8k_aug_nl", "problem", "whynlp/gsm8k-aug-nl", split="trai
 register(TaskEntry("svamp", "problem", "ChilleD/SVAMP"))
 # CODI and KaVa ask all 1,000 problems; the hub's copy holds 700 of them as a train split.
 register(TaskEntry("svamp_all", "problem", "ChilleD/SVAMP", split="train+test"))
+register(TaskEntry("multi_arith", "problem", "ChilleD/MultiArith"))
 register(TaskEntry("openmath", "problem", "nvidia/OpenMathInstruct-2", split="train"))

@@ -136,6 +136,7 @@ def run(chosen: argparse.Namespace, config: Config) -> None:
     def tell(stage: str, done: int, total: int) -> None:
         print(f"{chosen.method} seed {chosen.seed}: {done}/{total} {stage}", flush=True)
 
+    problems = experiment.problems(data.task, "train", data.max_examples, sources)
     experiment.train_into(
         chosen.out,
         net,
@@ -143,7 +144,7 @@ def run(chosen: argparse.Namespace, config: Config) -> None:
         config,
         method_name=chosen.method,
         seed=chosen.seed,
-        examples=experiment.problems(data.task, "train", data.max_examples, sources),
+        examples=form.training_set(problems, data),
         held_out=experiment.problems(data.task, "validation", experiment.N_HELD_OUT, sources),
         checkpoints=unfinished,
         progress=tell,

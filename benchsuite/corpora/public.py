@@ -159,6 +159,13 @@ def _svamp(row: Row, name: str) -> Problem:
     return Problem(text(row, "ID"), question, (f"{text(row, 'Equation')} = {answer}",), answer)
 
 
+def _multi_arith(row: Row, name: str) -> Problem:
+    answer = _digits(row["final_ans"])
+    if answer is None:
+        raise ValueError(f"'final_ans' is {row['final_ans']!r}, not a number")
+    return Problem(name, text(row, "question"), (), answer)
+
+
 def _sentence(body: str) -> str:
     """End a body as a sentence, as published prompts do: 358 of SVAMP's 1,000 have no full stop."""
     return f"{body}." if body[-1:].isalnum() else body
@@ -207,6 +214,7 @@ ADAPTERS = {
     "kroshan/BioASQ": Adapter(("question", "text"), _bioasq, authors=(forms.BIOASQ,)),
     "openai/gsm8k": Adapter(("question", "answer"), _gsm8k),
     "ChilleD/SVAMP": Adapter(("ID", "Body", "Question", "Equation", "Answer"), _svamp),
+    "ChilleD/MultiArith": Adapter(("question", "final_ans"), _multi_arith),
     "whynlp/gsm8k-aug": Adapter(("question", "steps", "answer"), _gsm8k_aug),
     "whynlp/gsm8k-aug-nl": Adapter(("question", "steps", "answer"), _gsm8k_aug),
     "reasoning-machines/gsm-hard": Adapter(("input", "target"), _gsm_hard),

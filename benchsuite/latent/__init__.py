@@ -11,6 +11,7 @@ __getattr__, __all__ = attach(
         "method": "methods.registry",
         "register_latent_method": "methods.registry",
         "evaluate": "decoding",
+        "latent_words": "decoding",
         "train": "training",
     },
 )

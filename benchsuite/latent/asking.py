@@ -11,8 +11,14 @@ from benchsuite.latent.methods.registry import METHODS, lineage
 # What is trained on, by the axis ``steps``, and asked, by the axis ``asked``: catalogued tasks.
 HUB_DATA = {"equations": "gsm8k_aug", "sentences": "gsm8k_aug_nl"}
 EMBEDDED_DATA = {"equations": "word_problems", "sentences": "word_problems_sentences"}
-# Of SVAMP all 1,000 problems, as CODI and KaVa do; the hub's test split is 300 of them.
-HUB_ASKED = {"gsm8k": "gsm8k", "gsm_hard": "gsm_hard", "svamp": "svamp_all"}
+# Of SVAMP all 1,000 problems, as CODI and KaVa do; the hub's test split is 300 of them. MultiArith
+# is CODI's fourth set.
+HUB_ASKED = {
+    "gsm8k": "gsm8k",
+    "gsm_hard": "gsm_hard",
+    "svamp": "svamp_all",
+    "multi_arith": "multi_arith",
+}
 EMBEDDED_ASKED = {
     "problems": "word_problems",
     "harder": "word_problems_hard",
@@ -25,6 +31,7 @@ CONFIGURATIONS = {
     ("tiny_llama_4m", "equations"): "tiny",
     ("tiny_qwen_1m", "equations"): "tiny",
     ("tiny_llama_4m", "sentences"): "tiny",
+    ("smollm2_135m_q4", "equations"): "smollm2_aug",
     ("llama3_2_1b", "equations"): "llama1b_aug",
     ("llama3_2_1b", "sentences"): "llama1b_aug_nl",
     ("qwen2_5_0_5b", "equations"): "qwen05b_aug",

@@ -58,7 +58,7 @@ def resume(folder: Path, net: Reasoner, optimizer: Any) -> list[dict[str, float]
         logger.warning("the training begins anew: %s", error)
         shutil.rmtree(states[-1])
         return []
-    _load(net, weights, states[-1])
+    _load(trained(net), weights, states[-1])
     for number, parameter in enumerate(_parameters(optimizer)):
         mine = [name for name in tensors if name.split(".")[0] == str(number)]
         optimizer.state[parameter] = {
@@ -72,7 +72,7 @@ def resume(folder: Path, net: Reasoner, optimizer: Any) -> list[dict[str, float]
 
 def save(folder: Path, net: Reasoner, card: Mapping[str, Any]) -> None:
     """Write a finished training: its weights, and ``card`` (method, seed, configuration)."""
-    _save(folder / _WEIGHTS, trained(net))
+    _save(folder / _WEIGHTS, _finished(net))
     (folder / _CARD).write_text(json.dumps(dict(card), indent=1))
 
 
@@ -99,11 +99,11 @@ def restore(folder: Path, net: Reasoner, *, model_only: bool = False) -> None:
     ``model_only`` leaves projection and special tokens as they are: to start a method from what
     another one trained.
     """
-    tensors, mine = _read(folder / _WEIGHTS), trained(net)
+    tensors, mine = _read(folder / _WEIGHTS), _finished(net)
     if model_only:
         tensors = {n: t for n, t in tensors.items() if n.startswith("lm.")}
         tensors |= {n: t for n, t in mine.items() if not n.startswith("lm.")}
-    _load(net, tensors, folder)
+    _load(mine, tensors, folder)
 
 
 def trained(net: Reasoner) -> dict[str, torch.Tensor]:
@@ -128,8 +128,14 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _load(net: Reasoner, tensors: Mapping[str, torch.Tensor], where: Path) -> None:
-    mine = trained(net)
+def _finished(net: Reasoner) -> dict[str, torch.Tensor]:
+    """Return what an answer needs of what was trained: an auxiliary decoder is dropped."""
+    return {n: t for n, t in trained(net).items() if not n.startswith("auxiliary.")}
+
+
+def _load(
+    mine: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], where: Path
+) -> None:
     shapes, wanted = ({n: tuple(t.shape) for n, t in each.items()} for each in (tensors, mine))
     if shapes != wanted:
         name = min(n for n, _ in shapes.items() ^ wanted.items())

@@ -25,6 +25,9 @@ class Data:
     task: str = "gsm8k_aug"
     marker: str = "The answer is:"
     max_examples: int = 0  # 0: all
+    max_tokens: int = 0  # leave out rows whose question, steps and answer have more; 0: none
+    worked_examples: int = 0  # training problems that are shown before each question that is asked
+    digit_answers: bool = False  # leave out rows whose answer does not begin with a digit
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Latent:
     projection_dropout: float = 0.0
     c_thought: int = 2
     max_latent_stage: int = 3
+    epochs_per_stage: float = 3.0  # Coconut: of num_train_epochs, which max_steps only compresses
     removed_at: float = 0.7  # iCoT: the part of training after which no step is left
     removal_smoothing: float = 4.0  # iCoT: lambda of the random extra tokens removed
 
@@ -52,6 +56,7 @@ class Loss:
     layer_std: bool = True
     importance_mix: float = 0.1
     eviction: str = "r_kv"
+    step_weight: float = 0.0  # SIM-CoT: of the steps that an auxiliary decoder reads from latents
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,7 @@ _ALLOWED = {
 # Numbers are finite and at least 0; these are above it, and those at most 1.
 _ABOVE_ZERO = (
     *("latent.n_latents", "latent.c_thought", "latent.max_latent_stage"),
+    "latent.epochs_per_stage",
     *("latent.removed_at", "latent.removal_smoothing", "lora.alpha"),
     *("training.per_device_train_batch_size", "training.gradient_accumulation_steps"),
     *("training.num_train_epochs", "training.max_grad_norm", "training.save_steps"),

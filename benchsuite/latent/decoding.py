@@ -178,13 +178,16 @@ def evaluate(
     form: Format,
     problems: Sequence[Problem],
     *,
+    worked: Sequence[Problem] = (),
     progress: Progress | None = None,
 ) -> Scores:
     """Return how many problems are answered with the right number, and at how many passes.
 
+    ``worked`` problems are shown before each question, with steps and answer.
+
     Raises ``BenchsuiteError`` naming the batch setting when memory runs out.
     """
-    examples = form.encode(problems)
+    examples = form.encode(problems, worked)
     with in_evaluation(config):
         found = answers(net, method, config, form, examples, progress=progress)
     texts = tuple(form.tokenizer.decode(each.token_ids, skip_special_tokens=True) for each in found)
@@ -211,3 +214,35 @@ def read_number(text: str, method: Method, form: Format) -> float | None:
         if not marker:
             return None
     return numbers.final_number(f"{form.text} {text}")
+
+
+def latent_words(
+    net: Reasoner,
+    method: Method,
+    config: Config,
+    form: Format,
+    problems: Sequence[Problem],
+    *,
+    n_words: int = 3,
+) -> list[list[list[str]]]:
+    """Return each problem's latents as words: of each the likeliest tokens, the first one first.
+
+    The model's own head reads the last hidden state that a latent was projected from, as CODI's
+    ``probe_latent_token.py`` does. Of a method without latents every list is empty.
+    """
+    if method.think is None:
+        return [[] for _ in problems]
+    examples = form.encode(problems)
+    found: dict[int, list[list[str]]] = {}
+    device, bf16 = net.device, config.training.bf16
+    with (
+        in_evaluation(config),
+        evaluating(net),
+        torch.autocast(device.type, torch.bfloat16, enabled=bf16),
+    ):
+        for chosen in batches([len(e.question) for e in examples], config.evaluation.batch_size):
+            thought = method.think(net, form.batch([examples[i] for i in chosen]), config)
+            best = net.logits(thought.states).topk(n_words).indices.tolist()
+            for i, latents in zip(chosen, best, strict=True):
+                found[i] = [[form.tokenizer.decode([token]) for token in each] for each in latents]
+    return [found[i] for i in range(len(examples))]

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchsuite.embedded.schema import Problem
+from benchsuite.errors import UsageError
 from benchsuite.evaluation.chat import encoded
-from benchsuite.latent.config import Config
+from benchsuite.latent.config import Config, Data
 
 Ids = list[int]
 
@@ -28,6 +29,11 @@ class Example:
     question: Ids
     steps: tuple[Ids, ...]
     answer: Ids
+
+    @property
+    def n_tokens(self) -> int:
+        """The tokens of question, steps and answer, without the end of text."""
+        return len(self.question) + sum(map(len, self.steps)) + len(self.answer) - 1
 
 
 @dataclass(frozen=True)
@@ -119,16 +125,34 @@ class Format:
         """Return the format that a configuration asks for."""
         return cls(tokenizer, config.data.marker)
 
-    def encode(self, problems: Sequence[Problem]) -> list[Example]:
-        """Return the problems' ids."""
+    def encode(self, problems: Sequence[Problem], worked: Sequence[Problem] = ()) -> list[Example]:
+        """Return the problems' ids, whole rows of ``worked`` problems before each question."""
+        shown = [i for each in self.encode(worked) for i in self._row(each)] if worked else []
         questions = self._ids([f"{p.question}\n" for p in problems], special=True)
         steps = self._ids([f" {s}" if n else s for p in problems for n, s in enumerate(p.steps)])
         answers = self._ids([f" {p.answer}" for p in problems])
         each, end = iter(steps), self.tokenizer.eos_token_id
         return [
-            Example(question, tuple(islice(each, len(p.steps))), [*answer, end])
+            Example([*shown, *question], tuple(islice(each, len(p.steps))), [*answer, end])
             for p, question, answer in zip(problems, questions, answers, strict=True)
         ]
+
+    def training_set(self, problems: Sequence[Problem], data: Data) -> list[Example]:
+        """Return the ids of the problems that a configuration trains on, as CODI's script filters.
+
+        Raises ``UsageError`` where ``data.max_tokens`` and ``data.digit_answers`` leave none.
+        """
+        wanted = [p for p in problems if p.answer[:1].isdigit() or not data.digit_answers]
+        found = self.encode(wanted)
+        if data.max_tokens:
+            found = [each for each in found if each.n_tokens <= data.max_tokens]
+        if not found:
+            raise UsageError(
+                f"data.max_tokens = {data.max_tokens} and data.digit_answers = "
+                f"{str(data.digit_answers).lower()} leave none of {len(problems)} rows",
+                fix="raise data.max_tokens, or set it to 0",
+            )
+        return found
 
     def batch(self, examples: Sequence[Example], widths: Widths | None = None) -> Batch:
         """Return examples as one batch, padded to ``widths`` where they are given."""
@@ -141,6 +165,11 @@ class Format:
         last = torch.tensor([e.question[-1:] for e in examples])
         marker = torch.tensor([self.marker] * len(examples))
         return Batch(prefix, mask, last, marker, tuple(examples), widths)
+
+    def _row(self, example: Example) -> Ids:
+        """Return a whole row: question, steps, marker, answer, end of text."""
+        steps = [i for step in example.steps for i in step]
+        return [*example.question, *steps, *self.marker, *example.answer]
 
     def _ids(self, texts: Sequence[str], special: bool = False) -> list[Ids]:
         """Return the ids of texts, in one call: the tokenizer works on them side by side."""

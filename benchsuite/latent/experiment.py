@@ -13,7 +13,7 @@ from benchsuite.embedded.schema import Problem
 from benchsuite.errors import UsageError
 from benchsuite.latent import checkpoint, training
 from benchsuite.latent.config import Config
-from benchsuite.latent.examples import Format
+from benchsuite.latent.examples import Example, Format
 from benchsuite.latent.memory import in_evaluation
 from benchsuite.latent.methods.registry import method
 from benchsuite.latent.network import Reasoner
@@ -48,7 +48,7 @@ def train_into(
     *,
     method_name: str,
     seed: int,
-    examples: Sequence[Problem],
+    examples: Sequence[Example],
     held_out: Sequence[Problem],
     checkpoints: Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -68,7 +68,7 @@ def train_into(
             chosen,
             config,
             form,
-            form.encode(examples),
+            examples,
             seed=seed,
             checkpoints=checkpoints,
             progress=progress,

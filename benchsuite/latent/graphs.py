@@ -134,7 +134,9 @@ def outline(net: Reasoner) -> Reasoner:
     memo: dict[int, Any] = {
         id(t): nn.Parameter(t.detach().to("meta"), requires_grad=False) for t in tensors
     }
-    memo[id(net.decoder)] = _Outline(net)
+    for each in (net, net.auxiliary):
+        if each is not None:
+            memo[id(each.decoder)] = _Outline(each)
     found = copy.deepcopy(net, memo)
     found.projection = None  # keeps the shape
     return found

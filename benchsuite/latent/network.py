@@ -66,7 +66,8 @@ class Reasoner(nn.Module):
     ``projection`` turns a last hidden state into the next latent's embedding: Linear, GELU,
     Linear, LayerNorm, without a residual; without it, the hidden state itself is the latent. New
     parameters are drawn from ``seed``. ``lora_r`` 0 trains every weight, otherwise LoRA of that
-    rank on all linear layers of the blocks.
+    rank on all linear layers of the blocks. ``auxiliary`` is a second copy of the model, trained
+    as the first one is, for methods that read latents with one.
     """
 
     def __init__(
@@ -79,8 +80,21 @@ class Reasoner(nn.Module):
         lora_alpha: int = 32,
         lora_dropout: float = 0.0,
         projection_dropout: float = 0.0,
+        auxiliary: bool = False,
     ) -> None:
         super().__init__()
+        self.auxiliary: Reasoner | None = None
+        if auxiliary:
+            reader = Reasoner(
+                copy.deepcopy(lm),
+                projection=False,
+                seed=seed,
+                lora_r=lora_r,
+                lora_alpha=lora_alpha,
+                lora_dropout=lora_dropout,
+            )
+            dict(reader.named_parameters())["special"].requires_grad_(False)
+            self.auxiliary = reader
         self.lm = lm
         device, width = next(lm.parameters()).device, self.lm.config.hidden_size
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -161,6 +175,7 @@ def build(lm: nn.Module, config: Config, *, seed: int) -> Reasoner:
         lora_r=config.lora.r,
         lora_alpha=config.lora.alpha,
         lora_dropout=config.lora.dropout,
+        auxiliary=config.loss.step_weight > 0,
     )
 
 

@@ -21,7 +21,9 @@ class Thought:
 
     The last pass over the latents is the one in which the answer is read too, so ``pending``
     [B, k, hidden] has not been run yet. ``start`` is the cache position of the first latent,
-    ``n`` their number, ``question`` the context before the question's last token.
+    ``n`` their number, ``question`` the context before the question's last token. ``latents`` are
+    all of them [B, n, hidden], as they are read, and ``states`` [B, n, hidden] the last hidden
+    states that they were projected from.
     """
 
     question: Context
@@ -29,6 +31,8 @@ class Thought:
     pending: Tensor
     start: int
     n: int
+    latents: Tensor
+    states: Tensor
 
 
 def question_parts(net: Reasoner, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
@@ -50,14 +54,17 @@ def jacobi(net: Reasoner, batch: Batch, *, n_latents: int, passes: int) -> Thoug
     read = net.extend(None, torch.cat(parts, 1), torch.cat(masks, 1))
     question, start = read.context.first(n_question - 1), n_question + 1
     if passes == 0:
-        return Thought(question, read.context, parts[0][:, :0], start, n_latents)
+        paused = parts[-1]
+        return Thought(question, read.context, paused[:, :0], start, n_latents, paused, paused)
     begun = read.context.first(start)
     # The first latent follows <bot>, whose state no pass changes.
-    latents = net.project(read.hidden[:, n_question : n_question + n_latents])
+    states = read.hidden[:, n_question : n_question + n_latents]
+    latents = net.project(states)
     for _ in range(passes - 1):
-        hidden = net.extend(begun, latents).hidden
-        latents = torch.cat([latents[:, :1], net.project(hidden[:, :-1])], 1)
-    return Thought(question, begun, latents, start, n_latents)
+        hidden = net.extend(begun, latents).hidden[:, :-1]
+        states = torch.cat([states[:, :1], hidden], 1)
+        latents = torch.cat([latents[:, :1], net.project(hidden)], 1)
+    return Thought(question, begun, latents, start, n_latents, latents, states)
 
 
 def sequential(net: Reasoner, batch: Batch, *, n_latents: int) -> Thought:
@@ -68,11 +75,14 @@ def sequential(net: Reasoner, batch: Batch, *, n_latents: int) -> Thought:
     read = net.extend(None, torch.cat(parts, 1), torch.cat(masks, 1))
     start = batch.prefix.shape[1] + 2
     question = read.context.first(start - 2)
-    latent = net.project(read.hidden[:, -1:])
+    states = [read.hidden[:, -1:]]
+    latents = [net.project(states[0])]
     for _ in range(n_latents - 1):
-        read = net.extend(read.context, latent)
-        latent = net.project(read.hidden)
-    return Thought(question, read.context, latent, start, n_latents)
+        read = net.extend(read.context, latents[-1])
+        states.append(read.hidden)
+        latents.append(net.project(read.hidden))
+    found = torch.cat(latents, 1), torch.cat(states, 1)
+    return Thought(question, read.context, latents[-1], start, n_latents, *found)
 
 
 def spoken(net: Reasoner, thought: Thought, *parts: Tensor) -> Tensor:

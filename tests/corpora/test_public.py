@@ -225,6 +225,12 @@ def test_svamp(answer, tmp_path):
     assert item == Problem("chal-777", question, ("( 290.0 / 2.0 ) = 145",), "145")
 
 
+def test_multi_arith_has_no_steps(tmp_path):
+    row = {"question": " 7 girls and 5 boys. How many? ", "final_ans": "12"}
+    (item,) = load(tmp_path, "multi_arith", [row])
+    assert (item.question, item.steps, item.answer) == ("7 girls and 5 boys. How many?", (), "12")
+
+
 def test_openmath_keeps_each_problem_once_and_numbers_alone(tmp_path):
     rows = [
         openmath_row(),
@@ -263,6 +269,7 @@ def test_openmath_keeps_each_problem_once_and_numbers_alone(tmp_path):
         ("bioasq", bioasq_row("BRCA1"), "'text' is 'BRCA1'"),
         ("gsm8k", gsm8k_row("72"), r"'answer' ends in '72', not in '#### ' and a number"),
         ("gsm8k", gsm8k_row("#### many"), "'answer' ends in ' many'"),
+        ("multi_arith", {"question": "q", "final_ans": "many"}, "'final_ans' is 'many'"),
         ("svamp", svamp_row("many"), "'Answer' is 'many', not a number"),
         ("openmath", openmath_row(answer=None), "'expected_answer' is None, not a text"),
     ],
@@ -326,6 +333,7 @@ def test_every_public_task_has_an_adapter_of_its_schema(tmp_path):
         "hellaswag": hellaswag_row(),
         "svamp": svamp_row(),
         "svamp_all": svamp_row(),
+        "multi_arith": {"question": " There are 4 flowers. ", "final_ans": "4"},
         "openmath": openmath_row(),
     }
     assert rows.keys() == {name for name, entry in catalog.TASKS.items() if not entry.embedded}

@@ -12,6 +12,9 @@ from benchsuite.records.columns import read_columns
 from tests import forked
 from tests.conftest import read_flat
 
+# Trainings beside which nothing else is quick; the tour and tests/latent train in every run.
+pytestmark = pytest.mark.stress
+
 ROOT = Path(__file__).parents[2]
 SMALL = {
     "name": "small",
@@ -136,7 +139,6 @@ def test_a_given_checkpoint_is_evaluated_and_nothing_trained(reports, tmp_path):
     assert "Traceback" not in done.stdout
 
 
-@pytest.mark.stress
 def test_a_document_s_evaluation_reads_the_sets_as_they_are_published(tmp_path):
     """GSM-Hard has a train split alone; a small model stands in for the document's."""
     aug = {"question": "Two and three?", "steps": ["<<2+3=5>>", "<<5*1=5>>"], "answer": "5"}

@@ -30,10 +30,30 @@ def test_the_documents_configurations_are_the_listed_ones(name):
     assert training.max_grad_norm == 2
 
 
+def test_codis_settings_are_those_of_its_scripts():
+    """Of train_llama1b_gsm8k-aug.sh and train_llama1b_gsm8k-aug-nl.sh."""
+    for name, epochs, tokens in (("llama1b_aug", 10, 200), ("llama1b_aug_nl", 3, 256)):
+        config = config_of("codi", load_config(name))
+        assert config.training.num_train_epochs == epochs
+        assert (config.data.max_tokens, config.data.digit_answers) == (tokens, True)
+        assert config.latent.projection_dropout == 0
+        assert (config.latent.n_latents, config.loss.codi_weight) == (6, 20)
+        assert config_of("kava", load_config(name)).data.max_tokens == 0
+
+
+DOCUMENTED = ("llama3_2_1b", "qwen2_5_0_5b", "llama3_2_3b")
+
+
 def test_the_grid_is_twelve_trainings_and_thirty_six_evaluations_of_kava_on_the_hub():
     for name, count in (("latent_training", 12), ("latent_reasoning", 36)):
-        cells = [c for c in study(name).cells() if not c.model.startswith("tiny")]
-        assert sum(c.method == "kava" for c in cells) == count
+        cells = [c for c in study(name).cells() if c.model in DOCUMENTED and c.method == "kava"]
+        of_the_guide = [c for c in cells if c.axes.get("asked") != "multi_arith"]
+        assert len(of_the_guide) == count
+
+
+def test_svamp_is_asked_whole():
+    assert task_of("llama3_2_1b", "asked", "svamp") == "svamp_all"
+    assert task_of("llama3_2_1b", "asked", "multi_arith") == "multi_arith"
 
 
 def test_every_configuration_is_of_the_cells_that_take_it():

@@ -8,7 +8,7 @@ from benchsuite.embedded import tasks
 from benchsuite.errors import BenchsuiteError
 from benchsuite.latent import decoding
 from benchsuite.latent.methods.registry import config_of, method
-from benchsuite.latent.network import Reasoner
+from benchsuite.latent.network import BOT, Reasoner
 from tests.latent.conftest import network
 
 PROBLEMS = tasks.items("word_problems", "test")[:6]
@@ -92,3 +92,31 @@ def test_out_of_memory_names_the_batch_of_the_evaluation(form, short, monkeypatc
     config = config_of("kava", short.changed({"evaluation": {"batch_size": 64}}))
     with pytest.raises(BenchsuiteError, match=r"evaluation\.batch_size = 64.* Lower it to 32"):
         decoding.evaluate(network(), method("kava"), config, form, PROBLEMS)
+
+
+def test_worked_examples_stand_before_the_question_as_they_are_written(form):
+    shown, (asked,) = PROBLEMS[:2], form.encode(PROBLEMS[2:3])
+    (found,) = form.encode(PROBLEMS[2:3], shown)
+    begin, end = form.tokenizer.bos_token, form.tokenizer.eos_token
+    rows = [f"{begin}{p.question}\n{' '.join(p.steps)}\n#### {p.answer}{end}" for p in shown]
+    text = form.tokenizer.decode(found.question)
+    assert text == "".join(rows) + form.tokenizer.decode(asked.question)
+    assert (found.steps, found.answer) == (asked.steps, asked.answer)
+
+
+@pytest.mark.parametrize(("name", "n_latents"), [("coconut", 6), ("codi", 5), ("kava", 5)])
+def test_latents_are_read_by_the_models_own_head(name, n_latents, form, short):
+    """The first latent is what the model would say after <bot>; each has its likeliest tokens."""
+    config = config_of(name, short).changed({"latent": {"n_latents": 5}})
+    net = network(projection=config.latent.projection)
+    words = decoding.latent_words(net, method(name), config, form, PROBLEMS, n_words=2)
+    assert [len(each) for each in words] == [n_latents] * len(PROBLEMS)
+    for example, latents in zip(form.encode(PROBLEMS), words, strict=True):
+        row = torch.cat([net.embed(torch.tensor([example.question])), net.token(BOT, 1)], 1)
+        with torch.no_grad():
+            best = net.logits(net.extend(None, row).hidden[0, -1]).topk(2).indices
+        assert latents[0] == [form.tokenizer.decode([i]) for i in best.tolist()]
+
+
+def test_a_method_without_latents_has_no_words(form, short):
+    assert decoding.latent_words(network(), method("no_cot"), short, form, PROBLEMS) == [[]] * 6

@@ -43,7 +43,8 @@ def many(form):
 def case(request, config):
     """A method's network, in float64, and its loss."""
     config = config_of(request.param, config)
-    net = network(projection=config.latent.projection)
+    auxiliary = config.loss.step_weight > 0
+    net = network(projection=config.latent.projection, auxiliary=auxiliary)
     return net, lambda net: training._Objective(net, method(request.param), config)
 
 

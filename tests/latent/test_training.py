@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchsuite.embedded.schema import Problem
 from benchsuite.errors import BenchsuiteError, CellCannotRun, UsageError
 from benchsuite.latent import checkpoint, training
+from benchsuite.latent.config import Data
 from benchsuite.latent.methods.registry import METHODS, config_of, method
 from benchsuite.latent.network import Reasoner
 from benchsuite.latent.tracking import tracker
@@ -33,13 +35,14 @@ def same(a, b):
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_trains_what_it_should_and_its_parts_are_finite(name, form, examples, short):
     config = config_of(name, short).changed({"training": {"max_steps": 2}})
-    net = single(projection=config.latent.projection)
+    net = single(projection=config.latent.projection, auxiliary=name == "sim_cot")
     before = copy.deepcopy(net.state_dict())
     run = training.train(net, method(name), config, form, examples, seed=1)
     assert len(run.losses) == 2
     kinds = {"student", "teacher", "codi", "kv"} if "answer" not in run.losses[0] else {"answer"}
     kinds -= {"kava_no_kv": {"kv"}, "codi": {"kv"}, "pccot": {"kv"}}.get(name, set())
-    kinds -= {"kava_no_codi": {"codi"}}.get(name, set())
+    kinds -= {"kava_no_codi": {"codi"}, "sim_cot": {"kv"}}.get(name, set())
+    kinds |= {"sim_cot": {"steps"}}.get(name, set())
     assert set(run.losses[0]) == kinds
     after = net.state_dict()
     assert not torch.equal(
@@ -237,3 +240,17 @@ def test_graphs_without_a_gpu_change_no_bit_and_are_said_to_have_no_effect(
         training.train(net, method("kava"), config, form, examples, seed=1)
         assert ("cuda_graphs has no effect" in caplog.text) == asked
     assert same(*nets)
+
+
+def test_codis_filters_leave_long_rows_and_other_answers_out(form):
+    def row(answer, n_words=1):
+        return Problem("id", "How many?", ("many " * n_words,), answer)
+
+    rows = [row("7"), row("-7"), row("8", 300), row("9")]
+    lengths = [each.n_tokens for each in form.encode(rows)]
+    assert lengths[0] == lengths[3] < lengths[2]
+    kept = form.training_set(rows, Data(max_tokens=lengths[0], digit_answers=True))
+    assert kept == form.encode([rows[0], rows[3]])
+    assert len(form.training_set(rows, Data())) == 4
+    with pytest.raises(UsageError, match=r"max_tokens = 1 and .* leave none of 4 rows"):
+        form.training_set(rows, Data(max_tokens=1))

@@ -4,6 +4,7 @@ import csv
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 import yaml
 
@@ -141,3 +142,39 @@ def test_configurations_of_one_file_name_do_not_share_a_folder(tmp_path):
     write(mine, tmp_path, lambda record: {})
     found = [yaml.safe_load(path.read_text()) for path in tmp_path.glob("*/kava/summary.yaml")]
     assert {summary["gsm8k"]["accuracy_mean"] for summary in found} == {10.0, 20.0}
+
+
+def test_latents_are_shown_as_words_and_accuracy_by_steps(tmp_path):
+    """Two seeds of the same four problems; words are the first seed's."""
+    items = {
+        42: {
+            "question": ["a", "b", "c", "d"],
+            "expected": ["7", "8", "9", "9"],
+            "prediction": [7.0, float("nan"), 9.0, 9.0],
+            "n_steps": np.array([1, 1, 2, 2]),
+            "correct": np.array([True, False, True, True]),
+            "latents": ['[["7", " +"], ["\\n", "x"]]'] * 4,
+        }
+    }
+    items[43] = items[42] | {"correct": np.array([False, False, True, False])}
+    records = [record("kava", seed, 50.0) for seed in (42, 43)]
+    written = write(records, tmp_path, lambda r: items[r.cell.seed])
+    assert {tmp_path / "latent_words.csv", tmp_path / "accuracy_by_steps.csv"} <= set(written)
+    with open(tmp_path / "latent_words.csv") as file:
+        words = list(csv.DictReader(file))
+    assert [(w["Seed"], w["Problem"], w["Answer"]) for w in words[:2]] == [
+        ("42", "a", "7"),
+        ("42", "b", "nan"),
+    ]
+    assert len(words) == 4
+    assert words[0]["Latents"] == r"7 / + | \n / x"
+    with open(tmp_path / "accuracy_by_steps.csv") as file:
+        steps = list(csv.DictReader(file))
+    found = [(row["Steps"], row["Problems"], row["Accuracy (%)"]) for row in steps]
+    assert found == [("1", "2", "25.0"), ("2", "2", "75.0")]
+
+
+def test_without_items_nothing_is_said_of_what_is_inside(records, tmp_path):
+    write(records, tmp_path, lambda record: {})
+    assert not (tmp_path / "latent_words.csv").exists()
+    assert not (tmp_path / "accuracy_by_steps.csv").exists()

@@ -28,11 +28,13 @@ class Method:
     ``loss(net, batch, config, moment)`` returns named, weighted parts that sum to the loss.
     ``begin(net, batch, config)`` reads all that comes before the first generated token.
     ``announces``: the model writes the marker itself, and an answer without it is none.
+    ``think(net, batch, config)`` is the thought that ``begin`` thinks, of methods with latents.
     """
 
     loss: Callable[[Reasoner, Batch, Config, Moment], Parts]
     begin: Callable[[Reasoner, Batch, Config], Read]
     announces: bool
+    think: Callable[[Reasoner, Batch, Config], Thought] | None = None
 
 
 def read_question(net: Reasoner, batch: Batch, *further: Tensor) -> Read:

@@ -6,16 +6,21 @@ from benchsuite.latent.examples import Batch
 from benchsuite.latent.losses import Parts
 from benchsuite.latent.methods.base import Method, Moment, announce
 from benchsuite.latent.network import Read, Reasoner
-from benchsuite.latent.thinking import sequential
+from benchsuite.latent.thinking import Thought, sequential
+
+
+def think(net: Reasoner, batch: Batch, config: Config) -> Thought:
+    """Think the configuration's number of latents, one after the other."""
+    return sequential(net, batch, n_latents=config.latent.n_latents)
 
 
 def _loss(net: Reasoner, batch: Batch, config: Config, moment: Moment) -> Parts:
-    thought = sequential(net, batch, n_latents=config.latent.n_latents)
-    return distil(net, batch, thought, config, kv=False)
+    return distil(net, batch, think(net, batch, config), config, kv=False)
 
 
-def _begin(net: Reasoner, batch: Batch, config: Config) -> Read:
-    return announce(net, batch, sequential(net, batch, n_latents=config.latent.n_latents))
+def begin(net: Reasoner, batch: Batch, config: Config) -> Read:
+    """Think, end the thought, announce the answer."""
+    return announce(net, batch, think(net, batch, config))
 
 
-METHOD = Method(_loss, _begin, announces=False)
+METHOD = Method(_loss, begin, announces=False, think=think)

@@ -13,4 +13,4 @@ def _loss(net: Reasoner, batch: Batch, config: Config, moment: Moment) -> Parts:
     return distil(net, batch, think(net, batch, config), config, kv=True)
 
 
-METHOD = Method(_loss, begin, announces=False)
+METHOD = Method(_loss, begin, announces=False, think=think)

@@ -24,4 +24,4 @@ def begin(net: Reasoner, batch: Batch, config: Config) -> Read:
     return announce(net, batch, think(net, batch, config))
 
 
-METHOD = Method(_loss, begin, announces=False)
+METHOD = Method(_loss, begin, announces=False, think=think)

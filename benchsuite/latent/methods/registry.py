@@ -24,13 +24,15 @@ _ROOM = "benchsuite.latent.methods"
 class LatentMethod:
     """One method: the module whose ``METHOD`` it is, and the keys that define it.
 
-    ``own`` are keys of the configuration, by section. An ablation is ``like`` another method: it
-    inherits what a configuration file says of that one.
+    ``own`` are keys of the configuration, by section. A variant is ``like`` another method: it
+    inherits what a configuration file says of that one. One that is not ``trained`` is the model
+    as it is.
     """
 
     module: str
     own: Mapping[str, Any] = field(default_factory=dict)
     like: str = ""
+    trained: bool = True
 
 
 def _kava(**own: Any) -> LatentMethod:
@@ -49,6 +51,11 @@ METHODS = Registry(
         "codi": LatentMethod(f"{_ROOM}.codi"),
         "pccot": LatentMethod(f"{_ROOM}.pccot"),
         "kava": LatentMethod(f"{_ROOM}.kava"),
+        "sim_cot": LatentMethod(f"{_ROOM}.sim_cot", {"loss": {"step_weight": 1.0}}, like="codi"),
+        # The model as it is, shown worked examples.
+        "few_shot": LatentMethod(
+            f"{_ROOM}.full_cot", {**_NO_PROJECTION, "data": {"worked_examples": 8}}, trained=False
+        ),
         # The paper's ablations: KaVa but for one thing.
         "kava_no_kv": _kava(loss={"kv_weight": 0.0}),
         "kava_no_codi": _kava(loss={"codi_weight": 0.0}),

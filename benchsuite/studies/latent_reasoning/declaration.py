@@ -27,7 +27,9 @@ from benchsuite.study import (
 )
 from benchsuite.study.metric import itself
 
-ABLATIONS = tuple(name for name, entry in METHODS.items() if entry.like)
+ABLATIONS = tuple(name for name, entry in METHODS.items() if entry.like == "kava")
+# Asked of models that other people know, not of the embedded ones.
+OF_REAL_MODELS = ("few_shot", "sim_cot")
 # Where the ablations run, too; the other configurations have the seven methods.
 ABLATED = (
     ("tiny_llama_4m", "equations"),
@@ -53,6 +55,10 @@ def _includes(axes: Mapping[str, Any]) -> bool:
     if axes["method"] in ABLATIONS and (model, steps) not in ABLATED:
         return False
     asked = asking.EMBEDDED_ASKED if embedded else asking.HUB_ASKED
+    if axes["method"] in OF_REAL_MODELS and embedded:
+        return False
+    if "asked" not in axes and not METHODS.find(axes["method"]).trained:
+        return False
     return "asked" not in axes or axes["asked"] in asked
 
 
@@ -131,6 +137,7 @@ register_study(
             higher("accuracy", "codi", than="no_cot"),
             higher("accuracy", "pccot", than="no_cot"),
             higher("accuracy", "kava", than="kava_no_kv"),
+            higher("accuracy", "sim_cot", than="codi"),
             lower("forward_passes", "kava", than="full_cot"),
             *(identical("thinking_passes", name) for name in METHODS if name not in ABLATIONS),
         ),

@@ -4,7 +4,8 @@
 
     <configuration>/<method>/seed_42/results_<set>.yaml
                              all_seeds_results.yaml  summary.yaml  summary.csv
-    paper_results.csv  paper_results.tex  accuracy_and_passes.png
+    paper_results.csv  paper_results.tex  accuracy_and_passes.png  accuracy_and_passes.svg
+    latent_words.csv  accuracy_by_steps.csv
 
 Rehearsals, stand-ins and cells with changed parameters are left out: the document has no place to
 say what they are. A configuration file of the user's own is a configuration like the document's,
@@ -24,6 +25,7 @@ from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.report import write_text
 from benchsuite.reporting.tables import latex_escape, latex_table
 from benchsuite.statistics import describe, proportion_interval, stability_class, two_std_rule
+from benchsuite.studies.latent_reasoning import inside
 
 # The document's names of the sets, and which of ours stands in each of its columns.
 SETS = {"gsm8k": "gsm8k", "gsm_hard": "gsm8k-hard", "svamp": "svamp"}
@@ -33,6 +35,11 @@ CONFIGURATIONS = {
     ("llama3_2_1b", "sentences"): ("llama1b_gsm8k-aug-nl", "LLaMA 3.2-1B", "GSM8k-AUG-NL"),
     ("qwen2_5_0_5b", "equations"): ("qwen05b_gsm8k-aug", "Qwen2.5-0.5B", "GSM8k-AUG"),
     ("llama3_2_3b", "equations"): ("llama3b_gsm8k-aug", "LLaMA 3.2-3B", "GSM8k-AUG"),
+    ("smollm2_135m_q4", "equations"): (
+        "smollm2_gsm8k",
+        "SmolLM2-135M, dequantized Q4_1",
+        "GSM8k-AUG as supplied",
+    ),
 }
 # GSM8K accuracy in percent, all known from a secondary source only [S]: context, never a bar.
 PUBLISHED = {
@@ -88,7 +95,32 @@ def write(records: Sequence[Record], folder: Path, columns: Columns) -> list[Pat
         paths += _write_method(folder / places[key] / method, mine, summaries[key, method])
     if summaries:
         paths += _write_paper(folder, summaries)
-        paths += _draw(folder / "accuracy_and_passes.png", summaries)
+        paths += _draw(folder, summaries)
+        paths += _write_inside(folder, found, columns)
+    return paths
+
+
+def _write_inside(
+    folder: Path, found: Mapping[tuple[Key, str], Sequence[Record]], columns: Columns
+) -> list[Path]:
+    """Write latents as words, and accuracy by the gold solution's steps, where there are any."""
+    words: list[inside.Row] = []
+    steps: list[inside.Row] = []
+    for (key, method), mine in found.items():
+        _, model, data = name_of(key)
+        title = {"Model": model, "Training Data": data}
+        first = min(record.cell.seed for record in mine)
+        words += inside.words((r for r in mine if r.cell.seed == first), columns, title)
+        sets: dict[str, list[Record]] = {}
+        for record in mine:
+            sets.setdefault(record.cell.axes["asked"], []).append(record)
+        counted = {(method, asked): inside.by_steps(r, columns) for asked, r in sets.items()}
+        steps += inside.steps_rows(counted, title)
+    paths = []
+    for name, rows in (("latent_words.csv", words), ("accuracy_by_steps.csv", steps)):
+        if rows:
+            paths.append(folder / name)
+            write_text(paths[-1], _csv(rows))
     return paths
 
 
@@ -244,7 +276,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return out.getvalue()
 
 
-def _draw(path: Path, summaries: Mapping[tuple[Key, str], Summary]) -> list[Path]:
+def _draw(folder: Path, summaries: Mapping[tuple[Key, str], Summary]) -> list[Path]:
     """Draw accuracy against forward passes, a panel each configuration; without matplotlib none."""
     try:
         from matplotlib.figure import Figure
@@ -261,7 +293,10 @@ def _draw(path: Path, summaries: Mapping[tuple[Key, str], Summary]) -> list[Path
                 panel.errorbar(*point, yerr=seen["accuracy_std"] or 0, fmt="o", capsize=3)
                 panel.annotate(method, point, textcoords="offset points", xytext=(5, 4))
         panel.set(title=" ".join(name_of(key)[1:]), xlabel="forward passes", xscale="log")
+        panel.margins(x=0.2)  # names stand to the right of their points
         panel.set_ylabel("accuracy, % (mean and std over seeds)")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    return [path]
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"accuracy_and_passes.{kind}" for kind in ("png", "svg")]
+    for path in paths:
+        figure.savefig(path, dpi=120)
+    return paths
