@@ -142,9 +142,10 @@ needs_ray = pytest.mark.skipif(not RAY, reason="Ray is not installed")
     "script",
     [
         pytest.param(ONE_NODE, id="one node"),
-        pytest.param(SEVERAL_NODES, id="several", marks=[pytest.mark.stress, needs_ray]),
+        pytest.param(SEVERAL_NODES, id="several", marks=needs_ray),
     ],
 )
+@pytest.mark.stress
 def test_a_script_that_meets_its_time_limit_and_is_submitted_again_measures_every_cell_once(
     script, slurm
 ):

@@ -67,6 +67,7 @@ def small(study):
     return [f"--set={study}.{name}={value}" for name, value in SMALL.items()]
 
 
+@pytest.mark.stress
 def test_any_model_runs_in_a_shipped_study_and_its_record_names_what_it_was(phi3, run, tmp_path):
     benchmark = f"{ROOT}/benchmarks/test_calibration_selection.py"
     words = [benchmark, "-p", "no:cacheprovider", f"--model=my_model={phi3}"]

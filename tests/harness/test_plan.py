@@ -287,6 +287,7 @@ def test_another_claim_is_told(frozen, run, project):
     assert families(project) == {2}
 
 
+@pytest.mark.stress
 def test_the_looks_of_a_plan_are_its_own(frozen, run, command, project):
     frozen("-k", "not aside and one and not idle", "--until-decided=5")
     study = json.loads((project.path / "plan.json").read_text())["studies"]["claimed"]

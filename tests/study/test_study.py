@@ -28,6 +28,7 @@ def view(pytester, study="calibration_selection"):
     return {record["cell"]["id"]: record for record in records}
 
 
+@pytest.mark.stress
 def test_every_method_runs_and_leaves_the_documents_keys(run, pytester):
     result = run("-k", "tiny_llama_1m and seed42")
     records = view(pytester)
