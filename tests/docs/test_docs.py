@@ -182,6 +182,7 @@ def selecting(words: list[str]) -> tuple[tuple[str, str], tuple[str, ...]]:
     return (chosen["-k"], chosen["-m"]), tuple(options)
 
 
+@pytest.mark.stress
 def test_every_command_over_benchmarks_selects_cells(tmp_path, examples):
     arguments = {c: of_benchmarks(c) for c in COMMANDS if not c.startswith("make")}
     shown = {c: runnable(a, tmp_path) for c, a in arguments.items() if a is not None}

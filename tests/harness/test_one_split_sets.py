@@ -57,6 +57,7 @@ def test_quantizers_ask_what_is_left_of_a_set_with_one_split(tmp_path):
     assert kept.items() <= sets["squad"].items()
 
 
+@pytest.mark.stress
 def test_uncertainty_never_asks_an_example(tmp_path):
     items = tasks.items("closed_book", "test")[:N]
     lines = "".join(json.dumps(dataclasses.asdict(item)) + "\n" for item in items)

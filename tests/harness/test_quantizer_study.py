@@ -14,6 +14,9 @@ from benchsuite.records.reading import read
 from benchsuite.study import study
 from tests import forked
 
+# Several methods with all their questions; the tour runs some of its cells in every change.
+pytestmark = pytest.mark.stress
+
 ROOT = Path(__file__).parents[2]
 SMALL = [
     f"--set=quantizers.{setting}"
@@ -147,7 +150,6 @@ def test_libraries_run_once_and_stay_out_of_the_tour():
     assert all(packages.values())
 
 
-@pytest.mark.stress
 def test_a_model_with_a_chat_template_is_asked_in_it_and_the_record_says_so(tmp_path):
     folder = tmp_path / "instruct"
     shutil.copytree(models.path("tiny_llama_1m"), folder)

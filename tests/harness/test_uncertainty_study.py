@@ -12,6 +12,9 @@ from benchsuite.records.columns import read_columns
 from benchsuite.study import study
 from tests import forked
 
+# All scores of two models in one session; the tour runs some of its cells in every change.
+pytestmark = pytest.mark.stress
+
 ROOT = Path(__file__).parents[2]
 NLI = ("semantic_discrete", "semantic_nli", "semantic_sets")
 EMBEDDED = [name for name in SCORES if name not in (*NLI, "verbalised_confidence")]

@@ -187,6 +187,7 @@ def test_every_module_that_ran_in_a_cell_changes_its_digest(ran, copy):
     assert all(len(seen) > 10 for seen in measuring.values())
 
 
+@pytest.mark.stress
 def test_no_module_of_harness_records_reporting_or_commands_changes_a_digest(copy):
     rooms = ("harness", "records", "reporting", "commands", "study", "catalog")
     files = [path for room in rooms for path in (ROOT / "benchsuite" / room).rglob("*.py")]

@@ -210,6 +210,7 @@ def test_diff_of_a_folder_without_records_is_one_paragraph(command):
     result.stderr.fnmatch_lines(["benchsuite diff: *holds no records*"])
 
 
+@pytest.mark.stress
 def test_reproduce_says_bit_identical_or_what_differs(project, bench, command):
     bench(
         "-k",

@@ -75,6 +75,7 @@ def test_gptq_default_does_not_depend_on_the_seed_and_random_does(run, pytester)
     assert shas["tiny_llama_1m-random-seed1"] != shas["tiny_llama_1m-random-seed2"]
 
 
+@pytest.mark.stress
 def test_a_saved_model_gives_equal_results_and_one_with_nan_scales_fails_by_name(run, pytester):
     one = ("-k", "tiny_llama_1m and random and seed42")
     run(*one, "--save-models").assert_outcomes(passed=1)
