@@ -10,6 +10,9 @@ import sys
 
 import pytest
 
+# A process that imports everything anew takes ten seconds; the others are forked.
+pytestmark = pytest.mark.stress
+
 SEEN = """
 import json, pickle, sys
 

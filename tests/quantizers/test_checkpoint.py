@@ -177,13 +177,12 @@ def test_models_that_the_format_cannot_hold_are_refused(make_model, tmp_path):
     "options",
     [
         {"bits": 4, "group_size": 32},
-        pytest.param(
-            {"bits": 4, "group_size": 32, "sym": False, "desc_act": True}, marks=pytest.mark.stress
-        ),
-        pytest.param({"bits": 3, "group_size": 32}, marks=pytest.mark.stress),
+        {"bits": 4, "group_size": 32, "sym": False, "desc_act": True},
+        {"bits": 3, "group_size": 32},
     ],
     ids=str,
 )
+@pytest.mark.stress
 def test_gptqmodel_reads_our_checkpoints(options, make_model, tokens, tmp_path, monkeypatch):
     monkeypatch.setenv("GPTQMODEL_CPU_WORKERS", "2")
     gptqmodel = pytest.importorskip("gptqmodel")

@@ -18,7 +18,7 @@ from benchsuite.quantizers.registry import LIBRARIES
 from benchsuite.records import environment
 
 # One of each way to hold a layer; the others are long to import or to run, up to 21 seconds each.
-FAST = ("llmcompressor_gptq", "hqq_reference", "torchao_int4", "bitsandbytes_int8")
+FAST = ("hqq_reference", "torchao_int4", "bitsandbytes_int8")
 
 
 def run(name, model, batch):

@@ -123,7 +123,8 @@ def gptq_in_float32(batch, **settings):
     return functools.partial(gptq.quantize, batch=batch, scale_dtype=torch.float32, **settings)
 
 
-@pytest.mark.parametrize("desc_act", [False, pytest.param(True, marks=pytest.mark.stress)])
+@pytest.mark.stress
+@pytest.mark.parametrize("desc_act", [False, True])
 def test_gptq_and_llm_compressor(desc_act, batch, linear_errors, assert_parity):
     pytest.importorskip("llmcompressor")
     # It fits all groups beforehand; its act order changes the order of columns, not the groups.

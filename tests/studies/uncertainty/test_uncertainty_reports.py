@@ -101,6 +101,7 @@ def all_right(cell, rows):
     return rows
 
 
+@pytest.mark.stress
 def test_one_class_is_undefined_in_every_file_and_stops_none(tmp_path):
     grid = Grid(document, change=all_right)
     found = findings(grid)
@@ -216,10 +217,9 @@ def test_size_is_a_matter_of_the_family():
     }
 
 
+@pytest.mark.stress
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(
-    "scores", [pytest.param(("g_nll", "shuffled"), marks=pytest.mark.stress), ("g_nll",)]
-)
+@pytest.mark.parametrize("scores", [("g_nll", "shuffled"), ("g_nll",)])
 def test_one_model_with_few_scores_is_drawn_without_a_warning(tmp_path, scores):
     """The axes of what is not there once collapsed, and with them the layout."""
     grid = Grid(lambda cell: cell.model == "tiny_llama_1m" and cell.method in scores)
