@@ -92,8 +92,7 @@ def drawing(uniform: Tensor, temperature: Heat, banned: Tensor | None = None) ->
 
 def entropy(logits: Tensor) -> Tensor:
     """Return the entropies [N] float64 in nats of the distributions of logits [N, vocabulary]."""
-    log_p = logits.log_softmax(-1)
-    return -(log_p.exp() * log_p).sum(-1).double()
+    return torch.special.entr(logits.softmax(-1)).sum(-1).double()  # 0 of a token shut out
 
 
 def heat_at(temperature: Heat, step: int) -> float:

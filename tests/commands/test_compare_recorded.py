@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchsuite.commands.main import main
-from benchsuite.comparing import measure, questions
+from benchsuite.comparing import questions
 from benchsuite.comparing.measured import Beside
 from benchsuite.errors import CorruptRecord
 from benchsuite.records.comparisons import Comparisons
@@ -16,30 +16,7 @@ MODEL, OTHER = "tiny_llama_1m", "tiny_llama_4m"
 WORDS = ["compare", MODEL, OTHER, "--tokens", "512", "--seq-len", "64", "--no-speed"]
 ASKED = ["--questions", "closed_book,four_choices", "--n-questions", "4"]
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def done(monkeypatch):
-    """What is measured: readings of the text, and sets asked."""
-    found = []
-    read, ask = measure.read, questions.ask
-
-    def reading(*args, **options):
-        found.append("text")
-        return read(*args, **options)
-
-    def asking(subject, asked, **options):
-        found.append(f"{subject.name} {asked.name}")
-        return ask(subject, asked, **options)
-
-    monkeypatch.setattr(measure, "read", reading)
-    monkeypatch.setattr(questions, "ask", asking)
-    return found
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def records(folder):

@@ -11,11 +11,7 @@ from tests.models import tiny
 MODEL = "tiny_llama_1m"
 WORDS = ["--tokens", "1280", "--seq-len", "64", "--device", "cpu"]
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def test_a_model_is_not_worse_than_itself(folder):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchsuite.commands.main import main
-from benchsuite.comparing import measure, questions
+from benchsuite.comparing import questions
 from benchsuite.comparing.gating import Gated
 from benchsuite.records.comparisons import Comparisons
 
@@ -14,30 +14,7 @@ WORDS = ["gate", OTHER, MODEL, "--tokens", "1280", "--seq-len", "64", "--device"
 WORDS += ["--questions", "closed_book", "--n-questions", "10"]
 OPEN = ["--margin", "accuracy=5", "--margin", "perplexity=0.0001%"]
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def done(monkeypatch):
-    """What is measured: readings of the text, and sets asked."""
-    found = []
-    read, ask = measure.read, questions.ask
-
-    def reading(*args, **options):
-        found.append("text")
-        return read(*args, **options)
-
-    def asking(subject, asked, **options):
-        found.append(subject.name)
-        return ask(subject, asked, **options)
-
-    monkeypatch.setattr(measure, "read", reading)
-    monkeypatch.setattr(questions, "ask", asking)
-    return found
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def records(folder):
@@ -99,7 +76,7 @@ def test_a_broken_gate_goes_on_at_the_batch_it_was_in(folder, done, monkeypatch)
     ask = questions.ask
 
     def breaking(subject, each, **options):
-        if subject.name == MODEL and done.count(MODEL) == 1:
+        if subject.name == MODEL and done.count(f"{MODEL} closed_book") == 1:
             raise KeyboardInterrupt
         return ask(subject, each, **options)
 

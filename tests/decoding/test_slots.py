@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchsuite.decoding.loop import decode, drawing, evaluating
+from benchsuite.decoding.loop import decode, drawing, entropy, evaluating
 from benchsuite.decoding.slots import Slots
 from benchsuite.decoding.ways import SLOT_MODELS, grows_in_slots
 from benchsuite.evaluation.generation import TOLERANCE
@@ -123,3 +123,8 @@ def test_drawn_answers_are_drawn_by_their_own_numbers_whatever_the_slots():
 
 def test_where_there_is_no_gpu_answers_do_not_grow_in_slots():
     assert not grows_in_slots(build("llama"))
+
+
+def test_a_token_that_is_shut_out_adds_nothing_to_the_entropy():
+    logits = torch.tensor([[0.0, 0.0, -torch.inf], [5.0, -torch.inf, -torch.inf]])
+    assert entropy(logits).tolist() == pytest.approx([np.log(2), 0])

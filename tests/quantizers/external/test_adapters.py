@@ -17,7 +17,7 @@ from benchsuite.quantizers.linear import using_kernel
 from benchsuite.quantizers.registry import LIBRARIES
 from benchsuite.records import environment
 
-# One of each way to hold a layer; the others are long to import or to run, up to 21 seconds each.
+# The others are long to import or to run, up to 21 seconds each.
 FAST = ("hqq_reference", "torchao_int4", "bitsandbytes_int8")
 
 
