@@ -101,24 +101,30 @@ class _Handler(BaseHTTPRequestHandler):
             server.here += 1
             server.most = max(server.most, server.here)
             fault = next(server.faults, server.then)
-        try:
-            if fault == "broken":
-                self.connection.close()
-                self.close_connection = True
-            elif isinstance(fault, int):
-                self._answer(fault, {"error": {"message": "a fault on purpose"}})
-            elif not server.takes_ids and isinstance(body["prompt"], list):
-                self._answer(400, {"error": {"message": "prompt must be a string"}})
-            elif body["model"] not in server.models:
-                self._answer(404, {"error": {"message": f"no model {body['model']}"}})
-            else:
-                with server.lock:
-                    told = server.completion(body)
-                    server.asked.append(body)
-                self._answer(200, told, cut=fault == "cut")
-        finally:
-            with server.lock:
-                server.here -= 1
+        told = self._told(body, fault)
+        # Counted out before the answer leaves: who gets it may ask again at once.
+        with server.lock:
+            server.here -= 1
+        if fault == "broken":
+            self.connection.close()
+            self.close_connection = True
+        else:
+            self._answer(*told, cut=fault == "cut")
+
+    def _told(self, body, fault):
+        server = self.server
+        if isinstance(fault, int):
+            return fault, {"error": {"message": "a fault on purpose"}}
+        if not server.takes_ids and isinstance(body["prompt"], list):
+            return 400, {"error": {"message": "prompt must be a string"}}
+        if body["model"] not in server.models:
+            return 404, {"error": {"message": f"no model {body['model']}"}}
+        if fault == "broken":
+            return 200, {}
+        with server.lock:
+            told = server.completion(body)
+            server.asked.append(body)
+        return 200, told
 
     def _let_in(self):
         server = self.server
