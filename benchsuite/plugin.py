@@ -20,6 +20,7 @@ from benchsuite.records.store import Store
 pytest_plugins = [
     "benchsuite.fixtures.calibration",
     "benchsuite.fixtures.engines",
+    "benchsuite.fixtures.reference",
     "benchsuite.fixtures.latent",
     "benchsuite.fixtures.models",
     "benchsuite.fixtures.record",

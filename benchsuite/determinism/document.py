@@ -36,6 +36,7 @@ def report(
     axes: Mapping[str, Mapping[str, Any]],
     profile: Mapping[str, Any],
     batched_profile: Mapping[str, Any] | None = None,
+    verification: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what one variant gave, in the document's structure, with the axes beside it.
 
@@ -67,7 +68,9 @@ def report(
             profile=profile,
             batched_profile=batched_profile,
             as_asked=as_asked,
+            verification=verification,
         ),
+        "verification": dict(verification or {"tested": False}),
         "success": True,
     }
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchsuite.determinism import kernels
+from benchsuite.determinism.verification import tokens_needed
 from benchsuite.statistics.power import seeds_needed
 
 NOT_ESTABLISHED = "not established"
@@ -26,6 +27,7 @@ def verdict(
     profile: Mapping[str, Any],
     batched_profile: Mapping[str, Any] | None = None,
     as_asked: bool | None = None,
+    verification: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the ``verdict`` object.
 
@@ -41,7 +43,9 @@ def verdict(
         "deterministic_mode_tested": tested,
         "summary": _summary(exact, axes),
         "root_cause": _root_cause(stats, exact, deterministic, batch, profile, batched_profile),
-        "forensic_implications": _forensic(stats, exact, batch),
+        "forensic_implications": ". ".join(
+            [_forensic(stats, exact, batch), *_from_tokens(verification or {})]
+        ),
         "samples_needed": samples_needed(0.0 if exact else stats["l2_mean"]),
         "details": [
             *_distances(stats),
@@ -181,6 +185,23 @@ def _forensic(stats: Mapping[str, Any], exact: bool | None, batch: Mapping[str, 
             "nothing can be told from it"
         )
     return "No noise: one completion is enough, and any deviation is a deviation"
+
+
+def _from_tokens(verification: Mapping[str, Any]) -> list[str]:
+    """Say whether the tokens alone tell the variant from the original, which is the reference."""
+    if not verification.get("tested"):
+        return []
+    found = verification["against_original"]
+    rows = [row for row in found["rows"] if row["detected"] is not None]
+    if not rows:
+        return ["Too few tokens were served to tell the variant from the original by them (DiFR)"]
+    needed = tokens_needed(found)
+    row = needed or rows[-1]
+    rough = f", of {row['batches']} batches only" if row["few"] else ""
+    told = f"detected {row['detected']:.0%}, false alarms {row['false_alarms']:.0%}{rough}"
+    if needed:
+        return [f"{row['tokens']} served tokens tell it from the original (Token-DiFR: {told})"]
+    return [f"{row['tokens']} served tokens do not tell it from the original (Token-DiFR: {told})"]
 
 
 def _distances(stats: Mapping[str, Any]) -> list[str]:

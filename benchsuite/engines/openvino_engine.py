@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import openvino
 
-from benchsuite.engines.uniform import uniform
+from benchsuite.engines.noise import gumbel
 
 MODEL = "openvino_model.xml"
 
@@ -94,10 +94,14 @@ class Engine:
         ids = np.array(prompts, np.int64)
         request = self._compiled.create_infer_request()
         tokens, logprobs = [], []
-        fresh, numbers = ids, uniform(prompts, max_tokens, self._seed)
+        fresh = ids
         for step in range(max_tokens):
             logits = self._last_logits(request, ids, fresh)
-            chosen = _chosen(logits, numbers[:, step], self._temperature)
+            scores = logits
+            if self._temperature > 0:
+                noise = gumbel(prompts, step, logits.shape[-1], self._seed)
+                scores = logits / self._temperature + noise
+            chosen = scores.argmax(-1)
             tokens.append(chosen)
             logprobs.append(_log_softmax(logits)[np.arange(len(ids)), chosen])
             fresh = chosen[:, None]
@@ -137,16 +141,6 @@ def _converted(source: dict[str, Any], threads: int) -> Any:
     ids = torch.arange(8)[None]
     network = Logits(original(source, "cpu"))
     return openvino.convert_model(network, example_input=(ids, torch.ones_like(ids)))
-
-
-def _chosen(logits: np.ndarray, numbers: np.ndarray, temperature: float) -> np.ndarray:
-    """Return the most probable tokens [batch], or those that ``numbers`` draw."""
-    if temperature <= 0:
-        return logits.argmax(-1)
-    heaped = np.exp(_log_softmax(logits / temperature).astype(np.float64)).cumsum(-1)
-    at = numbers * heaped[:, -1]
-    rows = [np.searchsorted(row, u, side="right") for row, u in zip(heaped, at, strict=True)]
-    return np.array(rows, np.int64)
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -138,6 +138,14 @@ class EngineProcess:
         with self._checking("score"):
             return validation.scored(answer, prompts)
 
+    def judge(
+        self, prompts: Sequence[Sequence[int]], served: Sequence[Sequence[int]]
+    ) -> dict[str, Any]:
+        """Return ``ranks`` and ``margins`` of tokens ``served`` after prompts, lists of rows."""
+        answer = self.ask("judge", prompts=_lists(prompts), served=_lists(served))
+        with self._checking("judge"):
+            return validation.judged(answer, [len(tokens) for tokens in served])
+
     def kernels(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> dict[str, Any]:
         """Return ``profiling_succeeded`` and ``all_kernels`` of one batch under a profiler."""
         answer = self.ask("kernels", prompts=_lists(prompts), max_tokens=max_tokens)

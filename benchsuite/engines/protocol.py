@@ -15,6 +15,8 @@ the process goes on listening. The end of the requests ends it. An engine has
   ``{"weights_sha256": str | None}``
 - ``score(prompts)``, where it can read without generating: ``{"logprobs": ..., "best": ...}``,
   [prompts, tokens - 1], of every token after a prompt's first and of the most probable one there
+- ``judge(prompts, served)``, where it can be a reference: ``{"ranks": ..., "margins": ...}``, rows
+  as long as those ``served``, see `benchsuite.engines.divergence`
 - ``latency(prompt, max_tokens, repeats, warmup)``, where it serves models that others made:
   ``{"seconds": [repeats], "peak_memory_bytes": int}``
 

@@ -13,6 +13,7 @@ class EngineEntry:
     ``module`` has a class ``Engine`` (see ``benchsuite.engines.protocol``). ``packages`` are the
     distributions that its interpreter must have; their versions enter the fingerprint. ``device``
     is ``cpu`` or ``cuda`` where the engine knows only one. ``environment`` is set before it starts.
+    ``our_noise`` says that it draws by `benchsuite.engines.noise`, which a verifier can repeat.
     """
 
     module: str
@@ -20,6 +21,7 @@ class EngineEntry:
     install: str
     device: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    our_noise: bool = False
 
 
 # In the engine's own process, so that torch's flags and profiler reach it; no network.
@@ -35,18 +37,23 @@ ENGINES = Registry(
     "engine",
     {
         "transformers": EngineEntry(
-            "benchsuite.engines.torch_engine", ("torch", "transformers"), "pip install benchsuite"
+            "benchsuite.engines.torch_engine",
+            ("torch", "transformers"),
+            "pip install benchsuite",
+            our_noise=True,
         ),
         "torchao": EngineEntry(
             "benchsuite.engines.torchao_engine",
             ("torch", "transformers", "torchao"),
             "pip install 'benchsuite[torchao]'",
+            our_noise=True,
         ),
         "openvino": EngineEntry(
             "benchsuite.engines.openvino_engine",
             ("openvino", "nncf"),
             "pip install 'benchsuite[openvino]'",
             device="cpu",
+            our_noise=True,
         ),
         "vllm": EngineEntry(
             "benchsuite.engines.vllm_engine",

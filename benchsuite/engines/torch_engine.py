@@ -6,7 +6,8 @@ layer, which rebuilds the weight in every call and multiplies in the model's dty
 """
 
 import os
-from itertools import islice
+from collections.abc import Sequence
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from benchsuite.catalog import ModelEntry, Sources
-from benchsuite.decoding.loop import Choice, decode, drawing, evaluating, most_probable, padded
+from benchsuite.decoding.loop import Choice, decode, evaluating, most_probable, padded
+from benchsuite.engines.divergence import divergences
+from benchsuite.engines.noise import gumbel
 from benchsuite.engines.profiling import profiled
-from benchsuite.engines.uniform import uniform
 from benchsuite.evaluation.forced import teacher_forced
 from benchsuite.evaluation.growing import chosen_log_probs
 from benchsuite.models import generation_settings
@@ -81,8 +83,7 @@ class Engine:
         alike = len({len(prompt) for prompt in prompts}) == 1
         choose: Choice = most_probable
         if self._temperature > 0:
-            numbers = torch.from_numpy(uniform(prompts, max_tokens, self._seed)).to(ids.device)
-            choose = drawing(numbers, self._temperature)
+            choose = drawing(prompts, self._temperature, self._seed)
         tokens, logprobs = [], []
         with evaluating(self.model):
             steps = decode(self.model, ids, None if alike else mask, choose)
@@ -101,6 +102,13 @@ class Engine:
             "logprobs": [row.log_probs.tolist() for row in found],
             "best": [row.best.tolist() for row in found],
         }
+
+    def judge(self, prompts: list[list[int]], served: list[list[int]]) -> dict[str, Any]:
+        """Say how far this model was from serving the tokens ``served`` after ``prompts``."""
+        ranks, margins = divergences(
+            self.model, prompts, served, temperature=self._temperature, seed=self._seed
+        )
+        return {"ranks": ranks, "margins": margins}
 
     def kernels(self, prompts: list[list[int]], max_tokens: int) -> dict[str, Any]:
         """Decode one batch under torch's profiler."""
@@ -182,6 +190,17 @@ class Int4CudaLinear(nn.Module):
         )
         outputs = outputs.view(*inputs.shape[:-1], self.out_features)
         return outputs if self.bias is None else outputs + self.bias
+
+
+def drawing(prompts: Sequence[Sequence[int]], temperature: float, seed: int) -> Choice:
+    """Return the choice that draws with each prompt's own noise."""
+    step = count()
+
+    def choose(logits: Tensor) -> Tensor:
+        noise = torch.from_numpy(gumbel(prompts, next(step), logits.shape[-1], seed))
+        return (logits.float() / temperature + noise.to(logits.device)).argmax(-1)
+
+    return choose
 
 
 def original(source: dict[str, Any], device: str) -> Any:

@@ -72,6 +72,13 @@ def scored(found: Any, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
     return _object(found)
 
 
+def judged(found: Any, lengths: list[int]) -> dict[str, Any]:
+    """Check ``ranks`` and ``margins``: one of each for each served token."""
+    _rows(found, "ranks", lengths, _is_token)
+    _rows(found, "margins", lengths, _is_number)
+    return _object(found)
+
+
 def kernels(found: Any) -> dict[str, Any]:
     """Check a profile: whether it succeeded, and name, count and microseconds of each kernel."""
     _field(found, "profiling_succeeded", bool)

@@ -43,6 +43,32 @@ def judged(exact, found, mode, axes=None, **rest):
     )
 
 
+def test_the_advice_says_from_how_many_tokens_the_original_can_be_told():
+    def advice(*rows):
+        names = ("tokens", "detected", "false_alarms", "few", "batches")
+        found = {"rows": [dict(zip(names, row, strict=True)) for row in rows]}
+        told = judged(
+            True,
+            [MARLIN],
+            deterministic(True),
+            verification={"tested": True, "against_original": found},
+        )
+        return told["forensic_implications"]
+
+    rough = (1000, 1.0, 0.0, True, 2)
+    assert advice((30, 0.6, 0.04, False, 64), (100, 0.97, 0.05, False, 16), rough).endswith(
+        "100 served tokens tell it from the original (Token-DiFR: detected 97%, false alarms 5%)"
+    )
+    assert advice((30, 0.06, 0.04, False, 64), (1000, 0.1, 0.05, True, 2)).endswith(
+        "1000 served tokens do not tell it from the original "
+        "(Token-DiFR: detected 10%, false alarms 5%, of 2 batches only)"
+    )
+    assert "Too few tokens" in advice((30, None, None, True, 1))
+    assert (
+        "served tokens" not in judged(True, [MARLIN], deterministic(True))["forensic_implications"]
+    )
+
+
 def test_the_lists_are_the_documents_with_attention_and_split_k_beside_them():
     names = (
         EXLLAMA,

@@ -417,6 +417,7 @@ def test_the_project_in_the_docs_runs(own, examples, tmp_path):
         "latent_reasoning.n_items=20",
         "determinism.repetitions=2",
         "determinism.others=(1,)",
+        "determinism.served_prompts=0",
     ]
     options = ["--seeds=1", f"--local=my_notes={tmp_path}", *(f"--set={s}" for s in settings)]
     chosen = ["benchmarks", "-k", f"tiny_llama_1m and ({' or '.join(own)})"]

@@ -1,12 +1,14 @@
 """The engines on a real model: what they generate, against the model itself and each other."""
 
 import sys
+import zlib
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from benchsuite import catalog
+from benchsuite.determinism.verification import LEVEL, judge, rates, serve
 from benchsuite.engines import EngineError, EngineProcess, engine
 from benchsuite.records.environment import versions_in
 
@@ -130,6 +132,50 @@ def test_torchao_quantizes_on_load(folder, plain):
         process.ask("load", source=SOURCE)
         made = process.generate(PROMPTS, STEPS)
     assert 0 < np.abs(made.logprobs[:, 0] - plain.logprobs[:, 0]).max() < 2
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_a_served_token_is_judged_by_its_distance_from_the_references_choice(own, temperature):
+    """Against the whole prefix read anew for every token, in numpy."""
+    import torch
+
+    from benchsuite.models import load
+
+    own.ask("load", source=SOURCE, temperature=temperature, seed=3)
+    served = own.generate(PROMPTS, STEPS).tokens.tolist()
+    told = own.judge(PROMPTS, served)
+    assert np.array(told["ranks"]).max() == 0
+    assert np.array(told["margins"]).max() < 1e-4
+    served[0][2], served[1][0], served[2][-1] = 17, 1234, 5
+    told = own.judge(PROMPTS, served)
+    model = load(ENTRY).model.eval()
+    for prompt, tokens, ranks, margins in zip(
+        PROMPTS, served, told["ranks"], told["margins"], strict=True
+    ):
+        mark = zlib.crc32(np.array(prompt, np.int64).tobytes())
+        for step, token in enumerate(tokens):
+            with torch.no_grad():
+                logits = model(torch.tensor([prompt + tokens[:step]])).logits[0, -1].numpy()
+            noise = np.random.default_rng([3, mark, step]).gumbel(size=len(logits))
+            scores = logits + temperature * noise
+            assert margins[step] == pytest.approx(scores.max() - scores[token], abs=1e-3)
+            assert ranks[step] == pytest.approx((scores > scores[token]).sum(), abs=1)
+    assert min(told["ranks"][0][2], told["ranks"][1][0], told["ranks"][2][-1]) > 0
+
+
+def test_int4_is_told_from_the_original_by_its_tokens_alone(own):
+    prompts = [[(13 * i + 7 * n) % 2000 + 5 for i in range(12)] for n in range(32)]
+    made = {}
+    for kernel in ("", "int4"):
+        own.ask("load", source=SOURCE, kernel=kernel)
+        made[kernel] = serve(own, prompts, 8, 16)
+    own.ask("load", source=SOURCE)
+    honest, int4 = (judge(own, prompts, served) for served in made.values())
+    (row,) = rates(honest.scores, int4.scores, tokens=(100,))["rows"]
+    assert row["false_alarms"] <= LEVEL
+    assert row["detected"] > 0.9
+    (row,) = rates(honest.scores, honest.scores, tokens=(100,))["rows"]
+    assert row["detected"] <= LEVEL
 
 
 def test_at_a_temperature_seed_and_prompt_fix_the_draws_wherever_they_stand(own, plain):

@@ -64,6 +64,7 @@ def results(tmp_path_factory):
 
 def run(folder):
     command = [sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", "-rs"]
+    command += ["--set=determinism.temperature=0.7"]  # the engine knows none
     done = forked.run(command, folder)
     records = {}
     for path in (folder / "reports/store/records").glob("*.json"):
@@ -171,6 +172,15 @@ def test_an_absent_engine_is_skipped_with_the_install_command(results):
     assert "not installed: no_such_package. Install it: pip install it" in " ".join(
         results[2].split()
     )
+
+
+def test_what_draws_by_numbers_of_its_own_is_not_verified(results):
+    told = results[0]["silent"]["verification"]
+    assert told == {
+        "tested": False,
+        "reason": "noisy draws by numbers of its own; ask at temperature 0",
+    }
+    assert "Token-DiFR" not in results[0]["silent"]["verdict"]["forensic_implications"]
 
 
 def test_the_study_writes_its_table_and_the_distances(results):

@@ -21,8 +21,8 @@ SAME_CODES = "has the same weights_sha256 when quantized twice"
 
 def _code(cell: Cell) -> Sequence[str]:
     chosen = variant(cell.method)
-    # Checkpoints are made by the engine that quantizes, whichever one loads them.
-    names = (chosen.engine, "transformers") if chosen.checkpoint else (chosen.engine,)
+    # Our own quantizes and is the reference that served tokens are held against.
+    names = (chosen.engine, "transformers")
     return [engine(name).module for name in dict.fromkeys(names)]
 
 
@@ -56,6 +56,12 @@ register_study(
             "others": Parameter(
                 (1, 7, 31), help="further prompts in the batch, one batch for each"
             ),
+            "served_prompts": Parameter(
+                64,
+                least=0,
+                help="prompts whose served tokens the original is asked about; 0 is none",
+            ),
+            "served_tokens": Parameter(64, embedded=32, least=1, help="tokens served after each"),
             "threads": Parameter(2, least=1, help="CPU threads of the other process"),
             "layers": Parameter(0, help="cut a rehearsal to its first blocks; 0 is all"),
             "group_size": shared.GROUP_SIZE,
@@ -74,7 +80,7 @@ register_study(
         tour=Tour(
             axes={"model": ("tiny_llama_1m",), "method": ("pytorch_int4", "packed_gptq")},
             seeds=(42,),
-            parameters={"others": (1, 7), "repetitions": 3},
+            parameters={"others": (1, 7), "repetitions": 3, "served_prompts": 16},
         ),
         claims=(
             *(true("bit_exact", v, REPEATS) for v in VARIANTS if v not in NOT_EXPECTED),

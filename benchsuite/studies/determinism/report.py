@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchsuite.determinism.document import cross_variant
+from benchsuite.determinism.verification import LEVEL, Served, pairs
 from benchsuite.records.files import write_whole
 from benchsuite.records.record import Record
 
@@ -29,21 +30,70 @@ def to_markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def write_files(records: Sequence[Record], folder: Path, columns: Any) -> list[Path]:
-    """Write ``variants.md`` and ``cross_variant.json``, model by model: the study's reporter."""
+    """Write the study's files, model by model: its reporter.
+
+    ``variants.md``, ``cross_variant.json``, and ``verification.json``: which variants can be told
+    apart by the tokens that they served.
+    """
     groups: dict[str, dict[str, Mapping[str, Any]]] = {}
+    served: dict[str, dict[str, Served]] = {}
     for record in records:
         kind = " (random weights)" if record.kind == "rehearsal" else ""
         name = record.cell.model + kind
         groups.setdefault(name, {})[record.cell.method] = record.values
-    text = "\n".join(f"## {name}\n\n{to_markdown(found)}" for name, found in groups.items())
+        tokens = Served.from_columns(columns(record))
+        if tokens is not None:
+            served.setdefault(name, {})[record.cell.method] = tokens
+    told = {name: pairs(found) for name, found in served.items()}
+    text = "\n".join(
+        f"## {name}\n\n{to_markdown(found)}{_told_apart(told.get(name, ()))}"
+        for name, found in groups.items()
+    )
     distances = {name: cross_variant(found) for name, found in groups.items()}
     written = {
         folder / "variants.md": text,
         folder / "cross_variant.json": json.dumps(distances, indent=2) + "\n",
+        folder / "verification.json": json.dumps(told, indent=2) + "\n",
     }
     for path, content in written.items():
         write_whole(path, content.encode(), durable=False)
     return list(written)
+
+
+def _told_apart(found: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of pairs: of each number of tokens, AUC, false alarms and detections."""
+    if not found:
+        return ""
+    numbers = [row["tokens"] for row in found[0]["rows"]]
+    few = any(row["few"] and row["auc"] is not None for pair in found for row in pair["rows"])
+    lines = [
+        "",
+        "Token-DiFR: are the other's tokens told from the honest one's by their distance from the "
+        "original? AUC, false alarms / detections in percent, by the number of tokens; the "
+        f"threshold is meant for {LEVEL:.0%} of false alarms."
+        + (" ~: fewer than 10 batches without a common prompt." if few else ""),
+        "",
+        *_table(
+            ("honest", "other", "AUC of a token", *map(str, numbers)),
+            [
+                (
+                    pair["honest"],
+                    pair["other"],
+                    f"{pair['token_auc']:.3f}",
+                    *map(_rates, pair["rows"]),
+                )
+                for pair in found
+            ],
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _rates(row: Mapping[str, Any]) -> str:
+    if row["auc"] is None:
+        return "too few served"
+    shares = f"{100 * row['false_alarms']:.0f} / {100 * row['detected']:.0f}"
+    return f"{row['auc']:.3f}, {shares}{' ~' if row['few'] else ''}"
 
 
 def _row(name: str, result: Mapping[str, Any]) -> list[str]:
