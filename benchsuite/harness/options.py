@@ -102,7 +102,7 @@ OPTIONS = (
         "--engine-python",
         "args",
         [],
-        "ENGINE=PATH: the interpreter of an engine that cannot live in this environment",
+        "ENGINE=PATH: the interpreter, or the program, of an engine that cannot live here",
         _REPEATED,
     ),
     _Option(

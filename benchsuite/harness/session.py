@@ -1,5 +1,6 @@
 """One process' part of a session: which cells there are, which must run, what they left."""
 
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -153,10 +154,19 @@ class Bench:
 
     def engine_python(self, name: str) -> str:
         """Return the interpreter that an engine's process runs under."""
+        if engines.engine(name).program:
+            return sys.executable
         return self.options.engine_python.get(name, sys.executable)
 
+    def engine_program(self, name: str) -> str:
+        """Return the executable that an engine's process starts, "" where there is none."""
+        program = engines.engine(name).program
+        return self.options.engine_python.get(name) or shutil.which(program) or program
+
     def engine_versions(self, name: str) -> dict[str, str]:
-        """Return the versions of an engine's packages in its interpreter, or ``absent``."""
+        """Return the versions of an engine's packages or program, or ``absent``."""
+        if program := engines.engine(name).program:
+            return {program: environment.version_of_program(self.engine_program(name))}
         return environment.versions_in(self.engine_python(name), engines.engine(name).packages)
 
     def decide(self, cell: Cell, benchmark: Path) -> Decision:

@@ -76,6 +76,22 @@ def versions_in(python: str, packages: tuple[str, ...]) -> dict[str, str]:
     return {package: found.get(package) or "absent" for package in packages}
 
 
+def version_of_program(path: str) -> str:
+    """Return the line in which a program tells its version, or ``absent`` where it tells none."""
+    try:
+        done = subprocess.run(
+            [path, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "absent"
+    said = (done.stdout + done.stderr).decode(errors="replace").splitlines()
+    return next((line.strip() for line in said if "version" in line.lower()), "absent")
+
+
 _VERSIONS = "benchsuite asked for versions: "
 _ASK_VERSIONS = """
 import importlib.metadata, json, sys

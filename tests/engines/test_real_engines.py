@@ -1,5 +1,6 @@
 """The engines on a real model: what they generate, against the model itself and each other."""
 
+import shutil
 import sys
 import zlib
 from dataclasses import asdict
@@ -189,3 +190,25 @@ def test_at_a_temperature_seed_and_prompt_fix_the_draws_wherever_they_stand(own,
     assert made.tokens.tolist() != plain.tokens.tolist()
     own.ask("load", source=SOURCE)
     assert own.generate(PROMPTS, STEPS).tokens.tolist() == plain.tokens.tolist()
+
+
+@pytest.mark.parametrize(("format", "same"), [("gguf_f16", True), ("gguf_q4_0", False)])
+def test_llama_server_serves_the_file_that_was_written(own, folder, plain, format, same):
+    program = shutil.which("llama-server")
+    if program is None:
+        pytest.skip(f"llama-server is not on the PATH: {engine('llama_server').install}")
+    (folder / format).mkdir()
+    own.prepare(folder / format, source=SOURCE, quantizer=format, group_size=128, calibration=[])
+    with EngineProcess(
+        "llama_server", engine("llama_server"), log=folder / f"{format}.log"
+    ) as process:
+        process.load(
+            program=program, checkpoint_folder=str(folder / format), batch=3, sample_tokens=64
+        )
+        made, again = process.generate(PROMPTS, STEPS), process.generate(PROMPTS, STEPS)
+    assert made.logprobs.tobytes() == again.logprobs.tobytes()
+    distance = np.abs(made.logprobs[:, 0] - plain.logprobs[:, 0]).max()
+    assert (distance < 5e-3) == same
+    assert 0 < distance < 2
+    if same:
+        assert made.tokens.tolist() == plain.tokens.tolist()

@@ -50,6 +50,16 @@ def test_an_engine_that_is_not_here_is_skipped_with_its_install_command(own_proj
     assert "pip install vllm==0.26.0" in result.stdout.str()
 
 
+def test_a_program_that_is_not_here_is_skipped_with_its_install_command(own_project, monkeypatch):
+    monkeypatch.setenv("PATH", str(own_project.path))
+    chosen = ["-m", "cell(model='tiny_llama_1m', method='llama_q4_0')"]
+    result = collected(own_project, *chosen, "--device=cpu")
+    result.assert_outcomes(skipped=1)
+    told = " ".join(result.stdout.str().split())
+    assert "llama_q4_0 runs under llama_server; not installed: llama-server" in told
+    assert "put llama.cpp's llama-server on the PATH" in told
+
+
 def test_layers_cut_rehearsals_only(own_project):
     chosen = ["-m", "cell(model='tiny_llama_1m', method='fp16')"]
     result = collected(own_project, *chosen, "--set=determinism.layers=2", "--device=cpu")
