@@ -19,9 +19,10 @@ def test_determinism(cell, engines, prompts, reference, record):
     with record.stage("baseline"), engines.running("baseline") as engine:
         baseline = determinism.repeat(engine, prompts[0], *asked)
         batches = determinism.batch_invariance(engine, prompts, baseline, cell["others"])
+        prefill = determinism.prefill_scoring(engine, prompts[0], baseline)
         kernels = determinism.kernels_seen(engine, prompts, cell["others"])
         served = determinism.serve(engine, checked, cell["served_tokens"], engines.batch)
-    axes = {"batch_invariance": batches}
+    axes = {"batch_invariance": batches, "prefill_scoring": prefill}
     for axis in ("fresh_process", "threads", "other_gpu"):
         with record.stage(axis):
             axes[axis] = engines.elsewhere(axis, prompts[0], baseline)

@@ -18,6 +18,7 @@ __getattr__, __all__ = attach(
         "read": "document",
         "repeat": "axes",
         "register_variant": "variants",
+        "prefill_scoring": "axes",
         "rates": "verification",
         "report": "document",
         "serve": "verification",

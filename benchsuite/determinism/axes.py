@@ -75,6 +75,24 @@ def batch_invariance(
     return axis(rows)
 
 
+def prefill_scoring(
+    engine: EngineProcess, prompt: Sequence[int], baseline: Repeated
+) -> dict[str, Any]:
+    """Compare the log-probs of decoded tokens with those of reading them all at once.
+
+    ``same_choices`` says whether each token is the most probable one there, too.
+    """
+    tokens = baseline.tokens[:1]
+    try:
+        read = engine.score([[*prompt, *tokens[0].tolist()]])
+    except EngineError as error:
+        return untested(str(error))
+    steps = tokens.shape[1]
+    found = Generated(tokens, np.array([read["logprobs"][0][-steps:]], np.float64))
+    same = read["best"][0][-steps:] == tokens[0].tolist()
+    return axis([baseline.against(found, condition="prefill_scoring", same_choices=same)])
+
+
 def batch_of(prompts: Prompts, others: int, at: int = 0) -> list[Sequence[int]]:
     """Return the first prompt at position ``at`` among the next ``others``."""
     batch = list(prompts[1 : others + 1])

@@ -95,6 +95,7 @@ def _summary(exact: bool | None, axes: Mapping[str, Mapping[str, Any]]) -> str:
 
 _AXIS_NAMES = {
     "batch_invariance": "batches",
+    "prefill_scoring": "prefill",
     "fresh_process": "processes",
     "threads": "thread counts",
     "other_gpu": "GPUs",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchsuite import catalog
+from benchsuite.determinism.axes import Repeated, prefill_scoring
 from benchsuite.determinism.verification import LEVEL, judge, rates, serve
 from benchsuite.engines import EngineError, EngineProcess, engine
 from benchsuite.records.environment import versions_in
@@ -212,3 +213,16 @@ def test_llama_server_serves_the_file_that_was_written(own, folder, plain, forma
     assert 0 < distance < 2
     if same:
         assert made.tokens.tolist() == plain.tokens.tolist()
+
+
+def test_decoding_is_held_against_reading_all_at_once(own, plain):
+    own.ask("load", source=SOURCE)
+    found = prefill_scoring(own, PROMPTS[0], Repeated(plain.tokens[:1], plain.logprobs[:1]))
+    (row,) = found["comparisons"]
+    assert found["tested"]
+    assert row["same_choices"]
+    assert row["l2"] < 1e-4
+    other = Repeated((plain.tokens[:1] + 1) % 2000, plain.logprobs[:1])
+    (row,) = prefill_scoring(own, PROMPTS[0], other)["comparisons"]
+    assert not row["same_choices"]
+    assert row["l2"] > 0.1

@@ -10,7 +10,14 @@ from benchsuite.determinism.verification import LEVEL, Served, pairs
 from benchsuite.records.files import write_whole
 from benchsuite.records.record import Record
 
-_AXES = ("batch_invariance", "fresh_process", "threads", "other_gpu", "quantizer")
+_AXES = (
+    "batch_invariance",
+    "prefill_scoring",
+    "fresh_process",
+    "threads",
+    "other_gpu",
+    "quantizer",
+)
 _HEAD = ("variant", "engine", "kernel", "run to run", "L2 mean", *_AXES, "deterministic mode")
 
 
