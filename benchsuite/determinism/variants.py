@@ -68,6 +68,13 @@ VARIANTS: dict[str, Variant] = {
         settings={"plain_awq": True},
         **_AWQ,
     ),
+    "awq_auto": _vllm(
+        "awq",
+        "none: what vLLM chooses for the name",
+        "AWQ INT4 with vLLM's own choice of kernel",
+        note="in batch-invariant mode vLLM dequantizes and multiplies, only where none is forced",
+        **_AWQ,
+    ),
     "gptq_marlin": _vllm(
         "gptq_marlin",
         'Marlin, by linear_backend="marlin"',
@@ -153,7 +160,7 @@ VARIANTS: dict[str, Variant] = {
     "vllm_half": Variant(
         "vllm",
         "none",
-        "none: the original in float16",
+        "none: the original in half precision",
         "Not quantized, under vLLM",
         checkpoint="plain",
         hub="Qwen/Qwen3-8B",
@@ -162,7 +169,7 @@ VARIANTS: dict[str, Variant] = {
     "sglang_half": Variant(
         "sglang",
         "none",
-        "none: the original in float16",
+        "none: the original in half precision",
         "Not quantized, under SGLang",
         checkpoint="plain",
         hub="Qwen/Qwen3-8B",

@@ -48,6 +48,11 @@ register_study(
                 8192, embedded=512, least=1, help="the engine's longest sequence, in tokens"
             ),
             "temperature": Parameter(0.0, help="0 is greedy"),
+            "dtype": Parameter(
+                "float16",
+                choices=("float16", "bfloat16"),
+                help="in which vLLM and SGLang compute",
+            ),
             "tensor_parallel": Parameter(1, least=1, help="GPUs that share the model"),
             "gpu_memory_utilization": Parameter(0.9, help="vLLM's share of a GPU's memory"),
             "kv_cache_gib": Parameter(
