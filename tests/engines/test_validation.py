@@ -14,6 +14,8 @@ def test_right_answers_are_returned_as_they_are():
     assert validation.generated({"tokens": [[]], "logprobs": [[]]}, 1, 0)
     scored = {"logprobs": [[-1.0], []], "best": [[3], []]}
     assert validation.scored(scored, [[1, 2], [1]]) is scored
+    judged = {"ranks": [[0, 7], []], "margins": [[0.0, 1.5], []]}
+    assert validation.judged(judged, [2, 0]) is judged
     kernel = {"name": "gemm", "count": 1, "time_us": 2.5}
     seen = {"profiling_succeeded": True, "all_kernels": [kernel], "using": ["Marlin"]}
     assert validation.kernels(seen) is seen
@@ -53,6 +55,7 @@ def test_an_answer_without_its_fields_is_refused(found):
     checks = [
         lambda: validation.generated(found, 1, 1),
         lambda: validation.scored(found, [[1, 2]]),
+        lambda: validation.judged(found, [1]),
         lambda: validation.kernels(found),
         lambda: validation.prepared(found),
         lambda: validation.timed(found, 1),
