@@ -23,7 +23,9 @@ from benchsuite.quantizers.linear import QuantizedLinear
 from benchsuite.quantizers.packing import octets, pack, unpack, words
 
 TITLE = "AutoAWQ"
+HOLDS = QuantizedLinear
 PARTS = ("qweight", "qzeros", "scales")
+EXTRA = ()
 ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
 

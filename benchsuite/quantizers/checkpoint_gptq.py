@@ -31,7 +31,9 @@ BITS = (2, 3, 4, 8)
 
 VERSIONS = ("gptq", "gptq_v2")
 TITLE = "AutoGPTQ"
+HOLDS = QuantizedLinear
 PARTS = ("qweight", "qzeros", "scales", "g_idx")
+EXTRA = ()
 
 
 def checked(config: Mapping[str, Any]) -> dict[str, Any]:
