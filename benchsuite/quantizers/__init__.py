@@ -22,6 +22,7 @@ __getattr__, __all__ = attach(
         "apply": "registry",
         "awq": "awq",
         "checkpoint": "checkpoint",
+        "fp4": "fp4",
         "fp8": "fp8",
         "gptq": "gptq",
         "hqq": "hqq",

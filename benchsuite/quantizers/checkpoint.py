@@ -1,10 +1,10 @@
 """Quantized models on disk, in the formats of AutoGPTQ, AutoAWQ and compressed-tensors.
 
 The first two libraries are archived, but their formats are what gptqmodel, transformers and vLLM
-load; the third's are llm-compressor's own and hold W8A8 in integers and in FP8. One module each
-(``checkpoint_gptq``, ``checkpoint_awq``, ``checkpoint_int8``, ``checkpoint_fp8``) knows a format's
-settings and tensors; this one does what is common: files, the other tensors of the model, and
-naming every fault.
+load; the third's are llm-compressor's own and hold W8A8 in integers and in FP8, and FP4. One module
+each (``checkpoint_gptq``, ``checkpoint_awq``, ``checkpoint_int8``, ``checkpoint_fp8``,
+``checkpoint_fp4``) knows a format's settings and tensors; this one does what is common: files, the
+other tensors of the model, and naming every fault.
 """
 
 import json
@@ -45,10 +45,11 @@ def save(
 
     ``format`` is ``gptq`` (AutoGPTQ's: any grid of integers), ``awq`` (AutoAWQ's: 4 bits, no act
     order), ``compressed-tensors`` (W8A8 in integers) or another format of compressed-tensors by its
-    own name (``float-quantized``: W8A8 in FP8); None takes the one in which engines expect such a
-    model. ``details`` (calibration, seed, digests; JSON-able) goes into the ``meta`` of the
-    quantization config. Tensors have the names that the hub gives them. Raises a usage error that
-    names layer and reason if the format cannot hold the model; nothing is written then.
+    own name (``float-quantized``, ``nvfp4-pack-quantized``, ``mxfp4-pack-quantized``); None takes
+    the one in which engines expect such a model. ``details`` (calibration, seed, digests;
+    JSON-able) goes into the ``meta`` of the quantization config. Tensors have the names that the
+    hub gives them. Raises a usage error that names layer and reason if the format cannot hold the
+    model; nothing is written then.
     """
     from huggingface_hub import save_torch_state_dict
 
@@ -83,9 +84,8 @@ def format_for(linears: Mapping[str, QuantizedLinear]) -> str:
     Where AutoAWQ's cannot hold one of the layers, AutoGPTQ's may.
     """
     layers = linears.values()
-    kinds = {type(layer) for layer in layers} - {QuantizedLinear}
     for name, format in FORMATS.items():
-        if kinds == {format.HOLDS}:
+        if name not in ("gptq", "awq") and layers and all(map(format.holds, layers)):
             return name
     asymmetric = layers and all(layer.packed_zeros is not None for layer in layers)
     awq = asymmetric and not any(FORMATS["awq"].lacking(layer) for layer in layers)
@@ -101,11 +101,10 @@ def _check_layers(
 ) -> None:
     """Raise a usage error if layers do more than the format says: a reader would leave that out."""
     known = {name for name, _ in architecture_of(model).named_linears(model)}
-    held = FORMATS[format].HOLDS
-    if not known.issuperset(linears) or any(type(m) is not held for m in linears.values()):
+    if not known.issuperset(linears) or not all(map(FORMATS[format].holds, linears.values())):
         raise UsageError(
-            "AutoGPTQ's and AutoAWQ's formats hold weights only, those of compressed-tensors W8A8, "
-            "and this model rounds or transforms what its layers read in another way",
+            "AutoGPTQ's and AutoAWQ's formats hold weights only, those of compressed-tensors W8A8 "
+            "or FP4, and this model rounds or transforms what its layers read in another way",
             str(folder),
         )
     for name, linear in linears.items():

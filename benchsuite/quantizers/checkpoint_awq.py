@@ -23,7 +23,6 @@ from benchsuite.quantizers.linear import QuantizedLinear
 from benchsuite.quantizers.packing import octets, pack, unpack, words
 
 TITLE = "AutoAWQ"
-HOLDS = QuantizedLinear
 PARTS = ("qweight", "qzeros", "scales")
 EXTRA = ()
 ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
@@ -103,6 +102,11 @@ def settings(
         "zero_point": True,
         "modules_to_not_convert": list(left) or None,
     }
+
+
+def holds(linear: QuantizedLinear) -> bool:
+    """Say whether a layer is of the kind that the format is made for."""
+    return type(linear) is QuantizedLinear
 
 
 def lacking(linear: QuantizedLinear) -> str:

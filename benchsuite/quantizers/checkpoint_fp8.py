@@ -27,11 +27,10 @@ from benchsuite.quantizers.linear import QuantizedLinear
 
 FORMAT = "float-quantized"
 TITLE = "compressed-tensors FP8"
-HOLDS = Fp8Linear
 PARTS = ("weight", "weight_scale")
 EXTRA = ("input_scale",)
 
-__all__ = ["checked", "lacking", "layer", "parts", "rule", "settings"]
+__all__ = ["checked", "holds", "lacking", "layer", "parts", "rule", "settings"]
 
 _E4M3 = {"num_bits": 8, "type": "float", "symmetric": True}
 _FIXED, _ON_THE_FLY = {"dynamic": False}, {"dynamic": True}
@@ -66,6 +65,11 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
             return {**config, "ignore": compressed.ignored(config), "scheme": scheme}
     nearest = min(faults.values(), key=lambda found: sum(map(bool, found)))
     raise BadField(next(filter(None, nearest)))
+
+
+def holds(linear: QuantizedLinear) -> bool:
+    """Say whether a layer is of the kind that the format is made for."""
+    return type(linear) is Fp8Linear
 
 
 def lacking(linear: QuantizedLinear) -> str:

@@ -31,7 +31,6 @@ BITS = (2, 3, 4, 8)
 
 VERSIONS = ("gptq", "gptq_v2")
 TITLE = "AutoGPTQ"
-HOLDS = QuantizedLinear
 PARTS = ("qweight", "qzeros", "scales", "g_idx")
 EXTRA = ()
 
@@ -113,6 +112,11 @@ def settings(
         "pack_dtype": "int32",
         **({"dynamic": rules} if rules else {}),
     }
+
+
+def holds(linear: QuantizedLinear) -> bool:
+    """Say whether a layer is of the kind that the format is made for."""
+    return type(linear) is QuantizedLinear
 
 
 def lacking(linear: QuantizedLinear) -> str:

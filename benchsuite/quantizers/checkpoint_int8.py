@@ -21,11 +21,10 @@ from benchsuite.quantizers.linear import QuantizedLinear
 
 FORMAT = "int-quantized"
 TITLE = "compressed-tensors W8A8"
-HOLDS = Int8Linear
 PARTS = ("weight", "weight_scale")
 EXTRA = ()
 
-__all__ = ["checked", "lacking", "layer", "parts", "rule", "settings"]
+__all__ = ["checked", "holds", "lacking", "layer", "parts", "rule", "settings"]
 
 _WEIGHTS = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel"}
 _ACTIVATIONS = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "token"}
@@ -44,6 +43,11 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
     if not group["input_activations"].get("dynamic"):
         raise BadField("its activation scales are fixed")
     return {**config, "ignore": compressed.ignored(config)}
+
+
+def holds(linear: QuantizedLinear) -> bool:
+    """Say whether a layer is of the kind that the format is made for."""
+    return type(linear) is Int8Linear
 
 
 def lacking(linear: QuantizedLinear) -> str:

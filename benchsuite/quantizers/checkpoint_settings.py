@@ -10,6 +10,7 @@ from benchsuite.models.folder import read_config
 from benchsuite.quantizers import (
     checkpoint_awq,
     checkpoint_compressed,
+    checkpoint_fp4,
     checkpoint_fp8,
     checkpoint_gptq,
     checkpoint_int8,
@@ -21,6 +22,7 @@ FORMATS: dict[str, Any] = {
     "awq": checkpoint_awq,
     "compressed-tensors": checkpoint_int8,
     checkpoint_fp8.FORMAT: checkpoint_fp8,
+    **checkpoint_fp4.CHECKPOINTS,
 }
 """By the ``quant_method`` of a checkpoint's config, or compressed-tensors' ``format``: its first,
 ``int-quantized``, goes by the name of the method."""
@@ -30,7 +32,7 @@ _KEY = "quantization_config"
 _FILES = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
 _READABLE = (
     "Give one in AutoGPTQ's format with 2, 3, 4 or 8 bits, in AutoAWQ's gemm version, or "
-    "compressed-tensors' W8A8 in integers (activations rounded per token) or FP8"
+    "compressed-tensors' W8A8 in integers (activations rounded per token) or FP8, NVFP4 or MXFP4"
 )
 
 

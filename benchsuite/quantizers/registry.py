@@ -89,6 +89,20 @@ OWN: dict[str, Quantizer] = {
         )
         for scheme in ("static", "dynamic", "block")
     },
+    **{
+        f"{format}_w4a16": _own("fp4", {"format": format}, numbers="FP", calibrated=False)
+        for format in ("nvfp4", "mxfp4")
+    },
+    **{
+        f"{format}_w4a4": _own(
+            "fp4",
+            {"format": format, "activations": True},
+            ranking="W4A4",
+            numbers="FP",
+            calibrated=format == "nvfp4",
+        )
+        for format in ("nvfp4", "mxfp4")
+    },
     "quarot_w4a16": _own("quarot", {"bits": 4, "activation_bits": 16, "kv_bits": 16}, seeded=True),
     "quarot_w4a4kv4": _own("quarot", {"bits": 4}, ranking="W4A4", seeded=True),
 }
