@@ -56,7 +56,19 @@ GPTQ_VARIANTS: dict[str, dict[str, Any]] = {
 }
 """GPTQ's own settings that people leave at their defaults, one changed at a time."""
 
-VARIANTS = ("rtn_w4_asym", *(f"gptq_w4_{name}" for name in GPTQ_VARIANTS))
+FP4_GPTQ: dict[str, dict[str, Any]] = {
+    f"{format}_{name}_{widths}": {
+        "format": format,
+        "rotate_groups": name == "mrgptq",
+        "activations": widths == "w4a4",
+    }
+    for format in ("nvfp4", "mxfp4")
+    for name in ("gptq", "mrgptq")
+    for widths in ("w4a16", "w4a4")
+}
+"""GPTQ on FP4, for weights or for inputs too, and behind small rotations (MR-GPTQ)."""
+
+VARIANTS = ("rtn_w4_asym", *(f"gptq_w4_{name}" for name in GPTQ_VARIANTS), *FP4_GPTQ)
 """Further settings of a method that is there already."""
 
 OWN: dict[str, Quantizer] = {
@@ -102,6 +114,15 @@ OWN: dict[str, Quantizer] = {
             calibrated=format == "nvfp4",
         )
         for format in ("nvfp4", "mxfp4")
+    },
+    **{
+        name: _own(
+            "fp4_gptq",
+            setting,
+            ranking="W4A4" if setting["activations"] else "weight-only",
+            numbers="FP",
+        )
+        for name, setting in FP4_GPTQ.items()
     },
     "quarot_w4a16": _own("quarot", {"bits": 4, "activation_bits": 16, "kv_bits": 16}, seeded=True),
     "quarot_w4a4kv4": _own("quarot", {"bits": 4}, ranking="W4A4", seeded=True),
