@@ -75,7 +75,7 @@ def test_every_midpoint_and_what_lies_beyond_is_rounded_as_a_search_does():
 
 
 @given(st.floats(-600, 600, width=32))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_rounding_is_to_the_nearest_number(value):
     found = encode(torch.tensor([value]), torch.ones(1)).float().item()
     assert found == float(nearest(Fraction(value)))
@@ -189,9 +189,8 @@ def test_only_fixed_scales_need_data_and_unknown_schemes_are_refused(make_model)
         fp8.fp8_linear(torch.nn.Linear(16, 16), "dynamic").use("triton")
 
 
-@pytest.mark.parametrize("family", ["opt", "mixtral"])
-@pytest.mark.parametrize("scheme", ["static", "dynamic"])
-def test_a_saved_model_is_read_back_bit_by_bit(family, scheme, tmp_path):
+@pytest.mark.parametrize(("scheme", "family"), [("static", "opt"), ("dynamic", "mixtral")])
+def test_a_saved_model_is_read_back_bit_by_bit(scheme, family, tmp_path):
     model, result, tokens = rounded(scheme, family, torch.bfloat16)
     checkpoint.save(model, tmp_path)
     back = checkpoint.load(tmp_path)
