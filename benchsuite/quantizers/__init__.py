@@ -3,7 +3,7 @@
 ``walk`` takes calibration data through a model, block by block (``hidden_states`` is what goes into
 a block, ``layers`` the linears in it); ``hessian`` is what a layer's inputs say, ``grid`` turns
 weights into codes, ``linear`` is the packed layer, ``result`` the account that a method keeps. No
-method imports another, but for QuaRot, which ends in GPTQ.
+method imports another, but for QuaRot and FP4's GPTQ, which end in GPTQ.
 """
 
 from benchsuite.lazy import attach
@@ -22,6 +22,9 @@ __getattr__, __all__ = attach(
         "apply": "registry",
         "awq": "awq",
         "checkpoint": "checkpoint",
+        "fp4": "fp4",
+        "fp4_gptq": "fp4_gptq",
+        "fp8": "fp8",
         "gptq": "gptq",
         "hqq": "hqq",
         "loaded": "loaded",

@@ -1,9 +1,10 @@
 """Quantized models on disk, in the formats of AutoGPTQ, AutoAWQ and compressed-tensors.
 
 The first two libraries are archived, but their formats are what gptqmodel, transformers and vLLM
-load; the third's is llm-compressor's own and holds W8A8. One module each (``checkpoint_gptq``,
-``checkpoint_awq``, ``checkpoint_int8``) knows a format's settings and tensors; this one does what
-is common: files, the other tensors of the model, and naming every fault.
+load; the third's are llm-compressor's own and hold W8A8 in integers and in FP8, and FP4. One module
+each (``checkpoint_gptq``, ``checkpoint_awq``, ``checkpoint_int8``, ``checkpoint_fp8``,
+``checkpoint_fp4``) knows a format's settings and tensors; this one does what is common: files, the
+other tensors of the model, and naming every fault.
 """
 
 import json
@@ -22,8 +23,7 @@ from benchsuite.models.architecture import architecture_of
 from benchsuite.models.folder import read_config, refuse_adapter, tensor_headers
 from benchsuite.models.gguf import model_folder
 from benchsuite.models.hub_names import hub_name, tree_name
-from benchsuite.quantizers.checkpoint_settings import FORMATS, read_settings
-from benchsuite.quantizers.int8 import Int8Linear
+from benchsuite.quantizers.checkpoint_settings import FORMATS, format_of, read_settings
 from benchsuite.quantizers.layers import replace
 from benchsuite.quantizers.linear import QuantizedLinear, quantized_linears
 
@@ -44,10 +44,12 @@ def save(
     """Write a quantized model: safetensors, ``config.json``, ``quantize_config.json``, tokenizer.
 
     ``format`` is ``gptq`` (AutoGPTQ's: any grid of integers), ``awq`` (AutoAWQ's: 4 bits, no act
-    order) or ``compressed-tensors`` (W8A8); None takes the one in which engines expect such a
-    model. ``details`` (calibration, seed, digests; JSON-able) goes into the ``meta`` of the
-    quantization config. Tensors have the names that the hub gives them. Raises a usage error that
-    names layer and reason if the format cannot hold the model; nothing is written then.
+    order), ``compressed-tensors`` (W8A8 in integers) or another format of compressed-tensors by its
+    own name (``float-quantized``, ``nvfp4-pack-quantized``, ``mxfp4-pack-quantized``); None takes
+    the one in which engines expect such a model. ``details`` (calibration, seed, digests;
+    JSON-able) goes into the ``meta`` of the quantization config. Tensors have the names that the
+    hub gives them. Raises a usage error that names layer and reason if the format cannot hold the
+    model; nothing is written then.
     """
     from huggingface_hub import save_torch_state_dict
 
@@ -76,13 +78,15 @@ def save(
 
 
 def format_for(linears: Mapping[str, QuantizedLinear]) -> str:
-    """Return the format for a model of these layers: W8A8 has its own, as has asymmetric W4.
+    """Return the format for a model of these layers: other kinds of layers than packed integers
+    have their own, as has asymmetric W4.
 
     Where AutoAWQ's cannot hold one of the layers, AutoGPTQ's may.
     """
     layers = linears.values()
-    if layers and all(isinstance(layer, Int8Linear) for layer in layers):
-        return "compressed-tensors"
+    for name, format in FORMATS.items():
+        if name not in ("gptq", "awq") and layers and all(map(format.holds, layers)):
+            return name
     asymmetric = layers and all(layer.packed_zeros is not None for layer in layers)
     awq = asymmetric and not any(FORMATS["awq"].lacking(layer) for layer in layers)
     return "awq" if awq else "gptq"
@@ -97,11 +101,10 @@ def _check_layers(
 ) -> None:
     """Raise a usage error if layers do more than the format says: a reader would leave that out."""
     known = {name for name, _ in architecture_of(model).named_linears(model)}
-    held = Int8Linear if format == "compressed-tensors" else QuantizedLinear
-    if not known.issuperset(linears) or any(type(m) is not held for m in linears.values()):
+    if not known.issuperset(linears) or not all(map(FORMATS[format].holds, linears.values())):
         raise UsageError(
-            "AutoGPTQ's and AutoAWQ's formats hold weights only, that of compressed-tensors W8A8, "
-            "and this model rounds or transforms what its layers read in another way",
+            "AutoGPTQ's and AutoAWQ's formats hold weights only, those of compressed-tensors W8A8 "
+            "or FP4, and this model rounds or transforms what its layers read in another way",
             str(folder),
         )
     for name, linear in linears.items():
@@ -144,7 +147,7 @@ def load(folder: Path | str, *, device: str = "cpu", trusted: bool = False) -> n
     """Return the model saved in ``folder``, its packed layers as QuantizedLinear modules.
 
     Reads what ``save`` writes and any AutoGPTQ, AutoAWQ, gptqmodel or llm-compressor checkpoint
-    (``gptq``, ``gptq_v2``, AWQ's ``gemm``, dynamic W8A8) of a known architecture. Raises one
+    (``gptq``, ``gptq_v2``, AWQ's ``gemm``, dynamic W8A8, FP8) of a known architecture. Raises one
     BenchsuiteError that names the folder and every fault: missing or extra tensors, wrong shapes,
     scales that are not finite. A GGUF is read too: its layers are ordinary ones, whose weights are
     what the file's stand for. A folder whose own code would have to run is ``CellCannotRun``
@@ -204,7 +207,7 @@ def apply(model: nn.Module, folder: Path, settings: Mapping[str, Any]) -> None:
     kind = str(model.config.model_type)  # type: ignore[union-attr]
     linears = dict(architecture_of(model).named_linears(model))
     state = _read(folder, kind)
-    format = FORMATS[settings["quant_method"]]
+    format = format_of(settings)
     faults: list[str] = []
     packed: list[str] = []
     for name, original in linears.items():
@@ -239,7 +242,8 @@ def _layer(
     settings: Mapping[str, Any],
 ) -> tuple[str, QuantizedLinear | None]:
     """Take a layer's tensors out of ``state``; return ("", the layer) or (a fault, None)."""
-    parts = {part: state.pop(f"{name}.{part}", None) for part in (*format.PARTS, "bias")}
+    known = (*format.PARTS, *format.EXTRA, "bias")
+    parts = {part: state.pop(f"{name}.{part}", None) for part in known}
     wanted: Sequence[str] = (*format.PARTS, *(["bias"] if original.bias is not None else []))
     missing = [f"{name}.{part}" for part in wanted if parts[part] is None]
     if missing:

@@ -24,6 +24,7 @@ from benchsuite.quantizers.packing import octets, pack, unpack, words
 
 TITLE = "AutoAWQ"
 PARTS = ("qweight", "qzeros", "scales")
+EXTRA = ()
 ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
 
@@ -101,6 +102,11 @@ def settings(
         "zero_point": True,
         "modules_to_not_convert": list(left) or None,
     }
+
+
+def holds(linear: QuantizedLinear) -> bool:
+    """Say whether a layer is of the kind that the format is made for."""
+    return type(linear) is QuantizedLinear
 
 
 def lacking(linear: QuantizedLinear) -> str:

@@ -32,6 +32,7 @@ BITS = (2, 3, 4, 8)
 VERSIONS = ("gptq", "gptq_v2")
 TITLE = "AutoGPTQ"
 PARTS = ("qweight", "qzeros", "scales", "g_idx")
+EXTRA = ()
 
 
 def checked(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,6 +112,11 @@ def settings(
         "pack_dtype": "int32",
         **({"dynamic": rules} if rules else {}),
     }
+
+
+def holds(linear: QuantizedLinear) -> bool:
+    """Say whether a layer is of the kind that the format is made for."""
+    return type(linear) is QuantizedLinear
 
 
 def lacking(linear: QuantizedLinear) -> str:

@@ -1,27 +1,38 @@
 """The quantization config of a checkpoint folder: where it lies, and whether it can be followed."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchsuite.errors import BenchsuiteError
 from benchsuite.models.folder import read_config
-from benchsuite.quantizers import checkpoint_awq, checkpoint_gptq, checkpoint_int8
+from benchsuite.quantizers import (
+    checkpoint_awq,
+    checkpoint_compressed,
+    checkpoint_fp4,
+    checkpoint_fp8,
+    checkpoint_gptq,
+    checkpoint_int8,
+)
 from benchsuite.quantizers.checkpoint_fields import BadField, word
 
 FORMATS: dict[str, Any] = {
     "gptq": checkpoint_gptq,
     "awq": checkpoint_awq,
     "compressed-tensors": checkpoint_int8,
+    checkpoint_fp8.FORMAT: checkpoint_fp8,
+    **checkpoint_fp4.CHECKPOINTS,
 }
-"""By the ``quant_method`` of a checkpoint's config."""
+"""By the ``quant_method`` of a checkpoint's config, or compressed-tensors' ``format``: its first,
+``int-quantized``, goes by the name of the method."""
 
 _KEY = "quantization_config"
 # AutoGPTQ's and AutoAWQ's own files, which older checkpoints have alone, and the method of each.
 _FILES = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
 _READABLE = (
     "Give one in AutoGPTQ's format with 2, 3, 4 or 8 bits, in AutoAWQ's gemm version, or "
-    "compressed-tensors' W8A8 with activations rounded per token"
+    "compressed-tensors' W8A8 in integers (activations rounded per token) or FP8, NVFP4 or MXFP4"
 )
 
 
@@ -36,15 +47,27 @@ def read_settings(folder: Path) -> dict[str, Any]:
         if not isinstance(settings, dict):
             raise BadField(f"{_KEY} is {settings!r}, not an object")
         method = word(settings, "quant_method", method)
-        if method not in FORMATS:
-            raise BadField("an unknown method")
-        return FORMATS[method].checked(settings | {"quant_method": method})
+        settings = settings | {"quant_method": method}
+        return format_of(settings).checked(settings)
     except BadField as error:
         raise BenchsuiteError(
             f"a checkpoint of method {method!r} cannot be read: {str(error)[:400]}",
             str(file),
             _READABLE,
         ) from error
+
+
+def format_of(settings: Mapping[str, Any]) -> Any:
+    """Return the module that knows the format of a quantization config.
+
+    Raises ``BadField`` where there is none.
+    """
+    method = settings["quant_method"]
+    if method == checkpoint_compressed.METHOD:
+        return FORMATS.get(word(settings, "format", ""), checkpoint_int8)
+    if method not in ("gptq", "awq"):
+        raise BadField("an unknown method")
+    return FORMATS[method]
 
 
 def has_settings(folder: Path) -> bool:

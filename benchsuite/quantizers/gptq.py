@@ -42,7 +42,7 @@ from benchsuite.quantizers.hessian import (
 )
 from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
 from benchsuite.quantizers.layers import Progress, stacked_rows
-from benchsuite.quantizers.linear import quantized_linear
+from benchsuite.quantizers.linear import QuantizedLinear, quantized_linear
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.visit import Visit
 from benchsuite.quantizers.walk import Turns, walk
@@ -261,6 +261,10 @@ class GptqMethod:
             work, factor, panels, self.grid, order, self.static_groups, self.quantize_block
         )
 
+    def packed(self, linear: nn.Linear, rounded: Rounded, rows: slice) -> QuantizedLinear:
+        """Return the layer that replaces a linear whose weights are ``rows`` of what is rounded."""
+        return quantized_linear(linear, self.grid, *rounded.of(rows))
+
     def statistic(self, here: Visit, group: InputGroup, device: torch.device) -> Hessian:
         """Return the Hessian that the group's linears share."""
         return Hessian(here.linears(group)[group.linears[0]].in_features, device, self.dtype)
@@ -291,7 +295,7 @@ class GptqMethod:
                 rounded = Rounded(*self._loop(work, upper, panels, order))  # type: ignore[arg-type]
             with here.clock.measure("pack", device):
                 replaced = {
-                    path: quantized_linear(linear, self.grid, *rounded.of(rows))
+                    path: self.packed(linear, rounded, rows)
                     for path, linear, rows in stacked_rows(linears)
                 }
             with here.clock.measure("error", device):

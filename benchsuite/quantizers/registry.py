@@ -21,7 +21,8 @@ class Quantizer:
     """One way to quantize: a module with ``quantize``, its settings, and its kind.
 
     ``ranking`` is ``weight-only``, ``W8A8`` or ``W4A4``: methods that round activations are never
-    ranked beside those that do not. ``calibrated`` methods take a batch, ``seeded`` ones a seed;
+    ranked beside those that do not. ``numbers`` says what the codes of its weights are: ``INT`` or
+    ``FP``. ``calibrated`` methods take a batch, ``seeded`` ones a seed;
     ``options`` names the study parameters that are handed on. ``packages`` are the distributions
     that it runs: without them its cells are skipped, and their versions are part of a record's
     identity.
@@ -30,6 +31,7 @@ class Quantizer:
     module: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     ranking: str = "weight-only"
+    numbers: str = "INT"
     calibrated: bool = True
     seeded: bool = False
     options: tuple[str, ...] = ()
@@ -54,7 +56,19 @@ GPTQ_VARIANTS: dict[str, dict[str, Any]] = {
 }
 """GPTQ's own settings that people leave at their defaults, one changed at a time."""
 
-VARIANTS = ("rtn_w4_asym", *(f"gptq_w4_{name}" for name in GPTQ_VARIANTS))
+FP4_GPTQ: dict[str, dict[str, Any]] = {
+    f"{format}_{name}_{widths}": {
+        "format": format,
+        "rotate_groups": name == "mrgptq",
+        "activations": widths == "w4a4",
+    }
+    for format in ("nvfp4", "mxfp4")
+    for name in ("gptq", "mrgptq")
+    for widths in ("w4a16", "w4a4")
+}
+"""GPTQ on FP4, for weights or for inputs too, and behind small rotations (MR-GPTQ)."""
+
+VARIANTS = ("rtn_w4_asym", *(f"gptq_w4_{name}" for name in GPTQ_VARIANTS), *FP4_GPTQ)
 """Further settings of a method that is there already."""
 
 OWN: dict[str, Quantizer] = {
@@ -77,6 +91,39 @@ OWN: dict[str, Quantizer] = {
     "adaround_w8": _own("adaround", {"bits": 8}, options=("group_size", "iterations")),
     "adaround_w4": _own("adaround", {"bits": 4}, options=("group_size", "iterations")),
     "smoothquant_w8a8": _own("smoothquant", {}, ranking="W8A8", options=("alpha",)),
+    **{
+        f"fp8_{scheme}": _own(
+            "fp8",
+            {"scheme": scheme},
+            ranking="W8A8",
+            numbers="FP",
+            calibrated=scheme == "static",
+        )
+        for scheme in ("static", "dynamic", "block")
+    },
+    **{
+        f"{format}_w4a16": _own("fp4", {"format": format}, numbers="FP", calibrated=False)
+        for format in ("nvfp4", "mxfp4")
+    },
+    **{
+        f"{format}_w4a4": _own(
+            "fp4",
+            {"format": format, "activations": True},
+            ranking="W4A4",
+            numbers="FP",
+            calibrated=format == "nvfp4",
+        )
+        for format in ("nvfp4", "mxfp4")
+    },
+    **{
+        name: _own(
+            "fp4_gptq",
+            setting,
+            ranking="W4A4" if setting["activations"] else "weight-only",
+            numbers="FP",
+        )
+        for name, setting in FP4_GPTQ.items()
+    },
     "quarot_w4a16": _own("quarot", {"bits": 4, "activation_bits": 16, "kv_bits": 16}, seeded=True),
     "quarot_w4a4kv4": _own("quarot", {"bits": 4}, ranking="W4A4", seeded=True),
 }

@@ -13,7 +13,7 @@ from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.evaluation.generation import _end_ids
 from benchsuite.models.architecture import architecture_of
 from benchsuite.models.hub_names import hub_name, tree_name
-from benchsuite.quantizers import checkpoint, gptq, rtn, smoothquant
+from benchsuite.quantizers import checkpoint, fp4, fp8, gptq, rtn, smoothquant
 from benchsuite.quantizers.linear import QuantizedLinear, model_digest, quantized_linears
 
 WEIGHTS = "model.safetensors"
@@ -22,6 +22,10 @@ WEIGHTS = "model.safetensors"
 def quantized(model, format, tokens):
     if format == "compressed-tensors":
         smoothquant.quantize(model, tokens)
+    elif format == "float-quantized":
+        fp8.quantize(model, tokens, scheme="static")
+    elif format.endswith("fp4-pack-quantized"):
+        fp4.quantize(model, tokens, format=format.partition("-")[0], activations=True)
     else:
         rtn.quantize(model, bits=4, group_size=32, sym=format == "gptq")
     return model

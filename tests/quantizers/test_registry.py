@@ -12,8 +12,11 @@ ROOT = Path(__file__).parents[2]
 METHODS = {entry.module for entry in QUANTIZERS.values()}
 CHOOSERS = {target.partition(":")[0] for target in SAMPLERS.values()}
 
-BUILDS_ON = {"benchsuite.quantizers.quarot": {"benchsuite.quantizers.gptq"}}
-"""QuaRot rounds what it rotated by GPTQ; no other method is made of another."""
+BUILDS_ON = {
+    "benchsuite.quantizers.quarot": {"benchsuite.quantizers.gptq"},
+    "benchsuite.quantizers.fp4_gptq": {"benchsuite.quantizers.gptq"},
+}
+"""QuaRot rounds what it rotated by GPTQ, and FP4 has a grid for it; no other is made of another."""
 
 
 def reached(study: str, module: str) -> set[str]:

@@ -10,7 +10,7 @@ from benchsuite.records.record import Failure
 from benchsuite.reporting import render_page, terminal_lines, write_report
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.status import status_rows
-from benchsuite.studies.quantizers.report import accuracy, grouped, kind, latency, sizes
+from benchsuite.studies.quantizers.report import accuracy, grouped, kind, latency, precision, sizes
 from benchsuite.study import study
 from tests.reporting.factory import record
 
@@ -177,3 +177,10 @@ def test_the_status_tracker_says_what_is_missing_and_why_something_failed(record
 def test_the_original_is_named_by_the_dtype_that_it_is_stored_in(records):
     rows = {row["method"]: row for row in sizes(grouped(records))}
     assert (rows["fp16"]["precision"], rows["gptq_w4"]["precision"]) == ("BF16", "INT4")
+
+
+def test_floating_point_codes_are_named_so_and_stand_in_the_kind_of_their_arithmetic():
+    named = {"fp8_block": "FP8", "nvfp4_gptq_w4a16": "FP4", "mxfp4_w4a4": "FP4", "hqq_w8": "INT8"}
+    assert {name: precision(name) for name in named} == named
+    kinds = {"fp8_block": "W8A8", "nvfp4_gptq_w4a16": "weight-only 4 bit", "mxfp4_w4a4": "W4A4"}
+    assert {name: kind(name) for name in kinds} == kinds

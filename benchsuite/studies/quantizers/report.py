@@ -60,7 +60,7 @@ def sizes(groups: Groups) -> list[Row]:
             "model": model,
             "weights": weights,
             "method": method,
-            "precision": f"INT{width(method)}" if method in QUANTIZERS else _stored_in(found),
+            "precision": precision(method) if method in QUANTIZERS else _stored_in(found),
             "size_mb": mean(found, "size_after_mb"),
             "compression": mean(found, "compression_ratio"),
             "quantization_seconds": _on_one_device(found, "quant_time_sec"),
@@ -142,6 +142,11 @@ def kind(method: str) -> str:
     if entry is None:
         return "reference" if method == BASELINE else "control"
     return f"weight-only {width(method)} bit" if entry.ranking == "weight-only" else entry.ranking
+
+
+def precision(method: str) -> str:
+    """Return what the codes of a method's weights are: ``INT4``, ``FP8``."""
+    return f"{QUANTIZERS[method].numbers}{width(method)}"
 
 
 def width(method: str) -> int:
