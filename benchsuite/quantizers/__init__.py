@@ -3,7 +3,7 @@
 ``walk`` takes calibration data through a model, block by block (``hidden_states`` is what goes into
 a block, ``layers`` the linears in it); ``hessian`` is what a layer's inputs say, ``grid`` turns
 weights into codes, ``linear`` is the packed layer, ``result`` the account that a method keeps. No
-method imports another, but for QuaRot, which ends in GPTQ.
+method imports another, but for GPTAQ, Qronos and QuaRot, which end in GPTQ.
 """
 
 from benchsuite.lazy import attach
@@ -22,12 +22,14 @@ __getattr__, __all__ = attach(
         "apply": "registry",
         "awq": "awq",
         "checkpoint": "checkpoint",
+        "gptaq": "gptaq",
         "gptq": "gptq",
         "hqq": "hqq",
         "loaded": "loaded",
         "method": "registry",
         "model_digest": "linear",
         "quantized_linears": "linear",
+        "qronos": "qronos",
         "quarot": "quarot",
         "rtn": "rtn",
         "quantizer": "registry",

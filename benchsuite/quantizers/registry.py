@@ -54,22 +54,35 @@ GPTQ_VARIANTS: dict[str, dict[str, Any]] = {
 }
 """GPTQ's own settings that people leave at their defaults, one changed at a time."""
 
-VARIANTS = ("rtn_w4_asym", *(f"gptq_w4_{name}" for name in GPTQ_VARIANTS))
+ASYMMETRIC = tuple(f"{name}_w{bits}" for name in ("gptaq", "qronos") for bits in (4, 3, 2))
+"""Methods that answer for the layers before, which matters more the fewer bits there are."""
+
+VARIANTS = (
+    "rtn_w4_asym",
+    *(f"gptq_w4_{name}" for name in GPTQ_VARIANTS),
+    *("rtn_w2", "gptq_w2", "gptaq_w3", "gptaq_w2", "qronos_w3", "qronos_w2"),
+)
 """Further settings of a method that is there already."""
 
 OWN: dict[str, Quantizer] = {
     "rtn_w8": _own("rtn", {"bits": 8}, calibrated=False, options=("group_size",)),
     "rtn_w4": _own("rtn", {"bits": 4}, calibrated=False, options=("group_size",)),
     "rtn_w3": _own("rtn", {"bits": 3}, calibrated=False, options=("group_size",)),
+    "rtn_w2": _own("rtn", {"bits": 2}, calibrated=False, options=("group_size",)),
     "rtn_w4_asym": _own(
         "rtn", {"bits": 4, "sym": False}, calibrated=False, options=("group_size",)
     ),
     "gptq_w8": _own("gptq", {"bits": 8}, options=("group_size",)),
     "gptq_w4": _own("gptq", {"bits": 4}, options=("group_size",)),
     "gptq_w3": _own("gptq", {"bits": 3}, options=("group_size",)),
+    "gptq_w2": _own("gptq", {"bits": 2}, options=("group_size",)),
     **{
         f"gptq_w4_{name}": _own("gptq", {"bits": 4, **setting}, options=("group_size",))
         for name, setting in GPTQ_VARIANTS.items()
+    },
+    **{
+        name: _own(name[:-3], {"bits": int(name[-1])}, options=("group_size",))
+        for name in ASYMMETRIC
     },
     "awq_w4": _own("awq", {"bits": 4}, options=("group_size",)),
     "hqq_w8": _own("hqq", {"bits": 8}, calibrated=False),

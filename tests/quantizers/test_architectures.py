@@ -34,7 +34,7 @@ FAMILIES = {
     "smollm3": {},
     **EXPERTS,
 }
-METHODS = sorted(set(OWN) - {"adaround_w8", "gptq_w8", "gptq_w3", "rtn_w8", "rtn_w3", "hqq_w8"})
+METHODS = sorted(name for name in OWN if not name.endswith(("_w8", "_w3", "_w2")))
 
 
 def build(family, **changes):

@@ -12,8 +12,11 @@ ROOT = Path(__file__).parents[2]
 METHODS = {entry.module for entry in QUANTIZERS.values()}
 CHOOSERS = {target.partition(":")[0] for target in SAMPLERS.values()}
 
-BUILDS_ON = {"benchsuite.quantizers.quarot": {"benchsuite.quantizers.gptq"}}
-"""QuaRot rounds what it rotated by GPTQ; no other method is made of another."""
+BUILDS_ON = {
+    f"benchsuite.quantizers.{name}": {"benchsuite.quantizers.gptq"}
+    for name in ("gptaq", "qronos", "quarot")
+}
+"""They round by GPTQ what they changed before; no other method is made of another."""
 
 
 def reached(study: str, module: str) -> set[str]:
@@ -38,5 +41,5 @@ def test_data_free_methods_do_not_hang_on_the_walk():
     walk = {"benchsuite.quantizers.walk", "benchsuite.quantizers.visit"}
     for name in ("rtn_w4", "hqq_w4"):
         assert not reached("quantizers", QUANTIZERS[name].module) & walk
-    for name in ("gptq_w4", "awq_w4", "adaround_w4", "smoothquant_w8a8", "quarot_w4a4kv4"):
+    for name in ("gptq_w4", "awq_w4", "adaround_w4", "smoothquant_w8a8", "qronos_w4"):
         assert walk < reached("quantizers", QUANTIZERS[name].module)
