@@ -34,9 +34,7 @@ ROUNDING: dict[str, tuple[str, dict[str, Any]]] = {
     "gptq, true sequential": ("gptq", SEQUENTIAL),
     "gptaq": ("gptaq", {}),
     "gptaq, alpha 1": ("gptaq", {"alpha": 1.0}),
-    "gptaq, not sequential": ("gptaq", {"true_sequential": False}),
     "qronos": ("qronos", {}),
-    "qronos, not sequential": ("qronos", {"true_sequential": False}),
 }
 SPARSE: dict[str, tuple[str, dict[str, Any]]] = {
     "wanda": ("wanda", {}),

@@ -22,14 +22,19 @@ from benchsuite.models.architecture import architecture_of
 from benchsuite.models.folder import read_config, refuse_adapter, tensor_headers
 from benchsuite.models.gguf import model_folder
 from benchsuite.models.hub_names import hub_name, tree_name
+from benchsuite.quantizers import checkpoint_dense
 from benchsuite.quantizers.checkpoint_settings import FORMATS, read_settings
 from benchsuite.quantizers.int8 import Int8Linear
 from benchsuite.quantizers.layers import replace
 from benchsuite.quantizers.linear import QuantizedLinear, quantized_linears
+from benchsuite.quantizers.sparse import SparseLinear
 
 __all__ = ["FORMATS", "apply", "format_for", "load", "read_settings", "save"]
 
 REINSTALL = "Save it again with --save-models, or copy it again"
+WRITTEN = FORMATS | {"dense": checkpoint_dense}
+HELD = {"compressed-tensors": Int8Linear, "dense": SparseLinear}
+"""The layers that a format holds, if not `QuantizedLinear`."""
 _COMPUTED = ".rotary_emb.inv_freq"  # stored by earlier versions of transformers
 
 
@@ -44,31 +49,32 @@ def save(
     """Write a quantized model: safetensors, ``config.json``, ``quantize_config.json``, tokenizer.
 
     ``format`` is ``gptq`` (AutoGPTQ's: any grid of integers), ``awq`` (AutoAWQ's: 4 bits, no act
-    order) or ``compressed-tensors`` (W8A8); None takes the one in which engines expect such a
-    model. ``details`` (calibration, seed, digests; JSON-able) goes into the ``meta`` of the
-    quantization config. Tensors have the names that the hub gives them. Raises a usage error that
-    names layer and reason if the format cannot hold the model; nothing is written then.
+    order), ``compressed-tensors`` (W8A8) or ``dense`` (2:4 sparse models, as any model is saved);
+    None takes the one in which engines expect such a model. ``details`` (calibration, seed,
+    digests; JSON-able) goes into the ``meta`` of the quantization config, where there is one.
+    Tensors have the names that the hub gives them. Raises a usage error that names layer and reason
+    if the format cannot hold the model; nothing is written then.
     """
     from huggingface_hub import save_torch_state_dict
 
     folder = Path(folder)
     linears = quantized_linears(model)
     format = format or format_for(linears)
-    if format not in FORMATS:
-        raise UsageError(f"unknown format {format!r}", fix=f"Known: {', '.join(FORMATS)}")
+    if format not in WRITTEN:
+        raise UsageError(f"unknown format {format!r}", fix=f"Known: {', '.join(WRITTEN)}")
     _check_layers(model, linears, format, folder)
     left = [hub_name(model.config.model_type, name) for name in _left(model)]
-    settings = FORMATS[format].settings(linears, folder, left) | {
-        "meta": {"quantizer": "benchsuite", **(details or {})}
-    }
+    settings = WRITTEN[format].settings(linears, folder, left)
     state = _state(model, linears, format)
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads(model.config.to_json_string(use_diff=False))
-    config["quantization_config"] = settings
     config["architectures"] = [type(model).__name__]  # unset in a model built from its shape
     config["dtype"] = str(next(model.parameters()).dtype).removeprefix("torch.")
+    if settings:
+        settings |= {"meta": {"quantizer": "benchsuite", **(details or {})}}
+        config["quantization_config"] = settings
+        _write_json(folder / "quantize_config.json", settings)
     _write_json(folder / "config.json", config)
-    _write_json(folder / "quantize_config.json", settings)
     generation_settings.write(model, folder)
     save_torch_state_dict(state, folder, metadata={"format": "pt"})
     if tokenizer is not None:
@@ -78,11 +84,15 @@ def save(
 def format_for(linears: Mapping[str, QuantizedLinear]) -> str:
     """Return the format for a model of these layers: W8A8 has its own, as has asymmetric W4.
 
+    2:4 sparse models have none: they are saved as any model is.
+
     Where AutoAWQ's cannot hold one of the layers, AutoGPTQ's may.
     """
     layers = linears.values()
     if layers and all(isinstance(layer, Int8Linear) for layer in layers):
         return "compressed-tensors"
+    if layers and all(isinstance(layer, SparseLinear) for layer in layers):
+        return "dense"
     asymmetric = layers and all(layer.packed_zeros is not None for layer in layers)
     awq = asymmetric and not any(FORMATS["awq"].lacking(layer) for layer in layers)
     return "awq" if awq else "gptq"
@@ -97,7 +107,7 @@ def _check_layers(
 ) -> None:
     """Raise a usage error if layers do more than the format says: a reader would leave that out."""
     known = {name for name, _ in architecture_of(model).named_linears(model)}
-    held = Int8Linear if format == "compressed-tensors" else QuantizedLinear
+    held = HELD.get(format, QuantizedLinear)
     if not known.issuperset(linears) or any(type(m) is not held for m in linears.values()):
         raise UsageError(
             "AutoGPTQ's and AutoAWQ's formats hold weights only, that of compressed-tensors W8A8, "
@@ -105,10 +115,10 @@ def _check_layers(
             str(folder),
         )
     for name, linear in linears.items():
-        lacking = FORMATS[format].lacking(linear)
+        lacking = WRITTEN[format].lacking(linear)
         if lacking:
             raise UsageError(
-                f"the {FORMATS[format].TITLE} format has no {lacking}, as in {name}", str(folder)
+                f"the {WRITTEN[format].TITLE} format has no {lacking}, as in {name}", str(folder)
             )
 
 
@@ -134,7 +144,7 @@ def _state(model: Any, linears: Mapping[str, QuantizedLinear], format: str) -> d
         seen.add((tensor.data_ptr(), tensor.shape))
         state[name] = tensor.detach()
     for name, linear in linears.items():
-        for part, tensor in FORMATS[format].parts(linear).items():
+        for part, tensor in WRITTEN[format].parts(linear).items():
             state[f"{name}.{part}"] = tensor
     kind = model.config.model_type
     return {hub_name(kind, name): tensor.cpu().contiguous() for name, tensor in state.items()}

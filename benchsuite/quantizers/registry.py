@@ -15,16 +15,19 @@ from benchsuite.registry import Registry
 REFERENCE = "fp16"
 """The name of the model as it is, which stands beside quantized ones."""
 
+SPARSE = "2:4 sparse"
+"""The kind of methods that prune: controls of what quantizing costs."""
+
 
 @dataclass(frozen=True)
 class Quantizer:
     """One way to quantize: a module with ``quantize``, its settings, and its kind.
 
-    ``ranking`` is ``weight-only``, ``W8A8`` or ``W4A4``: methods that round activations are never
-    ranked beside those that do not. ``calibrated`` methods take a batch, ``seeded`` ones a seed;
-    ``options`` names the study parameters that are handed on. ``packages`` are the distributions
-    that it runs: without them its cells are skipped, and their versions are part of a record's
-    identity.
+    ``ranking`` is ``weight-only``, ``W8A8``, ``W4A4`` or ``2:4 sparse``: methods that round
+    activations, and those that prune, are never ranked beside those that do not. ``calibrated``
+    methods take a batch, ``seeded`` ones a seed; ``options`` names the study parameters that are
+    handed on. ``packages`` are the distributions that it runs: without them its cells are skipped,
+    and their versions are part of a record's identity.
     """
 
     module: str
@@ -92,6 +95,8 @@ OWN: dict[str, Quantizer] = {
     "smoothquant_w8a8": _own("smoothquant", {}, ranking="W8A8", options=("alpha",)),
     "quarot_w4a16": _own("quarot", {"bits": 4, "activation_bits": 16, "kv_bits": 16}, seeded=True),
     "quarot_w4a4kv4": _own("quarot", {"bits": 4}, ranking="W4A4", seeded=True),
+    "wanda_2of4": _own("wanda", {}, ranking=SPARSE),
+    "sparsegpt_2of4": _own("sparsegpt", {}, ranking=SPARSE),
 }
 
 _LLMCOMPRESSOR = ("llmcompressor", "compressed-tensors")

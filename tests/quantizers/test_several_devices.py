@@ -20,7 +20,10 @@ from benchsuite.quantizers.linear import quantized_linears
 from benchsuite.quantizers.visit import shared_out
 
 METHODS = ["smoothquant", "adaround", "awq", "quarot"]
-METHODS += [pytest.param(name, marks=pytest.mark.stress) for name in ("gptaq", "qronos")]
+METHODS += [
+    pytest.param(name, marks=pytest.mark.stress)
+    for name in ("gptaq", "qronos", "wanda", "sparsegpt")
+]
 EIGHT = WorkingMemory(lanes=8)
 
 

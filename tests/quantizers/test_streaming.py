@@ -44,7 +44,10 @@ def quantize(method, model, tokens):
 
 
 METHODS = ["gptq", "awq", "smoothquant", "adaround", "rtn", "hqq"]
-METHODS += [pytest.param(name, marks=pytest.mark.stress) for name in ("gptaq", "qronos")]
+METHODS += [
+    pytest.param(name, marks=pytest.mark.stress)
+    for name in ("gptaq", "qronos", "wanda", "sparsegpt")
+]
 
 
 @pytest.mark.parametrize("method", METHODS)
