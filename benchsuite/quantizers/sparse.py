@@ -60,7 +60,9 @@ class SparseLinear(QuantizedLinear):
         self.kernel = "dequantize"
         # A stable sort of booleans puts the places of the two that are kept first, in their order.
         places = (
-            mask.unflatten(1, (-1, GROUP)).to(torch.uint8).argsort(dim=2, descending=True, stable=True)
+            mask.unflatten(1, (-1, GROUP))
+            .to(torch.uint8)
+            .argsort(dim=2, descending=True, stable=True)
         )
         places = places[..., :KEPT]
         left = weight.unflatten(1, (-1, GROUP)).gather(2, places).flatten(1)

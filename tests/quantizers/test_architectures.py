@@ -94,7 +94,10 @@ def test_every_own_method_quantizes_every_linear(family, method, tokens):
     assert len(names) == len(set(names)) == len(quantized_linears(model))
     expected = logits(build(family), tokens)
     error = (logits(model, tokens) - expected).norm() / expected.norm()
-    assert error < {"smoothquant_w8a8": 0.15, "quarot_w4a4kv4": 0.8}.get(method, 0.5)
+    # Random weights have no half that may go; outputs that had nothing in common would be 1.4 off.
+    others = {"smoothquant_w8a8": 0.15, "quarot_w4a4kv4": 0.8}
+    others |= {"wanda_2of4": 1.1, "sparsegpt_2of4": 1.1}
+    assert error < others.get(method, 0.5)
 
 
 @pytest.mark.parametrize("family", ["gemma2", "phi3", *EXPERTS])
