@@ -44,6 +44,8 @@ def write(model: Any, folder: Path, *, quantized: bool = True) -> str:
         checkpoint.save(model, folder)
     except UsageError as error:
         return error.what
+    if checkpoint.format_for(quantized_linears(model)) == "dense":
+        return ""
     return unreadable(checkpoint.read_settings(folder)) or _narrower_group(model)
 
 

@@ -3,7 +3,7 @@
 ``walk`` takes calibration data through a model, block by block (``hidden_states`` is what goes into
 a block, ``layers`` the linears in it); ``hessian`` is what a layer's inputs say, ``grid`` turns
 weights into codes, ``linear`` is the packed layer, ``result`` the account that a method keeps. No
-method imports another, but for QuaRot and FP4's GPTQ, which end in GPTQ.
+method imports another, but for GPTAQ, Qronos, QuaRot and FP4's GPTQ, which end in GPTQ.
 """
 
 from benchsuite.lazy import attach
@@ -25,19 +25,23 @@ __getattr__, __all__ = attach(
         "fp4": "fp4",
         "fp4_gptq": "fp4_gptq",
         "fp8": "fp8",
+        "gptaq": "gptaq",
         "gptq": "gptq",
         "hqq": "hqq",
         "loaded": "loaded",
         "method": "registry",
         "model_digest": "linear",
         "quantized_linears": "linear",
+        "qronos": "qronos",
         "quarot": "quarot",
         "rtn": "rtn",
         "quantizer": "registry",
         "register_quantizer": "registry",
         "smoothquant": "smoothquant",
+        "sparsegpt": "sparsegpt",
         "stored_bytes": "linear",
         "using_kernel": "linear",
+        "wanda": "wanda",
         "widened_bytes": "linear",
         "zero_first_mlp": "control",
     },

@@ -23,6 +23,7 @@ from benchsuite.models.architecture import architecture_of
 from benchsuite.models.folder import read_config, refuse_adapter, tensor_headers
 from benchsuite.models.gguf import model_folder
 from benchsuite.models.hub_names import hub_name, tree_name
+from benchsuite.quantizers import checkpoint_dense
 from benchsuite.quantizers.checkpoint_settings import FORMATS, format_of, read_settings
 from benchsuite.quantizers.layers import replace
 from benchsuite.quantizers.linear import QuantizedLinear, quantized_linears
@@ -30,6 +31,8 @@ from benchsuite.quantizers.linear import QuantizedLinear, quantized_linears
 __all__ = ["FORMATS", "apply", "format_for", "load", "read_settings", "save"]
 
 REINSTALL = "Save it again with --save-models, or copy it again"
+WRITTEN = FORMATS | {"dense": checkpoint_dense}
+"""What a model can be saved in: a ``dense`` one has no quantization config to be read by."""
 _COMPUTED = ".rotary_emb.inv_freq"  # stored by earlier versions of transformers
 
 
@@ -44,33 +47,34 @@ def save(
     """Write a quantized model: safetensors, ``config.json``, ``quantize_config.json``, tokenizer.
 
     ``format`` is ``gptq`` (AutoGPTQ's: any grid of integers), ``awq`` (AutoAWQ's: 4 bits, no act
-    order), ``compressed-tensors`` (W8A8 in integers) or another format of compressed-tensors by its
-    own name (``float-quantized``, ``nvfp4-pack-quantized``, ``mxfp4-pack-quantized``); None takes
-    the one in which engines expect such a model. ``details`` (calibration, seed, digests;
-    JSON-able) goes into the ``meta`` of the quantization config. Tensors have the names that the
-    hub gives them. Raises a usage error that names layer and reason if the format cannot hold the
-    model; nothing is written then.
+    order), ``compressed-tensors`` (W8A8 in integers), another format of compressed-tensors by its
+    own name (``float-quantized``, ``nvfp4-pack-quantized``, ``mxfp4-pack-quantized``) or ``dense``
+    (2:4 sparse models, as any model is saved); None takes the one in which engines expect such a
+    model. ``details`` (calibration, seed, digests; JSON-able) goes into the ``meta`` of the
+    quantization config, where there is one. Tensors have the names that the hub gives them. Raises
+    a usage error that names layer and reason if the format cannot hold the model; nothing is
+    written then.
     """
     from huggingface_hub import save_torch_state_dict
 
     folder = Path(folder)
     linears = quantized_linears(model)
     format = format or format_for(linears)
-    if format not in FORMATS:
-        raise UsageError(f"unknown format {format!r}", fix=f"Known: {', '.join(FORMATS)}")
+    if format not in WRITTEN:
+        raise UsageError(f"unknown format {format!r}", fix=f"Known: {', '.join(WRITTEN)}")
     _check_layers(model, linears, format, folder)
     left = [hub_name(model.config.model_type, name) for name in _left(model)]
-    settings = FORMATS[format].settings(linears, folder, left) | {
-        "meta": {"quantizer": "benchsuite", **(details or {})}
-    }
+    settings = WRITTEN[format].settings(linears, folder, left)
     state = _state(model, linears, format)
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads(model.config.to_json_string(use_diff=False))
-    config["quantization_config"] = settings
     config["architectures"] = [type(model).__name__]  # unset in a model built from its shape
     config["dtype"] = str(next(model.parameters()).dtype).removeprefix("torch.")
+    if settings:
+        settings |= {"meta": {"quantizer": "benchsuite", **(details or {})}}
+        config["quantization_config"] = settings
+        _write_json(folder / "quantize_config.json", settings)
     _write_json(folder / "config.json", config)
-    _write_json(folder / "quantize_config.json", settings)
     generation_settings.write(model, folder)
     save_torch_state_dict(state, folder, metadata={"format": "pt"})
     if tokenizer is not None:
@@ -79,12 +83,12 @@ def save(
 
 def format_for(linears: Mapping[str, QuantizedLinear]) -> str:
     """Return the format for a model of these layers: other kinds of layers than packed integers
-    have their own, as has asymmetric W4.
+    have their own, as has asymmetric W4. 2:4 sparse models are saved as any model is.
 
     Where AutoAWQ's cannot hold one of the layers, AutoGPTQ's may.
     """
     layers = linears.values()
-    for name, format in FORMATS.items():
+    for name, format in WRITTEN.items():
         if name not in ("gptq", "awq") and layers and all(map(format.holds, layers)):
             return name
     asymmetric = layers and all(layer.packed_zeros is not None for layer in layers)
@@ -101,17 +105,17 @@ def _check_layers(
 ) -> None:
     """Raise a usage error if layers do more than the format says: a reader would leave that out."""
     known = {name for name, _ in architecture_of(model).named_linears(model)}
-    if not known.issuperset(linears) or not all(map(FORMATS[format].holds, linears.values())):
+    if not known.issuperset(linears) or not all(map(WRITTEN[format].holds, linears.values())):
         raise UsageError(
             "AutoGPTQ's and AutoAWQ's formats hold weights only, those of compressed-tensors W8A8 "
             "or FP4, and this model rounds or transforms what its layers read in another way",
             str(folder),
         )
     for name, linear in linears.items():
-        lacking = FORMATS[format].lacking(linear)
+        lacking = WRITTEN[format].lacking(linear)
         if lacking:
             raise UsageError(
-                f"the {FORMATS[format].TITLE} format has no {lacking}, as in {name}", str(folder)
+                f"the {WRITTEN[format].TITLE} format has no {lacking}, as in {name}", str(folder)
             )
 
 
@@ -137,7 +141,7 @@ def _state(model: Any, linears: Mapping[str, QuantizedLinear], format: str) -> d
         seen.add((tensor.data_ptr(), tensor.shape))
         state[name] = tensor.detach()
     for name, linear in linears.items():
-        for part, tensor in FORMATS[format].parts(linear).items():
+        for part, tensor in WRITTEN[format].parts(linear).items():
             state[f"{name}.{part}"] = tensor
     kind = model.config.model_type
     return {hub_name(kind, name): tensor.cpu().contiguous() for name, tensor in state.items()}

@@ -14,7 +14,7 @@ the inverse of V's, and of the errors E of earlier columns what they owe to it: 
 H and V are in `hessian`. The file goes from a block's columns (`quantize_block`), a panel's blocks
 (`round_panel`) and all panels (`round_columns`) to one group of linears from H to its packed layers
 (`GptqMethod.quantize`) and a whole model (`quantize`). H itself (`Hessian`), the grid and the walk
-are what other methods use too.
+are what other methods use too. `gptaq` and `qronos` are this one, told of the original's inputs.
 
 Rows are independent, so linears that read the same input are stacked and share one H, one
 factorisation and one loop. Weights are held transposed, [columns, rows], which makes the columns
@@ -23,7 +23,7 @@ that the loop walks over contiguous.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -123,7 +123,7 @@ class Rounded(NamedTuple):
         return codes, scales, self.zeros[rows], self.g_idx
 
 
-def _spans(start: int, end: int, width: int) -> Iterator[tuple[int, int]]:
+def spans(start: int, end: int, width: int) -> Iterator[tuple[int, int]]:
     """Cut the columns into spans of ``width``, of which the last may be narrower."""
     for first in range(start, end, width):
         yield first, min(first + width, end)
@@ -138,7 +138,7 @@ def invert_panels(factor: Tensor, group_width: int) -> Tensor:
     width = min(n, group_width * max(1, PANEL_COLUMNS // group_width))
     n_panels = -(-n // width)
     squares = torch.eye(width, dtype=factor.dtype, device=factor.device).repeat(n_panels, 1, 1)
-    for square, (start, end) in zip(squares, _spans(0, n, width), strict=True):
+    for square, (start, end) in zip(squares, spans(0, n, width), strict=True):
         square[: end - start, : end - start] = factor[start:end, start:end]
     return invert_upper(squares)
 
@@ -167,10 +167,10 @@ def round_panel(
     """
     codes = torch.empty(work.shape, dtype=torch.uint8, device=work.device)
     values, fitted = torch.empty_like(work), []
-    for first, last in _spans(0, len(work), group_width if static is None else len(work)):
+    for first, last in spans(0, len(work), group_width if static is None else len(work)):
         if static is None:
             fitted.append(grid.fit(work[first:last], dim=0))
-        for start, end in _spans(first, last, BLOCK_COLUMNS):
+        for start, end in spans(first, last, BLOCK_COLUMNS):
             scale, zero = fitted[-1] if static is None else (p[start:end] for p in static)
             codes[start:end], errors = quantize_one(
                 work[start:end], upper[start:end, start:end], scale, zero, grid.max_code
@@ -190,12 +190,14 @@ def round_columns(
     order: Tensor | None,
     static_groups: bool,
     quantize_one: BlockQuantizer,
+    round_one: Callable[..., Panel] = round_panel,
 ) -> Rounded:
     """Round ``work`` [columns, rows] (overwritten) with V = ``factor`` and U of its ``panels``.
 
-    ``order`` (act order) lists the columns in the order in which to round them; ``factor`` is
-    already in that order. Groups then hold columns that follow each other in ``order``, unless
-    ``static_groups`` fits them beforehand on the columns as they lie.
+    ``round_one`` rounds a panel, as `round_panel` does. ``order`` (act order) lists the columns in
+    the order in which to round them; ``factor`` is already in that order. Groups then hold columns
+    that follow each other in ``order``, unless ``static_groups`` fits them beforehand on the
+    columns as they lie.
     """
     n_columns = len(work)
     width = grid.columns_per_group(n_columns)
@@ -207,11 +209,11 @@ def round_columns(
     step = panels.shape[1]
     owed = torch.zeros_like(work[step:])  # E V of the columns after the first panel
     fitted: list[tuple[Tensor, Tensor]] = []
-    for upper, (start, end) in zip(panels, _spans(0, n_columns, step), strict=True):
+    for upper, (start, end) in zip(panels, spans(0, n_columns, step), strict=True):
         upper = upper[: end - start, : end - start]
         due = owed[start - step : end - step] if start else None
         groups = (positions if order is None else order)[start:end] // width
-        panel = round_panel(
+        panel = round_one(
             work[:end].clone() if due is None else work[start:end].addmm(upper.t(), due),
             upper,
             grid,
@@ -256,7 +258,10 @@ class GptqMethod:
         # Every layer of a kind has the same shapes.
         self._loop = Replayed(self._round)
 
-    def _round(self, work: Tensor, factor: Tensor, panels: Tensor, order: Tensor | None) -> Rounded:
+    def _round(
+        self, work: Tensor, factor: Tensor, order: Tensor | None, *prepared: Tensor
+    ) -> Rounded:
+        (panels,) = prepared
         return round_columns(
             work, factor, panels, self.grid, order, self.static_groups, self.quantize_block
         )
@@ -265,11 +270,15 @@ class GptqMethod:
         """Return the layer that replaces a linear whose weights are ``rows`` of what is rounded."""
         return quantized_linear(linear, self.grid, *rounded.of(rows))
 
-    def statistic(self, here: Visit, group: InputGroup, device: torch.device) -> Hessian:
+    def statistic(self, here: Visit, group: InputGroup, device: torch.device) -> Any:
         """Return the Hessian that the group's linears share."""
         return Hessian(here.linears(group)[group.linears[0]].in_features, device, self.dtype)
 
-    def quantize(self, here: Visit, group: InputGroup, statistic: Hessian) -> Turns:
+    def _prepared(self, factor: Tensor, order: Tensor | None, statistic: Any) -> tuple[Tensor, ...]:
+        """Return what the loop takes beside the weights and V: U of each panel."""
+        return (invert_panels(factor, self.grid.columns_per_group(len(factor))),)
+
+    def quantize(self, here: Visit, group: InputGroup, statistic: Any) -> Turns:
         """Quantize the group's linears together."""
         where, linears = f"{here.name}.{group.name}", here.linears(group)
         device = here.device_of(group)
@@ -289,10 +298,10 @@ class GptqMethod:
                 factor = upper_factor(prepared, self.damp_percent, where, first)
                 del prepared, first
                 upper = factor.upper
-                panels = invert_panels(upper, self.grid.columns_per_group(len(upper)))
+                ready = self._prepared(upper, order, statistic)
             with here.clock.measure("loop", device):
                 work = _stacked(linears, self.dtype).masked_fill_(dead[:, None], 0)
-                rounded = Rounded(*self._loop(work, upper, panels, order))  # type: ignore[arg-type]
+                rounded = Rounded(*self._loop(work, upper, order, *ready))  # type: ignore[arg-type]
             with here.clock.measure("pack", device):
                 replaced = {
                     path: self.packed(linear, rounded, rows)

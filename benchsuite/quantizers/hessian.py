@@ -1,4 +1,7 @@
-"""The Hessian of a layer's output error, its factor, and the errors that it measures."""
+"""The Hessian of a layer's output error, its factor, and the errors that it measures.
+
+`Drift` has beside it what a layer needs to answer for errors of the layers before it.
+"""
 
 from copy import copy
 from dataclasses import dataclass
@@ -42,10 +45,7 @@ class Hessian:
                     inputs[:, start:],
                     self.total[part, start:],
                 )
-                if on_tensor_cores:
-                    above.add_(torch.mm(rows, columns, out_dtype=torch.float32))
-                else:
-                    above.addmm_(rows, columns)
+                _add_product(above, rows, columns, on_tensor_cores)
 
     def merge(self, later: "Hessian") -> None:
         """Add what another one has summed up of further inputs, on whatever device."""
@@ -62,6 +62,62 @@ class Hessian:
         """Return H, [features, features], completing the sum in place: the accumulation ends."""
         self.total.mul_(2 / max(self.n_vectors, 1))
         return self.total.triu_().add_(self.total.triu(1).t())
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor, on_tensor_cores: bool) -> None:
+    if on_tensor_cores:
+        total.add_(torch.mm(left, right, out_dtype=torch.float32))
+    else:
+        total.addmm_(left, right)
+
+
+class Drift:
+    """H of the inputs x~ that a quantized model has, and how they drift from the original's x.
+
+    The drift is C = (2/n) sum (x - x~) x~^T, [features, features], in the dtype of H: with W x the
+    outputs to keep, W (H + C) is what they have in common with the inputs that there are.
+    """
+
+    def __init__(
+        self, n_features: int, device: torch.device | str, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.hessian = Hessian(n_features, device, dtype)
+        self._total = torch.zeros(n_features, n_features, dtype=dtype, device=device)
+
+    def update(self, inputs: Tensor, originals: Tensor) -> None:
+        """Add inputs x~ [tokens, features] and the original model's x in their place.
+
+        Half-precision numbers that are near each other have a difference that is half-precision
+        too, so that nothing is lost where both are multiplied as such.
+        """
+        self.hessian.update(inputs)
+        half = inputs.dtype in (torch.float16, torch.bfloat16)
+        on_tensor_cores = half and inputs.is_cuda and self._total.dtype == torch.float32
+        if not on_tensor_cores:
+            inputs, originals = inputs.to(self._total.dtype), originals.to(self._total.dtype)
+        with half_products_summed_in_full(inputs):
+            _add_product(self._total, (originals - inputs).t(), inputs, on_tensor_cores)
+
+    def merge(self, later: "Drift") -> None:
+        """Add what another one has summed up of further inputs, on whatever device."""
+        self.hessian.merge(later.hessian)
+        self._total.add_(later._total.to(self._total.device, non_blocking=True))
+
+    def to(self, device: torch.device) -> "Drift":
+        """Return the same sums on another device."""
+        moved = copy(self)
+        moved.hessian = self.hessian.to(device)
+        moved._total = self._total.to(device, non_blocking=True)
+        return moved
+
+    def mean(self) -> Tensor:
+        """Return H, [features, features]; the accumulation ends."""
+        self._total.mul_(2 / max(self.hessian.n_vectors, 1))
+        return self.hessian.mean()
+
+    def cross(self) -> Tensor:
+        """Return C, [features, features], once H has been taken."""
+        return self._total
 
 
 def weighted_norm(rows: Tensor, hessian: Tensor) -> Tensor:

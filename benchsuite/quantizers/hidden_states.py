@@ -5,7 +5,7 @@ positions and whatever else a model class hands to its blocks are its own.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -96,6 +96,12 @@ class HiddenStates:
         """Yield the micro-batches."""
         for start in range(0, len(self.states), self.step):
             yield slice(start, min(start + self.step, len(self.states)))
+
+    def copied(self, memory: WorkingMemory) -> "HiddenStates":
+        """Return the same lane with states of its own, which ``memory`` places."""
+        states = memory.allocate(tuple(self.states.shape), self.states.dtype, self.device)
+        states.copy_(self.states)
+        return replace(self, states=states)
 
     def run(self, block: nn.Module, index: int, part: slice) -> Tensor:
         """Run block ``index`` on one micro-batch and return its hidden states.

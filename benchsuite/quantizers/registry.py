@@ -15,17 +15,20 @@ from benchsuite.registry import Registry
 REFERENCE = "fp16"
 """The name of the model as it is, which stands beside quantized ones."""
 
+SPARSE = "2:4 sparse"
+"""The kind of methods that prune: controls of what quantizing costs."""
+
 
 @dataclass(frozen=True)
 class Quantizer:
     """One way to quantize: a module with ``quantize``, its settings, and its kind.
 
-    ``ranking`` is ``weight-only``, ``W8A8`` or ``W4A4``: methods that round activations are never
-    ranked beside those that do not. ``numbers`` says what the codes of its weights are: ``INT`` or
-    ``FP``. ``calibrated`` methods take a batch, ``seeded`` ones a seed;
-    ``options`` names the study parameters that are handed on. ``packages`` are the distributions
-    that it runs: without them its cells are skipped, and their versions are part of a record's
-    identity.
+    ``ranking`` is ``weight-only``, ``W8A8``, ``W4A4`` or ``2:4 sparse``: methods that round
+    activations, and those that prune, are never ranked beside those that do not. ``numbers`` says
+    what the codes of its weights are: ``INT`` or ``FP``. ``calibrated`` methods take a batch,
+    ``seeded`` ones a seed; ``options`` names the study parameters that are handed on. ``packages``
+    are the distributions that it runs: without them its cells are skipped, and their versions are
+    part of a record's identity.
     """
 
     module: str
@@ -68,22 +71,36 @@ FP4_GPTQ: dict[str, dict[str, Any]] = {
 }
 """GPTQ on FP4, for weights or for inputs too, and behind small rotations (MR-GPTQ)."""
 
-VARIANTS = ("rtn_w4_asym", *(f"gptq_w4_{name}" for name in GPTQ_VARIANTS), *FP4_GPTQ)
+ASYMMETRIC = tuple(f"{name}_w{bits}" for name in ("gptaq", "qronos") for bits in (4, 3, 2))
+"""Methods that answer for the layers before, which matters more the fewer bits there are."""
+
+VARIANTS = (
+    "rtn_w4_asym",
+    *(f"gptq_w4_{name}" for name in GPTQ_VARIANTS),
+    *FP4_GPTQ,
+    *("rtn_w2", "gptq_w2", "gptaq_w3", "gptaq_w2", "qronos_w3", "qronos_w2"),
+)
 """Further settings of a method that is there already."""
 
 OWN: dict[str, Quantizer] = {
     "rtn_w8": _own("rtn", {"bits": 8}, calibrated=False, options=("group_size",)),
     "rtn_w4": _own("rtn", {"bits": 4}, calibrated=False, options=("group_size",)),
     "rtn_w3": _own("rtn", {"bits": 3}, calibrated=False, options=("group_size",)),
+    "rtn_w2": _own("rtn", {"bits": 2}, calibrated=False, options=("group_size",)),
     "rtn_w4_asym": _own(
         "rtn", {"bits": 4, "sym": False}, calibrated=False, options=("group_size",)
     ),
     "gptq_w8": _own("gptq", {"bits": 8}, options=("group_size",)),
     "gptq_w4": _own("gptq", {"bits": 4}, options=("group_size",)),
     "gptq_w3": _own("gptq", {"bits": 3}, options=("group_size",)),
+    "gptq_w2": _own("gptq", {"bits": 2}, options=("group_size",)),
     **{
         f"gptq_w4_{name}": _own("gptq", {"bits": 4, **setting}, options=("group_size",))
         for name, setting in GPTQ_VARIANTS.items()
+    },
+    **{
+        name: _own(name[:-3], {"bits": int(name[-1])}, options=("group_size",))
+        for name in ASYMMETRIC
     },
     "awq_w4": _own("awq", {"bits": 4}, options=("group_size",)),
     "hqq_w8": _own("hqq", {"bits": 8}, calibrated=False),
@@ -126,6 +143,8 @@ OWN: dict[str, Quantizer] = {
     },
     "quarot_w4a16": _own("quarot", {"bits": 4, "activation_bits": 16, "kv_bits": 16}, seeded=True),
     "quarot_w4a4kv4": _own("quarot", {"bits": 4}, ranking="W4A4", seeded=True),
+    "wanda_2of4": _own("wanda", {}, ranking=SPARSE),
+    "sparsegpt_2of4": _own("sparsegpt", {}, ranking=SPARSE),
 }
 
 _LLMCOMPRESSOR = ("llmcompressor", "compressed-tensors")

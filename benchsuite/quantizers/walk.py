@@ -8,6 +8,11 @@ devices: samples are shared out by lanes, which fixes the order of sums (`lanes`
 group is quantized whole by one device, so that one device and eight give the same bits.
 
 `walk_blocks` hands a method each block, `walk` each input group of each block.
+
+``beside_original`` takes the samples through the model's own blocks as well, so that a statistic is
+given what the original model has in place of each input. That is twice the forwards, twice the
+hidden states (n_samples x seq_len x width of the model's dtype) and, while a block is worked on,
+the weights that it came with beside those that replace them.
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -62,6 +67,7 @@ def walk_blocks(
     batch: Tensor,
     visit: Callable[[Visit], None],
     *,
+    beside_original: bool = False,
     memory: WorkingMemory = CHOSEN_BY_DEVICE,
     progress: Progress | None = None,
     architecture: Architecture | None = None,
@@ -87,11 +93,12 @@ def walk_blocks(
     try:
         with clock.measure("embeddings"):
             lanes = capture(model, architecture, batch, memory, devices)
+            originals = [lane.copied(memory) for lane in lanes] if beside_original else []
         for index, block in blocks.each():
             if progress is not None:
                 progress("quantize", index, len(blocks))
             name = architecture.block_name(index)
-            here = Visit(name, index, block, architecture.groups, lanes, devices, clock)
+            here = Visit(name, index, block, architecture.groups, lanes, devices, clock, originals)
             visit(here)
             if index + 1 < len(blocks) and not here.advanced:
                 here.advance()
@@ -114,6 +121,7 @@ def walk(
     method: Method[Any],
     *,
     true_sequential: bool = False,
+    beside_original: bool = False,
     memory: WorkingMemory = CHOSEN_BY_DEVICE,
     progress: Progress | None = None,
     architecture: Architecture | None = None,
@@ -140,6 +148,7 @@ def walk(
         model,
         batch,
         visit,
+        beside_original=beside_original,
         memory=memory,
         progress=progress,
         architecture=architecture,

@@ -34,9 +34,9 @@ FAMILIES = {
     "smollm3": {},
     **EXPERTS,
 }
-ALIKE = {"adaround_w8", "gptq_w8", "gptq_w3", "rtn_w8", "rtn_w3", "hqq_w8"}
-ALIKE |= {"mxfp4_gptq_w4a4", "nvfp4_mrgptq_w4a4"}  # each on the other format
-METHODS = sorted(n for n in OWN if n not in ALIKE and not n.endswith("gptq_w4a16"))
+ALIKE = {"mxfp4_gptq_w4a4", "nvfp4_mrgptq_w4a4"}  # each on the other format
+WIDTHS = ("_w8", "_w3", "_w2", "gptq_w4a16")
+METHODS = sorted(n for n in OWN if n not in ALIKE and not n.endswith(WIDTHS))
 
 
 def build(family, **changes):
@@ -96,7 +96,9 @@ def test_every_own_method_quantizes_every_linear(family, method, tokens):
     assert len(names) == len(set(names)) == len(quantized_linears(model))
     expected = logits(build(family), tokens)
     error = (logits(model, tokens) - expected).norm() / expected.norm()
-    assert error < {"W8A8": 0.25, "W4A4": 0.8, "weight-only": 0.6}[OWN[method].ranking]
+    # Random weights have no half that may go; outputs that had nothing in common would be 1.4 off.
+    most = {"W8A8": 0.25, "W4A4": 0.8, "weight-only": 0.6, "2:4 sparse": 1.1}
+    assert error < most[OWN[method].ranking]
 
 
 @pytest.mark.parametrize("family", ["gemma2", "phi3", *EXPERTS])

@@ -6,7 +6,7 @@ import torch
 from benchsuite.errors import BenchsuiteError
 from benchsuite.quantizers.registry import OWN, REFERENCE, apply
 
-METHODS = sorted(set(OWN) - {"adaround_w8", "gptq_w8", "gptq_w3", "rtn_w8", "rtn_w3", "hqq_w8"})
+METHODS = sorted(name for name in OWN if not name.endswith(("_w8", "_w3", "_w2")))
 CALIBRATED = [name for name in METHODS if OWN[name].calibrated]
 LAYER = r"model\.layers\.1\."
 

@@ -13,10 +13,10 @@ METHODS = {entry.module for entry in QUANTIZERS.values()}
 CHOOSERS = {target.partition(":")[0] for target in SAMPLERS.values()}
 
 BUILDS_ON = {
-    "benchsuite.quantizers.quarot": {"benchsuite.quantizers.gptq"},
-    "benchsuite.quantizers.fp4_gptq": {"benchsuite.quantizers.gptq"},
+    f"benchsuite.quantizers.{name}": {"benchsuite.quantizers.gptq"}
+    for name in ("fp4_gptq", "gptaq", "qronos", "quarot")
 }
-"""QuaRot rounds what it rotated by GPTQ, and FP4 has a grid for it; no other is made of another."""
+"""They round by GPTQ what they changed before, or on another grid; no other is made of another."""
 
 
 def reached(study: str, module: str) -> set[str]:
@@ -41,5 +41,5 @@ def test_data_free_methods_do_not_hang_on_the_walk():
     walk = {"benchsuite.quantizers.walk", "benchsuite.quantizers.visit"}
     for name in ("rtn_w4", "hqq_w4"):
         assert not reached("quantizers", QUANTIZERS[name].module) & walk
-    for name in ("gptq_w4", "awq_w4", "adaround_w4", "smoothquant_w8a8", "quarot_w4a4kv4"):
+    for name in ("gptq_w4", "awq_w4", "adaround_w4", "smoothquant_w8a8", "qronos_w4"):
         assert walk < reached("quantizers", QUANTIZERS[name].module)

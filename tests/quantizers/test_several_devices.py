@@ -19,6 +19,11 @@ from benchsuite.quantizers.lanes import Merging, alternating, lane_sizes, places
 from benchsuite.quantizers.linear import quantized_linears
 from benchsuite.quantizers.visit import shared_out
 
+METHODS = ["smoothquant", "adaround", "awq", "quarot"]
+METHODS += [
+    pytest.param(name, marks=pytest.mark.stress)
+    for name in ("gptaq", "qronos", "wanda", "sparsegpt")
+]
 EIGHT = WorkingMemory(lanes=8)
 
 
@@ -50,7 +55,7 @@ def test_any_number_of_devices_gives_the_same_codes(family, options, make_model,
 
 
 @pytest.mark.parametrize("family", ["llama", "opt", "mixtral"])
-@pytest.mark.parametrize("method", ["smoothquant", "adaround", "awq", "quarot"])
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_gives_the_same_codes_on_three_devices(method, family, make_model, tokens):
     if (method, family) == ("quarot", "mixtral"):
         pytest.skip("QuaRot rotates no mixture of experts")

@@ -43,7 +43,14 @@ def quantize(method, model, tokens):
     return run(model, **options) if method in ("rtn", "hqq") else run(model, tokens, **options)
 
 
-@pytest.mark.parametrize("method", ["gptq", "awq", "smoothquant", "adaround", "rtn", "hqq"])
+METHODS = ["gptq", "awq", "smoothquant", "adaround", "rtn", "hqq"]
+METHODS += [
+    pytest.param(name, marks=pytest.mark.stress)
+    for name in ("gptaq", "qronos", "wanda", "sparsegpt")
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("model_type", ["llama", "opt"])
 def test_a_streamed_model_is_quantized_to_the_same_bits(method, model_type, tokens):
     expected = quantize(method, whole(model_type), tokens)

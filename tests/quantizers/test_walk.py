@@ -34,6 +34,17 @@ class Hold:
         self.copies.append(inputs.clone())
 
 
+class Pair:
+    """A statistic that keeps its inputs and the original model's."""
+
+    def __init__(self):
+        self.parts, self.originals = [], []
+
+    def update(self, inputs, original):
+        self.parts.append(inputs.clone())
+        self.originals.append(original.clone())
+
+
 class Watch:
     """A method that keeps every group's inputs and replaces each linear by a changed copy."""
 
@@ -217,3 +228,37 @@ def test_what_a_statistic_was_given_is_never_overwritten(make_model, tokens, pre
     for statistic in held:
         for given, copy in zip(statistic.parts, statistic.copies, strict=True):
             assert torch.equal(given, copy)
+
+
+class WatchBoth(Watch):
+    """A method that keeps every group's inputs and the original model's beside them."""
+
+    def __init__(self, factor):
+        super().__init__(factor)
+        self.original = {}
+
+    def statistic(self, here, group, device):
+        return Pair()
+
+    def quantize(self, here, group, statistic):
+        self.original[f"{here.name}.{group.name}"] = torch.cat(statistic.originals)
+        return (yield from super().quantize(here, group, statistic))
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+@pytest.mark.parametrize("family", ["llama", "opt"])
+def test_the_original_s_inputs_come_beside_those_of_the_replaced(
+    family, sequential, make_model, tokens
+):
+    model, method, alone = make_model(family), WatchBoth(factor=0.9), Watch(factor=0.9)
+    expected = true_inputs(model, tokens)
+    memory = WorkingMemory(3 * 48)
+    walk(make_model(family), tokens, alone, true_sequential=sequential, memory=memory)
+    options = {"true_sequential": sequential, "beside_original": True, "memory": memory}
+    walk(model, tokens, method, **options)
+    for key, inputs in expected.items():
+        torch.testing.assert_close(method.original[key], inputs, rtol=1e-4, atol=1e-5)
+        assert torch.equal(method.seen[key], alone.seen[key])
+    first, *_, last = expected
+    assert torch.equal(method.original[first], method.seen[first])
+    assert not torch.allclose(method.original[last], method.seen[last], rtol=1e-2)

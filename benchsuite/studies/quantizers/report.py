@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from benchsuite import catalog
-from benchsuite.quantizers.registry import QUANTIZERS
+from benchsuite.quantizers.registry import QUANTIZERS, SPARSE
 from benchsuite.records.record import Record
 from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.report import write_text
@@ -60,7 +60,7 @@ def sizes(groups: Groups) -> list[Row]:
             "model": model,
             "weights": weights,
             "method": method,
-            "precision": precision(method) if method in QUANTIZERS else _stored_in(found),
+            "precision": _precision(method, found),
             "size_mb": mean(found, "size_after_mb"),
             "compression": mean(found, "compression_ratio"),
             "quantization_seconds": _on_one_device(found, "quant_time_sec"),
@@ -68,6 +68,13 @@ def sizes(groups: Groups) -> list[Row]:
         }
         for (model, weights, method), found in groups.items()
     ]
+
+
+def _precision(method: str, records: Sequence[Record]) -> str:
+    if method not in QUANTIZERS:
+        return _stored_in(records)
+    sparse = QUANTIZERS[method].ranking == SPARSE
+    return f"2:4 {_stored_in(records)}".strip() if sparse else precision(method)
 
 
 def _stored_in(records: Sequence[Record]) -> str:
