@@ -6,28 +6,25 @@ import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchsuite.printable import count, printable
 from benchsuite.records.record import Record
-from benchsuite.reporting import numbers, published, strip
-from benchsuite.reporting.best import best_method as best_of
+from benchsuite.reporting import findings
 from benchsuite.reporting.commands import rerun_command
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.judging import label
+from benchsuite.reporting.page_model import MOST_DOTS, model_view, title
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.rows import shown as cell_text
-from benchsuite.reporting.summary import described, null_results, timings
+from benchsuite.reporting.summary import null_results, timings
 from benchsuite.reporting.text import OUTCOMES, cells_by_id
 from benchsuite.reporting.unread import unread
 from benchsuite.reporting.waiting import waiting
-from benchsuite.study import Metric, Study
+from benchsuite.study import Study
 
 MOST_CELLS = 40
-# Beyond this a study's dots are drawn without a name each, and its records listed in a file.
-MOST_DOTS = 3000
 MOST_TOLD = 12
 MOST_COLUMNS = 30
 WORDS = {
@@ -71,13 +68,18 @@ def study_view(results: StudyResults) -> dict[str, Any]:
     judged = [j for j in results.judgements if j.model not in stand_ins]
     aside = [j for j in results.judgements if j.model in stand_ins]
     counts = {o: sum(j.outcome == o for j in judged) for o in OUTCOMES}
+    claims = claims_view(results, judged, titles)
+    provenance = provenance_view(results)
     return {
         "name": results.study.name,
         "marks": marks_of_all(groups),
         "question": results.study.question,
         "metric": results.study.ranked_by.heading,
         "counts": counts,
-        "claims": claims_view(results, judged, titles),
+        "found": findings.found(results.study, judged),
+        "how": findings.measured(dict(provenance)),
+        "claims": [row for row in claims if not row["waiting"]],
+        "waiting_claims": [row for row in claims if row["waiting"]],
         "stand_in_claims": claims_view(results, aside, titles),
         "over": results.over,
         "nulls": null_results(results.study, groups, judged),
@@ -86,7 +88,7 @@ def study_view(results: StudyResults) -> dict[str, Any]:
         "rehearsals": timing_view(results.study, [g for g in groups if g.kind == "rehearsal"]),
         "timings": timing_view(results.study, [g for g in groups if g.kind == "real"]),
         "absent": absent_view(results),
-        "provenance": provenance_view(results),
+        "provenance": provenance,
         "standing": results.standing and results.standing.as_dict(),
         "notes": [*results.notes, *unread(results)],
         "conflicts": results.conflicts,
@@ -137,11 +139,6 @@ def _rounded(text: str) -> str:
         return cell_text(text)
 
 
-def title(group: Group) -> dict[str, Any]:
-    """Return a group's model, and apart from it what tells it from the study's own grid."""
-    return {"model": group.document_name, "marks": group.marks}
-
-
 def claims_view(
     results: StudyResults, judgements: Sequence[Any], titles: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
@@ -166,6 +163,7 @@ def claims_view(
         outcomes = [m["outcome"] for m in row["models"]]
         row["counts"] = [(o, outcomes.count(o)) for o in OUTCOMES if o in outcomes]
         row["open"] = "violated" in outcomes
+        row["waiting"] = set(outcomes) == {"not_run"}
         absent = [m for m in row["models"] if m["outcome"] == "not_run"]
         row["not_run"] = [
             m | {"waits": waiting(results, m["judgement"], cells)} for m in absent[:MOST_TOLD]
@@ -180,103 +178,6 @@ def claims_view(
 def tight(text: str) -> str:
     """Keep ``p = 0.05`` and ``5.72 ± 0.08`` on one line."""
     return re.sub(r"(?<=\S) ([=<±]) (?=\S)", "\u00a0\\1\u00a0", text)
-
-
-def model_view(results: StudyResults, group: Group) -> dict[str, Any]:
-    """Return one model's methods: text, strip and links to the records behind them.
-
-    Controls are drawn on the axis of the others; what they do is leave it.
-    """
-    study, metric = results.study, results.study.ranked_by
-    arms = {
-        method: described(numbers.as_shown(metric, values))
-        for method in group.methods
-        if (values := group.values(method, metric.name))
-    }
-    numeric = [a for m, a in arms.items() if m not in study.controls] or list(arms.values())
-    axis = strip.shared_axis(numeric) if numeric else None
-    best = best_of(study, group)
-    links = None if len(results.records) > MOST_DOTS else results.links
-    return {
-        "title": title(group),
-        "stand_in": group.stand_in,
-        "axis": axis,
-        "methods": [
-            method_view(group, replace(metric, scale=1), method, arm, axis, links=links)
-            | {"best": method == best, "control": method in study.controls}
-            for method, arm in arms.items()
-        ],
-        "further": further_view(study, group),
-        "published": published.beside(group),
-        "missing": len(group.missing),
-    }
-
-
-def method_view(
-    group: Group,
-    metric: Metric,
-    method: str,
-    arm: Mapping[str, Any],
-    axis: Any,
-    *,
-    links: Mapping[str, str] | None,
-) -> dict[str, Any]:
-    """Return one row of a model's table; without ``links`` its records are not listed.
-
-    ``arm`` and ``metric`` are in the unit that is shown.
-    """
-    low, high = arm["ci95"] or (None, None)
-    interval = numbers.interval(metric, arm["mean"], low, high).partition(" ")[2]
-    records = [] if links is None else sorted(group.records_of(method).items())
-    drawn = strip.strip(arm, axis)
-    return {
-        "method": method,
-        "n": arm["n"],
-        "n_declared": len(group.methods[method]),
-        "value": numbers.spread(metric, arm["mean"], arm["std"]),
-        "interval": interval if low != high else "",
-        "cv": "" if arm["cv_percent"] is None else f"{arm['cv_percent']:.2g} %",
-        "reason": _without_interval(arm),
-        "strip": drawn,
-        "path": strip.path(drawn) if links is None else "",
-        "records": [
-            {
-                "seed": seed,
-                "value": numbers.one(metric, arm["values"][i], 6),
-                "href": record_href(record, links),
-            }
-            for i, (seed, record) in enumerate((s, r) for s, r in records if s in arm["seeds"])
-        ],
-    }
-
-
-def _without_interval(arm: Mapping[str, Any]) -> str:
-    low, high = arm["ci95"] or (None, None)
-    if low is not None and low == high:
-        return "the same for every seed"
-    return "one seed: no interval" if arm["n"] == 1 else arm["reason"]
-
-
-def further_view(study: Study, group: Group) -> dict[str, Any] | None:
-    """Return the study's further metrics, a column each, or None if no record holds one."""
-    metrics = [metric for metric in study.metrics[1:] if not metric.parts]
-    rows = []
-    for method in group.methods:
-        arms = [described(v) if (v := group.values(method, m.name)) else None for m in metrics]
-        if any(arms):
-            told = [
-                numbers.spread(m, a["mean"], a["std"], unit=False) if a else "–"
-                for m, a in zip(metrics, arms, strict=True)
-            ]
-            rows.append({"method": method, "values": told})
-    return {"metrics": [metric.heading for metric in metrics], "rows": rows} if rows else None
-
-
-def record_href(record: Record, links: Mapping[str, str] | None) -> str | None:
-    """Return the record's file relative to the reports folder: given, or by its fingerprint."""
-    if links:
-        return links.get(record.cell.id)
-    return f"store/records/{record.fingerprint.value}.json" if record.sha256 else None
 
 
 def timing_view(study: Study, groups: Sequence[Group]) -> list[dict[str, Any]]:

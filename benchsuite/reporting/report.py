@@ -17,7 +17,8 @@ from benchsuite.reporting.groups import groups_of
 from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.junit import to_junit
 from benchsuite.reporting.over_models import mean_ranks
-from benchsuite.reporting.page import record_href, render_page
+from benchsuite.reporting.page import render_page
+from benchsuite.reporting.page_model import record_href
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.rows import rows_as_csv, rows_as_markdown
 from benchsuite.reporting.status import status_rows

@@ -85,11 +85,12 @@ class Study:
     **How it is read.** Methods are ranked by the first of ``metrics``; the report shows the others
     too. ``controls`` are methods that must come out far off. ``unranked`` ones are shown beside the
     others and never called best: references, and methods of another kind, such as those that round
-    activations too. ``making`` are the stages whose time makes what is tried, of which the record's
-    ``total_time_sec`` is the sum; empty is all stages. ``describe(method)`` is what ``benchsuite
-    list STUDY`` says of a method. ``document`` holds the source document's words and numbers.
-    ``reporter`` names a function that writes the study's own files into ``reports/<study>/``, as
-    ``"module:function"``; see ``benchsuite.reporting.report.Reporter``.
+    activations too. ``original`` is the method that leaves the model as it is: the report tells
+    each method's difference to it. ``making`` are the stages whose time makes what is tried, of
+    which the record's ``total_time_sec`` is the sum; empty is all stages. ``describe(method)`` is
+    what ``benchsuite list STUDY`` says of a method. ``document`` holds the source document's
+    words and numbers. ``reporter`` names a function that writes the study's own files into
+    ``reports/<study>/``, as ``"module:function"``; see ``benchsuite.reporting.report.Reporter``.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Study:
     reporter: str = ""
     controls: Sequence[str] = ()
     unranked: Sequence[str] = ()
+    original: str = ""
     document: Document = field(default_factory=Document)
 
     def __post_init__(self) -> None:

@@ -169,6 +169,7 @@ def test_a_checkpoint_alone_is_compared_with_its_original(folders, capsys):
     assert "tokens/s" in said
 
 
+@pytest.mark.stress
 def test_layers_are_ranked_by_what_each_alone_costs(folders, tmp_path, capsys):
     words = ["compare", MODEL, str(folders["w3"]), "--tokens", "512", "--seq-len", "64"]
     assert main([*words, "--layers", "--no-speed", "--json", str(tmp_path / "json")]) == 0
@@ -182,6 +183,7 @@ def test_layers_are_ranked_by_what_each_alone_costs(folders, tmp_path, capsys):
     assert "layers alone" in capsys.readouterr().out
 
 
+@pytest.mark.stress
 def test_candidates_of_one_recipe_are_seeds_where_the_user_says_so(folders, tmp_path, capsys):
     words = ["compare", MODEL, str(folders["w3"]), str(folders["gptq"]), "--seeds", "--no-speed"]
     words += ["--tokens", "1024", "--seq-len", "64", "--json", str(tmp_path / "json")]

@@ -51,6 +51,7 @@ def test_another_margin_is_judged_from_the_same_record(folder, done, capsys):
     assert done == ["text"]
 
 
+@pytest.mark.stress
 def test_a_new_candidate_is_measured_beside_the_recorded_one(folder, done):
     main(WORDS)
     main([*WORDS[:3], MODEL, *WORDS[3:]])
@@ -58,6 +59,7 @@ def test_a_new_candidate_is_measured_beside_the_recorded_one(folder, done):
     assert len(records(folder)) == 2
 
 
+@pytest.mark.stress
 def test_rerun_measures_again_and_overwrites_nothing(folder, done, capsys):
     main(WORDS)
     (first,) = records(folder)
@@ -94,6 +96,7 @@ def test_a_broken_run_goes_on_where_it_ended(folder, done, monkeypatch):
     assert {json.loads(p.read_text())["results_sha256"] for p in records(folder)} == {resumed}
 
 
+@pytest.mark.stress
 def test_other_weights_in_the_same_folder_are_measured(folder, done):
     model = tiny.checkpoint(folder / "model")
     words = ["compare", str(model), str(model), "--tokens", "512", "--seq-len", "64", "--no-speed"]
@@ -105,6 +108,7 @@ def test_other_weights_in_the_same_folder_are_measured(folder, done):
     assert str(folder) not in records(folder)[0].read_text()
 
 
+@pytest.mark.stress
 def test_a_damaged_record_is_moved_aside_and_measured_again(folder, done, capsys):
     main(WORDS)
     (path,) = records(folder)

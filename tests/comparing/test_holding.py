@@ -84,6 +84,7 @@ def small_room(monkeypatch):
     monkeypatch.setattr(room, "room", lambda device: int(1.5 * taken))
 
 
+@pytest.mark.stress
 def test_a_comparison_is_the_same_where_two_do_not_fit(monkeypatch, request):
     sets = (question_set("closed_book", 4),)
     settings = Settings(open_text("embedded_text"), 1024, 128, sets, speed=False)

@@ -79,6 +79,7 @@ def test_a_server_is_what_its_model_is(server, local, way):
     assert np.abs(pair.floor["nll"].candidate - pair.floor["nll"].base).max() < 1e-6
 
 
+@pytest.mark.stress
 def test_it_may_be_the_candidate(server, base):
     found = compare(BASE, [f"{server.url}#tiny"], settings())
     pair = by_metric(found.pairs[0])
@@ -89,6 +90,7 @@ def test_it_may_be_the_candidate(server, base):
     assert found.pairs[0].facts.read_by == "a server (ours)"
 
 
+@pytest.mark.stress
 def test_two_servers_need_a_tokenizer(server):
     with pytest.raises(UsageError, match="--tokenizer"):
         compare(server.url, [server.url], settings())
@@ -114,6 +116,7 @@ def test_scored_options_are_those_of_the_model(server, base):
     assert answers.texts == ask(base, asked).texts
 
 
+@pytest.mark.stress
 def test_faults_are_tried_again(server, local):
     faults = [500, 429, None, "broken", None, "cut", 503, None, 502, "broken", 429, None]
     server.fail(faults * 2)
@@ -140,6 +143,7 @@ def test_a_wrong_model_is_told_with_the_right_ones(server):
         compare(server.url, [OTHER], settings())
 
 
+@pytest.mark.stress
 def test_without_log_probabilities_answers_are_compared_alone(server, local):
     server.way = ""
     pair = compare(server.url, [OTHER], settings()).pairs[0]
@@ -173,6 +177,7 @@ def test_chunks_beyond_its_context_are_refused(server):
         compare(BASE, [server.url], settings(sets=()))
 
 
+@pytest.mark.stress
 def test_no_more_are_asked_at_once_than_told(server):
     compare(server.url, [OTHER], settings(), serving=Serving(requests=2))
     assert server.most == 2
@@ -216,6 +221,7 @@ def everything(words, capsys):
     return status, said.out + said.err
 
 
+@pytest.mark.stress
 def test_the_key_is_nowhere(server, tmp_path, monkeypatch, capsys):
     server.key = KEY
     monkeypatch.setenv("THEIR_KEY", KEY)
@@ -287,6 +293,7 @@ def test_a_redirection_is_not_followed(server, monkeypatch):
         compare(server.url, [OTHER], settings())
 
 
+@pytest.mark.stress
 def test_a_gate_asks_a_server(server, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["--tokens", "2560", "--seq-len", "128", "--device", "cpu"]

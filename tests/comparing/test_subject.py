@@ -99,7 +99,9 @@ def test_formats_of_compressed_tensors_that_are_not_ours(scheme, tmp_path, monke
 
 
 @pytest.mark.parametrize("told_by", ["hqq", "transformers"])
-@pytest.mark.parametrize("bits", [8, 4, 3, 2])
+@pytest.mark.parametrize(
+    "bits", [4, *(pytest.param(bits, marks=pytest.mark.stress) for bits in (8, 3, 2))]
+)
 def test_hqq(told_by, bits, tmp_path):
     """As hqq itself computes, whether config.json says that it is HQQ's (transformers) or not."""
     pytest.importorskip("hqq")

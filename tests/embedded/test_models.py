@@ -179,6 +179,7 @@ def test_rows_hold_whole_answers_with_their_weights(small_mixture):
     assert "How many" not in steps
 
 
+@pytest.mark.stress
 def test_training_is_seeded_learns_and_leaves_the_global_state(small_mixture, tmp_path):
     how = train.Recipe(steps=6, batch=2, warmup=2, dropout=0.1)
     torch.manual_seed(5)

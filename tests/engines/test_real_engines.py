@@ -47,6 +47,7 @@ def plain(own):
     return own.generate(PROMPTS, STEPS)
 
 
+@pytest.mark.stress
 def test_log_probs_are_the_models_own(plain):
     """Teacher-forced in one pass, without a cache."""
     from benchsuite.evaluation.generation import log_likelihoods

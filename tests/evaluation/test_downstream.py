@@ -109,6 +109,7 @@ def test_a_task_without_items_is_a_usage_error(model):
         evaluate_local_tasks(model, tiny.tokenizer(), [LocalTask("empty", ())])
 
 
+@pytest.mark.stress
 def test_without_a_network_the_task_is_named(tmp_path):
     """In a process of its own: the data set library reads its variables when it is imported."""
     code = (

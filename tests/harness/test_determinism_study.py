@@ -73,6 +73,7 @@ def run(folder):
     return records, folder / "reports/determinism", done.stdout
 
 
+@pytest.mark.stress
 def test_without_noise_everything_is_exact(results):
     record = results[0]["silent"]
     assert record["verdict"]["is_deterministic"]

@@ -62,6 +62,7 @@ def test_a_disk_full_at_the_end_of_a_cell_fails_it_and_stops_with_the_rest_kept(
     assert not list((pytester.path / "kept").rglob(".draft-*"))
 
 
+@pytest.mark.stress
 def test_no_cell_is_begun_on_a_disk_without_room_for_its_record(on_small_disk):
     result = on_small_disk("            pass", options="size=8m")
     result.assert_outcomes(errors=1)

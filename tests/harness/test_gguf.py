@@ -34,6 +34,7 @@ def measured(calibration, pytester, monkeypatch, option):
     return json.loads(record.read_text())
 
 
+@pytest.mark.stress
 def test_as_a_model_it_is_dequantized_and_no_original(path, calibration, pytester, monkeypatch):
     record = measured(calibration, pytester, monkeypatch, f"--local=llama2_7b={path}")
     assert record["weights"] == "dequantized"

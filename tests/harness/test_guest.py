@@ -53,6 +53,7 @@ def pytest_sessionfinish(session):
 """
 
 
+@pytest.mark.stress
 @fresh_interpreter
 def test_a_project_that_does_not_use_benchsuite_notices_nothing(pytester):
     """Installing it adds a name to the line of plugins and three small modules: no torch, no numpy.
@@ -156,6 +157,7 @@ def test_draws_on():
 """
 
 
+@pytest.mark.stress
 @fresh_interpreter
 def test_a_cell_has_its_threads_in_fixtures_too_and_leaves_others_their_stream(
     pytester, monkeypatch

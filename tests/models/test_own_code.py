@@ -160,6 +160,7 @@ def calls(path):
             yield node.lineno, {keyword.arg for keyword in node.keywords}
 
 
+@pytest.mark.stress
 def test_every_call_that_reads_a_model_folder_decides_on_its_code():
     """Left out, transformers asks at the terminal, and another library's default may be yes."""
     files = [

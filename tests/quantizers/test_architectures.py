@@ -37,6 +37,14 @@ FAMILIES = {
 ALIKE = {"mxfp4_gptq_w4a4", "nvfp4_mrgptq_w4a4"}  # each on the other format
 WIDTHS = ("_w8", "_w3", "_w2", "gptq_w4a16")
 METHODS = sorted(n for n in OWN if n not in ALIKE and not n.endswith(WIDTHS))
+# Every method on three families that are built differently, six on all; the rest are long rounds.
+FIRST = {"rtn_w4", "gptq_w4", "awq_w4", "smoothquant_w8a8", "quarot_w4a4kv4", "fp8_dynamic"}
+EVERY = [
+    pytest.param(family, method, marks=[] if short else pytest.mark.stress)
+    for family in FAMILIES
+    for method in METHODS
+    for short in [method in FIRST or family in ("gemma2", "phi3", "mixtral")]
+]
 
 
 def build(family, **changes):
@@ -82,8 +90,7 @@ def test_rotated_logits_are_the_original_s_or_the_refusal_says_why(family, token
     torch.testing.assert_close(logits(model, tokens), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "method"), EVERY)
 def test_every_own_method_quantizes_every_linear(family, method, tokens):
     model = build(family)
     if method.startswith("quarot") and architecture_of(model).normed_outputs:

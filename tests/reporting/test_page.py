@@ -10,7 +10,7 @@ from benchsuite.records.fingerprint import Fingerprint
 from benchsuite.reporting import render_page, strip
 from benchsuite.reporting.page import tight
 from benchsuite.reporting.summary import described
-from tests.reporting.factory import drawn, grid, record, results
+from tests.reporting.factory import MEANS, drawn, grid, record, results
 
 THREE = ["gptq_default", "random", "cola_zero"]
 HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>\"&"
@@ -54,7 +54,8 @@ def page():
 def test_it_is_whole_and_needs_no_network(page):
     parser = parsed(page)
 
-    assert "script" not in parser.tags
+    assert parser.tags.count("script") == 1  # its own, which sorts and filters
+    assert not {"src", "onclick"} & {name for name, _ in parser.attributes}
     outside = [v for k, v in parser.attributes if k in ("href", "src") and "//" in (v or "")]
     assert outside == []
     assert "@import" not in page
@@ -94,7 +95,9 @@ def test_strings_from_records_are_escaped():
 
     page = render_page([results(cells, records, failed=failed, stale=stale)])
 
-    assert not {"script", "img"} & set(parsed(page).tags)
+    tags = parsed(page).tags
+    assert "img" not in tags
+    assert tags.count("script") == 1
     assert "&lt;script&gt;" in page
     assert "../" not in page.partition("<body>")[2].replace("&lt;", "")
 
@@ -220,3 +223,42 @@ def test_a_claim_that_was_not_run_names_what_it_waits_for_and_the_command():
     assert "waits for random (seeds 43, 44) on llama2_7b: <code>pytest benchmarks -m " in page
     assert "model='llama2_7b', method='random')\"</code>" in page
     assert "on tiny_llama_1m: <code>" not in page
+
+
+def lines_of(page):
+    """Return heading -> sentence of what a page says was found."""
+    found = re.search(r'<dl class="found">(.*?)</dl>', page, re.S)[1]
+    return {
+        html.unescape(heading): html.unescape(text)
+        for heading, text in re.findall(r"<dt>(.*?)</dt> <dd>(.*?)</dd>", found)
+    }
+
+
+def test_the_first_lines_say_what_was_found_and_what_cannot_be_told():
+    cells = grid("tiny_llama_1m", "llama2_7b")
+    made = results(cells)
+    lines = lines_of(render_page([made]))
+    judged = [j for j in made.judgements if not j.claim.control]
+    still = sum(j.outcome == "inconclusive" for j in judged)
+    assert f"{still} stay open" in lines["Found"]
+    assert "none was violated" in lines["Found"]
+    assert "gptq_default is bit-identical over seeds" in lines["Held"]
+    assert lines["Controls"] == "All 4 came out as they must."
+    sizes = [j.evidence["mde_corrected"] for j in judged if j.evidence.get("mde_corrected")]
+    told = [float(n) for n in re.findall(r"0\.\d+", lines["Cannot tell"])]
+    assert told == pytest.approx([min(sizes), max(sizes)], rel=0.05)
+
+
+def test_a_failed_control_is_the_last_word():
+    cells = grid("tiny_llama_1m")
+    means = MEANS | {"noise_tokens": 5.0}
+    lines = lines_of(render_page([results(cells, drawn(cells, means=means))]))
+    assert lines["Controls"].startswith("Do not trust this run: random has lower perplexity than")
+
+
+def test_claims_that_wait_are_folded():
+    cells = grid("tiny_llama_1m", methods=THREE)
+    records = {i: r for i, r in drawn(cells).items() if "cola_zero" not in i}
+    page = render_page([results(cells, records)])
+    assert "3 claims not run yet" in page
+    assert page.index("gptq_default is bit-identical") < page.index("3 claims not run yet")

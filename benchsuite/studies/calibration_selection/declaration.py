@@ -31,7 +31,8 @@ FURTHER_METHODS = ("cola_balanced", "stratified", "activation_clusters", "self_g
 # A study that cannot tell these from real calibration cannot tell anything.
 CONTROLS = ("noise_tokens", "shuffled_hessian")
 # What quantization costs at all, and what rounding without calibration costs.
-REFERENCES = ("fp16", "rtn")
+ORIGINAL = "fp16"
+REFERENCES = (ORIGINAL, "rtn")
 
 DOCUMENT = Document(
     methods={
@@ -128,6 +129,7 @@ register_study(
         making=("selection", "quant"),
         controls=CONTROLS,
         unranked=REFERENCES,
+        original=ORIGINAL,
         document=DOCUMENT,
     )
 )

@@ -167,5 +167,6 @@ register_study(
         making=("selection", "quant"),
         controls=(CONTROL,),
         unranked=(REFERENCE, *OTHER_KINDS),
+        original=REFERENCE,
     )
 )

@@ -1,0 +1,124 @@
+"""How far each method lies from the original: what it costs to compress, with its interval."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchsuite.reporting import numbers, strip
+from benchsuite.reporting.groups import Group
+from benchsuite.statistics.compare import Comparison, one_sample, paired, welch
+from benchsuite.statistics.margins import absolute
+from benchsuite.statistics.rounding import in_unit
+from benchsuite.study import Metric, Study
+
+ONE_RUN = "one run: no interval"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A method minus the original, in the metric's stored unit.
+
+    ``low`` and ``high`` are the 95 % interval over seeds, not corrected for the number of methods;
+    None where one run of each is all there is. ``matters`` is ``worse`` or ``better`` where the
+    interval leaves zero and the difference is as large as the metric's margin, else empty; a
+    difference without an interval is never said to matter.
+    """
+
+    value: float
+    relative: float | None
+    low: float | None
+    high: float | None
+    matters: str
+
+
+def from_original(study: Study, group: Group, metric: Metric) -> dict[str, Difference]:
+    """Return method -> its difference to the study's original, for those that have a value.
+
+    Where the original runs once, its value carries no error. Where it has seeds of its own, runs of
+    equal seeds are paired, and without two such the means are compared by Welch's interval.
+    """
+    base = group.values(study.original, metric.name) if study.original else {}
+    if not base:
+        return {}
+    found = {}
+    for method in group.methods:
+        values = group.values(method, metric.name)
+        if values and method != study.original:
+            once = len(base) == 1 and study.original in study.once
+            found[method] = _difference(metric, values, base, once)
+    return found
+
+
+def _difference(
+    metric: Metric, values: Mapping[int, float], base: Mapping[int, float], once: bool
+) -> Difference:
+    test = _test(values, base, once)
+    original = sum(base.values()) / len(base)
+    value = sum(values.values()) / len(values) - original
+    if test is not None and test.difference is not None:
+        value = test.difference
+    low, high = (None, None) if test is None else (test.ci_low, test.ci_high)
+    share = value / original if original > 0 and metric.unit != "%" else None
+    return Difference(value, share, low, high, _matters(metric, value, original, low, high))
+
+
+def _test(values: Mapping[int, float], base: Mapping[int, float], once: bool) -> Comparison | None:
+    if len(values) < 2:
+        return None
+    if once:
+        return one_sample(values.values(), next(iter(base.values())))
+    shared = sorted(set(values) & set(base))
+    if len(shared) > 1:
+        return paired([values[seed] for seed in shared], [base[seed] for seed in shared])
+    return welch(values.values(), base.values()) if len(base) > 1 else None
+
+
+def _matters(
+    metric: Metric, value: float, original: float, low: float | None, high: float | None
+) -> str:
+    if not metric.better or low is None or high is None or low <= 0 <= high:
+        return ""
+    if abs(value) < absolute(metric.margin, original, metric.scale):
+        return ""
+    return "better" if (value > 0) == (metric.better == "higher") else "worse"
+
+
+def shared_axis(differences: Mapping[str, Difference]) -> strip.Axis | None:
+    """Return the axis of a group's bars, from zero to the largest; None without differences."""
+    if not differences:
+        return None
+    reach = [d.value for d in differences.values()]
+    low, high = min(0.0, *reach), max(0.0, *reach)
+    return strip.Axis(low, high, ()) if low < high else strip.Axis(low - 1, high + 1, ())
+
+
+def view(metric: Metric, found: Difference, axis: strip.Axis) -> dict[str, Any]:
+    """Return what the page shows of a difference: texts, and its bar in percent of the width."""
+    text = numbers.interval(metric, found.value, found.low, found.high)
+    value, _, bounds = text.partition(" ")
+    ends = sorted((axis.place(0.0), axis.place(_inside(axis, found.value))))
+    shown = None
+    if found.low is not None and found.high is not None and found.low < found.high:
+        shown = [axis.place(_inside(axis, end)) for end in (found.low, found.high)]
+    return {
+        "key": found.value,
+        "value": in_unit(metric, f"+{value}" if found.value > 0 else value),
+        "bounds": bounds if found.low != found.high else "the same for every seed",
+        "relative": "" if found.relative is None else _percent(found.relative),
+        "reason": "" if found.low is not None else ONE_RUN,
+        "matters": found.matters,
+        "bar": ends,
+        "interval": shown,
+        "zero": axis.place(0.0),
+    }
+
+
+def _inside(axis: strip.Axis, value: float) -> float:
+    return min(max(value, axis.start), axis.stop)
+
+
+def _percent(share: float) -> str:
+    digits = f"{abs(share) * 100:.3g}"
+    if "e" in digits:
+        digits = f"{abs(share) * 100:.0f}"
+    return f"{'−' if share < 0 else '+'}{digits} %"

@@ -1,0 +1,83 @@
+"use strict";
+// Sorting and filtering of what the page shows already: without this script nothing is missing.
+(() => {
+  const NUMBER = /^[+\u2212-]?[\d.]+(e[+\u2212-]?\d+)?/;
+  const UNITS = {GiB: 1024, MiB: 1, KiB: 1 / 1024};
+  const FILTERED = 8;  // rows from which on a table can be filtered
+
+  // What a cell is sorted by: its key, the number that its text begins with, or the text.
+  function keyOf(cell) {
+    if (!cell) return "";
+    if ("key" in cell.dataset) return Number(cell.dataset.key);
+    const text = cell.textContent.trim();
+    const found = NUMBER.exec(text);
+    if (!found) return text === "\u2013" ? "" : text;
+    return Number(found[0].replace(/\u2212/g, "-")) * (UNITS[text.split(" ").pop()] || 1);
+  }
+
+  // Numbers before texts, what is empty last, either way.
+  function compare(a, b, way) {
+    if ((a === "") !== (b === "")) return a === "" ? 1 : -1;
+    if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
+    return way * (typeof a === "number" ? a - b : a.localeCompare(b, undefined, {numeric: true}));
+  }
+
+  function sortBy(heads, column, rows, after) {
+    const now = heads[column].getAttribute("aria-sort");
+    const way = now === "ascending" ? -1 : 1;
+    heads.forEach(head => head.removeAttribute("aria-sort"));
+    heads[column].setAttribute("aria-sort", way > 0 ? "ascending" : "descending");
+    const keyed = rows().map(row => [keyOf(row.children[column]), row]);
+    keyed.sort((a, b) => compare(a[0], b[0], way));
+    after(keyed.map(([, row]) => row));
+  }
+
+  function sortable(heads, wanted, rows, after) {
+    heads.forEach((head, column) => {
+      if (!wanted(head)) return;
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "sorts";
+      button.append(...head.childNodes);
+      button.addEventListener("click", () => sortBy(heads, column, rows, after));
+      head.append(button);
+    });
+  }
+
+  function filterable(before, rows, name) {
+    if (rows().length < FILTERED) return;
+    const box = document.createElement("label"), field = document.createElement("input");
+    const told = document.createElement("output");
+    box.className = "filter";
+    field.type = "search";
+    field.placeholder = "words that a row must have";
+    field.setAttribute("aria-label", "Filter " + name);
+    field.addEventListener("input", () => {
+      const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const all = rows();
+      for (const row of all) {
+        const text = row.textContent.toLowerCase();
+        row.hidden = !words.every(word => text.includes(word));
+      }
+      const left = all.filter(row => !row.hidden).length;
+      told.textContent = words.length ? left + " of " + all.length : "";
+    });
+    box.append(field, told);
+    before.before(box);
+  }
+
+  for (const grid of document.querySelectorAll(".grid")) {
+    const rows = () => [...grid.querySelectorAll("[data-row]")];
+    const heads = [...grid.querySelector(".head").children];
+    const last = grid.querySelector(".axis");
+    sortable(heads, head => "sorts" in head.dataset, rows, sorted => last.before(...sorted));
+    filterable(grid, rows, grid.getAttribute("aria-label"));
+  }
+  for (const table of document.querySelectorAll("table.data")) {
+    const body = table.tBodies[0];
+    const rows = () => [...body.rows];
+    if (rows().length < 2) continue;
+    sortable([...table.tHead.rows[0].cells], () => true, rows, sorted => body.append(...sorted));
+    filterable(table.parentElement, rows, "this table");
+  }
+})();
