@@ -11,7 +11,7 @@ from benchsuite.quantizers.result import Account
 
 # One name for each method; that of W4A4 is left out, whose layers are wrapped after the digest.
 ONE_EACH = {entry.module: name for name, entry in OWN.items() if entry.ranking != "W4A4"}
-WITHOUT_ERRORS = ("rtn", "hqq", "smoothquant")
+WITHOUT_ERRORS = ("rtn", "hqq", "smoothquant", "fp8", "mxfp4_w", "wanda")
 
 
 @pytest.mark.parametrize("name", ONE_EACH.values())
