@@ -12,6 +12,7 @@ from benchsuite.statistics.rounding import in_unit
 from benchsuite.study import Metric, Study
 
 ONE_RUN = "one run: no interval"
+ALL_EQUAL = "the same for every seed"
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,13 @@ class Difference:
     """A method minus the original, in the metric's stored unit.
 
     ``low`` and ``high`` are the 95 % interval over seeds, not corrected for the number of methods;
-    None where one run of each is all there is. ``matters`` is ``worse`` or ``better`` where the
-    interval leaves zero and the difference is as large as the metric's margin, else empty; a
-    difference without an interval is never said to matter.
+    None where the method has one run, or where its runs do not vary. ``matters`` is ``worse`` or
+    ``better`` where the interval leaves zero and the difference is as large as the metric's margin,
+    else empty; a difference without an interval is never said to matter. ``runs`` counts the
+    method's own.
     """
 
+    runs: int
     value: float
     relative: float | None
     low: float | None
@@ -59,7 +62,8 @@ def _difference(
         value = test.difference
     low, high = (None, None) if test is None else (test.ci_low, test.ci_high)
     share = value / original if original > 0 and metric.unit != "%" else None
-    return Difference(value, share, low, high, _matters(metric, value, original, low, high))
+    matters = _matters(metric, value, original, low, high)
+    return Difference(len(values), value, share, low, high, matters)
 
 
 def _test(values: Mapping[int, float], base: Mapping[int, float], once: bool) -> Comparison | None:
@@ -103,9 +107,9 @@ def view(metric: Metric, found: Difference, axis: strip.Axis) -> dict[str, Any]:
     return {
         "key": found.value,
         "value": in_unit(metric, f"+{value}" if found.value > 0 else value),
-        "bounds": bounds if found.low != found.high else "the same for every seed",
+        "bounds": bounds,
         "relative": "" if found.relative is None else _percent(found.relative),
-        "reason": "" if found.low is not None else ONE_RUN,
+        "reason": "" if found.low is not None else ONE_RUN if found.runs == 1 else ALL_EQUAL,
         "matters": found.matters,
         "bar": ends,
         "interval": shown,

@@ -40,6 +40,15 @@ def test_one_run_has_no_interval_and_nothing_is_said_to_matter(group):
     assert (found.low, found.high, found.matters) == (None, None, "")
 
 
+def test_one_run_and_equal_runs_are_told_apart(group):
+    found = differences.from_original(study("calibration_selection"), group, LOWER)
+    axis = differences.shared_axis(found)
+    reasons = {method: differences.view(LOWER, found[method], axis)["reason"] for method in found}
+    assert reasons["rtn"] == "one run: no interval"
+    assert reasons["gptq_default"] == "the same for every seed"
+    assert reasons["random"] == ""
+
+
 def test_seeded_originals_are_paired():
     shared = {1: 5.0, 2: 6.0, 3: 7.5}
     found = differences._difference(LOWER, {1: 5.1, 2: 6.3, 3: 7.6}, shared, once=False)
