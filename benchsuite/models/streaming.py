@@ -224,8 +224,15 @@ class _Arriving(Counterparts):
         return self._read(tensor, self.device) if tensor.is_meta else super().move(tensor)
 
 
+STAGING_BYTES = 2**26
+
+
 class _Leaving(Counterparts):
-    """A block's tensors in host memory, which is not pinned: pinning takes longer than copying."""
+    """A block's tensors in host memory, which is not pinned: pinning takes longer than copying.
+
+    They leave through two small pinned buffers in turn. A copy to memory that is not pinned would
+    keep the GPU's driver busy until it is done, and hold up all that is launched meanwhile.
+    """
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(device)
@@ -244,10 +251,47 @@ class _Leaving(Counterparts):
         if stream is not None and after is not None:
             with torch.cuda.stream(stream):
                 stream.wait_event(after)
+                staged = _Staged(stream)
                 for tensor, there in self._pairs:
-                    there.copy_(tensor)
+                    staged.copy(tensor, there)
+                staged.finish()
         self._pairs.clear()
         self._known.clear()
+
+
+class _Staged:
+    """Copies from a GPU to the host by way of two pinned buffers: one fills, one is emptied."""
+
+    def __init__(self, stream: torch.cuda.Stream) -> None:
+        self._stream = stream
+        self._buffers = [
+            torch.empty(STAGING_BYTES, dtype=torch.uint8, pin_memory=True) for _ in "ab"
+        ]
+        self._filling: tuple[torch.cuda.Event, Tensor, Tensor] | None = None
+
+    def copy(self, tensor: Tensor, there: Tensor) -> None:
+        """Copy a tensor; the last of it may be on its way when this returns."""
+        if not tensor.is_contiguous():
+            there.copy_(tensor)
+            return
+        source, target = (one.reshape(-1).view(torch.uint8) for one in (tensor, there))
+        for part, into in zip(
+            source.split(STAGING_BYTES), target.split(STAGING_BYTES), strict=True
+        ):
+            self._buffers.reverse()
+            buffer = self._buffers[0][: len(part)]
+            buffer.copy_(part, non_blocking=True)
+            filled = (self._stream.record_event(), buffer, into)
+            self.finish()
+            self._filling = filled
+
+    def finish(self) -> None:
+        """Empty the buffer that fills."""
+        if self._filling is not None:
+            event, buffer, into = self._filling
+            event.synchronize()
+            into.copy_(buffer)
+            self._filling = None
 
 
 def _read(
