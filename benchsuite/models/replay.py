@@ -3,13 +3,16 @@
 GPTQ's loop, AdaRound's iterations and a small model's forwards are many small kernels, which a
 host takes longer to start one by one than a GPU to run. A graph starts them all at once, with the
 same kernels on the same shapes: results are equal bit for bit. On a CPU everything runs as it is
-written.
+written. So does what cannot be a graph on a GPU, with a warning: it is right, and slower.
 """
 
+import warnings
 from collections.abc import Callable, Hashable
 
 import torch
 from torch import Tensor
+
+from benchsuite.errors import out_of_memory
 
 Tensors = tuple[Tensor | None, ...]
 
@@ -39,19 +42,38 @@ class Graph:
             self._graph.replay()
 
 
+def _graph_of(step: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    """Return the step's graph, or the step where it cannot be one: nothing of it has run then.
+
+    A step that takes something from the host cannot, nor any while the memory is nearly full, for
+    PyTorch then gives back what it holds. Memory that does run out is raised.
+    """
+    try:
+        return Graph(step, device)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+        torch.cuda.synchronize(device)
+        reason = str(error).splitlines()[0]
+        warnings.warn(f"a step on {device} runs without a CUDA graph: {reason}", stacklevel=2)
+        return step
+
+
 class Repeated:
     """A step that becomes a graph when it is done again, on a CUDA device."""
 
     def __init__(self, step: Callable[[], object], device: torch.device) -> None:
         self._step, self._device = step, device
         self._has_run = False
-        self._graph: Graph | None = None
+        self._graph: Callable[[], object] | None = None
 
     def __call__(self) -> None:
         """Do the step: the first time as it is written."""
         if self._has_run and self._device.type == "cuda":
             if self._graph is None:
-                self._graph = Graph(self._step, self._device)
+                self._graph = _graph_of(self._step, self._device)
             self._graph()
         else:
             self._step()
@@ -100,7 +122,7 @@ class _Kept:
         def step() -> None:
             self._outputs = function(*self._inputs)
 
-        self._graph = Graph(step, device)
+        self._graph = _graph_of(step, device)
 
     def again(self, tensors: Tensors) -> Tensors:
         for own, given in zip(self._inputs, tensors, strict=True):

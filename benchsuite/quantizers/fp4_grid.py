@@ -21,6 +21,7 @@ coarser small ones. A group of zeros has byte 0.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -30,7 +31,8 @@ VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """What codes 0 to 7 stand for."""
 
 LARGEST = 6.0
-E4M3, LARGEST_E4M3, SMALLEST_SCALE = torch.float8_e4m3fn, 448.0, 0.125
+E4M3, LARGEST_E4M3 = torch.float8_e4m3fn, 448.0
+SMALLEST_SCALE_BYTE = 0x20  # 1/8 in E4M3
 LARGEST_BYTE = 254  # 255 is no number
 
 
@@ -52,8 +54,13 @@ def codes_of(numbers: Tensor) -> Tensor:
 
 def numbers_of(codes: Tensor) -> Tensor:
     """Return what codes stand for, float32."""
-    table = torch.tensor((*VALUES, *(-value for value in VALUES)), device=codes.device)
-    return table[codes.long()]
+    return _table(codes.device)[codes.long()]
+
+
+@cache
+def _table(device: torch.device) -> Tensor:
+    """Return the sixteen numbers, made once: inside a CUDA graph nothing comes from the host."""
+    return torch.tensor((*VALUES, *(-value for value in VALUES)), device=device)
 
 
 @dataclass(frozen=True)
@@ -82,8 +89,7 @@ class Fp4Format:
         """
         if of_tensor is not None:
             scale = (largest.float() / LARGEST * of_tensor).clamp_(max=LARGEST_E4M3).to(E4M3)
-            least = torch.tensor(SMALLEST_SCALE, device=largest.device).to(E4M3)
-            return torch.where(scale.float() == 0, least.view(torch.uint8), scale.view(torch.uint8))
+            return scale.view(torch.uint8).masked_fill_(scale.float() == 0, SMALLEST_SCALE_BYTE)
         mantissa, exponent = torch.frexp(largest.float())  # 1/2 <= mantissa < 1
         power = exponent - 1 - 2 + (mantissa >= 7 / 8).to(exponent.dtype)
         return (power + 127).clamp_(0, LARGEST_BYTE).masked_fill_(largest == 0, 0).to(torch.uint8)

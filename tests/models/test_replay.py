@@ -58,3 +58,28 @@ def weights(method, options):
     generator = torch.Generator().manual_seed(0)
     batch = torch.randint(0, model.config.vocab_size, (8, 64), generator=generator)
     return method.quantize(model, batch, group_size=32, **options).weights_sha256
+
+
+@cuda
+def test_what_cannot_be_a_graph_is_done_as_written():
+    takes_from_the_host = Replayed(lambda x: (x + torch.tensor([1.0, 2.0], device=x.device),))
+    x = torch.zeros(2, device="cuda")
+    takes_from_the_host(x)
+    with pytest.warns(UserWarning, match="without a CUDA graph"):
+        assert takes_from_the_host(x)[0].tolist() == [1.0, 2.0]
+    assert takes_from_the_host(x + 1)[0].tolist() == [2.0, 3.0]
+    # The device is as good as before.
+    again = Replayed(lambda x: (x * 2,))
+    assert [again(x + 1)[0].tolist() for _ in range(3)] == [[2.0, 2.0]] * 3
+
+
+@cuda
+def test_memory_that_runs_out_in_a_graph_is_raised(monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(replay, "Graph", full)
+    step = Repeated(lambda: None, torch.device("cuda"))
+    step()
+    with pytest.raises(torch.OutOfMemoryError):
+        step()
