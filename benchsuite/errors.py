@@ -51,3 +51,17 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UsageError(f"unknown {kind}: {name!r}", fix=f"{hint}Known: {', '.join(names)}")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that a device's or the machine's memory is used up.
+
+    PyTorch has a class of its own for its CUDA allocator; its CPU allocator and the CUDA driver say
+    it in the text of another.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    said = str(error)
+    return isinstance(error, RuntimeError) and (
+        "CUDA error: out of memory" in said or "can't allocate memory" in said
+    )

@@ -1,8 +1,9 @@
 """Errors are one paragraph: what, where, what to do."""
 
 import pytest
+import torch
 
-from benchsuite.errors import BenchsuiteError
+from benchsuite.errors import BenchsuiteError, out_of_memory
 from benchsuite.printable import count
 
 
@@ -30,3 +31,18 @@ def test_the_place_stands_in_brackets():
 def test_a_number_of_things_is_plural_unless_it_is_one():
     assert [count(n, "cell") for n in (0, 1, 2)] == ["0 cells", "1 cell", "2 cells"]
     assert [count(n, "study", "studies") for n in (1, 3)] == ["1 study", "3 studies"]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB"), True),
+        (RuntimeError("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation'"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("CUDA error: out of memory"), False),
+    ],
+)
+def test_memory_that_is_used_up_is_told_from_other_errors(error, expected):
+    assert out_of_memory(error) == expected

@@ -12,9 +12,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from torch import OutOfMemoryError, nn
+from torch import nn
 
-from benchsuite.errors import BenchsuiteError, CellCannotRun
+from benchsuite.errors import BenchsuiteError, CellCannotRun, out_of_memory
 from benchsuite.models import generation_settings, loading, own_code
 from benchsuite.models.folder import read_config, tensor_headers
 
@@ -55,9 +55,11 @@ def open_foreign(
     try:
         with loading.quiet_transformers(), own_code.refused(word), _no_bars():
             model, report = _opened(folder, device, trusted, method)
-    except (CellCannotRun, MemoryError, OutOfMemoryError):
+    except CellCannotRun:
         raise
     except Exception as error:  # each library fails in its own way on what it does not know
+        if out_of_memory(error):
+            raise
         said = " ".join(str(error).split())[:300]
         install = f"Install what reads it: pip install {package}" if lacking else ""
         raise BenchsuiteError(

@@ -2,7 +2,7 @@
 
 import errno
 
-from benchsuite.errors import BenchsuiteError
+from benchsuite.errors import BenchsuiteError, out_of_memory
 from benchsuite.study import Cell, study
 
 _DISK = {
@@ -16,7 +16,7 @@ def explain(error: BaseException, cell: Cell, stage: str) -> str | None:
     """Return one paragraph for an error that a user can mend; None asks for the traceback."""
     if isinstance(error, BenchsuiteError):
         return f"{cell.id}: {error}"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if out_of_memory(error):
         said = (str(error) or type(error).__name__).splitlines()[0][:200]
         sizes = _sizes_of_making(cell)
         lower = f"Lower {' or '.join(sizes)} with --set {cell.study}.NAME=VALUE, choose"

@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
-from benchsuite.errors import BenchsuiteError
+from benchsuite.errors import BenchsuiteError, out_of_memory
 from benchsuite.latent.config import Config
 
 
@@ -36,10 +34,8 @@ def in_evaluation(config: Config) -> Iterator[None]:
 def _told(what: str, key: str, size: int, fix: str) -> Iterator[None]:
     try:
         yield
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        # The CPU's allocator raises a plain RuntimeError.
-        full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-        if not full:
+    except RuntimeError as error:
+        if not out_of_memory(error):
             raise
         raise BenchsuiteError(
             f"out of memory in {what} with batches of {size}",

@@ -17,7 +17,7 @@ from torch import nn
 
 from benchsuite.catalog import ModelEntry, Sources
 from benchsuite.corpora.file_digests import FileDigests
-from benchsuite.errors import BenchsuiteError, CellCannotRun
+from benchsuite.errors import BenchsuiteError, CellCannotRun, out_of_memory
 from benchsuite.models import (
     generation_settings,
     own_code,
@@ -151,9 +151,11 @@ def load_folder(
         raise BenchsuiteError(
             f"the weight files cannot be read: {error}", where, "Copy or download them again"
         ) from error
-    except (CellCannotRun, MemoryError, torch.OutOfMemoryError):
+    except CellCannotRun:
         raise
     except Exception as error:  # a wrong value in config.json fails wherever it is first used
+        if out_of_memory(error):
+            raise
         raise BenchsuiteError(
             f"transformers cannot load it: {type(error).__name__}: {first_line(error)}",
             where,
