@@ -21,6 +21,7 @@ class Variant:
     ``plain`` saves the model as it is, "" loads the original and quantizes on load if at all.
     ``kernel`` says which kernel is forced and how; ``expects`` is what its name on the device must
     match, "" where the choice is left to the engine. ``settings`` go to the engine's ``load``.
+    ``dtypes`` are those that the forced kernels compute in, where they are not all.
     """
 
     engine: str
@@ -34,14 +35,15 @@ class Variant:
     revision: str = "main"
     note: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    dtypes: tuple[str, ...] = ()
 
     def published(self, model: str) -> tuple[str, str] | None:
         """Return the hub repository and revision that is run as a hub model, if there is one."""
         return (self.hub, self.revision) if self.hub and model == self.published_of else None
 
 
-_AWQ = {"checkpoint": "awq", "hub": "Qwen/Qwen3-8B-AWQ"}
-_GPTQ = {"checkpoint": "gptq", "hub": "JunHowie/Qwen3-8B-GPTQ-Int4"}
+_AWQ: dict[str, Any] = {"checkpoint": "awq", "hub": "Qwen/Qwen3-8B-AWQ"}
+_GPTQ: dict[str, Any] = {"checkpoint": "gptq", "hub": "JunHowie/Qwen3-8B-GPTQ-Int4"}
 
 
 def _vllm(quantization: str, kernel: str, description: str, **rest: Any) -> Variant:
@@ -66,6 +68,7 @@ VARIANTS: dict[str, Variant] = {
         note="below 256 tokens awq_gemm with split K, from there on dequantize and matmul; the "
         "name alone would run Machete or Marlin",
         settings={"plain_awq": True},
+        dtypes=("float16",),
         **_AWQ,
     ),
     "awq_auto": _vllm(

@@ -50,6 +50,13 @@ def test_an_engine_that_is_not_here_is_skipped_with_its_install_command(own_proj
     assert "pip install vllm==0.26.0" in result.stdout.str()
 
 
+def test_kernels_of_one_dtype_are_skipped_in_another(own_project):
+    chosen = ["-m", "cell(model='tiny_llama_1m', method='awq')", "--device=cpu"]
+    result = collected(own_project, *chosen, "--set", "determinism.dtype=bfloat16")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*computes in float16 alone. *determinism.dtype=float16*"])
+
+
 def test_a_program_that_is_not_here_is_skipped_with_its_install_command(own_project, monkeypatch):
     monkeypatch.setenv("PATH", str(own_project.path))
     chosen = ["-m", "cell(model='tiny_llama_1m', method='llama_q4_0')"]
