@@ -13,6 +13,7 @@ from benchsuite.printable import count, printable
 from benchsuite.records.record import Record
 from benchsuite.reporting import findings
 from benchsuite.reporting.commands import rerun_command
+from benchsuite.reporting.figures import critical
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.judging import label
 from benchsuite.reporting.page_model import MOST_DOTS, model_view, title
@@ -82,6 +83,7 @@ def study_view(results: StudyResults) -> dict[str, Any]:
         "waiting_claims": [row for row in claims if row["waiting"]],
         "stand_in_claims": claims_view(results, aside, titles),
         "over": results.over,
+        "ranks": list(filter(None, map(critical.view, results.over["ranks"]))),
         "nulls": null_results(results.study, groups, judged),
         "models": [model_view(results, g) for g in groups if g.kind == "real" and g.records],
         "stand_ins": [model_view(results, g) for g in groups if g.kind == "stand_in"],

@@ -7,6 +7,7 @@ from typing import Any
 from benchsuite.records.record import Record
 from benchsuite.reporting import differences, numbers, published, strip
 from benchsuite.reporting.best import best_method as best_of
+from benchsuite.reporting.figures import tradeoff
 from benchsuite.reporting.groups import Group
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.summary import described
@@ -52,6 +53,7 @@ def model_view(results: StudyResults, group: Group) -> dict[str, Any]:
             }
             for method, arm in _by_result(study, metric, arms)
         ],
+        "figures": tradeoff.views(study, group),
         "further": further_view(study, group),
         "published": published.beside(group),
         "missing": len(group.missing),

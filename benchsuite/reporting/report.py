@@ -123,6 +123,7 @@ def _write_own_files(results: Sequence[StudyResults], folder: Path, columns: Col
 
 
 def _draw(results: StudyResults, reports_dir: Path) -> None:
+    from benchsuite.reporting.figures.critical import tells_apart
     from benchsuite.reporting.figures.ranks import write_critical_difference
     from benchsuite.reporting.figures.seeds import write_figures
 
@@ -130,6 +131,9 @@ def _draw(results: StudyResults, reports_dir: Path) -> None:
     drawn = write_figures(results, folder)
     ranks = mean_ranks(results.study, groups_of(results.cells, results.records))
     for setting, found in ranks.items():
+        difference = found.critical_difference
+        if difference is None or not tells_apart(found.mean_ranks, found.p_value, difference):
+            continue
         marks = "".join(c if c.isalnum() or c in ".-" else "_" for c in setting)
         name = f"critical_difference__{marks}" if marks else "critical_difference"
         drawn += write_critical_difference(found, folder, fitting_name(name))

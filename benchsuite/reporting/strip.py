@@ -63,7 +63,7 @@ def shared_axis(arms: Sequence[Mapping[str, Any]]) -> Axis:
     high = min(max([high, *ends]), high + room)
     if low == high:
         low, high = low - room, high + room
-    return Axis(low, high, tuple(_ticks(low, high)))
+    return Axis(low, high, tuple(ticks(low, high)))
 
 
 def strip(arm: Mapping[str, Any], axis: Axis) -> Strip:
@@ -115,7 +115,7 @@ def _outside(arm: Mapping[str, Any], axis: Axis, inside: int) -> str:
     return f"{told} →" if higher else f"← {told}"
 
 
-def _ticks(low: float, high: float) -> list[tuple[float, str]]:
+def ticks(low: float, high: float) -> list[tuple[float, str]]:
     """Return three to six round values inside the range."""
     axis, span = Axis(low, high, ()), high - low
     power = 10 ** math.floor(math.log10(span / 3))
