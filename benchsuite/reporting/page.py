@@ -1,9 +1,7 @@
 """The report that people open: one self-contained HTML page over all studies."""
 
-import csv
 import datetime
 import functools
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,14 +9,13 @@ from typing import Any
 
 from benchsuite.printable import count, printable
 from benchsuite.records.record import Record
-from benchsuite.reporting import findings
+from benchsuite.reporting import findings, page_files
 from benchsuite.reporting.commands import rerun_command
 from benchsuite.reporting.figures import critical
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.judging import label
 from benchsuite.reporting.page_model import MOST_DOTS, model_view, title
 from benchsuite.reporting.results import StudyResults
-from benchsuite.reporting.rows import shown as cell_text
 from benchsuite.reporting.summary import null_results, timings
 from benchsuite.reporting.text import OUTCOMES, cells_by_id
 from benchsuite.reporting.unread import unread
@@ -27,7 +24,6 @@ from benchsuite.study import Study
 
 MOST_CELLS = 40
 MOST_TOLD = 12
-MOST_COLUMNS = 30
 WORDS = {
     "held": "held",
     "violated": "violated",
@@ -44,10 +40,12 @@ def render_page(
 ) -> str:
     """Return the page. Links to record files are relative to the reports folder.
 
-    ``folder`` is the reports folder: studies' own CSV files there are shown as tables.
+    ``folder`` is the reports folder: studies' own CSV files there are shown as tables, their SVG
+    files as figures.
     """
     moment = now or datetime.datetime.now(datetime.UTC)
-    shown = [study_view(results) | {"tables": own_tables(results, folder)} for results in studies]
+    room = page_files.Room()
+    shown = [study_view(found) | page_files.view(found, folder, room) for found in studies]
     counts = {o: sum(s["counts"][o] for s in shown) for o in OUTCOMES}
     names = [s["name"] for s in shown]
     for view in shown:  # of several machines: the same study, asked in different ways
@@ -94,7 +92,6 @@ def study_view(results: StudyResults) -> dict[str, Any]:
         "standing": results.standing and results.standing.as_dict(),
         "notes": [*results.notes, *unread(results)],
         "conflicts": results.conflicts,
-        "files": [path.as_posix() for path in results.files],
         "cells": f"{len(results.records)} of {count(len(results.cells), 'cell')}",
         "compact": len(results.records) > MOST_DOTS,
     }
@@ -106,39 +103,6 @@ def marks_of_all(groups: Sequence[Group]) -> list[str]:
     rehearsed = all(g.kind == "rehearsal" for g in known)
     shared = [m for m in known[0].marks if all(m in g.marks for g in known)] if known else []
     return [*(["rehearsal"] if known and rehearsed else []), *shared]
-
-
-def own_tables(results: StudyResults, folder: Path | None) -> list[dict[str, Any]]:
-    """Return the CSV files that the study's reporter wrote, as heads and rows of text.
-
-    What is the same in every row is said once, under ``common``. A file that is too wide to be
-    read as a table is left to the link to it.
-    """
-    found: list[dict[str, Any]] = []
-    if folder is None:
-        return found
-    for path in results.files:
-        if path.suffix != ".csv":
-            continue
-        with open(folder / path, encoding="utf-8", newline="") as file:
-            head, *body = list(csv.reader(file)) or [[]]
-        columns = [(name, [_rounded(row[i]) for row in body]) for i, name in enumerate(head)]
-        common = [(n, c[0]) for n, c in columns if len(c) > 1 and len(set(c)) == 1]
-        said = {name for name, _ in common}
-        own = [(n, c) for n, c in columns if n not in said]
-        table = {"head": [n for n, _ in own], "rows": list(zip(*(c for _, c in own), strict=True))}
-        if len(own) <= MOST_COLUMNS:
-            found.append({"title": path.stem.replace("_", " "), "common": common, **table})
-    return found
-
-
-def _rounded(text: str) -> str:
-    if text.isdigit():
-        return text
-    try:
-        return cell_text(json.loads(text) if text.startswith("[") else float(text))
-    except ValueError:
-        return cell_text(text)
 
 
 def claims_view(

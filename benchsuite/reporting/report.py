@@ -137,7 +137,7 @@ def _draw(results: StudyResults, reports_dir: Path) -> None:
         marks = "".join(c if c.isalnum() or c in ".-" else "_" for c in setting)
         name = f"critical_difference__{marks}" if marks else "critical_difference"
         drawn += write_critical_difference(found, folder, fitting_name(name))
-    results.files += [Path(os.path.relpath(path, reports_dir)) for path in drawn]
+    results.drawn += [Path(os.path.relpath(path, reports_dir)) for path in drawn]
 
 
 def _no_columns(record: Record) -> Mapping[str, Any]:

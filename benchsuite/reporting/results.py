@@ -39,6 +39,7 @@ class StudyResults:
     where: tuple[str, ...] = ("benchmarks",)
     options: tuple[str, ...] = ()
     files: list[Path] = field(default_factory=list)
+    drawn: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
     links: dict[str, str] = field(default_factory=dict)

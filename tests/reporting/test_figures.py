@@ -1,14 +1,17 @@
 """The figures in the page: where their parts stand, and when there are none."""
 
+import html
 import itertools
 import random
 import re
+import urllib.parse
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from benchsuite.records.record import Times
-from benchsuite.reporting import render_page
+from benchsuite.reporting import page_files, render_page
 from benchsuite.reporting.figures import critical, tradeoff
 from benchsuite.reporting.groups import groups_of
 from benchsuite.reporting.results import StudyResults
@@ -163,3 +166,31 @@ def test_a_critical_difference_diagram_needs_the_support_of_a_test():
         1.25 * 400 / 3, abs=0.2
     )
     assert re.search(r"1\.25$", figure["difference"][2])
+
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg"><title>50 % "of" #1 é</title></svg>'
+
+
+def test_a_studys_own_figures_stand_in_the_page_and_not_as_links_alone(tmp_path):
+    cells, records = records_of()
+    (tmp_path / "own.svg").write_text(SVG, encoding="utf-8")
+    files = [Path(name) for name in ("own.svg", "own.png", "other.png")]
+    made = StudyResults(QUANTIZERS, cells, records, files=files)
+    page = render_page([made], folder=tmp_path)
+    address = html.unescape(re.search(r'<img [^>]*src="([^"]*)"', page)[1])
+    kind, _, content = address.partition(",")
+    assert kind == "data:image/svg+xml"
+    assert urllib.parse.unquote(content) == SVG
+    assert not {"#", '"', "<", "%e"} & set(content)
+    folded = page[page.index("Figures as files, for a paper") :]
+    assert 'href="own.png"' in folded
+    assert 'href="other.png"' in page[: page.index("Figures as files, for a paper")]
+
+
+def test_figures_that_would_make_the_page_heavy_stay_beside_it(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.svg").write_text(SVG)
+    made = StudyResults(QUANTIZERS, [], files=[Path("one.svg"), Path("two.svg")])
+    found = page_files.view(made, tmp_path, page_files.Room(200))
+    assert [picture["file"] for picture in found["pictures"]] == ["one.svg"]
+    assert (found["papers"], found["files"]) == (["one.svg"], ["two.svg"])
