@@ -82,7 +82,7 @@ def _rounded(text: str) -> str:
 
 
 def _pictures(files: Sequence[Path], folder: Path, room: Room) -> list[dict[str, Any]]:
-    """Return the SVG files as addresses that hold them whole, as far as there is room; the wide first.
+    """Return the SVG files as addresses that hold them, the wide first, as far as there is room.
 
     As pictures and not as elements of the page: a file's names, styles and scripts stay its own.
     """
