@@ -16,8 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, PROGRAMS)), None)
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 # What a key says of itself: its code, Windows' number, the text it writes.
 _KEYS = {
@@ -186,6 +189,15 @@ class Page:
 
     def _forget(self, method: str) -> None:
         self._browser.told = [t for t in self._browser.told if not self._is(t, method)]
+
+
+def focused(page: Page, wanted: str, *, most: int = 80) -> None:
+    """Press Tab until a JavaScript expression holds of the element ``e`` that has the focus."""
+    for _ in range(most):
+        page.press("Tab")
+        if page.run(f"(e => {wanted})(document.activeElement)"):
+            return
+    raise AssertionError(f"no way to {wanted} by Tab")
 
 
 def _high(number: int) -> int:

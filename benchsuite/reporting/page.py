@@ -50,13 +50,23 @@ def render_page(
     names = [s["name"] for s in shown]
     for view in shown:  # of several machines: the same study, asked in different ways
         view["apart"] = view["marks"] if names.count(view["name"]) > 1 else []
-    return _template().render(
-        studies=shown,
-        counts=counts,
-        words=WORDS,
-        outcomes=OUTCOMES,
-        written=moment.strftime("%Y-%m-%d %H:%M UTC"),
+    return (
+        _templates()
+        .get_template("report.html.j2")
+        .render(
+            studies=shown,
+            counts=counts,
+            words=WORDS,
+            outcomes=OUTCOMES,
+            written=moment.strftime("%Y-%m-%d %H:%M UTC"),
+        )
     )
+
+
+def render_items(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a study's page of items: its cells, beneath which a script shows the chosen one's."""
+    template = _templates().get_template("items.html.j2")
+    return template.render(study=study.name, original=study.original, rows=rows)
 
 
 def study_view(results: StudyResults) -> dict[str, Any]:
@@ -255,7 +265,7 @@ def _as_text(value: Any) -> Any:
 
 
 @functools.cache
-def _template() -> Any:
+def _templates() -> Any:
     import jinja2
 
     environment = jinja2.Environment(
@@ -266,4 +276,4 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2")
+    return environment

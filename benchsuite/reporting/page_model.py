@@ -39,13 +39,14 @@ def model_view(results: StudyResults, group: Group) -> dict[str, Any]:
     apart = differences.from_original(study, group, metric)
     bars = differences.shared_axis({m: d for m, d in apart.items() if m not in study.controls})
     links = None if len(results.records) > MOST_DOTS else results.links
+    shown, items = replace(metric, scale=1), results.item_names
     return {
         "title": title(group),
         "stand_in": group.stand_in,
         "axis": axis,
         "original": study.original if apart else "",
         "methods": [
-            method_view(group, replace(metric, scale=1), method, arm, axis, links=links)
+            method_view(group, shown, method, arm, axis, links=links, items=items)
             | {
                 "best": method == best,
                 "control": method in study.controls,
@@ -93,8 +94,11 @@ def method_view(
     axis: Any,
     *,
     links: Mapping[str, str] | None,
+    items: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return one row of a model's table; without ``links`` its records are not listed.
+
+    ``items`` are the names by which cells are found on the page of items.
 
     ``arm`` and ``metric`` are in the unit that is shown.
     """
@@ -118,6 +122,7 @@ def method_view(
                 "seed": seed,
                 "value": numbers.one(metric, arm["values"][i], 6),
                 "href": record_href(record, links),
+                "items": items.get(record.cell.id),
             }
             for i, (seed, record) in enumerate((s, r) for s, r in records if s in arm["seeds"])
         ],

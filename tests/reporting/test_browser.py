@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 
 from benchsuite.reporting import render_page
-from tests.browser import CHROMIUM, Browser
+from tests.browser import focused, needs_chromium
 from tests.reporting.factory import MEANS, drawn, grid, record, results
 
 CSS = Path(__file__).parents[2] / "benchsuite/reporting/templates/report.css"
 
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 LONG = "a_name_that_nobody_can_break_" * 8
 GRID = "document.querySelector('.grid')"
 ROWS = f"[...{GRID}.querySelectorAll('[data-row]')].filter(row => !row.hidden)"
@@ -49,24 +48,6 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """One Chromium for all tests of this file."""
-    made = Browser(tmp_path_factory.mktemp("profile"))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def tab(browser):
-    """An empty tab that must not complain of the page."""
-    page = browser.page()
-    yield page
-    told = page.complaints()
-    page.close()
-    assert told == []
-
-
 @pytest.fixture
 def shown(tab, folder):
     """The page in a tab of 1280 pixels."""
@@ -81,15 +62,6 @@ def test_the_page_is_never_wider_than_the_screen(tab, folder, width):
     for opened in ("false", "true"):
         tab.run(f"document.querySelectorAll('details').forEach(d => d.open = {opened})")
         assert tab.run("document.documentElement.scrollWidth") == width
-
-
-def focused(tab, wanted, *, most=80):
-    """Press Tab until the focus is on an element for which the expression holds."""
-    for _ in range(most):
-        tab.press("Tab")
-        if tab.run(f"(e => {wanted})(document.activeElement)"):
-            return
-    raise AssertionError(f"no way to {wanted} by Tab")
 
 
 @needs_chromium
