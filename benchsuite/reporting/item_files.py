@@ -23,6 +23,7 @@ from benchsuite.records.record import Record
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.results import StudyResults
+from benchsuite.study import Study
 
 Asked = Callable[[Record, Mapping[str, Any]], Any]
 
@@ -46,12 +47,13 @@ def write_items(
     known = [r for one in results for r in one.records.values() if _has_items(r)]
     if not known or len(known) > MOST_CELLS:
         return []
-    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    place = folder / FOLDER
+    place.mkdir(parents=True, exist_ok=True)
     rows = []
     for one in results:
         for group in groups_of(one.cells, one.records):
             for cell_id, record in group.records.items():
-                if _has_items(record) and _written(record, folder / FOLDER, columns, asked):
+                if _has_items(record) and _written(one.study, record, place, columns, asked):
                     one.item_names[cell_id] = name_of(record)
                     rows.append(_row(one, group, record))
     return rows
@@ -83,7 +85,7 @@ def _row(results: StudyResults, group: Group, record: Record) -> dict[str, Any]:
     }
 
 
-def _written(record: Record, folder: Path, columns: Columns, asked: Asked) -> bool:
+def _written(study: Study, record: Record, folder: Path, columns: Columns, asked: Asked) -> bool:
     """Write a cell's script and that of what it was asked, unless both are there."""
     path = folder / f"{name_of(record)}.js"
     if path.is_file():
@@ -100,12 +102,17 @@ def _written(record: Record, folder: Path, columns: Columns, asked: Asked) -> bo
         "asked": asked_as,
         "answers": [_answer(a, o) for a, o in zip(answers, options, strict=True)],
         "right": "".join("01"[bool(right)] for right in found.get("correct", [])),
-        "unsure": [_short(value) for value in found.get("uncertainty", [])],
-        "kl": [_short(value) for value in found.get("chunk_kl", [])],
+        "unsure": [_short(value) for value in found.get(_unsure(study), [])],
+        "change": [_short(value) for value in found.get("chunk_kl", [])],
         "nll": [_short(value) for value in found.get("chunk_nll", [])],
     }
     write_script(path, path.stem, {name: value for name, value in cell.items() if value})
     return True
+
+
+def _unsure(study: Study) -> str:
+    """Return the column that says how unsure each answer was, if a metric reads one."""
+    return next((metric.ranking[1] for metric in study.metrics if metric.ranking), "")
 
 
 def _aligned(found: Mapping[str, list[Any]], n: int, *names: str) -> list[Any]:

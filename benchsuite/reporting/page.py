@@ -14,12 +14,12 @@ from benchsuite.reporting.commands import rerun_command
 from benchsuite.reporting.figures import critical
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.judging import label
-from benchsuite.reporting.page_model import MOST_DOTS, model_view, title
+from benchsuite.reporting.page_model import MOST_DOTS, model_view, place_of, title
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.summary import null_results, timings
 from benchsuite.reporting.text import OUTCOMES, cells_by_id
 from benchsuite.reporting.unread import unread
-from benchsuite.reporting.waiting import waiting
+from benchsuite.reporting.waiting import deciding, waiting
 from benchsuite.study import Study
 
 MOST_CELLS = 40
@@ -72,12 +72,12 @@ def render_items(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
 def study_view(results: StudyResults) -> dict[str, Any]:
     """Return what the template shows of one study: strings and numbers only."""
     groups = groups_of(results.cells, results.records)
-    titles = {label(group): title(group) for group in groups}
+    by_label = {label(group): group for group in groups}
     stand_ins = {label(group) for group in groups if group.kind == "stand_in"}
     judged = [j for j in results.judgements if j.model not in stand_ins]
     aside = [j for j in results.judgements if j.model in stand_ins]
     counts = {o: sum(j.outcome == o for j in judged) for o in OUTCOMES}
-    claims = claims_view(results, judged, titles)
+    claims = claims_view(results, judged, by_label)
     provenance = provenance_view(results)
     return {
         "name": results.study.name,
@@ -89,7 +89,7 @@ def study_view(results: StudyResults) -> dict[str, Any]:
         "how": findings.measured(dict(provenance)),
         "claims": [row for row in claims if not row["waiting"]],
         "waiting_claims": [row for row in claims if row["waiting"]],
-        "stand_in_claims": claims_view(results, aside, titles),
+        "stand_in_claims": claims_view(results, aside, by_label),
         "over": results.over,
         "ranks": list(filter(None, map(critical.view, results.over["ranks"]))),
         "nulls": null_results(results.study, groups, judged),
@@ -116,10 +116,11 @@ def marks_of_all(groups: Sequence[Group]) -> list[str]:
 
 
 def claims_view(
-    results: StudyResults, judgements: Sequence[Any], titles: Mapping[str, Mapping[str, Any]]
+    results: StudyResults, judgements: Sequence[Any], groups: Mapping[str, Group]
 ) -> list[dict[str, Any]]:
     """Return the claims in the study's order, each with its outcome on every model."""
     claims: dict[str, dict[str, Any]] = {}
+    titles = {name: title(group) for name, group in groups.items()}
     cells = cells_by_id(results.cells)
     for judgement in judgements:
         claim = judgement.claim
@@ -130,6 +131,7 @@ def claims_view(
             {
                 "model": judgement.model,
                 "title": titles.get(judgement.model, {"model": judgement.model, "marks": []}),
+                "place": place_of(judgement.model),
                 "outcome": judgement.outcome,
                 "sentence": tight(judgement.sentence),
                 "judgement": judgement,
@@ -146,7 +148,11 @@ def claims_view(
         ]
         row["more_not_run"] = max(0, len(absent) - MOST_TOLD)
         told = [m for o in OUTCOMES for m in row["models"] if m["outcome"] == o != "not_run"]
-        row["told"], row["more"] = told[:MOST_TOLD], max(0, len(told) - MOST_TOLD)
+        row["told"] = [
+            m | {"by": deciding(results, m["judgement"], groups.get(m["model"]))}
+            for m in told[:MOST_TOLD]
+        ]
+        row["more"] = max(0, len(told) - MOST_TOLD)
     order = {outcome: i for i, outcome in enumerate(OUTCOMES)}
     return sorted(claims.values(), key=lambda row: min(order[o] for o, _ in row["counts"]))
 

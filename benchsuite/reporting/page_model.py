@@ -1,5 +1,6 @@
 """One model's methods on the page: values, strips, differences to the original, records."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ from benchsuite.reporting import differences, numbers, published, strip
 from benchsuite.reporting.best import best_method as best_of
 from benchsuite.reporting.figures import tradeoff
 from benchsuite.reporting.groups import Group
+from benchsuite.reporting.judging import label
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.summary import described
 from benchsuite.study import Metric, Study
@@ -20,6 +22,11 @@ MOST_DOTS = 3000
 def title(group: Group) -> dict[str, Any]:
     """Return a group's model, and apart from it what tells it from the study's own grid."""
     return {"model": group.document_name, "marks": group.marks}
+
+
+def place_of(name: str) -> str:
+    """Return the name in an address of a group's table; ``name`` is the label of its claims."""
+    return re.sub(r"[^\w.-]", "-", name)
 
 
 def model_view(results: StudyResults, group: Group) -> dict[str, Any]:
@@ -42,6 +49,7 @@ def model_view(results: StudyResults, group: Group) -> dict[str, Any]:
     shown, items = replace(metric, scale=1), results.item_names
     return {
         "title": title(group),
+        "place": place_of(label(group)),
         "stand_in": group.stand_in,
         "axis": axis,
         "original": study.original if apart else "",

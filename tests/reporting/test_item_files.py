@@ -75,7 +75,7 @@ def test_a_cell_hands_over_its_answers_and_what_it_was_asked(tmp_path):
     cell = handed_over(tmp_path / f"items/{mine['name']}.js")[mine["name"]]
     assert cell["answers"] == ["rose", "(not read)", "Ann"]
     assert cell["right"] == "101"
-    assert cell["kl"] == [0.1, None]
+    assert cell["change"] == [0.1, None]
     told = handed_over(tmp_path / f"items/{cell['asked']}.js")[cell["asked"]]
     assert told["prompts"] == ["Which is red?", "Which flies?", "</script> who?"]
     assert told["gold"] == ["rose", "crow", "Ann"]

@@ -262,3 +262,16 @@ def test_claims_that_wait_are_folded():
     page = render_page([results(cells, records)])
     assert "3 claims not run yet" in page
     assert page.index("gptq_default is bit-identical") < page.index("3 claims not run yet")
+
+
+def test_a_judged_claim_leads_to_the_cells_that_decided_it_and_to_their_command():
+    cells = grid("tiny_llama_1m", "llama2_7b", methods=["gptq_default", "cola_zero", "random"])
+    page = html.unescape(render_page([results(cells)]))
+    claim = page[page.index("cola_zero has lower perplexity than random") :]
+    address, arms = re.search(r'Decided by <a href="#([^"]*)">(.*?)</a>', claim).groups()
+    assert arms == ("cola_zero (seeds 42, 43, 44, 45, 46) and random (seeds 42, 43, 44, 45, 46)")
+    section = page[page.index(f'id="{address}"') :]
+    assert section[: section.index("</h3>")].rstrip().endswith("tiny_llama_1m")
+    command = re.search(r"<code>(pytest .*?)</code>", claim)[1]
+    assert "model='tiny_llama_1m', method='cola_zero'" in command
+    assert "gptq_default" not in command

@@ -122,18 +122,18 @@
   // The chunks that compression changed most: by KL, else by what their loss rose.
   function chunks(cell, asked, original) {
     const base = original && original.nll && original.nll.length === (cell.nll || []).length ? original.nll : null;
-    const worse = cell.kl || (base && cell.nll.map((value, i) => value - base[i]));
+    const worse = cell.change || (base && cell.nll.map((value, i) => value - base[i]));
     if (!worse) return [];
     const order = [...worse.keys()].sort((i, j) => (worse[j] ?? Infinity) - (worse[i] ?? Infinity)).slice(0, WORST);
     const rows = order.map(i => make("tr", "",
       make("td", "", make("code", "", asked.chunks[i] || String(i))),
       make("td", "prompt", asked.texts[i] ? make("pre", "", asked.texts[i] + " \u2026") : make("span", "sub", "text not kept")),
-      ...(cell.kl ? [make("td", "num", number(cell.kl[i]))] : []),
+      ...(cell.change ? [make("td", "num", number(cell.change[i]))] : []),
       ...(base ? [make("td", "num", number(base[i]))] : []),
       ...(cell.nll ? [make("td", "num", number(cell.nll[i]))] : [])));
-    const heads = ["chunk", "begins", ...(cell.kl ? ["KL (nats a token)"] : []),
+    const heads = ["chunk", "begins", ...(cell.change ? ["KL (nats a token)"] : []),
       ...(base ? ["original's loss"] : []), ...(cell.nll ? ["loss (nats a token)"] : [])];
-    const measure = cell.kl ? "the highest KL to the original" : "the loss that rose most";
+    const measure = cell.change ? "the highest KL to the original" : "the loss that rose most";
     return [make("h3", "", "Chunks with " + measure), make("p", "note", rows.length + " of " + worse.length + "."), table(heads, rows)];
   }
 
