@@ -122,6 +122,24 @@ def test_a_narrow_screen_can_sort_too(tab, folder):
 
 
 @needs_chromium
+def test_what_is_wider_than_the_screen_can_be_moved_by_keys(tab, folder):
+    tab.resize(390)
+    tab.open(folder / "index.html")
+    tab.run("document.querySelectorAll('details').forEach(d => d.open = true)")
+    tab.run("new Promise(done => setTimeout(done, 20))")  # the toggling is told a moment later
+    stuck = (
+        "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth"
+        " && box.tabIndex < 0 && !box.querySelector('a[href], button, summary')).length"
+    )
+    assert tab.run(stuck) == 0
+    assert tab.run("document.querySelectorAll('.scroll[tabindex]').length") > 0
+    tab.resize(1800)
+    tab.run("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+    free = "[...document.querySelectorAll('.scroll[tabindex]')]"
+    assert tab.run(f"{free}.every(box => box.scrollWidth > box.clientWidth)")
+
+
+@needs_chromium
 def test_a_filter_keeps_the_rows_with_all_words(shown):
     focused(shown, "e.matches('input[type=search]')")
     shown.write("cola ZERO")

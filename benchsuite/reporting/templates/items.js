@@ -142,7 +142,7 @@
     const link = [...document.querySelectorAll("[data-cell]")].find(a => a.hash === location.hash);
     place.hidden = !link;
     if (!link) return;
-    const title = make("h3", "", link.dataset.cell);
+    const title = make("h2", "", link.dataset.cell);
     place.replaceChildren(title, make("p", "note", "Reading \u2026"));
     try {
       const cell = await load(name);
@@ -151,7 +151,8 @@
       const same = original && original.asked === cell.asked ? original : null;
       if (location.hash.slice(1) !== name) return;
       place.replaceChildren(title, ...(cell.right ? questions(cell, asked, same) : []), ...chunks(cell, asked, same));
-      for (const made of place.querySelectorAll("table.data")) window.benchsuiteSorts(made);
+      for (const made of place.querySelectorAll("table.data")) window.benchsuiteTables.sorts(made);
+      window.benchsuiteTables.reachable();
     } catch (error) {
       place.replaceChildren(title, make("p", "note warn", error.message));
     }

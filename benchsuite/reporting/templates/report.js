@@ -89,9 +89,27 @@
     sortable([...table.tHead.rows[0].cells], () => true, rows, sorted => body.append(...sorted));
   }
 
-  window.benchsuiteSorts = sorts;
+  // What is wider than the screen can be moved by keys: a thing without a button or a link in it
+  // becomes a stop of its own, as long as it is too wide.
+  function reachable() {
+    for (const box of document.querySelectorAll(".scroll")) {
+      const stop = box.scrollWidth > box.clientWidth && !box.querySelector("a[href], button, summary");
+      if (!stop) {
+        for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);
+        continue;
+      }
+      box.tabIndex = 0;
+      box.setAttribute("role", "group");
+      box.setAttribute("aria-label", "wider than the screen");
+    }
+  }
+
+  window.benchsuiteTables = {sorts, reachable};
   for (const table of document.querySelectorAll("table.data")) {
     sorts(table);
     filterable(table.parentElement, () => [...table.tBodies[0].rows], "this table");
   }
+  reachable();
+  addEventListener("resize", reachable);
+  addEventListener("toggle", reachable, true);
 })();
