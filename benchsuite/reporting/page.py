@@ -51,7 +51,7 @@ def render_page(
     for view in shown:  # of several machines: the same study, asked in different ways
         view["apart"] = view["marks"] if names.count(view["name"]) > 1 else []
     return (
-        _templates()
+        templates()
         .get_template("report.html.j2")
         .render(
             studies=shown,
@@ -65,7 +65,7 @@ def render_page(
 
 def render_items(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
     """Return a study's page of items: its cells, beneath which a script shows the chosen one's."""
-    template = _templates().get_template("items.html.j2")
+    template = templates().get_template("items.html.j2")
     return template.render(study=study.name, original=study.original, rows=rows)
 
 
@@ -272,7 +272,8 @@ def _as_text(value: Any) -> Any:
 
 
 @functools.cache
-def _templates() -> Any:
+def templates() -> Any:
+    """Return the environment of the pages' templates, which escapes what it shows."""
     import jinja2
 
     environment = jinja2.Environment(

@@ -86,7 +86,8 @@
   function sorts(table) {
     const body = table.tBodies[0], rows = () => [...body.rows];
     if (rows().length < 2) return;
-    sortable([...table.tHead.rows[0].cells], () => true, rows, sorted => body.append(...sorted));
+    const heads = [...table.tHead.rows[0].cells];
+    sortable(heads, head => !("still" in head.dataset), rows, sorted => body.append(...sorted));
   }
 
   // What is wider than the screen can be moved by keys: a thing without a button or a link in it
