@@ -103,7 +103,7 @@ def study_view(results: StudyResults) -> dict[str, Any]:
         "notes": [*results.notes, *unread(results)],
         "conflicts": results.conflicts,
         "cells": f"{len(results.records)} of {count(len(results.cells), 'cell')}",
-        "items": bool(results.item_names),
+        "has_items": bool(results.item_names),
         "compact": len(results.records) > MOST_DOTS,
     }
 

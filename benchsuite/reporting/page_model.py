@@ -130,7 +130,7 @@ def method_view(
                 "seed": seed,
                 "value": numbers.one(metric, arm["values"][i], 6),
                 "href": record_href(record, links),
-                "items": items.get(record.cell.id),
+                "item_name": items.get(record.cell.id),
             }
             for i, (seed, record) in enumerate((s, r) for s, r in records if s in arm["seeds"])
         ],

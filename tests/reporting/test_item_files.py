@@ -1,13 +1,14 @@
 """The scripts by which a page shows a cell's items."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from benchsuite.records.record import Items
-from benchsuite.reporting import item_files
+from benchsuite.reporting import item_files, render_page, write_report
 from benchsuite.reporting.page import render_items
 from benchsuite.reporting.results import StudyResults
 from benchsuite.study import study
@@ -138,3 +139,17 @@ def test_the_page_of_items_lists_the_cells():
     page = render_items(QUANTIZERS, [row | {"name": "n", "original": "o", "file": "f"}])
     assert 'href="#n" data-cell="&lt;b&gt;, rtn_w4, seed 1" data-original="o"' in page
     assert "<noscript>" in page
+
+
+def test_the_report_leads_to_the_items_of_those_records_that_have_some(tmp_path):
+    made = results_of("fp16", "rtn_w4")
+    bare = next(i for i in made.records if "fp16" in i)
+    made.records[bare] = replace(made.records[bare], items=None)
+    page = write_report(tmp_path, [made], columns=lambda record: columns_of(), asked=asked)
+    links = re.findall(r'href="quantizers/items/index.html(#?\w*)"', page.read_text())
+    (name,) = made.item_names.values()
+    assert sorted(links) == ["", f"#{name}"]
+    listed = (tmp_path / "quantizers/items/index.html").read_text()
+    assert f'href="#{name}"' in listed
+    without = replace(made, records={bare: made.records[bare]}, item_names={})
+    assert "items/index.html" not in render_page([without])
