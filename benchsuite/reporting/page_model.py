@@ -32,7 +32,7 @@ def place_of(name: str) -> str:
 def model_view(results: StudyResults, group: Group) -> dict[str, Any]:
     """Return one model's methods: text, strip and links to the records behind them.
 
-    Controls are drawn on the axis of the others; what they do is leave it.
+    Controls, and methods far worse than most, are drawn on the axis of the others and leave it.
     """
     study, metric = results.study, results.study.ranked_by
     arms = {
@@ -40,11 +40,11 @@ def model_view(results: StudyResults, group: Group) -> dict[str, Any]:
         for method in group.methods
         if (values := group.values(method, metric.name))
     }
-    numeric = [a for m, a in arms.items() if m not in study.controls] or list(arms.values())
-    axis = strip.shared_axis(numeric) if numeric else None
+    near = _near(study, metric, arms)
+    axis = strip.shared_axis([arms[m] for m in near]) if near else None
     best = best_of(study, group)
     apart = differences.from_original(study, group, metric)
-    bars = differences.shared_axis({m: d for m, d in apart.items() if m not in study.controls})
+    bars = differences.shared_axis({m: d for m, d in apart.items() if m in near})
     links = None if len(results.records) > MOST_DOTS else results.links
     shown, items = replace(metric, scale=1), results.item_names
     return {
@@ -67,6 +67,19 @@ def model_view(results: StudyResults, group: Group) -> dict[str, Any]:
         "published": published.beside(group),
         "missing": len(group.missing),
     }
+
+
+def _near(study: Study, metric: Metric, arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the methods that set the axis: no controls, and none far worse than most."""
+    means = {
+        m: a["mean"] for m, a in arms.items() if m not in study.controls and a["mean"] is not None
+    }
+    if not means or not metric.better:
+        return list(means) or list(arms)
+    higher = metric.better == "higher"
+    best = max(means.values()) if higher else min(means.values())
+    reach = strip.reach(means.values(), higher=higher)
+    return [method for method, mean in means.items() if abs(mean - best) <= reach]
 
 
 def _by_result(

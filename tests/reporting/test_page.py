@@ -275,3 +275,22 @@ def test_a_judged_claim_leads_to_the_cells_that_decided_it_and_to_their_command(
     command = re.search(r"<code>(pytest .*?)</code>", claim)[1]
     assert "model='tiny_llama_1m', method='cola_zero'" in command
     assert "gptq_default" not in command
+
+
+def test_a_broken_method_does_not_press_the_others_into_a_line():
+    cells = grid("tiny_llama_1m")
+    page = render_page([results(cells, drawn(cells, means=MEANS | {"self_generated": 90.0}))])
+    ticks = re.search(r'<div class="row axis".*?</div>', page, re.S)[0]
+    values = [float(text) for text in re.findall(r">([\d.]+)</text>", ticks)]
+    assert 5 < min(values) < max(values) < 7
+    rows = re.findall(r'<div class="row[^"]*" role="row" data-row>.*?\n    </div>', page, re.S)
+    (broken,) = [row for row in rows if "<code>self_generated</code>" in row]
+    assert "5 of 5 outside →" in broken
+
+
+def test_of_few_methods_each_is_shown():
+    assert strip.reach([5.0, 5.1, 5.2, 5.3, 90.0], higher=False) == float("inf")
+    assert strip.reach([5.0, 5.1, 5.2, 5.3, 5.4, 5.5], higher=False) == float("inf")
+    cut = strip.reach([5.0, 5.1, 5.2, 5.3, 5.4, 90.0], higher=False)
+    assert 0.4 < cut < 10
+    assert strip.reach([-5.0, -5.1, -5.2, -5.3, -5.4, -90.0], higher=True) == cut

@@ -20,9 +20,6 @@ LEFT, RIGHT, TOP, BOTTOM = 62, 16, 14, 46
 FEWEST = 3  # methods below which there is nothing to weigh
 LETTER, LINE = 7.3, 13.0  # the room that a letter of a label takes, and its height
 FAR = 4.0  # costs over more than this ratio are drawn on a logarithmic axis
-# Beyond so many times the distance that three quarters of the methods keep to the best one, a
-# method would press the others into a line: the axis ends before it.
-OUTLYING, SHOWN = 6, 3
 
 Pair = tuple[float, float]
 Box = tuple[float, float, float, float]
@@ -180,10 +177,8 @@ def _quality_scale(everything: Sequence[Pair], means: Mapping[str, Pair], *, sig
     """Return an axis of quality that ends before methods that are far worse than the rest."""
     values = [y for _, y in everything]
     best = min(sign * y for _, y in means.values())
-    distances = sorted(sign * y - best for _, y in means.values())
-    usual = distances[3 * (len(distances) - 1) // 4]
-    if usual > 0 and distances[-1] > OUTLYING * usual:
-        values = [y for y in values if sign * y - best <= SHOWN * usual]
+    reach = strip.reach((y for _, y in means.values()), higher=sign < 0)
+    values = [y for y in values if sign * y - best <= reach]
     return _linear(min(values), max(values), HEIGHT - BOTTOM, TOP)
 
 
