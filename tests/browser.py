@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import time
@@ -88,8 +89,6 @@ class Browser:
         os.waitpid(self._pid, 0)
 
     def _next(self) -> dict[str, Any]:
-        import select
-
         end = time.monotonic() + _PATIENCE
         while b"\0" not in self._unread:
             ready, _, _ = select.select([self._in], [], [], max(0.0, end - time.monotonic()))

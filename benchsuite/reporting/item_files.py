@@ -6,8 +6,8 @@
                           <name>.js        one cell's answers and its chunks' values
                           asked-<name>.js  what they were asked, once for all cells asked the same
 
-A page that is opened from a disk may load a script and nothing else. A file's name is the digest of
-what its cell measured: what is there is not written again.
+A page that is opened from a disk may load a script and nothing else. A file's name is a digest of
+its cell and of what that measured: what is there is not written again.
 """
 
 import json
@@ -31,6 +31,9 @@ MOST_CELLS = 3000
 """Of a study, beyond which its items are left in their Parquet files."""
 
 FOLDER = "items"
+FORMAT = 1
+"""Of the scripts: those of another one are not taken for today's."""
+
 _NAME = 20  # letters of a digest that make a name
 _UNREAD = {"-1": "(not read)", "nan": "(no number)", "": "(nothing)"}
 
@@ -41,8 +44,8 @@ def write_items(
     """Write the scripts of a study's cells that have items; return what its page of items lists.
 
     ``folder`` is ``reports/<study>``. Each row has the cell, ``name`` (of its script), ``original``
-    (that of the original's, or nothing) and the group's title; ``item_names`` of the results holds
-    the names by cell id.
+    (that of the original's, or nothing) and the group's title; rehearsals are left out.
+    ``item_names`` of the results holds the names by cell id.
     """
     known = [r for one in results for r in one.records.values() if _has_items(r)]
     if not known or len(known) > MOST_CELLS:
@@ -52,7 +55,8 @@ def write_items(
     rows = []
     for one in results:
         for group in groups_of(one.cells, one.records):
-            for cell_id, record in group.records.items():
+            records = {} if group.kind == "rehearsal" else group.records
+            for cell_id, record in records.items():
                 if _has_items(record) and _written(one.study, record, place, columns, asked):
                     one.item_names[cell_id] = name_of(record)
                     rows.append(_row(one, group, record))
@@ -60,8 +64,8 @@ def write_items(
 
 
 def name_of(record: Record) -> str:
-    """Return the name of a cell's script: cells that measured the same share one."""
-    return record.results_sha256[:_NAME]
+    """Return the name of a cell's script, which is also the cell's address on the page."""
+    return digest([FORMAT, record.fingerprint.value, record.results_sha256])[:_NAME]
 
 
 def _has_items(record: Record) -> bool:
@@ -173,6 +177,7 @@ def _plain(column: Any) -> Any:
 
 
 def _short(value: Any) -> float | None:
-    """Return a number with five digits, None for one that JSON has no form for."""
-    number = float(value)
-    return float(f"{number:.5g}") if math.isfinite(number) else None
+    """Return a number with five digits, None for what is none or has no form in JSON."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(f"{value:.5g}")

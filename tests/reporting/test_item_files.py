@@ -153,3 +153,20 @@ def test_the_report_leads_to_the_items_of_those_records_that_have_some(tmp_path)
     assert f'href="#{name}"' in listed
     without = replace(made, records={bare: made.records[bare]}, item_names={})
     assert "items/index.html" not in render_page([without])
+
+
+def test_cells_that_measured_the_same_have_an_address_each(tmp_path):
+    made = results_of("gptq_w4")
+    assert len(made.records) == 3
+    alike = next(iter(made.records.values())).results_sha256
+    made.records = {i: replace(r, results_sha256=alike) for i, r in made.records.items()}
+    rows = item_files.write_items([made], tmp_path, lambda record: columns_of(), asked)
+    assert len({row["name"] for row in rows}) == 3
+
+
+def test_a_rehearsal_has_no_answers_to_show(tmp_path):
+    made = results_of("rtn_w4")
+    made.records = {
+        i: replace(r, source=replace(r.source, weights="random")) for i, r in made.records.items()
+    }
+    assert item_files.write_items([made], tmp_path, lambda record: columns_of(), asked) == []

@@ -15,7 +15,7 @@
       const script = document.createElement("script");
       script.src = name + ".js";
       script.onload = () => resolve(loaded[name]);
-      script.onerror = () => reject(new Error(name + ".js cannot be read: was it copied with this page?"));
+      script.onerror = () => reject(new Error(`${name}.js cannot be read: was it copied too?`));
       document.head.append(script);
     });
     return waiting[name];
@@ -40,9 +40,13 @@
     return make("div", "scroll", made);
   }
 
+  function unkept() {
+    return make("span", "sub", "text not kept");
+  }
+
   // A text as it was put to the model; of a long one the end first, where the question stands.
   function prompt(text) {
-    if (!text) return make("span", "sub", "text not kept");
+    if (!text) return unkept();
     const flat = text.trim();
     if (flat.length <= LONG) return make("pre", "", flat);
     const head = make("summary", "", "\u2026" + flat.slice(-LONG));
@@ -61,14 +65,15 @@
     ["gained", "wrong before, right now"], ["wrong", "wrong"], ["right", "right"]];
 
   function questions(cell, asked, original) {
-    const base = original && original.right && original.right.length === cell.right.length ? original : null;
+    const alike = original && original.right && original.right.length === cell.right.length;
+    const base = alike ? original : null;
     const counts = {};
     const rows = asked.ids.map((id, i) => {
       const right = cell.right[i] === "1", before = base ? base.right[i] === "1" : undefined;
       const [words, shown, pill] = fate(right, before);
       for (const word of words.split(" ")) counts[word] = (counts[word] || 0) + 1;
       const row = make("tr", "",
-        make("td", "", make("code", "", id), ...(asked.sets[i] ? [make("small", "", asked.sets[i])] : [])),
+        make("td", "", make("code", "", id), make("small", "", asked.sets[i])),
         make("td", "prompt", prompt(asked.prompts[i])),
         make("td", "", asked.gold[i] || DASH),
         ...(base ? [make("td", "", base.answers ? base.answers[i] : DASH)] : []),
@@ -81,10 +86,15 @@
     const heads = ["question", "asked", "right answer", ...(base ? ["original"] : []),
       "this cell", ...(cell.unsure ? ["uncertainty"] : []), "outcome"];
     const told = [rows.length + " questions", (counts.right || 0) + " right"];
-    if (base) told.push((counts.lost || 0) + " right before and wrong now", (counts.gained || 0) + " wrong before and right now");
+    if (base) {
+      told.push((counts.lost || 0) + " right before and wrong now");
+      told.push((counts.gained || 0) + " wrong before and right now");
+    }
     const shown = table(heads, rows);
-    const examples = Object.entries(asked.examples || {}).map(([name, text]) =>
-      make("details", "records", make("summary", "", "Worked examples before each question of " + name), make("pre", "", text)));
+    const examples = Object.entries(asked.examples || {}).map(([name, text]) => {
+      const head = make("summary", "", "Worked examples before each question of " + name);
+      return make("details", "records", head, make("pre", "", text));
+    });
     return [make("p", "note", told.join(", ") + "."), chooser(rows, counts, shown), ...examples, shown];
   }
 
@@ -121,20 +131,24 @@
 
   // The chunks that compression changed most: by KL, else by what their loss rose.
   function chunks(cell, asked, original) {
-    const base = original && original.nll && original.nll.length === (cell.nll || []).length ? original.nll : null;
+    const alike = original && original.nll && original.nll.length === (cell.nll || []).length;
+    const base = alike ? original.nll : null;
     const worse = cell.change || (base && cell.nll.map((value, i) => value - base[i]));
     if (!worse) return [];
-    const order = [...worse.keys()].sort((i, j) => (worse[j] ?? Infinity) - (worse[i] ?? Infinity)).slice(0, WORST);
-    const rows = order.map(i => make("tr", "",
+    const by = value => value ?? Infinity;  // what is not finite is worst
+    const order = [...worse.keys()].sort((i, j) =>
+      (by(worse[j]) > by(worse[i])) - (by(worse[j]) < by(worse[i])));
+    const rows = order.slice(0, WORST).map(i => make("tr", "",
       make("td", "", make("code", "", asked.chunks[i] || String(i))),
-      make("td", "prompt", asked.texts[i] ? make("pre", "", asked.texts[i] + " \u2026") : make("span", "sub", "text not kept")),
+      make("td", "prompt", asked.texts[i] ? make("pre", "", asked.texts[i] + " \u2026") : unkept()),
       ...(cell.change ? [make("td", "num", number(cell.change[i]))] : []),
       ...(base ? [make("td", "num", number(base[i]))] : []),
       ...(cell.nll ? [make("td", "num", number(cell.nll[i]))] : [])));
     const heads = ["chunk", "begins", ...(cell.change ? ["KL (nats a token)"] : []),
       ...(base ? ["original's loss"] : []), ...(cell.nll ? ["loss (nats a token)"] : [])];
     const measure = cell.change ? "the highest KL to the original" : "the loss that rose most";
-    return [make("h3", "", "Chunks with " + measure), make("p", "note", rows.length + " of " + worse.length + "."), table(heads, rows)];
+    const told = make("p", "note", rows.length + " of " + worse.length + ".");
+    return [make("h3", "", "Chunks with " + measure), told, table(heads, rows)];
   }
 
   async function show() {
@@ -150,7 +164,8 @@
       const asked = await load(cell.asked);
       const same = original && original.asked === cell.asked ? original : null;
       if (location.hash.slice(1) !== name) return;
-      place.replaceChildren(title, ...(cell.right ? questions(cell, asked, same) : []), ...chunks(cell, asked, same));
+      const asks = cell.right ? questions(cell, asked, same) : [];
+      place.replaceChildren(title, ...asks, ...chunks(cell, asked, same));
       for (const made of place.querySelectorAll("table.data")) window.benchsuiteTables.sorts(made);
       window.benchsuiteTables.reachable();
     } catch (error) {
