@@ -55,7 +55,9 @@
 
   // What became of a question: [words to filter by, word shown, class].
   function fate(right, before) {
-    if (before === undefined) return right ? ["right", "right", "held"] : ["wrong", "wrong", "no"];
+    if (before === undefined) {
+      return right ? ["right", "right", "held"] : ["wrong", "wrong", "no"];
+    }
     if (right === before) return right ? ["right", "right", "held"] : ["wrong", "wrong in both", "no"];
     return right ? ["right flipped gained", "now right", "inconclusive"]
       : ["wrong flipped lost", "now wrong", "violated"];
