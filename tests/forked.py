@@ -282,7 +282,7 @@ def _read_ahead() -> None:
             if not code.is_apart(name):
                 syntax.source(path)
     if "benchsuite.reporting.page" in sys.modules:
-        sys.modules["benchsuite.reporting.page"]._template()
+        sys.modules["benchsuite.reporting.page"].templates().get_template("report.html.j2")
 
 
 def _main(fd: str, *modules: str) -> None:

@@ -87,7 +87,11 @@ def _report_folders(folders: Sequence[str], others: Sequence[str]) -> int:
     for one in results:
         one.where = usual_words()
     try:
-        print(write_report(target, results, columns=sources.columns, figures=True))
+        print(
+            write_report(
+                target, results, columns=sources.columns, asked=sources.asked, figures=True
+            )
+        )
     except OSError as error:
         raise unwritable(target, error) from error
     return 0

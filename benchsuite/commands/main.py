@@ -28,6 +28,7 @@ COMMANDS = {
     "estimate": ("estimating:estimate", "how long the selected cells take here, and their memory"),
     "plan": ("plan:plan", "fix in a file what will be run and judged, before there are results"),
     "diff": ("diff:diff", "what changed from one reports folder to another"),
+    "trend": ("trend:trend", "what changed over nights, each a reports folder"),
     "reproduce": ("reproduce:reproduce", "measure a record's cell again and name what differs"),
     "check": ("diff:check", "which numbers of a summary cannot belong together"),
     "verify": ("checkpoints:verify", "load a quantized checkpoint and try it"),

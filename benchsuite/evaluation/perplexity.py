@@ -87,7 +87,7 @@ def perplexity(
         model.train(was_training)
     nll = torch.cat([value.cpu() for value in values]).numpy()
     _check_finite(nll, seq_len)
-    return Perplexity(math.exp(float(nll.mean())), nll, chunks.numel(), _names(chunks))
+    return Perplexity(math.exp(float(nll.mean())), nll, chunks.numel(), chunk_names(chunks))
 
 
 def chunked(token_ids: torch.Tensor, seq_len: int, max_tokens: int | None) -> torch.Tensor:
@@ -116,7 +116,8 @@ def chunked(token_ids: torch.Tensor, seq_len: int, max_tokens: int | None) -> to
     return token_ids[: n_chunks * seq_len].view(n_chunks, seq_len)
 
 
-def _names(chunks: torch.Tensor) -> tuple[str, ...]:
+def chunk_names(chunks: torch.Tensor) -> tuple[str, ...]:
+    """Return the names of chunks [n, seq_len]: their place and a digest of their tokens."""
     rows = chunks.cpu().numpy()
     digests = [hashlib.sha256(row.tobytes()).hexdigest()[:12] for row in rows]
     return tuple(f"{place:05d}-{digest}" for place, digest in enumerate(digests))

@@ -144,7 +144,8 @@ def judge(
     if page:
         folder = bench.options.reports_dir
         try:
-            outcome.page = write_report(folder, found, columns=bench.store.columns, figures=figures)
+            reading = {"columns": bench.store.columns, "asked": bench.store.asked}
+            outcome.page = write_report(folder, found, **reading, figures=figures)
         except OSError as error:
             outcome.unwritten = unwritable(folder, error)
     for results in found:

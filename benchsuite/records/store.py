@@ -8,6 +8,7 @@
                           <fingerprint>[...].parquet, .log   its side files
     reports/store/artefacts/<key digest>/               large things, built once
     reports/store/judged.jsonl                          what was judged when (records.judged)
+    reports/store/asked/                                questions and texts (records.asked)
     reports/store/running/                              a marker and a lock per running cell
     reports/store/moved_aside/                          files that could not be trusted
     reports/<study>/raw_runs/<cell name>.json           the documents' view, exported
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchsuite.errors import BenchsuiteError, CorruptRecord
-from benchsuite.records import running
+from benchsuite.records import asked, running
 from benchsuite.records.artefacts import Artefacts
 from benchsuite.records.columns import parquet, read_columns
 from benchsuite.records.files import (
@@ -132,6 +133,10 @@ class Store:
     def columns(self, record: Record) -> "dict[str, np.ndarray[Any, Any]]":
         """Return a record's per-item evidence, one array per column."""
         return {} if record.items is None else read_columns(self.records / record.items.file)
+
+    def asked(self, record: Record, key: asked.Key) -> Any:
+        """Return what is kept of the items that records here name, or None."""
+        return asked.kept(self.root, key)
 
     def _paths(self) -> list[Path]:
         return sorted(p for p in self.records.glob("*.json") if not p.name.startswith("."))

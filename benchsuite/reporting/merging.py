@@ -16,6 +16,7 @@ from typing import Any
 
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.printable import count
+from benchsuite.records import asked
 from benchsuite.records.columns import read_columns
 from benchsuite.records.documents import adopted, declared_cell
 from benchsuite.records.files import sha256
@@ -78,6 +79,11 @@ class Sources:
             self.notes += [] if note in self.notes else [note]
             return {}
         return read_columns(side)
+
+    def asked(self, record: Record, key: asked.Key) -> Any:
+        """Return what the record's own store keeps of the items that it names, or None."""
+        found = self.good.get(Found(record, Path()).key)
+        return None if found is None else asked.kept(found.path.parent.parent, key)
 
 
 def read_sources(directories: Iterable[str | Path]) -> Sources:

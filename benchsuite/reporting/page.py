@@ -1,9 +1,7 @@
 """The report that people open: one self-contained HTML page over all studies."""
 
-import csv
 import datetime
 import functools
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,22 +9,21 @@ from typing import Any
 
 from benchsuite.printable import count, printable
 from benchsuite.records.record import Record
-from benchsuite.reporting import findings
+from benchsuite.reporting import findings, page_files
 from benchsuite.reporting.commands import rerun_command
+from benchsuite.reporting.figures import critical
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.judging import label
-from benchsuite.reporting.page_model import MOST_DOTS, model_view, title
+from benchsuite.reporting.page_model import MOST_DOTS, model_view, place_of, title
 from benchsuite.reporting.results import StudyResults
-from benchsuite.reporting.rows import shown as cell_text
 from benchsuite.reporting.summary import null_results, timings
 from benchsuite.reporting.text import OUTCOMES, cells_by_id
 from benchsuite.reporting.unread import unread
-from benchsuite.reporting.waiting import waiting
+from benchsuite.reporting.waiting import deciding, waiting
 from benchsuite.study import Study
 
 MOST_CELLS = 40
 MOST_TOLD = 12
-MOST_COLUMNS = 30
 WORDS = {
     "held": "held",
     "violated": "violated",
@@ -43,32 +40,44 @@ def render_page(
 ) -> str:
     """Return the page. Links to record files are relative to the reports folder.
 
-    ``folder`` is the reports folder: studies' own CSV files there are shown as tables.
+    ``folder`` is the reports folder: studies' own CSV files there are shown as tables, their SVG
+    files as figures.
     """
     moment = now or datetime.datetime.now(datetime.UTC)
-    shown = [study_view(results) | {"tables": own_tables(results, folder)} for results in studies]
+    room = page_files.Room()
+    shown = [study_view(found) | page_files.view(found, folder, room) for found in studies]
     counts = {o: sum(s["counts"][o] for s in shown) for o in OUTCOMES}
     names = [s["name"] for s in shown]
     for view in shown:  # of several machines: the same study, asked in different ways
         view["apart"] = view["marks"] if names.count(view["name"]) > 1 else []
-    return _template().render(
-        studies=shown,
-        counts=counts,
-        words=WORDS,
-        outcomes=OUTCOMES,
-        written=moment.strftime("%Y-%m-%d %H:%M UTC"),
+    return (
+        templates()
+        .get_template("report.html.j2")
+        .render(
+            studies=shown,
+            counts=counts,
+            words=WORDS,
+            outcomes=OUTCOMES,
+            written=moment.strftime("%Y-%m-%d %H:%M UTC"),
+        )
     )
+
+
+def render_items(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a study's page of items: its cells, beneath which a script shows the chosen one's."""
+    template = templates().get_template("items.html.j2")
+    return template.render(study=study.name, original=study.original, rows=rows)
 
 
 def study_view(results: StudyResults) -> dict[str, Any]:
     """Return what the template shows of one study: strings and numbers only."""
     groups = groups_of(results.cells, results.records)
-    titles = {label(group): title(group) for group in groups}
+    by_label = {label(group): group for group in groups}
     stand_ins = {label(group) for group in groups if group.kind == "stand_in"}
     judged = [j for j in results.judgements if j.model not in stand_ins]
     aside = [j for j in results.judgements if j.model in stand_ins]
     counts = {o: sum(j.outcome == o for j in judged) for o in OUTCOMES}
-    claims = claims_view(results, judged, titles)
+    claims = claims_view(results, judged, by_label)
     provenance = provenance_view(results)
     return {
         "name": results.study.name,
@@ -80,8 +89,9 @@ def study_view(results: StudyResults) -> dict[str, Any]:
         "how": findings.measured(dict(provenance)),
         "claims": [row for row in claims if not row["waiting"]],
         "waiting_claims": [row for row in claims if row["waiting"]],
-        "stand_in_claims": claims_view(results, aside, titles),
+        "stand_in_claims": claims_view(results, aside, by_label),
         "over": results.over,
+        "ranks": list(filter(None, map(critical.view, results.over["ranks"]))),
         "nulls": null_results(results.study, groups, judged),
         "models": [model_view(results, g) for g in groups if g.kind == "real" and g.records],
         "stand_ins": [model_view(results, g) for g in groups if g.kind == "stand_in"],
@@ -92,8 +102,8 @@ def study_view(results: StudyResults) -> dict[str, Any]:
         "standing": results.standing and results.standing.as_dict(),
         "notes": [*results.notes, *unread(results)],
         "conflicts": results.conflicts,
-        "files": [path.as_posix() for path in results.files],
         "cells": f"{len(results.records)} of {count(len(results.cells), 'cell')}",
+        "has_items": bool(results.item_names),
         "compact": len(results.records) > MOST_DOTS,
     }
 
@@ -106,44 +116,12 @@ def marks_of_all(groups: Sequence[Group]) -> list[str]:
     return [*(["rehearsal"] if known and rehearsed else []), *shared]
 
 
-def own_tables(results: StudyResults, folder: Path | None) -> list[dict[str, Any]]:
-    """Return the CSV files that the study's reporter wrote, as heads and rows of text.
-
-    What is the same in every row is said once, under ``common``. A file that is too wide to be
-    read as a table is left to the link to it.
-    """
-    found: list[dict[str, Any]] = []
-    if folder is None:
-        return found
-    for path in results.files:
-        if path.suffix != ".csv":
-            continue
-        with open(folder / path, encoding="utf-8", newline="") as file:
-            head, *body = list(csv.reader(file)) or [[]]
-        columns = [(name, [_rounded(row[i]) for row in body]) for i, name in enumerate(head)]
-        common = [(n, c[0]) for n, c in columns if len(c) > 1 and len(set(c)) == 1]
-        said = {name for name, _ in common}
-        own = [(n, c) for n, c in columns if n not in said]
-        table = {"head": [n for n, _ in own], "rows": list(zip(*(c for _, c in own), strict=True))}
-        if len(own) <= MOST_COLUMNS:
-            found.append({"title": path.stem.replace("_", " "), "common": common, **table})
-    return found
-
-
-def _rounded(text: str) -> str:
-    if text.isdigit():
-        return text
-    try:
-        return cell_text(json.loads(text) if text.startswith("[") else float(text))
-    except ValueError:
-        return cell_text(text)
-
-
 def claims_view(
-    results: StudyResults, judgements: Sequence[Any], titles: Mapping[str, Mapping[str, Any]]
+    results: StudyResults, judgements: Sequence[Any], groups: Mapping[str, Group]
 ) -> list[dict[str, Any]]:
     """Return the claims in the study's order, each with its outcome on every model."""
     claims: dict[str, dict[str, Any]] = {}
+    titles = {name: title(group) for name, group in groups.items()}
     cells = cells_by_id(results.cells)
     for judgement in judgements:
         claim = judgement.claim
@@ -154,6 +132,7 @@ def claims_view(
             {
                 "model": judgement.model,
                 "title": titles.get(judgement.model, {"model": judgement.model, "marks": []}),
+                "place": place_of(judgement.model),
                 "outcome": judgement.outcome,
                 "sentence": tight(judgement.sentence),
                 "judgement": judgement,
@@ -170,7 +149,11 @@ def claims_view(
         ]
         row["more_not_run"] = max(0, len(absent) - MOST_TOLD)
         told = [m for o in OUTCOMES for m in row["models"] if m["outcome"] == o != "not_run"]
-        row["told"], row["more"] = told[:MOST_TOLD], max(0, len(told) - MOST_TOLD)
+        row["told"] = [
+            m | {"by": deciding(results, m["judgement"], groups.get(m["model"]))}
+            for m in told[:MOST_TOLD]
+        ]
+        row["more"] = max(0, len(told) - MOST_TOLD)
     order = {outcome: i for i, outcome in enumerate(OUTCOMES)}
     return sorted(claims.values(), key=lambda row: min(order[o] for o, _ in row["counts"]))
 
@@ -289,7 +272,8 @@ def _as_text(value: Any) -> Any:
 
 
 @functools.cache
-def _template() -> Any:
+def templates() -> Any:
+    """Return the environment of the pages' templates, which escapes what it shows."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -300,4 +284,4 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2")
+    return environment

@@ -1,5 +1,6 @@
 """One model's methods on the page: values, strips, differences to the original, records."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 from benchsuite.records.record import Record
 from benchsuite.reporting import differences, numbers, published, strip
 from benchsuite.reporting.best import best_method as best_of
+from benchsuite.reporting.figures import tradeoff
 from benchsuite.reporting.groups import Group
+from benchsuite.reporting.judging import label
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.summary import described
 from benchsuite.study import Metric, Study
@@ -21,10 +24,15 @@ def title(group: Group) -> dict[str, Any]:
     return {"model": group.document_name, "marks": group.marks}
 
 
+def place_of(name: str) -> str:
+    """Return the name in an address of a group's table; ``name`` is the label of its claims."""
+    return re.sub(r"[^\w.-]", "-", name)
+
+
 def model_view(results: StudyResults, group: Group) -> dict[str, Any]:
     """Return one model's methods: text, strip and links to the records behind them.
 
-    Controls are drawn on the axis of the others; what they do is leave it.
+    Controls, and methods far worse than most, are drawn on the axis of the others and leave it.
     """
     study, metric = results.study, results.study.ranked_by
     arms = {
@@ -32,19 +40,21 @@ def model_view(results: StudyResults, group: Group) -> dict[str, Any]:
         for method in group.methods
         if (values := group.values(method, metric.name))
     }
-    numeric = [a for m, a in arms.items() if m not in study.controls] or list(arms.values())
-    axis = strip.shared_axis(numeric) if numeric else None
+    near = _near(study, metric, arms)
+    axis = strip.shared_axis([arms[m] for m in near]) if near else None
     best = best_of(study, group)
     apart = differences.from_original(study, group, metric)
-    bars = differences.shared_axis({m: d for m, d in apart.items() if m not in study.controls})
+    bars = differences.shared_axis({m: d for m, d in apart.items() if m in near})
     links = None if len(results.records) > MOST_DOTS else results.links
+    shown, items = replace(metric, scale=1), results.item_names
     return {
         "title": title(group),
+        "place": place_of(label(group)),
         "stand_in": group.stand_in,
         "axis": axis,
         "original": study.original if apart else "",
         "methods": [
-            method_view(group, replace(metric, scale=1), method, arm, axis, links=links)
+            method_view(group, shown, method, arm, axis, links=links, items=items)
             | {
                 "best": method == best,
                 "control": method in study.controls,
@@ -52,10 +62,24 @@ def model_view(results: StudyResults, group: Group) -> dict[str, Any]:
             }
             for method, arm in _by_result(study, metric, arms)
         ],
+        "figures": tradeoff.views(study, group),
         "further": further_view(study, group),
         "published": published.beside(group),
         "missing": len(group.missing),
     }
+
+
+def _near(study: Study, metric: Metric, arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the methods that set the axis: no controls, and none far worse than most."""
+    means = {
+        m: a["mean"] for m, a in arms.items() if m not in study.controls and a["mean"] is not None
+    }
+    if not means or not metric.better:
+        return list(means) or list(arms)
+    higher = metric.better == "higher"
+    best = max(means.values()) if higher else min(means.values())
+    reach = strip.reach(means.values(), higher=higher)
+    return [method for method, mean in means.items() if abs(mean - best) <= reach]
 
 
 def _by_result(
@@ -91,8 +115,11 @@ def method_view(
     axis: Any,
     *,
     links: Mapping[str, str] | None,
+    items: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return one row of a model's table; without ``links`` its records are not listed.
+
+    ``items`` are the names by which cells are found on the page of items.
 
     ``arm`` and ``metric`` are in the unit that is shown.
     """
@@ -116,6 +143,7 @@ def method_view(
                 "seed": seed,
                 "value": numbers.one(metric, arm["values"][i], 6),
                 "href": record_href(record, links),
+                "item_name": items.get(record.cell.id),
             }
             for i, (seed, record) in enumerate((s, r) for s, r in records if s in arm["seeds"])
         ],

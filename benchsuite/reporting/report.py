@@ -14,10 +14,12 @@ from benchsuite.records.files import fitting_name, write_whole
 from benchsuite.records.record import Record
 from benchsuite.reporting.coverage import coverage_markdown
 from benchsuite.reporting.groups import groups_of
+from benchsuite.reporting.item_files import FOLDER as ITEMS
+from benchsuite.reporting.item_files import Asked, write_items
 from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.junit import to_junit
 from benchsuite.reporting.over_models import mean_ranks
-from benchsuite.reporting.page import render_page
+from benchsuite.reporting.page import render_items, render_page
 from benchsuite.reporting.page_model import record_href
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.rows import rows_as_csv, rows_as_markdown
@@ -47,6 +49,7 @@ def write_report(
     studies: Sequence[StudyResults],
     *,
     columns: Columns | None = None,
+    asked: Asked | None = None,
     figures: bool = False,
 ) -> Path:
     """Write ``<study>/summary_stats.json``, ``summary.*``, ``status.*`` and the page.
@@ -55,7 +58,8 @@ def write_report(
     integration and ``coverage.md`` says what was measured, rehearsed or never run. Several
     results of one study (other parameters, other machines) go into one summary. Every file is
     written whole or not at all. ``columns`` reads per-item evidence for the studies' own
-    reporters; ``figures`` draws PNG and SVG too, which takes seconds.
+    reporters and the pages of items, ``asked`` what those items were (``Store.asked``);
+    ``figures`` draws PNG and SVG too, which takes seconds.
     """
     if figures:
         for results in studies:
@@ -82,6 +86,8 @@ def write_report(
         write_text(folder / "status.csv", rows_as_csv(status))
         write_text(folder / "status.md", rows_as_markdown(status))
         _write_own_files(own, folder, columns or _no_columns)
+        if columns is not None:
+            _write_items(own, folder, columns, asked or _not_kept)
     write_text(reports_dir / "claims.xml", to_junit(studies))
     write_text(reports_dir / "coverage.md", coverage_markdown(studies))
     page = reports_dir / "index.html"
@@ -122,7 +128,16 @@ def _write_own_files(results: Sequence[StudyResults], folder: Path, columns: Col
         first.notes += [f"{first.study.reporter} wrote no files: {type(error).__name__}: {error}"]
 
 
+def _write_items(
+    results: Sequence[StudyResults], folder: Path, columns: Columns, asked: Asked
+) -> None:
+    rows = write_items(results, folder, columns, asked)
+    if rows:
+        write_text(folder / ITEMS / "index.html", render_items(results[0].study, rows))
+
+
 def _draw(results: StudyResults, reports_dir: Path) -> None:
+    from benchsuite.reporting.figures.critical import tells_apart
     from benchsuite.reporting.figures.ranks import write_critical_difference
     from benchsuite.reporting.figures.seeds import write_figures
 
@@ -130,10 +145,17 @@ def _draw(results: StudyResults, reports_dir: Path) -> None:
     drawn = write_figures(results, folder)
     ranks = mean_ranks(results.study, groups_of(results.cells, results.records))
     for setting, found in ranks.items():
+        difference = found.critical_difference
+        if difference is None or not tells_apart(found.mean_ranks, found.p_value, difference):
+            continue
         marks = "".join(c if c.isalnum() or c in ".-" else "_" for c in setting)
         name = f"critical_difference__{marks}" if marks else "critical_difference"
         drawn += write_critical_difference(found, folder, fitting_name(name))
-    results.files += [Path(os.path.relpath(path, reports_dir)) for path in drawn]
+    results.drawn += [Path(os.path.relpath(path, reports_dir)) for path in drawn]
+
+
+def _not_kept(record: Record, key: Mapping[str, Any]) -> None:
+    return None
 
 
 def _no_columns(record: Record) -> Mapping[str, Any]:

@@ -26,7 +26,8 @@ class StudyResults:
     ``asked`` are the places (``Cell.place``) that a session has asked for, run or not.
     ``standing`` says how they stand to the frozen plan that they were judged under.
     ``conflicts`` tell records of one cell that differ, ``links`` where a cell's record lies if not
-    in the store under the report, ``benchmark`` is the study's test file.
+    in the store under the report, ``item_names`` by what name the page of items finds a cell,
+    ``benchmark`` is the study's test file.
     """
 
     study: Study
@@ -39,9 +40,11 @@ class StudyResults:
     where: tuple[str, ...] = ("benchmarks",)
     options: tuple[str, ...] = ()
     files: list[Path] = field(default_factory=list)
+    drawn: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
     links: dict[str, str] = field(default_factory=dict)
+    item_names: dict[str, str] = field(default_factory=dict)
     benchmark: Path = Path()
     asked: frozenset[str] = frozenset()
     standing: "Standing | None" = None

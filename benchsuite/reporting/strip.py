@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,10 @@ LEFT, RIGHT = 3.0, 97.0  # percent of the plot's width that the data may use
 JITTER = 5.0  # pixels between dots that would cover each other
 MOST_JITTER = 12.0  # pixels that a row has above and below its line
 NEAR = 0.8  # percent of the width within which dots touch
+# Beyond so many times the distance from the best that three quarters of the methods keep, a method
+# would press the others into a line: the axis ends before it.
+OUTLYING, SHOWN = 6, 3
+FEW = 6  # methods below which each is shown
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,20 @@ def shared_axis(arms: Sequence[Mapping[str, Any]]) -> Axis:
     high = min(max([high, *ends]), high + room)
     if low == high:
         low, high = low - room, high + room
-    return Axis(low, high, tuple(_ticks(low, high)))
+    return Axis(low, high, tuple(ticks(low, high)))
+
+
+def reach(means: Iterable[float], *, higher: bool) -> float:
+    """Return how far from the best mean an axis reaches: infinitely, unless some are far worse.
+
+    ``higher`` says which side is better.
+    """
+    values = list(means)
+    best = max(values) if higher else min(values)
+    distances = sorted(abs(value - best) for value in values)
+    usual = distances[3 * (len(distances) - 1) // 4]
+    outlying = len(values) >= FEW and distances[-1] > OUTLYING * usual > 0
+    return SHOWN * usual if outlying else math.inf
 
 
 def strip(arm: Mapping[str, Any], axis: Axis) -> Strip:
@@ -115,7 +132,7 @@ def _outside(arm: Mapping[str, Any], axis: Axis, inside: int) -> str:
     return f"{told} →" if higher else f"← {told}"
 
 
-def _ticks(low: float, high: float) -> list[tuple[float, str]]:
+def ticks(low: float, high: float) -> list[tuple[float, str]]:
     """Return three to six round values inside the range."""
     axis, span = Axis(low, high, ()), high - low
     power = 10 ** math.floor(math.log10(span / 3))

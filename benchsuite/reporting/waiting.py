@@ -1,9 +1,10 @@
-"""What a claim that was not run waits for, and the command that runs it."""
+"""The cells that decide a claim, or that it waits for, and the command that runs them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchsuite.reporting.commands import rerun_command
+from benchsuite.reporting.groups import Group
 from benchsuite.reporting.results import StudyResults
 from benchsuite.statistics.inference.claims import Judgement
 from benchsuite.study import Cell
@@ -13,7 +14,7 @@ MOST_SEEDS = 5
 
 @dataclass(frozen=True)
 class Waiting:
-    """The cells that a claim waits for, in words: where they are, their arms, their command."""
+    """Cells of a claim in words: where they are, their arms with the seeds, their command."""
 
     place: str
     arms: str
@@ -30,12 +31,28 @@ def waiting(
     awaited = [cells[i] for i in judgement.evidence.get("missing", ()) if i in cells]
     if judgement.outcome != "not_run" or not awaited:
         return None
+    return _told(results, awaited)
+
+
+def deciding(results: StudyResults, judgement: Judgement, group: Group | None) -> Waiting | None:
+    """Return the cells whose records decided a claim; None if it was not judged.
+
+    ``group`` is the one on which it was.
+    """
+    if group is None or judgement.outcome == "not_run":
+        return None
+    arms = dict.fromkeys(filter(None, (judgement.claim.method, judgement.claim.other)))
+    cells = [c for arm in arms for c in group.methods.get(arm, ()) if c.id in group.records]
+    return _told(results, cells) if cells else None
+
+
+def _told(results: StudyResults, cells: Sequence[Cell]) -> Waiting:
     by_method: dict[str, list[Cell]] = {}
-    for cell in awaited:
+    for cell in cells:
         by_method.setdefault(cell.method, []).append(cell)
     arms = " and ".join(_arm(method, found) for method, found in by_method.items())
-    command = rerun_command(results.study, awaited, results.options, results.where, by_method=True)
-    return Waiting(_place(awaited[0]), arms, command)
+    command = rerun_command(results.study, cells, results.options, results.where, by_method=True)
+    return Waiting(_place(cells[0]), arms, command)
 
 
 def _arm(method: str, cells: Sequence[Cell]) -> str:

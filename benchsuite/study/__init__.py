@@ -13,7 +13,7 @@ from benchsuite.study.claim import (
 )
 from benchsuite.study.document import Document, Published
 from benchsuite.study.margins import parse_margin, use_margins
-from benchsuite.study.metric import ACCURACY, KL, PERPLEXITY, Metric
+from benchsuite.study.metric import ACCURACY, KL, PERPLEXITY, Cost, Metric
 from benchsuite.study.parameter import Parameter, parse_setting
 from benchsuite.study.registry import (
     STUDIES,
@@ -32,6 +32,7 @@ __all__ = [
     "Axis",
     "Cell",
     "Claim",
+    "Cost",
     "Document",
     "Metric",
     "Parameter",

@@ -86,6 +86,18 @@ class Metric:
         return {k: v for k, v in told.items() if k not in _OF_ITEMS}
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What quality is paid with, the less the better: the page draws one against the other.
+
+    A record whose value ``unless`` is true has no such cost of its own: a format that is only
+    simulated has no latency.
+    """
+
+    metric: Metric
+    unless: str = ""
+
+
 def itself(mean: Any) -> Any:
     """Return the mean of the items: the metric is that."""
     return mean

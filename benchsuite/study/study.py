@@ -16,7 +16,7 @@ from benchsuite.study.cell import Cell
 from benchsuite.study.claim import Claim
 from benchsuite.study.document import Document
 from benchsuite.study.margins import as_given
-from benchsuite.study.metric import PERPLEXITY, Metric
+from benchsuite.study.metric import PERPLEXITY, Cost, Metric
 from benchsuite.study.parameter import Parameter, check_reads
 
 Axis = Sequence[str]
@@ -86,9 +86,10 @@ class Study:
     too. ``controls`` are methods that must come out far off. ``unranked`` ones are shown beside the
     others and never called best: references, and methods of another kind, such as those that round
     activations too. ``original`` is the method that leaves the model as it is: the report tells
-    each method's difference to it. ``making`` are the stages whose time makes what is tried, of
-    which the record's ``total_time_sec`` is the sum; empty is all stages. ``describe(method)`` is
-    what ``benchsuite list STUDY`` says of a method. ``document`` holds the source document's
+    each method's difference to it. ``costs`` are what the page draws the ranked metric against.
+    ``making`` are the stages whose time makes what is tried, of which the record's
+    ``total_time_sec`` is the sum; empty is all stages. ``describe(method)`` is what
+    ``benchsuite list STUDY`` says of a method. ``document`` holds the source document's
     words and numbers. ``reporter`` names a function that writes the study's own files into
     ``reports/<study>/``, as ``"module:function"``; see ``benchsuite.reporting.report.Reporter``.
     """
@@ -118,6 +119,7 @@ class Study:
     controls: Sequence[str] = ()
     unranked: Sequence[str] = ()
     original: str = ""
+    costs: Sequence[Cost] = ()
     document: Document = field(default_factory=Document)
 
     def __post_init__(self) -> None:

@@ -45,12 +45,23 @@ def records(tmp_path_factory):
     found = {}
     for path in (reports / "quantizers/raw_runs").glob("*.json"):
         record = json.loads(path.read_text())
-        found[record["method"]] = record
+        found[record["method"]] = record | {"reports": reports}
     for folder in (reports / "quantizers/quantized_models").iterdir():
         method = folder.name.split("__")[1]
         found[method]["saved"] = json.loads((folder / "metadata.json").read_text())
         found[method]["files"] = {path.name for path in folder.iterdir()}
     return found
+
+
+def test_what_was_asked_is_kept_once_and_shown_with_the_answers(records):
+    reports = records["fp16"]["reports"]
+    assert len(list((reports / "store/asked").glob("*.json"))) == 4  # three sets and the text
+    (asked,) = (reports / "quantizers/items").glob("asked-*.js")
+    told = json.loads(asked.read_text().partition(",")[2].rstrip()[:-1])
+    assert len(told["prompts"]) == 24
+    assert all(told["prompts"])
+    assert all(told["gold"])
+    assert all(told["texts"])
 
 
 def test_rounding_costs_more_than_gptq_and_both_cost_something(records):

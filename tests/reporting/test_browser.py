@@ -1,33 +1,20 @@
-"""The page as a browser shows it: at two widths, light and dark, and on paper."""
+"""The page as a browser shows it and as its keys work it: widths, schemes, paper, no scripts."""
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from benchsuite.reporting import render_page
-from tests.reporting.factory import drawn, grid, record, results
+from tests.browser import focused, needs_chromium
+from tests.reporting.factory import MEANS, drawn, grid, record, results
 
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, PROGRAMS)), None)
-PDF_TO_TEXT = next(filter(None, map(shutil.which, ("mutool", "pdftotext"))), None)
 CSS = Path(__file__).parents[2] / "benchsuite/reporting/templates/report.css"
 
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 LONG = "a_name_that_nobody_can_break_" * 8
-
-# A frame as wide as the screen applies the page's media queries, and its parent can measure it.
-FRAME = """<!doctype html><body style="margin:0">
-<iframe src="index.html" style="border:0;width:{width}px;height:900px"></iframe>
-<script>
-addEventListener("load", () => {{
-  const page = document.querySelector("iframe").contentDocument;
-  page.querySelectorAll("details").forEach(d => d.open = {opened});
-  document.title = "width " + page.documentElement.scrollWidth;
-}});
-</script>"""
+GRID = "document.querySelector('.grid')"
+ROWS = f"[...{GRID}.querySelectorAll('[data-row]')].filter(row => !row.hidden)"
+METHODS = f"{ROWS}.map(row => row.querySelector('code').innerText)"
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +26,9 @@ def folder(tmp_path_factory):
     head = ",".join(["model", *(f"a_long_column_{n}" for n in range(20))])
     rows = [",".join([LONG, *(f"{n / 7 * 10**n}" for n in range(20))]) for _ in range(3)]
     (folder / wide).write_text("\n".join([head, *rows]))
+    mixed = Path("calibration_selection/mixed.csv")
+    sizes = "precision,size\nINT8,12\n2:4 BF16,9\nINT4,100\n–,\nBF16,−3\n"
+    (folder / mixed).write_text(sizes)
     plain = grid("tiny_llama_1m", "llama2_7b")
     changed = grid("opt_6_7b", settings={"quant_bits": 3, "evaluation_tokens": 16384})
     rehearsed = grid("mistral_7b", methods=["random"])
@@ -51,49 +41,147 @@ def folder(tmp_path_factory):
         [*plain, *changed, *rehearsed],
         records,
         failed={lost.id: failure},
-        files=[wide, Path(f"calibration_selection/{LONG}.json")],
+        files=[wide, mixed, Path(f"calibration_selection/{LONG}.json")],
     )
     stand_in = results(plain, drawn(plain, change=lambda cell: {"stand_in": f"not {LONG}"}))
     (folder / "index.html").write_text(render_page([made, stand_in], folder=folder))
     return folder
 
 
-def chromium(folder, *arguments):
-    """Run Chromium once and return what it printed and what it complained of."""
-    options = ["--headless=new", "--no-sandbox", "--hide-scrollbars", "--enable-logging=stderr"]
-    with_profile = [*options, f"--user-data-dir={folder / 'profile'}"]
-    command = [CHROMIUM, *with_profile, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+@pytest.fixture
+def shown(tab, folder):
+    """The page in a tab of 1280 pixels."""
+    return tab.open(folder / "index.html")
 
 
 @needs_chromium
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("opened", ["true", "false"])
-def test_the_page_is_never_wider_than_the_screen(folder, tmp_path, width, opened):
-    shutil.copytree(folder, tmp_path / "report")
-    frame = tmp_path / "report/frame.html"
-    frame.write_text(FRAME.format(width=width, opened=opened))
-
-    shown = chromium(tmp_path, "--allow-file-access-from-files", "--dump-dom", f"file://{frame}")
-
-    assert re.search(r"<title>width (\d+)</title>", shown.stdout)[1] == str(width)
-    assert "CONSOLE" not in shown.stderr
+def test_the_page_is_never_wider_than_the_screen(tab, folder, width):
+    tab.resize(width)
+    tab.open(folder / "index.html")
+    for opened in ("false", "true"):
+        tab.run(f"document.querySelectorAll('details').forEach(d => d.open = {opened})")
+        assert tab.run("document.documentElement.scrollWidth") == width
 
 
 @needs_chromium
-@pytest.mark.skipif(PDF_TO_TEXT is None, reason="needs mutool or pdftotext")
-def test_paper_shows_what_the_screen_folds(folder, tmp_path):
-    paper = tmp_path / "page.pdf"
-    chromium(tmp_path, f"--print-to-pdf={paper}", f"file://{folder / 'index.html'}")
-    draw = ["draw", "-q", "-F", "txt"] if "mutool" in PDF_TO_TEXT else []
-    out = ["-"] if not draw else []
-    command = [PDF_TO_TEXT, *draw, str(paper), *out]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    words = re.sub(r"\s+", " ", told)
+def test_a_head_sorts_by_keys_and_says_which_way(shown):
+    before = shown.run(METHODS)
+    by_value = sorted((m for m in MEANS), key=MEANS.get)
+    focused(shown, "e.matches('.grid [role=columnheader]:nth-child(2) button')")
+    state = f"{GRID}.querySelector('[role=columnheader]:nth-child(2)').getAttribute('aria-sort')"
+    assert shown.run(state) is None
+    shown.press("Enter")
+    ascending = shown.run(METHODS)
+    assert shown.run(state) == "ascending"
+    assert [m for m in ascending if m in ("cola_zero", "shuffled_hessian", "noise_tokens")] == [
+        m for m in by_value if m in ("cola_zero", "shuffled_hessian", "noise_tokens")
+    ]
+    shown.press(" ")
+    assert shown.run(state) == "descending"
+    assert shown.run(METHODS)[0] == "noise_tokens"
+    assert sorted(ascending) == sorted(before)
+    assert shown.run("document.activeElement.matches('button')")
+    assert shown.run(f"{GRID}.lastElementChild.matches('.axis')")
+    shown.press("Tab")
+    assert not shown.run("document.activeElement.closest('[aria-sort]')")
 
-    assert "One value of weights_sha256 over 5 seeds" in words
-    assert "Records behind these numbers" in words
-    assert words.count("peak memory") >= 3  # the last column of each table of times
+
+@needs_chromium
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (1, ["2:4 BF16", "BF16", "INT4", "INT8", "–"]),
+        (2, ["BF16", "2:4 BF16", "INT8", "INT4", "–"]),
+    ],
+)
+def test_a_column_sorts_as_numbers_only_if_all_of_it_are_and_empty_comes_last(
+    shown, column, expected
+):
+    table = "[...document.querySelectorAll('table')].find(t => t.innerText.includes('INT8'))"
+    head = f"{table}.querySelector('th:nth-child({column})')"
+    first = f"[...{table}.tBodies[0].rows].map(r => r.cells[0].innerText)"
+    shown.run("document.querySelectorAll('details').forEach(d => d.open = true)")
+    shown.run(f"{head}.querySelector('button').click()")
+    assert shown.run(first) == expected
+    shown.run(f"{head}.querySelector('button').click()")
+    assert shown.run(first) == [*expected[-2::-1], "–"]
+    assert shown.run(f"{head}.getAttribute('aria-sort')") == "descending"
+
+
+@needs_chromium
+def test_a_narrow_screen_can_sort_too(tab, folder):
+    tab.resize(390)
+    tab.open(folder / "index.html")
+    focused(tab, "e.matches('.grid [role=columnheader]:nth-child(2) button')")
+    assert tab.run("document.activeElement.checkVisibility()")
+    tab.press("Enter")
+    tab.press("Enter")
+    assert tab.run(METHODS)[0] == "noise_tokens"
+    assert tab.run("document.documentElement.scrollWidth") == 390
+
+
+@needs_chromium
+def test_what_is_wider_than_the_screen_can_be_moved_by_keys(tab, folder):
+    tab.resize(390)
+    tab.open(folder / "index.html")
+    tab.run("document.querySelectorAll('details').forEach(d => d.open = true)")
+    tab.run("new Promise(done => setTimeout(done, 20))")  # the toggling is told a moment later
+    stuck = (
+        "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth"
+        " && box.tabIndex < 0 && !box.querySelector('a[href], button, summary')).length"
+    )
+    assert tab.run(stuck) == 0
+    assert tab.run("document.querySelectorAll('.scroll[tabindex]').length") > 0
+    tab.resize(1800)
+    tab.run("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+    free = "[...document.querySelectorAll('.scroll[tabindex]')]"
+    assert tab.run(f"{free}.every(box => box.scrollWidth > box.clientWidth)")
+
+
+@needs_chromium
+def test_a_filter_keeps_the_rows_with_all_words(shown):
+    focused(shown, "e.matches('input[type=search]')")
+    shown.write("cola ZERO")
+    assert shown.run(METHODS) == ["cola_zero"]
+    box = "document.querySelector('.filter')"
+    assert shown.run(f"{box}.innerText").strip() == f"1 of {len(MEANS)}"
+    assert shown.run(f"{box}.querySelector('output').parentElement.closest('[role=table]')") is None
+    shown.press("Escape")
+    assert len(shown.run(METHODS)) == len(MEANS)
+
+
+@needs_chromium
+def test_without_scripts_all_is_there_and_nothing_looks_pressable(tab, folder):
+    tab.scripts(False)
+    tab.open(folder / "index.html")
+    assert tab.run("document.querySelectorAll('.sorts, .filter').length") == 0
+    assert len(tab.run(METHODS)) == len(MEANS)
+    assert tab.run("document.querySelectorAll('[data-row][hidden], tr[hidden]').length") == 0
+    tab.scripts(True)
+
+
+@needs_chromium
+def test_paper_shows_what_the_screen_folds(shown):
+    folded = "[...document.querySelectorAll('details table td, details dd')]"
+    hidden = f"{folded}.filter(e => !e.checkVisibility()).length"
+    assert shown.run(hidden) > 20
+    shown.show_as("print")
+    assert shown.run(hidden) == 0
+    assert (
+        shown.run("[...document.querySelectorAll('.filter input')].some(e => e.checkVisibility())")
+        is False
+    )
+    assert shown.paper().startswith(b"%PDF")
+
+
+@needs_chromium
+def test_paper_says_that_rows_were_filtered_out(shown):
+    focused(shown, "e.matches('input[type=search]')")
+    shown.write("cola_zero")
+    shown.show_as("print")
+    output = "document.querySelector('.filter output')"
+    assert shown.run(f"{output}.checkVisibility() && {output}.innerText") == f"1 of {len(MEANS)}"
 
 
 def luminance(colour):

@@ -6,7 +6,8 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from benchsuite.reporting import check_summary, groups_of, over_models, summarise, write_report
-from benchsuite.reporting.figures.ranks import joined, write_critical_difference
+from benchsuite.reporting.figures.critical import joined
+from benchsuite.reporting.figures.ranks import write_critical_difference
 from benchsuite.reporting.tables import to_markdown
 from benchsuite.statistics.ranks import Ranks
 from benchsuite.study import study
@@ -107,7 +108,7 @@ def test_the_summary_and_its_markdown_hold_them(cells, records, over):
 
 def test_the_critical_difference_figure(tmp_path):
     ranks = Ranks(14, {"a": 1.2, "b": 2.0, "c": 3.0, "d": 3.8}, 9.0, 0.01, 4.0, 0.01, 1.25)
-    assert joined(ranks) == [(1.2, 2.0), (2.0, 3.0), (3.0, 3.8)]
+    assert joined(ranks.mean_ranks, 1.25) == [(1.2, 2.0), (2.0, 3.0), (3.0, 3.8)]
 
     png, svg = write_critical_difference(ranks, tmp_path, "cd")
 

@@ -262,3 +262,35 @@ def test_claims_that_wait_are_folded():
     page = render_page([results(cells, records)])
     assert "3 claims not run yet" in page
     assert page.index("gptq_default is bit-identical") < page.index("3 claims not run yet")
+
+
+def test_a_judged_claim_leads_to_the_cells_that_decided_it_and_to_their_command():
+    cells = grid("tiny_llama_1m", "llama2_7b", methods=["gptq_default", "cola_zero", "random"])
+    page = html.unescape(render_page([results(cells)]))
+    claim = page[page.index("cola_zero has lower perplexity than random") :]
+    address, arms = re.search(r'Decided by <a href="#([^"]*)">(.*?)</a>', claim).groups()
+    assert arms == ("cola_zero (seeds 42, 43, 44, 45, 46) and random (seeds 42, 43, 44, 45, 46)")
+    section = page[page.index(f'id="{address}"') :]
+    assert section[: section.index("</h3>")].rstrip().endswith("tiny_llama_1m")
+    command = re.search(r"<code>(pytest .*?)</code>", claim)[1]
+    assert "model='tiny_llama_1m', method='cola_zero'" in command
+    assert "gptq_default" not in command
+
+
+def test_a_broken_method_does_not_press_the_others_into_a_line():
+    cells = grid("tiny_llama_1m")
+    page = render_page([results(cells, drawn(cells, means=MEANS | {"self_generated": 90.0}))])
+    ticks = re.search(r'<div class="row axis".*?</div>', page, re.S)[0]
+    values = [float(text) for text in re.findall(r">([\d.]+)</text>", ticks)]
+    assert 5 < min(values) < max(values) < 7
+    rows = re.findall(r'<div class="row[^"]*" role="row" data-row>.*?\n    </div>', page, re.S)
+    (broken,) = [row for row in rows if "<code>self_generated</code>" in row]
+    assert "5 of 5 outside →" in broken
+
+
+def test_of_few_methods_each_is_shown():
+    assert strip.reach([5.0, 5.1, 5.2, 5.3, 90.0], higher=False) == float("inf")
+    assert strip.reach([5.0, 5.1, 5.2, 5.3, 5.4, 5.5], higher=False) == float("inf")
+    cut = strip.reach([5.0, 5.1, 5.2, 5.3, 5.4, 90.0], higher=False)
+    assert 0.4 < cut < 10
+    assert strip.reach([-5.0, -5.1, -5.2, -5.3, -5.4, -90.0], higher=True) == cut

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from benchsuite.reporting.figures.critical import joined
 from benchsuite.reporting.figures.style import COLOURS, new_figure, save, styled
 from benchsuite.statistics.ranks import Ranks
 
@@ -13,21 +14,10 @@ def write_critical_difference(ranks: Ranks, folder: Path, name: str) -> list[Pat
         return save(_figure(ranks), folder, name)
 
 
-def joined(ranks: Ranks) -> list[tuple[float, float]]:
-    """Return the widest spans of mean ranks that lie within the critical difference."""
-    assert ranks.critical_difference is not None
-    places = sorted(ranks.mean_ranks.values())
-    spans: list[tuple[float, float]] = []
-    for low in places:
-        high = max(p for p in places if p - low <= ranks.critical_difference)
-        if high > low and not any(a <= low and high <= b for a, b in spans):
-            spans.append((low, high))
-    return spans
-
-
 def _figure(ranks: Ranks) -> Any:
     methods = sorted(ranks.mean_ranks.items(), key=lambda item: item[1])
-    k, spans = len(methods), joined(ranks)
+    assert ranks.critical_difference is not None
+    k, spans = len(methods), joined(ranks.mean_ranks, ranks.critical_difference)
     left = (k + 1) // 2
     top = 0.6 + 0.28 * len(spans)
     figure = new_figure(6.4, 1.2 + 0.3 * left + 0.16 * len(spans))
@@ -39,7 +29,6 @@ def _figure(ranks: Ranks) -> Any:
     for tick in range(1, k + 1):
         axes.plot([tick, tick], [0, -0.15], color="black", linewidth=1)
         axes.text(tick, -0.25, str(tick), ha="center", va="bottom")
-    assert ranks.critical_difference is not None
     width = min(ranks.critical_difference, k - 1.0)
     axes.plot([1, 1 + width], [-1.0, -1.0], color=COLOURS[1], linewidth=2)
     more = "" if width == ranks.critical_difference else ", longer than the axis"

@@ -1,24 +1,33 @@
 "use strict";
 // Sorting and filtering of what the page shows already: without this script nothing is missing.
 (() => {
-  const NUMBER = /^[+\u2212-]?[\d.]+(e[+\u2212-]?\d+)?/;
+  const NUMBER = /^[+\u2212-]?(\d+\.?\d*|\.\d+)(e[+\u2212-]?\d+)?/;
   const UNITS = {GiB: 1024, MiB: 1, KiB: 1 / 1024};
   const FILTERED = 8;  // rows from which on a table can be filtered
 
-  // What a cell is sorted by: its key, the number that its text begins with, or the text.
-  function keyOf(cell) {
+  // What a cell is sorted by: its key, or its text; nothing for a dash.
+  function textOf(cell) {
     if (!cell) return "";
-    if ("key" in cell.dataset) return Number(cell.dataset.key);
+    if ("key" in cell.dataset) return cell.dataset.key;
     const text = cell.textContent.trim();
-    const found = NUMBER.exec(text);
-    if (!found) return text === "\u2013" ? "" : text;
-    return Number(found[0].replace(/\u2212/g, "-")) * (UNITS[text.split(" ").pop()] || 1);
+    return text === "\u2013" ? "" : text;
   }
 
-  // Numbers before texts, what is empty last, either way.
+  function asNumber(text) {
+    const found = NUMBER.exec(text);
+    return found && Number(found[0].replace(/\u2212/g, "-")) * (UNITS[text.split(" ").pop()] || 1);
+  }
+
+  // A column is one of numbers if each of its texts begins with one: "2:4" among "INT4" is none.
+  function keysOf(cells) {
+    const texts = cells.map(textOf);
+    const numbers = texts.map(text => text === "" ? "" : asNumber(text));
+    return numbers.includes(null) ? texts : numbers;
+  }
+
+  // What is empty comes last, either way.
   function compare(a, b, way) {
-    if ((a === "") !== (b === "")) return a === "" ? 1 : -1;
-    if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
+    if (a === "" || b === "") return (a === "") - (b === "");
     return way * (typeof a === "number" ? a - b : a.localeCompare(b, undefined, {numeric: true}));
   }
 
@@ -27,9 +36,9 @@
     const way = now === "ascending" ? -1 : 1;
     heads.forEach(head => head.removeAttribute("aria-sort"));
     heads[column].setAttribute("aria-sort", way > 0 ? "ascending" : "descending");
-    const keyed = rows().map(row => [keyOf(row.children[column]), row]);
-    keyed.sort((a, b) => compare(a[0], b[0], way));
-    after(keyed.map(([, row]) => row));
+    const all = rows(), keys = keysOf(all.map(row => row.children[column]));
+    const order = [...all.keys()].sort((i, j) => compare(keys[i], keys[j], way));
+    after(order.map(i => all[i]));
   }
 
   function sortable(heads, wanted, rows, after) {
@@ -73,11 +82,35 @@
     sortable(heads, head => "sorts" in head.dataset, rows, sorted => last.before(...sorted));
     filterable(grid, rows, grid.getAttribute("aria-label"));
   }
-  for (const table of document.querySelectorAll("table.data")) {
-    const body = table.tBodies[0];
-    const rows = () => [...body.rows];
-    if (rows().length < 2) continue;
-    sortable([...table.tHead.rows[0].cells], () => true, rows, sorted => body.append(...sorted));
-    filterable(table.parentElement, rows, "this table");
+  // Sorts a table by its heads, for those too that another script has made.
+  function sorts(table) {
+    const body = table.tBodies[0], rows = () => [...body.rows];
+    if (rows().length < 2) return;
+    const heads = [...table.tHead.rows[0].cells];
+    sortable(heads, head => !("still" in head.dataset), rows, sorted => body.append(...sorted));
   }
+
+  // What is wider than the screen can be moved by keys: a thing without a button or a link in it
+  // becomes a stop of its own, as long as it is too wide.
+  function reachable() {
+    for (const box of document.querySelectorAll(".scroll")) {
+      const stop = box.scrollWidth > box.clientWidth && !box.querySelector("a[href], button, summary");
+      if (!stop) {
+        for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);
+        continue;
+      }
+      box.tabIndex = 0;
+      box.setAttribute("role", "group");
+      box.setAttribute("aria-label", "wider than the screen");
+    }
+  }
+
+  window.benchsuiteTables = {sorts, reachable};
+  for (const table of document.querySelectorAll("table.data")) {
+    sorts(table);
+    filterable(table.parentElement, () => [...table.tBodies[0].rows], "this table");
+  }
+  reachable();
+  addEventListener("resize", reachable);
+  addEventListener("toggle", reachable, true);
 })();

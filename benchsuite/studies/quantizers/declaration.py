@@ -27,6 +27,7 @@ from benchsuite.study import (
     KL,
     PERPLEXITY,
     Cell,
+    Cost,
     Metric,
     Parameter,
     Study,
@@ -45,6 +46,7 @@ OTHER_KINDS = tuple(n for n, entry in QUANTIZERS.items() if entry.ranking != "we
 NOT_FOR_OPT = ("llmcompressor_awq", "llmcompressor_spinquant", "autoawq_awq")
 TOO_NARROW = ("tiny_mistral_1m", "autoawq_awq")
 TOURED = tuple(name for name in OWN if name not in VARIANTS)
+_SIMULATED = "latency_simulated"
 DATA_FREE = tuple(name for name, entry in QUANTIZERS.items() if not entry.calibrated)
 
 
@@ -168,5 +170,9 @@ register_study(
         controls=(CONTROL,),
         unranked=(REFERENCE, *OTHER_KINDS),
         original=REFERENCE,
+        costs=(
+            Cost(Metric("size_after_mb", unit="MB", label="size")),
+            Cost(Metric("token_seconds", unit="ms", scale=1000, label="time a token"), _SIMULATED),
+        ),
     )
 )

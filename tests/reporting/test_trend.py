@@ -1,0 +1,88 @@
+"""A trend over nights, from folders of records to sentences and a page."""
+
+import re
+
+import pytest
+
+from benchsuite.commands.main import main
+from benchsuite.reporting import trend
+from benchsuite.reporting.trend_page import render_trend
+from tests.browser import needs_chromium
+from tests.reporting.factory import ENVIRONMENT, MEANS, drawn, grid, stored
+
+METHODS = ["gptq_default", "random", "cola_zero"]
+TORCH = ("2.12.0", "2.12.0", "2.13.0")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Three nights, named against their order; on the last one `random` is far worse."""
+    folder = tmp_path_factory.mktemp("nights")
+    cells = grid("tiny_llama_1m", "llama2_7b", methods=METHODS)
+    for night, (name, torch) in enumerate(zip("cba", TORCH, strict=True)):
+        means = MEANS | {"random": 5.79 + (night == 2)}
+
+        def change(cell, night=night, torch=torch):
+            started = f"2026-11-{20 + night}T22:06:00+00:00"
+            return {"started_at": started, "environment": {**ENVIRONMENT, "torch": torch}}
+
+        stored(folder / name / "store/records", drawn(cells, means=means, change=change))
+    return [folder / name for name in "abc"]
+
+
+@pytest.fixture(scope="module")
+def nights(folders):
+    return trend.read_nights(folders)
+
+
+def test_nights_are_in_the_order_in_which_they_were_measured(nights, folders):
+    assert [night.name for night in nights] == ["2026-11-20", "2026-11-21", "2026-11-22"]
+    assert [night.folder for night in nights] == folders[::-1]
+    assert [night.facts["torch"] for night in nights] == list(TORCH)
+
+
+def test_a_change_is_told_with_what_changed_beside_it(nights):
+    told = trend.lines(nights, trend.series_of(nights))
+    changed = [line for line in told if line.startswith(("worse", "better", "changed"))]
+    assert len(changed) == 2  # on each of the two models
+    for line in changed:
+        assert re.match(r"worse: calibration_selection/\S+/random perplexity on 2026-11-22: ", line)
+        assert line.endswith("With it changed torch (2.12.0 to 2.13.0)")
+    assert "2 of 6 series changed beyond the noise of seeds" in told
+
+
+def test_equal_nights_change_nothing(folders):
+    same = trend.read_nights(folders[1:])
+    told = trend.lines(same, trend.series_of(same))
+    assert told == [
+        "2 nights: 2026-11-20, 2026-11-21",
+        "0 of 6 series changed beyond the noise of seeds",
+    ]
+
+
+def test_the_command_prints_it_and_writes_the_page(folders, tmp_path, capsys):
+    page = tmp_path / "site/trend.html"
+    assert main(["trend", *map(str, folders), f"--page={page}"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("3 nights: 2026-11-20, 2026-11-21, 2026-11-22\n")
+    assert printed.endswith(f"{page}\n")
+    text = page.read_text()
+    assert text.count('class="change worse"') == 2
+    assert "<b>2.13.0</b>" in text
+    assert "<b>2.12.0</b>" not in text
+
+
+def test_one_night_is_no_trend(folders, capsys):
+    assert main(["trend", str(folders[0])]) == 4
+    assert "a trend needs two nights" in capsys.readouterr().err
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_of_a_trend_is_never_wider_than_the_screen(tab, nights, tmp_path, width):
+    page = tmp_path / "trend.html"
+    page.write_text(render_trend(nights, trend.series_of(nights)))
+    tab.resize(width)
+    tab.open(page)
+    assert tab.run("document.documentElement.scrollWidth") == width
+    assert tab.run("document.querySelectorAll('.nights .sorts').length") > 0
