@@ -25,6 +25,7 @@ __getattr__, __all__ = attach(
         "fp4": "fp4",
         "fp4_gptq": "fp4_gptq",
         "fp8": "fp8",
+        "gguf": "gguf",
         "gptaq": "gptaq",
         "gptq": "gptq",
         "hqq": "hqq",

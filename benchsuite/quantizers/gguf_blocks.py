@@ -9,6 +9,7 @@ A row is cut into blocks, and a block becomes bytes: codes, and what they are sc
 | IQ4_NL | 32 | | d times one of 16 numbers | 4.5 |
 | Q3_K, Q6_K | 256 | 16 of 16 | d s q, s of 6 (8) bits | 3.4375, 6.5625 |
 | Q4_K, Q5_K | 256 | 8 of 32 | d s q - e m, s and m of 6 bits | 4.5, 5.5 |
+| F16 | 1 | | itself | 16 |
 
 Scales are searched for by `gguf_search`. A weight's error counts |x| plus the group's root mean
 square, or x^2; with an ``importance`` q for each column it counts q sqrt(s + x^2), s being a mean
@@ -39,7 +40,9 @@ from benchsuite.quantizers.gguf_search import (
     total,
 )
 
-_CHUNK = 1 << 19  # numbers that are worked on at once: they and their terms fit in a CPU's cache
+_CHUNKS = {"cpu": 1 << 19, "cuda": 1 << 24}
+"""Numbers that are worked on at once: a CPU's cache holds them and their terms, and a GPU has no
+time for small pieces."""
 
 # Halves, and codes that share a byte, lie as in ``ggml-common.h``.
 
@@ -86,7 +89,7 @@ def _rounded(x: Tensor, d: Tensor, codes: Tensor, least: int, most: int) -> Tens
 
 def _encode_symmetric(x: Tensor, q: Tensor | None, mean: Tensor | None, n_max: int) -> Tensor:
     """Q4_0 and Q5_0, ``mean`` being the row's mean square."""
-    if q is None:
+    if q is None or mean is None:
         d = x.gather(0, x.abs().argmax(0, keepdim=True))[0] / -n_max
         inverse = torch.where(d != 0, divided(1, d), torch.zeros_like(d))
         codes = (x * inverse + (n_max + 0.5)).to(torch.uint8).clamp_(max=2 * n_max - 1)
@@ -98,7 +101,7 @@ def _encode_symmetric(x: Tensor, q: Tensor | None, mean: Tensor | None, n_max: i
 
 def _encode_affine(x: Tensor, q: Tensor | None, mean: Tensor | None, n_max: int) -> Tensor:
     """Q4_1 and Q5_1."""
-    if q is None:
+    if q is None or mean is None:
         low = x.amin(0)
         d = (x.amax(0) - low) / torch.full_like(low, n_max)
         inverse = torch.where(d != 0, divided(1, d), torch.zeros_like(d))
@@ -133,10 +136,10 @@ def _encode_q8_0(x: Tensor, q: Tensor | None, mean: Tensor | None) -> Tensor:
 
 
 def _encode_iq4_nl(x: Tensor, q: Tensor | None, mean: Tensor | None) -> Tensor:
-    squares = x * x
-    # The block is its own surroundings: twice its mean square, and no row's.
-    s = total(squares) * (2 / 32) if q is not None else None
-    codes, d = nonlinear(x, squares if q is None else q * root(s + squares))
+    weights = squares = x * x
+    if q is not None:  # the block is its own surroundings: twice its mean square, and no row's
+        weights = q * root(total(squares) * (2 / 32) + squares)
+    codes, d = nonlinear(x, weights)
     return torch.cat([_half(d), *_nibbles(codes.to(torch.uint8), fifth=False)])
 
 
@@ -260,6 +263,10 @@ def _decode_q6_k(octets: Tensor) -> Tensor:
     return (steps[:, None] * (codes.float() - 32)).flatten(0, 1)
 
 
+def _encode_f16(x: Tensor, q: Tensor | None, mean: Tensor | None) -> Tensor:
+    return _half(x[0])
+
+
 @dataclass(frozen=True)
 class Block:
     """One of `BLOCKS`: how many numbers become how many bytes, and how.
@@ -296,6 +303,7 @@ BLOCKS: dict[str, Block] = {
     "Q4_K": _block(256, 144, _encode_affine_k, _decode_affine_k, n_max=15, search=(-1, 0.1, 20)),
     "Q5_K": _block(256, 176, _encode_affine_k, _decode_affine_k, n_max=31, search=(-0.5, 0.1, 15)),
     "Q6_K": _block(256, 210, _encode_q6_k, _decode_q6_k),
+    "F16": _block(1, 2, _encode_f16, lambda octets: _number(octets)[None]),
 }
 
 
@@ -307,7 +315,7 @@ def encode(weight: Tensor, kind: str, importance: Tensor | None = None) -> Tenso
     block, n = BLOCKS[kind], weight.shape[1]
     per_row = n // block.size
     # A row's mean square is asked for by the types of 32 alone.
-    rows = max(1, _CHUNK // n)
+    rows = max(1, _CHUNKS.get(weight.device.type, 1 << 19) // n)
     found = []
     for part in weight.split(rows):
         x = part.float()

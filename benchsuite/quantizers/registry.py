@@ -74,10 +74,19 @@ FP4_GPTQ: dict[str, dict[str, Any]] = {
 ASYMMETRIC = tuple(f"{name}_w{bits}" for name in ("gptaq", "qronos") for bits in (4, 3, 2))
 """Methods that answer for the layers before, which matters more the fewer bits there are."""
 
+GGUF = {
+    f"gguf_{mix}{ending}": {"mix": mix, "imatrix": bool(ending)}
+    for mix in ("q8_0", "q5_k_m", "q4_k_m", "q3_k_m", "q4_0", "iq4_nl")
+    for ending in ("", "_imatrix")
+    if (mix, ending) != ("q8_0", "_imatrix")  # there is no scale to be searched for
+}
+"""llama.cpp's mixes, with and without an importance matrix."""
+
 VARIANTS = (
     "rtn_w4_asym",
     *(f"gptq_w4_{name}" for name in GPTQ_VARIANTS),
     *FP4_GPTQ,
+    *(name for name in GGUF if not name.startswith("gguf_q4_k_m")),
     *("rtn_w2", "gptq_w2", "gptaq_w3", "gptaq_w2", "qronos_w3", "qronos_w2"),
 )
 """Further settings of a method that is there already."""
@@ -143,6 +152,9 @@ OWN: dict[str, Quantizer] = {
     },
     "quarot_w4a16": _own("quarot", {"bits": 4, "activation_bits": 16, "kv_bits": 16}, seeded=True),
     "quarot_w4a4kv4": _own("quarot", {"bits": 4}, ranking="W4A4", seeded=True),
+    **{
+        name: _own("gguf", setting, calibrated=setting["imatrix"]) for name, setting in GGUF.items()
+    },
     "wanda_2of4": _own("wanda", {}, ranking=SPARSE),
     "sparsegpt_2of4": _own("sparsegpt", {}, ranking=SPARSE),
 }

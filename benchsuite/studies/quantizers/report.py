@@ -158,7 +158,7 @@ def precision(method: str) -> str:
 
 def width(method: str) -> int:
     """Return the bits of a method's weights: from its name, else from its settings."""
-    found = re.search(r"(?:_w|int)(\d)", method)
+    found = re.search(r"(?:_w|int|gguf_i?q)(\d)", method)
     if found:
         return int(found[1])
     entry = QUANTIZERS[method]
