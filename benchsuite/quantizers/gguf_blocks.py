@@ -332,4 +332,4 @@ def decode(octets: Tensor, kind: str) -> Tensor:
     """Return what bytes, uint8 [rows, bytes], stand for: float32 [rows, n]."""
     block = BLOCKS[kind]
     numbers = block.decode(octets.reshape(-1, block.n_bytes).T.contiguous())
-    return numbers.T.reshape(len(octets), -1)
+    return numbers.T.reshape(len(octets), -1).contiguous()

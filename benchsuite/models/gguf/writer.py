@@ -79,10 +79,9 @@ def write(
     writer = gguf.GGUFWriter(path, architecture)
     heads = config.num_attention_heads
     head = getattr(config, "head_dim", None) or config.hidden_size // heads
-    if config.model_type != architecture:
+    if config.model_type == "mistral" and config.sliding_window:  # else it is a llama, and read so
         writer.add_name(config.model_type)
-        if getattr(config, "sliding_window", None):
-            writer.add_sliding_window(config.sliding_window)
+        writer.add_sliding_window(config.sliding_window)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
