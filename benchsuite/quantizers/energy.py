@@ -14,7 +14,7 @@ class Energy:
 
     def update(self, inputs: Tensor) -> None:
         """Take in inputs [tokens, features]."""
-        self.total += inputs.float().square_().sum(0)
+        self.total += inputs.float().square().sum(0)  # never in place: float32 is no copy
 
     def merge(self, later: "Energy") -> None:
         """Take in what another one was given of later tokens, on whatever device."""

@@ -1,15 +1,13 @@
 """ggml's block formats: against bytes that ggml made, ggml itself, and the gguf package."""
 
-import ctypes
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchsuite.engines.registry import engine
 from benchsuite.quantizers.gguf_blocks import BLOCKS, decode, encode
+from tests.quantizers import ggml_libraries
 
 STORED = Path(__file__).with_name("gguf_reference.npz")
 """What build 10434 of llama.cpp made of `weight` and `importance`, by `write_reference`."""
@@ -44,47 +42,12 @@ def importance():
     return made
 
 
-@pytest.fixture(scope="module")
-def ggml():
-    """libggml-base, which lies beside llama-server in the packages that bring one."""
-    program = shutil.which("llama-server")
-    if program is None:
-        pytest.skip(f"llama-server is not on the PATH: {engine('llama_server').install}")
-    found = sorted(Path(program).resolve().parent.glob("libggml-base.so*"))
-    if not found:
-        pytest.skip("no libggml-base.so beside llama-server")
-    library = ctypes.CDLL(str(found[0]))
-    library.ggml_quantize_chunk.restype = ctypes.c_size_t
-    pointers, sizes = (ctypes.c_void_p, ctypes.c_void_p), (ctypes.c_int64,) * 3
-    library.ggml_quantize_chunk.argtypes = [ctypes.c_int, *pointers, *sizes, ctypes.c_void_p]
-    return library
-
-
-def by_ggml(library, numbers, kind, weighed=None):
-    """What ``ggml_quantize_chunk`` makes of float32 [rows, n]: uint8 [rows, bytes]."""
-    gguf = pytest.importorskip("gguf")
-    block = BLOCKS[kind]
-    source = np.ascontiguousarray(numbers.numpy())
-    made = np.zeros((len(source), source.shape[1] // block.size * block.n_bytes), np.uint8)
-    columns = None if weighed is None else np.ascontiguousarray(weighed.numpy())
-    size = library.ggml_quantize_chunk(
-        gguf.GGMLQuantizationType[kind],
-        source.ctypes.data,
-        made.ctypes.data,
-        0,
-        *source.shape,
-        None if columns is None else columns.ctypes.data,
-    )
-    assert size == made.size
-    return torch.from_numpy(made)
-
-
-def write_reference(library):
+def write_reference():
     """Write the stored bytes anew: they change with the numbers above alone."""
     found = {}
     for kind in KINDS:
-        found[kind] = by_ggml(library, weight(), kind).numpy()
-        found[f"{kind} weighed"] = by_ggml(library, weight(), kind, importance()).numpy()
+        found[kind] = ggml_libraries.encoded(weight(), kind).numpy()
+        found[f"{kind} weighed"] = ggml_libraries.encoded(weight(), kind, importance()).numpy()
     np.savez_compressed(STORED, **found)
 
 
@@ -97,13 +60,14 @@ def test_bytes_are_those_that_ggml_made(kind, weighed):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_bytes_are_those_that_ggml_makes_here(ggml, kind):
+def test_bytes_are_those_that_ggml_makes_here(kind):
+    ggml_libraries.library("ggml-base")
     generator = torch.Generator().manual_seed(len(kind))
     bell = torch.randn(64, 1024, generator=generator)
     for numbers in (bell * 0.02, bell * 1e-7, bell.bfloat16().float(), (4 * bell).round() * 0.01):
         for columns in (None, torch.rand(1024, generator=generator) ** 8, torch.zeros(1024)):
-            found, expected = encode(numbers, kind, columns), by_ggml(ggml, numbers, kind, columns)
-            assert torch.equal(found, expected)
+            expected = ggml_libraries.encoded(numbers, kind, columns)
+            assert torch.equal(encode(numbers, kind, columns), expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
