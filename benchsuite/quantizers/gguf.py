@@ -11,7 +11,6 @@ tokens here, and by those that are sent to them there.
 """
 
 import dataclasses
-from hashlib import sha256
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +51,7 @@ class _Rounding:
         )
         self.account = Account(model)
         self.types: dict[str, list[str]] = {}
-        self.weights, self.bits, self.digest = 0, 0, ""
+        self.weights, self.bits = 0, 0
 
     def linear(
         self, name: str, block: int, linear: nn.Linear, importance: Tensor | None = None
@@ -95,10 +94,10 @@ class _Rounding:
         if self.head is None:
             return
         if not self.shape.tied:
-            self.digest = GgufLinear(octets, kind, dtype=self.table.weight.dtype).digest
             kind = self.type(HEAD, 0, width)
             octets = self.encoded(head, self.head.weight, kind)
         self.types[head] = [kind]
+        self.account.add(head, details={"bits_per_weight": BLOCKS[kind].bits})
         layer = GgufLinear(octets, kind, bias=self.head.bias, dtype=self.head.weight.dtype)
         replace(self.model, head, layer)
 
@@ -113,10 +112,8 @@ class _Rounding:
         seconds["round"] = (
             seconds.pop("method", seconds.get("round", 0.0)) + clock.seconds()["ends"]
         )
-        told = f"{result.weights_sha256} {self.digest}".encode()  # the table is no linear
         return dataclasses.replace(
             result,
-            weights_sha256=sha256(told).hexdigest() if self.digest else result.weights_sha256,
             stage_seconds=seconds,
             # Products here are dense ones.
             latency_simulated=True,
