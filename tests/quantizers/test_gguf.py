@@ -1,10 +1,15 @@
 """GGUF as a method: llama.cpp's own files byte by byte, and what readers make of ours."""
 
+import shutil
+
+import numpy as np
 import pytest
 import torch
 
 from benchsuite import catalog, models
+from benchsuite.engines import EngineProcess, engine
 from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.evaluation.generation import log_likelihoods
 from benchsuite.models.gguf import writer
 from benchsuite.quantizers import checkpoint, gguf
 from benchsuite.quantizers.gguf_blocks import BLOCKS, decode
@@ -276,3 +281,24 @@ def test_what_cannot_be_done_is_named(tokens, tmp_path):
     with pytest.raises(UsageError, match="no layer is in one of ggml's types"):
         checkpoint.save(build(), tmp_path / "saved", format="gguf")
     assert not (tmp_path / "saved").exists()
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("mix", ["q8_0", "q4_k_m"])
+def test_llama_server_serves_the_saved_file(mix, tmp_path):
+    """It rounds inputs to 8 bits, of 256 for K types, so that its numbers are only near."""
+    program = shutil.which("llama-server")
+    if program is None:
+        pytest.skip(f"llama-server is not on the PATH: {engine('llama_server').install}")
+    lease = models.load(catalog.model("tiny_llama_4m"))
+    gguf.quantize(lease.model, mix=mix)
+    checkpoint.save(lease.model, tmp_path, tokenizer=lease.tokenizer)
+    prompts = [[(7 * i + 3 * n) % 2000 + 5 for i in range(24)] for n in range(3)]
+    log = tmp_path / "log"
+    with EngineProcess("llama_server", engine("llama_server"), log=log) as process:
+        process.load(program=program, checkpoint_folder=str(tmp_path), batch=3, sample_tokens=64)
+        made = process.generate(prompts, 6)
+    ours = log_likelihoods(lease.model, prompts, made.tokens.tolist())
+    distance = np.abs(made.logprobs - np.stack(ours))
+    assert distance.max() < 0.15
+    assert distance.mean() < 0.04
