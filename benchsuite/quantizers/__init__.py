@@ -21,6 +21,7 @@ __getattr__, __all__ = attach(
         "adaround": "adaround",
         "apply": "registry",
         "awq": "awq",
+        "cache": "cache",
         "checkpoint": "checkpoint",
         "fp4": "fp4",
         "fp4_gptq": "fp4_gptq",

@@ -108,6 +108,8 @@ def _check_layers(
     model: nn.Module, linears: Mapping[str, QuantizedLinear], format: str, folder: Path
 ) -> None:
     """Raise a usage error if layers do more than the format says: a reader would leave that out."""
+    if any(hasattr(module, "cached_keys") for module in model.modules()):
+        raise UsageError("no format that is written holds a rounded cache", str(folder))
     known = {name for name, _ in architecture_of(model).named_linears(model)}
     if not known.issuperset(linears) or not all(map(WRITTEN[format].holds, linears.values())):
         raise UsageError(

@@ -9,8 +9,10 @@ from benchsuite.quantizers.linear import model_digest, quantized_linears, stored
 from benchsuite.quantizers.registry import OWN, QUANTIZERS
 from benchsuite.quantizers.result import Account
 
-# One name for each method; that of W4A4 is left out, whose layers are wrapped after the digest.
-ONE_EACH = {entry.module: name for name, entry in OWN.items() if entry.ranking != "W4A4"}
+# One name for each method; that of W4A4 is left out, whose layers are wrapped after the digest, and
+# that of the cache, which has no layers.
+APART = ("W4A4", "KV8", "KV4")
+ONE_EACH = {entry.module: name for name, entry in OWN.items() if entry.ranking not in APART}
 WITHOUT_ERRORS = ("rtn", "hqq", "smoothquant", "fp8", "mxfp4_w", "wanda", "gguf")
 
 
