@@ -29,7 +29,8 @@ from benchsuite.errors import UsageError
 from benchsuite.models.architecture import architecture_of
 from benchsuite.models.streaming import is_streamed
 from benchsuite.quantizers.activations import fake_quantize_groups, fake_quantize_per_token
-from benchsuite.quantizers.layers import Progress
+from benchsuite.quantizers.finite import refuse_infinite_inputs
+from benchsuite.quantizers.layers import Progress, refuse_infinite_linears
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walk import check_batch
 
@@ -130,6 +131,7 @@ def quantize(
     if numbers in FIXED and batch is None:
         raise UsageError("a cache with fixed scales needs calibration data", "cache")
     account, architecture = Account(model), architecture_of(model)
+    refuse_infinite_linears(architecture.named_blocks(model), architecture)
     (path,) = next(group.linears for group in architecture.groups if group.name == "o")
     attentions: list[Any] = [
         block.get_submodule(path.rpartition(".")[0]) for block in architecture.block_list(model)
@@ -162,6 +164,8 @@ def _calibrate(model: Any, batch: Tensor, progress: Progress | None) -> None:
         if progress is not None:
             progress("calibrate", number, len(batch))
         model.base_model(input_ids=sample[None].to(device), use_cache=False)
-    for module in model.modules():
+    for name, module in model.named_modules():
         if isinstance(module, Rounded):
+            assert module.scale is not None
+            refuse_infinite_inputs(module.scale, name)
             module.measuring = False
