@@ -65,7 +65,7 @@ class _Rounding:
         return GgufLinear(octets, kind, bias=linear.bias, dtype=linear.weight.dtype)
 
     def type(self, role: str, block: int, width: int) -> str:
-        """Return the type of a tensor."""
+        """Return the type of the tensor that llama.cpp calls ``role``, of rows ``width`` long."""
         return type_of(self.mix, role, block, width, self.shape, imatrix=self.imatrix)
 
     def encoded(
