@@ -78,4 +78,5 @@ def sizes(original, quantized, dtype):
         "size_after_mb": quantized.size_after_bytes / 1e6,
         "compression_ratio": before / quantized.size_after_bytes,
         "latency_simulated": quantized.latency_simulated,
+        **quantized.recorded,
     }

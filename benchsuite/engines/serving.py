@@ -44,8 +44,11 @@ def write(model: Any, folder: Path, *, quantized: bool = True) -> str:
         checkpoint.save(model, folder)
     except UsageError as error:
         return error.what
-    if checkpoint.format_for(quantized_linears(model)) == "dense":
+    format = checkpoint.format_for(quantized_linears(model))
+    if format == "dense":
         return ""
+    if format == "gguf":
+        return "a GGUF is what llama.cpp serves: vLLM is not asked to"
     return unreadable(checkpoint.read_settings(folder)) or _narrower_group(model)
 
 

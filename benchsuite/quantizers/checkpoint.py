@@ -4,7 +4,8 @@ The first two libraries are archived, but their formats are what gptqmodel, tran
 load; the third's are llm-compressor's own and hold W8A8 in integers and in FP8, and FP4. One module
 each (``checkpoint_gptq``, ``checkpoint_awq``, ``checkpoint_int8``, ``checkpoint_fp8``,
 ``checkpoint_fp4``) knows a format's settings and tensors; this one does what is common: files, the
-other tensors of the model, and naming every fault.
+other tensors of the model, and naming every fault. A GGUF is one file of its own
+(``checkpoint_gguf``).
 """
 
 import json
@@ -23,7 +24,7 @@ from benchsuite.models.architecture import architecture_of
 from benchsuite.models.folder import read_config, refuse_adapter, tensor_headers
 from benchsuite.models.gguf import model_folder
 from benchsuite.models.hub_names import hub_name, tree_name
-from benchsuite.quantizers import checkpoint_dense
+from benchsuite.quantizers import checkpoint_dense, checkpoint_gguf
 from benchsuite.quantizers.checkpoint_settings import FORMATS, format_of, read_settings
 from benchsuite.quantizers.layers import replace
 from benchsuite.quantizers.linear import QuantizedLinear, quantized_linears
@@ -31,8 +32,8 @@ from benchsuite.quantizers.linear import QuantizedLinear, quantized_linears
 __all__ = ["FORMATS", "apply", "format_for", "load", "read_settings", "save"]
 
 REINSTALL = "Save it again with --save-models, or copy it again"
-WRITTEN = FORMATS | {"dense": checkpoint_dense}
-"""What a model can be saved in: a ``dense`` one has no quantization config to be read by."""
+WRITTEN = FORMATS | {"dense": checkpoint_dense, "gguf": checkpoint_gguf}
+"""What a model can be saved in: the last two have no quantization config to be read by."""
 _COMPUTED = ".rotary_emb.inv_freq"  # stored by earlier versions of transformers
 
 
@@ -48,12 +49,12 @@ def save(
 
     ``format`` is ``gptq`` (AutoGPTQ's: any grid of integers), ``awq`` (AutoAWQ's: 4 bits, no act
     order), ``compressed-tensors`` (W8A8 in integers), another format of compressed-tensors by its
-    own name (``float-quantized``, ``nvfp4-pack-quantized``, ``mxfp4-pack-quantized``) or ``dense``
-    (2:4 sparse models, as any model is saved); None takes the one in which engines expect such a
-    model. ``details`` (calibration, seed, digests; JSON-able) goes into the ``meta`` of the
-    quantization config, where there is one. Tensors have the names that the hub gives them. Raises
-    a usage error that names layer and reason if the format cannot hold the model; nothing is
-    written then.
+    own name (``float-quantized``, ``nvfp4-pack-quantized``, ``mxfp4-pack-quantized``), ``dense``
+    (2:4 sparse models, as any model is saved) or ``gguf`` (ggml's types: one file beside the
+    tokenizer's); None takes the one in which engines expect such a model. ``details`` (calibration,
+    seed, digests; JSON-able) goes into the ``meta`` of the quantization config, where there is one.
+    Tensors have the names that the hub gives them. Raises a usage error that names layer and reason
+    if the format cannot hold the model; nothing is written then.
     """
     from huggingface_hub import save_torch_state_dict
 
@@ -62,6 +63,9 @@ def save(
     format = format or format_for(linears)
     if format not in WRITTEN:
         raise UsageError(f"unknown format {format!r}", fix=f"Known: {', '.join(WRITTEN)}")
+    if format == "gguf":
+        checkpoint_gguf.save(model, folder, tokenizer)
+        return
     _check_layers(model, linears, format, folder)
     left = [hub_name(model.config.model_type, name) for name in _left(model)]
     settings = WRITTEN[format].settings(linears, folder, left)
@@ -104,6 +108,8 @@ def _check_layers(
     model: nn.Module, linears: Mapping[str, QuantizedLinear], format: str, folder: Path
 ) -> None:
     """Raise a usage error if layers do more than the format says: a reader would leave that out."""
+    if any(hasattr(module, "cached_keys") for module in model.modules()):
+        raise UsageError("no format that is written holds a rounded cache", str(folder))
     known = {name for name, _ in architecture_of(model).named_linears(model)}
     if not known.issuperset(linears) or not all(map(WRITTEN[format].holds, linears.values())):
         raise UsageError(

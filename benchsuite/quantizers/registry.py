@@ -23,8 +23,9 @@ SPARSE = "2:4 sparse"
 class Quantizer:
     """One way to quantize: a module with ``quantize``, its settings, and its kind.
 
-    ``ranking`` is ``weight-only``, ``W8A8``, ``W4A4`` or ``2:4 sparse``: methods that round
-    activations, and those that prune, are never ranked beside those that do not. ``numbers`` says
+    ``ranking`` is ``weight-only``, ``W8A8``, ``W4A4``, ``KV8``, ``KV4`` (the cache alone) or
+    ``2:4 sparse``: methods that round activations, the cache, and those that prune, are never
+    ranked beside those that do not. ``numbers`` says
     what the codes of its weights are: ``INT`` or ``FP``. ``calibrated`` methods take a batch,
     ``seeded`` ones a seed; ``options`` names the study parameters that are handed on. ``packages``
     are the distributions that it runs: without them its cells are skipped, and their versions are
@@ -74,10 +75,23 @@ FP4_GPTQ: dict[str, dict[str, Any]] = {
 ASYMMETRIC = tuple(f"{name}_w{bits}" for name in ("gptaq", "qronos") for bits in (4, 3, 2))
 """Methods that answer for the layers before, which matters more the fewer bits there are."""
 
+GGUF = {
+    f"gguf_{mix}{ending}": {"mix": mix, "imatrix": bool(ending)}
+    for mix in ("q8_0", "q5_k_m", "q4_k_m", "q3_k_m", "q4_0", "iq4_nl")
+    for ending in ("", "_imatrix")
+    if (mix, ending) != ("q8_0", "_imatrix")  # there is no scale to be searched for
+}
+"""llama.cpp's mixes, with and without an importance matrix."""
+
+CACHES = ("kv_fp8", "kv_fp8_tensor", "kv_fp8_head", "kv_int8", "kv_int4")
+"""Rounded keys and values, weights as they are."""
+
 VARIANTS = (
     "rtn_w4_asym",
     *(f"gptq_w4_{name}" for name in GPTQ_VARIANTS),
     *FP4_GPTQ,
+    *("kv_fp8", "kv_fp8_tensor", "kv_int8"),
+    *(name for name in GGUF if not name.startswith("gguf_q4_k_m")),
     *("rtn_w2", "gptq_w2", "gptaq_w3", "gptaq_w2", "qronos_w3", "qronos_w2"),
 )
 """Further settings of a method that is there already."""
@@ -143,6 +157,19 @@ OWN: dict[str, Quantizer] = {
     },
     "quarot_w4a16": _own("quarot", {"bits": 4, "activation_bits": 16, "kv_bits": 16}, seeded=True),
     "quarot_w4a4kv4": _own("quarot", {"bits": 4}, ranking="W4A4", seeded=True),
+    **{
+        name: _own("gguf", setting, calibrated=setting["imatrix"]) for name, setting in GGUF.items()
+    },
+    **{
+        name: _own(
+            "cache",
+            {"numbers": name[3:]},
+            ranking="KV4" if name == "kv_int4" else "KV8",
+            numbers="FP" if "fp" in name else "INT",
+            calibrated=name in ("kv_fp8_tensor", "kv_fp8_head"),
+        )
+        for name in CACHES
+    },
     "wanda_2of4": _own("wanda", {}, ranking=SPARSE),
     "sparsegpt_2of4": _own("sparsegpt", {}, ranking=SPARSE),
 }

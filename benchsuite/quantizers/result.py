@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,7 @@ class QuantizationResult:
     equal on any device for equal codes. Sizes are of the whole model's state in bytes, tied tensors
     counted once. ``stage_seconds`` is the time by stage. ``latency_simulated`` says that roundings
     are computed beside the layers, so that the model's speed is not that of the method.
+    ``recorded`` is what else the method says, JSON-able: a study's record takes it as it is.
     """
 
     layers: list[LayerResult]
@@ -51,6 +53,7 @@ class QuantizationResult:
     size_after_bytes: int
     stage_seconds: dict[str, float] = field(default_factory=dict)
     latency_simulated: bool = False
+    recorded: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def raised_damping(self) -> dict[str, float]:

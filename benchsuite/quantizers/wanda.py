@@ -9,13 +9,13 @@ It is a control of cost, not a quantizer: half of the weights at full width are 
 sparse hardware holds them, and 16 in an ordinary checkpoint.
 """
 
-from copy import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from benchsuite.models.architecture import InputGroup
+from benchsuite.quantizers.energy import Energy
 from benchsuite.quantizers.finite import refuse_infinite_inputs
 from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
 from benchsuite.quantizers.layers import Progress
@@ -23,27 +23,6 @@ from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.sparse import check_width, kept, sparse_linear, widths
 from benchsuite.quantizers.visit import Visit
 from benchsuite.quantizers.walk import Turns, walk
-
-
-class Energy:
-    """The sum of squares of every input, float32 [features]."""
-
-    def __init__(self, n_features: int, device: torch.device) -> None:
-        self.total = torch.zeros(n_features, device=device)
-
-    def update(self, inputs: Tensor) -> None:
-        """Take in inputs [tokens, features]."""
-        self.total += inputs.float().square_().sum(0)
-
-    def merge(self, later: "Energy") -> None:
-        """Take in what another one was given of later tokens, on whatever device."""
-        self.total += later.total.to(self.total.device)
-
-    def to(self, device: torch.device) -> "Energy":
-        """Return the same on another device."""
-        moved = copy(self)
-        moved.total = self.total.to(device)
-        return moved
 
 
 def prune(weight: Tensor, energy: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from benchsuite.models.architecture import ARCHITECTURES, architecture_of
 from benchsuite.models.experts import Experts
 from benchsuite.quantizers import checkpoint, loaded, quarot, smoothquant
 from benchsuite.quantizers.linear import quantized_linears
-from benchsuite.quantizers.registry import OWN, apply
+from benchsuite.quantizers.registry import CACHES, GGUF, OWN, apply
 
 SHAPE = {
     "vocab_size": 256,
@@ -35,6 +35,7 @@ FAMILIES = {
     **EXPERTS,
 }
 ALIKE = {"mxfp4_gptq_w4a4", "nvfp4_mrgptq_w4a4"}  # each on the other format
+ALIKE |= {*GGUF, *CACHES} - {"gguf_q4_k_m_imatrix"}  # a cache has no linears
 WIDTHS = ("_w8", "_w3", "_w2", "gptq_w4a16")
 METHODS = sorted(n for n in OWN if n not in ALIKE and not n.endswith(WIDTHS))
 # Every method on three families that are built differently, six on all; the rest are long rounds.

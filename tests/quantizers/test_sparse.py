@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 from benchsuite.engines import serving
 from benchsuite.errors import UsageError
 from benchsuite.quantizers import checkpoint, sparsegpt, wanda
+from benchsuite.quantizers.energy import Energy
 from benchsuite.quantizers.hessian import invert_upper, upper_factor, weighted_norm
 from benchsuite.quantizers.linear import quantized_linears, stored_bytes
 from benchsuite.quantizers.sparse import SparseLinear, kept
@@ -163,3 +164,15 @@ def test_pruned_models_are_a_kind_of_their_own():
     kinds = {report.kind(name) for name in ("wanda_2of4", "sparsegpt_2of4")}
     assert kinds == {"2:4 sparse"}
     assert report.kind("gptq_w4") not in kinds
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_energy_is_summed_and_the_inputs_stay_as_they_are(dtype):
+    """In float32 a conversion is no copy: squares once went on into the model."""
+    _, inputs = drawn(5)
+    inputs = inputs.to(dtype)
+    kept, energy = inputs.clone(), Energy(inputs.shape[1], inputs.device)
+    energy.update(inputs)
+    energy.update(inputs)
+    assert torch.equal(inputs, kept)
+    assert torch.allclose(energy.total.double(), 2 * kept.double().square().sum(0), rtol=1e-5)

@@ -69,7 +69,7 @@ class Gguf:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        _library()
+        library()
         try:
             with path.open("rb") as stream:
                 self._data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
@@ -92,7 +92,7 @@ class Gguf:
 
     def values(self, name: str) -> np.ndarray:
         """Return a tensor as float32 (F16 and BF16 are exact in it), outermost dimension first."""
-        gguf, tensor = _library(), self.tensors[name]
+        gguf, tensor = library(), self.tensors[name]
         kind = gguf.GGMLQuantizationType[tensor.kind]
         rows = int(np.prod(tensor.shape[:-1], dtype=np.int64))
         raw = np.frombuffer(self._data, np.uint8, tensor.n_bytes, tensor.offset)
@@ -159,7 +159,7 @@ class Gguf:
             self.tensors[name] = self._tensor(name, shape, kind, start + offset)
 
     def _tensor(self, name: str, shape: tuple[int, ...], number: int, offset: int) -> Tensor:
-        gguf = _library()
+        gguf = library()
         try:
             kind = gguf.GGMLQuantizationType(number)
             block, size = gguf.GGML_QUANT_SIZES[kind]
@@ -222,13 +222,13 @@ class Gguf:
         )
 
 
-def _library() -> ModuleType:
+def library() -> ModuleType:
     """Return the ``gguf`` package (numpy only), an optional part of the installation."""
     try:
         import gguf
     except ImportError as error:
         raise CellCannotRun(
-            "reading a GGUF file needs the package gguf, which is not installed",
+            "GGUF files need the package gguf, which is not installed",
             fix="Install it: pip install 'benchsuite[gguf]'",
         ) from error
     return gguf

@@ -24,7 +24,7 @@ from tokenizers import (
 from benchsuite.models.gguf.reader import Gguf
 
 # The types of a token in the file.
-_NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 _SPACE = "▁"  # SentencePiece's
 _ENDS = ("eos", "eot", "eom")
 # What ends an answer beside the ids that a file states; llama.cpp goes by these names too.
@@ -48,7 +48,7 @@ class _Splitting:
     bos: bool = False
 
 
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _ENDING = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _REST = r"\s*[\r\n]+|\s+(?!\S)|\s+"
 _WORD = r"[^\r\n\p{L}\p{N}]?\p{L}+"
@@ -62,16 +62,16 @@ _CAMEL = (
 _SYMBOLS = r" ?[^\s\p{L}\p{N}]+[\r\n/]*"
 _TEKKEN = rf"{_CAMEL[0]}|{_CAMEL[1]}|\p{{N}}|{_SYMBOLS}|{_REST}"
 _GPT4O = rf"{_CAMEL[0]}{_ENDING}?|{_CAMEL[1]}{_ENDING}?|\p{{N}}{{1,3}}|{_SYMBOLS}|{_REST}"
-_SPLITTINGS = {
-    "gpt-2": _Splitting((_GPT2,)),
-    "smollm": _Splitting((r"\p{N}", _GPT2)),
+SPLITTINGS = {
+    "gpt-2": _Splitting((GPT2,)),
+    "smollm": _Splitting((r"\p{N}", GPT2)),
     "qwen2": _Splitting((_QWEN2,), nfc=True),
     "deepseek-r1-qwen": _Splitting((_QWEN2,), nfc=True),
     "llama-bpe": _Splitting((_LLAMA3,), whole=True, bos=True),
     "dbrx": _Splitting((_LLAMA3,)),  # Phi-4
     "gpt-4o": _Splitting((_GPT4O,)),  # Phi-4-mini
     "tekken": _Splitting((_TEKKEN,), whole=True, bos=True),  # Mistral-Nemo
-    "default": _Splitting((r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", r"[0-9][0-9][0-9]")),
+    "default": _Splitting((r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", r"[0-9][0-9][0-9]")),
 }
 
 
@@ -144,7 +144,7 @@ class _Vocabulary:
         self.file = file
         tokens = self._list("tokens")
         types = self._list("token_type", len(tokens))
-        used = max((i + 1 for i, kind in enumerate(types) if kind != _UNUSED), default=0)
+        used = max((i + 1 for i, kind in enumerate(types) if kind != UNUSED), default=0)
         self.tokens, self.types = tokens[:used], types[:used]
         self.ids = {token: i for i, token in enumerate(self.tokens)}
         if len(self.ids) < len(self.tokens):
@@ -208,15 +208,15 @@ class _Vocabulary:
         """Return the ids that end an answer, the eos token first."""
         stated = [self.special_id(name) for name in _ENDS]
         named = [self.ids[name] for name in _END_NAMES if name in self.ids]
-        control = [i for i in named if self.types[i] in (_CONTROL, _USER_DEFINED)]
+        control = [i for i in named if self.types[i] in (CONTROL, USER_DEFINED)]
         return list(dict.fromkeys(i for i in [*stated, *control] if i is not None))
 
 
 def _splitting(file: Gguf) -> _Splitting:
     name = file.metadata.get("tokenizer.ggml.pre")
-    if name not in _SPLITTINGS:
-        raise _unknown_splitting(file, _SPLITTINGS)
-    return _SPLITTINGS[name]
+    if name not in SPLITTINGS:
+        raise _unknown_splitting(file, SPLITTINGS)
+    return SPLITTINGS[name]
 
 
 def _unknown_splitting(file: Gguf, known: Any) -> Exception:
@@ -275,7 +275,7 @@ def _merges_by_score(
     It joins the neighbours whose union is the piece with the highest score; control tokens, bytes
     and the user's own are no unions.
     """
-    pieces = [i for i, kind in enumerate(types) if kind == _NORMAL]
+    pieces = [i for i, kind in enumerate(types) if kind == NORMAL]
     known = {tokens[i] for i in pieces}
     ordered = sorted(pieces, key=lambda i: -scores[i])
     return [
@@ -289,15 +289,15 @@ def _merges_by_score(
 def _add_tokens(backend: Tokenizer, vocabulary: _Vocabulary) -> None:
     """Let the control tokens, and those of the user, be found whole in a text."""
     for kind, add in (
-        (_CONTROL, backend.add_special_tokens),
-        (_USER_DEFINED, backend.add_tokens),
+        (CONTROL, backend.add_special_tokens),
+        (USER_DEFINED, backend.add_tokens),
     ):
         add(
             [
                 AddedToken(
                     token,
                     normalized=False,
-                    special=kind == _CONTROL,
+                    special=kind == CONTROL,
                     rstrip=_swallows_space(vocabulary, token, kind),
                 )
                 for token, found in zip(vocabulary.tokens, vocabulary.types, strict=True)
@@ -312,7 +312,7 @@ def _swallows_space(vocabulary: _Vocabulary, token: str, kind: int) -> bool:
     phi3 = metadata["general.architecture"] == "phi3" and (
         metadata.get("tokenizer.ggml.model") == "llama"
     )
-    return phi3 and kind == _CONTROL and token not in ("<unk>", "<s>", "<|endoftext|>")
+    return phi3 and kind == CONTROL and token not in ("<unk>", "<s>", "<|endoftext|>")
 
 
 def _post_processor(frame: dict[str, tuple[str, int] | None], *, byte_level: bool) -> Any:

@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from benchsuite import catalog
-from benchsuite.quantizers.registry import QUANTIZERS, SPARSE
+from benchsuite.quantizers.registry import CACHES, QUANTIZERS, SPARSE
 from benchsuite.records.record import Record
 from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.report import write_text
@@ -73,8 +73,11 @@ def sizes(groups: Groups) -> list[Row]:
 def _precision(method: str, records: Sequence[Record]) -> str:
     if method not in QUANTIZERS:
         return _stored_in(records)
-    sparse = QUANTIZERS[method].ranking == SPARSE
-    return f"2:4 {_stored_in(records)}".strip() if sparse else precision(method)
+    if QUANTIZERS[method].ranking == SPARSE:
+        return f"2:4 {_stored_in(records)}".strip()
+    if method in CACHES:
+        return f"{_stored_in(records)} KV {precision(method)}".strip()
+    return precision(method)
 
 
 def _stored_in(records: Sequence[Record]) -> str:
@@ -158,7 +161,7 @@ def precision(method: str) -> str:
 
 def width(method: str) -> int:
     """Return the bits of a method's weights: from its name, else from its settings."""
-    found = re.search(r"(?:_w|int)(\d)", method)
+    found = re.search(r"(?:_w|int|gguf_i?q|kv_fp)(\d)", method)
     if found:
         return int(found[1])
     entry = QUANTIZERS[method]
