@@ -143,6 +143,12 @@ OWN: dict[str, Quantizer] = {
     },
     "quarot_w4a16": _own("quarot", {"bits": 4, "activation_bits": 16, "kv_bits": 16}, seeded=True),
     "quarot_w4a4kv4": _own("quarot", {"bits": 4}, ranking="W4A4", seeded=True),
+    **{
+        f"rotated_{name}_w4": _own(
+            "rotated", {"bits": 4}, calibrated=name == "gptq", seeded=True, options=("group_size",)
+        )
+        for name in ("rtn", "gptq")
+    },
     "wanda_2of4": _own("wanda", {}, ranking=SPARSE),
     "sparsegpt_2of4": _own("sparsegpt", {}, ranking=SPARSE),
 }
