@@ -20,7 +20,7 @@ from benchsuite.models import generation_settings
 from benchsuite.quantizers import checkpoint
 from benchsuite.quantizers.linear import quantized_linears
 
-_GPTQ_BITS = (4, 8)
+_PACKED_BITS = {4, 8}
 # vLLM wants this share of the device to be free when it starts, however little it then takes.
 _SHARE_OF_DEVICE = 0.05
 _CACHE_BLOCK = 16  # tokens
@@ -28,11 +28,18 @@ _CACHE_BLOCK = 16  # tokens
 
 def unreadable(settings: Mapping[str, Any]) -> str:
     """Return why vLLM 0.26 does not read a checkpoint of this quantization config, or nothing."""
-    if settings["quant_method"] != "gptq":
+    if settings["quant_method"] == "gptq":
+        kinds = [settings, *(own for _, own in settings["dynamic"] if own)]
+        name, symmetric = "AutoGPTQ", settings["sym"]
+    elif "kinds" in settings:
+        kinds, name, symmetric = settings["kinds"], "packed compressed-tensors", True
+    else:
         return ""
-    if settings["bits"] not in _GPTQ_BITS:
-        return f"vLLM reads AutoGPTQ checkpoints of 4 and 8 bits, not of {settings['bits']}"
-    return "" if settings["sym"] else "vLLM reads AutoGPTQ checkpoints of symmetric grids only"
+    widths = sorted({kind["bits"] for kind in kinds if "bits" in kind})
+    if not _PACKED_BITS.issuperset(widths):
+        told = ", ".join(map(str, widths))
+        return f"vLLM reads {name} checkpoints of 4 and 8 bits, not of {told}"
+    return "" if symmetric else "vLLM reads AutoGPTQ checkpoints of symmetric grids only"
 
 
 def write(model: Any, folder: Path, *, quantized: bool = True) -> str:
