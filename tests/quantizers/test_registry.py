@@ -16,6 +16,9 @@ BUILDS_ON = {
     f"benchsuite.quantizers.{name}": {"benchsuite.quantizers.gptq"}
     for name in ("fp4_gptq", "gptaq", "qronos", "quarot")
 }
+BUILDS_ON["benchsuite.quantizers.rotated"] = {
+    f"benchsuite.quantizers.{name}" for name in ("gptq", "rtn")
+}
 """They round by GPTQ what they changed before, or on another grid; no other is made of another."""
 
 
