@@ -17,6 +17,7 @@ from benchsuite.engines.registry import engine
 from benchsuite.errors import UsageError
 from benchsuite.evaluation.speed import NEW_TOKENS, WARMUP
 from benchsuite.models import generation_settings
+from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers import checkpoint
 from benchsuite.quantizers.linear import quantized_linears
 
@@ -53,7 +54,8 @@ def write(model: Any, folder: Path, *, quantized: bool = True) -> str:
         return error.what
     if checkpoint.format_for(quantized_linears(model)) == "dense":
         return ""
-    return unreadable(checkpoint.read_settings(folder)) or _narrower_group(model)
+    settings = checkpoint.read_settings(folder)
+    return unreadable(settings) or _narrower_group(model) or _widths_apart(model)
 
 
 def _narrower_group(model: Any) -> str:
@@ -64,6 +66,20 @@ def _narrower_group(model: Any) -> str:
                 f"vLLM reads whole groups only, and the {linear.in_features} inputs of {name} are "
                 f"no multiple of {linear.group_size}"
             )
+    return ""
+
+
+def _widths_apart(model: Any) -> str:
+    """Return linears that vLLM runs as one and that have several widths, or nothing."""
+    architecture = architecture_of(model)
+    for name, block in architecture.named_blocks(model):
+        for group in architecture.groups:
+            widths = {getattr(block.get_submodule(path), "bits", None) for path in group.linears}
+            if len(widths) > 1:
+                return (
+                    f"vLLM runs the linears {group.name} of a block as one, and those of {name} "
+                    f"have several widths"
+                )
     return ""
 
 

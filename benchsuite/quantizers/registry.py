@@ -79,6 +79,7 @@ VARIANTS = (
     *(f"gptq_w4_{name}" for name in GPTQ_VARIANTS),
     *FP4_GPTQ,
     *("rtn_w2", "gptq_w2", "gptaq_w3", "gptaq_w2", "qronos_w3", "qronos_w2"),
+    *("rotated_rtn_w4", "mixed_gptq_w4"),
 )
 """Further settings of a method that is there already."""
 
@@ -148,6 +149,10 @@ OWN: dict[str, Quantizer] = {
             "rotated", {"bits": 4}, calibrated=name == "gptq", seeded=True, options=("group_size",)
         )
         for name in ("rtn", "gptq")
+    },
+    **{
+        f"mixed_gptq_w{bits}": _own("mixed", {"bits": bits}, options=("group_size",))
+        for bits in (4, 3)
     },
     "wanda_2of4": _own("wanda", {}, ranking=SPARSE),
     "sparsegpt_2of4": _own("sparsegpt", {}, ranking=SPARSE),

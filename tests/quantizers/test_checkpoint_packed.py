@@ -119,6 +119,17 @@ def test_a_rule_names_what_an_engine_makes_of_linears_that_are_alike(
     assert not serving.unreadable(checkpoint.read_settings(tmp_path))
 
 
+@pytest.mark.parametrize("widths", [(4, 4, 8, 4, 4, 4, 4), (4, 4, 4, 4, 8, 4, 4)])
+def test_vllm_is_not_given_linears_of_several_widths_that_it_runs_as_one(
+    widths, make_model, tmp_path
+):
+    group = "qkv" if widths[2] == 8 else "gate_up"
+    told = serving.write(round_mixed(make_model(), widths), tmp_path)
+    assert told.startswith(f"vLLM runs the linears {group} of a block as one")
+    alike = round_mixed(make_model(), (8, 8, 8, 4, 8, 8, 4))
+    assert not serving.write(alike, tmp_path / "alike")
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 def test_transformers_with_compressed_tensors_has_the_same_weights(
     dtype, make_model, tokens, tmp_path

@@ -101,7 +101,7 @@ def test_a_rotation_that_keeps_the_mean_keeps_ones():
         torch.testing.assert_close(turned(ones[:, :width]), ones[:, :width])
 
 
-@pytest.mark.parametrize("rounding", ["rtn", "gptq"])
+@pytest.mark.parametrize("rounding", ["rtn", pytest.param("gptq", marks=pytest.mark.stress)])
 def test_what_is_rounded_is_the_folded_model(rounding, make_model, tokens):
     model, reference = make_model(), make_model()
     batch = None if rounding == "rtn" else tokens
@@ -135,7 +135,15 @@ def test_columns_of_large_weights_cost_less_behind_rotations(make_model, tokens)
     assert errors[0] < 0.7 * errors[1]
 
 
-@pytest.mark.parametrize("name", ["llama tied", "qwen2 tied", "qwen3 with wider heads", "opt tied"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "llama tied",
+        "opt tied",
+        pytest.param("qwen2 tied", marks=pytest.mark.stress),
+        pytest.param("qwen3 with wider heads", marks=pytest.mark.stress),
+    ],
+)
 def test_transformers_computes_the_logits_of_the_saved_model(name, varied, tokens, tmp_path):
     pytest.importorskip("compressed_tensors")
     from transformers import AutoModelForCausalLM
