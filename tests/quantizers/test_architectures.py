@@ -35,7 +35,7 @@ FAMILIES = {
     **EXPERTS,
 }
 ALIKE = {"mxfp4_gptq_w4a4", "nvfp4_mrgptq_w4a4"}  # each on the other format
-WIDTHS = ("_w8", "_w3", "_w2", "gptq_w4a16")
+WIDTHS = ("_w8", "_w5", "_w3", "_w2", "gptq_w4a16")
 METHODS = sorted(n for n in OWN if n not in ALIKE and not n.endswith(WIDTHS))
 # Every method on three families that are built differently, six on all; the rest are long rounds.
 FIRST = {"rtn_w4", "gptq_w4", "awq_w4", "smoothquant_w8a8", "quarot_w4a4kv4", "fp8_dynamic"}

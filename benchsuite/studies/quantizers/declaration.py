@@ -45,7 +45,9 @@ OTHER_KINDS = tuple(n for n, entry in QUANTIZERS.items() if entry.ranking != "we
 NOT_FOR_OPT = ("llmcompressor_awq", "llmcompressor_spinquant", "autoawq_awq")
 TOO_NARROW = ("tiny_mistral_1m", "autoawq_awq")
 TOURED = tuple(name for name in OWN if name not in VARIANTS)
-DATA_FREE = tuple(name for name, entry in QUANTIZERS.items() if not entry.calibrated)
+WITHOUT_RANDOMNESS = tuple(
+    name for name, entry in QUANTIZERS.items() if not (entry.calibrated or entry.seeded)
+)
 
 
 def _code(cell: Cell) -> Sequence[str]:
@@ -127,7 +129,7 @@ register_study(
             ),
         },
         # Libraries are there to be compared with, not to be varied: one seed each.
-        once=(REFERENCE, CONTROL, *DATA_FREE, *LIBRARIES),
+        once=(REFERENCE, CONTROL, *WITHOUT_RANDOMNESS, *LIBRARIES),
         tour=Tour(
             axes={"model": ("tiny_llama_1m",), "method": (REFERENCE, *TOURED, CONTROL)},
             seeds=(42, 43),
