@@ -35,11 +35,13 @@ ROUNDING: dict[str, tuple[str, dict[str, Any]]] = {
     "gptaq": ("gptaq", {}),
     "gptaq, alpha 1": ("gptaq", {"alpha": 1.0}),
     "qronos": ("qronos", {}),
+    "signround": ("signround", {}),
     "rotated rtn": ("rotated", {}),
     "rotated gptq": ("rotated", {}),
     "mixed gptq": ("mixed", {}),
     "mixed gptq, fused": ("mixed", {"fused": True}),
 }
+SEEDED = ("rotated", "signround")
 DATA_FREE = ("rtn", "rotated rtn")
 SPARSE: dict[str, tuple[str, dict[str, Any]]] = {
     "wanda": ("wanda", {}),
@@ -101,7 +103,7 @@ def main() -> int:
                 model = open_subject(options.model, device=options.device).model
                 batch = calibration(train, options.samples, options.seq_len, seed)
                 data = () if name in DATA_FREE else (batch.to(options.device),)
-                drawn = {"seed": seed} if module == "rotated" else {}
+                drawn = {"seed": seed} if module in SEEDED else {}
                 begun = time.perf_counter()
                 quantize = import_module(f"benchsuite.quantizers.{module}").quantize
                 quantize(model, *data, **bits, **sizes, **settings, **drawn)

@@ -39,6 +39,7 @@ __getattr__, __all__ = attach(
         "quarot": "quarot",
         "rotated": "rotated",
         "rtn": "rtn",
+        "signround": "signround",
         "quantizer": "registry",
         "register_quantizer": "registry",
         "smoothquant": "smoothquant",

@@ -18,6 +18,7 @@ from benchsuite.models.architecture import architecture_of
 from benchsuite.models.fused import fused_forwards
 from benchsuite.models.heads import after_blocks, head_of
 from benchsuite.models.streaming import is_streamed
+from benchsuite.quantizers.finite import refuse_infinite_outputs
 from benchsuite.quantizers.hidden_states import HiddenStates, WorkingMemory, capture
 from benchsuite.quantizers.layers import Progress, replace
 from benchsuite.quantizers.linear import using_kernel
@@ -55,7 +56,13 @@ def kl_alone(
         for context in (evaluating(model), fused_forwards(model), using_kernel(model, "held")):
             stack.enter_context(context)
         (lane,) = capture(model, architecture, chunks, WorkingMemory(lanes=1))
-        goal = [_logits(model, _from_block(blocks, lane, 0, part)) for part in lane.slices()]
+        goal = []
+        for part in lane.slices():
+            states = lane.states[part].to(lane.device)
+            for index, (name, block) in enumerate(architecture.named_blocks(model)):
+                states = _through(block, lane, index, states)
+                refuse_infinite_outputs(states, name)
+            goal.append(_logits(model, states))
         for index, block in enumerate(blocks):
             for key, modules in replacements(index, block):
                 before = {path: block.get_submodule(path) for path in modules}
@@ -80,9 +87,14 @@ def _from_block(blocks: nn.ModuleList, lane: HiddenStates, index: int, part: sli
     """Return what the last block makes of a micro-batch of block ``index``'s inputs, [B, T, D]."""
     states = lane.run(blocks[index], index, part)
     for later in range(index + 1, len(blocks)):
-        outputs = blocks[later](states, **lane.arguments[len(states)][later])
-        states = outputs[0] if isinstance(outputs, tuple) else outputs
+        states = _through(blocks[later], lane, later, states)
     return states
+
+
+def _through(block: nn.Module, lane: HiddenStates, index: int, states: Tensor) -> Tensor:
+    """Return what block ``index`` makes of states [B, T, D] on its device."""
+    outputs = block(states, **lane.arguments[len(states)][index])
+    return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
 def _logits(model: nn.Module, states: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ from benchsuite.quantizers.clock import StageClock
 from benchsuite.quantizers.gptq import GptqMethod, block_quantizer
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.knapsack import cheapest
-from benchsuite.quantizers.layers import Progress, group_linears
+from benchsuite.quantizers.layers import Progress, refuse_infinite_linears
 from benchsuite.quantizers.linear import quantized_linear
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.visit import Visit
@@ -45,6 +45,9 @@ WIDTHS = (2, 3, 4, 6, 8)
 
 SENSITIVITY_TOKENS = 2048
 """Tokens of the calibration data that costs are told of."""
+
+WORST = 1e6
+"""The cost, in nats, of a rounding behind which the model overflows."""
 
 
 def units(architecture: Architecture, name: str, *, fused: bool) -> dict[str, list[str]]:
@@ -105,7 +108,8 @@ def choose(
     divisor = math.gcd(*weights.values())
     shares = [weights[unit] // divisor for unit in costs]
     sizes = [[width * share for width in widths] for share in shares]
-    chosen = cheapest(sizes, list(costs.values()), math.floor(bits * sum(shares)))
+    known = [[cost if math.isfinite(cost) else WORST for cost in row] for row in costs.values()]
+    chosen = cheapest(sizes, known, math.floor(bits * sum(shares)))
     if chosen is None:
         raise UsageError(
             f"a mean of {bits} bits is below the narrowest width, {min(widths)}", "mixed precision"
@@ -175,6 +179,7 @@ def quantize(
     device, architecture = next(model.parameters()).device, architecture_of(model)
     account, clock = Account(model), StageClock(device)
     grids = [QuantizationGrid(width, group_size, sym) for width in widths]
+    refuse_infinite_linears(architecture.named_blocks(model), architecture)
     paths, weights = _units_of(model, architecture, fused)
     chunks = batch[: max(1, sensitivity_tokens // batch.shape[1])]
     with clock.measure("sensitivity"):
@@ -209,14 +214,9 @@ def quantize(
 def _units_of(
     model: nn.Module, architecture: Architecture, fused: bool
 ) -> tuple[dict[str, list[str]], dict[str, int]]:
-    """Return of each unit the paths of its linears in the model, and how many weights they have.
-
-    A usage error names what is no linear any more.
-    """
+    """Return of each unit the paths of its linears in the model, and how many weights they have."""
     paths, weights = {}, {}
     for name, block in architecture.named_blocks(model):
-        for group in architecture.groups:
-            group_linears(block, group, name)
         for unit, inside in units(architecture, name, fused=fused).items():
             linears: list[Any] = [block.get_submodule(path) for path in inside]
             paths[unit] = [f"{name}.{path}" for path in inside]

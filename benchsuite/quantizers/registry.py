@@ -80,6 +80,7 @@ VARIANTS = (
     *FP4_GPTQ,
     *("rtn_w2", "gptq_w2", "gptaq_w3", "gptaq_w2", "qronos_w3", "qronos_w2"),
     *("rotated_rtn_w4", "mixed_gptq_w5", "mixed_gptq_w4"),
+    *("signround_w4", "signround_w3"),
 )
 """Further settings of a method that is there already."""
 
@@ -158,6 +159,12 @@ OWN: dict[str, Quantizer] = {
     "mixed_gptq_w5": _own(
         "mixed", {"bits": 5, "widths": (4, 8), "fused": True}, options=("group_size",)
     ),
+    **{
+        f"signround_w{bits}": _own(
+            "signround", {"bits": bits}, seeded=True, options=("group_size", "steps")
+        )
+        for bits in (4, 3, 2)
+    },
     "wanda_2of4": _own("wanda", {}, ranking=SPARSE),
     "sparsegpt_2of4": _own("sparsegpt", {}, ranking=SPARSE),
 }

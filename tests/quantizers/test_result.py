@@ -11,7 +11,7 @@ from benchsuite.quantizers.result import Account
 
 # One name for each method; that of W4A4 is left out, whose layers are wrapped after the digest.
 ONE_EACH = {entry.module: name for name, entry in OWN.items() if entry.ranking != "W4A4"}
-WITHOUT_ERRORS = ("rtn", "hqq", "smoothquant", "fp8", "mxfp4_w", "wanda")
+WITHOUT_ERRORS = ("rtn", "hqq", "smoothquant", "fp8", "mxfp4_w", "signround", "wanda")
 
 
 @pytest.mark.parametrize("name", ONE_EACH.values())
@@ -20,7 +20,8 @@ def test_the_result_is_that_of_the_model_that_is_left(name, make_model, tokens):
     before = stored_bytes(model)
     names = [path for path, _ in architecture_of(model).named_linears(model)]
     batch = tokens if QUANTIZERS[name].calibrated else None
-    result = apply(name, model, batch, seed=1, progress=None, group_size=32, iterations=5)
+    options = {"group_size": 32, "iterations": 5, "steps": 5}
+    result = apply(name, model, batch, seed=1, progress=None, **options)
     assert result.weights_sha256 == model_digest(model)
     assert (result.size_before_bytes, result.size_after_bytes) == (before, stored_bytes(model))
     assert len(quantized_linears(model)) == len(names)

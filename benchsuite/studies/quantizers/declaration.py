@@ -90,6 +90,9 @@ register_study(
             "iterations": Parameter(
                 15_000, embedded=300, only=_taking("iterations"), help="AdaRound's steps a layer"
             ),
+            "steps": Parameter(
+                200, embedded=100, only=_taking("steps"), help="SignRound's steps a block"
+            ),
             "alpha": Parameter(
                 None,
                 only=_taking("alpha"),
@@ -149,6 +152,8 @@ register_study(
             lower("perplexity", "rotated_gptq_w4", than="rtn_w4"),
             lower("kl", "mixed_gptq_w3", than="gptq_w3"),
             lower("kl", "mixed_gptq_w4", than="gptq_w4"),
+            lower("perplexity", "signround_w4", than="gptq_w4"),
+            lower("perplexity", "signround_w2", than="gptq_w2"),
             equivalent("perplexity", "gptq_w8", to=REFERENCE, within=0.05),
             lower("perplexity", "gptq_w3", than=CONTROL, control=True),
         ),
