@@ -35,7 +35,7 @@ from benchsuite.models.architecture import architecture_of
 
 METHODS = (
     *("fp16", "gptq_w4", "awq_w4", "smoothquant_w8a8"),
-    *("rotated_gptq_w4", "mixed_gptq_w5"),
+    *("rotated_gptq_w4", "mixed_w5"),
 )
 LOGIT_STD = 4.0
 SEED = 42

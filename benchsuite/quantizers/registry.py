@@ -79,7 +79,7 @@ VARIANTS = (
     *(f"gptq_w4_{name}" for name in GPTQ_VARIANTS),
     *FP4_GPTQ,
     *("rtn_w2", "gptq_w2", "gptaq_w3", "gptaq_w2", "qronos_w3", "qronos_w2"),
-    *("rotated_rtn_w4", "mixed_gptq_w5", "mixed_gptq_w4"),
+    *("rotated_rtn_w4", "mixed_w5", "mixed_w4"),
     *("signround_w4", "signround_w3"),
 )
 """Further settings of a method that is there already."""
@@ -151,12 +151,9 @@ OWN: dict[str, Quantizer] = {
         )
         for name in ("rtn", "gptq")
     },
-    **{
-        f"mixed_gptq_w{bits}": _own("mixed", {"bits": bits}, options=("group_size",))
-        for bits in (4, 3)
-    },
+    **{f"mixed_w{bits}": _own("mixed", {"bits": bits}, options=("group_size",)) for bits in (4, 3)},
     # The widths that vLLM reads, alike in what it runs as one.
-    "mixed_gptq_w5": _own(
+    "mixed_w5": _own(
         "mixed", {"bits": 5, "widths": (4, 8), "fused": True}, options=("group_size",)
     ),
     **{

@@ -39,7 +39,7 @@ WIDTHS = ("_w8", "_w5", "_w3", "_w2", "gptq_w4a16")
 METHODS = sorted(n for n in OWN if n not in ALIKE and not n.endswith(WIDTHS))
 # Every method on three families that are built differently, six on all; the rest are long rounds.
 FIRST = {"rtn_w4", "gptq_w4", "awq_w4", "smoothquant_w8a8", "quarot_w4a4kv4", "fp8_dynamic"}
-LONG = {"mixed_gptq_w4"}
+LONG = {"mixed_w4"}
 EVERY = [
     pytest.param(family, method, marks=[] if short else pytest.mark.stress)
     for family in FAMILIES
