@@ -24,7 +24,7 @@ from benchsuite.comparing.subject import open_subject
 from benchsuite.corpora import load_text
 from benchsuite.evaluation.divergence import divergence
 from benchsuite.evaluation.perplexity import perplexity, tokenize_protocol
-from benchsuite.quantizers.linear import quantized_linears, using_kernel
+from benchsuite.quantizers.linear import mean_bits, using_kernel
 from benchsuite.records import environment
 
 SEQUENTIAL = {"true_sequential": True}
@@ -35,7 +35,14 @@ ROUNDING: dict[str, tuple[str, dict[str, Any]]] = {
     "gptaq": ("gptaq", {}),
     "gptaq, alpha 1": ("gptaq", {"alpha": 1.0}),
     "qronos": ("qronos", {}),
+    "signround": ("signround", {}),
+    "rotated rtn": ("rotated", {}),
+    "rotated gptq": ("rotated", {}),
+    "mixed gptq": ("mixed", {}),
+    "mixed gptq, fused": ("mixed", {"fused": True}),
 }
+SEEDED = ("rotated", "signround")
+DATA_FREE = ("rtn", "rotated rtn")
 SPARSE: dict[str, tuple[str, dict[str, Any]]] = {
     "wanda": ("wanda", {}),
     "sparsegpt": ("sparsegpt", {}),
@@ -47,13 +54,6 @@ def calibration(ids: torch.Tensor, samples: int, seq_len: int, seed: int) -> tor
     generator = random.Random(seed)
     starts = [generator.randint(0, len(ids) - seq_len - 1) for _ in range(samples)]
     return torch.stack([ids[start : start + seq_len] for start in starts])
-
-
-def bits_per_weight(model: torch.nn.Module) -> float:
-    """Return the stored bits of the blocks' linear layers over their weights."""
-    linears = quantized_linears(model).values()
-    weights = sum(linear.in_features * linear.out_features for linear in linears)
-    return 8 * sum(linear.packed_bytes for linear in linears) / weights
 
 
 def quality(original: Any, model: Any, text: torch.Tensor, seq_len: int) -> tuple[float, float]:
@@ -99,15 +99,16 @@ def main() -> int:
         sizes = {"group_size": options.group_size} if bits else {}
         found, seconds, width = [], [], 0.0
         try:
-            for seed in options.seeds[:1] if module == "rtn" else options.seeds:
+            for seed in options.seeds[:1] if name == "rtn" else options.seeds:
                 model = open_subject(options.model, device=options.device).model
                 batch = calibration(train, options.samples, options.seq_len, seed)
-                data = () if module == "rtn" else (batch.to(options.device),)
+                data = () if name in DATA_FREE else (batch.to(options.device),)
+                drawn = {"seed": seed} if module in SEEDED else {}
                 begun = time.perf_counter()
                 quantize = import_module(f"benchsuite.quantizers.{module}").quantize
-                quantize(model, *data, **bits, **sizes, **settings)
+                quantize(model, *data, **bits, **sizes, **settings, **drawn)
                 seconds.append(time.perf_counter() - begun)
-                width = bits_per_weight(model)
+                width = mean_bits(model)
                 found.append(quality(base.model, model, test, options.seq_len))
         except Exception:
             traceback.print_exc()

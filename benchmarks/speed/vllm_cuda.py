@@ -33,7 +33,10 @@ from benchsuite.evaluation.forced import greedy_choices, teacher_forced
 from benchsuite.models import random_weights
 from benchsuite.models.architecture import architecture_of
 
-METHODS = ("fp16", "gptq_w4", "awq_w4", "smoothquant_w8a8")
+METHODS = (
+    *("fp16", "gptq_w4", "awq_w4", "smoothquant_w8a8"),
+    *("rotated_gptq_w4", "mixed_w5"),
+)
 LOGIT_STD = 4.0
 SEED = 42
 

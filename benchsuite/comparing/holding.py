@@ -25,10 +25,11 @@ from benchsuite.comparing.measure import (
 )
 from benchsuite.comparing.rounded import rounded_activations
 from benchsuite.errors import UsageError
-from benchsuite.evaluation.by_blocks import after_blocks, head_of, pass_blocks
+from benchsuite.evaluation.by_blocks import pass_blocks
 from benchsuite.evaluation.generation import Progress, evaluating
 from benchsuite.evaluation.perplexity import check_context, chunked
 from benchsuite.models.architecture import ARCHITECTURES, architecture_of
+from benchsuite.models.heads import after_blocks, head_of
 
 
 def held(

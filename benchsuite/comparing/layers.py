@@ -1,9 +1,10 @@
 """Layer by layer: how far a candidate's weights moved, and what each layer alone costs.
 
 Each layer of the base is replaced by the candidate's in turn, all others staying the base's. The
-KL of that model is the layer's own cost, by which a choice of wider layers is ranked. It is told of
-candidates whose layers stand for the base's one by one: a method that moves scales between layers
-(AWQ, SmoothQuant) or rotates them (QuaRot) changes the norms too, and is refused.
+KL of that model (`quantizers.alone`) is the layer's own cost, by which a choice of wider layers is
+ranked. It is told of candidates whose layers stand for the base's one by one: a method that moves
+scales between layers (AWQ, SmoothQuant) or rotates them (QuaRot) changes the norms too, and is
+refused.
 """
 
 from collections.abc import Iterator
@@ -13,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchsuite.comparing.measure import compare_hidden, logits_reader, running
+from benchsuite.comparing.measure import running
 from benchsuite.errors import UsageError
 from benchsuite.evaluation.generation import Progress
 from benchsuite.models.architecture import architecture_of
-from benchsuite.quantizers.layers import replace
+from benchsuite.quantizers.alone import kl_alone
 from benchsuite.quantizers.linear import QuantizedLinear
 
 TOKENS = {"cpu": 512, "cuda": 8192}
@@ -61,19 +62,17 @@ def layers(
         for name, layer in architecture_of(base).named_linears(base)
         if name in theirs
     ]
-    found = []
-    with running(base), running(candidate):
-        reader = logits_reader(base, batch)
-        original = reader(batch)
-        for done, (name, layer, other) in enumerate(pairs):
-            replace(base, name, _Fitted(other, device))
-            try:
-                tokens = compare_hidden(original, reader(batch), batch)
-            finally:
-                replace(base, name, layer)
-            found.append(Layer(name, _error(layer, other), float(tokens.kl.mean())))
-            if progress is not None:
-                progress("layers", done + 1, len(pairs))
+    architecture = architecture_of(base)
+
+    def alone(index: int, _: nn.Module) -> Iterator[tuple[str, dict[str, nn.Module]]]:
+        block = f"{architecture.block_name(index)}."
+        for name, _, other in pairs:
+            if name.startswith(block):
+                yield name, {name.removeprefix(block): _Fitted(other, device)}
+
+    with running(candidate):
+        kl = kl_alone(base, batch, alone, progress=progress)
+    found = [Layer(name, _error(layer, other), kl[name]) for name, layer, other in pairs]
     return sorted(found, key=lambda layer: -layer.kl)
 
 

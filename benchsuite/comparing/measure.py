@@ -20,7 +20,6 @@ from benchsuite.comparing.pairs import PairedItems
 from benchsuite.comparing.rounded import rounded_activations
 from benchsuite.decoding.loop import evaluating
 from benchsuite.errors import BenchsuiteError
-from benchsuite.evaluation.by_blocks import Head, Seen, scaled_head
 from benchsuite.evaluation.generation import Progress
 from benchsuite.evaluation.perplexity import (
     BATCH_TOKENS,
@@ -31,6 +30,7 @@ from benchsuite.evaluation.perplexity import (
     logits_function,
 )
 from benchsuite.models.fused import fused_forwards
+from benchsuite.models.heads import Head, Seen, scaled_head
 from benchsuite.quantizers.linear import using_kernel
 
 FLOOR_TOKENS = {"cpu": 4096, "cuda": 32_768}
@@ -249,11 +249,6 @@ def compared(base: Seen, other: Seen, batch: Tensor) -> list[Tensor]:
         pieces = zip(*(tensor.split(small) for tensor in logits), strict=True)
         rows += [compare_logits(*piece) for piece in pieces]
     return [torch.cat(column).view(n_chunks, length - 1) for column in zip(*rows, strict=True)]
-
-
-def compare_hidden(base: Seen, other: Seen, batch: Tensor) -> Tokens:
-    """Return what two models say of a batch of ids [B, T], by what their readers gave for it."""
-    return joined([compared(base, other, batch)])
 
 
 def compare_logits(base: Tensor, other: Tensor, targets: Tensor) -> tuple[Tensor, ...]:

@@ -17,10 +17,11 @@ from benchsuite.engines.registry import engine
 from benchsuite.errors import UsageError
 from benchsuite.evaluation.speed import NEW_TOKENS, WARMUP
 from benchsuite.models import generation_settings
+from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers import checkpoint
 from benchsuite.quantizers.linear import quantized_linears
 
-_GPTQ_BITS = (4, 8)
+_PACKED_BITS = {4, 8}
 # vLLM wants this share of the device to be free when it starts, however little it then takes.
 _SHARE_OF_DEVICE = 0.05
 _CACHE_BLOCK = 16  # tokens
@@ -28,11 +29,18 @@ _CACHE_BLOCK = 16  # tokens
 
 def unreadable(settings: Mapping[str, Any]) -> str:
     """Return why vLLM 0.26 does not read a checkpoint of this quantization config, or nothing."""
-    if settings["quant_method"] != "gptq":
+    if settings["quant_method"] == "gptq":
+        kinds = [settings, *(own for _, own in settings["dynamic"] if own)]
+        name, symmetric = "AutoGPTQ", settings["sym"]
+    elif "kinds" in settings:
+        kinds, name, symmetric = settings["kinds"], "packed compressed-tensors", True
+    else:
         return ""
-    if settings["bits"] not in _GPTQ_BITS:
-        return f"vLLM reads AutoGPTQ checkpoints of 4 and 8 bits, not of {settings['bits']}"
-    return "" if settings["sym"] else "vLLM reads AutoGPTQ checkpoints of symmetric grids only"
+    widths = sorted({kind["bits"] for kind in kinds if "bits" in kind})
+    if not _PACKED_BITS.issuperset(widths):
+        told = ", ".join(map(str, widths))
+        return f"vLLM reads {name} checkpoints of 4 and 8 bits, not of {told}"
+    return "" if symmetric else "vLLM reads AutoGPTQ checkpoints of symmetric grids only"
 
 
 def write(model: Any, folder: Path, *, quantized: bool = True) -> str:
@@ -49,7 +57,8 @@ def write(model: Any, folder: Path, *, quantized: bool = True) -> str:
         return ""
     if format == "gguf":
         return "a GGUF is what llama.cpp serves: vLLM is not asked to"
-    return unreadable(checkpoint.read_settings(folder)) or _narrower_group(model)
+    settings = checkpoint.read_settings(folder)
+    return unreadable(settings) or _narrower_group(model) or _widths_apart(model)
 
 
 def _narrower_group(model: Any) -> str:
@@ -60,6 +69,20 @@ def _narrower_group(model: Any) -> str:
                 f"vLLM reads whole groups only, and the {linear.in_features} inputs of {name} are "
                 f"no multiple of {linear.group_size}"
             )
+    return ""
+
+
+def _widths_apart(model: Any) -> str:
+    """Return linears that vLLM runs as one and that have several widths, or nothing."""
+    architecture = architecture_of(model)
+    for name, block in architecture.named_blocks(model):
+        for group in architecture.groups:
+            widths = {getattr(block.get_submodule(path), "bits", None) for path in group.linears}
+            if len(widths) > 1:
+                return (
+                    f"vLLM runs the linears {group.name} of a block as one, and those of {name} "
+                    f"have several widths"
+                )
     return ""
 
 

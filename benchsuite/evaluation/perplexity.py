@@ -17,8 +17,9 @@ import torch
 from torch import nn
 
 from benchsuite.errors import BenchsuiteError, UsageError
-from benchsuite.evaluation.by_blocks import Head, Seen, seen_by_blocks
+from benchsuite.evaluation.by_blocks import seen_by_blocks
 from benchsuite.models.fused import fused_forwards
+from benchsuite.models.heads import Head, Seen
 from benchsuite.models.replayed_forwards import one_sequence_a_row, replayed
 from benchsuite.models.replicas import replicas_of, working_on
 from benchsuite.models.streaming import is_streamed

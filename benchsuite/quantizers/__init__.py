@@ -3,7 +3,8 @@
 ``walk`` takes calibration data through a model, block by block (``hidden_states`` is what goes into
 a block, ``layers`` the linears in it); ``hessian`` is what a layer's inputs say, ``grid`` turns
 weights into codes, ``linear`` is the packed layer, ``result`` the account that a method keeps. No
-method imports another, but for GPTAQ, Qronos, QuaRot and FP4's GPTQ, which end in GPTQ.
+method imports another, but for those that end in GPTQ: GPTAQ, Qronos, QuaRot, ``rotated``,
+``mixed`` and FP4's.
 """
 
 from benchsuite.lazy import attach
@@ -31,12 +32,16 @@ __getattr__, __all__ = attach(
         "gptq": "gptq",
         "hqq": "hqq",
         "loaded": "loaded",
+        "mean_bits": "linear",
         "method": "registry",
+        "mixed": "mixed",
         "model_digest": "linear",
         "quantized_linears": "linear",
         "qronos": "qronos",
         "quarot": "quarot",
+        "rotated": "rotated",
         "rtn": "rtn",
+        "signround": "signround",
         "quantizer": "registry",
         "register_quantizer": "registry",
         "smoothquant": "smoothquant",

@@ -2,9 +2,9 @@
 
 The first two libraries are archived, but their formats are what gptqmodel, transformers and vLLM
 load; the third's are llm-compressor's own and hold W8A8 in integers and in FP8, and FP4. One module
-each (``checkpoint_gptq``, ``checkpoint_awq``, ``checkpoint_int8``, ``checkpoint_fp8``,
-``checkpoint_fp4``) knows a format's settings and tensors; this one does what is common: files, the
-other tensors of the model, and naming every fault. A GGUF is one file of its own
+each (``checkpoint_gptq``, ``checkpoint_awq``, ``checkpoint_packed``, ``checkpoint_int8``,
+``checkpoint_fp8``, ``checkpoint_fp4``) knows a format's settings and tensors; this one does what is
+common: files, the other tensors of the model, and naming every fault. A GGUF is one file of its own
 (``checkpoint_gguf``).
 """
 
@@ -24,7 +24,7 @@ from benchsuite.models.architecture import architecture_of
 from benchsuite.models.folder import read_config, refuse_adapter, tensor_headers
 from benchsuite.models.gguf import model_folder
 from benchsuite.models.hub_names import hub_name, tree_name
-from benchsuite.quantizers import checkpoint_dense, checkpoint_gguf
+from benchsuite.quantizers import checkpoint_dense, checkpoint_gguf, checkpoint_packed
 from benchsuite.quantizers.checkpoint_settings import FORMATS, format_of, read_settings
 from benchsuite.quantizers.layers import replace
 from benchsuite.quantizers.linear import QuantizedLinear, quantized_linears
@@ -34,6 +34,7 @@ __all__ = ["FORMATS", "apply", "format_for", "load", "read_settings", "save"]
 REINSTALL = "Save it again with --save-models, or copy it again"
 WRITTEN = FORMATS | {"dense": checkpoint_dense, "gguf": checkpoint_gguf}
 """What a model can be saved in: the last two have no quantization config to be read by."""
+_OF_INTEGERS = ("awq", "gptq", checkpoint_packed.FORMAT)  # for packed weights, in this order
 _COMPUTED = ".rotary_emb.inv_freq"  # stored by earlier versions of transformers
 
 
@@ -49,12 +50,13 @@ def save(
 
     ``format`` is ``gptq`` (AutoGPTQ's: any grid of integers), ``awq`` (AutoAWQ's: 4 bits, no act
     order), ``compressed-tensors`` (W8A8 in integers), another format of compressed-tensors by its
-    own name (``float-quantized``, ``nvfp4-pack-quantized``, ``mxfp4-pack-quantized``), ``dense``
-    (2:4 sparse models, as any model is saved) or ``gguf`` (ggml's types: one file beside the
-    tokenizer's); None takes the one in which engines expect such a model. ``details`` (calibration,
-    seed, digests; JSON-able) goes into the ``meta`` of the quantization config, where there is one.
-    Tensors have the names that the hub gives them. Raises a usage error that names layer and reason
-    if the format cannot hold the model; nothing is written then.
+    own name (``pack-quantized``: any grid of integers but act order; ``float-quantized``,
+    ``nvfp4-pack-quantized``, ``mxfp4-pack-quantized``), ``dense`` (2:4 sparse models, as any model
+    is saved) or ``gguf`` (ggml's types: one file beside the tokenizer's); None takes the one in
+    which engines expect such a model. ``details`` (calibration, seed, digests; JSON-able) goes into
+    the ``meta`` of the quantization config, where there is one. Tensors have the names that the hub
+    gives them. Raises a usage error that names layer and reason if the format cannot hold the
+    model; nothing is written then.
     """
     from huggingface_hub import save_torch_state_dict
 
@@ -67,8 +69,10 @@ def save(
         checkpoint_gguf.save(model, folder, tokenizer)
         return
     _check_layers(model, linears, format, folder)
-    left = [hub_name(model.config.model_type, name) for name in _left(model)]
-    settings = WRITTEN[format].settings(linears, folder, left)
+    kind = model.config.model_type
+    left = [hub_name(kind, name) for name in _left(model)]
+    named = {hub_name(kind, name): linear for name, linear in linears.items()}
+    settings = WRITTEN[format].settings(named, folder, left)
     state = _state(model, linears, format)
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads(model.config.to_json_string(use_diff=False))
@@ -89,15 +93,18 @@ def format_for(linears: Mapping[str, QuantizedLinear]) -> str:
     """Return the format for a model of these layers: other kinds of layers than packed integers
     have their own, as has asymmetric W4. 2:4 sparse models are saved as any model is.
 
-    Where AutoAWQ's cannot hold one of the layers, AutoGPTQ's may.
+    Where AutoAWQ's cannot hold one of the layers, AutoGPTQ's may, and where that cannot,
+    compressed-tensors' packed one.
     """
     layers = linears.values()
     for name, format in WRITTEN.items():
-        if name not in ("gptq", "awq") and layers and all(map(format.holds, layers)):
+        if name not in _OF_INTEGERS and layers and all(map(format.holds, layers)):
             return name
     asymmetric = layers and all(layer.packed_zeros is not None for layer in layers)
-    awq = asymmetric and not any(FORMATS["awq"].lacking(layer) for layer in layers)
-    return "awq" if awq else "gptq"
+    for name in _OF_INTEGERS if asymmetric else _OF_INTEGERS[1:]:
+        if not any(FORMATS[name].lacking(layer) for layer in layers):
+            return name
+    return "gptq"
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -157,11 +164,11 @@ def load(folder: Path | str, *, device: str = "cpu", trusted: bool = False) -> n
     """Return the model saved in ``folder``, its packed layers as QuantizedLinear modules.
 
     Reads what ``save`` writes and any AutoGPTQ, AutoAWQ, gptqmodel or llm-compressor checkpoint
-    (``gptq``, ``gptq_v2``, AWQ's ``gemm``, dynamic W8A8, FP8) of a known architecture. Raises one
-    BenchsuiteError that names the folder and every fault: missing or extra tensors, wrong shapes,
-    scales that are not finite. A GGUF is read too: its layers are ordinary ones, whose weights are
-    what the file's stand for. A folder whose own code would have to run is ``CellCannotRun``
-    unless it is ``trusted``.
+    (``gptq``, ``gptq_v2``, AWQ's ``gemm``, W4A16 and the like, dynamic W8A8, FP8) of a known
+    architecture. Raises one BenchsuiteError that names the folder and every fault: missing or extra
+    tensors, wrong shapes, scales that are not finite. A GGUF is read too: its layers are ordinary
+    ones, whose weights are what the file's stand for. A folder whose own code would have to run is
+    ``CellCannotRun`` unless it is ``trusted``.
     """
     folder = Path(folder)
     if is_gguf(folder):

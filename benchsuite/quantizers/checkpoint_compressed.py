@@ -15,26 +15,37 @@ from benchsuite.quantizers.checkpoint_fields import BadField
 METHOD = "compressed-tensors"
 
 
+def groups(config: Mapping[str, Any], *formats: str) -> list[dict[str, Any]]:
+    """Return the groups of layers of a config in one of ``formats``.
+
+    Raises ``BadField`` naming what cannot be read or followed.
+    """
+    found = config.get("config_groups")
+    if not isinstance(found, dict) or not all(isinstance(g, dict) for g in found.values()):
+        raise BadField(f"config_groups is {found!r}, not an object of objects")
+    if config.get("format") not in formats or not found:
+        raise BadField(f"its format is {config.get('format')!r} with {len(found)} kinds of layers")
+    fields.absent(config, "kv_cache_scheme", "transform_config")
+    for one in found.values():
+        fields.absent(one, "output_activations")
+    sparsity = config.get("sparsity_config") or {}
+    if sparsity and not (isinstance(sparsity, dict) and sparsity.get("format") == "dense"):
+        raise BadField(f"sparsity_config is {sparsity!r}, which is not supported here")
+    return list(found.values())
+
+
 def only_group(config: Mapping[str, Any], *formats: str) -> dict[str, Any]:
     """Return the one group of a config in one of ``formats`` that rounds all linear layers.
 
     Raises ``BadField`` naming what cannot be read or followed.
     """
-    groups = config.get("config_groups")
-    if not isinstance(groups, dict) or not all(isinstance(g, dict) for g in groups.values()):
-        raise BadField(f"config_groups is {groups!r}, not an object of objects")
-    if config.get("format") not in formats or len(groups) != 1:
-        raise BadField(f"its format is {config.get('format')!r} with {len(groups)} kinds of layers")
-    (group,) = groups.values()
-    targets = fields.names(group, "targets")
+    found = groups(config, *formats)
+    if len(found) != 1:
+        raise BadField(f"its format is {config.get('format')!r} with {len(found)} kinds of layers")
+    targets = fields.names(found[0], "targets")
     if targets != ["Linear"]:
         raise BadField(f"targets is {targets!r}, and only all linear layers are supported")
-    fields.absent(config, "kv_cache_scheme", "transform_config")
-    fields.absent(group, "output_activations")
-    sparsity = config.get("sparsity_config") or {}
-    if sparsity and not (isinstance(sparsity, dict) and sparsity.get("format") == "dense"):
-        raise BadField(f"sparsity_config is {sparsity!r}, which is not supported here")
-    return group
+    return found[0]
 
 
 def misses(given: Any, wanted: Mapping[str, Any], what: str) -> str:
@@ -75,6 +86,22 @@ def rule(
     return config
 
 
+def group(
+    format: str,
+    weights: Mapping[str, Any],
+    activations: Mapping[str, Any] | None,
+    targets: Sequence[str] = ("Linear",),
+) -> dict[str, Any]:
+    """Return the entry of ``config_groups`` for the layers that ``targets`` names."""
+    return {
+        "targets": list(targets),
+        "weights": dict(weights),
+        "input_activations": None if activations is None else dict(activations),
+        "output_activations": None,
+        "format": format,
+    }
+
+
 def settings(
     format: str,
     weights: Mapping[str, Any],
@@ -88,20 +115,21 @@ def settings(
 
     A model without layers (``empty``) is a usage error.
     """
-    if empty:
+    kinds = [] if empty else [group(format, weights, activations)]
+    return grouped_settings(format, kinds, folder, left)
+
+
+def grouped_settings(
+    format: str, kinds: Sequence[Mapping[str, Any]], folder: Path, left: Sequence[str]
+) -> dict[str, Any]:
+    """Return the quantization config of several groups of layers, as ``group`` makes them."""
+    if not kinds:
         raise UsageError("a compressed-tensors checkpoint has quantized layers", str(folder))
-    group = {
-        "targets": ["Linear"],
-        "weights": dict(weights),
-        "input_activations": None if activations is None else dict(activations),
-        "output_activations": None,
-        "format": format,
-    }
     return {
         "quant_method": METHOD,
         "format": format,
         "quantization_status": "compressed",
-        "config_groups": {"group_0": group},
+        "config_groups": {f"group_{i}": dict(group) for i, group in enumerate(kinds)},
         "ignore": ["lm_head", *left],
         "kv_cache_scheme": None,
     }

@@ -13,6 +13,7 @@ first that matches counts. optimum's ``modules_in_block_to_quantize`` lists thos
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ BITS = (2, 3, 4, 8)
 
 VERSIONS = ("gptq", "gptq_v2")
 TITLE = "AutoGPTQ"
+_FUSED = {"qkv_proj": {"q_proj", "k_proj", "v_proj"}, "gate_up_proj": {"gate_proj", "up_proj"}}
 PARTS = ("qweight", "qzeros", "scales", "g_idx")
 EXTRA = ()
 
@@ -97,10 +99,14 @@ def settings(
 
     ``left`` names modules that keep their weights.
     """
+    sym = one_of(
+        {n: m.sym for n, m in linears.items()}, "an AutoGPTQ checkpoint has one grid", folder
+    )
     whole_rows = all(m.group_size == m.in_features for m in linears.values())
-    kinds = {n: (m.bits, -1 if whole_rows else m.group_size, m.sym) for n, m in linears.items()}
-    bits, group_size, sym = one_of(kinds, "an AutoGPTQ checkpoint has one grid", folder)
+    kinds = {n: (m.bits, -1 if whole_rows else m.group_size) for n, m in linears.items()}
+    (bits, group_size), _ = Counter(kinds.values()).most_common(1)[0]
     rules: dict[str, Any] = {f"-:^{re.escape(name)}$": {} for name in left}
+    rules |= _of_their_own(kinds, (bits, group_size))
     return {
         "quant_method": "gptq",
         "checkpoint_format": "gptq" if sym else "gptq_v2",
@@ -112,6 +118,27 @@ def settings(
         "pack_dtype": "int32",
         **({"dynamic": rules} if rules else {}),
     }
+
+
+def _of_their_own(
+    kinds: Mapping[str, tuple[int, int]], usual: tuple[int, int]
+) -> dict[str, dict[str, int]]:
+    """Return the rules of layers whose (bits, group size) are not the ``usual``.
+
+    Linears of one module that are alike share a rule. It names the module that vLLM makes of them
+    too: some of its versions look for no other.
+    """
+    alike: dict[tuple[str, int, int], list[str]] = {}
+    for name, kind in kinds.items():
+        if kind != usual:
+            parent, _, child = name.rpartition(".")
+            alike.setdefault((parent, *kind), []).append(child)
+    rules = {}
+    for (parent, bits, group_size), own in alike.items():
+        fused = [name for name, inside in _FUSED.items() if inside <= set(own)]
+        names = "|".join(map(re.escape, (*own, *fused)))
+        rules[f"+:^{re.escape(parent)}\\.({names})$"] = {"bits": bits, "group_size": group_size}
+    return rules
 
 
 def holds(linear: QuantizedLinear) -> bool:

@@ -14,6 +14,7 @@ from benchsuite.quantizers import (
     checkpoint_fp8,
     checkpoint_gptq,
     checkpoint_int8,
+    checkpoint_packed,
 )
 from benchsuite.quantizers.checkpoint_fields import BadField, word
 
@@ -23,6 +24,7 @@ FORMATS: dict[str, Any] = {
     "compressed-tensors": checkpoint_int8,
     checkpoint_fp8.FORMAT: checkpoint_fp8,
     **checkpoint_fp4.CHECKPOINTS,
+    checkpoint_packed.FORMAT: checkpoint_packed,
 }
 """By the ``quant_method`` of a checkpoint's config, or compressed-tensors' ``format``: its first,
 ``int-quantized``, goes by the name of the method."""
@@ -32,7 +34,8 @@ _KEY = "quantization_config"
 _FILES = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
 _READABLE = (
     "Give one in AutoGPTQ's format with 2, 3, 4 or 8 bits, in AutoAWQ's gemm version, or "
-    "compressed-tensors' W8A8 in integers (activations rounded per token) or FP8, NVFP4 or MXFP4"
+    "compressed-tensors' packed weights, W8A8 in integers (activations rounded per token) or FP8, "
+    "NVFP4 or MXFP4"
 )
 
 

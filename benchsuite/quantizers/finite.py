@@ -27,6 +27,12 @@ def refuse_infinite_inputs(statistic: Tensor, where: str) -> None:
         raise infinite_inputs(where)
 
 
+def refuse_infinite_outputs(outputs: Tensor, block: str) -> None:
+    """Raise BenchsuiteError unless what the block at the path ``block`` puts out is finite."""
+    if not torch.isfinite(outputs.sum(dtype=torch.float64)):
+        raise infinite_inputs(f"{block}.*")
+
+
 def refuse_infinite_weights(linears: Mapping[str, nn.Linear]) -> None:
     """Raise BenchsuiteError naming the first of the linears whose weight is not finite."""
     extremes = {path: torch.stack(linear.weight.aminmax()) for path, linear in linears.items()}

@@ -310,6 +310,13 @@ def quantized_linears(model: nn.Module) -> dict[str, QuantizedLinear]:
     return {n: m for n, m in model.named_modules() if isinstance(m, QuantizedLinear)}
 
 
+def mean_bits(model: nn.Module) -> float:
+    """Return the stored bits of the model's quantized linears, scales included, over weights."""
+    linears = quantized_linears(model).values()
+    weights = sum(linear.in_features * linear.out_features for linear in linears)
+    return 8 * sum(linear.packed_bytes for linear in linears) / weights
+
+
 @contextmanager
 def using_kernel(model: nn.Module, kernel: str) -> Iterator[nn.Module]:
     """Let every quantized linear of ``model`` use ``kernel`` inside the ``with`` block.

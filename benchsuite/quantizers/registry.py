@@ -93,6 +93,8 @@ VARIANTS = (
     *("kv_fp8", "kv_fp8_tensor", "kv_int8"),
     *(name for name in GGUF if not name.startswith("gguf_q4_k_m")),
     *("rtn_w2", "gptq_w2", "gptaq_w3", "gptaq_w2", "qronos_w3", "qronos_w2"),
+    *("rotated_rtn_w4", "mixed_w5", "mixed_w4"),
+    *("signround_w4", "signround_w3"),
 )
 """Further settings of a method that is there already."""
 
@@ -169,6 +171,23 @@ OWN: dict[str, Quantizer] = {
             calibrated=name in ("kv_fp8_tensor", "kv_fp8_head"),
         )
         for name in CACHES
+    },
+    **{
+        f"rotated_{name}_w4": _own(
+            "rotated", {"bits": 4}, calibrated=name == "gptq", seeded=True, options=("group_size",)
+        )
+        for name in ("rtn", "gptq")
+    },
+    **{f"mixed_w{bits}": _own("mixed", {"bits": bits}, options=("group_size",)) for bits in (4, 3)},
+    # The widths that vLLM reads, alike in what it runs as one.
+    "mixed_w5": _own(
+        "mixed", {"bits": 5, "widths": (4, 8), "fused": True}, options=("group_size",)
+    ),
+    **{
+        f"signround_w{bits}": _own(
+            "signround", {"bits": bits}, seeded=True, options=("group_size", "steps")
+        )
+        for bits in (4, 3, 2)
     },
     "wanda_2of4": _own("wanda", {}, ranking=SPARSE),
     "sparsegpt_2of4": _own("sparsegpt", {}, ranking=SPARSE),

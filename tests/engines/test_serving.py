@@ -19,6 +19,7 @@ from benchsuite.records.environment import versions_in
 
 ENTRY = catalog.model("tiny_llama_1m")
 FORMATS = {"rtn_w8": "gptq", "gptq_w4": "gptq", "awq_w4": "awq"}
+FORMATS |= {"rotated_rtn_w4": "gptq", "mixed_w5": "gptq"}
 FORMATS |= {"smoothquant_w8a8": "compressed-tensors"}
 
 

@@ -36,15 +36,18 @@ FAMILIES = {
 }
 ALIKE = {"mxfp4_gptq_w4a4", "nvfp4_mrgptq_w4a4"}  # each on the other format
 ALIKE |= {*GGUF, *CACHES} - {"gguf_q4_k_m_imatrix"}  # a cache has no linears
-WIDTHS = ("_w8", "_w3", "_w2", "gptq_w4a16")
+WIDTHS = ("_w8", "_w5", "_w3", "_w2", "gptq_w4a16")
 METHODS = sorted(n for n in OWN if n not in ALIKE and not n.endswith(WIDTHS))
 # Every method on three families that are built differently, six on all; the rest are long rounds.
 FIRST = {"rtn_w4", "gptq_w4", "awq_w4", "smoothquant_w8a8", "quarot_w4a4kv4", "fp8_dynamic"}
+LONG = {"mixed_w4"}
 EVERY = [
     pytest.param(family, method, marks=[] if short else pytest.mark.stress)
     for family in FAMILIES
     for method in METHODS
-    for short in [method in FIRST or family in ("gemma2", "phi3", "mixtral")]
+    for short in [
+        method in FIRST or (method not in LONG and family in ("gemma2", "phi3", "mixtral"))
+    ]
 ]
 
 
@@ -94,9 +97,9 @@ def test_rotated_logits_are_the_original_s_or_the_refusal_says_why(family, token
 @pytest.mark.parametrize(("family", "method"), EVERY)
 def test_every_own_method_quantizes_every_linear(family, method, tokens):
     model = build(family)
-    if method.startswith("quarot") and architecture_of(model).normed_outputs:
+    if method.startswith(("quarot", "rotated")) and architecture_of(model).normed_outputs:
         return
-    options = {"group_size": 32, "iterations": 10, "alpha": 0.5}
+    options = {"group_size": 32, "iterations": 10, "steps": 5, "alpha": 0.5}
     result = apply(method, model, tokens, seed=0, progress=None, **options)
     inside = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
     assert [name for name in inside if ".layers." in name] == []

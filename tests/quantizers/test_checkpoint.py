@@ -159,18 +159,18 @@ def test_models_that_the_format_cannot_hold_are_refused(make_model, tmp_path):
     model = make_model()
     rtn.quantize(model, bits=5, group_size=32)
     with pytest.raises(UsageError, match="no 5-bit codes"):
-        checkpoint.save(model, tmp_path)
+        checkpoint.save(model, tmp_path, format="gptq")
     mixed = make_model()
     rtn.quantize(mixed, bits=4, group_size=32)
     layer = mixed.model.layers[0].mlp.up_proj
     mixed.model.layers[0].mlp.up_proj = QuantizedLinear(
-        layer.codes, layer.scales, None, bits=8, group_size=32
+        layer.codes, layer.scales, layer.zeros - 1, bits=4, group_size=32
     )
     with pytest.raises(
         UsageError,
         match=r"2 different grids, as in model\.layers\.0\..*, .*\.mlp\.up_proj",
     ):
-        checkpoint.save(mixed, tmp_path)
+        checkpoint.save(mixed, tmp_path, format="gptq")
 
 
 @pytest.mark.parametrize(

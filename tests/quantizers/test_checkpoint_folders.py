@@ -365,7 +365,7 @@ UNHOLDABLE = {
 
 
 @pytest.mark.parametrize("told", UNHOLDABLE)
-def test_what_no_format_holds_is_refused_by_layer_before_anything_is_written(
+def test_what_a_format_does_not_hold_is_refused_by_layer_before_anything_is_written(
     told, make_model, tmp_path
 ):
     model = make_model("llama", hidden_size=UNHOLDABLE[told].get("shape", (0, 128))[1], head_dim=32)
@@ -380,7 +380,7 @@ def test_what_no_format_holds_is_refused_by_layer_before_anything_is_written(
         free_zeros=UNHOLDABLE[told].get("free", False),
     )
     with pytest.raises(UsageError, match=f"{told}.* as in {name}"):
-        checkpoint.save(model, tmp_path / "saved")
+        checkpoint.save(model, tmp_path / "saved", format="gptq")
     assert not (tmp_path / "saved").exists()
 
 

@@ -12,7 +12,7 @@ LAYER = r"model\.layers\.1\."
 
 
 def quantized(name, model, tokens):
-    options = {"group_size": 32, "iterations": 2, "alpha": 0.5}
+    options = {"group_size": 32, "iterations": 2, "steps": 2, "alpha": 0.5}
     return apply(name, model, tokens, seed=0, progress=None, **options)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from benchsuite.embedded import models as embedded
 from benchsuite.errors import CellCannotRun, UsageError
 from benchsuite.models.architecture import architecture_of
-from benchsuite.quantizers import gptq, quarot
+from benchsuite.quantizers import gptq, quarot, rotation
 from benchsuite.quantizers.activations import ActivationQuantizer, fake_quantize_groups
 from benchsuite.quantizers.hadamard import largest_order, transform
 from benchsuite.quantizers.linear import quantized_linears
@@ -90,7 +90,7 @@ def test_every_shape_is_rotated_exactly(family, changes, make_model, tokens):
 def test_q_is_orthogonal_and_drawn_from_the_seed(width, full):
     assert (largest_order(width) == width) == full
     eye = torch.eye(width, dtype=torch.float64)
-    first, again, other = (quarot.ResidualRotation(width, s, "cpu")(eye) for s in (1, 1, 2))
+    first, again, other = (rotation.ResidualRotation(width, s, "cpu")(eye) for s in (1, 1, 2))
     torch.testing.assert_close(first @ first.t(), eye)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

@@ -14,7 +14,10 @@ CHOOSERS = {target.partition(":")[0] for target in SAMPLERS.values()}
 
 BUILDS_ON = {
     f"benchsuite.quantizers.{name}": {"benchsuite.quantizers.gptq"}
-    for name in ("fp4_gptq", "gptaq", "qronos", "quarot")
+    for name in ("fp4_gptq", "gptaq", "mixed", "qronos", "quarot")
+}
+BUILDS_ON["benchsuite.quantizers.rotated"] = {
+    f"benchsuite.quantizers.{name}" for name in ("gptq", "rtn")
 }
 """They round by GPTQ what they changed before, or on another grid; no other is made of another."""
 

@@ -13,7 +13,7 @@ from benchsuite.quantizers.result import Account
 # that of the cache, which has no layers.
 APART = ("W4A4", "KV8", "KV4")
 ONE_EACH = {entry.module: name for name, entry in OWN.items() if entry.ranking not in APART}
-WITHOUT_ERRORS = ("rtn", "hqq", "smoothquant", "fp8", "mxfp4_w", "wanda", "gguf")
+WITHOUT_ERRORS = ("rtn", "hqq", "smoothquant", "fp8", "mxfp4_w", "signround", "wanda", "gguf")
 
 
 @pytest.mark.parametrize("name", ONE_EACH.values())
@@ -24,7 +24,8 @@ def test_the_result_is_that_of_the_model_that_is_left(name, make_model, tokens):
     names = [path for path, _ in architecture.named_linears(model)]
     names += [architecture.head] if name.startswith("gguf") else []
     batch = tokens if QUANTIZERS[name].calibrated else None
-    result = apply(name, model, batch, seed=1, progress=None, group_size=32, iterations=5)
+    options = {"group_size": 32, "iterations": 5, "steps": 5}
+    result = apply(name, model, batch, seed=1, progress=None, **options)
     assert result.weights_sha256 == model_digest(model)
     assert (result.size_before_bytes, result.size_after_bytes) == (before, stored_bytes(model))
     assert len(quantized_linears(model)) == len(names)

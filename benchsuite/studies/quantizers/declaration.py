@@ -47,7 +47,9 @@ NOT_FOR_OPT = ("llmcompressor_awq", "llmcompressor_spinquant", "autoawq_awq")
 TOO_NARROW = ("tiny_mistral_1m", "autoawq_awq")
 TOURED = tuple(name for name in OWN if name not in VARIANTS)
 _SIMULATED = "latency_simulated"
-DATA_FREE = tuple(name for name, entry in QUANTIZERS.items() if not entry.calibrated)
+WITHOUT_RANDOMNESS = tuple(
+    name for name, entry in QUANTIZERS.items() if not (entry.calibrated or entry.seeded)
+)
 
 
 def _code(cell: Cell) -> Sequence[str]:
@@ -90,6 +92,9 @@ register_study(
             "iterations": Parameter(
                 15_000, embedded=300, only=_taking("iterations"), help="AdaRound's steps a layer"
             ),
+            "steps": Parameter(
+                200, embedded=100, only=_taking("steps"), help="SignRound's steps a block"
+            ),
             "alpha": Parameter(
                 None,
                 only=_taking("alpha"),
@@ -129,7 +134,7 @@ register_study(
             ),
         },
         # Libraries are there to be compared with, not to be varied: one seed each.
-        once=(REFERENCE, CONTROL, *DATA_FREE, *LIBRARIES),
+        once=(REFERENCE, CONTROL, *WITHOUT_RANDOMNESS, *LIBRARIES),
         tour=Tour(
             axes={"model": ("tiny_llama_1m",), "method": (REFERENCE, *TOURED, CONTROL)},
             seeds=(42, 43),
@@ -146,6 +151,11 @@ register_study(
             lower("perplexity", "hqq_w4", than="rtn_w4"),
             lower("perplexity", "adaround_w4", than="rtn_w4"),
             lower("perplexity", "quarot_w4a16", than="rtn_w4"),
+            lower("perplexity", "rotated_gptq_w4", than="rtn_w4"),
+            lower("kl", "mixed_w3", than="gptq_w3"),
+            lower("kl", "mixed_w4", than="gptq_w4"),
+            lower("perplexity", "signround_w4", than="gptq_w4"),
+            lower("perplexity", "signround_w2", than="gptq_w2"),
             equivalent("perplexity", "gptq_w8", to=REFERENCE, within=0.05),
             lower("perplexity", "gptq_w3", than=CONTROL, control=True),
         ),

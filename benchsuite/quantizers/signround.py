@@ -1,0 +1,198 @@
+"""SignRound, AutoRound's method (Cheng et al. 2023, arXiv 2309.05516): rounding by signed gradient.
+
+Of each block the roundings of all linears are learned together. A weight becomes
+
+    W~ = s (clip(round(W / s + V) + z, 0, 2^bits - 1) - z),   V in [-1/2, 1/2],
+
+its group's range [low, high] first shrunk to [b low, a high], a and b in [0, 1]. Rounding counts as
+the identity in gradients. What is made small is the mean squared distance of the block's outputs:
+of the rounded block on what the rounded blocks before it put out, from the original block on what
+the original ones do. Each step draws ``batch_size`` samples, and every parameter moves against the
+sign of its gradient by a step that falls from 1 / steps to nothing on a line. V begins at 0
+and a and b at 1, which is rounding to nearest. The parameters of the least loss that was seen are
+kept. Scales are rounded to half precision in the forward too, as they will be stored.
+
+A mixture runs as it is routed: an expert that no sample reaches stays rounded to nearest.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchsuite.quantizers.finite import refuse_infinite_outputs
+from benchsuite.quantizers.grid import SMALLEST_HALF, QuantizationGrid
+from benchsuite.quantizers.hidden_states import HiddenStates, WorkingMemory
+from benchsuite.quantizers.layers import Progress, group_linears, replace
+from benchsuite.quantizers.linear import QuantizedLinear, quantized_linear
+from benchsuite.quantizers.result import Account, QuantizationResult
+from benchsuite.quantizers.visit import Visit
+from benchsuite.quantizers.walk import check_batch, walk_blocks
+
+
+def _straight(value: Tensor, x: Tensor) -> Tensor:
+    """Return ``value``, a rounding of x, to the last bit, with the gradient of x."""
+    return value.detach() + (x - x.detach())
+
+
+class LearnedLinear(nn.Module):
+    """A linear while its rounding is learned: ``offset`` V [out, in], ``high`` a and ``low`` b
+    [out, groups], all float32."""
+
+    def __init__(self, linear: nn.Linear, grid: QuantizationGrid) -> None:
+        super().__init__()
+        self.grid, self.dtype = grid, linear.weight.dtype
+        self.weight = linear.weight.detach().float()
+        self.bias = None if linear.bias is None else linear.bias.detach()
+        n_out, n_in = self.weight.shape
+        groups = grid.whole_groups(self.weight)
+        self.range = (groups.amin(-1).clamp(max=0), groups.amax(-1).clamp(min=0))
+        device = self.weight.device
+        self.offset = nn.Parameter(torch.zeros(n_out, n_in, device=device))
+        self.low = nn.Parameter(torch.ones(n_out, grid.n_groups(n_in), device=device))
+        self.high = nn.Parameter(torch.ones_like(self.low))
+
+    @staticmethod
+    def bounds() -> tuple[tuple[float, float], ...]:
+        """Return the bounds of V, b and a, in the order of the parameters."""
+        return (-0.5, 0.5), (0.0, 1.0), (0.0, 1.0)
+
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return codes [out, in], scales and zero points [out, groups] as they are now, float32."""
+        grid, n_in = self.grid, self.weight.shape[1]
+        low, high = self.range[0] * self.low, self.range[1] * self.high
+        if grid.sym:
+            high = torch.maximum(high, -low)
+            low = -high
+        empty = (low == 0) & (high == 0)
+        low, high = low.masked_fill(empty, -1), high.masked_fill(empty, 1)
+        scale = (high - low) / grid.max_code
+        scale = _straight(scale.to(grid.scale_dtype).float(), scale).clamp(min=SMALLEST_HALF)
+        middle = torch.full_like(scale, (grid.max_code + 1) // 2)
+        exact = -low / scale
+        zero = middle if grid.sym else _straight(exact.round(), exact).clamp(0, grid.max_code)
+        wide_scale, wide_zero = grid.spread(scale, n_in), grid.spread(zero, n_in)
+        exact = self.weight / wide_scale + self.offset
+        return (_straight(exact.round(), exact) + wide_zero).clamp(0, grid.max_code), scale, zero
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return [..., out] for inputs [..., in], by the rounded weight."""
+        codes, scale, zero = self.parts()
+        n_in = self.weight.shape[1]
+        weight = (codes - self.grid.spread(zero, n_in)) * self.grid.spread(scale, n_in)
+        return F.linear(inputs, weight.to(self.dtype), self.bias)
+
+    @torch.no_grad()
+    def packed(self, linear: nn.Linear) -> QuantizedLinear:
+        """Return the layer that replaces ``linear``."""
+        codes, scale, zero = self.parts()
+        return quantized_linear(linear, self.grid, codes.to(torch.uint8), scale, zero)
+
+
+def _outputs(block: nn.Module, index: int, lane: HiddenStates, samples: Tensor) -> Tensor:
+    """Return what a block makes of some samples of a lane, [samples, seq_len, width]."""
+    inputs = lane.states[samples.to(lane.states.device)].to(lane.device)
+    outputs = block(inputs, **lane.arguments[len(inputs)][index])
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+def learn(
+    here: Visit,
+    learned: Mapping[str, LearnedLinear],
+    goal: Tensor,
+    *,
+    steps: int,
+    batch_size: int,
+    generator: torch.Generator,
+) -> tuple[float, float]:
+    """Learn the roundings of a block whose linears are ``learned`` ones; first and least loss.
+
+    ``goal`` [n_samples, seq_len, width] is what the original block puts out.
+    """
+    (lane,) = here.lanes
+    best, first = math.inf, math.nan
+    moving = [parameter for one in learned.values() for parameter in one.parameters()]
+    bounds = [bound for one in learned.values() for bound in one.bounds()]
+    kept: dict[str, dict[str, Tensor]] = {}
+    for step in range(steps):
+        samples = torch.randperm(len(goal), generator=generator)[:batch_size]
+        with torch.enable_grad():
+            got = _outputs(here.block, here.index, lane, samples)
+            wanted = goal[samples.to(goal.device)].to(got.device)
+            loss = F.mse_loss(got.float(), wanted.float())
+            # Of what is learned alone: the model's own parameters are to have no gradients.
+            gradients = torch.autograd.grad(loss, moving, allow_unused=True)
+        value = float(loss)
+        first = value if step == 0 else first
+        if value < best:
+            best = value
+            kept = {
+                path: {name: p.detach().clone() for name, p in one.named_parameters()}
+                for path, one in learned.items()
+            }
+        size = (1 - step / steps) / steps
+        for parameter, gradient, (least, most) in zip(moving, gradients, bounds, strict=True):
+            if gradient is not None:  # an expert that no token was sent has none
+                parameter.sub_(gradient.sign(), alpha=size).clamp_(least, most)
+    for path, parameters in kept.items():
+        learned[path].load_state_dict(parameters)
+    return first, best
+
+
+@torch.no_grad()
+def quantize(
+    model: nn.Module,
+    batch: Tensor,
+    *,
+    bits: int = 4,
+    group_size: int = 128,
+    sym: bool = True,
+    steps: int = 200,
+    batch_size: int = 8,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> QuantizationResult:
+    """Quantize every block linear of ``model`` with learned rounding, in place on its module tree.
+
+    ``batch`` is the calibration data, int64 [n_samples, seq_len]; ``seed`` draws the samples of
+    each step. A layer's ``details`` have its block's ``first_loss``, of rounding to nearest, and
+    the ``least_loss``, both of a step's samples.
+    """
+    check_batch(batch)
+    account, grid = Account(model), QuantizationGrid(bits, group_size, sym)
+    generator = torch.Generator().manual_seed(seed)
+    size = min(batch_size, len(batch))
+
+    def visit(here: Visit) -> None:
+        (original,) = here.originals
+        linears: dict[str, nn.Linear] = {}
+        for group in here.groups:
+            linears |= group_linears(here.block, group, here.name)
+        with here.clock.measure("learn"):
+            every = torch.arange(len(batch)).split(original.step)
+            goal = torch.cat([_outputs(here.block, here.index, original, s).cpu() for s in every])
+            refuse_infinite_outputs(goal, here.name)
+            learned = {path: LearnedLinear(linear, grid) for path, linear in linears.items()}
+            for path, one in learned.items():
+                replace(here.block, path, one)
+            first, least = learn(
+                here,
+                learned,
+                goal if goal.numel() > 2**28 else goal.to(original.device),
+                steps=steps,
+                batch_size=size,
+                generator=generator,
+            )
+            for path, linear in linears.items():
+                replace(here.block, path, learned[path].packed(linear))
+        for path in linears:
+            account.add(f"{here.name}.{path}", details={"first_loss": first, "least_loss": least})
+
+    # Micro-batches of one step's samples, so that masks and positions fit them.
+    memory = WorkingMemory(tokens_per_step=size * batch.shape[1], lanes=1)
+    seconds = walk_blocks(
+        model, batch, visit, beside_original=True, memory=memory, progress=progress
+    )
+    return account.close(seconds)
