@@ -18,16 +18,19 @@ def best_method(study: Study, group: Group) -> str | None:
 
     Welch against each, Holm over all pairs because the winner is picked after looking. A method
     without randomness competes as the constant that it is; two of those differ exactly. One that
-    has a single value and should have more stands apart, as controls do and what is not ranked.
-    None if one comparison of the winner is not significant, or if no way is better.
+    has a single value and should have more is tested against nobody, but while its value is the
+    better one nobody is called the best. Controls stand apart, and what is not ranked. None if one
+    comparison of the winner is not significant, or if no way is better.
     """
     metric = study.metric(study.ranked_by.name)
-    arms = _competing(study, group)
+    arms, unfinished = _competing(study, group)
     if len(arms) < 2 or not metric.better:
         return None
     means = {method: mean_of(as_sample(values.values())) for method, values in arms.items()}
     pick = max if metric.better == "higher" else min
     winner = pick(means, key=lambda method: means[method])
+    if unfinished and pick(means[winner], *unfinished) != means[winner]:
+        return None
     pairs = list(itertools.combinations(sorted(arms), 2))
     corrected = holm([_p_value(arms[a], arms[b]) for a, b in pairs])
     for (a, b), p in zip(pairs, corrected, strict=True):
@@ -41,9 +44,11 @@ def best_method(study: Study, group: Group) -> str | None:
     return winner
 
 
-def _competing(study: Study, group: Group) -> dict[str, Mapping[int, float]]:
+def _competing(study: Study, group: Group) -> tuple[dict[str, Mapping[int, float]], list[float]]:
+    """Return the values by seed of each method that a test can take, and those of single runs."""
     apart = {*study.controls, *study.unranked}
     arms: dict[str, Mapping[int, float]] = {}
+    unfinished: list[float] = []
     for method in group.methods:
         values = group.values(method, study.ranked_by.name)
         if method in apart or not values:
@@ -53,7 +58,9 @@ def _competing(study: Study, group: Group) -> dict[str, Mapping[int, float]]:
             arms[method] = dict.fromkeys(range(2), next(iter(values.values())))
         elif len(values) > 1:
             arms[method] = values
-    return arms
+        else:
+            unfinished += values.values()
+    return arms, unfinished
 
 
 def _is_still(values: Mapping[int, float]) -> bool:

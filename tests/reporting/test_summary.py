@@ -206,6 +206,15 @@ def test_a_single_value_of_one_method_does_not_hide_the_best_of_the_others():
     assert best_method(study(CALIBRATION), group) == "cola_zero"
 
 
+def test_nobody_is_best_while_a_single_value_of_another_is_better():
+    cells = grid("llama2_7b", methods=THREE)
+    run = [c for c in cells if c.method != "gptq_default" or c.seed == 42]
+    means = {"gptq_default": 5.20, "random": 5.79, "cola_zero": 5.50}
+    (group,) = groups_of(cells, drawn(run, std=0.01, means=means))
+
+    assert best_method(study(CALIBRATION), group) is None
+
+
 def test_a_lead_that_does_not_matter_makes_no_best():
     cells = grid("llama2_7b", methods=["random", "cola_zero"])
     means = {"random": 5.80, "cola_zero": 5.79}
