@@ -73,11 +73,13 @@ def sizes(original, quantized, dtype):
             "size_after_mb": before / 1e6,
             "compression_ratio": 1.0,
         }
+    of_cache = "cache_bits" in quantized.recorded  # which leaves the weights as they are stored
+    after = before if of_cache else quantized.size_after_bytes
     return {
         "weights_sha256": quantized.weights_sha256,
         "size_before_mb": before / 1e6,
-        "size_after_mb": quantized.size_after_bytes / 1e6,
-        "compression_ratio": before / quantized.size_after_bytes,
+        "size_after_mb": after / 1e6,
+        "compression_ratio": before / after,
         "latency_simulated": quantized.latency_simulated,
         **quantized.recorded,
     }

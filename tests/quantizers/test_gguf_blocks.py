@@ -51,12 +51,16 @@ def write_reference():
     np.savez_compressed(STORED, **found)
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("weighed", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_bytes_are_those_that_ggml_made(kind, weighed):
+def test_bytes_are_those_that_ggml_made(kind, weighed, device):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA GPU found")
     expected = np.load(STORED)[f"{kind} weighed" if weighed else kind]
-    found = encode(weight(), kind, importance() if weighed else None)
-    assert torch.equal(found, torch.from_numpy(expected))
+    columns = importance().to(device) if weighed else None
+    found = encode(weight().to(device), kind, columns)
+    assert torch.equal(found.cpu(), torch.from_numpy(expected))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -24,6 +24,8 @@ def vocabulary(tokenizer: Any, size: int) -> dict[str, Any] | None:
     if splitting is None:
         return None
     ids = tokenizer.get_vocab()
+    if max(ids.values()) >= size:
+        return None
     tokens = [f"[PAD{number}]" for number in range(size)]
     types = [UNUSED] * size
     for token, number in ids.items():
