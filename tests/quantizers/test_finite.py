@@ -6,7 +6,7 @@ import torch
 from benchsuite.errors import BenchsuiteError
 from benchsuite.quantizers.registry import OWN, REFERENCE, apply
 
-METHODS = sorted(name for name in OWN if not name.endswith(("_w8", "_w3", "_w2")))
+METHODS = sorted(name for name in OWN if not name.endswith(("_w8", "_w5", "_w3", "_w2")))
 CALIBRATED = [name for name in METHODS if OWN[name].calibrated]
 LAYER = r"model\.layers\.1\."
 

@@ -155,7 +155,7 @@ def test_the_choice_is_the_best_of_all_and_no_larger_than_one_width(make_model, 
     )
 
 
-@pytest.mark.parametrize("family", ["llama", "opt"])
+@pytest.mark.parametrize("family", ["llama", pytest.param("opt", marks=pytest.mark.stress)])
 def test_of_one_width_it_is_gptq(family, make_model, tokens):
     model, reference = make_model(family), make_model(family)
     result = mixed.quantize(model, tokens, bits=4.5, widths=(4,), group_size=32)
@@ -180,8 +180,8 @@ def test_the_mean_is_kept_and_layers_of_one_unit_have_one_width(bits, fused, mak
 
 
 def test_experts_of_a_mixture_share_a_width_by_projection(tokens):
-    model = build_family("mixtral")
-    result = mixed.quantize(model, tokens, bits=3, group_size=32)
+    model = build_family("mixtral", num_hidden_layers=1)
+    result = mixed.quantize(model, tokens, bits=3, widths=(2, 3, 4), group_size=32)
     for block in model.model.layers:
         for projection in ("gate_proj", "up_proj", "down_proj"):
             experts = [getattr(expert, projection) for expert in block.mlp.experts]
@@ -206,7 +206,7 @@ def test_a_mixed_model_is_saved_whole_and_read_by_transformers(bits, make_model,
     pytest.importorskip("compressed_tensors")
     from transformers import AutoModelForCausalLM
 
-    model = make_model()
+    model = make_model(num_hidden_layers=1)
     result = mixed.quantize(model, tokens, bits=bits, group_size=32)
     widths = {m.bits for m in quantized_linears(model).values()}
     assert len(widths) > 1

@@ -103,7 +103,7 @@ def test_a_rotation_that_keeps_the_mean_keeps_ones():
 
 @pytest.mark.parametrize("rounding", ["rtn", pytest.param("gptq", marks=pytest.mark.stress)])
 def test_what_is_rounded_is_the_folded_model(rounding, make_model, tokens):
-    model, reference = make_model(), make_model()
+    model, reference = (make_model(num_hidden_layers=1) for _ in range(2))
     batch = None if rounding == "rtn" else tokens
     result = rotated.quantize(model, batch, group_size=32, seed=2)
     rotation.fold(reference, seed=2)
@@ -115,13 +115,13 @@ def test_what_is_rounded_is_the_folded_model(rounding, make_model, tokens):
     assert result.weights_sha256 == expected.weights_sha256
     assert "rotate" in result.stage_seconds
     assert not result.latency_simulated
-    other = rotated.quantize(make_model(), batch, group_size=32, seed=3)
+    other = rotated.quantize(make_model(num_hidden_layers=1), batch, group_size=32, seed=3)
     assert other.weights_sha256 != result.weights_sha256
 
 
 def test_columns_of_large_weights_cost_less_behind_rotations(make_model, tokens):
     def with_large_columns():
-        model = make_model()
+        model = make_model(num_hidden_layers=1)
         for block in model.model.layers:
             for path in ("self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj"):
                 block.get_submodule(path).weight.data[:, [7, 90]] *= 20
@@ -139,7 +139,7 @@ def test_columns_of_large_weights_cost_less_behind_rotations(make_model, tokens)
     "name",
     [
         "llama tied",
-        "opt tied",
+        pytest.param("opt tied", marks=pytest.mark.stress),
         pytest.param("qwen2 tied", marks=pytest.mark.stress),
         pytest.param("qwen3 with wider heads", marks=pytest.mark.stress),
     ],
