@@ -3,8 +3,8 @@
 Each night every series is compared with the first night of its present stretch, by the noise of
 seeds (``changes.arm_change``). The series of a night are one family under Holm's correction, at the
 part of alpha that the night may spend: alpha / (t (t + 1)) at look t, which adds up to alpha
-however many nights come. So the chance of any false mark, ever, is at most alpha; and a night that
-is added changes no mark of those before.
+however many nights come. So of histories in which nothing changed at most a share alpha ever has a
+mark; and a night that is added changes no mark of those before.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
