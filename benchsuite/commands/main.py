@@ -21,6 +21,10 @@ from benchsuite.printable import printable
 COMMANDS = {
     "list": ("listing:list_studies", "the studies and the catalogue, or one study's methods"),
     "run": ("running:run", "measure the selected cells: pytest on the project's, or the shipped"),
+    "doctor": (
+        "doctor:doctor",
+        "what this machine has, what can run on it, and what adds the rest",
+    ),
     "models": ("models:models", "the catalogue's models, and what of them is here; `get` one"),
     "status": ("status:status", "which cells are done, stale, failed, running or missing"),
     "claims": ("judging:claims", "judge stored records; status 1 if a claim is violated"),
@@ -38,7 +42,7 @@ COMMANDS = {
     "determinism": ("determinism:determinism", "show determinism results beside each other"),
 }
 # Their words are pytest's: they select the cells.
-OF_PYTEST = frozenset(("list", "run", "status", "claims", "report", "estimate", "plan"))
+OF_PYTEST = frozenset(("doctor", "list", "run", "status", "claims", "report", "estimate", "plan"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -40,15 +40,14 @@ class FileDigests:
         resolved = file.resolve()
         if resolved.parent.name == "blobs" and _SHA256.fullmatch(resolved.name):
             return resolved.name  # the hub names large files by their sha256
-        key = _state(resolved)
+        key = file_state(resolved)
         known = self._known.get(str(resolved))
         if isinstance(known, list) and known[:-1] == key:
             return str(known[-1])
         asked = time.time_ns()
         with resolved.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        changed = max(key[1], key[2])
-        if changed < asked - _SETTLED_NS and _state(resolved) == key:
+        if is_settled(key, asked) and file_state(resolved) == key:
             self._known[str(resolved)] = [*key, digest]
             self._changed = True
         return digest
@@ -74,10 +73,15 @@ def _seal(known: Any) -> str:
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
-def _state(file: Path) -> list[int]:
+def file_state(file: Path) -> list[int]:
     """Return what changes with a file's content: size, times of writing and of change, inode.
 
     The time of change counts beside that of writing, which ``cp -p`` sets back.
     """
     status = file.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def is_settled(state: list[int], asked: int) -> bool:
+    """Say whether a file of this state, looked at at ``asked`` (ns), cannot change unseen."""
+    return max(state[1], state[2]) < asked - _SETTLED_NS

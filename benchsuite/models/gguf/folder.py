@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,7 +13,7 @@ import filelock
 import numpy as np
 
 from benchsuite.catalog import is_gguf
-from benchsuite.corpora.file_digests import FileDigests
+from benchsuite.corpora.file_digests import FileDigests, file_state, is_settled
 from benchsuite.models.cache import user_cache
 from benchsuite.models.gguf.card import CARD, FORM
 from benchsuite.models.gguf.config import Model, architecture_of, read_model
@@ -47,8 +48,25 @@ def describe(path: Path, digests: FileDigests | None = None) -> GgufFile:
     """Return what the file holds, from its header and its digest; torch is not imported.
 
     ``digests`` remembers the sha256. Raises ``BenchsuiteError`` for a file that is no whole GGUF,
-    or of an architecture that is not read.
+    or of an architecture that is not read. A file is read once while it stays as it is: a
+    vocabulary takes half a second, and every cell of a model asks.
     """
+    if not path.is_file():
+        return _described(path, digests)
+    state, asked = file_state(path), time.time_ns()
+    known = _DESCRIBED.get(path)
+    if known is None or known[0] != state:
+        found = _described(path, digests)
+        if not (is_settled(state, asked) and file_state(path) == state):
+            return found
+        known = _DESCRIBED[path] = (state, found)
+    return known[1]
+
+
+_DESCRIBED: dict[Path, tuple[list[int], GgufFile]] = {}
+
+
+def _described(path: Path, digests: FileDigests | None) -> GgufFile:
     file = Gguf(path)
     architecture = architecture_of(file)
     weights = [tensor for tensor in file.tensors.values() if tensor.name not in FACTORS]
