@@ -32,6 +32,7 @@ ROUNDING: dict[str, tuple[str, dict[str, Any]]] = {
     "rtn": ("rtn", {}),
     "gptq": ("gptq", {}),
     "gptq, true sequential": ("gptq", SEQUENTIAL),
+    "gptq, clip": ("gptq", {"mse": True}),
     "gptaq": ("gptaq", {}),
     "gptaq, alpha 1": ("gptaq", {"alpha": 1.0}),
     "qronos": ("qronos", {}),
