@@ -14,9 +14,11 @@ from pathlib import Path
 from benchsuite.commands.collecting import Collected, collect
 from benchsuite.engines.registry import ENGINES
 from benchsuite.errors import BenchsuiteError
+from benchsuite.harness.session import Bench
 from benchsuite.models.source import hub_cache, hub_offline
 from benchsuite.printable import count
 from benchsuite.records import environment
+from benchsuite.study import Cell, study
 
 GIB = 2**30
 HUB = "https://huggingface.co"
@@ -103,18 +105,23 @@ def _engines(collected: Collected) -> Iterator[str]:
 
 def _studies(collected: Collected) -> Iterator[str]:
     bench = collected.bench()
-    able: Counter[str] = Counter()
     reasons: dict[str, Counter[str]] = {}
     for _, cell, _ in collected.cells:
-        here = reasons.setdefault(cell.study, Counter())
-        try:
-            bench.require(cell)
-        except BenchsuiteError as error:
-            here[str(error)] += 1
-        else:
-            able[cell.study] += 1
+        reasons.setdefault(cell.study, Counter())[_lacking(bench, cell)] += 1
     for name, found in reasons.items():
-        whole = able[name] + found.total()
-        yield f"{name}: {able[name]:,} of {count(whole, 'cell')} can run here"
+        able, whole = found.pop("", 0), found.total()
+        yield f"{name}: {able:,} of {able + whole:,} cells can run here"
         for reason, n in found.most_common():
             yield f"  {n:,}: {reason}"
+
+
+def _lacking(bench: Bench, cell: Cell) -> str:
+    """Return why a cell cannot run here; "" if it can."""
+    try:
+        bench.require(cell)
+    except BenchsuiteError as error:
+        return str(error)
+    name = study(cell.study).engine(cell)
+    if name and "absent" in bench.engine_versions(name).values():
+        return f"they run under {name}, which is not here"
+    return ""
