@@ -6,7 +6,7 @@ hold them.
 
 | numbers | what shares a scale | bits |
 |---|---|---|
-| ``fp8`` | nothing: keys and values as they are in E4M3, vLLM's ``kv_cache_dtype=fp8`` | 8 |
+| ``fp8_plain`` | nothing: keys and values as they are in E4M3, vLLM's ``kv_cache_dtype=fp8`` | 8 |
 | ``fp8_tensor`` | all keys of a layer, and all its values, fixed by calibration data | 8 |
 | ``fp8_head`` | those of a head, fixed likewise | 8 |
 | ``int8`` | a head's numbers of one token, symmetric | 8 and a scale |
@@ -34,7 +34,7 @@ from benchsuite.quantizers.layers import Progress, refuse_infinite_linears
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walk import check_batch
 
-NUMBERS = ("fp8", "fp8_tensor", "fp8_head", "int8", "int4")
+NUMBERS = ("fp8_plain", "fp8_tensor", "fp8_head", "int8", "int4")
 FIXED = ("fp8_tensor", "fp8_head")
 """The numbers whose scales calibration data fix."""
 GROUP = 32

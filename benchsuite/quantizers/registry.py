@@ -76,22 +76,22 @@ ASYMMETRIC = tuple(f"{name}_w{bits}" for name in ("gptaq", "qronos") for bits in
 """Methods that answer for the layers before, which matters more the fewer bits there are."""
 
 GGUF = {
-    f"gguf_{mix}{ending}": {"mix": mix, "imatrix": bool(ending)}
+    f"gguf_{with_matrix}{mix}": {"mix": mix, "imatrix": bool(with_matrix)}
     for mix in ("q8_0", "q5_k_m", "q4_k_m", "q3_k_m", "q4_0", "iq4_nl")
-    for ending in ("", "_imatrix")
-    if (mix, ending) != ("q8_0", "_imatrix")  # there is no scale to be searched for
+    for with_matrix in ("", "imatrix_")
+    if (mix, with_matrix) != ("q8_0", "imatrix_")  # there is no scale to be searched for
 }
 """llama.cpp's mixes, with and without an importance matrix."""
 
-CACHES = ("kv_fp8", "kv_fp8_tensor", "kv_fp8_head", "kv_int8", "kv_int4")
+CACHES = ("kv_fp8_plain", "kv_fp8_tensor", "kv_fp8_head", "kv_int8", "kv_int4")
 """Rounded keys and values, weights as they are."""
 
 VARIANTS = (
     "rtn_w4_asym",
     *(f"gptq_w4_{name}" for name in GPTQ_VARIANTS),
     *FP4_GPTQ,
-    *("kv_fp8", "kv_fp8_tensor", "kv_int8"),
-    *(name for name in GGUF if not name.startswith("gguf_q4_k_m")),
+    *("kv_fp8_plain", "kv_fp8_tensor", "kv_int8"),
+    *(name for name in GGUF if not name.endswith("q4_k_m")),
     *("rtn_w2", "gptq_w2", "gptaq_w3", "gptaq_w2", "qronos_w3", "qronos_w2"),
     *("rotated_rtn_w4", "mixed_w5", "mixed_w4"),
     *("signround_w4", "signround_w3"),

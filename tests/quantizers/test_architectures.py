@@ -35,7 +35,7 @@ FAMILIES = {
     **EXPERTS,
 }
 ALIKE = {"mxfp4_gptq_w4a4", "nvfp4_mrgptq_w4a4"}  # each on the other format
-ALIKE |= {*GGUF, *CACHES} - {"gguf_q4_k_m_imatrix"}  # a cache has no linears
+ALIKE |= {*GGUF, *CACHES} - {"gguf_imatrix_q4_k_m"}  # a cache has no linears
 WIDTHS = ("_w8", "_w5", "_w3", "_w2", "gptq_w4a16")
 METHODS = sorted(n for n in OWN if n not in ALIKE and not n.endswith(WIDTHS))
 # Every method on three families that are built differently, six on all; the rest are long rounds.

@@ -10,7 +10,7 @@ from benchsuite.quantizers.registry import CACHES, QUANTIZERS, apply
 from benchsuite.studies.quantizers import report
 from tests.quantizers.conftest import build
 
-BOUNDS = {"fp8": 0.04, "fp8_tensor": 0.04, "fp8_head": 0.04, "int8": 0.01, "int4": 0.1}
+BOUNDS = {"fp8_plain": 0.04, "fp8_tensor": 0.04, "fp8_head": 0.04, "int8": 0.01, "int4": 0.1}
 
 
 def logits(model, tokens):
@@ -73,14 +73,14 @@ def test_fixed_scales_are_the_largest_that_the_unrounded_model_makes(tokens):
             torch.testing.assert_close(one.flatten() * 448, largest.amax()[None], rtol=1e-4, atol=0)
 
 
-@pytest.mark.parametrize("numbers", ["fp8", "fp8_tensor"])
+@pytest.mark.parametrize("numbers", ["fp8_plain", "fp8_tensor"])
 def test_e4m3_is_the_nearest_of_its_numbers_and_cut_off_beyond(numbers):
     layer = cache.Rounded(numbers)
     if numbers in cache.FIXED:
         layer(torch.full((1, 1, 1, 1), 448.0 / 4))
         layer.measuring = False
     scale = 1.0 if layer.scale is None else layer.scale.item()
-    assert scale == (1 if numbers == "fp8" else 0.25)
+    assert scale == (1 if numbers == "fp8_plain" else 0.25)
     octets = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).float()
     every = octets[torch.isfinite(octets)].unique() * scale
     x = torch.linspace(-600, 600, 2001).view(1, 1, 1, -1) * scale
@@ -97,7 +97,7 @@ def test_bits_count_scales(tokens):
         found[numbers] = tuple(result.recorded.values())
     in_all = 2 * 2 * 2 * 32  # keys and values, two layers, two heads of 32
     assert found == {
-        "fp8": (8, in_all),
+        "fp8_plain": (8, in_all),
         "fp8_tensor": (8, in_all),
         "fp8_head": (8, in_all),
         "int8": (8.5, in_all * 8.5 / 8),
@@ -121,7 +121,7 @@ def test_what_cannot_be_done_is_named(tokens, tmp_path):
 def test_caches_are_ranked_apart_by_their_width():
     kinds = {name: (report.kind(name), report.precision(name)) for name in CACHES}
     assert kinds == {
-        "kv_fp8": ("KV8", "FP8"),
+        "kv_fp8_plain": ("KV8", "FP8"),
         "kv_fp8_tensor": ("KV8", "FP8"),
         "kv_fp8_head": ("KV8", "FP8"),
         "kv_int8": ("KV8", "INT8"),
