@@ -72,6 +72,7 @@ def rows(candidate):
     return {row["label"]: row for row in candidate["rows"]}
 
 
+@pytest.mark.stress
 def test_fewer_bits_are_worse_and_eight_are_not(told):
     eight, three = told["candidates"]
     assert rows(three)["perplexity"]["verdict"]["outcome"] == "worse"

@@ -55,10 +55,9 @@ def test_what_is_missing_has_the_command_that_adds_it(told, monkeypatch):
     assert f"Python {sys.version.split()[0]}" in said
 
 
-def test_a_hub_that_does_not_answer_is_told_with_its_reason(told, monkeypatch):
-    monkeypatch.delenv("HF_HUB_OFFLINE")
+def test_a_hub_that_does_not_answer_is_told_with_its_reason(monkeypatch):
     monkeypatch.setattr(doctor, "hub_offline", lambda: False)
     monkeypatch.setattr(doctor, "HUB", "http://127.0.0.1:9")
-    said = told("-k", "determinism and tiny_llama_1m and packed_gptq")
-    assert "http://127.0.0.1:9 does not answer (" in said
+    *_, said = doctor._hub()
+    assert said.startswith("http://127.0.0.1:9 does not answer (")
     assert "--local NAME=PATH" in said

@@ -66,6 +66,7 @@ def selected(collected):
     return {e["environment"]: collected[e["environment"]] for e in ENVIRONMENTS}, collected["every"]
 
 
+@pytest.mark.stress
 def test_every_cell_belongs_to_one_environment(selected):
     chosen, every = selected
     times = Counter(cell for cells in chosen.values() for cell in cells)

@@ -20,6 +20,7 @@ def releases():
     return found
 
 
+@pytest.mark.stress
 def test_the_releases_give_the_text_and_its_digests_again(releases, tmp_path, monkeypatch):
     made = make_text.make()
     assert made == {split: text.documents(split) for split in text.SPLITS}

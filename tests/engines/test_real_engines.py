@@ -57,6 +57,7 @@ def test_log_probs_are_the_models_own(plain):
     assert np.abs(plain.logprobs - np.stack(expected)).max() < 1e-4
 
 
+@pytest.mark.stress
 def test_given_tokens_are_scored_as_the_model_scores_them(own, plain):
     """And a completion's tokens are the best ones at their places."""
     from benchsuite.evaluation.generation import log_likelihoods

@@ -124,6 +124,7 @@ def test_a_hub_id_joins_the_studies_before_anything_is_downloaded(run):
     assert "test_latent" not in done.stdout, "a study's own grid says what it can take"
 
 
+@pytest.mark.stress
 def test_the_second_session_of_a_process_knows_only_its_own_models(phi3, tmp_path):
     """Options are read anew: what an earlier session named has left catalogue and studies."""
     code = f"""

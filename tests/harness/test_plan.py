@@ -221,6 +221,7 @@ def test_the_parameters_of_a_plan_hold_without_a_word(frozen, run, project):
     assert summary(project)["plan"]["alpha"] == 0.01
 
 
+@pytest.mark.stress
 def test_seeds_looked_at_one_after_another_are_named(frozen, run, project):
     """Peeking with --seeds 2, 3, ... finds more than alpha allows: each look is told."""
     frozen("-k", "not aside and one and not idle", "--seeds=1,2,3,4")
@@ -240,6 +241,7 @@ def test_seeds_looked_at_one_after_another_are_named(frozen, run, project):
     assert "Departs from its plan" in (project.path / "reports/index.html").read_text()
 
 
+@pytest.mark.stress
 def test_what_was_measured_before_or_beside_the_plan_is_named(frozen, run, project):
     run("-k", "not aside and one and (clear or worse)", "--seeds=1,2,3,8")
     # A clock of whole seconds: the plan is to be later than the records.

@@ -82,6 +82,7 @@ def test_llama2_runs_offline_through_the_real_loading_code_and_is_marked_a_stand
     result.stdout.fnmatch_lines(["*stand-in*"])
 
 
+@pytest.mark.stress
 def test_without_weights_the_cell_is_skipped_with_reason_and_fix(run, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     result = run("-k", "opt_6_7b and random and seed42", "--device", "cpu", "-rs")

@@ -41,6 +41,7 @@ def is_quiet(text):
     return not {"\x1b", "\x07", "\x9b", "\u202e"} & set(text)
 
 
+@pytest.mark.stress
 def test_escape_sequences_are_shown_as_text(shaky, pytester):
     failed = shaky(RAISES)
     assert SHOWN in said(failed)
@@ -54,6 +55,7 @@ def test_escape_sequences_are_shown_as_text(shaky, pytester):
         assert is_quiet(text)
 
 
+@pytest.mark.stress
 def test_a_file_name_and_a_stand_in_are_shown_as_text(shaky, pytester):
     shaky(f"record.provenance(stand_in={ESCAPE!r})")
     (pytester.path / f"reports/store/records/{'a' * 40}\x1b[31m.json").write_text("{}")

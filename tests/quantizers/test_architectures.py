@@ -38,16 +38,14 @@ ALIKE = {"mxfp4_gptq_w4a4", "nvfp4_mrgptq_w4a4"}  # each on the other format
 ALIKE |= {*GGUF, *CACHES} - {"gguf_imatrix_q4_k_m"}  # a cache has no linears
 WIDTHS = ("_w8", "_w5", "_w3", "_w2", "gptq_w4a16")
 METHODS = sorted(n for n in OWN if n not in ALIKE and not n.endswith(WIDTHS))
-# Every method on three families that are built differently, six on all; the rest are long rounds.
+# Every method on two families that are built differently, six on all; the rest are long rounds.
 FIRST = {"rtn_w4", "gptq_w4", "awq_w4", "smoothquant_w8a8", "quarot_w4a4kv4", "fp8_dynamic"}
 LONG = {"mixed_w4"}
 EVERY = [
     pytest.param(family, method, marks=[] if short else pytest.mark.stress)
     for family in FAMILIES
     for method in METHODS
-    for short in [
-        method in FIRST or (method not in LONG and family in ("gemma2", "phi3", "mixtral"))
-    ]
+    for short in [method in FIRST or (method not in LONG and family in ("gemma2", "phi3"))]
 ]
 
 

@@ -137,6 +137,7 @@ def written(tmp_path_factory):
     return grid, folder, write(grid.records, folder, grid.columns)
 
 
+@pytest.mark.stress
 def test_the_documents_files_are_written(written):
     _, folder, paths = written
     names = {str(path.relative_to(folder)) for path in paths}
@@ -208,6 +209,7 @@ def test_figures_are_the_same_bytes_again(written, tmp_path):
         assert path.read_bytes() == (tmp_path / "figures" / path.name).read_bytes(), path.name
 
 
+@pytest.mark.stress
 def test_size_is_a_matter_of_the_family():
     grid = Grid(lambda cell: True)
     found = sizes(runs_of(grid.records, grid.columns))
