@@ -144,6 +144,7 @@ def test_methods_of_another_kind_are_never_ranked_beside_weight_only():
     own |= {"quarot_w4a4kv4", "nvfp4_w4a4", "nvfp4_gptq_w4a4", "nvfp4_mrgptq_w4a4"}
     own |= {"mxfp4_w4a4", "mxfp4_gptq_w4a4", "mxfp4_mrgptq_w4a4"}
     own |= {"wanda_2of4", "sparsegpt_2of4"}
+    own |= {"kv_fp8_plain", "kv_fp8_tensor", "kv_fp8_head", "kv_int8", "kv_int4"}
     assert apart == own | {"llmcompressor_smoothquant", "bitsandbytes_int8"}
     assert apart <= set(study("quantizers").unranked)
 
