@@ -33,7 +33,7 @@ real: setup
 	$(BIN)/benchsuite models get smollm2_135m_q4
 	$(BIN)/python -m pytest benchmarks -n 2 --reports-dir reports/real \
 		-k "test_quantizers and smollm2_135m_q4 and seed42 and (fp16 or rtn_w4 or hqq_w4 or gptq_w4) \
-			and not clip and not sequential" \
+			and not clip and not sequential and not fp4 and not rotated" \
 		$(foreach setting,$(REAL) $(if $(DATA),arc_task=arc_easy maths_task=gsm8k,$(SHIPPED)),--set quantizers.$(setting)) \
 		$(if $(DATA),$(foreach name,$(GIVEN),--local $(name)=$(DATA)/$(name)))
 	@echo "The report: $(CURDIR)/reports/real/index.html"
