@@ -30,7 +30,6 @@ def test_quantizers(
     with record.stage("quant"):
         quantized = quantize(cell, network, batch, progress)
     record.update(**sizes(original, quantized, model.entry.dtype))
-    record.update(**widths(network, quantized))
     save_model(model, quantized)
     with record.stage("evaluation"), quantizers.using_kernel(network, "held"):
         quality = evaluation.perplexity.perplexity(network, evaluation_tokens, seq_len=seq_len)
@@ -83,10 +82,3 @@ def sizes(original, quantized, dtype):
         "latency_simulated": quantized.latency_simulated,
         **quantized.recorded,
     }
-
-
-def widths(network, quantized):
-    """Return each layer's width and their mean, of methods that choose one for each layer."""
-    if quantized is None or not quantized.layer_bits:
-        return {}
-    return {"mean_bits": quantizers.mean_bits(network), "layer_bits": quantized.layer_bits}

@@ -5,7 +5,6 @@ import os
 import platform
 import re
 import shutil
-import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,6 @@ from benchsuite.records import environment
 from benchsuite.study import Cell, study
 
 GIB = 2**30
-HUB = "https://huggingface.co"
 HUB_SECONDS = 5.0
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([\w-]+)['"]""")
 
@@ -65,12 +63,13 @@ def _hub() -> Iterator[str]:
     if hub_offline():
         yield "not asked: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set"
         return
+    hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
-        with urllib.request.urlopen(HUB, timeout=HUB_SECONDS):
-            yield f"{HUB} answers"
-    except (OSError, urllib.error.URLError) as error:
+        with urllib.request.urlopen(hub, timeout=HUB_SECONDS):
+            yield f"{hub} answers"
+    except OSError as error:
         reason = getattr(error, "reason", None) or error
-        yield f"{HUB} does not answer ({reason}): --local NAME=PATH names what is at hand"
+        yield f"{hub} does not answer ({reason}): --local NAME=PATH names what is at hand"
 
 
 def _extras() -> Iterator[str]:

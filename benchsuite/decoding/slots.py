@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, Cache
 
 from benchsuite.decoding.loop import Heat, drawn, entropy, heat_at
+from benchsuite.errors import out_of_memory
 from benchsuite.models.fused import fused_forwards
 
 # Tokens read at once when prompts take slots.
@@ -253,9 +254,9 @@ class Slots(Cache):  # type: ignore[misc]
             try:
                 with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                     self._step()
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError:
+            except RuntimeError as error:
+                if out_of_memory(error):
+                    raise
                 torch.cuda.synchronize()
             else:
                 self._graph = graph

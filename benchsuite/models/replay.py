@@ -50,8 +50,6 @@ def _graph_of(step: Callable[[], object], device: torch.device) -> Callable[[], 
     """
     try:
         return Graph(step, device)
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
         if out_of_memory(error):
             raise

@@ -32,7 +32,6 @@ __getattr__, __all__ = attach(
         "gptq": "gptq",
         "hqq": "hqq",
         "loaded": "loaded",
-        "mean_bits": "linear",
         "method": "registry",
         "mixed": "mixed",
         "model_digest": "linear",

@@ -21,11 +21,12 @@ coarser small ones. A group of zeros has byte 0.
 """
 
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from benchsuite.quantizers.tables import table
 
 VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """What codes 0 to 7 stand for."""
@@ -54,13 +55,7 @@ def codes_of(numbers: Tensor) -> Tensor:
 
 def numbers_of(codes: Tensor) -> Tensor:
     """Return what codes stand for, float32."""
-    return _table(codes.device)[codes.long()]
-
-
-@cache
-def _table(device: torch.device) -> Tensor:
-    """Return the sixteen numbers, made once: inside a CUDA graph nothing comes from the host."""
-    return torch.tensor((*VALUES, *(-value for value in VALUES)), device=device)
+    return table((*VALUES, *(-value for value in VALUES)), codes.device)[codes.long()]
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from benchsuite.quantizers.gguf_search import (
     symmetric,
     total,
 )
+from benchsuite.quantizers.tables import table
 
 _CHUNKS = {"cpu": 1 << 19, "cuda": 1 << 24}
 """Numbers that are worked on at once: a CPU's cache holds them and their terms, and a GPU has no
@@ -231,8 +232,9 @@ def _decode_q8_0(octets: Tensor) -> Tensor:
 
 
 def _decode_iq4_nl(octets: Tensor) -> Tensor:
-    values = torch.tensor(NONLINEAR, dtype=torch.float32, device=octets.device)
-    return values[_codes32(octets[2:], fifth=False).long()] * _number(octets[:2])
+    return table(NONLINEAR, octets.device)[_codes32(octets[2:], fifth=False).long()] * _number(
+        octets[:2]
+    )
 
 
 def _decode_affine_k(octets: Tensor, n_max: int) -> Tensor:

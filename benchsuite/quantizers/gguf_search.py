@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchsuite.quantizers.tables import table
+
 LEAST = 1e-15  # GROUP_MAX_EPS: of smaller numbers all are zero
 _SHIFT = 12582912.0  # 1.5 * 2^23
 NONLINEAR = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
@@ -178,7 +180,7 @@ def affine(
 
 def nonlinear(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """``quantize_row_iq4_nl_impl`` of single blocks: codes [n, blocks] and scales."""
-    values = torch.tensor(NONLINEAR, dtype=torch.float32, device=x.device)
+    values = table(NONLINEAR, x.device)
     between = (values[1:] + values[:-1]) / 2
 
     def codes(inverse: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ from benchsuite.quantizers.gptq import GptqMethod, block_quantizer
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.knapsack import cheapest
 from benchsuite.quantizers.layers import Progress, refuse_infinite_linears
-from benchsuite.quantizers.linear import quantized_linear
+from benchsuite.quantizers.linear import mean_bits, quantized_linear
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.visit import Visit
 from benchsuite.quantizers.walk import Turns, check_batch, walk
@@ -172,7 +172,8 @@ def quantize(
 
     ``batch`` is the calibration data, int64 [n_samples, seq_len], whose first
     ``sensitivity_tokens`` tell the costs. ``bits`` is the mean width of codes that is not exceeded,
-    scales not counted. The rest is as in `gptq.quantize`. Raises ``CellCannotRun`` for a streamed
+    scales not counted. The result's ``recorded`` has ``layer_bits`` by path, and ``mean_bits`` with
+    scales. The rest is as in `gptq.quantize`. Raises ``CellCannotRun`` for a streamed
     model, a usage error for a mean below all widths.
     """
     check_batch(batch)
@@ -208,7 +209,8 @@ def quantize(
         unit = of_layer[layer.name]
         told = {"bits": float(width_of[layer.name]), "kl_alone": costs[unit][chosen[unit]]}
         layers.append(dataclasses.replace(layer, details={**layer.details, **told}))
-    return dataclasses.replace(result, layers=layers)
+    recorded = {"mean_bits": mean_bits(model), "layer_bits": width_of}
+    return dataclasses.replace(result, layers=layers, recorded=recorded)
 
 
 def _units_of(

@@ -61,12 +61,6 @@ class QuantizationResult:
         return {layer.name: layer.damp for layer in self.layers if layer.retries}
 
     @property
-    def layer_bits(self) -> dict[str, int]:
-        """The width of each layer's codes, of methods that choose one for each; else nothing."""
-        told = {layer.name: layer.details.get("bits") for layer in self.layers}
-        return {name: int(bits) for name, bits in told.items() if bits is not None}
-
-    @property
     def compression_ratio(self) -> float:
         """Size before over size after."""
         return self.size_before_bytes / self.size_after_bytes

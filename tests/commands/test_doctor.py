@@ -57,7 +57,7 @@ def test_what_is_missing_has_the_command_that_adds_it(told, monkeypatch):
 
 def test_a_hub_that_does_not_answer_is_told_with_its_reason(monkeypatch):
     monkeypatch.setattr(doctor, "hub_offline", lambda: False)
-    monkeypatch.setattr(doctor, "HUB", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     *_, said = doctor._hub()
     assert said.startswith("http://127.0.0.1:9 does not answer (")
     assert "--local NAME=PATH" in said

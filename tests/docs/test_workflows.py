@@ -127,6 +127,16 @@ def test_ci_makes_targets_that_are_there_and_runs_the_tour():
     assert f".venv/bin/python -m pytest {recipe}" in lines
 
 
+def test_the_real_tour_is_its_seven_methods():
+    """A method whose name holds another's would be chosen too, and ten minutes be many more."""
+    recipe = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    (chosen,) = re.findall(r'-k "(test_quantizers and smollm2[^"]*)"', recipe)
+    (found,) = test_docs.collected([["benchmarks", "-k", " ".join(chosen.split())]], ROOT)
+    methods = {name.removeprefix("smollm2_135m_q4-").removesuffix("-seed42") for _, name in found}
+    asked = {"fp16", "rtn_w4", "rtn_w4_asym", "hqq_w4", "gptq_w4", "gptq_w4_act", "gptq_w4_asym"}
+    assert methods == asked
+
+
 # --- nights over a tiny project
 
 
