@@ -36,7 +36,12 @@ from benchsuite.models.architecture import architecture_of
 METHODS = (
     *("fp16", "gptq_w4", "awq_w4", "smoothquant_w8a8"),
     *("rotated_gptq_w4", "mixed_w5"),
+    *("fp8_static", "fp8_dynamic", "fp8_block"),
+    *("nvfp4_w4a16", "nvfp4_gptq_w4a16", "mxfp4_w4a16"),
+    "kv_fp8_plain",
 )
+ROUNDS_INPUTS = ("fp8_", "smoothquant_")
+"""How the names of methods begin whose layers round what they read."""
 LOGIT_STD = 4.0
 SEED = 42
 
@@ -124,7 +129,8 @@ def compared(
     if name != "fp16":
         batch = batch.to(arguments.device)
         quantizers.apply(name, model, batch, seed=SEED, progress=None, group_size=128)
-    refused = serving.write(model, folder, quantized=name != "fp16")
+    cache = {"kv_cache_dtype": "fp8"} if name == "kv_fp8_plain" else {}
+    refused = serving.write(model, folder, quantized=name != "fp16" and not cache)
     if refused:
         raise EngineError(refused)
     ours = teacher_forced(model, prompts)
@@ -133,10 +139,11 @@ def compared(
     settings = serving.settings_for(model, len(prompts[0]) + steps, samples=len(prompts))
     source = {"source": {"entry": asdict(catalog.model(arguments.model))}}
     own = {**source, "device": arguments.device} if arguments.engine == "transformers" else {}
-    told = process.load(checkpoint_folder=str(folder), **settings, **own)
+    told = process.load(checkpoint_folder=str(folder), **settings, **own, **cache)
     scored = process.score(prompts)
     made = process.generate(prompts, steps)
-    tolerance = agreement.INTEGER_ACTIVATIONS if "a8" in name else agreement.WEIGHT_ONLY
+    rounds = name.startswith(ROUNDS_INPUTS) or bool(cache)
+    tolerance = agreement.ROUNDED_INPUTS if rounds else agreement.WEIGHT_ONLY
     found = agreement.agreement(
         ours, scored["logprobs"], scored["best"], chosen, made.tokens, tolerance=tolerance
     )

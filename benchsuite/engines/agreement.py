@@ -17,7 +17,7 @@ WEIGHT_ONLY = 0.1
 """Nats. Four times what rounding to float16 does by itself to the log-probabilities of a random
 network of 16 layers with logits of standard deviation 4 (0.024 at most over 190 tokens)."""
 
-INTEGER_ACTIVATIONS = 1.0
+ROUNDED_INPUTS = 1.0
 """Nats, with activations rounded to 8 bits: there a difference in a last bit moves an activation to
 the next integer, 1/127 of its token's largest. Twice what that does on its own (0.53)."""
 

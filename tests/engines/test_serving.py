@@ -140,7 +140,7 @@ def test_vllm_computes_what_our_model_does(method, vllm, tmp_path):
         process.ask("load", checkpoint_folder=str(tmp_path / "checkpoint"), **settings)
         scored, made = process.ask("score", prompts=prompts), process.generate(prompts, 8)
     weight_only = method != "smoothquant_w8a8"
-    limit = agreement.WEIGHT_ONLY if weight_only else agreement.INTEGER_ACTIVATIONS
+    limit = agreement.WEIGHT_ONLY if weight_only else agreement.ROUNDED_INPUTS
     found = agreement.agreement(
         teacher_forced(model, prompts),
         scored["logprobs"],
