@@ -82,24 +82,18 @@ class Replayed:
     """A function of tensors that becomes a graph when it meets the same shapes again.
 
     The first call with tensors of some shapes, strides and dtypes on a device runs the function as
-    it is, the second makes the graph. Graphs hold on to the memory of one run of each kind. Tensors
-    of more than `MOST_BYTES` are given to ``in_parts``, which does the same and may replay its
-    steps; without it to the function.
+    it is, the second makes the graph. Graphs hold on to the memory of one run of each kind.
     """
 
-    def __init__(
-        self, function: Callable[..., Tensors], in_parts: Callable[..., Tensors] | None = None
-    ) -> None:
-        self._function, self._in_parts = function, in_parts or function
+    def __init__(self, function: Callable[..., Tensors]) -> None:
+        self._function = function
         self._made: dict[Hashable, _Kept | None] = {}
 
     def __call__(self, *tensors: Tensor | None) -> Tensors:
         """Return what the function returns, in tensors of the caller's own."""
         given = [tensor for tensor in tensors if tensor is not None]
         first = given[0]
-        if sum(tensor.nbytes for tensor in given) > MOST_BYTES:
-            return self._in_parts(*tensors)
-        if not first.is_cuda:
+        if not first.is_cuda or sum(tensor.nbytes for tensor in given) > MOST_BYTES:
             return self._function(*tensors)
         kind = (
             first.device,

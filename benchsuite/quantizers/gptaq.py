@@ -25,7 +25,6 @@ place of w_i P_ij; the paper's derivation has w_i. And scales of groups narrower
 fitted here to the weights as they are by then.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -39,6 +38,7 @@ from benchsuite.quantizers.gptq import (
     Panel,
     Rounded,
     block_quantizer,
+    round_columns,
     spans,
 )
 from benchsuite.quantizers.grid import QuantizationGrid
@@ -130,16 +130,19 @@ class GptaqMethod(GptqMethod):
         return panels, transfer(cross, panels[0], self.alpha)
 
     def _round(
-        self,
-        work: Tensor,
-        factor: Tensor,
-        order: Tensor | None,
-        *prepared: Tensor,
-        of: Callable[..., Panel] = round_panel,
+        self, work: Tensor, factor: Tensor, order: Tensor | None, *prepared: Tensor
     ) -> Rounded:
-        # There is one panel, of all columns, and only `round_panel` above knows what has passed.
         panels, passed = prepared
-        return super()._round(work, factor, order, panels, of=partial(round_panel, passed))
+        return round_columns(
+            work,
+            factor,
+            panels,
+            self.grid,
+            order,
+            self.static_groups,
+            self.quantize_block,
+            partial(round_panel, passed),
+        )
 
 
 @torch.no_grad()

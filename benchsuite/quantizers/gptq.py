@@ -23,8 +23,6 @@ that the loop walks over contiguous.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -257,46 +255,16 @@ class GptqMethod:
     quantize_block: BlockQuantizer
 
     def __post_init__(self) -> None:
-        # Every layer of a kind has the same shapes, and every panel of a layer.
-        self._panel = Replayed(self._round_panel)
-        self._loop = Replayed(self._round, in_parts=partial(self._round, of=self._replay_panel))
+        # Every layer of a kind has the same shapes.
+        self._loop = Replayed(self._round)
 
     def _round(
-        self,
-        work: Tensor,
-        factor: Tensor,
-        order: Tensor | None,
-        *prepared: Tensor,
-        of: Callable[..., Panel] = round_panel,
+        self, work: Tensor, factor: Tensor, order: Tensor | None, *prepared: Tensor
     ) -> Rounded:
-        """Return what the loop makes of a weight, of which ``of`` rounds a panel."""
         (panels,) = prepared
         return round_columns(
-            work, factor, panels, self.grid, order, self.static_groups, self.quantize_block, of
+            work, factor, panels, self.grid, order, self.static_groups, self.quantize_block
         )
-
-    def _round_panel(
-        self, work: Tensor, upper: Tensor, scale: Tensor | None, zero: Tensor | None
-    ) -> tuple[Tensor, ...]:
-        static = None if scale is None or zero is None else (scale, zero)
-        width = self.grid.columns_per_group(len(work))
-        made = round_panel(work, upper, self.grid, width, static, self.quantize_block)
-        return (made.codes, made.values, *chain.from_iterable(made.fitted))
-
-    def _replay_panel(
-        self,
-        work: Tensor,
-        upper: Tensor,
-        grid: QuantizationGrid,
-        group_width: int,
-        static: tuple[Tensor, Tensor] | None,
-        quantize_one: BlockQuantizer,
-    ) -> Panel:
-        """Stand in for `round_panel`, which the method's own grid and kernel are given to."""
-        scale, zero = static or (None, None)
-        made: Any = self._panel(work, upper, scale, zero)
-        codes, values, *fitted = made
-        return Panel(codes, values, list(zip(fitted[::2], fitted[1::2], strict=True)))
 
     def packed(self, linear: nn.Linear, rounded: Rounded, rows: slice) -> QuantizedLinear:
         """Return the layer that replaces a linear whose weights are ``rows`` of what is rounded."""

@@ -23,19 +23,16 @@ paper's minimiser for q_0: least squares is linear in what the first column is. 
 in w: (z, v_>0) = w + w S (`shift`), and S is 0 where nothing has drifted.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from benchsuite.models.architecture import Architecture, InputGroup
 from benchsuite.quantizers.gptq import (
     GptqMethod,
-    Panel,
     Rounded,
     block_quantizer,
     invert_panels,
-    round_panel,
+    round_columns,
 )
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.hessian import Drift, invert_upper
@@ -74,15 +71,13 @@ class QronosMethod(GptqMethod):
         return invert_panels(factor, self.grid.columns_per_group(len(factor))), by
 
     def _round(
-        self,
-        work: Tensor,
-        factor: Tensor,
-        order: Tensor | None,
-        *prepared: Tensor,
-        of: Callable[..., Panel] = round_panel,
+        self, work: Tensor, factor: Tensor, order: Tensor | None, *prepared: Tensor
     ) -> Rounded:
         panels, by = prepared
-        return super()._round(torch.addmm(work, by.t(), work), factor, order, panels, of=of)
+        begun = torch.addmm(work, by.t(), work)
+        return round_columns(
+            begun, factor, panels, self.grid, order, self.static_groups, self.quantize_block
+        )
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import torch
 
 from benchsuite.models import replay
 from benchsuite.models.replay import Repeated, Replayed
-from benchsuite.quantizers import adaround, gptq, qronos
+from benchsuite.quantizers import adaround, gptq
 from tests.decoding import slot_models
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -44,25 +44,6 @@ def test_gptq_by_graphs_has_the_bits_of_gptq_without(options, monkeypatch):
     assert digests[0] == digests[1]
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("options", [{}, {"desc_act": True, "static_groups": True}, {"mse": True}])
-@pytest.mark.parametrize("method", [gptq, qronos])
-def test_linears_too_large_for_a_graph_are_rounded_panel_by_panel(
-    method, options, device, monkeypatch
-):
-    # Several panels of a shape in each linear: those of the largest are too large themselves.
-    monkeypatch.setattr(gptq, "PANEL_COLUMNS", 32)
-    at_once = weights(method, options, device)
-    parts = []
-    replayed = gptq.GptqMethod._replay_panel
-    monkeypatch.setattr(
-        gptq.GptqMethod, "_replay_panel", lambda *given: parts.append(given) or replayed(*given)
-    )
-    monkeypatch.setattr(replay, "MOST_BYTES", 30_000)
-    assert weights(method, options, device) == at_once
-    assert parts
-
-
 @cuda
 def test_adaround_by_graphs_has_the_bits_of_adaround_without(monkeypatch):
     digests = [weights(adaround, {"iterations": 200})]
@@ -71,10 +52,9 @@ def test_adaround_by_graphs_has_the_bits_of_adaround_without(monkeypatch):
     assert digests[0] == digests[1]
 
 
-def weights(method, options, device="cuda"):
-    """Return the digest of a small Llama, quantized."""
-    dtype = torch.float16 if device == "cuda" else torch.float32
-    model = copy.deepcopy(slot_models.build("llama")).to(device, dtype)
+def weights(method, options):
+    """Return the digest of a small Llama on the GPU, quantized."""
+    model = copy.deepcopy(slot_models.build("llama")).to("cuda", torch.float16)
     generator = torch.Generator().manual_seed(0)
     batch = torch.randint(0, model.config.vocab_size, (8, 64), generator=generator)
     return method.quantize(model, batch, group_size=32, **options).weights_sha256
