@@ -16,6 +16,7 @@ from benchsuite.decoding.loop import evaluating
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.evaluation.generation import Progress
 from benchsuite.evaluation.perplexity import BATCH_TOKENS, Reader, Seen, reading_text
+from benchsuite.evaluation.side_by_side import shared_out
 from benchsuite.models.replicas import working_on
 
 # fp32 log-probabilities held at a time, of both models together.
@@ -78,12 +79,16 @@ def divergence(
     ):
         pairs = list(zip(base, other, strict=False))
         _check_vocabularies(*(reader.read(slice(1)) for reader in pairs[0]))
-        for place, start in enumerate(range(0, n_chunks, batch_size)):
-            pair = pairs[place % len(pairs)]
-            part = slice(start, start + batch_size)
-            values.append(_mean_kl(*(_states(reader, part) for reader in pair)))
+        parts = [slice(i, i + batch_size) for i in range(0, n_chunks, batch_size)]
+
+        def mean_kl(place: int, batch: int) -> Tensor:
+            return _mean_kl(*(_states(reader, parts[batch]) for reader in pairs[place]))
+
+        devices = [first.chunks.device for first, _ in pairs]
+        for value in shared_out(devices, len(parts), mean_kl):
+            values.append(value)
             if progress is not None:
-                progress("divergence", min(start + batch_size, n_chunks), n_chunks)
+                progress("divergence", min(len(values) * batch_size, n_chunks), n_chunks)
     chunk_kl = torch.cat([value.cpu() for value in values]).numpy()
     if not np.isfinite(chunk_kl).all():
         first = int(np.flatnonzero(~np.isfinite(chunk_kl))[0])

@@ -18,10 +18,11 @@ from torch import nn
 
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.evaluation.by_blocks import seen_by_blocks
+from benchsuite.evaluation.side_by_side import shared_out
 from benchsuite.models.fused import fused_forwards
 from benchsuite.models.heads import Head, Seen
 from benchsuite.models.replayed_forwards import one_sequence_a_row, replayed
-from benchsuite.models.replicas import replicas_of, working_on
+from benchsuite.models.replicas import replicas_of
 from benchsuite.models.streaming import is_streamed
 
 MIN_TOKENS = 4096
@@ -77,13 +78,19 @@ def perplexity(
     try:
         with torch.no_grad(), reading_text(model, chunks, batch_size) as readers:
             # No synchronisation inside the loop: the devices run ahead, values are read at the end.
+            parts = [slice(i, i + batch_size) for i in range(0, len(chunks), batch_size)]
+
+            def batch_nll(place: int, batch: int) -> torch.Tensor:
+                reader, part = readers[place], parts[batch]
+                return _batch_nll(reader.read(part), reader.chunks[part])
+
             values = []
-            for place, start in enumerate(range(0, len(chunks), batch_size)):
-                reader, part = readers[place % len(readers)], slice(start, start + batch_size)
-                with working_on(reader.chunks.device):
-                    values.append(_batch_nll(reader.read(part), reader.chunks[part]))
+            devices = [reader.chunks.device for reader in readers]
+            for value in shared_out(devices, len(parts), batch_nll):
+                values.append(value)
                 if progress is not None:
-                    progress("perplexity", min(start + batch_size, len(chunks)), len(chunks))
+                    done = min(len(values) * batch_size, len(chunks))
+                    progress("perplexity", done, len(chunks))
     finally:
         model.train(was_training)
     nll = torch.cat([value.cpu() for value in values]).numpy()

@@ -8,6 +8,8 @@ from collections import Counter
 import pytest
 import torch
 
+from benchsuite.errors import BenchsuiteError
+from benchsuite.evaluation import side_by_side
 from benchsuite.evaluation.divergence import divergence
 from benchsuite.evaluation.perplexity import perplexity
 from benchsuite.models.pool import fresh_tree
@@ -98,3 +100,39 @@ def test_a_replica_makes_its_dequantized_weights_itself():
                 one(torch.zeros(1, one.in_features))
             assert other[name]._operand is not linear._operand
             assert torch.equal(other[name]._operand, linear._operand)
+
+
+def test_a_thread_a_device_gives_the_same_values(monkeypatch):
+    """As on several GPUs; on a CPU one thread sends everything."""
+    tokens = ids(11)
+    original, quantized = on(3, tiny.model(seed=1)), on(3, tiny.model(seed=2))
+    one = (
+        perplexity(original, tokens, seq_len=SEQ_LEN, batch_size=2),
+        divergence(original, quantized, tokens, seq_len=SEQ_LEN),
+    )
+    for function in (perplexity, divergence):
+        monkeypatch.setitem(function.__globals__, "shared_out", side_by_side.by_threads)
+    assert perplexity(original, tokens, seq_len=SEQ_LEN, batch_size=2).value == one[0].value
+    again = divergence(original, quantized, tokens, seq_len=SEQ_LEN)
+    assert again.chunk_kl == pytest.approx(one[1].chunk_kl, rel=1e-5)
+
+
+@pytest.mark.parametrize("share", [side_by_side.shared_out, side_by_side.by_threads])
+def test_batches_come_in_order_and_end_with_the_first_fault(share):
+    begun = []
+
+    def work(place, batch):
+        begun.append((place, batch))
+        assert not torch.is_grad_enabled()
+        if batch == 7:
+            raise BenchsuiteError("no memory left", "here", "use less")
+        return batch
+
+    devices = [torch.device("cpu")] * 3
+    assert list(share(devices, 7, work)) == list(range(7))
+    for place in range(3):
+        assert [b for p, b in begun if p == place] == list(range(place, 7, 3))
+    made = share(devices, 1000, work)
+    assert [next(made) for _ in range(7)] == list(range(7))
+    with pytest.raises(BenchsuiteError, match="no memory"):
+        next(made)
