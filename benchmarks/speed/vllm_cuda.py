@@ -58,7 +58,9 @@ def main() -> int:
         for name, process in processes.items():
             with process:
                 row = {"method": name}
-                model = network(entry, arguments.device)
+                # vLLM's attention over a cache in FP8 writes bfloat16 alone.
+                dtype = "bfloat16" if name == "kv_fp8_plain" else "float16"
+                model = network(entry, arguments.device, dtype)
                 try:
                     row |= compared(name, model, batch, prompts, process, arguments, Path(root))
                 except EngineError as error:
@@ -100,9 +102,9 @@ def tokens(vocabulary: int, arguments: argparse.Namespace) -> tuple[list[list[in
     return draw(arguments.prompts, arguments.length).tolist(), draw(*arguments.calibration)
 
 
-def network(entry: Any, device: str) -> Any:
-    """Return the random model in float16, its logits of standard deviation ``LOGIT_STD``."""
-    model = random_weights.build(entry, device=device, dtype="float16", seed=SEED)
+def network(entry: Any, device: str, dtype: str) -> Any:
+    """Return the random model, its logits of standard deviation ``LOGIT_STD``."""
+    model = random_weights.build(entry, device=device, dtype=dtype, seed=SEED)
     final: Any = model.get_submodule(architecture_of(model).final_norm)
     final.weight.mul_(LOGIT_STD)
     return model.eval()

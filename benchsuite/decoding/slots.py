@@ -19,6 +19,7 @@ from transformers import AttentionInterface, Cache
 from benchsuite.decoding.loop import Heat, drawn, entropy, heat_at
 from benchsuite.errors import out_of_memory
 from benchsuite.models.fused import fused_forwards
+from benchsuite.models.replay import nothing_collected
 
 # Tokens read at once when prompts take slots.
 _READ_TOKENS = 16_384
@@ -252,7 +253,10 @@ class Slots(Cache):  # type: ignore[misc]
             torch.cuda.current_stream().wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
             try:
-                with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                with (
+                    nothing_collected(),
+                    torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+                ):
                     self._step()
             except RuntimeError as error:
                 if out_of_memory(error):

@@ -20,6 +20,7 @@ from benchsuite.latent.losses import Parts
 from benchsuite.latent.methods.base import Moment
 from benchsuite.latent.network import Reasoner
 from benchsuite.latent.transfer import Route, taken
+from benchsuite.models.replay import nothing_collected
 
 KEPT = 16  # graphs, of the shapes used last
 ALIGNED = 64  # bytes
@@ -107,7 +108,11 @@ class Graphs:
 
     def _captured(self, batch: Batch, moment: Moment, like: Sequence[Tensor]) -> _Graph:
         feed, graph = Feed(like, self._device), torch.cuda.CUDAGraph()
-        with taken(feed.route(self._rounding)), torch.cuda.graph(graph, pool=self._pool):
+        with (
+            taken(feed.route(self._rounding)),
+            nothing_collected(),
+            torch.cuda.graph(graph, pool=self._pool),
+        ):
             parts = self._accumulate(batch, moment)
         self._pool = graph.pool()
         return _Graph(graph, feed, parts)

@@ -6,8 +6,11 @@ same kernels on the same shapes: results are equal bit for bit. On a CPU everyth
 written. So does what cannot be a graph on a GPU, with a warning: it is right, and slower.
 """
 
+import gc
+import threading
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -21,6 +24,26 @@ MOST_BYTES = 2**30
 starts of its kernels are little beside them."""
 
 
+_CAPTURING = threading.Lock()
+
+
+@contextmanager
+def nothing_collected() -> Iterator[None]:
+    """Put off Python's collection of garbage, one thread at a time inside.
+
+    What is captured must not be interrupted: an earlier graph that is found to be garbage then is
+    destroyed on the spot, which CUDA forbids, and the capture is lost.
+    """
+    with _CAPTURING:
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if was_enabled:
+                gc.enable()
+
+
 class Graph:
     """What ``step`` does on a CUDA device, to be done again by every call.
 
@@ -31,7 +54,7 @@ class Graph:
     def __init__(self, step: Callable[[], object], device: torch.device) -> None:
         self._step, self._device = step, device  # The step holds what the graph reads.
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(device):
+        with torch.cuda.device(device), nothing_collected():
             stream = torch.cuda.Stream()
             with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
                 step()

@@ -1,6 +1,8 @@
 """Work that a GPU repeats, as a graph: what it leaves is what the plain calls leave."""
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -71,6 +73,43 @@ def test_what_cannot_be_a_graph_is_done_as_written():
     # The device is as good as before.
     again = Replayed(lambda x: (x * 2,))
     assert [again(x + 1)[0].tolist() for _ in range(3)] == [[2.0, 2.0]] * 3
+
+
+class Circle:
+    """Garbage that only Python's collection finds, as a model with its graph is."""
+
+    def __init__(self, holds):
+        self.holds, self.itself = holds, self
+
+
+def test_nothing_is_collected_while_work_is_captured():
+    dropped = []
+    with replay.nothing_collected():
+        weakref.finalize(Circle(None), dropped.append, True)
+        many = [[] for _ in range(10 * gc.get_threshold()[0])]
+        assert not dropped
+    assert gc.isenabled()
+    gc.collect()
+    assert dropped
+    assert len(many)
+
+
+@cuda
+def test_an_earlier_graph_that_is_garbage_does_not_spoil_the_next(recwarn):
+    earlier = Replayed(lambda x: (x + 1,))
+    x = torch.zeros(3, device="cuda")
+    assert [earlier(x)[0].tolist() for _ in range(2)] == [[1.0] * 3] * 2
+    Circle(earlier)
+    del earlier
+
+    def step(x):
+        # Enough objects that Python would collect its garbage in the middle of this.
+        _ = [[] for _ in range(200_000)]
+        return (x * 2,)
+
+    later = Replayed(step)
+    assert [later(x + 1)[0].tolist() for _ in range(3)] == [[2.0] * 3] * 3
+    assert not [w for w in recwarn if "without a CUDA graph" in str(w.message)]
 
 
 @cuda
