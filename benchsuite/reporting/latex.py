@@ -44,11 +44,12 @@ def latex_escape(text: str) -> str:
     terminal would obey is spelled out: no name of a model keeps a document from compiling.
     """
     told = printable(text)
-    # Two hyphens would be printed as a dash.
-    return "-{}-".join("".join(map(_printed, part)) for part in told.split("--"))
+    return "".join(map(_printed, told, f"{told[1:]} "))
 
 
-def _printed(character: str) -> str:
+def _printed(character: str, following: str) -> str:
+    if character == following == "-":  # two hyphens would be printed as a dash
+        return "-{}"
     if character in _SPECIAL:
         return _SPECIAL[character]
     plain = " " <= character <= "\x7e" or character in _LETTERS

@@ -22,9 +22,10 @@ _VERSIONS = ("benchsuite", "torch", "transformers", "python")
 class Table:
     """One table: ``rows`` are texts under ``heads``, ``caption`` is sentences.
 
-    ``prose`` are the columns of running text, each with its part of a line's width, ``best`` the rows whose method is confirmed as the
-    best. ``reasons`` are texts that stand in the place of a number. ``exact`` has further columns
-    for programs: numbers that are not rounded, in the unit shown. ``name`` is the file's.
+    ``prose`` are the columns of running text, each with its part of a line's width, ``best`` the
+    rows whose method every test confirms as the best, ``reasons`` texts that stand in the place of
+    a number. ``exact`` has further columns for programs: numbers that are not rounded, in the unit
+    shown. ``name`` is the file's.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Table:
     best: frozenset[int] = frozenset()
     reasons: frozenset[str] = frozenset()
     exact: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    study: str = ""
 
 
 def tables_of(results: StudyResults) -> Iterator[Table]:
@@ -44,6 +46,11 @@ def tables_of(results: StudyResults) -> Iterator[Table]:
     No table mixes kinds of weights: where the records of one model have several, each kind has
     tables of its own.
     """
+    for table in _tables(results):
+        yield replace(table, study=results.study.name)
+
+
+def _tables(results: StudyResults) -> Iterator[Table]:
     for group in groups_of(results.cells, results.records):
         if not group.records:
             continue

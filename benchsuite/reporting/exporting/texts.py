@@ -10,6 +10,9 @@ from benchsuite.printable import printable
 from benchsuite.reporting.exporting.tables import Table
 from benchsuite.reporting.latex import latex_escape
 
+# Points: a line of an article's text, and at the size of the tables a letter and a column's gap.
+_LINE, _LETTER, _GAP = 345, 3.8, 6
+
 
 def to_latex(table: Table) -> str:
     r"""Return a table that needs ``\usepackage{booktabs,longtable}``, with caption and label.
@@ -18,37 +21,58 @@ def to_latex(table: Table) -> str:
     stands for it, which a line below the table explains.
     """
     marks = _marks(table)
-    head = " & ".join(map(latex_escape, table.heads)) + r" \\"
-    body = [
-        " & ".join(_cell(table, marks, i, j, text) for j, text in enumerate(row)) + r" \\"
+    told = latex_escape(_sentences(table.caption))
+    caption = [rf"\caption{{{told}}}", rf"\label{{{label(table)}}}"]
+    rows = [
+        [_cell(table, marks, i, j, text) for j, text in enumerate(row)]
         for i, row in enumerate(table.rows)
     ]
-    caption = [
-        rf"\caption{{{latex_escape(_sentences(table.caption))}}}",
-        rf"\label{{{label(table)}}}",
-    ]
-    lines = _long(table, caption, head, body) if table.prose else _float(table, caption, head, body)
+    heads = list(map(latex_escape, table.heads))
+    lines = (_long if table.prose else _float)(table, caption, heads, rows)
     notes = [f"$^{letter}$ {latex_escape(text)}" for text, letter in marks.items()]
     below = [r"\par\smallskip\noindent " + r"\quad ".join(notes)] if notes else []
     return "\n".join([*lines[:-1], *below, lines[-1], ""])
 
 
-def _float(table: Table, caption: list[str], head: str, body: list[str]) -> list[str]:
+def _float(table: Table, caption: list[str], heads: list[str], rows: list[list[str]]) -> list[str]:
+    """Return a floating table; one that is wider than the text goes on below, under its names."""
+    parts = []
+    for columns in _fitting(table):
+        shown = [[line[j] for j in columns] for line in (heads, *rows)]
+        head, *body = (" & ".join(line) + r" \\" for line in shown)
+        inside = (r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}")
+        begin = rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}"
+        parts.append("\n".join((begin, *inside)))
     return [
         r"\begin{table}",
         r"\centering",
         *caption,
-        # Eight columns fit the text width of an article in one column.
+        r"\medskip",
         r"\scriptsize\setlength{\tabcolsep}{3pt}",
-        rf"\begin{{tabular}}{{l{'r' * (len(table.heads) - 1)}}}",
-        *(r"\toprule", head, r"\midrule", *body, r"\bottomrule"),
-        r"\end{tabular}",
+        "\n\\par\\medskip\n".join(parts),
         r"\end{table}",
     ]
 
 
-def _long(table: Table, caption: list[str], head: str, body: list[str]) -> list[str]:
+def _fitting(table: Table) -> list[list[int]]:
+    """Return columns that fit a line of an article together, the first of all in each part."""
+    widths = [
+        max(len(text) for text in (head, *column)) * _LETTER + _GAP
+        for head, *column in zip(table.heads, *table.rows, strict=True)
+    ]
+    parts, left = [[0]], _LINE - widths[0]
+    for j in range(1, len(widths)):
+        if left < widths[j] and len(parts[-1]) > 1:
+            parts.append([0])
+            left = _LINE - widths[0]
+        parts[-1].append(j)
+        left -= widths[j]
+    return parts
+
+
+def _long(table: Table, caption: list[str], heads: list[str], rows: list[list[str]]) -> list[str]:
     widths = {name: rf"p{{{part}\linewidth}}" for name, part in table.prose.items()}
+    head, *body = (" & ".join(line) + r" \\" for line in (heads, *rows))
     return [
         r"\begingroup\scriptsize",
         rf"\begin{{longtable}}{{{''.join(widths.get(name, 'l') for name in table.heads)}}}",
@@ -62,8 +86,8 @@ def _long(table: Table, caption: list[str], head: str, body: list[str]) -> list[
 
 
 def label(table: Table) -> str:
-    """Return the table's name for ``\\ref``: letters, digits, dots and hyphens."""
-    return "tab:" + re.sub(r"[^A-Za-z0-9.-]", "-", table.name)
+    """Return what ``\\ref`` calls the table: letters, digits, dots and hyphens."""
+    return "tab:" + re.sub(r"[^A-Za-z0-9.-]", "-", f"{table.study}-{table.name}")
 
 
 def _marks(table: Table) -> dict[str, str]:
