@@ -4,6 +4,7 @@ import functools
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from benchsuite.records.files import fitting_name, write_whole
 from benchsuite.reporting.exporting.tables import by_weights, over_models
@@ -13,9 +14,12 @@ from benchsuite.reporting.groups import groups_of
 from benchsuite.reporting.page import templates
 from benchsuite.reporting.results import StudyResults
 
-# The page's own rules for what its figures are made of.
-_RULES = re.compile(r"^\.(?:figure \.?\w|rule|line|same|seeds|edge|mark)\b.*$", re.MULTILINE)
+# The page's own rules for what its figures are made of, and the colours of its light form.
+_RULE = re.compile(
+    r"^(?:\.figure )?(text|\.(?:name|rule|line|same|seeds|edge|mark)[.\w]*)\{(.*)\}$", re.MULTILINE
+)
 _COLOUR = re.compile(r"--(\w+):(#\w+)")
+_SVG = "http://www.w3.org/2000/svg"
 
 
 def write_figures(results: StudyResults, folder: Path) -> list[Path]:
@@ -49,22 +53,35 @@ def _write(folder: Path, name: str, svg: str) -> Path:
 
 
 def _drawn(macro: str, view: dict[str, Any], *words: str) -> str:
-    """Return the page's own drawing of a view, with the colours that it has there by day."""
+    """Return the page's own drawing of a view, with the colours that it has there by day.
+
+    They are written at each element: few programs for figures read a style sheet.
+    """
     draw = getattr(templates().get_template("figures.html.j2").module, macro)
-    (drawing,) = re.findall(r"<svg.*</svg>", str(draw(view, *words)), re.DOTALL)
+    (text,) = re.findall(r"<svg.*</svg>", str(draw(view, *words)), re.DOTALL)
+    drawing = ElementTree.fromstring(text)
     width, height = view["size"]
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-    styled = drawing.replace("<svg ", head, 1).replace(">", f"><style>{_style()}</style>", 1)
-    return f"{styled}\n"
+    drawing.attrib |= {"xmlns": _SVG, "width": str(width), "height": str(height)}
+    drawing.attrib |= {"font-family": "sans-serif"}
+    for element in drawing.iter():
+        classes = set(element.attrib.pop("class", "").split())
+        for tag, wanted, look in _rules():
+            if tag in ("", element.tag) and wanted <= classes:
+                element.attrib |= look
+    return ElementTree.tostring(drawing, encoding="unicode") + "\n"
 
 
 @functools.cache
-def _style() -> str:
-    """Return the page's rules for its figures, with the variables of its light form written out."""
+def _rules() -> list[tuple[str, set[str], dict[str, str]]]:
+    """Return the page's rules in their order: tag or nothing, classes, attributes."""
     environment = templates()
     assert environment.loader is not None
     css = environment.loader.get_source(environment, "report.css")[0]
     light = dict(_COLOUR.findall(css.partition("@media")[0]))
-    rules = "\n".join(_RULES.findall(css)).replace("ui-monospace,", "")
-    rules = re.sub(r"var\(--(\w+)\)", lambda found: light[found[1]], rules)
-    return f"text{{font-family:sans-serif}}\n{rules}"
+    found = []
+    for selector, body in _RULE.findall(css):
+        body = re.sub(r"var\(--(\w+)\)", lambda name: light[name[1]], body)
+        look = dict(part.split(":", 1) for part in body.split(";"))
+        tag, *classes = selector.split(".")
+        found.append((tag, set(classes), look))
+    return found

@@ -112,7 +112,7 @@ def _methods(study: Study, group: Group, view: Mapping[str, Any], name: str) -> 
     metric, rows = study.ranked_by, view["methods"]
     heads = ["method", "n", metric.heading, "95 % interval"]
     original = f"minus {view['original']}"
-    heads += [original, f"{original}, 95 % interval", "relative"] if view["original"] else []
+    heads += [original, "its 95 % interval", "relative"] if view["original"] else []
     told = [(*_value(row), *(_apart(row) if view["original"] else ()), row["cv"]) for row in rows]
     apart = [row["difference"] for row in rows]
     reasons = {row["reason"] for row in rows} | {d["reason"] for d in apart if d}

@@ -57,7 +57,7 @@ def _float(table: Table, caption: list[str], heads: list[str], rows: list[list[s
 def _fitting(table: Table) -> list[list[int]]:
     """Return columns that fit a line of an article together, the first of all in each part."""
     widths = [
-        max(len(text) for text in (head, *column)) * _LETTER + _GAP
+        max(2 if text in table.reasons else len(text) for text in (head, *column)) * _LETTER + _GAP
         for head, *column in zip(table.heads, *table.rows, strict=True)
     ]
     parts, left = [[0]], _LINE - widths[0]
