@@ -1,26 +1,16 @@
 """What the columns of `load_records` and `load_items` are, and in which unit.
 
-What the harness writes stands here. A study's own parameters and metrics say it themselves.
+What the harness writes stands here. A study's own parameters, metrics and columns say it
+themselves.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from benchsuite.records.forms import SEAL
 from benchsuite.records.record import TIME
 from benchsuite.reporting.load import OF, PLACE
-from benchsuite.study import Metric, Parameter, Study
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column, or a family of them with a ``*``: its unit (nothing for none), its meaning."""
-
-    name: str
-    unit: str
-    meaning: str
-
+from benchsuite.study import Column, Metric, Parameter, Study
 
 RECORDS: tuple[Column, ...] = (
     Column("path", "", "the file that the row was read from"),
@@ -59,39 +49,9 @@ RECORDS: tuple[Column, ...] = (
     Column("items", "", "empty where the record has none"),
     Column("results_sha256", "SHA-256", "of all measured values and items without times"),
     Column(SEAL, "SHA-256", "of the whole record, in the store or of its older flat form"),
-    Column("weights_sha256", "SHA-256", "of the model that the method made"),
-    Column("evaluated_tokens", "tokens", "how many the text measures are over"),
     Column("downstream.*", "%", "accuracy of a downstream task, and their average"),
     Column("downstream_n.*", "", "items of a downstream task"),
     Column("downstream_stderr.*", "percentage points", "standard error of a downstream task"),
-    Column("question_sets.*", "", "what was asked: the set, its split and digest, the prompt"),
-    Column("selection.*", "", "the sampler's details"),
-    Column("calibration_source", "", "where the calibration text comes from"),
-    Column("size_before_mb", "MB", "the original in the dtype that it is stored in"),
-    Column("size_after_mb", "MB", "the model as it is saved"),
-    Column("compression_ratio", "", "the first over the second"),
-    Column("flipped_ci95", "%", "interval of the flipped answers, over questions"),
-    Column("flipped_by_set.*", "%", "flipped answers of one question set"),
-    Column("accuracy_change", "percentage points", "right answers, against the original's"),
-    Column("accuracy_change_ci95", "percentage points", "its interval, over questions"),
-    Column("accuracy_stderr", "percentage points", "standard error of the accuracy"),
-    Column("accuracy_gain", "percentage points", "accuracy over the untrained network's"),
-    Column("*latency_seconds", "s", "from the prompt to the last token"),
-    Column("*first_token_seconds", "s", "from the prompt to the first token"),
-    Column("*token_seconds", "s", "a token after the first"),
-    Column("*tokens_per_second", "tokens/s", "of the whole batch"),
-    Column("inference_memory_bytes", "bytes", "peak while the model was timed"),
-    Column("latency_simulated", "", "true where the format is only simulated, and so its time"),
-    Column("loss_parts.*", "nats", "parts of the last training loss"),
-    Column("configuration.*", "", "a setting of the training"),
-    Column("parts.*", "", "the same of answerable and unanswerable questions alone"),
-    Column("exact_match", "0 to 1", "answers that are right letter by letter, normalized"),
-    Column("brier*", "", "Brier score, its interval, and that of the share of right answers"),
-    Column("ece*", "", "expected calibration error, and what it would be if none were wrong"),
-    Column("auroc_ci95", "", "interval of the AUROC"),
-    Column("*_undefined", "", "why a number is missing"),
-    Column("n_*", "", "a number of items"),
-    Column("n", "", "number of items"),
 )
 
 ITEMS: tuple[Column, ...] = (
@@ -101,34 +61,6 @@ ITEMS: tuple[Column, ...] = (
     Column(SEAL, "SHA-256", "the item's record: the same column of the records"),
     Column(OF, "", "the kind of item: the first of the columns that it came with"),
     Column(PLACE, "", "its place among its record's items of that kind, from 0"),
-    Column("chunk", "", "an evaluated chunk's place in its text and a digest of its tokens"),
-    Column("chunk_nll", "nats a token", "mean loss of a chunk"),
-    Column("chunk_kl", "nats a token", "mean divergence from the original model's predictions"),
-    Column("question", "", "a question's id; in uncertainty its words"),
-    Column("question_id", "", "a question's id, where its words stand beside it"),
-    Column("question_set", "", "which of the study's question sets it is of"),
-    Column("passage", "", "the passage that questions share, or the question's own id"),
-    Column("answer", "", "the answer that was read, as text; of a choice the option's number"),
-    Column("prediction", "", "the number that was read from the answer"),
-    Column("expected", "", "the right answer; alternatives are apart by |"),
-    Column("correct", "", "whether the answer counts as right"),
-    Column("exact", "", "whether it is the right answer letter by letter, normalized"),
-    Column("f1", "%", "overlap of the words of both"),
-    Column("abstained", "", "whether the model said that the passage has no answer"),
-    Column("answerable", "", "whether the passage has an answer"),
-    Column("uncertainty", "the score's own", "how unsure the answer was; missing if undefined"),
-    Column("n_tokens", "tokens", "length of the answer"),
-    Column("tokens", "nats", "JSON: each token of the answer with its log-probability"),
-    Column("passes", "", "forward passes to the answer"),
-    Column("n_steps", "", "steps of the problem's worked solution"),
-    Column("latents", "", "JSON: the words nearest to each latent thought"),
-    Column("loss", "nats", "training loss, the sum of its parts; an optimizer step a row"),
-    Column("served_prompt", "", "which prompt a served token followed"),
-    Column("served_token", "", "the token's id"),
-    Column("served_rank", "", "its rank under the original model, 0 for the likeliest"),
-    Column(
-        "served_margin", "logits", "how far it lies behind the token that the original would draw"
-    ),
 )
 
 
@@ -141,21 +73,41 @@ def described(
 
 
 def _described(name: str, known: Sequence[Column], studies: Sequence[Study]) -> Column:
-    for column in known:
-        if column.name == name:
-            return column
+    ours = (_named(name, known), *_declared(name, studies), _like(name, known))
+    families = (_like(name, study.columns) for study in studies)
+    return next(filter(None, (*ours, *families)), Column(name, "", "the study's own"))
+
+
+def _named(name: str, columns: Sequence[Column]) -> Column | None:
+    return next((column for column in columns if column.name == name), None)
+
+
+def _like(name: str, columns: Sequence[Column]) -> Column | None:
+    families = (column for column in columns if fnmatchcase(name, column.name))
+    return next((Column(name, column.unit, column.meaning) for column in families), None)
+
+
+def _declared(name: str, studies: Sequence[Study]) -> list[Column]:
+    """Return what studies say of a column: all of them in one, where they do not say the same."""
+    told = {s.name: found for s in studies if (found := _of_study(name, s))}
+    meanings = {(column.unit, column.meaning) for column in told.values()}
+    if len(meanings) < 2:
+        return list(told.values())[:1]
+    units = dict.fromkeys(column.unit for column in told.values())
+    each = (f"{study}: {column.meaning}" for study, column in told.items())
+    return [Column(name, " or ".join(filter(None, units)), "; ".join(each))]
+
+
+def _of_study(name: str, study: Study) -> Column | None:
     parameter = name.removeprefix("cell.parameters.")
-    for study in studies:
-        if parameter in study.parameters:
-            told: Parameter = study.parameters[parameter]
-            return Column(name, "", f"parameter: {told.help or parameter.replace('_', ' ')}")
-        for metric in study.metrics:
-            if name == metric.name or (metric.parts and name.startswith(f"{metric.name}.")):
-                return Column(name, unit_of(metric), _meaning(study, metric))
-    for column in known:
-        if fnmatchcase(name, column.name):
-            return Column(name, column.unit, column.meaning)
-    return Column(name, "", "the study's own")
+    if parameter in study.parameters:
+        told: Parameter = study.parameters[parameter]
+        return Column(name, "", f"parameter: {told.help or parameter.replace('_', ' ')}")
+    for metric in study.metrics:
+        if name == metric.name or (metric.parts and name.startswith(f"{metric.name}.")):
+            return Column(name, unit_of(metric), _meaning(metric))
+    axis = Column(name, "", "axis of the grid") if name in study.axes else None
+    return _named(name, study.columns) or axis
 
 
 def unit_of(metric: Metric) -> str:
@@ -165,9 +117,9 @@ def unit_of(metric: Metric) -> str:
     return metric.unit if metric.scale == 1 else f"{metric.unit} / {metric.scale:g}"
 
 
-def _meaning(study: Study, metric: Metric) -> str:
+def _meaning(metric: Metric) -> str:
     side = f", {metric.better} is better" if metric.better else ""
-    return f"metric of {study.name}: {metric.label or metric.name}{side}"
+    return f"metric: {metric.label or metric.name}{side}"
 
 
 def as_markdown(columns: Iterable[Column]) -> str:

@@ -4,7 +4,7 @@ What their columns mean, and in which unit: `benchsuite.reporting.frame_columns`
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from benchsuite.records.files import sha256
 from benchsuite.records.forms import SEAL, flat
 from benchsuite.records.reading import DocumentFile, read_file
 from benchsuite.records.record import Record
-from benchsuite.study import names, study
+from benchsuite.study import ACCURACY, PERPLEXITY, names, study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,19 +90,24 @@ def tables_of(
     """Yield (kind, length, columns) of each kind of item in a record's side file.
 
     Columns that the record was given together are equally long and follow one another. A column of
-    names by which the study's metrics pair items begins another kind even at the same length.
+    names by which metrics pair items (``chunk``, ``question``) begins another kind even at the same
+    length, unless it only tells more of those that the kind is named by (``question_id``).
     """
-    known = record.cell.study in names()
-    ids = {metric.ids for metric in study(record.cell.study).metrics} if known else set()
+    known = study(record.cell.study).metrics if record.cell.study in names() else ()
+    ids = {metric.ids for metric in (PERPLEXITY, ACCURACY, *known)}
     kind, table = "", dict[str, Any]()
     for name, values in columns.items():
-        if table and (len(values) != len(table[kind]) or name in ids):
+        if table and (len(values) != len(table[kind]) or _begins(name, kind, ids)):
             yield kind, len(table[kind]), table
             table = {}
         kind = kind if table else name
         table[name] = values
     if table:
         yield kind, len(table[kind]), table
+
+
+def _begins(name: str, kind: str, ids: Collection[str]) -> bool:
+    return name in ids and not kind.startswith(name)
 
 
 def record_files(*directories: str | Path) -> Iterator[Path]:

@@ -51,7 +51,10 @@ def data_card(
         lines += [f"- **{one.name}**: {one.question}"]
     lines += [f"- {what}: {markdown_text(value)}" for what, value in provenance_of(records)]
     lines += ["", "## Counts", "", *_counts(data), ""]
-    lines += ["Kinds of weights. No table or figure mixes them.", ""]
+    lines += [
+        "Kinds of weights, which no table or figure of the report's page mixes. What a study's"
+    ]
+    lines += ["own reporter wrote beside them is as it is.", ""]
     kinds = sorted(set(data.counts["weights"]))
     lines += [f"- {kind}: {_WEIGHTS.get(kind, 'as the record says')}" for kind in kinds]
     lines += ["", "## Texts and licences", "", *_licences(results, data), "", "## Files", ""]
@@ -59,9 +62,9 @@ def data_card(
     lines += ["", "`sha256sum -c SHA256SUMS` checks them all, this card too.", ""]
     lines += ["LaTeX needs `\\usepackage{booktabs,longtable}`. The tables say what the report's"]
     lines += ["page says, as it says it; the CSV of methods has its numbers unrounded beside."]
-    lines += ["", f"## Columns of {RECORDS}", "", *_columns(data.records, RECORD_COLUMNS)]
+    lines += ["", f"## Columns of {RECORDS}", "", *_columns(data, data.records, RECORD_COLUMNS)]
     if data.n_items:
-        lines += ["", f"## Columns of {ITEMS}", "", *_columns(data.items, ITEM_COLUMNS), ""]
+        lines += ["", f"## Columns of {ITEMS}", "", *_columns(data, data.items, ITEM_COLUMNS), ""]
         lines += ["`record_sha256` joins both files. An item has nothing in the others' columns."]
     if told := [*notes, *data.unreadable]:
         lines += ["", "## Left out", "", *(f"- {markdown_text(text)}" for text in told)]
@@ -80,8 +83,9 @@ def _counts(data: Data) -> list[str]:
     return lines
 
 
-def _columns(schema: Any, known: Sequence[Column]) -> list[str]:
-    columns = described(schema.names, known, (study(name) for name in names()))
+def _columns(data: Data, schema: Any, known: Sequence[Column]) -> list[str]:
+    studies = [study(name) for name in names() if name in data.counts["study"]]
+    columns = described(schema.names, known, studies)
     rows = [
         (_code(column.name), str(kind), column.unit, column.meaning)
         for column, kind in zip(columns, schema.types, strict=True)
