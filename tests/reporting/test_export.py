@@ -6,7 +6,6 @@ import io
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,9 +15,7 @@ import pandas as pd
 import pytest
 
 from benchsuite.errors import UsageError
-from benchsuite.records.columns import parquet
 from benchsuite.records.files import sha256
-from benchsuite.records.record import Items
 from benchsuite.reporting import load_items, load_records, render_page
 from benchsuite.reporting.exporting.figures import write_figures
 from benchsuite.reporting.exporting.folder import write_export
@@ -29,7 +26,7 @@ from benchsuite.reporting.judging import judge_study
 from benchsuite.reporting.latex import latex_escape
 from benchsuite.reporting.results import StudyResults
 from benchsuite.study import study
-from tests.reporting.factory import drawn, grid, record, results, stored
+from tests.reporting.factory import drawn, grid, record, results, stored, stored_with_items
 
 QUANTIZERS = study("quantizers")
 METHODS = ("fp16", "rtn_w4", "gptq_w4", "hqq_w4", "awq_w4")
@@ -194,19 +191,6 @@ def test_rehearsals_have_times_alone_and_stand_ins_say_so():
 # --- the folder
 
 
-def with_items(folder, found, columns):
-    """Store records with a side file each."""
-    made = {}
-    for name, one in found.items():
-        content = parquet(columns(one))
-        side = Items(f"{one.fingerprint.value}.{name[-4:]}.parquet", (), None)
-        made[name] = replace(one, items=side)
-        (folder.parent / side.file).write_bytes(content)
-    stored(folder, made)
-    for path in folder.parent.glob("*.parquet"):
-        path.rename(folder / path.name)
-
-
 def items_of(one):
     rng = np.random.default_rng(one.cell.seed)
     return {
@@ -224,11 +208,10 @@ def reports(tmp_path_factory):
     """A store of one method's records with items, and one that failed."""
     folder = tmp_path_factory.mktemp("stored") / "reports"
     made = {i: r for i, r in quantized().records.items() if "gptq_w4" in i or "fp16" in i}
-    (folder / "store").mkdir(parents=True)
     failed = next(
         c for c in QUANTIZERS.cells() if c.model == "tiny_opt_4m" and c.method == "rtn_w3"
     )
-    with_items(folder / "store/records", made, items_of)
+    stored_with_items(folder / "store/records", made, items_of)
     broken = record(failed, failure=("quant", "it broke"), results_sha256="", values={})
     more = folder.parent / "more"
     stored(more / "store/records", {failed.id: broken})
@@ -274,13 +257,14 @@ def test_items_are_rows_of_one_kind_beside_whose_they_are(reports):
 def test_what_cannot_be_joined_or_read_is_text_or_told(tmp_path):
     cells = [c for c in QUANTIZERS.cells() if c.model == "tiny_llama_1m" and c.method == "gptq_w4"]
     folder = tmp_path / "store/records"
-    folder.parent.mkdir()
     columns = {
         cells[0].seed: {"question": np.array(["a"]), "answer": np.array([3.5])},
         cells[1].seed: {"question": np.array(["b"]), "answer": np.array(["yes"])},
         cells[2].seed: {"weights": np.array([1.0])},
     }
-    with_items(folder, {c.id: record(c, 5 + c.seed) for c in cells}, lambda r: columns[r.cell.seed])
+    stored_with_items(
+        folder, {c.id: record(c, 5 + c.seed) for c in cells}, lambda r: columns[r.cell.seed]
+    )
     items = load_items(tmp_path)
 
     assert items["answer"].dropna().tolist() == ["3.5", "yes"]
