@@ -82,8 +82,8 @@ def _named_apart(results: Sequence[StudyResults]) -> list[Table]:
     """Return the tables of one study in several settings, no two of one name."""
     found: dict[str, Table] = {}
     for table in (table for one in results for table in tables_of(one)):
-        n = sum(name.partition("~")[0] == table.name for name in found)
-        name = fitting_name(f"{table.name}~{n + 1}" if n else table.name)
+        n = sum(name.partition("__again-")[0] == table.name for name in found)
+        name = fitting_name(f"{table.name}__again-{n + 1}" if n else table.name)
         found[name] = replace(table, name=name)
     return list(found.values())
 
