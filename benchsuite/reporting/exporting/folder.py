@@ -38,11 +38,12 @@ def write_export(directories: Sequence[Path], folder: Path) -> list[Path]:
     """
     _refuse_what_is_no_export(folder)
     sources, results = judged(directories)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    place = folder.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-"))
     try:
         files = _write(results, directories, sources.columns, draft, sources.notes)
-        _put(draft, folder)
+        _put(draft, place)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return files

@@ -65,6 +65,8 @@ def _tables(results: StudyResults) -> Iterator[Table]:
                 yield _methods(results.study, part, view, name)
             if view["further"]:
                 yield _further(results.study, part, view["further"], f"{name}__further")
+            if view["published"]:
+                yield _published(results.study, part, view["published"], f"{name}__published")
             yield from _times(results.study, part, name)
         if len(parts) == 1:
             yield from _claims(results, group)
@@ -187,6 +189,29 @@ def _further(study: Study, group: Group, view: Mapping[str, Any], name: str) -> 
 
 def _per_method(group: Group) -> str:
     return _seeds([{"n": n} for method in group.methods if (n := len(group.records_of(method)))])
+
+
+def _published(study: Study, group: Group, rows: Sequence[Mapping[str, Any]], name: str) -> Table:
+    told = [
+        (
+            row["label"],
+            str(row["value"]),
+            f"{row['source']} [{row['status']}]",
+            "same protocol" if row["comparable"] else f"context: {row['why']}",
+        )
+        for row in rows
+    ]
+    return Table(
+        name,
+        f"{_title(group)}: published values",
+        (
+            f"{_title(group)}: published values of {study.ranked_by.heading}, beside which "
+            "nothing was measured anew; [P] is read in the source, [S] known from another one",
+        ),
+        ("configuration", study.ranked_by.heading, "source", "here"),
+        tuple(told),
+        prose={"configuration": 0.2, "source": 0.34, "here": 0.2},
+    )
 
 
 def _times(study: Study, group: Group, name: str) -> Iterator[Table]:
