@@ -6,6 +6,7 @@ import io
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -342,6 +343,22 @@ def test_an_export_gives_way_to_the_next_and_nothing_else_does(exported, reports
     with pytest.raises(UsageError, match="something that is no export"):
         write_export(reports, reports[0])
     assert card.read_text().endswith("mine")
+
+
+def test_what_cannot_be_read_is_named_once_and_an_unknown_study_is_in_the_data_alone(tmp_path):
+    cells = grid("llama2_7b", methods=["random"])
+    foreign = record(cells[0])
+    foreign = replace(foreign, cell=replace(foreign.cell, study="nobody_knows"))
+    folder = tmp_path / "reports/store/records"
+    stored(folder, {"a": foreign, "b": record(cells[1])})
+    (folder / "broken.json").write_text("{")
+    write_export([tmp_path / "reports"], tmp_path / "paper")
+
+    card = (tmp_path / "paper/README.md").read_text()
+    assert card.count("reports/store/records/broken.json") == 1
+    assert "left out 1 record of nobody\\_knows" in card
+    assert "| nobody_knows | hub | passed | 1 |" in card
+    assert len(pd.read_parquet(tmp_path / "paper/records.parquet")) == 2
 
 
 # --- forms

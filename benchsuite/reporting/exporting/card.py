@@ -66,7 +66,8 @@ def data_card(
     if data.n_items:
         lines += ["", f"## Columns of {ITEMS}", "", *_columns(data, data.items, ITEM_COLUMNS), ""]
         lines += ["`record_sha256` joins both files. An item has nothing in the others' columns."]
-    if told := [*notes, *data.unreadable]:
+    untold = [text for text in data.unreadable if not any(text in note for note in notes)]
+    if told := [*notes, *untold]:
         lines += ["", "## Left out", "", *(f"- {markdown_text(text)}" for text in told)]
     return "\n".join([*lines, ""])
 
