@@ -12,6 +12,9 @@ from benchsuite.records.record import TIME
 from benchsuite.reporting.load import OF, PLACE
 from benchsuite.study import Column, Metric, Parameter, Study
 
+UNSAID = "the study's own"
+"""The meaning of a column of which nobody says anything."""
+
 RECORDS: tuple[Column, ...] = (
     Column("path", "", "the file that the row was read from"),
     Column("model", "", "the model's name on the hub; embedded ones are `benchsuite/<name>`"),
@@ -27,6 +30,8 @@ RECORDS: tuple[Column, ...] = (
     Column("started_at", "UTC", "when the cell began, ISO 8601"),
     Column("peak_memory_bytes", "bytes", "peak while the cell ran, of the GPU or the process"),
     Column("streamed", "", "true where the model came to the device block by block"),
+    Column("model_not_saved", "", "why no checkpoint format holds the model, with --save-models"),
+    Column("gguf_types.*", "", "of a GGUF file, how many tensors are of this type"),
     Column("schema_version", "", "of the record's flat form"),
     Column("cell.study", "", "the study"),
     Column("cell.id", "", "the cell's name in pytest"),
@@ -75,7 +80,7 @@ def described(
 def _described(name: str, known: Sequence[Column], studies: Sequence[Study]) -> Column:
     ours = (_named(name, known), *_declared(name, studies), _like(name, known))
     families = (_like(name, study.columns) for study in studies)
-    return next(filter(None, (*ours, *families)), Column(name, "", "the study's own"))
+    return next(filter(None, (*ours, *families)), Column(name, "", UNSAID))
 
 
 def _named(name: str, columns: Sequence[Column]) -> Column | None:

@@ -160,3 +160,14 @@ def stored_with_items(folder, records, columns):
     stored(folder, made)
     for side, content in sides.items():
         (folder / side).write_bytes(content)
+
+
+def undescribed(reports):
+    """Return the columns of a folder's records and items of which nobody says what they are."""
+    from benchsuite.reporting import load_items, load_records
+    from benchsuite.reporting.frame_columns import ITEMS, RECORDS, UNSAID, described
+
+    records, items = load_records(reports), load_items(reports)
+    studies = [study(name) for name in records["cell.study"].unique()]
+    told = described(records.columns, RECORDS, studies) + described(items.columns, ITEMS, studies)
+    return [column.name for column in told if column.meaning == UNSAID]

@@ -37,6 +37,9 @@ COLUMNS = (
     Column("*_undefined", "", "why a number is missing"),
     Column("parts.*", "", "the same of answerable and unanswerable questions alone"),
     Column("questions_asked", "", "the question set"),
+    Column("questions_left_out*", "", "questions that could not be put, by reason"),
+    Column("demonstrations_shown", "", "train questions that were shown with the model's answers"),
+    Column("protocol_lacks*", "", "what the published protocol has and this run has not"),
     Column("examples_from", "", "where worked examples come from"),
     Column("in_chat_template", "", "whether the question stood in the tokenizer's chat template"),
 )
