@@ -29,6 +29,7 @@ COMMANDS = {
     "status": ("status:status", "which cells are done, stale, failed, running or missing"),
     "claims": ("judging:claims", "judge stored records; status 1 if a claim is violated"),
     "report": ("judging:report", "write the report over stored records, or over named folders"),
+    "export": ("exporting:export", "tables for a paper, figures, all records and items as Parquet"),
     "estimate": ("estimating:estimate", "how long the selected cells take here, and their memory"),
     "plan": ("plan:plan", "fix in a file what will be run and judged, before there are results"),
     "diff": ("diff:diff", "what changed from one reports folder to another"),

@@ -15,6 +15,7 @@ __getattr__, __all__ = attach(
         "check_summary": "checking.summary",
         "groups_of": "groups",
         "judge_study": "judging",
+        "load_items": "load",
         "load_records": "load",
         "render_page": "page",
         "rerun_command": "commands",

@@ -5,6 +5,7 @@
     reports/<study>/items/index.html       the cells; beneath them, the items of the one chosen
                           <name>.js        one cell's answers and its chunks' values
                           asked-<name>.js  what they were asked, once for all cells asked the same
+                          said-<name>.js   the answers token by token, once for all with the same
 
 A page that is opened from a disk may load a script and nothing else. A file's name is a digest of
 its cell and of what that measured: what is there is not written again.
@@ -31,7 +32,7 @@ MOST_CELLS = 3000
 """Of a study, beyond which its items are left in their Parquet files."""
 
 FOLDER = "items"
-FORMAT = 1
+FORMAT = 2
 """Of the scripts: those of another one are not taken for today's."""
 
 _NAME = 20  # letters of a digest that make a name
@@ -109,9 +110,29 @@ def _written(study: Study, record: Record, folder: Path, columns: Columns, asked
         "unsure": [_short(value) for value in found.get(_unsure(study), [])],
         "change": [_short(value) for value in found.get("chunk_kl", [])],
         "nll": [_short(value) for value in found.get("chunk_nll", [])],
+        "said": _said(found, len(options), folder),
     }
     write_script(path, path.stem, {name: value for name, value in cell.items() if value})
     return True
+
+
+def _said(found: Mapping[str, list[Any]], n: int, folder: Path) -> str:
+    """Write the answers' tokens with the nats of each; return the script's name, or nothing.
+
+    Cells that score the same answers share it.
+    """
+    tokens = found.get("tokens", [])
+    if len(tokens) != n or not n:
+        return ""
+    name = f"said-{digest([FORMAT, tokens])[:_NAME]}"
+    path = folder / f"{name}.js"
+    if not path.is_file():
+        try:
+            told = [[[piece, _short(-value)] for piece, value in json.loads(one)] for one in tokens]
+        except (ValueError, TypeError):  # a column of that name in a study of somebody's own
+            return ""
+        write_script(path, name, {"tokens": told})
+    return name
 
 
 def _unsure(study: Study) -> str:

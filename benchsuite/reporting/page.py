@@ -78,7 +78,7 @@ def study_view(results: StudyResults) -> dict[str, Any]:
     aside = [j for j in results.judgements if j.model in stand_ins]
     counts = {o: sum(j.outcome == o for j in judged) for o in OUTCOMES}
     claims = claims_view(results, judged, by_label)
-    provenance = provenance_view(results)
+    provenance = provenance_of(list(results.records.values()))
     return {
         "name": results.study.name,
         "marks": marks_of_all(groups),
@@ -232,9 +232,8 @@ def why_absent(found: Any) -> str:
     return "; ".join(map(str, found)) if found else ""
 
 
-def provenance_view(results: StudyResults) -> list[tuple[str, str]]:
-    """Return (what, the distinct values over the study's records)."""
-    records = list(results.records.values())
+def provenance_of(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Return (what, the distinct values over some records)."""
     environments = [r.environment for r in records]
     facts = {
         "devices": {r.device_name for r in records},

@@ -85,7 +85,7 @@ def write_report(
         status = status_rows(own)
         write_text(folder / "status.csv", rows_as_csv(status))
         write_text(folder / "status.md", rows_as_markdown(status))
-        _write_own_files(own, folder, columns or _no_columns)
+        write_own_files(own, folder, columns or _no_columns)
         if columns is not None:
             _write_items(own, folder, columns, asked or _not_kept)
     write_text(reports_dir / "claims.xml", to_junit(studies))
@@ -113,7 +113,8 @@ def records_csv(results: Sequence[StudyResults]) -> str:
     return out.getvalue()
 
 
-def _write_own_files(results: Sequence[StudyResults], folder: Path, columns: Columns) -> None:
+def write_own_files(results: Sequence[StudyResults], folder: Path, columns: Columns) -> None:
+    """Let a study's reporter write into ``folder``; the first of the results notes what it did."""
     first = results[0]
     records = [r.records[c.id] for r in results for c in r.cells if c.id in r.records]
     if not first.study.reporter or not records:

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchsuite.printable import count
 from benchsuite.reporting import numbers
+from benchsuite.reporting.latex import latex_escape
 from benchsuite.reporting.summary import EXTRA
 from benchsuite.statistics.rounding import p_text, signed
 from benchsuite.study import Metric
@@ -209,7 +210,8 @@ def _latex_methods(methods: Mapping[str, Any], metric: Metric) -> list[str]:
             text = _latex_number(metric, seen["mean"], seen["std"])
             text = rf"\textbf{{{text}}}" if found.get("best") else text
             rows.append(
-                rf"{latex_escape(method)} & {seen['n']} & {text} & {_cv(seen['cv_percent'])}"
+                rf"{latex_escape(method)} & {seen['n']} & {text} & "
+                rf"{latex_escape(_cv(seen['cv_percent']))}"
             )
     return rows
 
@@ -234,12 +236,12 @@ def _intervals(tested: list[tuple[str, str, dict[str, Any]]]) -> str:
 def _latex_comparisons(methods: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
     rows = []
     for method, other, found in comparisons(methods):
-        difference = _difference(summary, found).replace("−", "$-$")
+        difference = latex_escape(_difference(summary, found))
         rows.append(
             rf"{latex_escape(method)} vs {latex_escape(other)} & "
             rf"{difference} & {latex_escape(_p(_decisive_p(found)))} & "
             rf"{latex_escape(_p(found['p_holm']))} & "
-            rf"{latex_escape(_effect(found)).replace('−', '$-$')}"
+            rf"{latex_escape(_effect(found))}"
         )
     return rows
 
@@ -278,31 +280,8 @@ def latex_table(caption: str, header: list[str], rows: Mapping[str, list[str]]) 
     return "\n".join(lines)
 
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    # In the default font encoding a bare < is printed as an inverted exclamation mark.
-    "<": "$<$",
-    ">": "$>$",
-}
-
-
-def latex_escape(text: str) -> str:
-    """Return text that LaTeX prints as it is."""
-    return "".join(_LATEX.get(character, character) for character in text)
-
-
 def _latex_number(metric: Metric, mean: float | None, std: float | None) -> str:
-    text = numbers.spread(metric, mean, std, unit=False).replace("±", r"$\pm$")
-    return text.replace("−", "$-$").replace("–", "--")
+    return latex_escape(numbers.spread(metric, mean, std, unit=False))
 
 
 def _decisive_p(found: Mapping[str, Any]) -> float | None:
@@ -311,8 +290,8 @@ def _decisive_p(found: Mapping[str, Any]) -> float | None:
 
 
 def _p(p_value: float | None) -> str:
-    return "--" if p_value is None else p_text(p_value).replace("p = ", "").replace("p < ", "<")
+    return "–" if p_value is None else p_text(p_value).replace("p = ", "").replace("p < ", "<")
 
 
 def _cv(cv: float | None) -> str:
-    return "--" if cv is None else f"{cv:.2g}"
+    return "–" if cv is None else f"{cv:.2g}"

@@ -11,6 +11,7 @@ from benchsuite.study.claim import (
     ranks_better,
     true,
 )
+from benchsuite.study.column import Column
 from benchsuite.study.document import Document, Published
 from benchsuite.study.margins import parse_margin, use_margins
 from benchsuite.study.metric import ACCURACY, KL, PERPLEXITY, Cost, Metric
@@ -32,6 +33,7 @@ __all__ = [
     "Axis",
     "Cell",
     "Claim",
+    "Column",
     "Cost",
     "Document",
     "Metric",

@@ -14,6 +14,7 @@ from benchsuite import catalog
 from benchsuite.errors import UsageError, unknown_name
 from benchsuite.study.cell import Cell
 from benchsuite.study.claim import Claim
+from benchsuite.study.column import Column
 from benchsuite.study.document import Document
 from benchsuite.study.margins import as_given
 from benchsuite.study.metric import PERPLEXITY, Cost, Metric
@@ -87,6 +88,7 @@ class Study:
     others and never called best: references, and methods of another kind, such as those that round
     activations too. ``original`` is the method that leaves the model as it is: the report tells
     each method's difference to it. ``costs`` are what the page draws the ranked metric against.
+    ``columns`` say what records and items hold beside parameters and metrics, for the data card.
     ``making`` are the stages whose time makes what is tried, of which the record's
     ``total_time_sec`` is the sum; empty is all stages. ``describe(method)`` is what
     ``benchsuite list STUDY`` says of a method. ``document`` holds the source document's
@@ -120,6 +122,7 @@ class Study:
     unranked: Sequence[str] = ()
     original: str = ""
     costs: Sequence[Cost] = ()
+    columns: Sequence[Column] = ()
     document: Document = field(default_factory=Document)
 
     def __post_init__(self) -> None:

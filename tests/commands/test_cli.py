@@ -94,6 +94,16 @@ def test_claims_judges_without_running(command, bench):
     result.stdout.fnmatch_lines(["*held: first is bit-identical over seeds*"])
 
 
+def test_an_export_knows_the_projects_own_studies(command, bench, project):
+    bench("-k", "select_and_quantize and toy_a")
+    result = command("export", "--to", "paper")
+    assert result.ret == 0, result.stderr.str()
+    result.stdout.fnmatch_lines(["* files; begin with paper/README.md"])
+    assert (project.path / "paper/select_and_quantize/toy_a.tex").is_file()
+    card = (project.path / "paper/README.md").read_text()
+    assert "**select_and_quantize**" in card
+
+
 def test_a_wrong_expression_is_one_paragraph(command):
     result = command("status", "-k", "and and")
     assert result.ret == pytest.ExitCode.USAGE_ERROR

@@ -197,3 +197,41 @@ def test_the_version_is_that_of_the_installed_package():
 
     assert benchsuite.__version__ == version("benchsuite")
     assert "0." not in Path(benchsuite.__file__).read_text()
+
+
+SCRIPT = """
+from pathlib import Path
+
+import benchsuite
+
+records = benchsuite.load_records("reports", Path("more"))
+items = benchsuite.load_items("reports")
+reveal_type(records)
+reveal_type(items["correct"].mean())
+reveal_type(benchsuite.__version__)
+benchsuite.load_items(3)
+"""
+
+
+@pytest.mark.stress
+def test_a_type_checker_knows_what_an_installed_benchsuite_exports(installed):
+    script = installed.empty.parent / "script.py"
+    script.write_text(SCRIPT)
+    words = ["-m", "mypy", "--strict", "--python-executable", installed.python, script]
+    done = subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=script.parent,
+        env={**os.environ, "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+    )
+
+    told = re.findall(r"script\.py:\d+: (.*)", done.stdout)
+    assert [re.sub("pandas[.\\w]*DataFrame", "DataFrame", line) for line in told] == [
+        'note: Revealed type is "DataFrame"',
+        'note: Revealed type is "float"',
+        'note: Revealed type is "str"',
+        'error: Argument 1 to "load_items" has incompatible type "int"; expected "str | Path"'
+        "  [arg-type]",
+    ], done.stdout
+    assert len(done.stdout.splitlines()) == len(told) + 1, done.stdout  # nothing of ours

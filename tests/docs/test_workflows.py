@@ -258,11 +258,54 @@ def test_a_cell_that_fails_tonight_fails_the_night_and_is_kept(nights):
     assert (machine.folder / "last_night/records-core/store/records").is_dir()
 
 
+def measured_anew(machine, name):
+    """Return the records of an environment's night with another code, and so other numbers."""
+    tests = machine.folder / "benchmarks/test_shapes.py"
+    tests.write_text(tests.read_text().replace("error=errors", "error=[e + 0.5 for e in errors]"))
+    toy = {"select": TOYS[name], "options": ""}
+    machine.run(filled(step("bench", "Measure")["run"], **toy))
+    return machine.folder / "reports/store/records"
+
+
+@pytest.mark.stress
+def test_the_trend_is_over_the_nights_that_brought_anything_new(tonight, tmp_path):
+    machine, trend = Runner(tmp_path / "job"), step("report", "Trend")["run"]
+    shutil.copytree(tonight, machine.folder / "tonight")
+    nights, page = machine.folder / "nights", machine.folder / "reports/trend.html"
+
+    first = machine.run(trend)
+    again = machine.run(trend)
+    kept = [path for path in nights.rglob("*") if path.is_file()]
+
+    assert first == again == (0, "")
+    assert not page.exists()
+    assert len(list(nights.iterdir())) == 1
+    assert kept
+    assert {path.suffix for path in kept} == {".json"}
+
+    records = machine.folder / "tonight/records-vllm/store/records"
+    shutil.rmtree(records)
+    shutil.copytree(measured_anew(Runner(tmp_path / "other"), "vllm"), records)
+    for day in range(40):  # as if there had been many nights before
+        shutil.copytree(tonight, nights / f"2001-01-01T00-00-{day:02}")
+    status, told = machine.run(trend)
+
+    assert status == 0, told
+    assert told.startswith("30 nights: ")
+    assert len(list(nights.iterdir())) == 30
+    assert (machine.folder / "reports/trend.txt").read_text() == told
+    assert "select_and_quantize" in page.read_text()
+    assert not (machine.folder / "new_night").exists()
+
+
 @pytest.mark.stress
 def test_a_night_without_any_artefact_keeps_the_last_one(tonight, tmp_path):
     machine = Runner(tmp_path / "job")
     shutil.copytree(tonight, machine.folder / "last_night")
+    shutil.copytree(tonight, machine.folder / "nights/2001-01-01T00-00-00")
 
+    assert machine.run(step("report", "Trend")["run"]) == (0, "")
+    assert len(list((machine.folder / "nights").iterdir())) == 1
     reported, _ = machine.run(step("report", "Report")["run"])
     machine.run(step("report", "Keep")["run"])
 

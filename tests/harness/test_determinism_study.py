@@ -9,6 +9,7 @@ import pytest
 
 from tests import forked
 from tests.conftest import read_flat
+from tests.reporting.factory import undescribed
 
 ROOT = Path(__file__).parents[2]
 SIZE = 0.0125
@@ -192,3 +193,8 @@ def test_the_study_writes_its_table_and_the_distances(results):
     (pairs,) = json.loads((folder / "cross_variant.json").read_text()).values()
     assert len(pairs) == 7 * 6 / 2
     assert pairs[0]["l2"] == 0  # their first repetitions are without noise, one and the same
+
+
+@pytest.mark.stress
+def test_the_study_says_what_each_column_of_its_records_is(results):
+    assert undescribed(results[1].parent) == []

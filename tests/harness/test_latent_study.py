@@ -11,6 +11,7 @@ import yaml
 from benchsuite.records.columns import read_columns
 from tests import forked
 from tests.conftest import read_flat
+from tests.reporting.factory import undescribed
 
 # Trainings beside which nothing else is quick; the tour and tests/latent train in every run.
 pytestmark = pytest.mark.stress
@@ -173,3 +174,7 @@ def test_a_checkpoint_of_another_seed_or_configuration_is_refused(reports, tmp_p
     assert done.returncode == 1
     assert "was trained with latent.passes 2, and this cell has 3" in done.stdout
     assert "was trained as seed 42, and this cell is 43" in done.stdout
+
+
+def test_the_study_says_what_each_column_of_its_records_is(reports):
+    assert undescribed(reports) == []

@@ -13,6 +13,7 @@ from benchsuite.quantizers.registry import LIBRARIES, QUANTIZERS
 from benchsuite.records.reading import read
 from benchsuite.study import study
 from tests import forked
+from tests.reporting.factory import undescribed
 
 # Several methods with all their questions; the tour runs some of its cells in every change.
 pytestmark = pytest.mark.stress
@@ -193,3 +194,7 @@ def test_a_model_with_a_chat_template_is_asked_in_it_and_the_record_says_so(tmp_
     assert [(found["in_chat_template"], found["shots"]) for found in sets] == [(True, 2)] * 3
     assert record["arc_parse_rate"] is None
     assert 0 <= record["arc_accuracy_norm"] <= 100
+
+
+def test_the_study_says_what_each_column_of_its_records_is(records):
+    assert undescribed(records["fp16"]["reports"]) == []

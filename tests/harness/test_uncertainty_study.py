@@ -11,6 +11,7 @@ from benchsuite.evaluation.uncertainty.registry import SCORES
 from benchsuite.records.columns import read_columns
 from benchsuite.study import study
 from tests import forked
+from tests.reporting.factory import undescribed
 
 # All scores of two models in one session; the tour runs some of its cells in every change.
 pytestmark = pytest.mark.stress
@@ -150,3 +151,7 @@ def test_the_page_states_the_declared_grid():
         assert all(f"`{value}`" in page for value in values)
     embedded = [cell for cell in cells() if catalog.model(cell.model).embedded]
     assert f"{len(cells())} cells, {len(embedded)} of them embedded" in page
+
+
+def test_the_study_says_what_each_column_of_its_records_is(reports):
+    assert undescribed(reports) == []

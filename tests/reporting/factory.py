@@ -8,9 +8,10 @@ from collections.abc import Callable
 import numpy as np
 
 from benchsuite import catalog
+from benchsuite.records.columns import parquet
 from benchsuite.records.fingerprint import Fingerprint
 from benchsuite.records.forms import as_text, flat, nested, sealed
-from benchsuite.records.record import CellFacts, Failure, Record, Source, Times
+from benchsuite.records.record import CellFacts, Failure, Items, Record, Source, Times
 from benchsuite.reporting.results import StudyResults
 from benchsuite.study import study
 from benchsuite.study.cell import Cell
@@ -147,3 +148,26 @@ def stored(folder, records):
             path.write_bytes(as_text(sealed(nested(found))))
         else:
             (folder / f"{name}.json").write_bytes(as_text(sealed(flat(found))))
+
+
+def stored_with_items(folder, records, columns):
+    """Write records into a new record folder of a store, each with a side file of its columns."""
+    made, sides = {}, {}
+    for name, found in records.items():
+        side = f"{found.fingerprint.value}.{digest(name)[:8]}.parquet"
+        sides[side] = parquet(columns(found))
+        made[name] = dataclasses.replace(found, items=Items(side, (), None))
+    stored(folder, made)
+    for side, content in sides.items():
+        (folder / side).write_bytes(content)
+
+
+def undescribed(reports):
+    """Return the columns of a folder's records and items of which nobody says what they are."""
+    from benchsuite.reporting import load_items, load_records
+    from benchsuite.reporting.frame_columns import ITEMS, RECORDS, UNSAID, described
+
+    records, items = load_records(reports), load_items(reports)
+    studies = [study(name) for name in records["cell.study"].unique()]
+    told = described(records.columns, RECORDS, studies) + described(items.columns, ITEMS, studies)
+    return [column.name for column in told if column.meaning == UNSAID]

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 from benchsuite.reporting import item_files
@@ -120,3 +121,32 @@ def test_without_scripts_the_page_says_where_the_items_are(tab, folder):
     tab.open(folder / "index.html")
     assert "pandas.read_parquet" in tab.run("document.querySelector('noscript').innerText")
     assert tab.run("document.querySelectorAll('.cells tbody tr').length") >= 2
+
+
+def test_an_answers_tokens_are_marked_the_stronger_the_less_likely_they_were(tab, tmp_path):
+    columns = columns_of() | {
+        "tokens": np.array(
+            ['[["ro", -0.01], ["se", -2.0]]', "[]", '[["<i>", -9.5], ["Eve", -1.0]]'],
+        )
+    }
+    made = results_of("rtn_w4", columns=columns)
+    rows = item_files.write_items([made], tmp_path, lambda record: columns, asked)
+    assert len(list((tmp_path / "items").glob("said-*.js"))) == 1
+    (tmp_path / "items/index.html").write_text(render_items(QUANTIZERS, rows))
+    tab.open(tmp_path / "items/index.html")
+    focused(tab, "e.matches('[data-cell]')")
+    tab.press("Enter")
+    loaded(tab)
+
+    spans = "[...document.querySelectorAll('.tokens span')]"
+    assert tab.run(f"{spans}.map(e => [e.innerText, e.title])") == [
+        ["ro", "0.01 nats"],
+        ["se", "2 nats"],
+    ]
+    grounds = tab.run(f"{spans}.map(e => getComputedStyle(e).backgroundColor)")
+    alphas = [float(ground.rpartition("/")[2].strip(" )")) for ground in grounds]
+    assert alphas == pytest.approx([0.0025 * 0.35, 0.5 * 0.35], abs=0.003)
+    # An answer that its tokens do not make is shown as it was read.
+    answers = tab.run(f"{ROWS}.map(row => row.cells[3].innerText.trim())")
+    assert answers == ["rose", "(not read)", "Ann"]
+    assert "the less likely it was" in tab.run(f"{SHOWN}.innerText")

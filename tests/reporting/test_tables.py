@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from benchsuite.reporting import summarise, to_csv, to_latex, to_markdown
-from benchsuite.reporting.tables import latex_escape
+from benchsuite.reporting.latex import latex_escape
 from benchsuite.study import study
 from tests.reporting.factory import CALIBRATION, drawn, grid
 

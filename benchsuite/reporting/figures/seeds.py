@@ -1,13 +1,14 @@
 """Figures for a paper: every seed of every method a point, its mean and interval beside it."""
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchsuite.records.files import fitting_name
 from benchsuite.reporting import numbers
-from benchsuite.reporting.figures.style import COLOURS, GREY, new_figure, save, styled
+from benchsuite.reporting.figures.style import COLOURS, GREY, KINDS, new_figure, save, styled
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.summary import described
@@ -26,17 +27,25 @@ def write_figures(results: StudyResults, folder: Path) -> list[Path]:
     """
     written: list[Path] = []
     for group in groups_of(results.cells, results.records):
-        metric = results.study.ranked_by
-        arms = {
-            m: described(numbers.as_shown(metric, v))
-            for m in group.methods
-            if (v := group.values(m, metric.name))
-        }
-        if arms and group.kind != "rehearsal":
-            with styled():
-                figure = _figure(results.study, group, arms)
-                written += save(figure, folder, _file_name(group))
+        if group.kind != "rehearsal":
+            written += draw_seeds(results.study, group, folder, file_name(group))
     return written
+
+
+def draw_seeds(
+    study: Study, group: Group, folder: Path, name: str, kinds: Sequence[str] = KINDS
+) -> list[Path]:
+    """Write one model's figure under a name; nothing without the study's metric."""
+    metric = study.ranked_by
+    arms = {
+        m: described(numbers.as_shown(metric, v))
+        for m in group.methods
+        if (v := group.values(m, metric.name))
+    }
+    if not arms:
+        return []
+    with styled():
+        return save(_figure(study, group, arms), folder, name, kinds)
 
 
 def _figure(study: Study, group: Group, arms: dict[str, Any]) -> Any:
@@ -80,7 +89,8 @@ def _limits(study: Study, arms: dict[str, Any]) -> tuple[float, float]:
     return min(values) - room, max(values) + room
 
 
-def _file_name(group: Group) -> str:
+def file_name(group: Group) -> str:
+    """Return the name of a group's figure, without its ending."""
     kind = "__stand_in" if group.kind == "stand_in" else ""
     key = "".join(c if c.isalnum() or c in "._-" else "_" for c in group.key)
     return fitting_name(key + kind)

@@ -17,6 +17,9 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
 GREY = "#6E6E6E"
 
+KINDS = ("png", "svg")
+_UNDATED: Any = {"png": {"Software": None}, "svg": {"Date": None}}
+
 _SETTINGS: Any = {
     "font.size": 10,
     "axes.titlesize": 11,
@@ -44,16 +47,16 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+def save(figure: Figure, folder: Path, name: str, kinds: Sequence[str] = KINDS) -> list[Path]:
     """Write ``name.png`` and ``name.svg``, each whole or not at all; no date in them."""
     paths = []
     folder.mkdir(parents=True, exist_ok=True)
     # The layout takes longer than the drawing: once for both files.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+    for kind in kinds:
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, metadata=metadata)
+        figure.savefig(buffer, format=kind, metadata=_UNDATED[kind])
         paths.append(folder / f"{name}.{kind}")
         write_whole(paths[-1], buffer.getvalue(), durable=False)
     return paths

@@ -4,6 +4,7 @@
 (() => {
   const WORST = 20;  // chunks shown
   const LONG = 160;  // letters of a prompt that are shown at once
+  const SURPRISING = 4;  // nats of a token that is marked most
   const DASH = "\u2013";
   const place = document.getElementById("shown");
   const waiting = {}, loaded = {};
@@ -63,10 +64,22 @@
       : ["wrong flipped lost", "now wrong", "violated"];
   }
 
+  // An answer with each token marked the stronger the less likely it was.
+  function answer(text, tokens) {
+    const pieces = tokens && tokens.map(([piece]) => piece).join("");
+    if (!tokens || !tokens.length || pieces.trim() !== text.trim()) return text;
+    return make("span", "tokens", ...tokens.map(([piece, nats]) => {
+      const made = make("span", "", piece);
+      made.title = number(nats) + " nats";
+      made.style.setProperty("--unlikely", nats === null ? 1 : Math.min(nats / SURPRISING, 1));
+      return made;
+    }));
+  }
+
   const KINDS = [["all", "all"], ["flipped", "flipped"], ["lost", "right before, wrong now"],
     ["gained", "wrong before, right now"], ["wrong", "wrong"], ["right", "right"]];
 
-  function questions(cell, asked, original) {
+  function questions(cell, asked, original, said) {
     const alike = original && original.right && original.right.length === cell.right.length;
     const base = alike ? original : null;
     const counts = {};
@@ -79,7 +92,7 @@
         make("td", "prompt", prompt(asked.prompts[i])),
         make("td", "", asked.gold[i] || DASH),
         ...(base ? [make("td", "", base.answers ? base.answers[i] : DASH)] : []),
-        make("td", "", cell.answers ? cell.answers[i] : DASH),
+        make("td", "", cell.answers ? answer(cell.answers[i], said && said.tokens[i]) : DASH),
         ...(cell.unsure ? [make("td", "num", number(cell.unsure[i]))] : []),
         make("td", "", make("span", "pill " + pill, shown)));
       row.dataset.fate = "all " + words;
@@ -97,7 +110,9 @@
       const head = make("summary", "", "Worked examples before each question of " + name);
       return make("details", "records", head, make("pre", "", text));
     });
-    return [make("p", "note", told.join(", ") + "."), chooser(rows, counts, shown), ...examples, shown];
+    const key = "The stronger a token is marked, the less likely it was; point at it for its nats.";
+    const tokens = shown.querySelector(".tokens") ? [make("p", "key", key)] : [];
+    return [make("p", "note", told.join(", ") + "."), ...tokens, chooser(rows, counts, shown), ...examples, shown];
   }
 
   // Which questions are shown, by what became of them and by words, together.
@@ -164,9 +179,10 @@
       const cell = await load(name);
       const original = link.dataset.original ? await load(link.dataset.original) : null;
       const asked = await load(cell.asked);
+      const said = cell.said ? await load(cell.said) : null;
       const same = original && original.asked === cell.asked ? original : null;
       if (location.hash.slice(1) !== name) return;
-      const asks = cell.right ? questions(cell, asked, same) : [];
+      const asks = cell.right ? questions(cell, asked, same, said) : [];
       place.replaceChildren(title, ...asks, ...chunks(cell, asked, same));
       for (const made of place.querySelectorAll("table.data")) window.benchsuiteTables.sorts(made);
       window.benchsuiteTables.reachable();

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from benchsuite.calibration.registry import sampler_module
 from benchsuite.catalog import EMBEDDED_MODELS, SMALL_MODELS
 from benchsuite.quantizers.registry import method_module
+from benchsuite.studies import columns
 from benchsuite.studies import parameters as shared
 from benchsuite.studies.calibration_selection.published import PUBLISHED
 from benchsuite.study import (
@@ -110,6 +111,7 @@ register_study(
             seeds=(42, 43),
             parameters={"n_calibration_samples": 16, "evaluation_tokens": 16384},
         ),
+        columns=columns.TEXT,
         claims=(
             lower("perplexity", "cola_zero", than="random"),
             lower("perplexity", "cola_zero", than="gptq_default"),

@@ -11,6 +11,7 @@ from benchsuite.catalog import EMBEDDED_MODELS, SMALL_MODELS
 from benchsuite.determinism.variants import VARIANTS, describe, variant
 from benchsuite.engines.registry import engine
 from benchsuite.studies import parameters as shared
+from benchsuite.studies.determinism.columns import COLUMNS
 from benchsuite.study import Cell, Metric, Parameter, Study, Tour, register_study, true
 
 # Known to add in varying order: nothing is expected of it, and nothing is claimed.
@@ -99,6 +100,7 @@ register_study(
         published=_published,
         describe=describe,
         metrics=(Metric("l2_max", better="lower", unit="nats", format=".2g"),),
+        columns=COLUMNS,
         reporter="benchsuite.studies.determinism.report:write_files",
         unranked=tuple(VARIANTS),
     )

@@ -13,6 +13,7 @@ from typing import Any
 from benchsuite import catalog
 from benchsuite.latent import asking
 from benchsuite.latent.methods.registry import METHODS
+from benchsuite.studies.latent_reasoning.columns import REASONING, TRAINING
 from benchsuite.study import (
     ACCURACY,
     Cell,
@@ -92,6 +93,7 @@ register_study(
         axes=_AXES,
         seeds=_SEEDS,
         parameters=_PARAMETERS,
+        columns=TRAINING,
         tour=Tour(axes=_TOUR, seeds=(42,), parameters={"max_steps": 4}),
         code=_code,
         files=lambda cell: (str(_configuration(cell)),),
@@ -160,6 +162,7 @@ register_study(
             Metric("parse_rate", better="higher", unit="%", format=".1f", margin="1"),
         ),
         making=_MAKING,
+        columns=REASONING,
         reporter="benchsuite.studies.latent_reasoning.report:write",
     )
 )

@@ -22,8 +22,9 @@ from typing import Any
 from benchsuite.records.fingerprint import digest
 from benchsuite.records.record import Record
 from benchsuite.reporting.judging import Columns
+from benchsuite.reporting.latex import latex_escape
 from benchsuite.reporting.report import write_text
-from benchsuite.reporting.tables import latex_escape, latex_table
+from benchsuite.reporting.tables import latex_table
 from benchsuite.statistics import describe, proportion_interval, stability_class, two_std_rule
 from benchsuite.studies.latent_reasoning import inside
 
@@ -258,7 +259,7 @@ def _latex_part(caption: str, columns: Mapping[str, str], rows: Sequence[Mapping
 
 
 def _latex(value: str) -> str:
-    text = latex_escape(value).replace("±", r"$\pm$")
+    text = latex_escape(value)
     return text.replace("-", "$-$", 1) if text.startswith("-") else text
 
 

@@ -23,6 +23,7 @@ from benchsuite.quantizers.registry import (
     quantizer,
 )
 from benchsuite.studies import parameters as shared
+from benchsuite.studies.quantizers.columns import COLUMNS
 from benchsuite.study import (
     KL,
     PERPLEXITY,
@@ -162,6 +163,7 @@ register_study(
         code=_code,
         packages=_packages,
         includes=_possible,
+        columns=COLUMNS,
         reporter="benchsuite.studies.quantizers.report:write",
         metrics=(
             PERPLEXITY,

@@ -12,6 +12,7 @@ from typing import Any
 from benchsuite import catalog
 from benchsuite.evaluation.uncertainty.registry import SCORES, entry
 from benchsuite.studies import parameters as shared
+from benchsuite.studies.uncertainty.columns import COLUMNS
 from benchsuite.studies.uncertainty.metrics import AUROC, PR_AUC, REJECTION
 from benchsuite.study import (
     ACCURACY,
@@ -198,6 +199,7 @@ register_study(
             ),
         ),
         making=("generation", "scoring"),
+        columns=COLUMNS,
         reporter="benchsuite.studies.uncertainty.report:write",
         controls=(CONTROL,),
     )
