@@ -29,6 +29,11 @@ from benchsuite.study import Cell, Study, names, study
 
 Key = tuple[str, str, str]
 
+TOGETHER = {"rehearsal": ("rehearsal",), "checkpoint": ("checkpoint",)}
+"""Kinds that are results of their own, and which kinds those have. All others are shown together, a
+model's own weights before what stands in for it."""
+OTHERS = ("stand_in", "real")
+
 
 @dataclass(frozen=True)
 class Found:
@@ -38,9 +43,15 @@ class Found:
     path: Path
 
     @property
+    def kind(self) -> str:
+        """What the numbers are of: as ``Record.kind``, or a checkpoint that was given."""
+        given = self.record.source.weights == "checkpoint" and self.record.kind == "real"
+        return "checkpoint" if given else self.record.kind
+
+    @property
     def key(self) -> Key:
         """The study, the cell with its parameters, and the kind of weights."""
-        return self.record.cell.study, self.record.cell.name, self.record.kind
+        return self.record.cell.study, self.record.cell.name, self.kind
 
 
 @dataclass(frozen=True)
@@ -181,17 +192,18 @@ def judged(
 def results_of(sources: Sources, links: Path | None = None) -> list[StudyResults]:
     """Return the records as results: one per study and setting, over the models that have any.
 
+    Rehearsals, and checkpoints that were given with ``--checkpoint``, are results of their own.
     What is missing there is what the study declares. ``links`` is the folder from which the page
     refers to the record files.
     """
-    by_setting: dict[tuple[str, str, bool], list[Found]] = {}
+    by_setting: dict[tuple[str, str, tuple[str, ...]], list[Found]] = {}
     unknown: Counter[str] = Counter()
     for found in (*sources.good.values(), *sources.failed.values()):
         name = found.record.cell.study
         if name in names():
             setting = json.dumps(_settings(found.record), sort_keys=True, default=str)
-            rehearsed = found.key[2] == "rehearsal"
-            by_setting.setdefault((name, setting, rehearsed), []).append(found)
+            kinds = TOGETHER.get(found.kind, OTHERS)
+            by_setting.setdefault((name, setting, kinds), []).append(found)
         else:
             unknown[name] += 1
     for name, n in unknown.items():
@@ -199,10 +211,16 @@ def results_of(sources: Sources, links: Path | None = None) -> list[StudyResults
             f"left out {count(n, 'record')} of {name}, a study that is not known here"
         )
     made = [
-        _results(study(name), members, sources, links)
-        for (name, *_), members in sorted(by_setting.items(), key=lambda item: item[0])
+        _results(study(name), members, kinds, sources, links)
+        for (name, _, kinds), members in sorted(by_setting.items(), key=_place)
     ]
     return [one for one in made if not any(_within(one, other) for other in made)]
+
+
+def _place(item: tuple[tuple[str, str, tuple[str, ...]], Any]) -> tuple[str, str, int]:
+    """Where a study's results stand: what models' own weights gave comes first."""
+    name, setting, kinds = item[0]
+    return name, setting, [OTHERS, *TOGETHER.values()].index(kinds)
 
 
 def _within(one: StudyResults, other: StudyResults) -> bool:
@@ -228,10 +246,13 @@ def _as_declared(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _results(
-    declared: Study, members: Sequence[Found], sources: Sources, links: Path | None
+    declared: Study,
+    members: Sequence[Found],
+    kinds: tuple[str, ...],
+    sources: Sources,
+    links: Path | None,
 ) -> StudyResults:
     grid = {cell.id: cell for cell in _grid(declared, members)}
-    kinds = ("rehearsal",) if members[0].key[2] == "rehearsal" else ("stand_in", "real")
     # A setting that a method does not have leaves its cells what they are without it.
     good = {
         cell.id: sources.good[key]

@@ -105,6 +105,21 @@ def test_other_parameters_are_results_of_their_own(tmp_path):
     assert {c.parameters["quant_bits"] for r in found for c in r.cells} == {3, 4}
 
 
+def test_a_given_checkpoint_is_never_shown_as_what_the_study_made(tmp_path):
+    (cell, *_) = grid("llama2_7b", methods=["random"])
+    given = folder(tmp_path / "given", {cell.id: record(cell, 6.5, weights="checkpoint")})
+    made = folder(tmp_path / "made", {cell.id: record(cell, 5.5)})
+
+    for order in ([given, made], [made, given]):
+        _, found = judged(order)
+
+        assert not any(one.conflicts for one in found)
+        shown = [
+            (r.source.weights, r.values["perplexity"]) for f in found for r in f.records.values()
+        ]
+        assert shown == [("hub", 5.5), ("checkpoint", 6.5)]
+
+
 def test_a_setting_of_one_method_shows_the_others_once(tmp_path):
     settings = {"iterations": 50, "n_questions": 64}
     wanted = ("adaround_w4", "rtn_w4")  # rounding to nearest has no iterations
