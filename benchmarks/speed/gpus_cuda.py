@@ -15,8 +15,11 @@ import argparse
 import datetime
 import gc
 import platform
+import sys
+import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -62,14 +65,48 @@ def wait() -> None:
         torch.cuda.synchronize(number)
 
 
+class HostPlaces(threading.Thread):
+    """Looks every 5 ms where the main thread is, in the innermost line of benchsuite's own.
+
+    A GPU takes about a thousand launches ahead; a line that sends one more is seen until there is
+    room again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.seen: Counter[str] = Counter()
+        self._main = threading.main_thread().ident
+
+    def run(self) -> None:
+        """Look until the program ends."""
+        while True:
+            time.sleep(0.005)
+            for frame in reversed(traceback.extract_stack(sys._current_frames()[self._main])):
+                if "benchsuite/" in frame.filename and "/speed/" not in frame.filename:
+                    place = frame.filename.partition("benchsuite/")[2]
+                    self.seen[f"{place}:{frame.lineno} {frame.name}"] += 1
+                    break
+
+    def told(self) -> str:
+        """Return the places seen most, in seconds."""
+        return "\n".join(f"{0.005 * n:8.2f} s {place}" for place, n in self.seen.most_common(12))
+
+
+PLACES = HostPlaces()
+
+
 def timed(run: Callable[[], Any]) -> tuple[float, Any]:
     """Return the seconds of ``run`` and what it returned."""
     gc.collect()
     wait()
+    PLACES.seen.clear()
     began = time.perf_counter()
     found = run()
     wait()
-    return time.perf_counter() - began, found
+    seconds = time.perf_counter() - began
+    if PLACES.is_alive():
+        print(PLACES.told(), flush=True)
+    return seconds, found
 
 
 def guarded(name: str, run: Callable[[], Any]) -> Any:
@@ -321,8 +358,11 @@ def main() -> None:
     parser.add_argument("--streamed", nargs="*", default=[], help="models that do not fit")
     parser.add_argument("--whole", action="store_true", help="all blocks of those, not a few")
     parser.add_argument("--layers", type=int, help="only so many blocks")
+    parser.add_argument("--places", action="store_true", help="where the host spends its time")
     parser.add_argument("--small", action="store_true", help="a smoke run at tiny shapes")
     arguments = parser.parse_args()
+    if arguments.places:
+        PLACES.start()
     cuda = torch.cuda.is_available()
     if not (cuda or arguments.small):
         parser.error("no GPU: only --small runs here")
