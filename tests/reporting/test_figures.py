@@ -107,6 +107,21 @@ def test_names_cover_no_point_and_no_other_name():
         assert apart
 
 
+def test_where_room_is_short_the_better_methods_are_named():
+    methods = [m for m in QUANTIZERS.axes["method"] if m not in ("zeroed_layer", "fp16")][:30]
+    made = {m: (8 + i / 20, 2.0, 0.01) for i, m in enumerate(methods)}
+    made |= {"fp16": (7.0, 1.0, 0.01)}
+    figure = drawn("size_after_mb", *records_of(made))
+    crowd = [m for m in figure["marks"] if m.name in methods and not m.front]
+    named = [methods.index(m.name) for m in crowd if m.label]
+    unnamed = [methods.index(m.name) for m in crowd if not m.label]
+    assert len(named) > 3
+    assert len(unnamed) > 3
+    # A shorter name may still find a place between.
+    assert sum(named) / len(named) < sum(unnamed) / len(unnamed)
+    assert min(named) < min(unnamed)
+
+
 def test_times_of_several_devices_are_never_in_one_figure():
     cells, records = records_of()
     elsewhere = {"environment": {**ENVIRONMENT, "device": "another"}}

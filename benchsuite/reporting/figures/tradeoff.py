@@ -211,8 +211,10 @@ def _marks(
     """Return the methods with their names placed: the front's first, then the better ones'."""
     places = {m: (across.place(x), up.place(y)) for m, (x, y) in means.items()}
     taken: list[Box] = [(x - 5, y - 5, x + 5, y + 5) for x, y in places.values()]
-    order = [*best, *sorted(set(means) - set(best), key=lambda m: places[m][1])]
     quality = study.ranked_by
+    sign = -1 if quality.better == "higher" else 1
+    others = sorted(means.keys() - set(best), key=lambda m: (sign * means[m][1], m))
+    order = [*best, *others]
     names = {m: m if up.holds(y) else f"{m} ({y:.3g})" for m, (_, y) in means.items()}
     labels = {m: _label(names[m], *places[m], taken) for m in order}
     marks = []
