@@ -108,7 +108,9 @@ def test_help_lists_every_command_once_and_in_a_group(capsys):
     said = capsys.readouterr().out
     listed = re.findall(r"^  ([a-z]+) +\S", said, flags=re.M)
     assert sorted(listed) == sorted(COMMANDS)
-    assert [line.rstrip(":") for line in said.split("\n") if line.rstrip(":") in GROUPS] == [*GROUPS]
+    assert [line.rstrip(":") for line in said.split("\n") if line.rstrip(":") in GROUPS] == [
+        *GROUPS
+    ]
     assert "Further:" not in said
     assert max(map(len, said.split("\n"))) <= 80
 
