@@ -1,6 +1,176 @@
-"""x"""
+"""The reference: pages that are made of what the program itself declares, at every build.
+
+Options, commands, fixtures, parameters, a record's fields, and the public API. What is written by
+hand here is the meaning of a study's values (``site_values``), which no declaration says.
+"""
+
+import contextlib
+import dataclasses
+import inspect
+import io
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from site_api import api_pages
+from site_fixtures import fixtures_page
+from site_links import ROOT
+from site_values import FIELDS, STUDIES
+
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from benchsuite.commands.main import COMMANDS, GROUPS, main
+from benchsuite.harness.options import OPTIONS
+from benchsuite.records import record as records
+from benchsuite.records.fingerprint import Fingerprint
+from benchsuite.study import Metric, names, study
+from benchsuite.study.table import parameter_rows
+
+MADE = "*This page is made from the code at every build.*"
+PARTS: tuple[Any, ...] = (
+    *(records.Record, records.CellFacts, Fingerprint, records.Source, records.Times),
+    *(records.Items, records.Failure),
+)
 
 
-def reference_pages():
-    """x"""
-    return {}
+def reference_pages() -> dict[str, str]:
+    """Return every page of the reference by its place on the site."""
+    return {
+        "reference/options.md": _options(),
+        "reference/commands.md": _commands(),
+        "reference/fixtures.md": fixtures_page(),
+        "reference/parameters.md": _parameters(),
+        "reference/records.md": _records(),
+        **api_pages(),
+    }
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """Return a table in Markdown."""
+    columns = list(head)
+    lines = [columns, ["---"] * len(columns), *rows]
+    shown = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in shown)
+
+
+def _page(title: str, *parts: str) -> str:
+    return "\n\n".join((f"# {title}", MADE, *parts)) + "\n"
+
+
+def _options() -> str:
+    rows = []
+    for option in OPTIONS:
+        given = "" if option.argparse.get("action") == "store_const" else " ..."
+        if option.argparse.get("nargs") == "?":
+            given = " [...]"
+        often = "; may be repeated" if option.argparse.get("action") == "append" else ""
+        default = "" if option.default in ("", [], False) else f"`{option.default}`"
+        rows.append([f"`{option.flag}{given}`", option.help + often, default])
+    said = (
+        "pytest has these in a project that asks for benchsuite. Each is a setting of the ini file "
+        "too, by its name with underscores: `benchsuite_reports_dir` is the default of "
+        "`--reports-dir`. [Running](../running.md) explains them; `-k`, `-m`, `-n`, `-x` and `--lf` "
+        "are pytest's own."
+    )
+    return _page("Options of pytest", said, table(["option", "meaning", "default"], rows))
+
+
+def _commands() -> str:
+    parts = ["The exit status is 4 where nothing was done, with a paragraph that says why."]
+    placed = [name for listed in GROUPS.values() for name in listed]
+    further = {"Further": [name for name in COMMANDS if name not in placed]}
+    for heading, listed in (GROUPS | further).items():
+        if listed:
+            parts.append(f"## {heading}")
+        for name in listed:
+            parts += [f"### benchsuite {name}", f"```text\n{_help(name)}\n```"]
+    return _page("Commands", *parts)
+
+
+def _help(command: str) -> str:
+    """Return what a command says of itself, at a width that does not hang on the terminal."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "96"
+    try:
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            main([command, "--help"])
+    finally:
+        os.environ.pop("COLUMNS")
+        if before is not None:
+            os.environ["COLUMNS"] = before
+    return said.getvalue().strip()
+
+
+def _parameters() -> str:
+    parts = [
+        "`--set STUDY.PARAMETER=VALUE` changes one; it enters the fingerprint and the file name. "
+        "`benchsuite list -k ...` prints what the selected cells will run. Where a model is "
+        "embedded the second value holds."
+    ]
+    for name in names():
+        rows = [[f"`{row[0]}`", *row[1:]] for row in parameter_rows(study(name))]
+        head = ["parameter", "hub models", "embedded", "meaning"]
+        parts += [f"## {name}", study(name).question, table(head, rows)]
+    return _page("Parameters", *parts)
+
+
+def _records() -> str:
+    parts = [
+        "`benchsuite.load_records()` has one row a record and these as columns with dots: "
+        "`cell.axes.seed`, `timings.quant`. `benchsuite.records.reading.read_file` returns one "
+        "record typed, as below. [Records](../records.md) says where they lie and what makes one "
+        "stale.",
+        "## The record",
+    ]
+    for part in PARTS:
+        parts += [f"### {part.__name__}", inspect.cleandoc(part.__doc__ or ""), _fields(part)]
+    for name in names():
+        if name in STUDIES:
+            parts += [f"## Values of {name}", *_values(name, STUDIES[name])]
+    return _page("Fields of a record", *parts)
+
+
+def _fields(part: Any) -> str:
+    rows = []
+    for field in dataclasses.fields(part):
+        kind = field.type if isinstance(field.type, str) else inspect.formatannotation(field.type)
+        short = kind.replace("collections.abc.", "").replace("typing.", "")
+        short = short.replace("benchsuite.records.record.", "").replace(
+            "benchsuite.records.fingerprint.", ""
+        )
+        rows.append([f"`{field.name}`", f"`{short}`", FIELDS[part.__name__][field.name]])
+    return table(["field", "type", "what it holds, and its unit"], rows)
+
+
+def _values(name: str, told: Mapping[str, Mapping[str, tuple[str, str]]]) -> list[str]:
+    declared = study(name)
+    metrics = {metric.name: metric for metric in declared.metrics}
+    parts = []
+    for kind, heading in (
+        ("values", "Values"),
+        ("clocked", "Clocked, which differ from run to run"),
+        ("times", "Stages, in seconds"),
+        ("items", "Columns of the items"),
+    ):
+        rows = [
+            [f"`{key}`", unit, meaning + _read(metrics.get(key))]
+            for key, (unit, meaning) in told.get(kind, {}).items()
+        ]
+        if rows:
+            parts += [f"**{heading}**", table(["name", "unit", "meaning"], rows)]
+    return parts
+
+
+def _read(metric: Metric | None) -> str:
+    """Return what the study declares of a value that is a metric."""
+    if metric is None:
+        return ""
+    parts = [f"{metric.better} is better"] if metric.better else []
+    parts.append(f"{metric.margin}{'' if '%' in metric.margin else ' ' + metric.unit} matters")
+    if metric.scale != 1:
+        parts.append(f"shown times {metric.scale:g}, in {metric.unit}")
+    if metric.items:
+        parts.append(f"of the items' `{metric.items[0]}`")
+    return f" (*metric*: {', '.join(parts)})"
