@@ -49,8 +49,7 @@ def fixtures() -> Iterator[tuple[str, str, str, ast.FunctionDef]]:
             for mark in node.decorator_list:
                 if ast.unparse(mark).partition("(")[0] == "pytest.fixture":
                     given = {
-                        k.arg: ast.literal_eval(k.value)
-                        for k in getattr(mark, "keywords", [])
+                        k.arg: ast.literal_eval(k.value) for k in getattr(mark, "keywords", [])
                     }
                     name, scope = given.get("name", node.name), given.get("scope", "function")
                     yield path.stem, name, scope, node

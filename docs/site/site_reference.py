@@ -71,8 +71,8 @@ def _options() -> str:
     said = (
         "pytest has these in a project that asks for benchsuite. Each is a setting of the ini file "
         "too, by its name with underscores: `benchsuite_reports_dir` is the default of "
-        "`--reports-dir`. [Running](../running.md) explains them; `-k`, `-m`, `-n`, `-x` and `--lf` "
-        "are pytest's own."
+        "`--reports-dir`. [Running](../running.md) explains them. `-k`, `-m`, `-n`, `-x` and "
+        "`--lf` are pytest's own."
     )
     return _page("Options of pytest", said, table(["option", "meaning", "default"], rows))
 
