@@ -50,7 +50,7 @@ def exports(room: str) -> Mapping[str, str]:
             if ast.unparse(node.value.func) == "attach":
                 lazy = ast.literal_eval(node.value.args[1])
                 found |= {name: f"{room}.{module}" for name, module in lazy.items()}
-                listed = set(found)
+                listed = set(lazy)
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {alias.asname or alias.name: node.module for alias in node.names}
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":

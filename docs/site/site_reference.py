@@ -9,6 +9,7 @@ import dataclasses
 import inspect
 import io
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -51,8 +52,13 @@ def table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     """Return a table in Markdown."""
     columns = list(head)
     lines = [columns, ["---"] * len(columns), *rows]
-    shown = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in shown)
+    return "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in lines)
+
+
+def _cell(text: Any) -> str:
+    """Return the text of a cell; a bar within code ends none."""
+    parts = re.split(r"(`[^`]*`)", str(text).replace("\n", " "))
+    return "".join(p if p.startswith("`") else p.replace("|", "\\|") for p in parts)
 
 
 def _page(title: str, *parts: str) -> str:
