@@ -74,9 +74,7 @@ def imported_by_examples() -> dict[str, set[str]]:
 def api_pages() -> dict[str, str]:
     """Return the API's pages by their places on the site."""
     further = {
-        module: names
-        for module, names in imported_by_examples().items()
-        if module not in rooms() and _file(module).name != "__init__.py"
+        module: names for module, names in imported_by_examples().items() if module not in rooms()
     }
     pages = {}
     for room in rooms():
