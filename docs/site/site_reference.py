@@ -17,7 +17,7 @@ from typing import Any
 from site_api import api_pages
 from site_fixtures import fixtures_page
 from site_links import ROOT
-from site_values import FIELDS, STUDIES
+from site_values import COMMON, FIELDS, STUDIES, Told
 
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
@@ -132,9 +132,11 @@ def _records() -> str:
     ]
     for part in PARTS:
         parts += [f"### {part.__name__}", inspect.cleandoc(part.__doc__ or ""), _fields(part)]
+    parts += ["## Values of any study", *_values({}, COMMON)]
     for name in names():
         if name in STUDIES:
-            parts += [f"## Values of {name}", *_values(name, STUDIES[name])]
+            metrics = {metric.name: metric for metric in study(name).metrics}
+            parts += [f"## Values of {name}", *_values(metrics, STUDIES[name])]
     return _page("Fields of a record", *parts)
 
 
@@ -150,9 +152,7 @@ def _fields(part: Any) -> str:
     return table(["field", "type", "what it holds, and its unit"], rows)
 
 
-def _values(name: str, told: Mapping[str, Mapping[str, tuple[str, str]]]) -> list[str]:
-    declared = study(name)
-    metrics = {metric.name: metric for metric in declared.metrics}
+def _values(metrics: Mapping[str, Metric], told: Told) -> list[str]:
     parts = []
     for kind, heading in (
         ("values", "Values"),

@@ -79,6 +79,15 @@ _ASKED = {
     "expected": (_NONE, "the right answer"),
 }
 
+COMMON: Told = {
+    "values": {"gguf_types": ("tensors", "by ggml type, of a model from a GGUF file")},
+    "clocked": {
+        "streamed": (_NONE, "true where the blocks of a model came one by one"),
+        "model_not_saved": (_NONE, "with `--save-models`: why no checkpoint format holds it"),
+    },
+}
+"""Of any study."""
+
 STUDIES: Mapping[str, Told] = {
     "calibration_selection": {
         "values": {
@@ -126,7 +135,6 @@ STUDIES: Mapping[str, Told] = {
             "mean_bits": ("bits", "a weight, scales counted: methods with several widths"),
             "layer_bits": ("bits", "by layer: methods with several widths"),
             "cache_bits": ("bits", "of a key or value: methods that round the cache"),
-            "gguf_types": ("tensors", "by ggml type: GGUF files and methods"),
         },
         "clocked": {
             "latency_seconds": ("s", "one sample, prompt and `latency_tokens`"),

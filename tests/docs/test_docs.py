@@ -260,7 +260,7 @@ def flags():
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_options_in_the_text_exist(page, flags):
     # Commands that are not ours.
-    others = ("pip", "hf ", "ruff", "--constraint", "log_samples")
+    others = ("pip", "docker ", "hf ", "ruff", "--constraint", "log_samples")
     others += ("#SBATCH", "srun", "ray ", "role=", "hostname", "`--no-kill`", "`--num-cpus`")
     for line in page.read_text().splitlines():
         if not any(program in line for program in others):
