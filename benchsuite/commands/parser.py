@@ -46,7 +46,7 @@ def _listed(commands: Mapping[str, str], groups: Mapping[str, Sequence[str]]) ->
     yield "What there is, what is done, and what it says."
     placed = {name for names in groups.values() for name in names}
     rest = [name for name in commands if name not in placed]
-    for heading, names in (groups | ({"Further": rest} if rest else {})).items():
+    for heading, names in {**groups, **({"Further": rest} if rest else {})}.items():
         yield f"\n{heading}:"
         for name in names:
             indent = " " * (_NAMES + 2)
