@@ -13,11 +13,11 @@ def on_files(files: Files, *, config: Any) -> Files:
     reference.
     """
     pages = {PROJECT[name]: (ROOT / name).read_text(encoding="utf-8") for name in PROJECT}
-    for path in sorted((ROOT / "docs").glob("*.ipynb")):
-        pages[place(f"docs/{path.name}")] = notebook(path)
+    for file in sorted((ROOT / "docs").glob("*.ipynb")):
+        pages[place(f"docs/{file.name}")] = notebook(file)
     pages |= reference_pages()
     hidden: dict[str, str] = {}
-    for source in [*PROJECT, *(f"docs/{file.src_uri}" for file in files.documentation_pages())]:
+    for source in [*PROJECT, *(f"docs/{page.src_uri}" for page in files.documentation_pages())]:
         for path in linked((ROOT / source).read_text(encoding="utf-8"), source):
             if not path.startswith("docs/") and path not in PROJECT:
                 hidden |= source_pages(path)
