@@ -22,7 +22,7 @@ from site_values import COMMON, FIELDS, STUDIES, Told
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from benchsuite.commands.main import COMMANDS, GROUPS, main
+from benchsuite.commands.main import COMMANDS, GROUPS, OF_PYTEST, main
 from benchsuite.harness.options import OPTIONS
 from benchsuite.records import record as records
 from benchsuite.records.fingerprint import Fingerprint
@@ -33,6 +33,12 @@ MADE = "*This page is made from the code at every build.*"
 PARTS: tuple[Any, ...] = (
     *(records.Record, records.CellFacts, Fingerprint, records.Source, records.Times),
     *(records.Items, records.Failure),
+)
+
+
+_SELECTS = (
+    "FILE are the benchmarks: without one those of this folder or, if it has none, the shipped. "
+    "`-k`, `-m` and the [options of pytest](options.md) select cells and set what holds for them."
 )
 
 
@@ -92,6 +98,8 @@ def _commands() -> str:
             parts.append(f"## {heading}")
         for name in listed:
             parts += [f"### benchsuite {name}", f"```text\n{_help(name)}\n```"]
+            if name in OF_PYTEST:
+                parts.append(_SELECTS)
     return _page("Commands", *parts)
 
 
@@ -106,7 +114,10 @@ def _help(command: str) -> str:
         os.environ.pop("COLUMNS")
         if before is not None:
             os.environ["COLUMNS"] = before
-    return said.getvalue().strip()
+    text = said.getvalue()
+    if command in OF_PYTEST:  # what it selects cells by is the same for all of these
+        text = text.partition("\npositional arguments:")[0]
+    return text.strip()
 
 
 def _parameters() -> str:

@@ -2,12 +2,15 @@
 
 import ast
 import dataclasses
+import functools
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections import Counter
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ import pytest
 from benchsuite.records.reading import read_file
 from benchsuite.study import names, study
 from tests import forked
+from tests.browser import Browser, needs_chromium
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -135,20 +139,100 @@ def build(root: Path, target: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.stress
-def test_the_site_is_built_and_loads_nothing_from_elsewhere(tmp_path):
-    done = build(ROOT, tmp_path / "site")
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of the built site."""
+    folder = tmp_path_factory.mktemp("site")
+    done = build(ROOT, folder)
     assert done.returncode == 0, done.stdout
-    pages = list((tmp_path / "site").rglob("*.html"))
+    return folder
+
+
+@pytest.fixture
+def served(site):
+    """The address of the site, served on this machine."""
+    handler = functools.partial(Quiet, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files and writes nothing to the terminal."""
+
+    def log_message(self, format, *args):
+        """Say nothing."""
+
+
+@pytest.fixture
+def tab(tmp_path):
+    """One tab of a Chromium that tells every address that it asks for."""
+    browser = Browser(tmp_path / "profile")
+    page = browser.page()
+    page.ask("Network.enable")
+    yield page
+    browser.close()
+
+
+def shown(tab, address):
+    """Open an address and wait until it and what it loads are there."""
+    tab._forget("Page.loadEventFired")
+    tab.ask("Page.navigate", url=address)
+    tab._browser.wait(lambda told: tab._is(told, "Page.loadEventFired"))
+
+
+@pytest.mark.stress
+@needs_chromium
+def test_the_search_finds_what_a_stranger_asks_for_without_a_network(served, tab):
+    shown(tab, f"{served}/index.html")
+    found = tab.run("""new Promise(done => {
+        const box = document.querySelector(".md-search__input");
+        box.focus();
+        box.value = "QuantizationResult";
+        box.dispatchEvent(new Event("input", {bubbles: true}));
+        const look = () => {
+            const links = [...document.querySelectorAll(".md-search-result__link")];
+            links.length ? done(links.map(a => a.pathname)) : requestAnimationFrame(look);
+        };
+        look();
+    })""")
+    assert {"/howto/quantizer.html", "/reference/api/benchsuite.quantizers.html"} <= set(found)
+    asked = [
+        told["params"]["request"]["url"]
+        for told in tab._browser.told
+        if told.get("method") == "Network.requestWillBeSent"
+    ]
+    assert len(asked) > 3
+    assert [url for url in asked if not url.startswith((served, "data:", "blob:"))] == []
+    assert tab.complaints() == []
+
+
+@pytest.mark.stress
+@needs_chromium
+def test_no_page_is_wider_than_a_phone(site, tab):
+    tab.resize(390)
+    wide = []
+    for page in sorted(site.rglob("*.html")):
+        if "source" not in page.relative_to(site).parts:
+            shown(tab, page.as_uri())
+            if tab.run("document.documentElement.scrollWidth") > 390:
+                wide.append(str(page.relative_to(site)))
+    assert wide == []
+
+
+@pytest.mark.stress
+def test_the_site_is_built_and_loads_nothing_from_elsewhere(site):
+    pages = list(site.rglob("*.html"))
     assert len(pages) > 60
     loaded = r"<(?:script|img|iframe|source|link rel=\"?(?:stylesheet|preconnect|icon))[^>]*https?:"
     assert {str(page) for page in pages if re.search(loaded, page.read_text())} == set()
-    styles = list((tmp_path / "site").rglob("*.css"))
+    styles = list(site.rglob("*.css"))
     assert not any(re.search(r"url\(['\"]?https?:", style.read_text()) for style in styles)
     # A link to a source file leads to a page that shows it.
-    page = (tmp_path / "site/architecture.html").read_text()
+    page = (site / "architecture.html").read_text()
     assert 'href="source/benchmarks/test_calibration_selection.py.html"' in page
-    shown = tmp_path / "site/source/benchmarks/test_calibration_selection.py.html"
+    shown = site / "source/benchmarks/test_calibration_selection.py.html"
     assert "Select calibration text" in shown.read_text()
 
 
