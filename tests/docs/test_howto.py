@@ -98,3 +98,11 @@ def test_the_tutorial_can_be_followed(tmp_path):
     said = run(f"{sys.executable} look.py", tmp_path)
     methods = re.findall(r"^ +(\w+) +[\d.]+ +[\d.]+ +[\d.]+$", page, flags=re.M)
     assert sorted(re.findall(r"^ *(\w+) +[\d.]+ +[\d.]+", said, flags=re.M)) == sorted(methods)
+
+
+def test_the_example_of_the_page_about_verdicts_prints_what_it_shows(capsys):
+    page = (ROOT / "docs/verdicts.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.M | re.S)
+    exec(example, {})
+    shown = re.search(r"It prints:\n\n((?: {4}.*\n)+)", page)[1]
+    assert capsys.readouterr().out == re.sub(r"^ {4}", "", shown, flags=re.M)
