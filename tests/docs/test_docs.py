@@ -93,6 +93,8 @@ def of_benchmarks(command: str) -> list[str] | None:
     program, *words = shlex.split(command.replace(" | ", "|"))
     if program == "benchsuite":
         (names, *arguments) = words or ["list"]
+        if names.startswith("-"):  # --help, --version
+            return None
         assert set(names.split("|")) <= set(cli.COMMANDS), names
         if names == "plan":
             arguments = own_words(arguments)[1]
