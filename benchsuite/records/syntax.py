@@ -84,9 +84,8 @@ def parsed(content: bytes) -> Source:
 def _drop_docstrings(nodes: Iterable[ast.AST]) -> None:
     for node in nodes:
         body = getattr(node, "body", None)
-        if isinstance(body, list) and any(map(_is_text, body)):
-            # Under a name as well, where it says what the name is.
-            body[:] = [part for part in body if not _is_text(part)] or [ast.Pass()]
+        if isinstance(body, list) and body and _is_text(body[0]):
+            body[0] = ast.Pass()
 
 
 def _is_text(node: ast.AST) -> bool:

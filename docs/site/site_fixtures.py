@@ -62,7 +62,7 @@ def fixtures_page() -> str:
         "*This page is made from the code at every build.*",
         "A test asks for a fixture by naming it as an argument. A project loads them all with "
         '`pytest_plugins = ["benchsuite.plugin"]` in its root `conftest.py`. '
-        "`pytest --fixtures benchmarks` prints the same with pytest's own.",
+        "`pytest --fixtures -v benchmarks` prints the same with pytest's own.",
         _CELL,
     ]
     for file, name, scope, node in fixtures():

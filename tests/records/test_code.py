@@ -302,7 +302,7 @@ def test_comments_and_docstrings_do_not_count(project):
     place = Place(project / "benchmarks/test_it.py", project, plugins=("more",))
     before = dict(code_of(place, "it", ()))
     deepest = project / "my/deepest.py"
-    deepest.write_text('"""Another."""\n# A comment.\nY = 1\n"""What Y is."""\n')
+    deepest.write_text('"""Another."""\n# A comment.\nY = 1\n')
     os.utime(deepest, ns=(1, 1))
     assert dict(code_of(place, "it", ())) == before
     deepest.write_text("Y = 2\n")
