@@ -1,10 +1,10 @@
 # Everything here also runs without make: see "Without make" in the README.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
 VENV ?= .venv
-EXTRAS ?= hub,gguf,downstream,latent,statistics,dev
+EXTRAS ?= hub,gguf,downstream,latent,statistics,docs,dev
 BIN = $(VENV)/bin
 
-.PHONY: setup bench real test lint clean
+.PHONY: setup bench real test lint docs clean
 
 setup: $(VENV)/.installed
 
@@ -45,6 +45,11 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation as a site, from docs/ as it is. A link that leads nowhere fails it.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "The site: $(CURDIR)/build/site/index.html"
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -25,6 +25,7 @@ SAMPLERS = Registry(
         "shuffled_hessian": "benchsuite.calibration.random_chunks:select",
     },
 )
+"""Every sampler by its name: ``module:function``."""
 
 
 def register_sampler(name: str, target: str) -> None:

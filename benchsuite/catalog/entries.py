@@ -7,6 +7,7 @@ from typing import Any
 from benchsuite.errors import UsageError, unknown_name
 
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+"""Bytes of a number, by the dtype that an entry may have."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +124,15 @@ class TaskEntry:
 
 
 MODELS: dict[str, ModelEntry] = {}
+"""Every model by its name."""
 CORPORA: dict[str, CorpusEntry] = {}
+"""Every corpus by its name."""
 TASKS: dict[str, TaskEntry] = {}
+"""Every question set by its name."""
 
 
 TABLES: dict[str, dict[str, Any]] = {"models": MODELS, "corpora": CORPORA, "tasks": TASKS}
+"""The three tables of the catalogue by what they hold."""
 
 
 def unregister(entry: ModelEntry) -> None:

@@ -15,7 +15,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -23,12 +23,14 @@ from benchsuite import catalog
 from benchsuite.catalog import Sources
 from benchsuite.commands.parser import Parser
 from benchsuite.errors import UsageError
-from benchsuite.latent import checkpoint, decoding, experiment
 from benchsuite.latent.config import Config, load_config
-from benchsuite.latent.examples import Format
 from benchsuite.latent.methods.registry import METHODS, config_of, method
-from benchsuite.latent.network import build
 from benchsuite.records.fingerprint import digest
+
+# The rest of that room imports torch, and waits until the words have been read.
+if TYPE_CHECKING:
+    from benchsuite.latent.decoding import Scores
+    from benchsuite.latent.examples import Format
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -101,6 +103,9 @@ def run(chosen: argparse.Namespace, config: Config) -> None:
     """Train one method on the devices that this process was launched with, and evaluate it."""
     import torch
 
+    from benchsuite.latent import checkpoint, experiment
+    from benchsuite.latent.examples import Format
+    from benchsuite.latent.network import build
     from benchsuite.models.loading import load
 
     accelerator = None
@@ -165,15 +170,17 @@ def _evaluate(
     chosen: argparse.Namespace,
     config: Config,
     net: Any,
-    form: Format,
+    form: "Format",
     asked: Mapping[str, Any],
 ) -> None:
+    from benchsuite.latent import decoding
+
     for task, problems in asked.items():
         scores = decoding.evaluate(net, method(chosen.method), config, form, problems)
         _report(chosen, task, scores)
 
 
-def _report(chosen: argparse.Namespace, task: str, scores: decoding.Scores) -> None:
+def _report(chosen: argparse.Namespace, task: str, scores: "Scores") -> None:
     found = {"task": task, "method": chosen.method, "seed": chosen.seed, **scores.as_dict()}
     found["correct"] = scores.correct.tolist()
     (chosen.out / f"results_{task}.json").write_text(json.dumps(found))

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchsuite import catalog
-from benchsuite.commands.collecting import collect
+from benchsuite.commands.collecting import collect, register_own
 from benchsuite.printable import count
-from benchsuite.study import Cell, Study, study
+from benchsuite.study import Cell, Study, names, study
 from benchsuite.study.table import parameter_rows, values_of
 
 
@@ -18,7 +18,7 @@ def list_studies(arguments: Sequence[str]) -> int:
     """
     words = list(arguments)
     named = []
-    while words and not words[0].startswith("-") and not Path(words[0].split("::")[0]).exists():
+    while words and not words[0].startswith("-") and _means_a_study(words[0]):
         named.append(words.pop(0))
     collected = collect(words)
     chosen = [study(name).name for name in named]
@@ -40,6 +40,16 @@ def list_studies(arguments: Sequence[str]) -> int:
     for kind, table in catalog.TABLES.items():
         print(f"{kind}: {', '.join(table)}")
     return 0
+
+
+def _means_a_study(word: str) -> bool:
+    """Say whether a word names a study: one that is a folder too does, as its package may be."""
+    if not Path(word.split("::")[0]).exists():
+        return True
+    if not word.isidentifier():
+        return False
+    register_own()
+    return word in names()
 
 
 def _parameters(declared: Study, cells: Sequence[Cell]) -> Iterator[tuple[str, ...]]:

@@ -1,6 +1,5 @@
 """The ``benchsuite`` command: what there is, what is done, what it says."""
 
-import argparse
 import contextlib
 import importlib
 import os
@@ -12,7 +11,7 @@ from typing import Any, TextIO, cast
 import pytest
 
 from benchsuite import __version__
-from benchsuite.commands.parser import pytest_help
+from benchsuite.commands.parser import CommandLine, pytest_help
 from benchsuite.errors import BenchsuiteError
 from benchsuite.printable import printable
 
@@ -42,27 +41,28 @@ COMMANDS = {
     "train": ("latent:train", "train and evaluate one latent-reasoning method outside pytest"),
     "determinism": ("determinism:determinism", "show determinism results beside each other"),
 }
+# What `benchsuite --help` lists together; a command of no group stands last.
+GROUPS = {
+    "What there is": ("list", "models", "doctor"),
+    "Measuring": ("run", "estimate", "plan", "status", "reproduce", "train"),
+    "Judging and showing": ("claims", "report", "diff", "trend", "check", "determinism"),
+    "Any two models": ("compare", "gate", "verify"),
+}
 # Their words are pytest's: they select the cells.
 OF_PYTEST = frozenset(("doctor", "list", "run", "status", "claims", "report", "estimate", "plan"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; errors that a user can mend are one paragraph and status 4."""
-    parser = argparse.ArgumentParser(
-        prog="benchsuite",
-        description="What there is, what is done, and what it says.",
-        epilog="`benchsuite COMMAND --help` lists the options of a command.",
-    )
+    parser = CommandLine({name: line for name, (_, line) in COMMANDS.items()}, GROUPS)
     parser.add_argument("--version", action="version", version=f"benchsuite {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, (_, line) in COMMANDS.items():
-        commands.add_parser(name, help=line, add_help=False)
-    chosen, words = parser.parse_known_args(arguments)
+    command = ""
     try:
-        status = _run(chosen.command, words)
+        command, words = parser.command_and_words(sys.argv[1:] if arguments is None else arguments)
+        status = _run(command, words)
         sys.stdout.flush()
     except BenchsuiteError as error:
-        return _refused(chosen.command, error)
+        return _refused(command, error)
     except BrokenPipeError:  # its reader has seen enough, as `head` has
         # What is buffered still would be written, and complained of, at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         where, why = str(error.filename or ""), error.strerror or str(error)
         return _refused(
-            chosen.command,
+            command,
             BenchsuiteError(f"the system refused: {why}", where, "check the path and its rights"),
         )
     return status
@@ -102,7 +102,7 @@ class _Shown:
 
 
 def _refused(command: str, error: BenchsuiteError) -> int:
-    print(f"benchsuite {command}: {error}", file=sys.stderr)
+    print(f"{f'benchsuite {command}'.rstrip()}: {error}", file=sys.stderr)
     return int(pytest.ExitCode.USAGE_ERROR)
 
 

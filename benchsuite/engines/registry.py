@@ -83,6 +83,7 @@ ENGINES = Registry(
         ),
     },
 )
+"""Every engine by its name."""
 
 
 def register_engine(name: str, entry: EngineEntry) -> None:

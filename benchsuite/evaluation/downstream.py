@@ -30,6 +30,7 @@ _BUILT_IN = {
     "winogrande": "winogrande",
 }
 DOCUMENT_TASKS = tuple(_BUILT_IN)
+"""The tasks of ``--downstream``, in the order of the study document's tables."""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,8 @@ class Schedule:
         if self.iterations < 1 or not 0 <= self.warm_start < 1 or self.regularisation < 0:
             raise UsageError(
                 "AdaRound wants at least one iteration, a warm start in [0, 1) and a "
-                f"regularisation of at least 0, not {self}"
+                f"regularisation of at least 0, not {self}",
+                fix=f"leave them at their defaults: {type(self).__name__}()",
             )
 
     @property

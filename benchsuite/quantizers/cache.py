@@ -32,7 +32,7 @@ from benchsuite.quantizers.activations import fake_quantize_groups, fake_quantiz
 from benchsuite.quantizers.finite import refuse_infinite_inputs
 from benchsuite.quantizers.layers import Progress, refuse_infinite_linears
 from benchsuite.quantizers.result import Account, QuantizationResult
-from benchsuite.quantizers.walk import check_batch
+from benchsuite.quantizers.walk import GIVE_BATCH, check_batch
 
 NUMBERS = ("fp8_plain", "fp8_tensor", "fp8_head", "int8", "int4")
 FIXED = ("fp8_tensor", "fp8_head")
@@ -129,7 +129,7 @@ def quantize(
             fix="use a device that holds it whole",
         )
     if numbers in FIXED and batch is None:
-        raise UsageError("a cache with fixed scales needs calibration data", "cache")
+        raise UsageError("a cache with fixed scales needs calibration data", "cache", GIVE_BATCH)
     account, architecture = Account(model), architecture_of(model)
     refuse_infinite_linears(architecture.named_blocks(model), architecture)
     (path,) = next(group.linears for group in architecture.groups if group.name == "o")

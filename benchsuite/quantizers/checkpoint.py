@@ -116,19 +116,26 @@ def _check_layers(
 ) -> None:
     """Raise a usage error if layers do more than the format says: a reader would leave that out."""
     if any(hasattr(module, "cached_keys") for module in model.modules()):
-        raise UsageError("no format that is written holds a rounded cache", str(folder))
+        raise UsageError(
+            "no format that is written holds a rounded cache",
+            str(folder),
+            "leave --save-models out, and the cell is measured without it",
+        )
     known = {name for name, _ in architecture_of(model).named_linears(model)}
     if not known.issuperset(linears) or not all(map(WRITTEN[format].holds, linears.values())):
         raise UsageError(
             "AutoGPTQ's and AutoAWQ's formats hold weights only, those of compressed-tensors W8A8 "
             "or FP4, and this model rounds or transforms what its layers read in another way",
             str(folder),
+            "leave --save-models out, and the cell is measured without it",
         )
     for name, linear in linears.items():
         lacking = WRITTEN[format].lacking(linear)
         if lacking:
             raise UsageError(
-                f"the {WRITTEN[format].TITLE} format has no {lacking}, as in {name}", str(folder)
+                f"the {WRITTEN[format].TITLE} format has no {lacking}, as in {name}",
+                str(folder),
+                "leave the format out, and one that holds the layers is chosen",
             )
 
 

@@ -124,7 +124,11 @@ def grouped_settings(
 ) -> dict[str, Any]:
     """Return the quantization config of several groups of layers, as ``group`` makes them."""
     if not kinds:
-        raise UsageError("a compressed-tensors checkpoint has quantized layers", str(folder))
+        raise UsageError(
+            "a compressed-tensors checkpoint has quantized layers, and the model has none",
+            str(folder),
+            "quantize it first: quantizers.rtn.quantize(model)",
+        )
     return {
         "quant_method": METHOD,
         "format": format,

@@ -34,7 +34,7 @@ def save(model: Any, folder: Path, tokenizer: Any = None) -> None:
     if not layers:
         raise UsageError("no layer is in one of ggml's types", str(folder), "use a gguf_* method")
     if reason := writer.unwritten(model.config):
-        raise UsageError(reason, str(folder))
+        raise UsageError(reason, str(folder), "leave --save-models out, and the cell is measured")
     state, tensors = model.state_dict(), []
     for place in writer.places(model.config):
         layer = layers.get(place.path.removesuffix(".weight"))

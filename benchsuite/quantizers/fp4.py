@@ -26,7 +26,7 @@ from benchsuite.quantizers.largest import Largest
 from benchsuite.quantizers.layers import Progress, group_linears, replace
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.visit import Visit
-from benchsuite.quantizers.walk import walk_blocks
+from benchsuite.quantizers.walk import GIVE_BATCH, walk_blocks
 
 
 def fp4_linears(
@@ -128,7 +128,7 @@ def quantize(
     if not kind.has_global:
         result = _data_free(model, kind, True, progress)
     elif batch is None:
-        raise UsageError("NVFP4 with rounded inputs needs calibration data", "FP4")
+        raise UsageError("NVFP4 with rounded inputs needs calibration data", "FP4", GIVE_BATCH)
     else:
         result = _calibrated(model, batch, kind, memory, progress)
     return dataclasses.replace(result, latency_simulated=True)

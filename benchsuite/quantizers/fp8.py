@@ -31,7 +31,7 @@ from benchsuite.quantizers.layers import Progress, block_linears, replace
 from benchsuite.quantizers.linear import quantized_linears
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.visit import Visit
-from benchsuite.quantizers.walk import walk_blocks
+from benchsuite.quantizers.walk import GIVE_BATCH, walk_blocks
 
 
 def round_weight(weight: Tensor, scheme: str) -> tuple[Tensor, Tensor]:
@@ -107,7 +107,9 @@ def quantize(
         raise UsageError(f"unknown FP8 scheme {scheme!r}", fix=f"Known: {', '.join(SCHEMES)}")
     if scheme == "static":
         if batch is None:
-            raise UsageError("FP8 with fixed activation scales needs calibration data", "FP8")
+            raise UsageError(
+                "FP8 with fixed activation scales needs calibration data", "FP8", GIVE_BATCH
+            )
         result = _calibrated(model, batch, memory, progress)
     else:
         account = Account(model)

@@ -27,7 +27,7 @@ from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
 from benchsuite.quantizers.layers import Progress, block_linears, replace
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.visit import Visit
-from benchsuite.quantizers.walk import walk_blocks
+from benchsuite.quantizers.walk import GIVE_BATCH, walk_blocks
 
 _LARGEST = float(torch.finfo(torch.float16).max)
 
@@ -172,7 +172,7 @@ def quantize(
     if mix not in MIXES:
         raise UsageError(f"unknown GGUF mix {mix!r}", fix=f"Known: {', '.join(MIXES)}")
     if imatrix and batch is None:
-        raise UsageError("an importance matrix needs calibration data", "GGUF")
+        raise UsageError("an importance matrix needs calibration data", "GGUF", GIVE_BATCH)
     rounding = _Rounding(model, mix, imatrix)
     refuse_infinite_weights({"the embeddings": rounding.table})
     if imatrix:

@@ -41,11 +41,14 @@ class QuantizationGrid:
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 8:
-            raise UsageError(f"bits must be 2 to 8, not {self.bits}", "quantization grid")
+            raise UsageError(
+                f"bits must be 2 to 8, not {self.bits}", "quantization grid", "bits=4 is usual"
+            )
         if self.group_size != -1 and self.group_size < 1:
             raise UsageError(
                 f"group_size must be positive, or -1 for whole rows, not {self.group_size}",
                 "quantization grid",
+                "group_size=128 is usual",
             )
 
     @property

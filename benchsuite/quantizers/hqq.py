@@ -42,7 +42,8 @@ class Solver:
         fits = 0 < self.norm <= 1 and self.beta > 0 and self.kappa >= 1 and self.iterations >= 0
         if not fits:
             raise UsageError(
-                f"HQQ wants 0 < norm <= 1, beta > 0, kappa >= 1 and iterations >= 0, not {self}"
+                f"HQQ wants 0 < norm <= 1, beta > 0, kappa >= 1 and iterations >= 0, not {self}",
+                fix="leave them at their defaults: Solver()",
             )
 
 

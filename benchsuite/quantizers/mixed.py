@@ -112,7 +112,9 @@ def choose(
     chosen = cheapest(sizes, known, math.floor(bits * sum(shares)))
     if chosen is None:
         raise UsageError(
-            f"a mean of {bits} bits is below the narrowest width, {min(widths)}", "mixed precision"
+            f"a mean of {bits} bits is below the narrowest width, {min(widths)}",
+            "mixed precision",
+            f"ask for more, as in bits={min(widths) + 1}",
         )
     return dict(zip(costs, chosen, strict=True))
 

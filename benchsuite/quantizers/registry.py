@@ -217,6 +217,7 @@ LIBRARIES: dict[str, Quantizer] = {
 }
 
 QUANTIZERS = Registry("quantizer", OWN | LIBRARIES)
+"""Every quantizer by its name, the method of its cells."""
 
 
 def register_quantizer(name: str, quantizer: Quantizer) -> None:

@@ -169,7 +169,10 @@ def quantize(
     """
     strength = default_alpha(model) if alpha is None else alpha
     if not (isinstance(strength, float | int) and 0 <= strength <= 1):
-        raise UsageError(f"SmoothQuant's alpha is a share, from 0 to 1, not {strength!r}")
+        raise UsageError(
+            f"SmoothQuant's alpha is a share, from 0 to 1, not {strength!r}",
+            fix="alpha=0.5 is the paper's for most models, None the family's own",
+        )
     account = Account(model)
 
     def visit(here: Visit) -> None:

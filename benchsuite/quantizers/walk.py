@@ -51,6 +51,13 @@ class Method(Protocol[Kept]):
         """Quantize the group's linears, where ``here.linears`` and the statistic are."""
 
 
+GIVE_BATCH = (
+    "give token ids as `batch`: in a cell calibrate(method, seed), elsewhere "
+    "tokenizer(texts, return_tensors='pt').input_ids of texts of one length"
+)
+"""What to do about calibration data that a method lacks."""
+
+
 def check_batch(batch: Tensor) -> None:
     """Raise a usage error unless ``batch`` is a non-empty int64 tensor [n_samples, seq_len]."""
     if batch.dim() != 2 or batch.dtype != torch.int64 or batch.numel() == 0:
@@ -58,6 +65,7 @@ def check_batch(batch: Tensor) -> None:
             f"a calibration batch is int64 [n_samples, seq_len], not {batch.dtype} "
             f"{list(batch.shape)}",
             "layer-by-layer walk",
+            GIVE_BATCH,
         )
 
 

@@ -50,6 +50,7 @@ def version(package: str) -> str:
 
 
 __version__ = version("benchsuite")
+"""The version of the installed package."""
 
 
 @functools.cache

@@ -124,6 +124,7 @@ PERPLEXITY = Metric(
     key="ppl",
     label="PPL",
 )
+"""Perplexity; items are chunks of text, paired by name."""
 KL = Metric(
     "kl",
     better="lower",
@@ -133,6 +134,7 @@ KL = Metric(
     ids="chunk",
     clusters=NEIGHBOURS,
 )
+"""KL of the next token from the original's, in nats; 0.01 nats matter."""
 ACCURACY = Metric(
     "accuracy",
     better="higher",
@@ -142,3 +144,4 @@ ACCURACY = Metric(
     ids="question",
     margin="1",
 )
+"""Right answers in percent; items are questions, and one point matters."""

@@ -6,6 +6,7 @@ from benchsuite.errors import unknown_name
 from benchsuite.study.study import Study
 
 STUDIES: dict[str, Study] = {}
+"""The studies registered so far; ``names`` registers the shipped ones too."""
 
 # Imported by name, as samplers and reporters are: what is run knows no study, and a project that
 # registers its own finds ours beside them.
@@ -19,6 +20,7 @@ def register_study(study: Study) -> Study:
 
 
 register = register_study
+"""The earlier name of ``register_study``."""
 
 
 def names() -> tuple[str, ...]:

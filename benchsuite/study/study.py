@@ -21,6 +21,7 @@ from benchsuite.study.metric import PERPLEXITY, Cost, Metric
 from benchsuite.study.parameter import Parameter, check_reads
 
 Axis = Sequence[str]
+"""The values of one axis of a grid."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """What is mistyped or empty is refused: one paragraph, status 4, and nothing is made."""
 
 import importlib
+import re
 
 import pytest
 
-from benchsuite.commands.main import COMMANDS, OF_PYTEST, main
+from benchsuite.commands.main import COMMANDS, GROUPS, OF_PYTEST, main
 from benchsuite.harness.options import OPTIONS
 
 ABSENT = "there is no folder nowhere. Name another with --reports-dir, or measure cells first"
@@ -103,3 +104,29 @@ def test_help_says_what_a_command_does_and_takes(command, capsys):
     assert said.startswith(f"usage: benchsuite {command} ")
     if command in OF_PYTEST:
         assert {option.flag for option in OPTIONS} <= set(said.split())
+
+
+def test_help_lists_every_command_once_and_in_a_group(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    said = capsys.readouterr().out
+    listed = re.findall(r"^  ([a-z]+) +\S", said, flags=re.M)
+    assert sorted(listed) == sorted(COMMANDS)
+    assert [line.rstrip(":") for line in said.split("\n") if line.rstrip(":") in GROUPS] == [
+        *GROUPS
+    ]
+    assert "Further:" not in said
+    assert max(map(len, said.split("\n"))) <= 80
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["lsit"], "unknown command: 'lsit'. Did you mean 'list'?"),
+        ([], "no command is given. `benchsuite --help` lists the commands"),
+        (["--quiet"], "unrecognized arguments: --quiet. `benchsuite --help` lists the commands"),
+    ],
+)
+def test_a_command_that_is_none_is_refused(words, told, capsys):
+    assert main(words) == pytest.ExitCode.USAGE_ERROR
+    assert capsys.readouterr().err.startswith(f"benchsuite: {told}")

@@ -348,6 +348,39 @@ def test_a_release_needs_a_tag_that_is_the_version(tag, status, tmp_path):
     assert (version in said) == bool(status)
 
 
+@pytest.mark.parametrize(
+    ("heading", "status"),
+    [
+        ("## 0.2.0, 2026-12-01", 0),
+        ("## 0.2.0, unreleased", 1),
+        ("## 0.2.0", 1),
+        ("## 0.2.01, 2026-12-01", 1),
+        ("## 0.1.0, 2026-12-01", 1),
+    ],
+)
+def test_a_release_has_the_notes_of_its_version(heading, status, tmp_path):
+    body = "### Running\n\n- It runs.\n"
+    older = "## 0.0.1, 2025-01-01\n\n- Older.\n"
+    (tmp_path / "CHANGELOG.md").write_text(f"# Changelog\n\n{heading}\n\n{body}\n{older}")
+    shown = step("build", "The notes are of the version", RELEASE)["run"]
+
+    found, said = ran(shown, tmp_path, GITHUB_REF_NAME="v0.2.0")
+
+    assert found == status
+    if status:
+        assert heading in said
+    else:
+        assert (tmp_path / "notes/notes.md").read_text().strip() == body.strip()
+
+
+def test_a_pull_request_from_a_fork_needs_no_secret_and_may_write_nothing():
+    text = (WORKFLOWS / "ci.yml").read_text()
+    assert CI["permissions"] == {"contents": "read"}
+    assert not any("permissions" in job for job in CI["jobs"].values())
+    assert "secrets." not in text
+    assert "pull_request_target" not in CI[True]
+
+
 def test_a_release_lists_every_study_that_ships():
     shown = step("try", "List the studies", RELEASE)["run"]
     (listed,) = re.findall(r"for study in (.+); do", shown)
@@ -371,14 +404,15 @@ def test_a_release_measures_one_cell_of_the_wheel(collected):
 def test_a_release_tries_what_it_built_and_publishes_what_it_tried():
     jobs = RELEASE["jobs"]
     assert RELEASE[True] == {"push": {"tags": ["v*"]}}
-    assert (jobs["try"]["needs"], jobs["publish"]["needs"]) == ("build", "try")
+    needed = {name: job["needs"] for name, job in jobs.items() if "needs" in job}
+    assert needed == {"try": "build", "publish": "try", "announce": "publish"}
     names = {
         step["with"]["name"]
         for job in jobs.values()
         for step in job["steps"]
-        if "artifact" in step.get("uses", "")
+        if "artifact" in step.get("uses", "") and "with" in step
     }
-    assert names == {"dist"}
+    assert names == {"dist", "notes"}
     # Without the checkout nothing that is missing in the wheel can be found beside it.
     assert not any("checkout" in step.get("uses", "") for step in jobs["try"]["steps"])
 
@@ -388,7 +422,10 @@ def test_only_the_upload_may_publish():
     assert publish["environment"] == "pypi"
     assert publish["permissions"] == {"id-token": "write"}
     assert RELEASE["permissions"] == {"contents": "read"}
-    assert [name for name, job in RELEASE["jobs"].items() if "permissions" in job] == ["publish"]
+    allowed = {
+        name: job["permissions"] for name, job in RELEASE["jobs"].items() if "permissions" in job
+    }
+    assert allowed == {"publish": {"id-token": "write"}, "announce": {"contents": "write"}}
     assert [step["uses"].split("@")[0] for step in publish["steps"]] == [
         "actions/download-artifact",
         "pypa/gh-action-pypi-publish",
@@ -416,3 +453,19 @@ def test_an_issue_form_is_one_that_github_takes(form):
         assert len(set(options)) == len(options)
         assert bool(options) == (field["type"] == "dropdown")
     assert any(field.get("validations", {}).get("required") for field in asked["body"])
+
+
+# --- the container of a GPU runner
+
+
+def test_the_container_takes_what_is_there():
+    lines = re.sub(r"\\\n", " ", (ROOT / ".ci/Dockerfile").read_text()).splitlines()
+    copied = {word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]}
+    assert "benchsuite" in copied
+    assert all((ROOT / name).exists() for name in copied)
+    ignored = (ROOT / ".ci/Dockerfile.dockerignore").read_text().split()
+    assert copied == {name.removeprefix("!") for name in ignored if name.startswith("!")}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (extras,) = [line.partition("=")[2].split(",") for line in lines if "ARG EXTRAS" in line]
+    assert set(extras) <= set(project["optional-dependencies"])
+    assert lines[2] == "FROM python:3.11-slim-bookworm"

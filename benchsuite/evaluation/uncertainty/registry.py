@@ -53,6 +53,7 @@ SCORES = Registry(
         "shuffled": Score(f"{_ROOM}.likelihood", "shuffled", log_probability=True),
     },
 )
+"""Every score of uncertainty by its name, the method of its cells."""
 
 
 def register_score(name: str, score: Score) -> None:

@@ -91,7 +91,8 @@ class RayLoop:
             self._ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except (OSError, RuntimeError, ValueError, self._ray.exceptions.RayError) as error:
             raise pytest.UsageError(
-                f"no Ray cluster answers at {self._address!r}: {str(error).strip()}"
+                f"no Ray cluster answers at {self._address!r}: {str(error).strip().rstrip('.')}. "
+                "`ray status --address=HOST:PORT` says whether one runs; --ray=local starts its own"
             ) from error
         finally:
             # Ray puts an end without a report in the place of the notice that a SIGTERM gives.
@@ -101,7 +102,7 @@ class RayLoop:
         if each > max(1, most):
             raise pytest.UsageError(
                 f"--gpus-per-cell {each} was asked for and a node of the Ray cluster has "
-                f"{most:.0f} at most"
+                f"{most:.0f} at most. Write --gpus-per-cell {max(1, most):.0f}"
             )
 
     @property
