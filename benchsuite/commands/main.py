@@ -27,6 +27,7 @@ COMMANDS = {
     ),
     "models": ("models:models", "the catalogue's models, and what of them is here; `get` one"),
     "status": ("status:status", "which cells are done, stale, failed, running or missing"),
+    "watch": ("watch:watch", "a run that goes on, from another terminal: done, running, left"),
     "claims": ("judging:claims", "judge stored records; status 1 if a claim is violated"),
     "report": ("judging:report", "write the report over stored records, or over named folders"),
     "estimate": ("estimating:estimate", "how long the selected cells take here, and their memory"),
