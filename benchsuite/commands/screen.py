@@ -12,6 +12,8 @@ from benchsuite.records.gpu_use import Use
 _CODES = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36", "dim": "2"}
 _NARROW = 72
 _LEAST_NAME = 16
+_LEAST_LINES = 2
+_FEW = 3
 _GAP = "  "
 OUTCOMES = ("running", "failed", "waiting", "skipped")
 
@@ -35,7 +37,7 @@ def lines(
 
     On a screen that is too small long lists are cut, each with the number of those left out.
     """
-    each = None if height is None else max(1, (height - 1) // max(1, len(views)))
+    each = None if height is None else max(1, (height - len(views) + 1) // len(views))
     found: list[Line] = []
     for view in views:
         found += [Line("")] * bool(found) + _session(view, use, width, each)
@@ -52,32 +54,26 @@ def _session(
         for one in view.failed
     ]
     groups = [*_groups(view)]
-    if height is None:
-        room = len(running) + len(failed) + len(groups)
-    else:
-        room = max(0, height - len(head))
-    # What runs is looked for first; a few of the failed are always there.
-    few = min(len(failed), max(3, room - len(running) - len(groups) - 2))
-    found = [*head, *_some(running, room - few, "running")]
-    found += _some(failed, height and height - len(found), "failed", few)
-    if groups and (height is None or len(found) + len(groups) <= height):
+    room = None if height is None else height - len(head)
+    # What runs is looked for first, but the last few of the failed are always there.
+    kept = 0 if room is None or not failed else 1 + min(len(failed), _FEW)
+    found = [*_some("running", running, room and room - kept)]
+    found += _some("failed", failed, room and room - len(found))
+    if room is None or len(found) + len(groups) <= room:
         found += groups
-    return found
+    return head + found
 
 
-def _some(
-    every: Sequence[Line], room: int | None, what: str, most: int | None = None
-) -> Iterator[Line]:
-    """Yield a titled list, or so much of it as there is room for."""
-    if not every:
+def _some(title: str, every: Sequence[Line], room: int | None) -> Iterator[Line]:
+    """Yield a list under its title, or so much of it as there are lines for."""
+    if not every or (room is not None and room < _LEAST_LINES):
         return
-    yield Line(what, "bold")
-    left = len(every) if room is None else max(0, room - 1)
-    left = left if most is None else min(left, most)
-    shown = every if len(every) <= left else every[: max(0, left - 1)]
-    yield from shown
-    if len(shown) < len(every):
-        yield Line(f"  and {len(every) - len(shown)} more", "dim")
+    yield Line(title, "bold")
+    if room is None or len(every) < room:
+        yield from every
+    else:
+        yield from every[: room - 2]
+        yield Line(f"  and {len(every) - room + 2} more", "dim")
 
 
 def _head(view: View, width: int | None) -> Iterator[Line]:
