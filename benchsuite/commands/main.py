@@ -41,6 +41,7 @@ COMMANDS = {
     "gate": ("gating:gate", "status 0: not worse, 1: worse, 3: undecided; for a pull request"),
     "train": ("latent:train", "train and evaluate one latent-reasoning method outside pytest"),
     "determinism": ("determinism:determinism", "show determinism results beside each other"),
+    "completion": ("completion:completion", "the script by which bash, zsh or fish completes"),
 }
 # Their words are pytest's: they select the cells.
 OF_PYTEST = frozenset(("doctor", "list", "run", "status", "claims", "report", "estimate", "plan"))
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(command: str, words: Sequence[str]) -> int:
-    function = _function(command)
+    function = function_of(command)
     if command in OF_PYTEST and {"-h", "--help"} & set(words):
         print(pytest_help(function, command), end="")
         return 0
@@ -106,6 +107,7 @@ def _refused(command: str, error: BenchsuiteError) -> int:
     return int(pytest.ExitCode.USAGE_ERROR)
 
 
-def _function(command: str) -> Callable[[Sequence[str]], int]:
+def function_of(command: str) -> Callable[[Sequence[str]], int]:
+    """Return the function that runs a command, which imports what it needs."""
     module, _, function = COMMANDS[command][0].partition(":")
     return getattr(importlib.import_module(f"benchsuite.commands.{module}"), function)
