@@ -33,11 +33,11 @@ def watch(pytester, capsys, monkeypatch):
 class Terminal:
     """The command on a pseudo-terminal, in a process of its own."""
 
-    def __init__(self, folder, columns=100, rows=30):
+    def __init__(self, folder, *words, columns=100, rows=30):
         self._ours, theirs = pty.openpty()
         termios.tcsetwinsize(theirs, (rows, columns))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchsuite", "watch"],
+            [sys.executable, "-m", "benchsuite", "watch", *words],
             cwd=folder,
             env=os.environ | {"TERM": "xterm"},
             stdin=theirs,
@@ -103,11 +103,18 @@ def test_workers_are_told_apart_and_a_killed_run_is_called_cut_off(gated, pytest
 
 def test_on_a_terminal_it_follows_the_run_and_ends_with_it(gated, pytester):
     run = gated()
-    terminal = Terminal(pytester.path)
+    terminal = Terminal(pytester.path, "--page=live.html")
     terminal.until(CELL)
+    page = pytester.path / "live.html"
+    assert "<title>1 of 8 done</title>" in (shown := page.read_text())
+    assert '<meta http-equiv="refresh"' in shown
+    assert "report" not in shown.partition("<body>")[2]
     let_go(pytester)
     run.communicate()
     assert terminal.end() == 0
+    assert "<title>8 of 8 done</title>" in (shown := page.read_text())
+    assert "refresh" not in shown
+    assert '<a href="reports/index.html">The report</a>' in shown
     assert terminal.shown.startswith(ENTERED)
     _, _, after = terminal.shown.partition(LEFT)
     assert "8 of 8 cells done" in after
@@ -117,11 +124,13 @@ def test_on_a_terminal_it_follows_the_run_and_ends_with_it(gated, pytester):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_leaves_it_quietly_and_the_run_goes_on(gated, pytester, number):
     run = gated()
-    terminal = Terminal(pytester.path, columns=40, rows=8)
+    terminal = Terminal(pytester.path, "--page", "live.html", columns=40, rows=8)
     terminal.until("1 of 8")
+    assert "refresh" in (pytester.path / "live.html").read_text()
     terminal.process.send_signal(number)
     assert terminal.end() == 0
     assert terminal.shown.endswith(LEFT)
+    assert "refresh" not in (pytester.path / "live.html").read_text()
     let_go(pytester)
     run.communicate()
     assert run.returncode == 0
@@ -157,7 +166,10 @@ def test_a_folder_that_no_run_has_seen_is_refused(pytester, capsys, monkeypatch)
     for words, told in (((), "there is no such folder"), (("--reports-dir=empty",), "no run")):
         assert main(["watch", *words]) == 4
         assert told in capsys.readouterr().err
-    assert [path.name for path in pytester.path.iterdir()] == ["empty"]
+    for page, told in (("empty", "is a folder"), ("empty/store/x.html", "in the store")):
+        assert main(["watch", "--reports-dir=empty", "--page", page]) == 4
+        assert told in capsys.readouterr().err
+    assert [path.name for path in pytester.path.rglob("*")] == ["empty"]
 
 
 def test_the_reports_folder_is_the_one_that_the_project_sets(pytester, capsys, monkeypatch):
