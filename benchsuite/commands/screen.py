@@ -37,7 +37,7 @@ def lines(
 
     On a screen that is too small long lists are cut, each with the number of those left out.
     """
-    each = None if height is None else max(1, (height - len(views) + 1) // len(views))
+    each = None if height is None else max(1, (height + 1) // max(1, len(views)) - 1)
     found: list[Line] = []
     for view in views:
         found += [Line("")] * bool(found) + _session(view, use, width, each)
@@ -212,7 +212,7 @@ def _short(test: str) -> str:
 
 def seconds(number: float) -> str:
     """Return a time in two units at most: ``45 s``, ``12 min 5 s``, ``3 h 20 min``, ``2 d 4 h``."""
-    whole = round(number)
+    whole = round(max(0.0, number))
     for (big, name), (small, below) in itertools.pairwise(_UNITS):
         if whole >= big:
             rest = whole % big // small

@@ -92,6 +92,7 @@ def test_a_run_is_seen_from_elsewhere_and_nothing_is_written(gated, pytester, wa
     assert "exit status 0" in said
 
 
+@pytest.mark.stress
 def test_workers_are_told_apart_and_a_killed_run_is_called_cut_off(gated, pytester, watch):
     run = gated("-n", "2")
     assert re.search(rf"^  gw[01]  {CELL} ", watch("--once"), re.MULTILINE)
@@ -121,7 +122,9 @@ def test_on_a_terminal_it_follows_the_run_and_ends_with_it(gated, pytester):
     assert "100%" in after
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.stress)]
+)
 def test_ctrl_c_leaves_it_quietly_and_the_run_goes_on(gated, pytester, number):
     run = gated()
     terminal = Terminal(pytester.path, "--page", "live.html", columns=40, rows=8)

@@ -1,6 +1,7 @@
 """What is made of a journal and of markers, and how it looks on a screen of any size."""
 
 import os
+import random
 import re
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from benchsuite.records.journal import NAME, Ended, Journal, Plan, Reader
 from benchsuite.records.record import CellFacts
 from benchsuite.records.running import Marker, Running
 from benchsuite.study import study
+from tests.harness import rounds
 
 ITEMS = tuple(
     f"b.py::test_b[{model}-{method}-seed{seed}]"
@@ -196,17 +198,23 @@ def texts(views, width=None, height=None):
     return [line.text for line in screen.lines(views, USE, width, height)]
 
 
-@pytest.mark.parametrize("height", [1, 2, 5, 12, 24, 60])
-@pytest.mark.parametrize("width", [10, 40, 80, 132])
-def test_nothing_is_wider_or_longer_than_the_screen(width, height):
-    for shape in ((0, 0, 1), (2, 3, 1), (300, 0, 1), (300, 900, 6), (1, 900, 2)):
-        for views in ([view(*shape)], [view(*shape), view(*shape)]):
-            shown = screen.lines(views, USE, width, height)
-            assert len(shown) <= height
-            for line in shown:
-                plain = re.sub(r"^\x1b\[\d+m|\x1b\[0m$", "", line.painted(width))
-                assert len(plain) <= width
-                assert "\x1b" not in plain
+@pytest.fixture(scope="module")
+def sessions():
+    """Screens to fill: nothing that runs, a little, hundreds, and several sessions at once."""
+    little, much = view(2, 3, 1), view(300, 900, 6)
+    return [[view(0, 0, 1)], [little], [view(300, 0, 1)], [much], [little] * 2, [much] * 3]
+
+
+@pytest.mark.parametrize("height", [1, 2, 5, 12, 40])
+@pytest.mark.parametrize("width", [10, 50, 100])
+def test_nothing_is_wider_or_longer_than_the_screen(sessions, width, height):
+    for views in sessions:
+        shown = screen.lines(views, USE, width, height)
+        assert len(shown) <= height
+        for line in shown:
+            plain = re.sub(r"^\x1b\[\d+m|\x1b\[0m$", "", line.painted(width))
+            assert len(plain) <= width
+            assert "\x1b" not in plain
 
 
 def test_a_screen_with_room_shows_all_and_a_small_one_how_much_is_left_out():
@@ -263,3 +271,21 @@ def test_nvidia_smi_is_asked_and_one_that_hangs_or_fails_tells_nothing(tmp_path,
     hanging = GpuUse()
     assert hanging.latest() == hanging.latest() == {}
     hanging.close()
+
+
+def test_a_damaged_journal_or_marker_stops_nobody_who_watches(session, tmp_path):
+    journal, running = Journal(session, plan()), Running(tmp_path / "store/running")
+    running.folder.mkdir(parents=True)
+    told = marker()
+    running.begin(ITEMS[2], Path("b.py"), told.cell, told.fingerprint, {}, "cpu", run="abc")
+    running.step(told.fingerprint.value, "quant", "layers", 1, 32, time.time())
+    for item in ITEMS[:2]:
+        journal.item(Ended(item, "passed", 3.0, "gw0"))
+    draw = random.Random(0)
+    for path in (session / NAME, running.folder / f"{told.fingerprint.value}.json"):
+        content = path.read_bytes()
+        for _ in range(100):
+            path.write_bytes(rounds.damage(content, draw))
+            screen.lines(Watching(tmp_path).look(), {}, 80, 24)
+        path.write_bytes(content)
+    assert look(tmp_path).counts == Counter(passed=2, running=1, waiting=9)
