@@ -50,7 +50,7 @@ from benchsuite.records.journal import Journal, Plan
         (["run", "--trust-remote-code", "tiny_opt"], ["tiny_opt_4m"]),
         (["run", "--reports"], ["--reports-dir"]),
         (["plan", "--o"], ["--out"]),
-        (["watch", "--"], ["--reports-dir", "--once", "--help"]),
+        (["watch", "--o"], ["--once"]),
         (["no_such_command", "--"], []),
     ],
 )  # fmt: skip
