@@ -8,10 +8,11 @@ from typing import NamedTuple
 from benchsuite.harness.watching import Now, View
 from benchsuite.printable import count, printable
 from benchsuite.records.gpu_use import Use
+from benchsuite.records.journal import Ended
 
 _CODES = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36", "dim": "2"}
 _NARROW = 72
-_LEAST_NAME = 16
+_LEAST_NAME = 12
 _LEAST_LINES = 2
 _FEW = 3
 _GAP = "  "
@@ -49,16 +50,15 @@ def _session(
 ) -> list[Line]:
     head = [*_head(view, width)]
     running = [*_running(view, use, width)]
-    failed = [
-        Line(f"  {_name(one.nodeid, view)}: {one.reason}" if one.reason else one.nodeid, "red")
-        for one in view.failed
-    ]
+    failed = [Line(f"  {_why(one, view)}", "red") for one in view.failed]
+    gpus = [*_apart(view, use, running)]
     groups = [*_groups(view)]
     room = None if height is None else height - len(head)
     # What runs is looked for first, but the last few of the failed are always there.
     kept = 0 if room is None or not failed else 1 + min(len(failed), _FEW)
     found = [*_some("running", running, room and room - kept)]
     found += _some("failed", failed, room and room - len(found))
+    found += _some("GPUs", gpus, room and room - len(found))
     if room is None or len(found) + len(groups) <= room:
         found += groups
     return head + found
@@ -133,7 +133,8 @@ def _running(view: View, use: Mapping[str, Use], width: int | None) -> Iterator[
 def fitted(rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
     """Yield rows as aligned columns: worker, cell, stage, elapsed, left, GPUs.
 
-    What is too wide loses its GPUs first, then the end of the stage, then that of the cell's name.
+    What is too wide loses the end of its stage where that is enough; else its GPUs first, then the
+    ends of the stage and of the cell's name, then the time that it has run.
     """
     rows = [[printable(text) for text in row] for row in rows]
     if not rows:
@@ -144,12 +145,12 @@ def fitted(rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
         shown = [w for w in widths if w]
         return 0 if width is None else 2 + sum(shown) + len(_GAP) * (len(shown) - 1) - width
 
-    if excess() > 0 and widths[5] and excess() <= widths[5] + widths[2] and width is not None:
-        widths[2] = max(min(widths[2], _LEAST_NAME), widths[2] - excess())
-    if excess() > 0:
+    if excess() > max(0, widths[2] - _LEAST_NAME):
         widths[5] = 0
     for column in (2, 1):
         widths[column] = max(min(widths[column], _LEAST_NAME), widths[column] - max(0, excess()))
+    if excess() > 0:
+        widths[3] = 0
     for row in rows:
         texts = [
             f"{cut(text, w):>{w}}" if number in (3, 4) else f"{cut(text, w):<{w}}"
@@ -181,6 +182,21 @@ def _gpus(uuids: Sequence[str], use: Mapping[str, Use]) -> str:
     held, memory = (sum(getattr(one, what) for one in found) for what in ("held", "memory"))
     numbers = ",".join(str(one.number) for one in found)
     return f"GPU {numbers}: {busy} %, {held / 2**30:.1f} of {memory / 2**30:.0f} GiB"
+
+
+def _apart(view: View, use: Mapping[str, Use], running: Sequence[Line]) -> Iterator[Line]:
+    """Yield the GPUs by themselves, where the screen is too narrow for them beside the cells."""
+    for now, line in zip(view.running, running, strict=True):
+        told = _gpus(now.marker.gpus, use)
+        if told and told not in line.text:
+            yield Line(f"  {now.marker.worker} {told}")
+
+
+def _why(one: Ended, view: View) -> str:
+    """Return a failed cell and its reason, which may begin with the cell's name itself."""
+    cell = one.nodeid.partition("[")[2].removesuffix("]")
+    reason = one.reason.removeprefix(f"{cell}: ")
+    return f"{_name(one.nodeid, view)}: {reason}" if reason else _name(one.nodeid, view)
 
 
 def _groups(view: View) -> Iterator[Line]:

@@ -234,10 +234,10 @@ def test_a_screen_with_room_shows_all_and_a_small_one_how_much_is_left_out():
     assert "  0  3 of 7" in whole
 
 
-def test_a_narrow_screen_gives_up_gpus_first_and_keeps_the_cell():
+def test_a_narrow_screen_shows_gpus_by_themselves_and_keeps_the_cell():
     wide, narrow = "\n".join(texts([view()], 132, 30)), "\n".join(texts([view()], 60, 30))
     assert "GPU 3: 87 %" in wide
-    assert "GPU" not in narrow
+    assert "GPUs\n  gw0 GPU 3: 87 %, 12.0 of 80 GiB\n  gw1 GPU 3" in narrow
     assert "toy_a-method" in narrow
     assert "~50 s left" in narrow
 
