@@ -44,9 +44,9 @@ def render(views: Sequence[View], lines: Sequence[Line], report: str, *, refresh
     return f"""<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width">{again}
-<title>{ended} of {total} done</title><style>{_STYLE}</style></head>
-<body><h1>{ended} of {total} done</h1>
-<progress max="{max(1, total)}" value="{ended}" aria-label="{ended} of {total} done"></progress>
+<title>{ended} of {total} ended</title><style>{_STYLE}</style></head>
+<body><h1>{ended} of {total} ended</h1>
+<progress max="{max(1, total)}" value="{ended}" aria-label="{ended} of {total} ended"></progress>
 <p>{told}{link}</p>
 <pre>{text}</pre></body>
 </html>

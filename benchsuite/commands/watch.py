@@ -102,6 +102,7 @@ def _follow(
 ) -> list[View]:
     """Show what goes on until nothing does; return what was so at last."""
     use = GpuUse()
+    before = signal.signal(signal.SIGTERM, _leave)
     try:
         with nullcontext() if terminal is None else _other_screen(terminal):
             while watching.goes_on():
@@ -114,6 +115,7 @@ def _follow(
                 views = watching.look() or views
     finally:
         use.close()
+        signal.signal(signal.SIGTERM, before)
     return views
 
 
@@ -126,13 +128,11 @@ def _draw(terminal: TextIO, views: Sequence[View], busy: Mapping[str, Use]) -> N
 
 @contextmanager
 def _other_screen(terminal: TextIO) -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, _leave)
     try:
         _write(terminal, [], before=_ENTER)
         yield
     finally:
         _write(terminal, [], before=_LEAVE)
-        signal.signal(signal.SIGTERM, before)
 
 
 def _leave(number: int, frame: Any) -> NoReturn:

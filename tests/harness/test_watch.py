@@ -107,13 +107,13 @@ def test_on_a_terminal_it_follows_the_run_and_ends_with_it(gated, pytester):
     terminal = Terminal(pytester.path, "--page=live.html")
     terminal.until(CELL)
     page = pytester.path / "live.html"
-    assert "<title>1 of 8 done</title>" in (shown := page.read_text())
+    assert "<title>1 of 8 ended</title>" in (shown := page.read_text())
     assert '<meta http-equiv="refresh"' in shown
     assert "report" not in shown.partition("<body>")[2]
     let_go(pytester)
     run.communicate()
     assert terminal.end() == 0
-    assert "<title>8 of 8 done</title>" in (shown := page.read_text())
+    assert "<title>8 of 8 ended</title>" in (shown := page.read_text())
     assert "refresh" not in shown
     assert '<a href="reports/index.html">The report</a>' in shown
     assert terminal.shown.startswith(ENTERED)
