@@ -138,7 +138,7 @@ class _Read(Exception):
 class _Reader:
     @pytest.hookimpl(tryfirst=True)
     def pytest_load_initial_conftests(self, early_config: pytest.Config) -> None:
-        raise _Read(early_config.known_args_namespace)
+        raise _Read(early_config)
 
 
 def _names_a_path(words: Sequence[str]) -> bool:
@@ -149,13 +149,27 @@ def _names_a_path(words: Sequence[str]) -> bool:
     if not there:
         return False
     # It may be the value of an option, as in `-c pytest.ini`: only pytest knows.
+    config = _read_by_pytest(words)  # or it cannot be read: the run itself says why
+    return config is not None and bool(set(there) & set(config.known_args_namespace.file_or_dir))
+
+
+def _read_by_pytest(words: Sequence[str]) -> pytest.Config | None:
+    """Return pytest's configuration before a conftest is read; None where it refuses the words."""
     output = io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         try:
             pytest.main([*_PLUGIN, *words], plugins=[_Reader()])
         except _Read as read:
-            return bool(set(there) & set(read.args[0].file_or_dir))
-    return False  # it cannot be read: the run itself says why
+            return read.args[0]
+    return None
+
+
+def reports_folder() -> Path:
+    """Return the reports folder of this folder's project, which its ini file may name."""
+    config = _read_by_pytest(usual_words())
+    if config is None:
+        return Path("reports")
+    return config.rootpath / str(config.getini("benchsuite_reports_dir"))
 
 
 def _reason(output: str) -> str:

@@ -26,6 +26,7 @@ COMMANDS = {
     ),
     "models": ("models:models", "the catalogue's models, and what of them is here; `get` one"),
     "status": ("status:status", "which cells are done, stale, failed, running or missing"),
+    "watch": ("watch:watch", "a run that goes on, from another terminal: done, running, left"),
     "claims": ("judging:claims", "judge stored records; status 1 if a claim is violated"),
     "report": ("judging:report", "write the report over stored records, or over named folders"),
     "export": ("exporting:export", "tables for a paper, figures, all records and items as Parquet"),
@@ -40,6 +41,7 @@ COMMANDS = {
     "gate": ("gating:gate", "status 0: not worse, 1: worse, 3: undecided; for a pull request"),
     "train": ("latent:train", "train and evaluate one latent-reasoning method outside pytest"),
     "determinism": ("determinism:determinism", "show determinism results beside each other"),
+    "completion": ("completion:completion", "the script by which bash, zsh or fish completes"),
 }
 # What `benchsuite --help` lists together; a command of no group stands last.
 GROUPS = {
@@ -77,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(command: str, words: Sequence[str]) -> int:
-    function = _function(command)
+    function = function_of(command)
     if command in OF_PYTEST and {"-h", "--help"} & set(words):
         print(pytest_help(function, command), end="")
         return 0
@@ -106,6 +108,7 @@ def _refused(command: str, error: BenchsuiteError) -> int:
     return int(pytest.ExitCode.USAGE_ERROR)
 
 
-def _function(command: str) -> Callable[[Sequence[str]], int]:
+def function_of(command: str) -> Callable[[Sequence[str]], int]:
+    """Return the function that runs a command, which imports what it needs."""
     module, _, function = COMMANDS[command][0].partition(":")
     return getattr(importlib.import_module(f"benchsuite.commands.{module}"), function)

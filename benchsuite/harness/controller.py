@@ -22,6 +22,7 @@ from benchsuite.harness.outcome import Outcome, judge
 from benchsuite.harness.progress import uncaptured
 from benchsuite.harness.session import PROPERTY, Bench
 from benchsuite.harness.stopping import Stopping
+from benchsuite.harness.telling import Telling
 from benchsuite.printable import count, printable
 from benchsuite.records import environment
 from benchsuite.records.building import crashed
@@ -49,6 +50,7 @@ class Controller:
         self.outcome: Outcome | None = None
         self.unwritten: BenchsuiteError | None = None
         self.folder: Path | None = None
+        self._telling: Telling | None = None
         self._last_failed: dict[str, bool] = {}
         self._skipped: Counter[str] = Counter()
         self.misspelt: list[str] = []
@@ -100,6 +102,10 @@ class Controller:
                 str(unwritable(self.bench.options.reports_dir, error))
             ) from error
         self.folder = folder
+        goes_on = self.bench.options.until_decided > 0
+        self._telling = Telling(
+            self.config, folder, self._chosen, began=self._began, goes_on=goes_on
+        )
         last_failed = self.config.pluginmanager.get_plugin("lfplugin")
         self._last_failed = dict(getattr(last_failed, "lastfailed", {}))
         self.stopping.install()
@@ -157,6 +163,9 @@ class Controller:
             if report.skipped and isinstance(report.longrepr, tuple | list):
                 self._skipped[report.longrepr[2].removeprefix("Skipped: ")] += 1
         self._note_time(report)
+        if self._telling is not None:
+            facts = self.left.get(report.nodeid, {})
+            self._telling.report(report, facts, self._spent[report.nodeid])
         if report.skipped and report.nodeid in self._last_failed:
             last_failed: Any = self.config.pluginmanager.get_plugin("lfplugin")
             last_failed.lastfailed[report.nodeid] = True
@@ -231,6 +240,8 @@ class Controller:
             self.unwritten = unwritable(self.bench.options.reports_dir, error)
         if self.unwritten is not None:
             session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+        if self._telling is not None:
+            self._telling.end(int(session.exitstatus))
 
     def _track(self) -> None:
         """Log what this session measured; a tracker out of reach costs a line, no result."""

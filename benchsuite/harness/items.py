@@ -126,7 +126,7 @@ def locked(item: pytest.Item) -> Iterator[None]:
         yield
     finally:
         bench.store.running.end(value)
-        if LOG in item.stash:
+        if PROGRESS in item.stash:
             item.stash[PROGRESS].clear()
         _end_log(item)
         lock.release()
@@ -137,13 +137,18 @@ def _end_log(item: pytest.Item) -> None:
         logging.getLogger("benchsuite").removeHandler(item.stash[LOG])
 
 
-def stop_file(config: pytest.Config) -> Path:
-    """Return the file by which the controller tells its workers to start no further cell."""
+def run_of(config: pytest.Config) -> str:
+    """Return what tells a session from others: xdist's name of it, or the process' number."""
     run = getattr(config, "workerinput", {}).get("testrunuid")
     distributed = config.pluginmanager.get_plugin("dsession")
     if distributed is not None:
         run = distributed.nodemanager.testrunuid
-    return Bench.of(config).store.running.folder / f"stop-{run or os.getpid()}"
+    return str(run or os.getpid())
+
+
+def stop_file(config: pytest.Config) -> Path:
+    """Return the file by which the controller tells its workers to start no further cell."""
+    return Bench.of(config).store.running.folder / f"stop-{run_of(config)}"
 
 
 def will_run_cells(session: pytest.Session) -> bool:
@@ -217,8 +222,15 @@ def start(item: pytest.Item) -> None:
     _end_log(item)  # of an attempt that another plugin has repeated
     item.stash[LOG] = log = CellLog()
     logging.getLogger("benchsuite").addHandler(log)
-    item.stash[PROGRESS] = Progress(item.config, decision.cell.id)
-    item.stash[BUILDER] = bench.start(decision, item.nodeid)
+    worker = getattr(item.config, "workerinput", {}).get("workerid", "")
+    builder = bench.start(decision, item.nodeid, run=run_of(item.config), worker=worker)
+    item.stash[BUILDER] = builder
+
+    def tell(step: str, done: int, total: int, since: float) -> None:
+        stage = builder.current_stage
+        bench.store.running.step(builder.begun_as, stage, step, done, total, since)
+
+    item.stash[PROGRESS] = Progress(item.config, decision.cell.id, tell)
 
 
 @contextmanager
@@ -360,5 +372,6 @@ def _left_behind(item: pytest.Item, state: str, record: Record | None) -> dict[s
         "fingerprint": decision.fingerprint.value if decision.fingerprint else "",
         "reasons": decision.reasons,
         "outcome": record.outcome if record else "",
+        "spent": record.times.total if record else 0.0,
         "notices": Bench.of(item.config).store.notices,
     }

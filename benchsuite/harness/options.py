@@ -21,7 +21,7 @@ from benchsuite.records.store import digest_cache
 from benchsuite.study import names, parse_margin, parse_setting, study, use_margins
 from benchsuite.study.plan import FrozenPlan, read_plan
 
-_CHOICES = {
+CHOICES = {
     "weights": ("hub", "random"),
     "device": ("auto", "cpu", "cuda"),
     "downstream": ("", "first", "all"),
@@ -177,7 +177,7 @@ class Options:
         where = config.invocation_params.dir
         base = where if config.getoption("benchsuite_reports_dir") else config.rootpath
         reports = base / value("reports_dir")
-        for name, allowed in _CHOICES.items():
+        for name, allowed in CHOICES.items():
             if value(name) not in allowed:
                 raise unknown_name(f"value of --{name}", str(value(name)), filter(None, allowed))
         models, paths = given.read(value("model"), where)
@@ -227,7 +227,7 @@ class Options:
         if self.reports_dir != rootpath / "reports":
             words += ["--reports-dir", _relative(self.reports_dir, here)]
         for flag, value in (("--weights", sources.weights), ("--device", self.device)):
-            if value != _CHOICES[flag.removeprefix("--")][0]:
+            if value != CHOICES[flag.removeprefix("--")][0]:
                 words += [flag, value]
         for name, entry in self.models.items():
             if name not in sources.local:

@@ -222,13 +222,28 @@ class Bench:
 
     # --- a cell that runs
 
-    def start(self, decision: Decision, nodeid: str) -> RecordBuilder:
-        """Mark the cell as running and return the builder of its record."""
+    def start(
+        self, decision: Decision, nodeid: str, *, run: str = "", worker: str = ""
+    ) -> RecordBuilder:
+        """Mark the cell as running and return the builder of its record.
+
+        ``run`` and ``worker`` name the session and this process of it, for those who watch.
+        """
         assert decision.fingerprint is not None
         device = self.device.uuid or self.device.kind
         facts, value = CellFacts.of(decision.cell), decision.fingerprint.value
         running, identity = self.store.running, decision.fingerprint
-        running.begin(nodeid, decision.benchmark, facts, identity, self.environment, device)
+        running.begin(
+            nodeid,
+            decision.benchmark,
+            facts,
+            identity,
+            self.environment,
+            device,
+            run=run,
+            worker=worker,
+            gpus=[gpu.uuid for gpu in self.taken.gpus] if self.taken else (),
+        )
 
         def on_stage(stage: str) -> None:
             running.stage(value, stage)

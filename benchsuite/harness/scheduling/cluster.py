@@ -162,7 +162,7 @@ class RayLoop:
         # Ray's own retries would not come for minutes where a node has fallen silent.
         remote = self._ray.remote(**self._per_task, max_retries=0, num_returns="streaming")
         where = str(self._config.invocation_params.dir)
-        run = items.stop_file(self._config).name.removeprefix("stop-")
+        run = items.run_of(self._config)
         waiting[remote(run_cells).remote(where, self._arguments(), task.cells, run)] = task
 
     def _take(

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 _HALVINGS = 10
+# What the end need not be known better than: all is shared out anew when the next cell ends.
+_NEAR_ENOUGH = 1 / 500
 _LEAST_SECONDS = 1e-3
 
 
@@ -33,6 +35,15 @@ class Waiting(NamedTuple):
 Share = dict[Kind, int]
 
 
+class _Some(NamedTuple):
+    """What waits of one kind, as `_fit` wants it: looked up once, for it is fitted many times."""
+
+    n: int
+    seconds: float
+    model: str
+    load: float
+
+
 def share_out(
     free: Sequence[float],
     holds: Sequence[str | None],
@@ -45,27 +56,32 @@ def share_out(
     that it has then, ``load`` the seconds that coming to another model costs.
     """
     longest_first = sorted(waiting, key=lambda some: (-some.seconds, some.kind.model))
+    loads = {model: load(model) for model in {kind.model for kind, _, _ in waiting}}
     work = sum(n * seconds for _, n, seconds in waiting)
-    loads = sum(load(model) for model in {kind.model for kind, _, _ in waiting})
+    some = [
+        _Some(n, max(seconds, _LEAST_SECONDS), kind.model, loads[kind.model])
+        for kind, n, seconds in longest_first
+    ]
 
-    def fit(end: float) -> list[Share]:
-        tight = _fit(end, free, holds, longest_first, load, tightest_first=True)
-        return tight or _fit(end, free, holds, longest_first, load, tightest_first=False)
+    def fit(end: float) -> _Given:
+        return _fit(end, free, holds, some, 1) or _fit(end, free, holds, some, -1)
 
     early = _level(free, work)
-    late = early + 2 * longest_first[0].seconds + loads
+    late = early + 2 * longest_first[0].seconds + sum(loads.values())
     best = fit(late)
     if not best:
-        early, late = late, max(free) + work + loads + 1.0
+        early, late = late, max(free) + work + sum(loads.values()) + 1.0
         best = fit(late)
     for _ in range(_HALVINGS):
+        if late - early < _NEAR_ENOUGH * late:
+            break
         end = (early + late) / 2
-        shares = fit(end)
-        if shares:
-            late, best = end, shares
+        given = fit(end)
+        if given:
+            late, best = end, given
         else:
             early = end
-    return best
+    return [{longest_first[i].kind: n for i, n in mine.items()} for mine in best]
 
 
 def _level(free: Sequence[float], work: float) -> float:
@@ -73,37 +89,51 @@ def _level(free: Sequence[float], work: float) -> float:
     return min((work + sum(sorted(free)[:n])) / n for n in range(1, len(free) + 1))
 
 
+_Given = list[dict[int, int]]
+"""For each worker, how many cells it gets of which place in the order."""
+
+
 def _fit(
     end: float,
     free: Sequence[float],
     holds: Sequence[str | None],
-    longest_first: Sequence[Waiting],
-    load: Callable[[str], float],
-    tightest_first: bool,
-) -> list[Share]:
+    longest_first: Sequence[_Some],
+    sign: int,
+) -> _Given:
     """Return shares with which every worker is done by ``end``, or none where they do not fit.
 
     Of the workers that hold a model, and of the others, those come first that have the least time
-    left, or else the most: sometimes the one works out and sometimes the other.
+    left (``sign`` 1), or else the most (-1): sometimes the one works out and sometimes the other.
     """
-    room = [end - seconds for seconds in free]
-    models = [{model} for model in holds]
-    shares: list[Share] = [{} for _ in free]
-    sign = 1 if tightest_first else -1
-    for kind, left, seconds in longest_first:
-        cost = load(kind.model)
-        order = sorted(
-            range(len(free)), key=lambda w: (kind.model not in models[w], sign * room[w])
-        )
-        for worker in order:
-            extra = 0.0 if kind.model in models[worker] else cost
-            n = min(left, int((room[worker] - extra) / max(seconds, _LEAST_SECONDS)))
-            if n <= 0:
-                continue
-            room[worker] -= extra + n * seconds
-            models[worker].add(kind.model)
-            shares[worker][kind] = n
-            left -= n
+    room = [sign * (end - seconds) for seconds in free]
+    holders: dict[str | None, list[int]] = {}
+    for worker, model in enumerate(holds):
+        holders.setdefault(model, []).append(worker)
+    given: _Given = [{} for _ in free]
+    for place, (left, seconds, model, load) in enumerate(longest_first):
+        mine = holders.setdefault(model, [])
+        if len(mine) > 1:
+            mine.sort(key=room.__getitem__)
+        for worker in mine:
+            n = min(left, int(sign * room[worker] / seconds))
+            if n > 0:
+                room[worker] -= sign * n * seconds
+                given[worker][place] = n
+                left -= n
+                if not left:
+                    break
+        if not left:
+            continue
+        others = [worker for worker in range(len(free)) if worker not in mine]
+        for worker in sorted(others, key=room.__getitem__):
+            n = min(left, int((sign * room[worker] - load) / seconds))
+            if n > 0:
+                room[worker] -= sign * (load + n * seconds)
+                mine.append(worker)
+                given[worker][place] = n
+                left -= n
+                if not left:
+                    break
         if left:
             return []
-    return shares
+    return given

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-from benchsuite.harness.scheduling.affinity import AffinityScheduling, model_of
+from benchsuite.harness.scheduling.affinity import AffinityScheduling
+from benchsuite.harness.scheduling.times import model_of
 
 
 def config_of(n_workers: int) -> SimpleNamespace:

@@ -5,7 +5,8 @@ import random
 import pytest
 
 from benchsuite import catalog
-from benchsuite.harness.scheduling.affinity import AffinityScheduling, model_of
+from benchsuite.harness.scheduling.affinity import AffinityScheduling
+from benchsuite.harness.scheduling.times import model_of
 from tests.harness.scheduling.clock import Worker, config_of
 
 

@@ -5,7 +5,8 @@ import random
 import pytest
 
 from benchsuite import catalog
-from benchsuite.harness.scheduling.affinity import DRAWN_BYTES_PER_SECOND, model_of
+from benchsuite.harness.scheduling.affinity import DRAWN_BYTES_PER_SECOND
+from benchsuite.harness.scheduling.times import model_of
 from tests.harness.scheduling.clock import simulate
 
 METHODS = ("gptq_default", "random", "cola_zero")
