@@ -45,9 +45,12 @@ COMMANDS = {
 }
 # What `benchsuite --help` lists together; a command of no group stands last.
 GROUPS = {
-    "What there is": ("list", "models", "doctor"),
-    "Measuring": ("run", "estimate", "plan", "status", "reproduce", "train"),
-    "Judging and showing": ("claims", "report", "diff", "trend", "check", "determinism"),
+    "What there is": ("list", "models", "doctor", "completion"),
+    "Measuring": ("run", "estimate", "plan", "status", "watch", "reproduce", "train"),
+    "Judging and showing": (
+        *("claims", "report", "export", "diff", "trend"),
+        *("check", "determinism"),
+    ),
     "Any two models": ("compare", "gate", "verify"),
 }
 # Their words are pytest's: they select the cells.

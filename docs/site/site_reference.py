@@ -1,7 +1,7 @@
 """The reference: pages that are made of what the program itself declares, at every build.
 
 Options, commands, fixtures, parameters, a record's fields, and the public API. What is written by
-hand here is the meaning of a study's values (``site_values``), which no declaration says.
+hand here is what the parts of a record hold (``site_fields``), which no declaration says.
 """
 
 import contextlib
@@ -11,13 +11,13 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from site_api import api_pages
+from site_fields import FIELDS
 from site_fixtures import fixtures_page
 from site_links import ROOT
-from site_values import COMMON, FIELDS, STUDIES, Told
 
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
@@ -26,7 +26,8 @@ from benchsuite.commands.main import COMMANDS, GROUPS, OF_PYTEST, main
 from benchsuite.harness.options import OPTIONS
 from benchsuite.records import record as records
 from benchsuite.records.fingerprint import Fingerprint
-from benchsuite.study import Metric, names, study
+from benchsuite.reporting.frame_columns import ITEMS, RECORDS, as_markdown, unit_of
+from benchsuite.study import Column, Metric, names, study
 from benchsuite.study.table import parameter_rows
 
 MADE = "*This page is made from the code at every build.*"
@@ -143,11 +144,11 @@ def _records() -> str:
     ]
     for part in PARTS:
         parts += [f"### {part.__name__}", inspect.cleandoc(part.__doc__ or ""), _fields(part)]
-    parts += ["## Values of any study", *_values({}, COMMON)]
+    parts += ["## Columns of `load_records`", as_markdown(RECORDS)]
+    parts += ["## Columns of `load_items`", as_markdown(ITEMS)]
     for name in names():
-        if name in STUDIES:
-            metrics = {metric.name: metric for metric in study(name).metrics}
-            parts += [f"## Values of {name}", *_values(metrics, STUDIES[name])]
+        if study(name).columns:
+            parts += [f"## Values and items of {name}", as_markdown(_values(name))]
     return _page("Fields of a record", *parts)
 
 
@@ -163,31 +164,18 @@ def _fields(part: Any) -> str:
     return table(["field", "type", "what it holds, and its unit"], rows)
 
 
-def _values(metrics: Mapping[str, Metric], told: Told) -> list[str]:
-    parts = []
-    for kind, heading in (
-        ("values", "Values"),
-        ("clocked", "Clocked, which differ from run to run"),
-        ("times", "Stages, in seconds"),
-        ("items", "Columns of the items"),
-    ):
-        rows = [
-            [f"`{key}`", unit, meaning + _read(metrics.get(key))]
-            for key, (unit, meaning) in told.get(kind, {}).items()
-        ]
-        if rows:
-            parts += [f"**{heading}**", table(["name", "unit", "meaning"], rows)]
-    return parts
+def _values(name: str) -> list[Column]:
+    """Return what a study's records and items hold: its metrics first."""
+    declared = study(name)
+    metrics = [Column(m.name, unit_of(m), _read(m)) for m in declared.metrics]
+    named = {column.name for column in metrics}
+    return [*metrics, *(column for column in declared.columns if column.name not in named)]
 
 
-def _read(metric: Metric | None) -> str:
-    """Return what the study declares of a value that is a metric."""
-    if metric is None:
-        return ""
+def _read(metric: Metric) -> str:
+    """Return what the study declares of a metric."""
     parts = [f"{metric.better} is better"] if metric.better else []
     parts.append(f"{metric.margin}{'' if '%' in metric.margin else ' ' + metric.unit} matters")
-    if metric.scale != 1:
-        parts.append(f"shown times {metric.scale:g}, in {metric.unit}")
     if metric.items:
         parts.append(f"of the items' `{metric.items[0]}`")
-    return f" (*metric*: {', '.join(parts)})"
+    return f"*metric* {metric.label or metric.name}: {', '.join(parts)}"

@@ -15,9 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from benchsuite.records.reading import read_file
 from benchsuite.study import names, study
-from tests import forked
 from tests.browser import Browser, needs_chromium
 
 ROOT = Path(__file__).parents[2]
@@ -25,12 +23,6 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-# What a record of a cell that was run here may lack is not looked for, the other way is.
-CELLS = (
-    "tiny_llama_1m and seed42 and (calibration_selection and random"
-    " or tiny_llama_1m-rtn_w4-seed42 or tiny_llama_1m-mixed_w4-seed42"
-    " or fp16-passages-g_nll or determinism and packed_gptq or no_cot)"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -86,23 +78,23 @@ def test_every_fixture_says_what_it_returns():
 
 
 def test_every_field_of_a_record_has_its_meaning_and_unit():
+    import site_fields
     import site_reference
-    import site_values
 
     for part in site_reference.PARTS:
         fields = [field.name for field in dataclasses.fields(part)]
-        assert fields == list(site_values.FIELDS[part.__name__])
+        assert fields == list(site_fields.FIELDS[part.__name__])
 
 
-def test_every_metric_of_a_study_has_its_unit():
-    import site_values
+def test_the_page_of_fields_has_every_shipped_study_s_values():
+    import site_reference
 
-    shipped = [name for name in names() if (ROOT / f"docs/studies/{name}.md").exists()]
-    assert {*shipped, "latent_training"} == set(site_values.STUDIES)
-    for name, told in site_values.STUDIES.items():
-        known = {**told["values"], **told.get("clocked", {})}
-        costs = {cost.metric.name for cost in study(name).costs}
-        assert {metric.name for metric in study(name).metrics} | costs <= set(known), name
+    page = site_reference.reference_pages()["reference/records.md"]
+    for name in names():
+        if (ROOT / f"docs/studies/{name}.md").exists():
+            told = page.partition(f"## Values and items of {name}\n")[2].partition("\n## ")[0]
+            wanted = {c.name for c in (*study(name).metrics, *study(name).columns)}
+            assert wanted <= set(re.findall(r"^\| `([^`]+)`", told, re.MULTILINE)), name
 
 
 def tags(html: str) -> Counter[str]:
@@ -258,38 +250,3 @@ def test_a_link_that_leads_nowhere_fails_the_build(added, told, tmp_path):
 
     assert done.returncode == 1
     assert told in done.stdout
-
-
-@pytest.mark.stress
-def test_every_value_that_cells_leave_has_its_unit(tmp_path):
-    import site_values
-
-    settings = (
-        *("calibration_selection.n_calibration_samples=2", "quantizers.n_questions=4"),
-        *("quantizers.evaluation_tokens=1024", "quantizers.maths_new_tokens=8"),
-        *("quantizers.n_calibration_samples=2", "quantizers.latency_tokens=4"),
-        *("uncertainty.samples=20", "latent_training.max_steps=1", "latent_reasoning.max_steps=1"),
-        *("latent_reasoning.n_items=20", "determinism.repetitions=2"),
-    )
-    command = [
-        *(sys.executable, "-m", "pytest", "benchmarks", "-k", CELLS),
-        *("-p", "no:cacheprovider", f"--reports-dir={tmp_path}"),
-        *(f"--set={setting}" for setting in settings),
-    ]
-    done = forked.run(command, ROOT)
-    assert done.returncode == 0, done.stdout
-    found = set()
-    for path in (tmp_path / "store/records").glob("*.json"):
-        record = read_file(path)
-        told = site_values.STUDIES[record.cell.study]
-        left = {
-            "values": record.values,
-            "clocked": record.clocked,
-            "times": record.times.all(),
-            "items": record.items.columns if record.items else (),
-        }
-        for kind, keys in left.items():
-            known = {**told.get(kind, {}), **site_values.COMMON.get(kind, {})}
-            assert set(keys) <= set(known), (record.cell.id, kind)
-        found.add(record.cell.study)
-    assert found == set(site_values.STUDIES)
