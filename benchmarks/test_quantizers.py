@@ -39,7 +39,11 @@ def test_quantizers(
         answers = questions(network)
     record.update(perplexity=quality.value, kl=change.value, **answers.values())
     record.update(**evaluation.answers.changed(answers, original_answers()))
+    passages = evaluation.shown.worst_passages(
+        evaluation_tokens, change.token_kl, model.tokenizer, seq_len
+    )
     record.items(chunk=quality.chunks, chunk_nll=quality.chunk_nll, chunk_kl=change.chunk_kl)
+    record.items(chunk_passage=passages)
     record.items(**answers.rows())
     with record.stage("latency"), quantizers.using_kernel(network, "few_tokens"):
         record.clock(**latency(network, evaluation_tokens[: seq_len // 2]))

@@ -24,6 +24,7 @@ __getattr__, __all__ = attach(
         "passage_pairs": "local_tasks",
         "perplexity": "perplexity",
         "prepare_hub_tasks": "downstream",
+        "shown": "shown",
         "speed": "speed",
         "squad": "squad",
         "tokenize_protocol": "perplexity",

@@ -28,12 +28,14 @@ class Divergence:
     """KL(original || quantized) in nats per token: the mean, and by chunk.
 
     ``chunk_kl`` float64 [n_chunks]: the mean over the chunk's ``seq_len - 1`` predictions, the same
-    ones as perplexity's; ``value`` is its mean. ``n_predictions`` counts them.
+    ones as perplexity's; ``value`` is its mean. ``n_predictions`` counts them. ``token_kl`` float32
+    [n_chunks, seq_len - 1]: of each prediction, the first of which is of the chunk's second token.
     """
 
     value: float
     chunk_kl: np.ndarray = field(repr=False)
     n_predictions: int
+    token_kl: np.ndarray = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -81,22 +83,25 @@ def divergence(
         _check_vocabularies(*(reader.read(slice(1)) for reader in pairs[0]))
         parts = [slice(i, i + batch_size) for i in range(0, n_chunks, batch_size)]
 
-        def mean_kl(place: int, batch: int) -> Tensor:
-            return _mean_kl(*(_states(reader, parts[batch]) for reader in pairs[place]))
+        def batch_kl(place: int, batch: int) -> tuple[Tensor, Tensor]:
+            kl = _token_kl(*(_states(reader, parts[batch]) for reader in pairs[place]))
+            return kl.mean(1), kl.float()
 
         devices = [first.chunks.device for first, _ in pairs]
-        for value in shared_out(devices, len(parts), mean_kl):
+        for value in shared_out(devices, len(parts), batch_kl):
             values.append(value)
             if progress is not None:
                 progress("divergence", min(len(values) * batch_size, n_chunks), n_chunks)
-    chunk_kl = torch.cat([value.cpu() for value in values]).numpy()
+    chunk_kl, token_kl = (
+        torch.cat([t.cpu() for t in ts]).numpy() for ts in zip(*values, strict=True)
+    )
     if not np.isfinite(chunk_kl).all():
         first = int(np.flatnonzero(~np.isfinite(chunk_kl))[0])
         raise BenchsuiteError(
             f"the divergence is not finite: chunk {first} of {n_chunks} gives {chunk_kl[first]}",
             fix="Weights or activations overflow: look at the layer errors, or use another dtype",
         )
-    return Divergence(float(chunk_kl.mean()), chunk_kl, n_chunks * (seq_len - 1))
+    return Divergence(float(chunk_kl.mean()), chunk_kl, n_chunks * (seq_len - 1), token_kl)
 
 
 def flips(before: Sequence[Any] | np.ndarray, after: Sequence[Any] | np.ndarray) -> Flips:
@@ -128,8 +133,8 @@ def _check_vocabularies(original: Seen, quantized: Seen) -> None:
         )
 
 
-def _mean_kl(original: Seen, quantized: Seen) -> Tensor:
-    """Return each chunk's mean KL over all positions but the last, float64 [B]."""
+def _token_kl(original: Seen, quantized: Seen) -> Tensor:
+    """Return the KL at all positions but the last, float64 [B, T - 1]."""
     rows = [hidden[:, :-1] for hidden, _ in (original, quantized)]
     n_chunks, length, _ = rows[0].shape
     first, second = (states.flatten(0, 1) for states in rows)
@@ -143,7 +148,7 @@ def _mean_kl(original: Seen, quantized: Seen) -> Tensor:
                 for p, q in zip(first.split(step), second.split(step), strict=True)
             ]
         )
-        return kl.view(n_chunks, length).mean(1)
+        return kl.view(n_chunks, length)
 
 
 def _kl(original: Tensor, quantized: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
 """What a model was asked, as a person reads it: questions, right answers, chunks of text."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchsuite.embedded.schema import Choice, Item, Question
@@ -12,6 +14,10 @@ from benchsuite.evaluation.perplexity import chunk_names, chunked
 
 BEGINNING = 48
 """Tokens of a chunk that are shown."""
+PASSAGE = 64
+"""Tokens in a row that are shown with what became of each."""
+WORST = 5
+"""Chunks of which such a passage is kept."""
 
 
 def questions(
@@ -60,3 +66,39 @@ def _gold(item: Item) -> str:
     if isinstance(item, Question):
         return " | ".join(item.aliases) if item.answerable else "(no answer)"
     return item.answer
+
+
+def worst_passages(
+    token_ids: torch.Tensor, token_kl: np.ndarray, tokenizer: Any, seq_len: int
+) -> list[str]:
+    """Return by chunk the tokens in a row whose predictions moved most, "" for most chunks.
+
+    ``token_ids`` int64 [N] are cut into the chunks of ``token_kl`` [n_chunks, seq_len - 1] (nats).
+    Of the `WORST` chunks with the highest mean it is JSON, ``[[text, nats], ...]`` of `PASSAGE`
+    tokens or all that there are; nothing of chunks in which no prediction moved.
+    """
+    told = [""] * len(token_kl)
+    chunks = chunked(token_ids, seq_len, None)
+    means = token_kl.mean(1)
+    for place in np.argsort(-means, kind="stable")[:WORST].tolist():
+        if means[place] > 0:
+            sums = np.concatenate([[0.0], token_kl[place].cumsum(dtype=np.float64)])
+            n = min(PASSAGE, token_kl.shape[1])
+            start = int((sums[n:] - sums[:-n]).argmax())
+            # The first KL of a chunk is that of predicting its second token.
+            ids = chunks[place, start + 1 : start + 1 + n].tolist()
+            nats = [round(float(value), 4) for value in token_kl[place, start : start + n]]
+            pairs = list(zip(_pieces(tokenizer, ids), nats, strict=True))
+            told[place] = json.dumps(pairs, ensure_ascii=False)
+    return told
+
+
+def _pieces(tokenizer: Any, ids: list[int]) -> list[str]:
+    """Return what each token adds to the text; a letter of several tokens is its last one's."""
+    pieces, begun = [], ""
+    for t in range(len(ids)):
+        text = tokenizer.decode(ids[: t + 1], clean_up_tokenization_spaces=False)
+        whole = not text.endswith("\ufffd")
+        pieces.append(text[len(begun) :] if whole else "")
+        begun = text if whole else begun
+    return pieces

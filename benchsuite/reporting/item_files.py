@@ -32,7 +32,7 @@ MOST_CELLS = 3000
 """Of a study, beyond which its items are left in their Parquet files."""
 
 FOLDER = "items"
-FORMAT = 2
+FORMAT = 3
 """Of the scripts: those of another one are not taken for today's."""
 
 _NAME = 20  # letters of a digest that make a name
@@ -109,6 +109,7 @@ def _written(study: Study, record: Record, folder: Path, columns: Columns, asked
         "right": "".join("01"[bool(right)] for right in found.get("correct", [])),
         "unsure": [_short(value) for value in found.get(_unsure(study), [])],
         "change": [_short(value) for value in found.get("chunk_kl", [])],
+        "passages": _passages(found.get("chunk_passage", [])),
         "nll": [_short(value) for value in found.get("chunk_nll", [])],
         "said": _said(found, len(options), folder),
     }
@@ -135,6 +136,15 @@ def _said(found: Mapping[str, list[Any]], n: int, folder: Path) -> str:
     return name
 
 
+def _passages(told: Sequence[Any]) -> dict[int, list[list[Any]]]:
+    """Return by chunk the tokens of the passages that are kept, each with its nats."""
+    try:
+        kept = {i: json.loads(passage) for i, passage in enumerate(told) if passage}
+        return {i: [[t, _short(nats)] for t, nats in pairs] for i, pairs in kept.items()}
+    except (ValueError, TypeError):  # a column of that name in a study of somebody's own
+        return {}
+
+
 def _unsure(study: Study) -> str:
     """Return the column that says how unsure each answer was, if a metric reads one."""
     return next((metric.ranking[1] for metric in study.metrics if metric.ranking), "")
@@ -158,6 +168,8 @@ def _frame(record: Record, found: Mapping[str, list[Any]], asked: Asked) -> dict
     ids = list(map(str, _aligned(found, n, "question_id", "question")))
     sets = list(map(str, _aligned(found, n, "question_set")))
     kept = _kept_questions(record, asked)
+    if len(kept) == 1 and not any(sets):  # a cell that asks one set does not name it item by item
+        sets = [*kept] * n
     here = [kept.get(s, {}).get("questions", {}).get(i, {}) for s, i in zip(sets, ids, strict=True)]
     own = _aligned(found, n, "question") if "question_id" in found else None
     prompts = [q.get("prompt", "") for q in here] if own is None else own

@@ -1,4 +1,5 @@
 import copy
+import json
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from scipy.special import log_softmax, rel_entr
 
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.evaluation import divergence as room
+from benchsuite.evaluation import shown
 from benchsuite.evaluation.divergence import divergence, flips
 from benchsuite.quantizers import rtn
 from tests.evaluation import embedded_model
@@ -41,9 +43,31 @@ def test_equals_a_slow_loop(model_type):
     expected = slow(first, second, tokens, 64)
 
     np.testing.assert_allclose(found.chunk_kl, expected, rtol=1e-5)
+    np.testing.assert_allclose(found.token_kl.mean(1), expected, rtol=1e-5)
+    assert found.token_kl.shape == (5, 63)
     assert found.value == pytest.approx(expected.mean(), rel=1e-5)
     assert found.chunk_kl.dtype == np.float64
     assert found.n_predictions == 5 * 63  # the rest of 10 tokens is no chunk
+
+
+def test_of_the_worst_chunks_the_tokens_that_moved_most_are_told():
+    _, tokenizer = embedded_model.load()
+    words = (
+        "The quick brown fox says: \u00e9t\u00e9 \u2026 and then it jumps over the lazy dog. " * 40
+    )
+    tokens = tokenizer(words, return_tensors="pt")["input_ids"][0]
+    moved = np.zeros((len(tokens) // 96, 95), dtype=np.float32)
+    moved[2, 10:74] = 0.5  # of the tokens 11 to 74 of the third chunk
+    moved[0, 3] = 1.0
+    told = shown.worst_passages(tokens, moved, tokenizer, 96)
+    assert [bool(passage) for passage in told[:4]] == [True, False, True, False]
+    passage = json.loads(told[2])
+    chunk = tokens[2 * 96 : 3 * 96]
+    assert "".join(text for text, _ in passage) == tokenizer.decode(chunk[11:75])
+    assert {nats for _, nats in passage} == {0.5}
+    first = json.loads(told[0])
+    assert [nats for _, nats in first].index(1.0) + 1 == 4  # the fourth of those from the second
+    assert not any(shown.worst_passages(tokens, 0 * moved, tokenizer, 96))
 
 
 def test_it_has_a_direction():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchsuite.records import asked
 from benchsuite.records.columns import read_columns
 from tests import forked
 from tests.conftest import read_flat
@@ -93,6 +94,19 @@ def test_an_evaluation_cell_keeps_every_item(reports):
     assert record["accuracy"] == pytest.approx(100 * columns["correct"].mean())
     assert record["forward_passes"] == pytest.approx(columns["passes"].mean())
     assert record["thinking_passes"] == 3
+
+
+def test_an_evaluation_cell_shows_the_words_of_its_problems(reports):
+    record = found(reports)["latent_reasoning", "kava", 42]
+    columns = read_columns(reports / "store/records" / record["items"]["file"])
+    told = record["question_sets"]["rephrased"]
+    assert (told["task"], told["n"]) == ("word_problems_rephrased", 1000)
+    kept = asked.kept(reports / "store", asked.set_key(told))["questions"]
+    assert list(kept) == list(columns["question"])
+    assert [one["gold"] for one in kept.values()] == list(columns["expected"])
+    shown = [path.read_text() for path in (reports / "latent_reasoning/items").glob("asked-*.js")]
+    first = json.dumps(next(iter(kept.values()))["prompt"])
+    assert any(first in script for script in shown)
 
 
 def test_the_documents_files_bear_the_users_configuration(reports):

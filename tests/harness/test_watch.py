@@ -30,6 +30,11 @@ def watch(pytester, capsys, monkeypatch):
     return run
 
 
+def heed_ctrl_c():
+    """Undo what a shell does to the programs that it starts in the background, these tests too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Terminal:
     """The command on a pseudo-terminal, in a process of its own."""
 
@@ -44,6 +49,7 @@ class Terminal:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
+            preexec_fn=heed_ctrl_c,
         )
         os.close(theirs)
         self.shown = ""

@@ -38,6 +38,7 @@ def columns_of(answers=("1", "-1", "Ann"), correct=(True, False, True), kl=(0.1,
         "chunk": np.array(CHUNKS),
         "chunk_kl": np.array(kl),
         "chunk_nll": np.array([1.0, 2.0]),
+        "chunk_passage": np.array(["", '[[" It", 0.25], [" was", 3.0]]']),
     }
 
 
@@ -77,6 +78,7 @@ def test_a_cell_hands_over_its_answers_and_what_it_was_asked(tmp_path):
     assert cell["answers"] == ["rose", "(not read)", "Ann"]
     assert cell["right"] == "101"
     assert cell["change"] == [0.1, None]
+    assert cell["passages"] == {"1": [[" It", 0.25], [" was", 3.0]]}
     told = handed_over(tmp_path / f"items/{cell['asked']}.js")[cell["asked"]]
     assert told["prompts"] == ["Which is red?", "Which flies?", "</script> who?"]
     assert told["gold"] == ["rose", "crow", "Ann"]
@@ -84,6 +86,18 @@ def test_a_cell_hands_over_its_answers_and_what_it_was_asked(tmp_path):
     assert told["texts"] == ["It was", ""]
     assert len(list((tmp_path / "items").glob("asked-*.js"))) == 1
     assert made.item_names == {c.id: r["name"] for c, r in zip(made.cells, rows, strict=True)}
+
+
+def test_a_cell_that_asks_one_set_need_not_name_it_item_by_item(tmp_path):
+    columns = {"question": np.array(["c0", "c1"]), "correct": np.array([True, False])}
+    made = results_of("rtn_w4", columns=columns)
+    one = {"question_sets": {"arc": SETS["arc"]}}
+    made.records = {i: replace(r, values=one) for i, r in made.records.items()}
+    (row,) = item_files.write_items([made], tmp_path, lambda record: columns, asked)
+    cell = handed_over(tmp_path / f"items/{row['name']}.js")[row["name"]]
+    told = handed_over(tmp_path / f"items/{cell['asked']}.js")[cell["asked"]]
+    assert told["prompts"] == ["Which is red?", "Which flies?"]
+    assert told["gold"] == ["rose", "crow"]
 
 
 def test_what_is_there_is_not_read_again(tmp_path):
@@ -114,6 +128,7 @@ def test_a_record_from_before_the_texts_were_kept_shows_its_answers(tmp_path):
         {"correct": np.array([True, False])},
         {"correct": np.array([True]), "answer": np.array(["a", "b"])},
         {"chunk_kl": np.array([0.1])},
+        {"chunk_kl": np.array([0.1]), "chunk_passage": np.array(["no JSON"])},
     ],
 )
 def test_any_study_may_have_such_columns(tmp_path, columns):

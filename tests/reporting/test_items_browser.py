@@ -85,9 +85,11 @@ def test_its_tables_sort_and_the_worst_chunk_comes_first(cell):
     chunks = f"[...{SHOWN}.querySelectorAll('table')].at(-1).tBodies[0].rows"
     first = cell.run(f"[...{chunks}].map(row => [...row.cells].map(c => c.innerText.trim()))")
     assert first == [
-        ["00001-b", "text not kept", "0.7", "2", "2"],
+        ["00001-b", "\u2026 It was\u2026", "0.7", "2", "2"],
         ["00000-a", "It was \u2026", "0.1", "1", "1"],
     ]
+    marks = cell.run(f"[...{chunks}[0].querySelectorAll('.tokens span')].map(e => e.title)")
+    assert marks == ["0.25 nats", "3 nats"]
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -138,7 +140,7 @@ def test_an_answers_tokens_are_marked_the_stronger_the_less_likely_they_were(tab
     tab.press("Enter")
     loaded(tab)
 
-    spans = "[...document.querySelectorAll('.tokens span')]"
+    spans = "[...document.querySelector('#shown table').querySelectorAll('.tokens span')]"
     assert tab.run(f"{spans}.map(e => [e.innerText, e.title])") == [
         ["ro", "0.01 nats"],
         ["se", "2 nats"],

@@ -64,16 +64,20 @@
       : ["wrong flipped lost", "now wrong", "violated"];
   }
 
-  // An answer with each token marked the stronger the less likely it was.
-  function answer(text, tokens) {
-    const pieces = tokens && tokens.map(([piece]) => piece).join("");
-    if (!tokens || !tokens.length || pieces.trim() !== text.trim()) return text;
+  // Each token marked the stronger the more nats it has.
+  function marked(tokens) {
     return make("span", "tokens", ...tokens.map(([piece, nats]) => {
       const made = make("span", "", piece);
       made.title = number(nats) + " nats";
       made.style.setProperty("--unlikely", nats === null ? 1 : Math.min(nats / SURPRISING, 1));
       return made;
     }));
+  }
+
+  // An answer with each token marked the stronger the less likely it was.
+  function answer(text, tokens) {
+    const pieces = tokens && tokens.map(([piece]) => piece).join("");
+    return tokens && tokens.length && pieces.trim() === text.trim() ? marked(tokens) : text;
   }
 
   const KINDS = [["all", "all"], ["flipped", "flipped"], ["lost", "right before, wrong now"],
@@ -155,17 +159,23 @@
     const by = value => value ?? Infinity;  // what is not finite is worst
     const order = [...worse.keys()].sort((i, j) =>
       (by(worse[j]) > by(worse[i])) - (by(worse[j]) < by(worse[i])));
+    const passages = cell.passages || {};
+    const text = i => passages[i] ? make("pre", "", "\u2026", marked(passages[i]), "\u2026")
+      : asked.texts[i] ? make("pre", "", asked.texts[i] + " \u2026") : unkept();
     const rows = order.slice(0, WORST).map(i => make("tr", "",
       make("td", "", make("code", "", asked.chunks[i] || String(i))),
-      make("td", "prompt", asked.texts[i] ? make("pre", "", asked.texts[i] + " \u2026") : unkept()),
+      make("td", "prompt", text(i)),
       ...(cell.change ? [make("td", "num", number(cell.change[i]))] : []),
       ...(base ? [make("td", "num", number(base[i]))] : []),
       ...(cell.nll ? [make("td", "num", number(cell.nll[i]))] : [])));
-    const heads = ["chunk", "begins", ...(cell.change ? ["KL (nats a token)"] : []),
+    const heads = ["chunk", cell.passages ? "text" : "begins", ...(cell.change ? ["KL (nats a token)"] : []),
       ...(base ? ["original's loss"] : []), ...(cell.nll ? ["loss (nats a token)"] : [])];
     const measure = cell.change ? "the highest KL to the original" : "the loss that rose most";
     const told = make("p", "note", rows.length + " of " + worse.length + ".");
-    return [make("h3", "", "Chunks with " + measure), told, table(heads, rows)];
+    const key = "Of the first, the tokens in a row that moved most: the stronger one is marked, the further " +
+      "its prediction is from the original's; point at it for its KL. Of the others, how they begin.";
+    const marks = cell.passages ? [make("p", "key", key)] : [];
+    return [make("h3", "", "Chunks with " + measure), told, ...marks, table(heads, rows)];
   }
 
   async function show() {

@@ -7,6 +7,11 @@ COLUMNS = (
     *shared.TEXT,
     *shared.ASKED,
     Column("chunk_kl", "nats a token", "mean divergence from the original model's predictions"),
+    Column(
+        "chunk_passage",
+        "nats",
+        "JSON, of the worst chunks: the tokens in a row that moved most, each with its KL",
+    ),
     Column("passage", "", "the passage that questions share, or the question's own id"),
     Column("answer", "", "the answer that was read, as text; of a choice the option's number"),
     Column("size_before_mb", "MB", "the original in the dtype that it is stored in"),
