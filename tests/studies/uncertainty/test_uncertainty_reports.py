@@ -251,3 +251,25 @@ def test_points_of_reduced_models_stand_beside_or_around_their_twins():
     places = [line.get_xdata()[0] for line in lines if len(line.get_xdata()) == 1]
     assert len(places) == len(set(places)) == 4
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["134 M"]
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("models", [("tiny_llama_1m",), ("llama3_2_1b", "qwen2_5_1_5b")])
+def test_no_text_of_a_figure_is_cut_off(models, tmp_path, monkeypatch):
+    """The title of a figure of few families once was."""
+    from benchsuite.studies.uncertainty import figures
+
+    drawn = {}
+    monkeypatch.setattr(figures, "save", lambda figure, _, name: drawn.update({name: figure}) or [])
+    grid = Grid(lambda cell: cell.model in models and cell.method in ("g_nll", "shuffled"))
+    write(grid.records, tmp_path, grid.columns)
+    assert "family_comparison" in drawn
+    for name, figure in drawn.items():
+        figure.draw_without_rendering()
+        whole = figure.bbox.padded(1)
+        for axes in figure.axes:
+            for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
+                if text.get_text() and text.get_visible():
+                    extent = text.get_window_extent()
+                    inside = whole.x0 <= extent.x0 and extent.x1 <= whole.x1
+                    assert inside, (name, text.get_text())
