@@ -1,11 +1,14 @@
 """Two one-sided tests: whether two arms are the same within a margin set beforehand."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from scipy.special import stdtr
+from scipy.special import ndtr, stdtr
 
+from benchsuite.statistics import skewed
 from benchsuite.statistics.compare import paired, welch
+from benchsuite.statistics.item_tests import ItemDifference
 from benchsuite.statistics.samples import as_sample
 
 
@@ -84,6 +87,56 @@ def tost(
         result.reason,
         p_different,
     )
+
+
+def tost_over_items(found: ItemDifference, margin: float, *, alpha: float = 0.05) -> Equivalence:
+    """Return the same of a paired difference over items, which may be all that two arms have.
+
+    By the law of the difference's own interval: Student's with the skewness of the estimate, or the
+    normal one of two shares. Items that are all alike under both are an exact difference of 0.
+    Undefined where ``found`` is.
+    """
+    if not margin > 0:
+        return Equivalence("tost", margin, reason=f"the margin {margin:g} is not positive")
+    difference, error, ends = found.difference, found.error, (found.ci_low, found.ci_high)
+    if difference is None or error is None or None in ends:
+        return Equivalence("tost_items", margin, reason=found.reason)
+    if error == 0:
+        return _exact(difference, margin)
+    nearest = max(_p_at(found, edge) for edge in (-margin, margin))
+    inside = abs(difference) < margin
+    within, beyond = (nearest / 2, 1 - nearest / 2)[:: 1 if inside else -1]
+    low, high = _ends(found, 1 - 2 * alpha)
+    return Equivalence(
+        "tost_items",
+        margin,
+        difference,
+        within,
+        low,
+        high,
+        within < alpha,
+        low > margin or high < -margin,
+        True,
+        found.reason,
+        beyond,
+    )
+
+
+def _p_at(found: ItemDifference, edge: float) -> float:
+    """Return the two-sided p-value of the true difference being ``edge``."""
+    assert found.difference is not None
+    assert found.error is not None
+    away = found.difference - edge
+    if found.df is None:
+        return float(2 * ndtr(-abs(away) / found.error))
+    return skewed.p_value(away, found.error, found.df, found.skewness)
+
+
+def _ends(found: ItemDifference, confidence: float) -> tuple[float, float]:
+    assert found.difference is not None
+    assert found.error is not None
+    df = math.inf if found.df is None else found.df
+    return skewed.interval(found.difference, found.error, df, found.skewness, confidence)
 
 
 def _exact(difference: float, margin: float) -> Equivalence:

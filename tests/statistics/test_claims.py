@@ -9,9 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchsuite.statistics import judge
+from benchsuite.statistics import judge, skewed
 from benchsuite.statistics.inference import claims, robust
 from benchsuite.statistics.inference.claims import Arm, Question, judge_family
+from benchsuite.statistics.item_tests import item_difference
 from benchsuite.statistics.pairing import PerItem
 from benchsuite.statistics.power import minimum_detectable_effect
 from benchsuite.statistics.ranking import Ranking, auroc
@@ -345,6 +346,65 @@ def test_claims_over_items_are_corrected_with_the_others():
     seeded = Question(claim, "m", arm(5.7, 0.1), arm(5.7, 0.1, rng_seed=9))
     over_items, beside = judge_family([Question(claim, "m", *arms), seeded])
     assert over_items.evidence["family_size"] == beside.evidence["family_size"] == 2
+
+
+def test_equivalence_of_methods_that_run_once_is_judged_over_their_items():
+    rng = np.random.default_rng(7)
+    chunks = rng.normal(2, 0.5, size=150)
+    near = chunks + rng.normal(0.0005, 0.004, 150)  # in perplexity some .004 off
+    claim = equivalent("perplexity", "a", to="b", within=0.05)
+    held = judge(claim, "m", deterministic(near), deterministic(chunks))
+    assert (held.outcome, held.verdict) == ("held", "equivalent")
+    assert "over 150 shared items, paired, margin \u00b10.05" in held.sentence
+    # By hand: one two-sided test of the nearer edge of the margin.
+    found = item_difference([near], [chunks], metric=np.exp)
+    edge = math.copysign(0.05, found.difference)
+    turned = skewed.p_value(found.difference - edge, found.error, found.df, found.skewness)
+    assert held.evidence["p_equivalence"] == pytest.approx(turned)
+    far = judge(claim, "m", deterministic(near + 0.05), deterministic(chunks))
+    assert (far.outcome, far.verdict) == ("violated", "different")
+    wide = deterministic(chunks + rng.normal(0.004, 0.04, 150))
+    open_ = judge(claim, "m", wide, deterministic(chunks))
+    assert open_.outcome == "inconclusive"
+    assert "with these items a margin of at least" in open_.sentence
+    assert open_.evidence["smallest_margin"] > 0.05
+    same = judge(claim, "m", deterministic(chunks), deterministic(chunks))
+    assert same.outcome == "held"
+    # Without items there is nothing to be sure of.
+    alone = [Arm({42: value}, constant=True) for value in (5.7, 5.71)]
+    assert judge(claim, "m", *alone).outcome == "inconclusive"
+
+
+def test_equivalence_of_two_accuracies_takes_the_law_of_shares():
+    def answers(n_wrong, n=400):
+        correct = np.arange(n) >= n_wrong
+        return Arm(
+            {42: float(correct.mean())},
+            items={42: correct.astype(float)},
+            constant=True,
+        )
+
+    claim = equivalent("accuracy", "a", to="b", within=0.05)
+    assert judge(claim, "m", answers(40), answers(43)).outcome == "held"
+    assert judge(claim, "m", answers(40), answers(80)).outcome == "violated"
+    assert judge(claim, "m", answers(40), answers(58)).outcome == "inconclusive"
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("n", [40, 150])
+def test_at_the_margin_s_edge_equivalence_over_items_errs_as_seldom_as_it_says(n):
+    """The true difference is the margin itself, so either verdict is false."""
+    claim, false = equivalent("perplexity", "a", to="b", within=0.05), 0
+    rng = np.random.default_rng(n)
+    for _ in range(1000):
+        chunks = rng.gamma(16, 1 / 8, n)
+        # mean perplexity exp(2 + ...): the difference in nats that is .05 of the drawn text.
+        noise = rng.normal(0, 0.03, n)
+        other = chunks + noise - noise.mean() + rng.normal(0, 0.03 / math.sqrt(n))
+        shift = math.log1p(0.05 / math.exp(chunks.mean()))
+        outcome = judge(claim, "m", deterministic(other + shift), deterministic(chunks)).outcome
+        false += outcome != "inconclusive"
+    assert false / 1000 < 0.065  # 5 % and three standard errors
 
 
 def test_two_deterministic_arms_without_items_are_compared_exactly():

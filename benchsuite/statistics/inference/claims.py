@@ -270,10 +270,12 @@ def _draft(question: Question) -> verdicts.Draft:
         raise ValueError(f"the claim {claim.sentence!r} is of the unknown kind {claim.kind!r}")
     evidence = verdicts.compared(arm.values, other.values, question.by_seed)
     evidence |= items.item_evidence(arm, other, question.by_seed)
+    still = evidence["test"] == "exact" or (arm.constant and other.constant)
     if claim.kind == "equivalent":
-        return verdicts.equivalent(
+        over_items = items.constant_equivalent(arm, other, claim.limit, evidence) if still else None
+        return over_items or verdicts.equivalent(
             arm.values, other.values, claim.limit, evidence, question.by_seed
         )
-    if evidence["test"] == "exact" or (arm.constant and other.constant):
+    if still:
         return items.constant(arm, other, claim.kind, evidence)
     return verdicts.ordered(claim.kind, evidence)

@@ -100,6 +100,16 @@ def detectable_over_items(evidence: Evidence, alone: float, corrected: float) ->
     return {"mde": first, "mde_corrected": second, "power": POWER}
 
 
+def confirmable_over_items(evidence: Evidence, corrected: float) -> dict[str, Any]:
+    """Return the margin that these items would confirm with ``POWER`` at no difference."""
+    df = evidence["df"]
+    reach = sum(
+        -float(ndtri(p) if df is None else stdtrit(df, p))
+        for p in (corrected / 2, (1 - POWER) / 2)  # both sides must be told from their edges
+    )
+    return {"smallest_margin": reach * evidence["error"], "power": POWER}
+
+
 def confirmable(evidence: Evidence, corrected: float) -> dict[str, Any]:
     """Return the margin that these seeds would confirm with ``POWER`` at no difference."""
     n, unit, design = evidence["effective_n"], evidence["unit"], _design(evidence)

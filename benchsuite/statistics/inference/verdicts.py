@@ -271,7 +271,8 @@ def _decide_equivalent(
     if draft.p_value is None:
         outcome = "held" if result["equivalent"] else "violated"
     else:
-        evidence |= sizes.confirmable(evidence, level)
+        seen = sizes.confirmable_over_items if "n_items" in evidence else sizes.confirmable
+        evidence |= seen(evidence, level)
         outcome = "held" if result["p_value"] < result["p_different"] else "violated"
         if evidence["p_holm"] >= evidence["alpha"]:
             return replace(

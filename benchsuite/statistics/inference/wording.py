@@ -133,6 +133,8 @@ def _equivalent(claim: Any, draft: Draft, how: Display) -> str:
     low, high = evidence["ci_simultaneous"]
     over = f", simultaneous over {n} tests" if n > 1 else ""
     text = f"Difference {_interval(how, result['difference'], low, high)} (95 %{over}), "
+    if "n_items" in evidence:
+        text += f"over {evidence['n_items']} shared items, paired, "
     text += f"margin {margin}, {p_text(evidence['p_equivalence'])} at the margin's edge"
     text += _looks(evidence)
     text += f", Holm {p_text(evidence['p_holm'])} of {n}" if n > 1 else ""
@@ -141,11 +143,11 @@ def _equivalent(claim: Any, draft: Draft, how: Display) -> str:
     elif draft.verdict == sizes.TRIVIAL:
         text += ": a difference, and within the margin"
     elif draft.outcome == "inconclusive":
-        ends = evidence["smallest_margin_ci95"]
+        ends = evidence.get("smallest_margin_ci95")
         text += (
-            f": neither shown within nor beyond; with these seeds a margin of at least "
-            f"{_size(how, evidence['smallest_margin'])}{_between(how, ends)} could be confirmed "
-            f"with 80 % power"
+            f": neither shown within nor beyond; with these {'seeds' if ends else 'items'} "
+            f"a margin of at least {_size(how, evidence['smallest_margin'])}"
+            f"{_between(how, ends) if ends else ''} could be confirmed with 80 % power"
         )
     return f"{text}.{after}"
 
