@@ -13,7 +13,7 @@ def status(arguments: Sequence[str]) -> int:
     bench = collected.bench()
     if collected.names_a_reports_folder():
         require_records(bench)
-    running = {marker.nodeid for marker in bench.store.running.markers()}
+    running = {marker.nodeid for marker in bench.store.running.living()}
     states: dict[str, list[str]] = {}
     for nodeid, cell, path in collected.cells:
         decision = bench.decide(cell, path)

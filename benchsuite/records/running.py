@@ -141,10 +141,13 @@ class Running:
         """Return the markers of cells that are running or were cut off."""
         return [marker for path in self._paths() if (marker := _read(path)) is not None]
 
-    def live(self) -> bool:
-        """Say whether any cell may be running."""
-        paths = {self._marker(m.fingerprint.value): m.owner for m in self.markers()}
-        return any(not owner.is_gone(age(path)) for path, owner in paths.items())
+    def living(self) -> list[Marker]:
+        """Return the markers of cells whose process is not known to be over."""
+        return [
+            marker
+            for marker in self.markers()
+            if not marker.owner.is_gone(age(self._marker(marker.fingerprint.value)))
+        ]
 
     def sweep(self) -> list[str]:
         """Remove what dead sessions left here; return the ids of the cells that they cut off."""

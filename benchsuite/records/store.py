@@ -333,7 +333,7 @@ class Store:
     def _sweep_side_files(self) -> None:
         """Remove side files whose record was never written; it is written after them."""
         known = {path.stem for path in self._paths()}
-        others_run = self.running.live()
+        others_run = bool(self.running.living())
         for path in self.records.iterdir():
             stem = _record_of(path.name)
             if stem and stem not in known and (not others_run or age(path) > _ORPHANED):

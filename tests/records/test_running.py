@@ -155,6 +155,15 @@ def test_another_hosts_sweep_does_not_touch_a_running_build(store, monkeypatch):
     assert abandoned_drafts(store.reports) == []
 
 
+def test_a_cell_that_was_cut_off_is_not_told_as_running(store, monkeypatch, dead):
+    for name, owner in {"mine": ME, "dead": dead, "far": OTHER_HOST}.items():
+        begin(store, monkeypatch, owner, Fingerprint(name, "c", "e"))
+    names = {marker.fingerprint.inputs for marker in store.running.living()}
+    assert names == {"mine", "far"}
+    silent(store.running._marker(Fingerprint("far", "c", "e").value), OLD + 60)
+    assert [marker.fingerprint.inputs for marker in store.running.living()] == ["mine"]
+
+
 def test_only_live_cells_on_the_same_device_crowd_each_other(store, monkeypatch, dead):
     init = replace(ME, pid=1, started=files._started(1))
     others = {
