@@ -4,13 +4,15 @@ Of each block the roundings of all linears are learned together. A weight become
 
     W~ = s (clip(round(W / s + V) + z, 0, 2^bits - 1) - z),   V in [-1/2, 1/2],
 
-its group's range [low, high] first shrunk to [b low, a high], a and b in [0, 1]. Rounding counts as
-the identity in gradients. What is made small is the mean squared distance of the block's outputs:
-of the rounded block on what the rounded blocks before it put out, from the original block on what
-the original ones do. Each step draws ``batch_size`` samples, and every parameter moves against the
-sign of its gradient by a step that falls from 1 / steps to nothing on a line. V begins at 0
-and a and b at 1, which is rounding to nearest. The parameters of the least loss that was seen are
-kept. Scales are rounded to half precision in the forward too, as they will be stored.
+its group's range [low, high] first shrunk to [b low, a high], a and b in [0, 1]. On a symmetric
+grid z = 2^(bits-1), and the scale has a sign, as in AutoRound's code: the end farther from 0 takes
+code 0, so that no code is spared and a step is the 2^(bits-1)th part of that end. Rounding counts
+as the identity in gradients. What is made small is the mean squared distance of the block's
+outputs: of the rounded block on what the rounded blocks before it put out, from the original block
+on what the original ones do. Each step draws ``batch_size`` samples, and every parameter moves
+against the sign of its gradient by a step that falls from 1 / steps to nothing on a line. V begins
+at 0 and a and b at 1, which is rounding to nearest. The parameters of the least loss that was seen
+are kept. Scales are rounded to half precision in the forward too, as they will be stored.
 
 A mixture runs as it is routed: an expert that no sample reaches stays rounded to nearest.
 """
@@ -63,16 +65,16 @@ class LearnedLinear(nn.Module):
         """Return codes [out, in], scales and zero points [out, groups] as they are now, float32."""
         grid, n_in = self.grid, self.weight.shape[1]
         low, high = self.range[0] * self.low, self.range[1] * self.high
-        if grid.sym:
-            high = torch.maximum(high, -low)
-            low = -high
         empty = (low == 0) & (high == 0)
         low, high = low.masked_fill(empty, -1), high.masked_fill(empty, 1)
-        scale = (high - low) / grid.max_code
-        scale = _straight(scale.to(grid.scale_dtype).float(), scale).clamp(min=SMALLEST_HALF)
-        middle = torch.full_like(scale, (grid.max_code + 1) // 2)
-        exact = -low / scale
-        zero = middle if grid.sym else _straight(exact.round(), exact).clamp(0, grid.max_code)
+        middle = (grid.max_code + 1) // 2
+        step = torch.maximum(high, -low) / middle if grid.sym else (high - low) / grid.max_code
+        step = _straight(step.to(grid.scale_dtype).float(), step).clamp(min=SMALLEST_HALF)
+        if grid.sym:
+            scale, zero = torch.where(high < -low, step, -step), torch.full_like(step, middle)
+        else:
+            exact = -low / step
+            scale, zero = step, _straight(exact.round(), exact).clamp(0, grid.max_code)
         wide_scale, wide_zero = grid.spread(scale, n_in), grid.spread(zero, n_in)
         exact = self.weight / wide_scale + self.offset
         return (_straight(exact.round(), exact) + wide_zero).clamp(0, grid.max_code), scale, zero

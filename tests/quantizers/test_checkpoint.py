@@ -10,7 +10,7 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from benchsuite.errors import BenchsuiteError, UsageError
-from benchsuite.quantizers import awq, checkpoint, gptq, quarot, rtn, smoothquant
+from benchsuite.quantizers import awq, checkpoint, gptq, quarot, rtn, signround, smoothquant
 from benchsuite.quantizers.linear import QuantizedLinear, model_digest, quantized_linears
 
 
@@ -174,20 +174,23 @@ def test_models_that_the_format_cannot_hold_are_refused(make_model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("method", "options"),
     [
-        {"bits": 4, "group_size": 32},
-        {"bits": 4, "group_size": 32, "sym": False, "desc_act": True},
-        {"bits": 3, "group_size": 32},
+        (gptq, {"bits": 4, "group_size": 32}),
+        (gptq, {"bits": 4, "group_size": 32, "sym": False, "desc_act": True}),
+        (gptq, {"bits": 3, "group_size": 32}),
+        (signround, {"bits": 4, "group_size": 32, "steps": 2}),  # scales of either sign
     ],
     ids=str,
 )
 @pytest.mark.stress
-def test_gptqmodel_reads_our_checkpoints(options, make_model, tokens, tmp_path, monkeypatch):
+def test_gptqmodel_reads_our_checkpoints(
+    method, options, make_model, tokens, tmp_path, monkeypatch
+):
     monkeypatch.setenv("GPTQMODEL_CPU_WORKERS", "2")
     gptqmodel = pytest.importorskip("gptqmodel")
     model = make_model("llama", torch.float16, tie_word_embeddings=False)
-    gptq.quantize(model, tokens, **options)
+    method.quantize(model, tokens, **options)
     checkpoint.save(model, tmp_path, tokenizer=tokenizer())
     theirs = gptqmodel.GPTQModel.load(
         str(tmp_path), device="cpu", backend=gptqmodel.BACKEND.GPTQ_TORCH

@@ -26,8 +26,41 @@ def test_learning_begins_at_rounding_to_nearest(bits, sym):
     grid = QuantizationGrid(bits, 32, sym)
     with torch.no_grad():
         found = LearnedLinear(linear, grid).parts()
-    for part, expected in zip(found, grid.round_weight(linear.weight.detach()), strict=True):
+    weight = linear.weight.detach()
+    wanted = nearest_with_signs(weight, bits) if sym else grid.round_weight(weight)
+    for part, expected in zip(found, wanted, strict=True):
         assert torch.equal(part, expected.float())
+
+
+def nearest_with_signs(weight, bits):
+    """Rounding to nearest, group by group: the end farther from 0 has code 0."""
+    middle, codes, scales = 2 ** (bits - 1), [], []
+    for group in weight.split(32, 1):
+        low, high = group.amin(1).clamp(max=0), group.amax(1).clamp(min=0)
+        far = torch.where(high < -low, low, high)
+        far = torch.where(far == 0, 1, far)
+        scale = (-far / middle).half().float()
+        codes.append(((group / scale[:, None]).round() + middle).clamp(0, 2 * middle - 1))
+        scales.append(scale)
+    return (
+        torch.cat(codes, 1),
+        torch.stack(scales, 1),
+        torch.full_like(torch.stack(scales, 1), middle),
+    )
+
+
+def test_no_code_of_a_symmetric_grid_is_spared():
+    weight = torch.randn(64, 32, generator=torch.Generator().manual_seed(1))
+    linear = nn.Linear(32, 64)
+    linear.weight.data = weight
+    with torch.no_grad():
+        codes, scale, _ = LearnedLinear(linear, QuantizationGrid(4, 32)).parts()
+    assert (scale < 0).any()
+    assert (scale > 0).any()
+    far = weight.abs().argmax(1, keepdim=True)
+    assert codes.gather(1, far).unique().tolist() == [0]
+    # Nothing of it is cut off: it is the code's own number, but for the scale's half precision.
+    assert ((codes - 8) * scale).gather(1, far).allclose(weight.gather(1, far), rtol=1e-3)
 
 
 def rounded(weight, offset, low, high, bits):
