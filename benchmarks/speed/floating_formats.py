@@ -31,11 +31,12 @@ from benchsuite.models.pool import ModelPool
 from benchsuite.quantizers.fp8 import fp8_linear
 from benchsuite.quantizers.fp8_linear import SCHEMES, spread
 from benchsuite.quantizers.linear import quantized_linears
+from benchsuite.quantizers.registry import CACHES
 
 FLOATING = [
     name
     for name, entry in quantizers.QUANTIZERS.items()
-    if entry.numbers == "FP" and not name.startswith("kv_")  # those leave the weights as they are
+    if entry.numbers == "FP" and name not in CACHES  # those leave the weights as they are
 ]
 METHODS = ("rtn_w4", "gptq_w4", "smoothquant_w8a8", *FLOATING)
 SHAPES = ((4096, 4096), (14336, 4096), (4096, 14336))  # out, in

@@ -106,7 +106,10 @@ def _facts(records: Sequence[Record]) -> dict[str, str]:
 
 
 def series_of(nights: Sequence[Night], *, alpha: float = ALPHA) -> list[Series]:
-    """Return every method's series on real weights; all of a night are one family."""
+    """Return every method's series on real weights; all of a night are one family.
+
+    A checkpoint that was given is none of the study's making and has no series.
+    """
     values: dict[Key, list[dict[int, float]]] = {}
     code: dict[Key, list[str]] = {}
     metrics: dict[str, Metric] = {}
@@ -114,7 +117,8 @@ def series_of(nights: Sequence[Night], *, alpha: float = ALPHA) -> list[Series]:
         for one in night.results:
             metric = metrics.setdefault(one.study.name, one.study.ranked_by)
             for group in groups_of(one.cells, one.records):
-                for method in group.methods if group.kind == "real" else ():
+                given = any(r.source.weights == "checkpoint" for r in group.records.values())
+                for method in group.methods if group.kind == "real" and not given else ():
                     arm = _numbers(group.values(method, metric.name))
                     if arm:
                         key = (one.study.name, label(group), method)

@@ -1,6 +1,7 @@
 """A trend over nights, from folders of records to sentences and a page."""
 
 import re
+import shutil
 
 import pytest
 
@@ -58,6 +59,16 @@ def test_equal_nights_change_nothing(folders):
         "2 nights: 2026-11-20, 2026-11-21",
         "0 of 6 series changed beyond the noise of seeds",
     ]
+
+
+def test_a_given_checkpoint_is_no_part_of_a_series(folders, tmp_path):
+    both = shutil.copytree(folders[2], tmp_path / "night")
+    cells = grid("llama2_7b", methods=["random"])
+    given = drawn(cells, means={"random": 99.0}, change=lambda cell: {"weights": "checkpoint"})
+    stored(both / "given/store/records", given)
+    with_it = trend.series_of(trend.read_nights([folders[1], both]))
+    without = trend.series_of(trend.read_nights(folders[1:]))
+    assert [one.values for one in with_it] == [one.values for one in without]
 
 
 def test_the_command_prints_it_and_writes_the_page(folders, tmp_path, capsys):

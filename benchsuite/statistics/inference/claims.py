@@ -272,7 +272,7 @@ def _draft(question: Question) -> verdicts.Draft:
     evidence |= items.item_evidence(arm, other, question.by_seed)
     still = evidence["test"] == "exact" or (arm.constant and other.constant)
     if claim.kind == "equivalent":
-        over_items = items.constant_equivalent(arm, other, claim.limit, evidence) if still else None
+        over_items = items.constant_equivalent(claim.limit, evidence) if still else None
         return over_items or verdicts.equivalent(
             arm.values, other.values, claim.limit, evidence, question.by_seed
         )

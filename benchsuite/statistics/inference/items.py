@@ -7,7 +7,7 @@ from typing import Any
 from benchsuite.statistics.descriptive import describe
 from benchsuite.statistics.equivalence import tost_over_items
 from benchsuite.statistics.inference.verdicts import Draft, ordered
-from benchsuite.statistics.item_tests import item_difference
+from benchsuite.statistics.item_tests import ItemDifference, item_difference
 from benchsuite.statistics.ranking import auroc_difference
 from benchsuite.statistics.two_levels import TwoLevels, auroc_over_both, means_over_both
 
@@ -51,9 +51,7 @@ def constant(arm: Any, other: Any, kind: str, evidence: Mapping[str, Any]) -> Dr
     return ordered(kind, {**told, **exact})
 
 
-def constant_equivalent(
-    arm: Any, other: Any, margin: float | None, evidence: Mapping[str, Any]
-) -> Draft | None:
+def constant_equivalent(margin: float | None, evidence: Mapping[str, Any]) -> Draft | None:
     """Within the margin or beyond it where neither arm has randomness, over the items they share.
 
     As `constant`: more seeds would repeat the same two numbers. None without such items.
@@ -61,10 +59,9 @@ def constant_equivalent(
     assert margin is not None
     if "items" not in evidence or not evidence["items"]["defined"]:
         return None
-    found = item_difference(arm.items, other.items, metric=arm.item_metric)
-    result = tost_over_items(found, margin)
+    result = tost_over_items(ItemDifference(**evidence["items"]), margin)
     told = {key: value for key, value in evidence.items() if key != "items"}
-    told |= {**_told(asdict(found)), "margin": margin, "tost": asdict(result)}
+    told |= {**_told(evidence["items"]), "margin": margin, "tost": asdict(result)}
     if not result.defined:
         return Draft("inconclusive", evidence={**told, "reason": result.reason})
     return Draft("equivalent", result.p_either, {**told, "p_equivalence": result.p_either})
