@@ -1,14 +1,13 @@
 """What the process that controls a session does: announce, gather, judge, report."""
 
-import datetime
 import json
 import logging
 import os
 import shutil
 import time
-import uuid
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from benchsuite.harness.telling import Telling
 from benchsuite.printable import count, printable
 from benchsuite.records import environment
 from benchsuite.records.building import crashed
+from benchsuite.records.journal import new_folder
 from benchsuite.records.running import sign
 from benchsuite.records.store import unwritable
 from benchsuite.study import names
@@ -87,8 +87,7 @@ class Controller:
     def _begin(self) -> None:
         if self.folder is not None:
             return
-        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
-        folder = self.bench.options.reports_dir / "sessions" / f"{stamp}-{uuid.uuid4().hex[:6]}"
+        folder = new_folder(self.bench.options.reports_dir, datetime.now(UTC))
         try:
             self.bench.store.prepare()
             cut_off = self.bench.store.sweep()

@@ -9,8 +9,10 @@ import contextlib
 import json
 import os
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from benchsuite.errors import CorruptRecord
@@ -121,6 +123,14 @@ class Reader:
                 else:
                     found.append(_ended(told, plan.items))
         return found
+
+
+def new_folder(reports: Path, began: datetime) -> Path:
+    """Return the folder of a session that begins at ``began`` (UTC), which is not made here.
+
+    Folders sort by when their sessions began, also those that begin within one second.
+    """
+    return reports / "sessions" / f"{began:%Y%m%dT%H%M%S.%fZ}-{uuid.uuid4().hex[:6]}"
 
 
 def journals(reports: Path) -> Sequence[Path]:

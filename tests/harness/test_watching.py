@@ -5,6 +5,7 @@ import random
 import re
 import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from benchsuite.harness.watching import Now, View, Watching
 from benchsuite.records.files import Owner
 from benchsuite.records.fingerprint import Fingerprint
 from benchsuite.records.gpu_use import GpuUse, Use
-from benchsuite.records.journal import NAME, Ended, Journal, Plan, Reader
+from benchsuite.records.journal import NAME, Ended, Journal, Plan, Reader, new_folder
 from benchsuite.records.record import CellFacts
 from benchsuite.records.running import Marker, Running
 from benchsuite.study import study
@@ -95,6 +96,16 @@ def test_a_session_of_a_dead_process_is_cut_off_and_one_that_goes_on_comes_befor
     (tmp_path / "sessions/20261127T110000Z-a" / NAME).unlink()
     (view,) = Watching(tmp_path).look()
     assert view.state == "cut off"
+
+
+def test_of_the_sessions_of_one_second_the_last_to_begin_is_shown(tmp_path):
+    began = datetime(2026, 11, 27, 12, tzinfo=UTC)
+    for part in range(50):
+        folder = new_folder(tmp_path, began + timedelta(milliseconds=20 * part))
+        folder.mkdir(parents=True)
+        journal = Journal(folder, plan(words=(f"{part}",)))
+        journal.end(0)
+        assert look(tmp_path).plan.words == (f"{part}",)
 
 
 def test_a_journal_cut_in_mid_line_is_read_as_far_as_it_goes(session):
