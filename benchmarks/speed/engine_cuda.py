@@ -34,10 +34,11 @@ from benchsuite import catalog
 from benchsuite.embedded.models import path as embedded_path
 from benchsuite.models.architecture import architecture_of
 from benchsuite.models.fused import fused_forwards
-from benchsuite.quantizers import adaround, apply, gptq, hessian
-from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.hidden_states import HiddenStates, capture
-from benchsuite.quantizers.packing import pack
+from benchsuite.quantizers import adaround, apply, gptq
+from benchsuite.quantizers.formats.grid import QuantizationGrid
+from benchsuite.quantizers.formats.packing import pack
+from benchsuite.quantizers.walking import hessian
+from benchsuite.quantizers.walking.hidden_states import HiddenStates, capture
 
 GPTQ_BAR, TWIN_BAR = 1.3, 0.005
 STAGES = ("forward", "statistics", "factor", "loop", "pack")

@@ -18,7 +18,7 @@ from benchsuite.corpora.file_digests import FileDigests
 from benchsuite.models import source
 from benchsuite.models.folder import read_config, tensor_headers
 from benchsuite.models.gguf import describe
-from benchsuite.quantizers.checkpoint_settings import has_settings
+from benchsuite.quantizers.checkpoint.settings import has_settings
 
 # Of the free memory; the rest is for a chunk's activations and logits.
 _SHARE = 0.8

@@ -27,8 +27,8 @@ from benchsuite.models.fetching import download
 from benchsuite.models.folder import folder_digest, read_config, refuse_adapter, weight_files
 from benchsuite.models.gguf import model_folder
 from benchsuite.quantizers import checkpoint
-from benchsuite.quantizers.checkpoint_settings import has_settings
-from benchsuite.quantizers.linear import quantized_linears
+from benchsuite.quantizers.checkpoint.settings import has_settings
+from benchsuite.quantizers.formats.linear import quantized_linears
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 

@@ -1,10 +1,10 @@
-"""Weight quantizers: one file per method, to be read beside its paper, and what they share.
+"""Weight quantizers: one file per method, to be read beside its paper.
 
-``walk`` takes calibration data through a model, block by block (``hidden_states`` is what goes into
-a block, ``layers`` the linears in it); ``hessian`` is what a layer's inputs say, ``grid`` turns
-weights into codes, ``linear`` is the packed layer, ``result`` the account that a method keeps. No
-method imports another, but for those that end in GPTQ: GPTAQ, Qronos, QuaRot, ``rotated``,
-``mixed`` and FP4's.
+What methods share has rooms of its own: ``walking`` takes calibration data through a model,
+``formats`` is what a quantized weight is and multiplies as, ``checkpoint`` how it lies on disk,
+``external`` other people's libraries. ``registry`` names the methods, ``result`` is the account
+that each keeps. No method imports another, but for those that end in GPTQ: GPTAQ, Qronos, QuaRot,
+``rotated``, ``mixed`` and FP4's.
 """
 
 from benchsuite.lazy import attach
@@ -13,12 +13,12 @@ __getattr__, __all__ = attach(
     __name__,
     {
         "LayerResult": "result",
-        "QuantizationGrid": "grid",
+        "QuantizationGrid": "formats.grid",
         "QuantizationResult": "result",
-        "QuantizedLinear": "linear",
+        "QuantizedLinear": "formats.linear",
         "QUANTIZERS": "registry",
         "Quantizer": "registry",
-        "WorkingMemory": "hidden_states",
+        "WorkingMemory": "walking.hidden_states",
         "adaround": "adaround",
         "apply": "registry",
         "awq": "awq",
@@ -34,8 +34,8 @@ __getattr__, __all__ = attach(
         "loaded": "loaded",
         "method": "registry",
         "mixed": "mixed",
-        "model_digest": "linear",
-        "quantized_linears": "linear",
+        "model_digest": "formats.linear",
+        "quantized_linears": "formats.linear",
         "qronos": "qronos",
         "quarot": "quarot",
         "rotated": "rotated",
@@ -45,10 +45,10 @@ __getattr__, __all__ = attach(
         "register_quantizer": "registry",
         "smoothquant": "smoothquant",
         "sparsegpt": "sparsegpt",
-        "stored_bytes": "linear",
-        "using_kernel": "linear",
+        "stored_bytes": "formats.linear",
+        "using_kernel": "formats.linear",
         "wanda": "wanda",
-        "widened_bytes": "linear",
+        "widened_bytes": "formats.linear",
         "zero_first_mlp": "control",
     },
 )

@@ -44,15 +44,15 @@ from benchsuite.quantizers.awq_search import (
     linear_error,
     module_error,
 )
-from benchsuite.quantizers.finite import infinite_inputs
-from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.hessian import Hessian, error_norms
-from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
-from benchsuite.quantizers.layers import Progress, divide_norm, replace
-from benchsuite.quantizers.linear import QuantizedLinear, quantized_linear
+from benchsuite.quantizers.formats.grid import QuantizationGrid
+from benchsuite.quantizers.formats.linear import QuantizedLinear, quantized_linear
 from benchsuite.quantizers.result import Account, QuantizationResult
-from benchsuite.quantizers.visit import Visit
-from benchsuite.quantizers.walk import walk_blocks
+from benchsuite.quantizers.walking.finite import infinite_inputs
+from benchsuite.quantizers.walking.hessian import Hessian, error_norms
+from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
+from benchsuite.quantizers.walking.layers import Progress, divide_norm, replace
+from benchsuite.quantizers.walking.visit import Visit
+from benchsuite.quantizers.walking.walk import walk_blocks
 
 CLIP_TOKENS = 512
 NOT_CLIPPED = ("q_proj", "k_proj", "qkv_proj")

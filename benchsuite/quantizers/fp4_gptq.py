@@ -29,17 +29,17 @@ from torch import Tensor, nn
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import Architecture, InputGroup, architecture_of
 from benchsuite.models.streaming import is_streamed
-from benchsuite.quantizers.fp4_grid import Fp4Format, codes_of, round_e2m1
-from benchsuite.quantizers.fp4_linear import Fp4Linear, format_named, shared_largest
+from benchsuite.quantizers.formats.fp4_grid import Fp4Format, codes_of, round_e2m1
+from benchsuite.quantizers.formats.fp4_linear import Fp4Linear, format_named, shared_largest
 from benchsuite.quantizers.gptq import GptqMethod, Rounded
 from benchsuite.quantizers.hadamard import transform
-from benchsuite.quantizers.hessian import Hessian
-from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
-from benchsuite.quantizers.largest import Largest
-from benchsuite.quantizers.layers import Progress, replace
 from benchsuite.quantizers.result import Account, QuantizationResult
-from benchsuite.quantizers.visit import Visit
-from benchsuite.quantizers.walk import Turns, walk
+from benchsuite.quantizers.walking.hessian import Hessian
+from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
+from benchsuite.quantizers.walking.largest import Largest
+from benchsuite.quantizers.walking.layers import Progress, replace
+from benchsuite.quantizers.walking.visit import Visit
+from benchsuite.quantizers.walking.walk import Turns, walk
 
 HALVES = 12
 """The largest number, 6, in halves: the code of zero in GPTQ's loop."""

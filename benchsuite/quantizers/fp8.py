@@ -23,15 +23,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchsuite.errors import UsageError
-from benchsuite.quantizers.finite import refuse_infinite_inputs
-from benchsuite.quantizers.fp8_linear import BLOCK, SCHEMES, Fp8Linear, encode, scale_of, spread
-from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
-from benchsuite.quantizers.largest import Largest
-from benchsuite.quantizers.layers import Progress, block_linears, replace
-from benchsuite.quantizers.linear import quantized_linears
+from benchsuite.quantizers.formats.fp8_linear import (
+    BLOCK,
+    SCHEMES,
+    Fp8Linear,
+    encode,
+    scale_of,
+    spread,
+)
+from benchsuite.quantizers.formats.linear import quantized_linears
 from benchsuite.quantizers.result import Account, QuantizationResult
-from benchsuite.quantizers.visit import Visit
-from benchsuite.quantizers.walk import GIVE_BATCH, walk_blocks
+from benchsuite.quantizers.walking.finite import refuse_infinite_inputs
+from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
+from benchsuite.quantizers.walking.largest import Largest
+from benchsuite.quantizers.walking.layers import Progress, block_linears, replace
+from benchsuite.quantizers.walking.visit import Visit
+from benchsuite.quantizers.walking.walk import GIVE_BATCH, walk_blocks
 
 
 def round_weight(weight: Tensor, scheme: str) -> tuple[Tensor, Tensor]:

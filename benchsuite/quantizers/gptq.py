@@ -31,8 +31,10 @@ from torch import Tensor, nn
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import Architecture, InputGroup
 from benchsuite.models.replay import Replayed
-from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.hessian import (
+from benchsuite.quantizers.formats.grid import QuantizationGrid
+from benchsuite.quantizers.formats.linear import QuantizedLinear, quantized_linear
+from benchsuite.quantizers.result import Account, QuantizationResult
+from benchsuite.quantizers.walking.hessian import (
     Factorisation,
     Hessian,
     error_norms,
@@ -40,12 +42,10 @@ from benchsuite.quantizers.hessian import (
     revive_dead,
     upper_factor,
 )
-from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
-from benchsuite.quantizers.layers import Progress, stacked_rows
-from benchsuite.quantizers.linear import QuantizedLinear, quantized_linear
-from benchsuite.quantizers.result import Account, QuantizationResult
-from benchsuite.quantizers.visit import Visit
-from benchsuite.quantizers.walk import Turns, walk
+from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
+from benchsuite.quantizers.walking.layers import Progress, stacked_rows
+from benchsuite.quantizers.walking.visit import Visit
+from benchsuite.quantizers.walking.walk import Turns, walk
 
 BLOCK_COLUMNS = 128
 PANEL_COLUMNS = 512

@@ -25,14 +25,14 @@ from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import InputGroup, architecture_of
-from benchsuite.quantizers.finite import refuse_infinite_inputs
-from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
-from benchsuite.quantizers.int8 import Int8Linear
-from benchsuite.quantizers.layers import Progress, divide_norm, replace
+from benchsuite.quantizers.formats.grid import QuantizationGrid
+from benchsuite.quantizers.formats.int8 import Int8Linear
 from benchsuite.quantizers.result import Account, QuantizationResult
-from benchsuite.quantizers.visit import Visit
-from benchsuite.quantizers.walk import walk_blocks
+from benchsuite.quantizers.walking.finite import refuse_infinite_inputs
+from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
+from benchsuite.quantizers.walking.layers import Progress, divide_norm, replace
+from benchsuite.quantizers.walking.visit import Visit
+from benchsuite.quantizers.walking.walk import walk_blocks
 
 ALPHA = {"opt": 0.5, "opt_post_norm": 0.5, "mistral": 0.8, "mixtral": 0.8, "llama": 0.85}
 """Smoothing strength by architecture, from the paper (OPT) and its repository's table."""

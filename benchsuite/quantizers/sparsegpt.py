@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from benchsuite.models.architecture import InputGroup
-from benchsuite.quantizers.hessian import (
+from benchsuite.quantizers.formats.sparse import GROUP, check_width, kept, sparse_linear, widths
+from benchsuite.quantizers.result import Account, QuantizationResult
+from benchsuite.quantizers.walking.hessian import (
     Factorisation,
     Hessian,
     error_norms,
@@ -24,12 +26,10 @@ from benchsuite.quantizers.hessian import (
     revive_dead,
     upper_factor,
 )
-from benchsuite.quantizers.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
-from benchsuite.quantizers.layers import Progress, stacked_rows
-from benchsuite.quantizers.result import Account, QuantizationResult
-from benchsuite.quantizers.sparse import GROUP, check_width, kept, sparse_linear, widths
-from benchsuite.quantizers.visit import Visit
-from benchsuite.quantizers.walk import Turns, walk
+from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
+from benchsuite.quantizers.walking.layers import Progress, stacked_rows
+from benchsuite.quantizers.walking.visit import Visit
+from benchsuite.quantizers.walking.walk import Turns, walk
 
 BLOCK_COLUMNS = 128
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchsuite.engines.registry import engine
-from benchsuite.quantizers.gguf_blocks import BLOCKS
+from benchsuite.quantizers.formats.gguf_blocks import BLOCKS
 
 _FILE_TYPES = {"q4_0": 2, "q8_0": 7, "q3_k_m": 12, "q4_k_m": 15, "q5_k_m": 17, "iq4_nl": 25}
 """``enum llama_ftype``, by the names of our mixes."""

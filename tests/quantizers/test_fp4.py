@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from benchsuite.embedded import models as embedded
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.quantizers import checkpoint, fp4
-from benchsuite.quantizers.fp4_grid import E4M3, FORMATS, codes_of, numbers_of, round_e2m1
-from benchsuite.quantizers.fp4_linear import Fp4Linear
-from benchsuite.quantizers.linear import model_digest, quantized_linears
+from benchsuite.quantizers.formats.fp4_grid import E4M3, FORMATS, codes_of, numbers_of, round_e2m1
+from benchsuite.quantizers.formats.fp4_linear import Fp4Linear
+from benchsuite.quantizers.formats.linear import model_digest, quantized_linears
 from benchsuite.quantizers.registry import QUANTIZERS, apply
 from tests.quantizers.conftest import build
 

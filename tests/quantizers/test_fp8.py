@@ -15,8 +15,14 @@ from benchsuite.embedded import models as embedded
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers import checkpoint, fp8
-from benchsuite.quantizers.fp8_linear import E4M3, SCHEMES, Fp8Linear, encode, scaled_product
-from benchsuite.quantizers.linear import model_digest, quantized_linears
+from benchsuite.quantizers.formats.fp8_linear import (
+    E4M3,
+    SCHEMES,
+    Fp8Linear,
+    encode,
+    scaled_product,
+)
+from benchsuite.quantizers.formats.linear import model_digest, quantized_linears
 from benchsuite.quantizers.registry import QUANTIZERS, apply
 from tests.quantizers.conftest import build
 

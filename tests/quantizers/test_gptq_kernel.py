@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from benchsuite.quantizers import gptq
+from benchsuite.quantizers.formats.grid import QuantizationGrid
 from benchsuite.quantizers.gptq import invert_panels, quantize_block, round_columns
-from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.hessian import Hessian, invert_upper, upper_factor, weighted_norm
-from benchsuite.quantizers.hidden_states import WorkingMemory
+from benchsuite.quantizers.walking.hessian import Hessian, invert_upper, upper_factor, weighted_norm
+from benchsuite.quantizers.walking.hidden_states import WorkingMemory
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 

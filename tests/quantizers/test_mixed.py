@@ -11,12 +11,13 @@ import torch
 from benchsuite.errors import UsageError
 from benchsuite.evaluation.divergence import divergence
 from benchsuite.models.architecture import architecture_of
-from benchsuite.quantizers import checkpoint, checkpoint_packed, gptq, mixed, rtn
+from benchsuite.quantizers import checkpoint, gptq, mixed, rtn
 from benchsuite.quantizers.alone import kl_alone, kl_divergence
-from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.checkpoint import packed
+from benchsuite.quantizers.formats.grid import QuantizationGrid
+from benchsuite.quantizers.formats.linear import model_digest, quantized_linears
 from benchsuite.quantizers.knapsack import cheapest
-from benchsuite.quantizers.layers import replace
-from benchsuite.quantizers.linear import model_digest, quantized_linears
+from benchsuite.quantizers.walking.layers import replace
 from tests.quantizers.test_architectures import build as build_family
 
 WIDTHS = mixed.WIDTHS
@@ -216,7 +217,7 @@ def test_a_mixed_model_is_saved_whole_and_read_by_transformers(bits, make_model,
     assert torch.equal(logits(back, tokens), logits(model, tokens))
     config = json.loads((tmp_path / "own" / "config.json").read_text())["quantization_config"]
     assert config["quant_method"] == ("compressed-tensors" if 6 in widths else "gptq")
-    checkpoint.save(model, tmp_path / "packed", format=checkpoint_packed.FORMAT)
+    checkpoint.save(model, tmp_path / "packed", format=packed.FORMAT)
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "packed", dtype=torch.float32)
     torch.testing.assert_close(logits(theirs, tokens), logits(model, tokens), rtol=0, atol=1e-6)
 

@@ -6,9 +6,9 @@ Their ordering options are off. Bars: at least 99.5 % equal codes, tr(E H E^T) w
 import pytest
 import torch
 
+from benchsuite.quantizers.formats.grid import QuantizationGrid
 from benchsuite.quantizers.gptq import invert_panels, quantize_block, round_columns
-from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.hessian import upper_factor, weighted_norm
+from benchsuite.quantizers.walking.hessian import upper_factor, weighted_norm
 
 ROWS, COLUMNS, GROUP = 96, 384, 128
 SETTINGS = [(4, True), (4, False), (3, True), (8, True)]

@@ -32,7 +32,7 @@ def reached(study: str, module: str) -> set[str]:
 def test_no_quantizer_s_cells_hang_on_another_s_file(module):
     found = reached("quantizers", module)
     assert found & METHODS == {module} | BUILDS_ON.get(module, set())
-    assert {"benchsuite.quantizers.linear", "benchsuite.evaluation.perplexity"} < found
+    assert {"benchsuite.quantizers.formats.linear", "benchsuite.evaluation.perplexity"} < found
 
 
 @pytest.mark.parametrize("module", sorted(CHOOSERS))
@@ -41,7 +41,7 @@ def test_no_sampler_s_cells_hang_on_another_s_file(module):
 
 
 def test_data_free_methods_do_not_hang_on_the_walk():
-    walk = {"benchsuite.quantizers.walk", "benchsuite.quantizers.visit"}
+    walk = {"benchsuite.quantizers.walking.walk", "benchsuite.quantizers.walking.visit"}
     for name in ("rtn_w4", "hqq_w4"):
         assert not reached("quantizers", QUANTIZERS[name].module) & walk
     for name in ("gptq_w4", "awq_w4", "adaround_w4", "smoothquant_w8a8", "qronos_w4"):

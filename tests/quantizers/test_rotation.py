@@ -6,9 +6,10 @@ from torch import nn
 
 from benchsuite.errors import CellCannotRun
 from benchsuite.models.architecture import architecture_of
-from benchsuite.quantizers import checkpoint, checkpoint_packed, gptq, rotated, rotation, rtn
+from benchsuite.quantizers import checkpoint, gptq, rotated, rotation, rtn
+from benchsuite.quantizers.checkpoint import packed
+from benchsuite.quantizers.formats.linear import quantized_linears
 from benchsuite.quantizers.hadamard import hadamard_matrix
-from benchsuite.quantizers.linear import quantized_linears
 from tests.quantizers.test_architectures import build
 from tests.quantizers.test_quarot import with_varied_norms
 
@@ -151,7 +152,7 @@ def test_transformers_computes_the_logits_of_the_saved_model(name, varied, token
     model = varied(name)
     goal = logits(model, tokens)
     rotated.quantize(model, tokens, bits=8, group_size=32)
-    checkpoint.save(model, tmp_path, format=checkpoint_packed.FORMAT)
+    checkpoint.save(model, tmp_path, format=packed.FORMAT)
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     got = logits(theirs, tokens)
     # The same weights in float32, multiplied by other code: the last bits of a sum.

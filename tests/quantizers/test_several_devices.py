@@ -13,11 +13,11 @@ from benchsuite.errors import UsageError
 from benchsuite.models.architecture import architecture_of
 from benchsuite.models.replicas import Counterparts, replica, share_work
 from benchsuite.quantizers import gptq
-from benchsuite.quantizers.hessian import Hessian
-from benchsuite.quantizers.hidden_states import WorkingMemory
-from benchsuite.quantizers.lanes import Merging, alternating, lane_sizes, places_of
-from benchsuite.quantizers.linear import quantized_linears
-from benchsuite.quantizers.visit import shared_out
+from benchsuite.quantizers.formats.linear import quantized_linears
+from benchsuite.quantizers.walking.hessian import Hessian
+from benchsuite.quantizers.walking.hidden_states import WorkingMemory
+from benchsuite.quantizers.walking.lanes import Merging, alternating, lane_sizes, places_of
+from benchsuite.quantizers.walking.visit import shared_out
 
 METHODS = ["smoothquant", "adaround", "awq", "quarot"]
 METHODS += [

@@ -1,0 +1,92 @@
+"""A linear layer in which 8-bit integers multiply 8-bit integers."""
+
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from benchsuite.errors import UsageError
+from benchsuite.quantizers.formats.activations import quantize_per_token
+from benchsuite.quantizers.formats.linear import FEW_TOKENS, QuantizedLinear
+
+SMALLEST_CUDA_BATCH = 17
+"""``torch._int_mm`` on CUDA refuses fewer rows, so that a few tokens are padded with zeros."""
+
+
+def int8_matmul(left: Tensor, right: Tensor) -> Tensor:
+    """Return left @ right^T, int32 [m, n], exactly; ``left`` int8 [m, k], ``right`` int8 [n, k].
+
+    Runs on the integer units through ``torch._int_mm``. Where that cannot (another device, on CUDA
+    sizes that are no multiple of 8, on the CPU k = 1, of which PyTorch 2.13 makes noise) the
+    product is taken in float64, which holds every sum of fewer than 2^39 such products exactly.
+    """
+    rows, columns = left.shape
+    if left.is_cuda and columns % 8 == 0 and len(right) % 8 == 0:
+        missing = max(SMALLEST_CUDA_BATCH - rows, 0)
+        padded = torch.nn.functional.pad(left, (0, 0, 0, missing))
+        return torch._int_mm(padded, right.t())[:rows]
+    if left.device.type == "cpu" and columns > 1:
+        return torch._int_mm(left, right.t())
+    return (left.double() @ right.double().t()).to(torch.int32)
+
+
+class Int8Linear(QuantizedLinear):
+    """``y = x W^T + b`` in integers: W8 per output channel, A8 per token, both symmetric.
+
+    The inputs are quantized while the model runs, the product is accumulated in int32 and scaled
+    once: ``y = (codes_x codes_W^T) * scale_x * scale_W + b``. ``packed`` holds the weight's codes
+    as signed int8 [out, in], ready for the integer units, so that every kernel choice gives the
+    same bits.
+    """
+
+    def __init__(
+        self,
+        codes: Tensor,
+        scales: Tensor,
+        *,
+        bias: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Take ``codes`` uint8 [out, in] around 128 and ``scales`` [out, 1]."""
+        super().__init__(codes, scales, None, bits=8, group_size=-1, bias=bias, dtype=dtype)
+        self.packed = (codes ^ 128).view(torch.int8)
+
+    @property
+    def codes(self) -> Tensor:
+        """The weight's integers as the grid counts them, uint8 [out, in] around 128."""
+        return self.packed.view(torch.uint8) ^ 128
+
+    def use(self, kernel: str) -> "Int8Linear":
+        """Choose ``triton``, two kernels for up to 8 tokens on CUDA, or PyTorch's integer product.
+
+        That is what ``dequantize`` and ``held`` both mean here.
+        """
+        if kernel not in ("dequantize", "held", "triton"):
+            raise UsageError(f"an 8-bit integer layer has no kernel {kernel!r}")
+        if kernel == "triton":
+            self._check_triton()
+        self.kernel = kernel
+        return self
+
+    def fastest_for_few_tokens(self) -> str:
+        """Return ``triton`` where it can run, else the kernel as it is."""
+        return "triton" if self.packed.is_cuda and find_spec("triton") else self.kernel
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return [..., out] for inputs [..., in], of their dtype."""
+        flat = inputs.reshape(-1, self.in_features)
+        if self.kernel == "triton" and len(flat) <= FEW_TOKENS:
+            from benchsuite.quantizers.formats import few_tokens
+
+            outputs = few_tokens.integer_product(flat, self.packed, self.scales, self.bias)
+            return outputs.reshape(*inputs.shape[:-1], self.out_features)
+        codes, scales = quantize_per_token(flat)
+        outputs = int8_matmul(codes, self.packed).float()
+        outputs.mul_(scales).mul_(self.scales.float().t())
+        if self.bias is not None:
+            outputs.add_(self.bias)
+        return outputs.to(inputs.dtype).reshape(*inputs.shape[:-1], self.out_features)
+
+    def extra_repr(self) -> str:
+        """Return the shape and grids, for the module's repr."""
+        return f"in={self.in_features}, out={self.out_features}, weights=8, activations=8"
