@@ -1,8 +1,8 @@
 """transformers without the libraries that its rarest features need, until those are used.
 
-Three of transformers' modules import a whole library at their head for names that a cell seldom
-calls: a cache quantized by HQQ, torchao's checkpoints, and the curve that tunes assisted
-generation. With hqq and torchao installed that is more than half of the import of a model class:
+Some of transformers' modules import a whole library at their head for names that a cell seldom
+calls: a cache quantized by HQQ, torchao's checkpoints, the curve that tunes assisted generation,
+how detected objects are matched. With hqq and torchao that is over half of the import of a model:
 hqq imports torch's compilers, scikit-learn pandas and scipy. Here a name stands for what it would
 be: whoever calls it, takes an attribute of it or asks it about an instance loads the library. When
 the library is loaded, by whomever, transformers' modules get what they would have had. Nothing
@@ -27,6 +27,17 @@ LATE = {
         "transformers.quantizers.quantizer_torchao",
     ),
     "sklearn.metrics": ("transformers.generation.candidate_generator",),
+    "scipy.optimize": tuple(
+        f"transformers.loss.loss_{name}"
+        for name in (
+            "for_object_detection",
+            "rt_detr",
+            "deformable_detr",
+            "rf_detr",
+            "grounding_dino",
+            "lw_detr",
+        )
+    ),
 }
 _lock = threading.RLock()
 

@@ -31,6 +31,9 @@ seen["curve"] = [column.tolist() for column in curve([0, 1, 1], [0.1, 0.5, 0.7])
 import sklearn.metrics
 seen["real"] = tuning.roc_curve is sklearn.metrics.roc_curve
 seen["pickled"] = pickle.loads(pickle.dumps(curve)) is sklearn.metrics.roc_curve
+import transformers.loss.loss_rt_detr as matching
+import scipy.optimize
+seen["matching"] = matching.linear_sum_assignment is scipy.optimize.linear_sum_assignment
 seen["loader"] = type(sklearn.metrics.__loader__).__name__ == type(sklearn.__loader__).__name__
 try:
     import hqq.core.quantize
@@ -76,6 +79,7 @@ def test_what_was_put_off_answers_as_the_real_one(seen):
 
 def test_the_real_one_takes_its_place_once_it_is_loaded(seen):
     assert seen["real"]
+    assert seen["matching"]
     assert seen["pickled"]
     assert seen["loader"]
     assert "sklearn.metrics" not in seen["waiting"]
