@@ -41,11 +41,11 @@ from benchsuite.quantizers import apply
 from benchsuite.quantizers.formats import linear
 
 SEQ_LEN = {"awq_w4": 512}
-BARS = {("gptq_w4", "llama2_7b", 4): 8.0}
+BARS = {("gptq_w4", "llama2_7b", 4): 8.0, ("gptq_w4", "llama2_7b", 8): 5.0}
 EVALUATED_CHUNKS = 166
 """Those of 2,048 tokens that WikiText-2's test split has for Llama 2."""
 EFFICIENCY_BAR = 0.9
-STREAMED_BARS = {1: 360.0, 4: 100.0}
+STREAMED_BARS = {1: 360.0, 4: 100.0, 8: 60.0}
 """Seconds for GPTQ W4 of Llama-3.1-70B by number of GPUs."""
 STREAMED_GIB = 40.0
 
