@@ -42,7 +42,7 @@ OURS = (
     "benchsuite.harness.scheduling.affinity benchsuite.statistics.inference.claims "
     "benchsuite.reporting.report benchsuite.commands.main benchsuite.commands.collecting "
     "benchsuite.fixtures.models benchsuite.fixtures.latent benchsuite.fixtures.uncertainty "
-    "benchsuite.studies.shipped benchsuite.reporting.page"
+    "benchsuite.studies.shipped benchsuite.reporting.page.rendering"
 )
 TORCH = (
     "torch torch._dynamo transformers safetensors.torch sklearn.cluster "
@@ -281,8 +281,10 @@ def _read_ahead() -> None:
             name = ".".join(path.relative_to(root).with_suffix("").parts)
             if not code.is_apart(name):
                 syntax.source(path)
-    if "benchsuite.reporting.page" in sys.modules:
-        sys.modules["benchsuite.reporting.page"].templates().get_template("report.html.j2")
+    if "benchsuite.reporting.page.rendering" in sys.modules:
+        sys.modules["benchsuite.reporting.page.rendering"].templates().get_template(
+            "report.html.j2"
+        )
 
 
 def _main(fd: str, *modules: str) -> None:

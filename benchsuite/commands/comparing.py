@@ -43,7 +43,7 @@ def compare(arguments: Sequence[str]) -> int:
     from benchsuite.comparing.comparison import Before
     from benchsuite.comparing.comparison import compare as measured
     from benchsuite.comparing.measured import Beside
-    from benchsuite.reporting.comparison import to_text
+    from benchsuite.reporting.comparison.terminal import to_text
 
     words = [chosen.base, *chosen.candidate]
     serving = serving_of(chosen, words, files.values())
@@ -258,9 +258,9 @@ def device_of(word: str) -> str:
 
 
 def _written(kind: str) -> Callable[..., str]:
-    from benchsuite.reporting.comparison_files import to_json, to_junit
-    from benchsuite.reporting.comparison_markdown import to_markdown
-    from benchsuite.reporting.comparison_page import to_page
+    from benchsuite.reporting.comparison.files import to_json, to_junit
+    from benchsuite.reporting.comparison.markdown import to_markdown
+    from benchsuite.reporting.comparison.page import to_page
 
     return {
         "markdown": lambda found, seeds: to_markdown(found, seeds=seeds),

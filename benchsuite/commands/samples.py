@@ -81,11 +81,11 @@ def judge_samples(chosen: Namespace, *, named_alone: bool = False) -> "Verdict":
 
 def say(chosen: Namespace, verdict: "Verdict", notes: Sequence[str]) -> None:
     """Print a verdict, and write the files that were asked for."""
-    from benchsuite.reporting import gating
+    from benchsuite.reporting.comparison import gate
 
     told = str(chosen.base), str(chosen.candidate), verdict, notes
-    print(gating.to_text(*told), end="")
-    for path, write in ((chosen.markdown, gating.to_markdown), (chosen.json, gating.to_json)):
+    print(gate.to_text(*told), end="")
+    for path, write in ((chosen.markdown, gate.to_markdown), (chosen.json, gate.to_json)):
         if path is not None:
             path.write_text(write(*told), encoding="utf-8")
 

@@ -16,9 +16,9 @@ def trend(arguments: Sequence[str]) -> int:
     parser.add_argument("folders", nargs="+", metavar="DIR", help="a reports folder of each night")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write the trend as a page too")
     chosen = parser.parse_args(arguments)
+    from benchsuite.reporting.page.trend import render_trend
     from benchsuite.reporting.report import write_text
     from benchsuite.reporting.trend import lines, read_nights, series_of
-    from benchsuite.reporting.trend_page import render_trend
 
     register_own()
     nights = read_nights(chosen.folders)

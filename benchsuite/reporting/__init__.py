@@ -17,7 +17,7 @@ __getattr__, __all__ = attach(
         "judge_study": "judging",
         "load_items": "load",
         "load_records": "load",
-        "render_page": "page",
+        "render_page": "page.rendering",
         "rerun_command": "commands",
         "summarise": "summary",
         "terminal_lines": "text",

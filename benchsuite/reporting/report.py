@@ -14,13 +14,13 @@ from benchsuite.records.files import fitting_name, write_whole
 from benchsuite.records.record import Record
 from benchsuite.reporting.coverage import coverage_markdown
 from benchsuite.reporting.groups import groups_of
-from benchsuite.reporting.item_files import FOLDER as ITEMS
-from benchsuite.reporting.item_files import Asked, write_items
 from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.junit import to_junit
 from benchsuite.reporting.over_models import mean_ranks
-from benchsuite.reporting.page import render_items, render_page
-from benchsuite.reporting.page_model import record_href
+from benchsuite.reporting.page.items import FOLDER as ITEMS
+from benchsuite.reporting.page.items import Asked, write_items
+from benchsuite.reporting.page.model import record_href
+from benchsuite.reporting.page.rendering import render_items, render_page
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.rows import rows_as_csv, rows_as_markdown
 from benchsuite.reporting.status import status_rows

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from benchsuite.records.record import Times
-from benchsuite.reporting import page_files, render_page
+from benchsuite.reporting import render_page
 from benchsuite.reporting.figures import critical, tradeoff
 from benchsuite.reporting.groups import groups_of
+from benchsuite.reporting.page import study_files
 from benchsuite.reporting.results import StudyResults
 from benchsuite.study import study
 from tests.reporting.factory import ENVIRONMENT, record
@@ -206,6 +207,6 @@ def test_figures_that_would_make_the_page_heavy_stay_beside_it(tmp_path):
     for name in ("one", "two"):
         (tmp_path / f"{name}.svg").write_text(SVG)
     made = StudyResults(QUANTIZERS, [], files=[Path("one.svg"), Path("two.svg")])
-    found = page_files.view(made, tmp_path, page_files.Room(200))
+    found = study_files.view(made, tmp_path, study_files.Room(200))
     assert [picture["file"] for picture in found["pictures"]] == ["one.svg"]
     assert (found["papers"], found["files"]) == (["one.svg"], ["two.svg"])

@@ -5,10 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
-from benchsuite.reporting import item_files
-from benchsuite.reporting.page import render_items
+from benchsuite.reporting.page import items
+from benchsuite.reporting.page.rendering import render_items
 from tests.browser import focused, needs_chromium
-from tests.reporting.test_item_files import QUANTIZERS, asked, columns_of, results_of
+from tests.reporting.test_items import QUANTIZERS, asked, columns_of, results_of
 
 pytestmark = needs_chromium
 
@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
         return columns_of() if record.cell.method == "fp16" else other
 
     made = results_of("fp16", "rtn_w4")
-    rows = item_files.write_items([made], folder, columns, asked)
+    rows = items.write_items([made], folder, columns, asked)
     (folder / "items/index.html").write_text(render_items(QUANTIZERS, rows))
     return folder / "items"
 
@@ -132,7 +132,7 @@ def test_an_answers_tokens_are_marked_the_stronger_the_less_likely_they_were(tab
         )
     }
     made = results_of("rtn_w4", columns=columns)
-    rows = item_files.write_items([made], tmp_path, lambda record: columns, asked)
+    rows = items.write_items([made], tmp_path, lambda record: columns, asked)
     assert len(list((tmp_path / "items").glob("said-*.js"))) == 1
     (tmp_path / "items/index.html").write_text(render_items(QUANTIZERS, rows))
     tab.open(tmp_path / "items/index.html")

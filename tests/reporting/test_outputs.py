@@ -19,7 +19,7 @@ from benchsuite.reporting import (
 )
 from benchsuite.reporting.coverage import coverage, coverage_markdown
 from benchsuite.reporting.figures.seeds import write_figures
-from benchsuite.reporting.page_model import MOST_DOTS
+from benchsuite.reporting.page.model import MOST_DOTS
 from benchsuite.reporting.report import records_csv
 from benchsuite.study import ACCURACY, Metric
 from tests.reporting.factory import MEANS, drawn, grid, record, results

@@ -8,7 +8,7 @@ import pytest
 
 from benchsuite.records.fingerprint import Fingerprint
 from benchsuite.reporting import render_page, strip
-from benchsuite.reporting.page import tight
+from benchsuite.reporting.page.rendering import tight
 from benchsuite.reporting.summary import described
 from tests.reporting.factory import MEANS, drawn, grid, record, results
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchsuite.commands.main import main
 from benchsuite.reporting import trend
-from benchsuite.reporting.trend_page import render_trend
+from benchsuite.reporting.page.trend import render_trend
 from tests.browser import needs_chromium
 from tests.reporting.factory import ENVIRONMENT, MEANS, drawn, grid, stored
 

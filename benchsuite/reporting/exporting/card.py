@@ -13,7 +13,7 @@ from benchsuite.reporting.exporting.texts import markdown_text
 from benchsuite.reporting.frame_columns import ITEMS as ITEM_COLUMNS
 from benchsuite.reporting.frame_columns import RECORDS as RECORD_COLUMNS
 from benchsuite.reporting.frame_columns import Column, described
-from benchsuite.reporting.page import provenance_of
+from benchsuite.reporting.page.rendering import provenance_of
 from benchsuite.reporting.results import StudyResults
 from benchsuite.study import names, study
 

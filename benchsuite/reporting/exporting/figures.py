@@ -11,7 +11,7 @@ from benchsuite.reporting.exporting.tables import by_weights, over_models
 from benchsuite.reporting.figures import critical, tradeoff
 from benchsuite.reporting.figures.seeds import draw_seeds, file_name
 from benchsuite.reporting.groups import groups_of
-from benchsuite.reporting.page import templates
+from benchsuite.reporting.page.rendering import templates
 from benchsuite.reporting.results import StudyResults
 
 # The page's own rules for what its figures are made of, and the colours of its light form.

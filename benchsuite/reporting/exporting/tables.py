@@ -9,8 +9,8 @@ from benchsuite.records.record import Record
 from benchsuite.reporting.figures.seeds import file_name
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.judging import label
-from benchsuite.reporting.page import WORDS, provenance_of, tight, timing_view
-from benchsuite.reporting.page_model import model_view
+from benchsuite.reporting.page.model import model_view
+from benchsuite.reporting.page.rendering import WORDS, provenance_of, tight, timing_view
 from benchsuite.reporting.results import StudyResults
 from benchsuite.study import Study
 

@@ -8,7 +8,7 @@ from typing import Any
 from scipy.special import stdtrit
 
 from benchsuite.reporting import numbers, strip
-from benchsuite.reporting.page import templates
+from benchsuite.reporting.page.rendering import templates
 from benchsuite.reporting.trend import ALPHA, FACTS, Night, Series, lines, what_changed
 
 WIDTH, HEIGHT = 420, 64  # of a series' picture

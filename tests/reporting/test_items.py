@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from benchsuite.records.record import Items
-from benchsuite.reporting import item_files, render_page, write_report
-from benchsuite.reporting.page import render_items
+from benchsuite.reporting import render_page, write_report
+from benchsuite.reporting.page import items
+from benchsuite.reporting.page.rendering import render_items
 from benchsuite.reporting.results import StudyResults
 from benchsuite.study import study
 from tests.reporting.factory import record
@@ -68,7 +69,7 @@ def handed_over(path):
 
 def test_a_cell_hands_over_its_answers_and_what_it_was_asked(tmp_path):
     made = results_of("fp16", "rtn_w4")
-    rows = item_files.write_items([made], tmp_path, lambda record: columns_of(), asked)
+    rows = items.write_items([made], tmp_path, lambda record: columns_of(), asked)
     assert {row["method"] for row in rows} == {"fp16", "rtn_w4"}
     (mine,) = [row for row in rows if row["method"] == "rtn_w4"]
     (base,) = [row for row in rows if row["method"] == "fp16"]
@@ -93,7 +94,7 @@ def test_a_cell_that_asks_one_set_need_not_name_it_item_by_item(tmp_path):
     made = results_of("rtn_w4", columns=columns)
     one = {"question_sets": {"arc": SETS["arc"]}}
     made.records = {i: replace(r, values=one) for i, r in made.records.items()}
-    (row,) = item_files.write_items([made], tmp_path, lambda record: columns, asked)
+    (row,) = items.write_items([made], tmp_path, lambda record: columns, asked)
     cell = handed_over(tmp_path / f"items/{row['name']}.js")[row["name"]]
     told = handed_over(tmp_path / f"items/{cell['asked']}.js")[cell["asked"]]
     assert told["prompts"] == ["Which is red?", "Which flies?"]
@@ -102,18 +103,18 @@ def test_a_cell_that_asks_one_set_need_not_name_it_item_by_item(tmp_path):
 
 def test_what_is_there_is_not_read_again(tmp_path):
     made = results_of("rtn_w4")
-    item_files.write_items([made], tmp_path, lambda record: columns_of(), asked)
+    items.write_items([made], tmp_path, lambda record: columns_of(), asked)
 
     def no_more(record):
         raise AssertionError("read again")
 
-    assert item_files.write_items([made], tmp_path, no_more, asked)
+    assert items.write_items([made], tmp_path, no_more, asked)
 
 
 def test_a_record_from_before_the_texts_were_kept_shows_its_answers(tmp_path):
     made = results_of("rtn_w4")
     made.records = {i: replace(r, values={}) for i, r in made.records.items()}
-    (row,) = item_files.write_items(
+    (row,) = items.write_items(
         [made], tmp_path, lambda record: columns_of(), lambda record, key: None
     )
     cell = handed_over(tmp_path / f"items/{row['name']}.js")[row["name"]]
@@ -133,19 +134,19 @@ def test_a_record_from_before_the_texts_were_kept_shows_its_answers(tmp_path):
 )
 def test_any_study_may_have_such_columns(tmp_path, columns):
     made = results_of("rtn_w4", columns=columns)
-    rows = item_files.write_items([made], tmp_path, lambda record: columns, asked)
+    rows = items.write_items([made], tmp_path, lambda record: columns, asked)
     assert len(rows) == 1
 
 
 def test_a_study_without_such_items_has_no_page_of_them(tmp_path):
     made = results_of("rtn_w4", columns={"loss": np.array([1.0])})
-    assert item_files.write_items([made], tmp_path, lambda r: {"loss": [1.0]}, asked) == []
+    assert items.write_items([made], tmp_path, lambda r: {"loss": [1.0]}, asked) == []
     assert not (tmp_path / "items").exists()
 
 
 def test_side_files_that_are_not_at_hand_leave_the_cell_out(tmp_path):
     made = results_of("rtn_w4")
-    assert item_files.write_items([made], tmp_path, lambda record: {}, asked) == []
+    assert items.write_items([made], tmp_path, lambda record: {}, asked) == []
     assert made.item_names == {}
 
 
@@ -175,7 +176,7 @@ def test_cells_that_measured_the_same_have_an_address_each(tmp_path):
     assert len(made.records) == 3
     alike = next(iter(made.records.values())).results_sha256
     made.records = {i: replace(r, results_sha256=alike) for i, r in made.records.items()}
-    rows = item_files.write_items([made], tmp_path, lambda record: columns_of(), asked)
+    rows = items.write_items([made], tmp_path, lambda record: columns_of(), asked)
     assert len({row["name"] for row in rows}) == 3
 
 
@@ -184,4 +185,4 @@ def test_a_rehearsal_has_no_answers_to_show(tmp_path):
     made.records = {
         i: replace(r, source=replace(r.source, weights="random")) for i, r in made.records.items()
     }
-    assert item_files.write_items([made], tmp_path, lambda record: columns_of(), asked) == []
+    assert items.write_items([made], tmp_path, lambda record: columns_of(), asked) == []

@@ -9,12 +9,13 @@ from typing import Any
 
 from benchsuite.printable import count, printable
 from benchsuite.records.record import Record
-from benchsuite.reporting import findings, page_files
+from benchsuite.reporting import findings
 from benchsuite.reporting.commands import rerun_command
 from benchsuite.reporting.figures import critical
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.judging import label
-from benchsuite.reporting.page_model import MOST_DOTS, model_view, place_of, title
+from benchsuite.reporting.page import study_files
+from benchsuite.reporting.page.model import MOST_DOTS, model_view, place_of, title
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.summary import null_results, timings
 from benchsuite.reporting.text import OUTCOMES, cells_by_id
@@ -44,8 +45,8 @@ def render_page(
     files as figures.
     """
     moment = now or datetime.datetime.now(datetime.UTC)
-    room = page_files.Room()
-    shown = [study_view(found) | page_files.view(found, folder, room) for found in studies]
+    room = study_files.Room()
+    shown = [study_view(found) | study_files.view(found, folder, room) for found in studies]
     counts = {o: sum(s["counts"][o] for s in shown) for o in OUTCOMES}
     names = [s["name"] for s in shown]
     for view in shown:  # of several machines: the same study, asked in different ways

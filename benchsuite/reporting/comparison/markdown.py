@@ -4,7 +4,7 @@ import re
 
 from benchsuite.comparing.measured import Comparison, Paired
 from benchsuite.printable import printable
-from benchsuite.reporting.comparison import (
+from benchsuite.reporting.comparison.terminal import (
     HEAD,
     OUTCOMES,
     bins_line,

@@ -9,7 +9,7 @@ from typing import Any
 from benchsuite import __version__
 from benchsuite.comparing.measured import Comparison, Facts, Paired
 from benchsuite.comparing.pairs import PairedItems
-from benchsuite.reporting.comparison import OUTCOMES, all_rows, cells, of_seeds
+from benchsuite.reporting.comparison.terminal import OUTCOMES, all_rows, cells, of_seeds
 from benchsuite.reporting.junit import clean
 
 FORM = 1
