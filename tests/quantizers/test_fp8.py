@@ -138,6 +138,16 @@ def test_a_layer_multiplies_what_its_codes_stand_for(scheme):
     assert torch.equal(layer(inputs), found)
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_widths_that_are_no_whole_number_of_eights_are_layers_too(scheme):
+    generator = torch.Generator().manual_seed(4)
+    linear, inputs = torch.nn.Linear(203, 5), torch.randn(2, 203, generator=generator)
+    linear.weight.data = torch.randn(5, 203, generator=generator) / 16
+    layer = fp8.fp8_linear(linear, scheme, torch.tensor(4.0) if scheme == "static" else None)
+    assert layer.dequantize().shape == layer.weight_codes.shape == (5, 203)
+    torch.testing.assert_close(layer(inputs), linear(inputs), rtol=0.1, atol=0.1)
+
+
 @pytest.mark.parametrize("scheme", ["static", "dynamic"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_pytorch_s_product_of_codes_is_the_simulated_one(scheme, dtype):

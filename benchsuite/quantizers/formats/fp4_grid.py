@@ -21,6 +21,7 @@ coarser small ones. A group of zeros has byte 0.
 """
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -83,7 +84,10 @@ class Fp4Format:
         ``of_tensor`` is g, which broadcasts.
         """
         if of_tensor is not None:
-            scale = (largest.float() / LARGEST * of_tensor).clamp_(max=LARGEST_E4M3).to(E4M3)
+            largest = largest.float()
+            # By a tensor: PyTorch divides by a number on a CPU, and multiplies by 1/6 on a GPU.
+            sixth = largest / torch.full_like(largest, LARGEST)
+            scale = (sixth * of_tensor).clamp_(max=LARGEST_E4M3).to(E4M3)
             return scale.view(torch.uint8).masked_fill_(scale.float() == 0, SMALLEST_SCALE_BYTE)
         mantissa, exponent = torch.frexp(largest.float())  # 1/2 <= mantissa < 1
         power = exponent - 1 - 2 + (mantissa >= 7 / 8).to(exponent.dtype)
@@ -115,7 +119,18 @@ class Fp4Format:
         return codes_of(round_e2m1(x.float() / scales)), octets
 
     def rounded(self, x: Tensor, of_tensor: Tensor | None) -> Tensor:
-        """Return what is left of x [..., n] when it is rounded to nearest, of its dtype."""
+        """Return what is left of x [..., n] when it is rounded to nearest, of its dtype.
+
+        ``of_tensor`` is g, float32 [1]. On CUDA one kernel does it.
+        """
+        if x.is_cuda and find_spec("triton"):
+            from benchsuite.quantizers.formats.rounding_kernels import rounded_e2m1
+
+            return rounded_e2m1(x, of_tensor, self.group_size)
+        return self.plainly_rounded(x, of_tensor)
+
+    def plainly_rounded(self, x: Tensor, of_tensor: Tensor | None) -> Tensor:
+        """Return the same bits as `rounded` by PyTorch's operations, on any device."""
         scales = self.spread(self.scales(self.fit(x, of_tensor), of_tensor), x.shape[-1])
         return (round_e2m1(x.float() / scales) * scales).to(x.dtype)
 

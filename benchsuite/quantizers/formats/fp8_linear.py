@@ -19,6 +19,7 @@ codes stand for: quality is then real, speed is not.
 import hashlib
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -30,6 +31,8 @@ from benchsuite.quantizers.formats.linear import QuantizedLinear
 E4M3 = torch.float8_e4m3fn
 LARGEST = 448.0
 BLOCK = 128
+ROWS = 4
+"""The product of blocks takes a multiple of these tokens."""
 SCHEMES = ("static", "dynamic", "block")
 
 
@@ -38,7 +41,9 @@ def scale_of(largest: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
     Where all are zero it is the dtype's epsilon, as in compressed-tensors; any would do.
     """
-    scale = (largest.float() / LARGEST).to(dtype)
+    largest = largest.float()
+    # By a tensor: PyTorch divides by a number on a CPU, and multiplies by 1/448 on a GPU.
+    scale = (largest / torch.full_like(largest, LARGEST)).to(dtype)
     return scale.masked_fill_(scale == 0, torch.finfo(dtype).eps)
 
 
@@ -72,9 +77,10 @@ def scaled_product(
     """
     if weight_scales.dim() < 2 or weight_scales.shape[1] == 1 == scales.shape[-1]:
         return torch._scaled_mm(codes, weight.t(), scales, weight_scales.t(), out_dtype=dtype)
-    # The units read the scales of 128 channels column by column, in steps of 16 bytes.
+    # The units read the scales of 128 channels column by column, in steps of 16 bytes. Where they
+    # lie so already, nothing is copied here.
     tokens = len(codes)
-    missing = -tokens % 4
+    missing = -tokens % ROWS
     codes, scales = (F.pad(x, (0, 0, 0, missing)) if missing else x for x in (codes, scales))
     columns = scales.t().contiguous().t()
     made = torch._scaled_mm(codes, weight.t(), columns, weight_scales.t(), out_dtype=dtype)
@@ -120,7 +126,7 @@ class Fp8Linear(QuantizedLinear):
     @property
     def weight_codes(self) -> Tensor:
         """The weight's codes as numbers, E4M3 [out, in]."""
-        return self.packed.view(E4M3)
+        return self.packed.view(E4M3)[:, : self.in_features]  # bytes come in eights
 
     @property
     def runs_in_fp8(self) -> bool:
@@ -148,7 +154,7 @@ class Fp8Linear(QuantizedLinear):
         """Return the weight [out, in] in ``dtype`` (default: the replaced weight's)."""
         scales = self.scales.float()
         if self.scheme == "block":
-            scales = spread(scales, self.packed.shape)
+            scales = spread(scales, self.weight_codes.shape)
         return (self.weight_codes.float() * scales).to(dtype or self.dtype)
 
     def use(self, kernel: str) -> "Fp8Linear":
@@ -163,7 +169,24 @@ class Fp8Linear(QuantizedLinear):
         return self.kernel
 
     def round_inputs(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (codes E4M3 [tokens, in], scales float32 [1], [tokens, 1] or [tokens, groups])."""
+        """Return (codes E4M3 [tokens, in], scales float32 [1], [tokens, 1] or [tokens, groups]).
+
+        On CUDA one kernel makes both, to the bits of `plainly_rounded`. There the block scheme's
+        rows go on to a multiple of four, which the product wants: zeros, to be left out of it.
+        """
+        if not (inputs.is_cuda and find_spec("triton")):
+            return self.plainly_rounded(inputs)
+        from benchsuite.quantizers.formats import rounding_kernels
+
+        if self.input_scale is not None:
+            codes = rounding_kernels.round_fixed(inputs, self.input_scale)
+            return codes, self.input_scale.float()
+        if self.scheme == "dynamic":
+            return rounding_kernels.round_tokens(inputs)
+        return rounding_kernels.round_groups(inputs, BLOCK, len(inputs) + -len(inputs) % ROWS)
+
+    def plainly_rounded(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `round_inputs` does by PyTorch's operations, on any device."""
         if self.input_scale is not None:
             return encode(inputs, self.input_scale), self.input_scale.float()
         if self.scheme == "dynamic":
@@ -176,15 +199,16 @@ class Fp8Linear(QuantizedLinear):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return [..., out] for inputs [..., in], of their dtype."""
-        codes, scales = self.round_inputs(inputs.reshape(-1, self.in_features))
+        flat = inputs.reshape(-1, self.in_features)
+        codes, scales = self.round_inputs(flat)
         if self.runs_in_fp8:
             weight_scales = self.scales.float()
             made = scaled_product(codes, scales, self.weight_codes, weight_scales, inputs.dtype)
-            made = made.reshape(*inputs.shape[:-1], self.out_features)
+            made = made[: len(flat)].reshape(*inputs.shape[:-1], self.out_features)
             return made if self.bias is None else made + self.bias
         if self.scheme == "block":
             scales = scales.repeat_interleave(BLOCK, 1)[:, : self.in_features]
-        rounded = (codes.float() * scales).to(inputs.dtype).reshape(inputs.shape)
+        rounded = (codes.float() * scales)[: len(flat)].to(inputs.dtype).reshape(inputs.shape)
         if self.kernel == "held" and self._operand is None:
             self._operand = self.dequantize()
         weight = self._operand
