@@ -31,7 +31,7 @@ from benchsuite.models.architecture import Architecture, InputGroup, architectur
 from benchsuite.models.streaming import is_streamed
 from benchsuite.quantizers.formats.fp4_grid import Fp4Format, codes_of, round_e2m1
 from benchsuite.quantizers.formats.fp4_linear import Fp4Linear, format_named, shared_largest
-from benchsuite.quantizers.gptq import GptqMethod, Rounded
+from benchsuite.quantizers.gptq import BlockQuantizer, GptqMethod, Rounded, fuses, round_columns
 from benchsuite.quantizers.hadamard import transform
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walking.hessian import Hessian
@@ -50,11 +50,13 @@ class Fp4Grid:
     """A group of columns as GPTQ's loop fits it, with numbers in halves.
 
     ``of_tensor`` is NVFP4's scale g, one for each row of the weight, float32 [rows]; else None.
+    ``fused`` fits a group in one CUDA kernel, to equal bits.
     """
 
     format: Fp4Format
     of_tensor: Tensor | None
     max_code: int = 2 * HALVES
+    fused: bool = False
 
     def columns_per_group(self, n_columns: int) -> int:
         """Return the number of columns that share a scale in a weight with ``n_columns`` inputs."""
@@ -62,6 +64,11 @@ class Fp4Grid:
 
     def fit(self, weights: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
         """Return (the scale of a half, the code of zero), [rows], of one group [columns, rows]."""
+        if self.fused and dim == 0:
+            from benchsuite.quantizers import fp4_gptq_kernel
+
+            halves = fp4_gptq_kernel.fit(weights, self.of_tensor)
+            return halves, torch.full_like(halves, HALVES)
         return self._of(weights.abs().amax(dim), self.of_tensor, weights.dtype)
 
     def fit_groups(self, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,7 +88,8 @@ def quantize_block(
 ) -> tuple[Tensor, Tensor]:
     """Round the columns of one block in order, compensating inside the block.
 
-    As `gptq.quantize_block`, to E2M1 numbers: ``scale`` is that of a half, codes are halves.
+    As `gptq.quantize_block`, to E2M1 numbers: ``scale`` is that of a half, codes are halves. The
+    CUDA kernel `fp4_gptq_kernel` does the same arithmetic and gives equal bits.
     """
     errors, codes = torch.empty_like(work), torch.empty_like(work)
     for i in range(len(work)):
@@ -91,6 +99,15 @@ def quantize_block(
         errors[i] = (work[i] - numbers * (2 * half)) / factor[i, i]
         work[i + 1 :].sub_(factor[i, i + 1 :, None] * errors[i])
     return codes.to(torch.uint8), errors
+
+
+def block_quantizer(fused: bool) -> BlockQuantizer:
+    """Return the column loop, plain or as a CUDA kernel."""
+    if not fused:
+        return quantize_block
+    from benchsuite.quantizers.fp4_gptq_kernel import quantize_block as fused_quantize_block
+
+    return fused_quantize_block
 
 
 class HessianAndLargest(Hessian):
@@ -127,9 +144,24 @@ class Fp4GptqMethod(GptqMethod):
     activations: bool = dataclasses.field(kw_only=True)
     input_global_scale: Tensor | None = dataclasses.field(default=None, kw_only=True)
 
-    def __post_init__(self) -> None:
-        # The grid of a group of linears holds tensors of its own, which a replay would not see.
-        self._loop = self._round  # type: ignore[assignment]
+    def _round(
+        self, work: Tensor, factor: Tensor, order: Tensor | None, *prepared: Tensor
+    ) -> Rounded:
+        # A replay sees the tensors that it is given, so g comes with them and not with the grid.
+        panels, of_tensor = prepared
+        grid = self._grid_of(of_tensor)
+        return round_columns(
+            work, factor, panels, grid, order, self.static_groups, self.quantize_block
+        )
+
+    def _grid_of(self, of_tensor: Tensor | None) -> Any:
+        grid: Any = self.grid
+        return dataclasses.replace(grid, of_tensor=of_tensor)
+
+    def _prepared(self, factor: Tensor, order: Tensor | None, statistic: Any) -> tuple[Any, ...]:
+        """Return what the loop takes beside the weights and V: U of each panel, and g."""
+        grid: Any = self.grid
+        return *super()._prepared(factor, order, statistic), grid.of_tensor
 
     def statistic(self, here: Visit, group: InputGroup, device: torch.device) -> Hessian:
         """Return the Hessian that the group's linears share, with their largest input."""
@@ -141,8 +173,9 @@ class Fp4GptqMethod(GptqMethod):
         linears, fixed = here.linears(group), None
         if self.activations:
             fixed = self.format.global_scale(statistic.largest.value.reshape(1))
-        grid: Any = Fp4Grid(self.format, self._of_rows(linears))
+        grid = self._grid_of(self._of_rows(linears))
         own = dataclasses.replace(self, grid=grid, input_global_scale=fixed)
+        own._loop = self._loop  # what it replays serves all groups
         return (yield from GptqMethod.quantize(own, here, group, statistic))
 
     def _of_rows(self, linears: Mapping[str, nn.Linear]) -> Tensor | None:
@@ -237,6 +270,7 @@ def quantize(
     activations: bool = False,
     rotate_groups: bool = False,
     damp_percent: float = 0.01,
+    block_kernel: str = "auto",
     memory: WorkingMemory = CHOSEN_BY_DEVICE,
     progress: Progress | None = None,
 ) -> QuantizationResult:
@@ -247,8 +281,9 @@ def quantize(
     so.
     """
     kind, account = format_named(format), Account(model)
+    fused = fuses(block_kernel, next(model.parameters()).device, torch.float32)
     architecture = rotate(model, kind.group_size) if rotate_groups else None
-    grid: Any = Fp4Grid(kind, None)
+    grid: Any = Fp4Grid(kind, None, fused=fused)
     method = Fp4GptqMethod(
         account,
         grid,
@@ -257,7 +292,7 @@ def quantize(
         static_groups=rotate_groups,
         dtype=torch.float32,
         shuffle=None,
-        quantize_block=quantize_block,
+        quantize_block=block_quantizer(fused),
         format=kind,
         activations=activations,
     )

@@ -89,19 +89,24 @@ def quantize_block(
     return levels.add_(zero).to(torch.uint8), errors.div_(diagonal)
 
 
-def block_quantizer(name: str, device: torch.device, dtype: torch.dtype) -> BlockQuantizer:
-    """Return the column loop: ``torch``, ``triton``, or ``auto`` (Triton where it can run)."""
+def fuses(name: str, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the column loop ``torch``, ``triton`` or ``auto`` (where it can run) is Triton's."""
     if name not in ("auto", "torch", "triton"):
         raise UsageError(f"unknown block kernel {name!r}", fix="Known: auto, torch, triton")
     can_fuse = device.type == "cuda" and dtype == torch.float32
-    if name == "torch" or (name == "auto" and not can_fuse):
-        return quantize_block
-    if not can_fuse:
+    if name == "triton" and not can_fuse:
         raise UsageError(
             f"the Triton kernel needs float32 on CUDA, not {dtype} on {device}",
             "GPTQ",
             "use block_kernel='torch'",
         )
+    return can_fuse and name != "torch"
+
+
+def block_quantizer(name: str, device: torch.device, dtype: torch.dtype) -> BlockQuantizer:
+    """Return the column loop by its name: see `fuses`."""
+    if not fuses(name, device, dtype):
+        return quantize_block
     # Triton exists only beside CUDA, so this import waits until a kernel is wanted.
     from benchsuite.quantizers.gptq_kernel import quantize_block as fused_quantize_block
 

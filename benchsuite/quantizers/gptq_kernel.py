@@ -10,10 +10,27 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton.language.extra import libdevice
+
+from benchsuite.quantizers.formats.rounding_kernels import nearest
 
 ROWS_PER_PROGRAM = 32
 """One warp with one row per thread: a row's block is the thread's own registers."""
+
+
+@triton.jit
+def load_block(work_ptr, work_stride, rows, columns, n_rows, width):
+    """The block's columns, one a line, of the program's rows; zeros where it has none."""
+    return tl.load(
+        work_ptr + columns[:, None] * work_stride + rows[None, :],
+        mask=(columns < width)[:, None] & (rows < n_rows)[None, :],
+        other=0.0,
+    )
+
+
+@triton.jit
+def column_of(tile, columns, i):
+    """Column i of a block in registers."""
+    return tl.sum(tl.where(columns[:, None] == i, tile, 0.0), axis=0)
 
 
 @triton.jit
@@ -36,16 +53,13 @@ def _block_kernel(
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, WIDTH)
     inside = rows < n_rows
-    tile = tl.load(
-        work_ptr + columns[:, None] * work_stride + rows[None, :],
-        mask=(columns < width)[:, None] & inside[None, :],
-        other=0.0,
-    )
+    tile = load_block(work_ptr, work_stride, rows, columns, n_rows, width)
     for i in range(width):
         scale = tl.load(scale_ptr + i * parameter_stride + rows, mask=inside, other=1.0)
         zero = tl.load(zero_ptr + i * parameter_stride + rows, mask=inside, other=0.0)
-        weight = tl.sum(tl.where(columns[:, None] == i, tile, 0.0), axis=0)
-        level = libdevice.rint(tl.div_rn(weight, scale))
+        weight = column_of(tile, columns, i)
+        # What lies beyond 2^22 is cut off anyway.
+        level = nearest(tl.div_rn(weight, scale))
         level = tl.minimum(tl.maximum(level, -zero), max_code - zero)
         error = weight - level * scale
         tl.store(codes_ptr + i * n_rows + rows, (level + zero).to(tl.uint8), mask=inside)
@@ -69,7 +83,7 @@ def quantize_block(
     ratio = (factor / diagonal).contiguous()
     codes = torch.empty(width, n_rows, dtype=torch.uint8, device=work.device)
     errors = torch.empty(width, n_rows, dtype=torch.float32, device=work.device)
-    with torch.cuda.device(work.device):
+    with torch.cuda.device_of(work):
         _block_kernel[(triton.cdiv(n_rows, ROWS_PER_PROGRAM),)](
             work,
             ratio,

@@ -1,4 +1,10 @@
-"""The fused CUDA kernel against its plain twin: equal codes from the same factor."""
+"""The fused CUDA kernel against its plain twin: equal codes from the same factor.
+
+Needs a CUDA GPU. Triton's interpreter runs one test: TRITON_INTERPRET=1 with triton installed.
+"""
+
+import os
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -9,7 +15,10 @@ from benchsuite.quantizers.gptq import invert_panels, quantize_block, round_colu
 from benchsuite.quantizers.walking.hessian import Hessian, invert_upper, upper_factor, weighted_norm
 from benchsuite.quantizers.walking.hidden_states import WorkingMemory
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+BLOCKS = [(1, 128), (33, 128), (700, 128), (64, 96), (50, 7)]
 
 
 def problem(rows, columns, seed=0):
@@ -17,9 +26,9 @@ def problem(rows, columns, seed=0):
     weight = torch.randn(rows, columns, generator=generator) * 0.02
     mixing = torch.randn(columns, columns, generator=generator)
     x = torch.randn(2 * columns, columns, generator=generator) @ mixing
-    hessian = Hessian(columns, "cuda")
-    hessian.update(x.cuda())
-    return weight.cuda(), upper_factor(hessian.mean(), 0.01, "layer").upper
+    hessian = Hessian(columns, DEVICE)
+    hessian.update(x.to(DEVICE))
+    return weight.to(DEVICE), upper_factor(hessian.mean(), 0.01, "layer").upper
 
 
 def columns_first(weight):
@@ -27,7 +36,12 @@ def columns_first(weight):
     return torch.empty(weight.shape[::-1], device=weight.device).copy_(weight.t())
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(1, 128), (33, 128), (700, 128), (64, 96), (50, 7)])
+@pytest.mark.skipif(
+    not (torch.cuda.is_available() or INTERPRETED), reason="needs a CUDA GPU or TRITON_INTERPRET=1"
+)
+@pytest.mark.parametrize(
+    ("rows", "columns"), [(1, 128), (33, 40), (5, 7)] if INTERPRETED else BLOCKS
+)
 @pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize("sym", [True, False])
 def test_one_block_gives_equal_codes_and_errors(rows, columns, bits, sym):
@@ -47,6 +61,7 @@ def test_one_block_gives_equal_codes_and_errors(rows, columns, bits, sym):
     assert torch.equal(fused[0].cpu(), on_cpu[0])
 
 
+@needs_gpu
 @pytest.mark.parametrize("group_size", [-1, 32, 128, 192])
 @pytest.mark.parametrize("order", [False, True])
 @pytest.mark.parametrize("static_groups", [False, True])
@@ -65,6 +80,7 @@ def test_whole_layers_give_equal_codes(group_size, order, static_groups):
     assert torch.equal(results[0].scales, results[1].scales)
 
 
+@needs_gpu
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("features", [128, 1100])
 def test_hessians_are_accumulated_in_full_precision(dtype, features):
@@ -77,6 +93,7 @@ def test_hessians_are_accumulated_in_full_precision(dtype, features):
     assert (hessian.mean().double() - expected).norm() < 5e-5 * expected.norm()
 
 
+@needs_gpu
 def test_reported_norms_in_tf32_agree_with_full_precision():
     weight, factor = problem(512, 2048)
     x = torch.randn(4096, 2048, device="cuda") @ torch.randn(2048, 2048, device="cuda")
@@ -95,6 +112,7 @@ def test_reported_norms_in_tf32_agree_with_full_precision():
     assert torch.backends.cuda.matmul.fp32_precision != "tf32"
 
 
+@needs_gpu
 def test_a_model_on_cuda_is_as_good_as_on_the_cpu(make_model, tokens):
     on_cpu = gptq.quantize(make_model(), tokens, group_size=32)
     model = make_model().cuda()
