@@ -7,6 +7,7 @@ simulation: quality is real, speed is not.
 
 import hashlib
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 
 from benchsuite.errors import UsageError
 from benchsuite.quantizers.formats.fp4_grid import FORMATS, Fp4Format, numbers_of
-from benchsuite.quantizers.formats.linear import QuantizedLinear
+from benchsuite.quantizers.formats.linear import FEW_TOKENS, QuantizedLinear
 
 
 class Fp4Linear(QuantizedLinear):
@@ -69,26 +70,45 @@ class Fp4Linear(QuantizedLinear):
         return weight.to(dtype or self.dtype)
 
     def use(self, kernel: str) -> "Fp4Linear":
-        """Choose ``dequantize``, which rebuilds the weight in every call, or ``held``."""
-        if kernel not in ("dequantize", "held"):
+        """Choose ``dequantize``, which rebuilds the weight in every call, ``held`` or ``triton``.
+
+        The last reads the packed codes on CUDA for up to 8 tokens at once, and rebuilds the weight,
+        in one kernel, for more.
+        """
+        if kernel not in ("dequantize", "held", "triton"):
             raise UsageError(f"an FP4 layer has no kernel {kernel!r}")
+        if kernel == "triton":
+            self._check_triton()
         self._operand, self.kernel = None, kernel
         return self
 
     def fastest_for_few_tokens(self) -> str:
-        """Return the kernel as it is."""
-        return self.kernel
+        """Return ``triton`` where it can run, else the kernel as it is."""
+        return "triton" if self.packed.is_cuda and find_spec("triton") else self.kernel
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return [..., out] for inputs [..., in], of their dtype."""
         if self.activations:
             inputs = self.format.rounded(inputs, self.input_global_scale)
+        if self.kernel == "triton":
+            return self._by_triton(inputs)
         if self.kernel == "held" and self._operand is None:
             self._operand = self.dequantize()
         weight = self._operand
         if weight is None or weight.dtype != inputs.dtype:
             weight = self.dequantize(inputs.dtype)
         return F.linear(inputs, weight, self.bias)
+
+    def _by_triton(self, inputs: Tensor) -> Tensor:
+        from benchsuite.quantizers.formats import fp4_few_tokens
+
+        weight = (self.packed, self.scales, self.global_scale, self.format.group_size)
+        if inputs.numel() > FEW_TOKENS * self.in_features:
+            whole = fp4_few_tokens.unpacked(*weight, n_columns=self.in_features, dtype=inputs.dtype)
+            return F.linear(inputs, whole, self.bias)
+        outputs = fp4_few_tokens.product(inputs.reshape(-1, self.in_features), *weight)
+        outputs = outputs.reshape(*inputs.shape[:-1], self.out_features)
+        return outputs if self.bias is None else outputs + self.bias
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Fp4Linear":
         """Move like any module, but keep scales of whole tensors in float32."""
