@@ -1,0 +1,249 @@
+"""Every Triton kernel of the project, compiled for a GPU that need not be there.
+
+    python -m tests.compiled_kernels
+
+prints what Hopper's assembler says of each kernel as it is launched. The project's own functions
+are called with tensors on the CPU; a launch is caught, and its kernel is compiled for those
+arguments as Triton would on the GPU. Nothing runs.
+"""
+
+import inspect
+import re
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
+
+from benchsuite.decoding import slot_kernel
+from benchsuite.models import fused_kernels
+from benchsuite.quantizers import fp4_gptq_kernel, gptq_kernel
+from benchsuite.quantizers.formats import few_tokens, fp4_few_tokens, rounding_kernels
+
+MODULES = (
+    few_tokens,
+    fp4_few_tokens,
+    rounding_kernels,
+    gptq_kernel,
+    fp4_gptq_kernel,
+    slot_kernel,
+    fused_kernels,
+)
+HOPPER = GPUTarget("cuda", 90, 32)
+TYPES = {
+    torch.float32: "*fp32",
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.uint8: "*u8",
+    torch.int8: "*i8",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+}
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A kernel as it was launched; registers of a thread, bytes of spills and of shared memory."""
+
+    name: str
+    case: str
+    ptx: str
+    cubin: bytes
+    options: dict
+    registers: int
+    spilled: int
+    shared: int
+
+
+def kernels():
+    """The project's kernels by their modules' and their own names."""
+    return {
+        f"{module.__name__.rpartition('.')[2]}.{name}": found
+        for module in MODULES
+        for name, found in vars(module).items()
+        if name.endswith("_kernel") and isinstance(found, JITFunction)
+    }
+
+
+def compiled(kernel, arguments, options, case=""):
+    """Compile one launch: whole multiples of 16 and ones are known to Triton, as on a GPU."""
+    names = list(inspect.signature(kernel.fn).parameters)
+    values = dict(zip(names, arguments, strict=False)) | {
+        n: options[n] for n in names[len(arguments) :]
+    }
+    signature, constants, attributes = {}, {}, {}
+    for place, name in enumerate(names):
+        value = values[name]
+        if name in options or (isinstance(value, int) and value == 1):
+            signature[name], constants[(place,)] = "constexpr", value
+        elif torch.is_tensor(value):
+            signature[name] = TYPES[value.dtype]
+            attributes[(place,)] = [["tt.divisibility", 16]]
+        else:
+            signature[name] = "fp32" if isinstance(value, float) else "i32"
+            if isinstance(value, int) and value % 16 == 0:
+                attributes[(place,)] = [["tt.divisibility", 16]]
+    told = {name: value for name, value in options.items() if name not in names}
+    source = ASTSource(kernel, signature, constants, attributes)
+    made = triton.compile(source, target=HOPPER, options=told)
+    registers, spilled = assembled(made.asm["ptx"], told.get("enable_fp_fusion", True))
+    return Compiled(
+        f"{kernel.fn.__module__.rpartition('.')[2]}.{kernel.fn.__name__}",
+        case,
+        made.asm["ptx"],
+        made.asm["cubin"],
+        told,
+        registers,
+        spilled,
+        made.metadata.shared,
+    )
+
+
+def assembled(ptx, fused):
+    """What the assembler says: registers of a thread, and bytes that it spills."""
+    assembler = triton.knobs.nvidia.ptxas.path
+    with tempfile.TemporaryDirectory() as folder:
+        text = Path(folder, "kernel.ptx")
+        text.write_text(ptx)
+        command = [assembler, "-v", "--gpu-name=sm_90a", str(text), "-o", str(text) + ".o"]
+        command += [] if fused else ["--fmad=false"]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    spilled = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", said)
+    return int(re.search(r"Used (\d+) registers", said)[1]), sum(map(int, spilled.groups()))
+
+
+@contextmanager
+def catching(found, case):
+    """Compile what is launched inside, instead of running it."""
+
+    def run(self, *arguments, grid, warmup, **options):
+        found.append(compiled(self, arguments, options, case))
+
+    before, JITFunction.run = JITFunction.run, run
+    try:
+        yield
+    finally:
+        JITFunction.run = before
+
+
+def launches():
+    """(case, what launches a kernel) of each way in which the project launches one."""
+    yield from loops()
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        yield from roundings(dtype)
+        for group, g in ((16, torch.ones(1)), (32, None)):
+            yield from fp4_products(dtype, group, g)
+    yield from integer_products()
+    yield from forwards()
+
+
+def octets(*shape):
+    return torch.zeros(shape, dtype=torch.uint8)
+
+
+def loops():
+    """GPTQ's, on integer and on FP4 grids."""
+    cases = (
+        (gptq_kernel, 128, False),
+        (gptq_kernel, 128, True),
+        (gptq_kernel, 32, False),
+        (fp4_gptq_kernel, 16, False),
+        (fp4_gptq_kernel, 32, False),
+        (fp4_gptq_kernel, 128, True),
+    )
+    for module, width, static in cases:
+        scale = torch.ones(width, 512) if static else torch.ones(512)
+        given = (torch.zeros(width, 512), torch.zeros(width, width), scale, scale, 15)
+        told = f"{width} columns{', static' if static else ''}"
+        yield told, partial(module.quantize_block, *given)
+    for width, g in ((16, torch.ones(512)), (32, None)):
+        yield f"{width} columns", partial(fp4_gptq_kernel.fit, torch.zeros(width, 512), g)
+
+
+def roundings(dtype):
+    """Of inputs to E4M3 and E2M1."""
+    name, wide = str(dtype).removeprefix("torch."), torch.zeros(3, 14336, dtype=dtype)
+    x = wide[:, :4096].contiguous()
+    yield f"per token, {name}", partial(rounding_kernels.round_tokens, x)
+    yield f"per token of 14336, {name}", partial(rounding_kernels.round_tokens, wide)
+    yield f"blocks, {name}", partial(rounding_kernels.round_groups, x, 128, 4)
+    yield f"fixed, {name}", partial(rounding_kernels.round_fixed, x, torch.ones(1))
+    for group, g in ((16, torch.ones(1)), (32, None)):
+        yield f"groups of {group}, {name}", partial(rounding_kernels.rounded_e2m1, x, g, group)
+
+
+def fp4_products(dtype, group, g):
+    """Of FP4 weights."""
+    for n in (640, 4096):
+        told = f"groups of {group}, {n} columns, {str(dtype).removeprefix('torch.')}"
+        weight = (octets(64, n // 2), octets(64, n // group), g, group)
+        yield told, partial(fp4_few_tokens.product, torch.zeros(1, n, dtype=dtype), *weight)
+        yield told, partial(fp4_few_tokens.unpacked, *weight, n_columns=n, dtype=dtype)
+
+
+def integer_products():
+    """Of packed integers, and W8A8's."""
+    x, scales = torch.zeros(1, 4096, dtype=torch.float16), torch.zeros(64, 32).half()
+    order = torch.zeros(4096, dtype=torch.int32)
+    for bits, zeros, groups in (
+        (4, None, None),
+        (4, octets(64, 32), None),
+        (8, None, None),
+        (3, None, None),
+        (4, octets(64, 32), order),
+    ):
+        given = (octets(64, 512 * bits), scales, zeros, groups)
+        grid = {"bits": bits, "group_size": 128}
+        told = f"{bits} bits{', zeros' if zeros is not None else ''}"
+        told += ", act order" if groups is not None else ""
+        yield told, partial(few_tokens.product, x, *given, **grid)
+        unpacked = {"n_columns": 4096, "dtype": torch.float16}
+        yield told, partial(few_tokens.unpacked, *given, **grid, **unpacked)
+    whole = torch.zeros(64, 4096, dtype=torch.int8)
+    yield "W8A8", partial(few_tokens.integer_product, x, whole, scales[:, :1], None)
+
+
+def forwards():
+    """Attention of a new token, and a block's element-wise chains."""
+    for softcap in (None, 50.0):
+        for rows, length in ((64, 1024), (1, 8192)):
+            q, kv = torch.zeros(rows, 32, 128).half(), torch.zeros(rows, 8, 128).half()
+            cache = torch.zeros(rows, 8, length, 128).half()
+            given = (q, kv, kv, cache, cache, torch.zeros(rows, dtype=torch.int64))
+            told = f"{rows} rows{', capped' if softcap else ''}"
+            yield told, partial(slot_kernel.attend, *given, scaling=0.1, softcap=softcap)
+    x = torch.zeros(2, 8, 16, 128, dtype=torch.bfloat16)
+    angles = torch.zeros(1, 16, 128, dtype=torch.bfloat16)
+    yield "bfloat16", partial(fused_kernels.rms_norm, x, x[0, 0, 0], 1e-6)
+    yield "bfloat16", partial(fused_kernels.rotate, x, x, angles, angles)
+    yield "bfloat16", partial(fused_kernels.gated, x, x)
+
+
+def all_compiled():
+    """Every launch of every kernel, compiled."""
+    found: list[Compiled] = []
+    for case, launch in launches():
+        with catching(found, case):
+            launch()
+    return found
+
+
+def main():
+    """Print a row a kernel."""
+    print("| kernel | launched for | warps | registers | spilled | shared |")
+    print("|---|---|---|---|---|---|")
+    for one in all_compiled():
+        warps = one.options.get("num_warps", 4)
+        numbers = f"{warps} | {one.registers} | {one.spilled} | {one.shared}"
+        print(f"| {one.name} | {one.case} | {numbers} |")
+
+
+if __name__ == "__main__":
+    main()
