@@ -8,6 +8,9 @@ same codes (largest difference over the largest output) and against bfloat16 (mi
 of 20; on CUDA alone). *Quality*: perplexity and mean KL to the model as it is on the same text,
 bits that each weight of the blocks takes with its scales, and the seconds of quantizing. Of a
 method that fails the reason is printed, and the others go on.
+
+*Kernels* (`kernels_of_formats`, on CUDA alone, `--no-kernels` leaves them out): rounding of inputs,
+FP4's products for few tokens, GPTQ's loop on FP4 grids, each beside its plain form and its limit.
 """
 
 import argparse
@@ -19,6 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import kernels_of_formats
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -49,6 +53,10 @@ def main() -> None:
     told, began = parsed(), time.monotonic()
     found: dict[str, list[Row]] = {"products": products(told)}
     print(table(found["products"]))
+    if told.device == "cuda" and told.kernels:
+        for part in kernels_of_formats.PARTS:
+            found[part] = kernels_of_formats.measured(part, told.device)
+            print(f"\n{part}\n{table(found[part])}", flush=True)
     for name in told.models:
         found[name] = quality(name, told)
         print(f"\n{name}\n{table(found[name])}", flush=True)
@@ -74,6 +82,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--seq-len", type=int, default=256)
     parser.add_argument("--tokens", type=int, default=32768)
+    parser.add_argument("--no-kernels", dest="kernels", action="store_false")
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
 
@@ -103,7 +112,7 @@ def products(told: argparse.Namespace) -> list[Row]:
 
 @torch.no_grad()
 def _difference(layer: Any, inputs: torch.Tensor) -> float:
-    codes, scales = layer.round_inputs(inputs)
+    codes, scales = layer.plainly_rounded(inputs)
     weight_scales = layer.scales.float()
     if layer.scheme == "block":
         scales = scales.repeat_interleave(128, 1)[:, : inputs.shape[1]]

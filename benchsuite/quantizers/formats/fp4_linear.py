@@ -1,8 +1,9 @@
 """A linear layer whose weight is NVFP4 or MXFP4, and whose inputs may be.
 
 Weights are packed, two codes a byte. Their products are those of the numbers that codes stand for:
-the units that multiply such codes are those of other GPUs than Hopper. Rounding of inputs is then a
-simulation: quality is real, speed is not.
+the units that multiply such codes are those of other GPUs than Hopper. A few tokens read the packed
+codes all the same (`fp4_few_tokens`). Rounding of inputs is then a simulation: quality is real,
+speed is not.
 """
 
 import hashlib
