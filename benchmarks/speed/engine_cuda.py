@@ -35,8 +35,8 @@ from benchsuite.embedded.models import path as embedded_path
 from benchsuite.models.architecture import architecture_of
 from benchsuite.models.fused import fused_forwards
 from benchsuite.quantizers import adaround, apply, gptq
-from benchsuite.quantizers.formats.grid import QuantizationGrid
 from benchsuite.quantizers.formats.packing import pack
+from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.walking import hessian
 from benchsuite.quantizers.walking.hidden_states import HiddenStates, capture
 

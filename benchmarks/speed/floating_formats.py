@@ -33,8 +33,8 @@ from benchsuite.evaluation.divergence import divergence
 from benchsuite.evaluation.perplexity import perplexity, tokenize_protocol
 from benchsuite.models.pool import ModelPool
 from benchsuite.quantizers.formats.fp8_linear import SCHEMES, spread
-from benchsuite.quantizers.formats.linear import quantized_linears
 from benchsuite.quantizers.fp8 import fp8_linear
+from benchsuite.quantizers.linear import quantized_linears
 from benchsuite.quantizers.registry import CACHES
 
 FLOATING = [

@@ -37,8 +37,7 @@ from benchsuite.models import random_weights
 from benchsuite.models.pool import fresh_tree
 from benchsuite.models.replicas import Reading, share_work
 from benchsuite.models.streaming import stream
-from benchsuite.quantizers import apply
-from benchsuite.quantizers.formats import linear
+from benchsuite.quantizers import apply, linear
 
 SEQ_LEN = {"awq_w4": 512}
 BARS = {("gptq_w4", "llama2_7b", 4): 8.0, ("gptq_w4", "llama2_7b", 8): 5.0}

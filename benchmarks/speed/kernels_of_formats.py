@@ -29,10 +29,10 @@ from benchsuite.models.replay import Graph
 from benchsuite.quantizers import fp4_gptq, gptq
 from benchsuite.quantizers.formats.fp4_grid import FORMATS
 from benchsuite.quantizers.formats.fp8_linear import SCHEMES
-from benchsuite.quantizers.formats.grid import QuantizationGrid
-from benchsuite.quantizers.formats.linear import QuantizedLinear, quantized_linear
 from benchsuite.quantizers.fp4 import fp4_linears
 from benchsuite.quantizers.fp8 import fp8_linear
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.linear import QuantizedLinear, quantized_linear
 from benchsuite.quantizers.walking.hessian import upper_factor
 
 BYTES_PER_SECOND = 3.35e12  # HBM3 of an H100 SXM, as its maker states it

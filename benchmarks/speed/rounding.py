@@ -24,7 +24,7 @@ from benchsuite.comparing.subject import open_subject
 from benchsuite.corpora import load_text
 from benchsuite.evaluation.divergence import divergence
 from benchsuite.evaluation.perplexity import perplexity, tokenize_protocol
-from benchsuite.quantizers.formats.linear import mean_bits, using_kernel
+from benchsuite.quantizers.linear import mean_bits, using_kernel
 from benchsuite.records import environment
 
 SEQUENTIAL = {"true_sequential": True}

@@ -21,7 +21,7 @@ from rounding import calibration, quality
 from benchsuite.comparing.subject import open_subject
 from benchsuite.corpora import load_text
 from benchsuite.evaluation.perplexity import perplexity, tokenize_protocol
-from benchsuite.quantizers.formats.linear import quantized_linears
+from benchsuite.quantizers.linear import quantized_linears
 from benchsuite.quantizers.registry import GGUF, QUANTIZERS, apply
 from benchsuite.records import environment
 

@@ -19,7 +19,7 @@ from benchsuite.errors import UsageError
 from benchsuite.evaluation.generation import Progress
 from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers.alone import kl_alone
-from benchsuite.quantizers.formats.linear import QuantizedLinear
+from benchsuite.quantizers.linear import QuantizedLinear
 
 TOKENS = {"cpu": 512, "cuda": 8192}
 """Tokens of the text that each layer is tried on."""

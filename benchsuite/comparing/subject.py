@@ -28,7 +28,7 @@ from benchsuite.models.folder import folder_digest, read_config, refuse_adapter,
 from benchsuite.models.gguf import model_folder
 from benchsuite.quantizers import checkpoint
 from benchsuite.quantizers.checkpoint.settings import has_settings
-from benchsuite.quantizers.formats.linear import quantized_linears
+from benchsuite.quantizers.linear import quantized_linears
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 

@@ -19,7 +19,7 @@ from benchsuite.evaluation.speed import NEW_TOKENS, WARMUP
 from benchsuite.models import generation_settings
 from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers import checkpoint
-from benchsuite.quantizers.formats.linear import quantized_linears
+from benchsuite.quantizers.linear import quantized_linears
 
 _PACKED_BITS = {4, 8}
 # vLLM wants this share of the device to be free when it starts, however little it then takes.

@@ -26,8 +26,8 @@ from benchsuite.evaluation.growing import chosen_log_probs
 from benchsuite.models import generation_settings
 from benchsuite.models.loading import load
 from benchsuite.quantizers import awq, checkpoint, gptq, rtn
-from benchsuite.quantizers.formats.linear import QuantizedLinear, quantized_linears
-from benchsuite.quantizers.walking.layers import replace
+from benchsuite.quantizers.layers import replace
+from benchsuite.quantizers.linear import QuantizedLinear, quantized_linears
 
 QUANTIZE: dict[str, Any] = {"gptq": gptq.quantize, "awq": awq.quantize}
 

@@ -19,7 +19,7 @@ from benchsuite.decoding.loop import evaluating, greedy
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.evaluation.perplexity import perplexity, tokenize_protocol
 from benchsuite.quantizers import checkpoint
-from benchsuite.quantizers.formats.linear import (
+from benchsuite.quantizers.linear import (
     model_digest,
     quantized_linears,
     stored_bytes,

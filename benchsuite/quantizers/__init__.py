@@ -1,10 +1,11 @@
 """Weight quantizers: one file per method, to be read beside its paper.
 
-What methods share has rooms of its own: ``walking`` takes calibration data through a model,
-``formats`` is what a quantized weight is and multiplies as, ``checkpoint`` how it lies on disk,
-``external`` other people's libraries. ``registry`` names the methods, ``result`` is the account
-that each keeps. No method imports another, but for those that end in GPTQ: GPTAQ, Qronos, QuaRot,
-``rotated``, ``mixed`` and FP4's.
+Whoever writes one needs ``grid`` (weights to codes), ``layers`` (the linears of a model),
+``linear`` (the packed layer), ``result`` (the account that a method keeps) and ``registry`` (its
+name). The rest that methods share has rooms of its own: ``walking`` takes calibration data through
+a model, ``formats`` are numbers of other kinds and what multiplies by them, ``checkpoint`` is how a
+model lies on disk, ``external`` other people's libraries. No method imports another, but for those
+that end in GPTQ: GPTAQ, Qronos, QuaRot, ``rotated``, ``mixed`` and FP4's.
 """
 
 from benchsuite.lazy import attach
@@ -13,9 +14,9 @@ __getattr__, __all__ = attach(
     __name__,
     {
         "LayerResult": "result",
-        "QuantizationGrid": "formats.grid",
+        "QuantizationGrid": "grid",
         "QuantizationResult": "result",
-        "QuantizedLinear": "formats.linear",
+        "QuantizedLinear": "linear",
         "QUANTIZERS": "registry",
         "Quantizer": "registry",
         "WorkingMemory": "walking.hidden_states",
@@ -34,8 +35,8 @@ __getattr__, __all__ = attach(
         "loaded": "loaded",
         "method": "registry",
         "mixed": "mixed",
-        "model_digest": "formats.linear",
-        "quantized_linears": "formats.linear",
+        "model_digest": "linear",
+        "quantized_linears": "linear",
         "qronos": "qronos",
         "quarot": "quarot",
         "rotated": "rotated",
@@ -45,10 +46,10 @@ __getattr__, __all__ = attach(
         "register_quantizer": "registry",
         "smoothquant": "smoothquant",
         "sparsegpt": "sparsegpt",
-        "stored_bytes": "formats.linear",
-        "using_kernel": "formats.linear",
+        "stored_bytes": "linear",
+        "using_kernel": "linear",
         "wanda": "wanda",
-        "widened_bytes": "formats.linear",
+        "widened_bytes": "linear",
         "zero_first_mlp": "control",
     },
 )

@@ -30,13 +30,13 @@ from benchsuite.errors import UsageError
 from benchsuite.models.architecture import InputGroup
 from benchsuite.models.replay import Repeated
 from benchsuite.models.replicas import Reading
-from benchsuite.quantizers.formats.grid import QuantizationGrid
-from benchsuite.quantizers.formats.linear import quantized_linear
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.layers import Progress, stacked_rows
+from benchsuite.quantizers.linear import quantized_linear
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walking.finite import infinite_inputs
 from benchsuite.quantizers.walking.hessian import Hessian, error_norms
 from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
-from benchsuite.quantizers.walking.layers import Progress, stacked_rows
 from benchsuite.quantizers.walking.precision import products_for_a_gradient
 from benchsuite.quantizers.walking.visit import Visit
 from benchsuite.quantizers.walking.walk import Turns, turn, walk

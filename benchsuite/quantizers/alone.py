@@ -18,10 +18,10 @@ from benchsuite.models.architecture import architecture_of
 from benchsuite.models.fused import fused_forwards
 from benchsuite.models.heads import after_blocks, head_of
 from benchsuite.models.streaming import is_streamed
-from benchsuite.quantizers.formats.linear import using_kernel
+from benchsuite.quantizers.layers import Progress, replace
+from benchsuite.quantizers.linear import using_kernel
 from benchsuite.quantizers.walking.finite import refuse_infinite_outputs
 from benchsuite.quantizers.walking.hidden_states import HiddenStates, WorkingMemory, capture
-from benchsuite.quantizers.walking.layers import Progress, replace
 
 Key = TypeVar("Key", bound=Hashable)
 

@@ -44,13 +44,13 @@ from benchsuite.quantizers.awq_search import (
     linear_error,
     module_error,
 )
-from benchsuite.quantizers.formats.grid import QuantizationGrid
-from benchsuite.quantizers.formats.linear import QuantizedLinear, quantized_linear
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.layers import Progress, divide_norm, replace
+from benchsuite.quantizers.linear import QuantizedLinear, quantized_linear
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walking.finite import infinite_inputs
 from benchsuite.quantizers.walking.hessian import Hessian, error_norms
 from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
-from benchsuite.quantizers.walking.layers import Progress, divide_norm, replace
 from benchsuite.quantizers.walking.visit import Visit
 from benchsuite.quantizers.walking.walk import walk_blocks
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from benchsuite.quantizers.formats.grid import QuantizationGrid
+from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.walking.hessian import weighted_norm
 
 EXPONENTS = tuple(i / 20 for i in range(20))

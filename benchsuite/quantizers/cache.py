@@ -29,9 +29,9 @@ from benchsuite.errors import UsageError
 from benchsuite.models.architecture import architecture_of
 from benchsuite.models.streaming import is_streamed
 from benchsuite.quantizers.formats.activations import fake_quantize_groups, fake_quantize_per_token
+from benchsuite.quantizers.layers import Progress, refuse_infinite_linears
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walking.finite import refuse_infinite_inputs
-from benchsuite.quantizers.walking.layers import Progress, refuse_infinite_linears
 from benchsuite.quantizers.walking.walk import GIVE_BATCH, check_batch
 
 NUMBERS = ("fp8_plain", "fp8_tensor", "fp8_head", "int8", "int4")

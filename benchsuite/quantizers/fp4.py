@@ -20,11 +20,11 @@ from benchsuite.models.architecture import architecture_of
 from benchsuite.models.streaming import Blocks
 from benchsuite.quantizers.formats.fp4_grid import Fp4Format
 from benchsuite.quantizers.formats.fp4_linear import Fp4Linear, format_named, shared_largest
+from benchsuite.quantizers.layers import Progress, group_linears, replace
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walking.finite import refuse_infinite_inputs, refuse_infinite_weights
 from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
 from benchsuite.quantizers.walking.largest import Largest
-from benchsuite.quantizers.walking.layers import Progress, group_linears, replace
 from benchsuite.quantizers.walking.visit import Visit
 from benchsuite.quantizers.walking.walk import GIVE_BATCH, walk_blocks
 

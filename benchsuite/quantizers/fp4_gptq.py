@@ -33,11 +33,11 @@ from benchsuite.quantizers.formats.fp4_grid import Fp4Format, codes_of, round_e2
 from benchsuite.quantizers.formats.fp4_linear import Fp4Linear, format_named, shared_largest
 from benchsuite.quantizers.gptq import BlockQuantizer, GptqMethod, Rounded, fuses, round_columns
 from benchsuite.quantizers.hadamard import transform
+from benchsuite.quantizers.layers import Progress, replace
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walking.hessian import Hessian
 from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
 from benchsuite.quantizers.walking.largest import Largest
-from benchsuite.quantizers.walking.layers import Progress, replace
 from benchsuite.quantizers.walking.visit import Visit
 from benchsuite.quantizers.walking.walk import Turns, walk
 

@@ -31,12 +31,12 @@ from benchsuite.quantizers.formats.fp8_linear import (
     scale_of,
     spread,
 )
-from benchsuite.quantizers.formats.linear import quantized_linears
+from benchsuite.quantizers.layers import Progress, block_linears, replace
+from benchsuite.quantizers.linear import quantized_linears
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walking.finite import refuse_infinite_inputs
 from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
 from benchsuite.quantizers.walking.largest import Largest
-from benchsuite.quantizers.walking.layers import Progress, block_linears, replace
 from benchsuite.quantizers.walking.visit import Visit
 from benchsuite.quantizers.walking.walk import GIVE_BATCH, walk_blocks
 

@@ -20,12 +20,12 @@ from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers.formats.gguf_blocks import BLOCKS, encode
 from benchsuite.quantizers.formats.gguf_linear import GgufEmbedding, GgufLinear
 from benchsuite.quantizers.gguf_mixes import EMBEDDINGS, HEAD, MIXES, ROLES, Shape, type_of
+from benchsuite.quantizers.layers import Progress, block_linears, replace
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walking.clock import StageClock
 from benchsuite.quantizers.walking.energy import Energy
 from benchsuite.quantizers.walking.finite import refuse_infinite_inputs, refuse_infinite_weights
 from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
-from benchsuite.quantizers.walking.layers import Progress, block_linears, replace
 from benchsuite.quantizers.walking.visit import Visit
 from benchsuite.quantizers.walking.walk import GIVE_BATCH, walk_blocks
 

@@ -31,8 +31,9 @@ from torch import Tensor, nn
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import Architecture, InputGroup
 from benchsuite.models.replay import Replayed
-from benchsuite.quantizers.formats.grid import QuantizationGrid
-from benchsuite.quantizers.formats.linear import QuantizedLinear, quantized_linear
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.layers import Progress, stacked_rows
+from benchsuite.quantizers.linear import QuantizedLinear, quantized_linear
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walking.hessian import (
     Factorisation,
@@ -43,7 +44,6 @@ from benchsuite.quantizers.walking.hessian import (
     upper_factor,
 )
 from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
-from benchsuite.quantizers.walking.layers import Progress, stacked_rows
 from benchsuite.quantizers.walking.visit import Visit
 from benchsuite.quantizers.walking.walk import Turns, walk
 

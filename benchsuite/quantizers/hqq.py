@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
-from benchsuite.quantizers.formats.grid import SMALLEST_HALF
-from benchsuite.quantizers.formats.linear import QuantizedLinear
+from benchsuite.quantizers.grid import SMALLEST_HALF
+from benchsuite.quantizers.layers import Progress, block_linears, replace
+from benchsuite.quantizers.linear import QuantizedLinear
 from benchsuite.quantizers.result import Account, QuantizationResult
-from benchsuite.quantizers.walking.layers import Progress, block_linears, replace
 
 ASK_EVERY = {"cuda": 5}
 """Iterations between two looks at whether the error still falls: each makes the host wait."""

@@ -15,7 +15,7 @@ from torch import nn
 
 from benchsuite.errors import CellCannotRun
 from benchsuite.quantizers import gptq, rtn
-from benchsuite.quantizers.walking.layers import block_linears, replace
+from benchsuite.quantizers.layers import block_linears, replace
 
 BITS = {"fp16": 16, "8bit": 8, "4bit": 4}
 """Precision -> bits; ``fp16`` is the model as it is, in its own 16-bit dtype (or more)."""

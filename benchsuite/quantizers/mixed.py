@@ -30,13 +30,13 @@ from torch import Tensor, nn
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import Architecture, InputGroup, architecture_of
 from benchsuite.quantizers.alone import kl_alone
-from benchsuite.quantizers.formats.grid import QuantizationGrid
-from benchsuite.quantizers.formats.linear import mean_bits, quantized_linear
 from benchsuite.quantizers.gptq import GptqMethod, block_quantizer
+from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.knapsack import cheapest
+from benchsuite.quantizers.layers import Progress, refuse_infinite_linears
+from benchsuite.quantizers.linear import mean_bits, quantized_linear
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walking.clock import StageClock
-from benchsuite.quantizers.walking.layers import Progress, refuse_infinite_linears
 from benchsuite.quantizers.walking.visit import Visit
 from benchsuite.quantizers.walking.walk import Turns, check_batch, walk
 

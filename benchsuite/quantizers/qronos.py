@@ -27,7 +27,6 @@ import torch
 from torch import Tensor, nn
 
 from benchsuite.models.architecture import Architecture, InputGroup
-from benchsuite.quantizers.formats.grid import QuantizationGrid
 from benchsuite.quantizers.gptq import (
     GptqMethod,
     Rounded,
@@ -35,10 +34,11 @@ from benchsuite.quantizers.gptq import (
     invert_panels,
     round_columns,
 )
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.layers import Progress
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walking.hessian import Drift, invert_upper
 from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
-from benchsuite.quantizers.walking.layers import Progress
 from benchsuite.quantizers.walking.visit import Visit
 from benchsuite.quantizers.walking.walk import walk
 

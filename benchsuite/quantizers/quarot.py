@@ -24,12 +24,12 @@ from transformers.masking_utils import sdpa_mask
 from benchsuite.models.architecture import Architecture, architecture_of
 from benchsuite.quantizers import gptq, rotation
 from benchsuite.quantizers.formats.activations import ActivationQuantizer, KeyValueQuantizer
-from benchsuite.quantizers.formats.linear import stored_bytes
 from benchsuite.quantizers.hadamard import transform
+from benchsuite.quantizers.layers import Progress, replace
+from benchsuite.quantizers.linear import stored_bytes
 from benchsuite.quantizers.result import QuantizationResult
 from benchsuite.quantizers.walking.clock import StageClock
 from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
-from benchsuite.quantizers.walking.layers import Progress, replace
 from benchsuite.quantizers.walking.walk import check_batch
 
 UNQUANTIZED = 16

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchsuite.models.experts import routed_tokens
-from benchsuite.quantizers.formats.linear import model_digest, stored_bytes
+from benchsuite.quantizers.linear import model_digest, stored_bytes
 from benchsuite.quantizers.walking.clock import StageClock
 from benchsuite.quantizers.walking.finite import refuse_overflow
 

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from benchsuite.quantizers import gptq, rtn
-from benchsuite.quantizers.formats.linear import stored_bytes
+from benchsuite.quantizers.layers import Progress
+from benchsuite.quantizers.linear import stored_bytes
 from benchsuite.quantizers.result import QuantizationResult
 from benchsuite.quantizers.rotation import fold
 from benchsuite.quantizers.walking.clock import StageClock
-from benchsuite.quantizers.walking.layers import Progress
 from benchsuite.quantizers.walking.walk import check_batch
 
 

@@ -31,7 +31,7 @@ from benchsuite.errors import CellCannotRun
 from benchsuite.models.architecture import Architecture, InputGroup, architecture_of
 from benchsuite.models.streaming import is_streamed
 from benchsuite.quantizers.hadamard import largest_order, transform
-from benchsuite.quantizers.walking.layers import replace
+from benchsuite.quantizers.layers import replace
 
 
 class ResidualRotation:

@@ -7,10 +7,10 @@ least error) and every weight its nearest code. Nothing is random and nothing is
 import torch
 from torch import nn
 
-from benchsuite.quantizers.formats.grid import QuantizationGrid
-from benchsuite.quantizers.formats.linear import quantized_linear
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.layers import Progress, block_linears, replace
+from benchsuite.quantizers.linear import quantized_linear
 from benchsuite.quantizers.result import Account, QuantizationResult
-from benchsuite.quantizers.walking.layers import Progress, block_linears, replace
 
 
 @torch.no_grad()

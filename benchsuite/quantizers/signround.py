@@ -24,12 +24,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchsuite.quantizers.formats.grid import SMALLEST_HALF, QuantizationGrid
-from benchsuite.quantizers.formats.linear import QuantizedLinear, quantized_linear
+from benchsuite.quantizers.grid import SMALLEST_HALF, QuantizationGrid
+from benchsuite.quantizers.layers import Progress, group_linears, replace
+from benchsuite.quantizers.linear import QuantizedLinear, quantized_linear
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walking.finite import refuse_infinite_outputs
 from benchsuite.quantizers.walking.hidden_states import HiddenStates, WorkingMemory
-from benchsuite.quantizers.walking.layers import Progress, group_linears, replace
 from benchsuite.quantizers.walking.visit import Visit
 from benchsuite.quantizers.walking.walk import check_batch, walk_blocks
 

@@ -25,12 +25,12 @@ from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import InputGroup, architecture_of
-from benchsuite.quantizers.formats.grid import QuantizationGrid
 from benchsuite.quantizers.formats.int8 import Int8Linear
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.layers import Progress, divide_norm, replace
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walking.finite import refuse_infinite_inputs
 from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
-from benchsuite.quantizers.walking.layers import Progress, divide_norm, replace
 from benchsuite.quantizers.walking.visit import Visit
 from benchsuite.quantizers.walking.walk import walk_blocks
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from benchsuite.models.architecture import InputGroup
 from benchsuite.quantizers.formats.sparse import GROUP, check_width, kept, sparse_linear, widths
+from benchsuite.quantizers.layers import Progress, stacked_rows
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walking.hessian import (
     Factorisation,
@@ -27,7 +28,6 @@ from benchsuite.quantizers.walking.hessian import (
     upper_factor,
 )
 from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
-from benchsuite.quantizers.walking.layers import Progress, stacked_rows
 from benchsuite.quantizers.walking.visit import Visit
 from benchsuite.quantizers.walking.walk import Turns, walk
 

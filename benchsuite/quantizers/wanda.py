@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from benchsuite.models.architecture import InputGroup
 from benchsuite.quantizers.formats.sparse import check_width, kept, sparse_linear, widths
+from benchsuite.quantizers.layers import Progress
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walking.energy import Energy
 from benchsuite.quantizers.walking.finite import refuse_infinite_inputs
 from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
-from benchsuite.quantizers.walking.layers import Progress
 from benchsuite.quantizers.walking.visit import Visit
 from benchsuite.quantizers.walking.walk import Turns, walk
 

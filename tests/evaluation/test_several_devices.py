@@ -15,7 +15,7 @@ from benchsuite.evaluation.perplexity import perplexity
 from benchsuite.models.pool import fresh_tree
 from benchsuite.models.replicas import replicas_of, share_work
 from benchsuite.quantizers import rtn
-from benchsuite.quantizers.formats.linear import quantized_linears, using_kernel
+from benchsuite.quantizers.linear import quantized_linears, using_kernel
 from tests.models import tiny
 
 SEQ_LEN = 64

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from benchsuite.quantizers.formats.grid import QuantizationGrid
 from benchsuite.quantizers.gptq import Rounded, invert_panels, quantize_block, round_columns
+from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.walking.hessian import Drift, upper_factor
 
 DAMP = 0.01

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from benchsuite.errors import UsageError
 from benchsuite.quantizers import adaround
 from benchsuite.quantizers.adaround import Schedule
-from benchsuite.quantizers.formats.grid import QuantizationGrid
-from benchsuite.quantizers.formats.linear import quantized_linear, quantized_linears
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.linear import quantized_linear, quantized_linears
 from benchsuite.quantizers.walking.hessian import error_norms, weighted_norm
 from benchsuite.quantizers.walking.walk import turn
 

@@ -8,7 +8,7 @@ from benchsuite.errors import BenchsuiteError, CellCannotRun, UsageError
 from benchsuite.models.architecture import ARCHITECTURES, architecture_of
 from benchsuite.models.experts import Experts
 from benchsuite.quantizers import checkpoint, loaded, quarot, smoothquant
-from benchsuite.quantizers.formats.linear import quantized_linears
+from benchsuite.quantizers.linear import quantized_linears
 from benchsuite.quantizers.registry import CACHES, GGUF, OWN, apply
 
 SHAPE = {

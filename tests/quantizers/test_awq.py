@@ -10,8 +10,8 @@ from torch import nn
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers import awq, awq_search, checkpoint
-from benchsuite.quantizers.formats.grid import QuantizationGrid
-from benchsuite.quantizers.formats.linear import model_digest, quantized_linears
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.linear import model_digest, quantized_linears
 
 GRID = QuantizationGrid(4, 32, sym=False)
 
@@ -73,7 +73,7 @@ def test_clip_search_equals_running_the_tokens():
 
 def exact(monkeypatch):
     """Let nothing be rounded, so that what AWQ folds must cancel."""
-    from benchsuite.quantizers.formats.linear import QuantizedLinear
+    from benchsuite.quantizers.linear import QuantizedLinear
 
     def unrounded(self, dtype=None):
         return self.kept.to(dtype or self.dtype)

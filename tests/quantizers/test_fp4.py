@@ -14,7 +14,7 @@ from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.quantizers import checkpoint, fp4
 from benchsuite.quantizers.formats.fp4_grid import E4M3, FORMATS, codes_of, numbers_of, round_e2m1
 from benchsuite.quantizers.formats.fp4_linear import Fp4Linear
-from benchsuite.quantizers.formats.linear import model_digest, quantized_linears
+from benchsuite.quantizers.linear import model_digest, quantized_linears
 from benchsuite.quantizers.registry import QUANTIZERS, apply
 from tests.quantizers.conftest import build
 

@@ -7,8 +7,8 @@ from benchsuite.errors import UsageError
 from benchsuite.quantizers import checkpoint, fp4, fp4_gptq
 from benchsuite.quantizers.formats.fp4_grid import FORMATS, round_e2m1
 from benchsuite.quantizers.formats.fp4_linear import Fp4Linear
-from benchsuite.quantizers.formats.linear import model_digest, quantized_linears
 from benchsuite.quantizers.gptq import invert_panels, round_columns
+from benchsuite.quantizers.linear import model_digest, quantized_linears
 from benchsuite.quantizers.registry import FP4_GPTQ, apply
 from tests.quantizers.conftest import build
 

@@ -11,8 +11,8 @@ import torch
 
 from benchsuite.quantizers import fp4_gptq
 from benchsuite.quantizers.formats.fp4_grid import FORMATS
-from benchsuite.quantizers.formats.linear import quantized_linears
 from benchsuite.quantizers.gptq import invert_panels, round_columns
+from benchsuite.quantizers.linear import quantized_linears
 from benchsuite.quantizers.walking.hessian import Hessian, upper_factor
 from tests.quantizers.conftest import build
 

@@ -22,7 +22,7 @@ from benchsuite.quantizers.formats.fp8_linear import (
     encode,
     scaled_product,
 )
-from benchsuite.quantizers.formats.linear import model_digest, quantized_linears
+from benchsuite.quantizers.linear import model_digest, quantized_linears
 from benchsuite.quantizers.registry import QUANTIZERS, apply
 from tests.quantizers.conftest import build
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchsuite.quantizers import gptaq, gptq
-from benchsuite.quantizers.formats.grid import QuantizationGrid
-from benchsuite.quantizers.formats.linear import quantized_linears
 from benchsuite.quantizers.gptq import round_columns
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.linear import quantized_linears
 from benchsuite.quantizers.walking.hessian import invert_upper
 from tests.quantizers.drifted import by_gptq, layer, ratios
 

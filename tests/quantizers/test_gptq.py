@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.quantizers import gptq, rtn
-from benchsuite.quantizers.formats.grid import QuantizationGrid
-from benchsuite.quantizers.formats.linear import quantized_linears
 from benchsuite.quantizers.gptq import invert_panels, quantize_block, round_columns
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.linear import quantized_linears
 from benchsuite.quantizers.walking.hessian import invert_upper, upper_factor, weighted_norm
 from benchsuite.quantizers.walking.hidden_states import WorkingMemory
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from benchsuite.quantizers import gptq
-from benchsuite.quantizers.formats.grid import QuantizationGrid
 from benchsuite.quantizers.gptq import invert_panels, quantize_block, round_columns
+from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.walking.hessian import Hessian, invert_upper, upper_factor, weighted_norm
 from benchsuite.quantizers.walking.hidden_states import WorkingMemory
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers import checkpoint, hqq
-from benchsuite.quantizers.formats.grid import QuantizationGrid
-from benchsuite.quantizers.formats.linear import QuantizedLinear, quantized_linears, stored_bytes
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.linear import QuantizedLinear, quantized_linears, stored_bytes
 
 
 def heavy_tailed(seed=0, rows=64, columns=256, spread=0.02):

@@ -7,7 +7,7 @@ import torch
 
 from benchsuite.errors import CellCannotRun
 from benchsuite.quantizers import loaded
-from benchsuite.quantizers.formats.linear import QuantizedLinear
+from benchsuite.quantizers.linear import QuantizedLinear
 from tests.models import tiny
 
 IDS = torch.arange(3, 19)[None]

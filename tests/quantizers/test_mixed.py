@@ -14,10 +14,10 @@ from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers import checkpoint, gptq, mixed, rtn
 from benchsuite.quantizers.alone import kl_alone, kl_divergence
 from benchsuite.quantizers.checkpoint import packed
-from benchsuite.quantizers.formats.grid import QuantizationGrid
-from benchsuite.quantizers.formats.linear import model_digest, quantized_linears
+from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.knapsack import cheapest
-from benchsuite.quantizers.walking.layers import replace
+from benchsuite.quantizers.layers import replace
+from benchsuite.quantizers.linear import model_digest, quantized_linears
 from tests.quantizers.test_architectures import build as build_family
 
 WIDTHS = mixed.WIDTHS

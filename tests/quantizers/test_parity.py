@@ -6,8 +6,8 @@ Their ordering options are off. Bars: at least 99.5 % equal codes, tr(E H E^T) w
 import pytest
 import torch
 
-from benchsuite.quantizers.formats.grid import QuantizationGrid
 from benchsuite.quantizers.gptq import invert_panels, quantize_block, round_columns
+from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.walking.hessian import upper_factor, weighted_norm
 
 ROWS, COLUMNS, GROUP = 96, 384, 128

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchsuite.quantizers import gptq, qronos
-from benchsuite.quantizers.formats.grid import QuantizationGrid
-from benchsuite.quantizers.formats.linear import quantized_linears
 from benchsuite.quantizers.gptq import invert_panels, quantize_block, round_columns
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.linear import quantized_linears
 from tests.quantizers.drifted import DAMP, by_gptq, layer, ratios
 
 

@@ -12,8 +12,8 @@ from benchsuite.errors import CellCannotRun, UsageError
 from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers import gptq, quarot, rotation
 from benchsuite.quantizers.formats.activations import ActivationQuantizer, fake_quantize_groups
-from benchsuite.quantizers.formats.linear import quantized_linears
 from benchsuite.quantizers.hadamard import largest_order, transform
+from benchsuite.quantizers.linear import quantized_linears
 
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "opt"]
 SIXTEEN = {"activation_bits": 16, "kv_bits": 16}

@@ -32,7 +32,7 @@ def reached(study: str, module: str) -> set[str]:
 def test_no_quantizer_s_cells_hang_on_another_s_file(module):
     found = reached("quantizers", module)
     assert found & METHODS == {module} | BUILDS_ON.get(module, set())
-    assert {"benchsuite.quantizers.formats.linear", "benchsuite.evaluation.perplexity"} < found
+    assert {"benchsuite.quantizers.linear", "benchsuite.evaluation.perplexity"} < found
 
 
 @pytest.mark.parametrize("module", sorted(CHOOSERS))

@@ -5,7 +5,7 @@ import torch
 
 from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers import apply
-from benchsuite.quantizers.formats.linear import model_digest, quantized_linears, stored_bytes
+from benchsuite.quantizers.linear import model_digest, quantized_linears, stored_bytes
 from benchsuite.quantizers.registry import OWN, QUANTIZERS
 from benchsuite.quantizers.result import Account
 

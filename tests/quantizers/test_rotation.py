@@ -8,8 +8,8 @@ from benchsuite.errors import CellCannotRun
 from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers import checkpoint, gptq, rotated, rotation, rtn
 from benchsuite.quantizers.checkpoint import packed
-from benchsuite.quantizers.formats.linear import quantized_linears
 from benchsuite.quantizers.hadamard import hadamard_matrix
+from benchsuite.quantizers.linear import quantized_linears
 from tests.quantizers.test_architectures import build
 from tests.quantizers.test_quarot import with_varied_norms
 

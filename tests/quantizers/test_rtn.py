@@ -6,7 +6,7 @@ import torch
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers import rtn
-from benchsuite.quantizers.formats.linear import quantized_linears, stored_bytes
+from benchsuite.quantizers.linear import quantized_linears, stored_bytes
 
 
 def test_every_weight_is_within_half_a_step(make_model):

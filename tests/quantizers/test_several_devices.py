@@ -13,7 +13,7 @@ from benchsuite.errors import UsageError
 from benchsuite.models.architecture import architecture_of
 from benchsuite.models.replicas import Counterparts, replica, share_work
 from benchsuite.quantizers import gptq
-from benchsuite.quantizers.formats.linear import quantized_linears
+from benchsuite.quantizers.linear import quantized_linears
 from benchsuite.quantizers.walking.hessian import Hessian
 from benchsuite.quantizers.walking.hidden_states import WorkingMemory
 from benchsuite.quantizers.walking.lanes import Merging, alternating, lane_sizes, places_of

@@ -6,8 +6,8 @@ from torch import nn
 from torch.func import functional_call
 
 from benchsuite.quantizers import checkpoint, rtn, signround
-from benchsuite.quantizers.formats.grid import QuantizationGrid
-from benchsuite.quantizers.formats.linear import model_digest, quantized_linears
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.linear import model_digest, quantized_linears
 from benchsuite.quantizers.signround import LearnedLinear
 from tests.quantizers.test_architectures import build as build_family
 

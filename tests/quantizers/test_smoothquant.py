@@ -15,9 +15,9 @@ from benchsuite.evaluation.perplexity import perplexity
 from benchsuite.models.architecture import ARCHITECTURES, architecture_of
 from benchsuite.quantizers import apply, smoothquant
 from benchsuite.quantizers.formats.activations import quantize_per_token
-from benchsuite.quantizers.formats.grid import QuantizationGrid
 from benchsuite.quantizers.formats.int8 import Int8Linear, int8_matmul
-from benchsuite.quantizers.formats.linear import quantized_linears, using_kernel
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.linear import quantized_linears, using_kernel
 from benchsuite.study import study
 
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "opt"]

@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM
 from benchsuite.engines import serving
 from benchsuite.errors import UsageError
 from benchsuite.quantizers import checkpoint, sparsegpt, wanda
-from benchsuite.quantizers.formats.linear import quantized_linears, stored_bytes
 from benchsuite.quantizers.formats.sparse import SparseLinear, kept
+from benchsuite.quantizers.linear import quantized_linears, stored_bytes
 from benchsuite.quantizers.walking.energy import Energy
 from benchsuite.quantizers.walking.hessian import invert_upper, upper_factor, weighted_norm
 from benchsuite.studies.quantizers import report

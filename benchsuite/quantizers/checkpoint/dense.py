@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from benchsuite.quantizers.formats.linear import QuantizedLinear
 from benchsuite.quantizers.formats.sparse import SparseLinear
+from benchsuite.quantizers.linear import QuantizedLinear
 
 TITLE = "ordinary"
 

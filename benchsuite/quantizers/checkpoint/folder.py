@@ -25,8 +25,8 @@ from benchsuite.models.gguf import model_folder
 from benchsuite.models.hub_names import hub_name, tree_name
 from benchsuite.quantizers.checkpoint import dense, gguf, packed
 from benchsuite.quantizers.checkpoint.settings import FORMATS, format_of, read_settings
-from benchsuite.quantizers.formats.linear import QuantizedLinear, quantized_linears
-from benchsuite.quantizers.walking.layers import replace
+from benchsuite.quantizers.layers import replace
+from benchsuite.quantizers.linear import QuantizedLinear, quantized_linears
 
 __all__ = ["apply", "format_for", "load", "save"]
 

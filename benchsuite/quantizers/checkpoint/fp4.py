@@ -24,8 +24,8 @@ from benchsuite.quantizers.checkpoint.fields import BadField
 from benchsuite.quantizers.checkpoint.tensors import bias_of, fault_of, one_of
 from benchsuite.quantizers.formats.fp4_grid import E4M3, FORMATS, Fp4Format
 from benchsuite.quantizers.formats.fp4_linear import Fp4Linear
-from benchsuite.quantizers.formats.linear import QuantizedLinear
 from benchsuite.quantizers.formats.packing import unpack
+from benchsuite.quantizers.linear import QuantizedLinear
 
 
 class Fp4Checkpoint:

@@ -23,7 +23,7 @@ from benchsuite.quantizers.checkpoint.compressed import rule
 from benchsuite.quantizers.checkpoint.fields import BadField
 from benchsuite.quantizers.checkpoint.tensors import bias_of, fault_of, one_of
 from benchsuite.quantizers.formats.fp8_linear import BLOCK, E4M3, Fp8Linear
-from benchsuite.quantizers.formats.linear import QuantizedLinear
+from benchsuite.quantizers.linear import QuantizedLinear
 
 FORMAT = "float-quantized"
 TITLE = "compressed-tensors FP8"

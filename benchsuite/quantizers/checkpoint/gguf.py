@@ -13,7 +13,7 @@ from benchsuite.errors import UsageError
 from benchsuite.models.gguf import writer
 from benchsuite.models.gguf.vocabulary import vocabulary
 from benchsuite.quantizers.formats.gguf_linear import GgufEmbedding, GgufLinear
-from benchsuite.quantizers.formats.linear import QuantizedLinear
+from benchsuite.quantizers.linear import QuantizedLinear
 
 TITLE = "GGUF"
 FILE = "model.gguf"

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from benchsuite.quantizers.checkpoint import fields
 from benchsuite.quantizers.checkpoint.fields import BadField
 from benchsuite.quantizers.checkpoint.tensors import bias_of, fault_of, inexact, one_of
-from benchsuite.quantizers.formats.linear import QuantizedLinear
 from benchsuite.quantizers.formats.packing import octets, pack, unpack, words
+from benchsuite.quantizers.linear import QuantizedLinear
 
 BITS = (2, 3, 4, 8)
 """Widths that the format knows."""

@@ -17,7 +17,7 @@ from benchsuite.quantizers.checkpoint.compressed import rule
 from benchsuite.quantizers.checkpoint.fields import BadField
 from benchsuite.quantizers.checkpoint.tensors import bias_of, fault_of
 from benchsuite.quantizers.formats.int8 import Int8Linear
-from benchsuite.quantizers.formats.linear import QuantizedLinear
+from benchsuite.quantizers.linear import QuantizedLinear
 
 FORMAT = "int-quantized"
 TITLE = "compressed-tensors W8A8"

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from benchsuite.quantizers.checkpoint import compressed, fields
 from benchsuite.quantizers.checkpoint.fields import BadField
 from benchsuite.quantizers.checkpoint.tensors import bias_of, fault_of
-from benchsuite.quantizers.formats.linear import QuantizedLinear
 from benchsuite.quantizers.formats.packing import octets, pack, packed_width, unpack, words
+from benchsuite.quantizers.linear import QuantizedLinear
 
 FORMAT = "pack-quantized"
 TITLE = "compressed-tensors packed"

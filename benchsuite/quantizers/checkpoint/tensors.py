@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
-from benchsuite.quantizers.formats.linear import QuantizedLinear
+from benchsuite.quantizers.linear import QuantizedLinear
 
 T = TypeVar("T", bound=Hashable)
 

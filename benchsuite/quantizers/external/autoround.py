@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from benchsuite.quantizers.external import guest
+from benchsuite.quantizers.layers import Progress
 from benchsuite.quantizers.result import QuantizationResult
-from benchsuite.quantizers.walking.layers import Progress
 
 
 def quantize(

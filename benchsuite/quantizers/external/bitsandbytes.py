@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from benchsuite.quantizers.external import guest
+from benchsuite.quantizers.layers import Progress
 from benchsuite.quantizers.result import QuantizationResult
-from benchsuite.quantizers.walking.layers import Progress
 
 
 def quantize(

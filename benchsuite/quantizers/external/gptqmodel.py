@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from benchsuite.quantizers.external import guest
+from benchsuite.quantizers.layers import Progress
 from benchsuite.quantizers.result import QuantizationResult
-from benchsuite.quantizers.walking.layers import Progress
 
 HALF = (torch.float16, torch.bfloat16)
 

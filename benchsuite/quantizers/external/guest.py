@@ -30,9 +30,9 @@ from benchsuite.models import generation_settings
 from benchsuite.models.architecture import architecture_of
 from benchsuite.models.folder import weight_files
 from benchsuite.quantizers import checkpoint
-from benchsuite.quantizers.formats.linear import model_digest, quantized_linears, stored_bytes
+from benchsuite.quantizers.layers import Progress, block_linears, replace
+from benchsuite.quantizers.linear import model_digest, quantized_linears, stored_bytes
 from benchsuite.quantizers.result import LayerResult, QuantizationResult
-from benchsuite.quantizers.walking.layers import Progress, block_linears, replace
 
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",

@@ -7,8 +7,8 @@ points in the compute dtype and dequantizes in every call.
 from typing import Any
 
 from benchsuite.quantizers.external import guest
+from benchsuite.quantizers.layers import Progress
 from benchsuite.quantizers.result import QuantizationResult
-from benchsuite.quantizers.walking.layers import Progress
 
 
 def quantize(

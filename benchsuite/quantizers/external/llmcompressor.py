@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers.external import guest
-from benchsuite.quantizers.formats.linear import QuantizedLinear, stored_bytes
+from benchsuite.quantizers.layers import Progress, replace
+from benchsuite.quantizers.linear import QuantizedLinear, stored_bytes
 from benchsuite.quantizers.result import QuantizationResult
-from benchsuite.quantizers.walking.layers import Progress, replace
 
 
 def quantize(

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers.external import guest
-from benchsuite.quantizers.formats.linear import QuantizedLinear
+from benchsuite.quantizers.layers import Progress, replace
+from benchsuite.quantizers.linear import QuantizedLinear
 from benchsuite.quantizers.result import QuantizationResult
-from benchsuite.quantizers.walking.layers import Progress, replace
 
 
 def quantize(

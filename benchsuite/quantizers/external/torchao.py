@@ -11,8 +11,8 @@ import torch
 
 from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers.external import guest
+from benchsuite.quantizers.layers import Progress
 from benchsuite.quantizers.result import QuantizationResult
-from benchsuite.quantizers.walking.layers import Progress
 
 
 def quantize(

@@ -1,6 +1,6 @@
-"""What a quantized weight is: grids and blocks of numbers, packed, and the layers that hold them.
+"""What a quantized weight is beside packed integers: blocks of numbers, and layers that hold them.
 
-``grid`` are uniform integers, ``fp4_grid`` NVFP4 and MXFP4, ``gguf_blocks`` ggml's types.
-``linear`` is the layer of packed integers that the others extend; ``few_tokens`` multiplies by it
-on a GPU, ``fp4_few_tokens`` by NVFP4 and MXFP4. ``rounding_kernels`` rounds inputs there.
+``fp4_grid`` are NVFP4 and MXFP4, ``gguf_blocks`` ggml's types. ``packing`` makes bits of codes. On
+a GPU ``few_tokens`` multiplies by packed integers, ``fp4_few_tokens`` by NVFP4 and MXFP4, and
+``rounding_kernels`` rounds inputs.
 """

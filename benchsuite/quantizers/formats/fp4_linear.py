@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from benchsuite.errors import UsageError
 from benchsuite.quantizers.formats.fp4_grid import FORMATS, Fp4Format, numbers_of
-from benchsuite.quantizers.formats.linear import FEW_TOKENS, QuantizedLinear
+from benchsuite.quantizers.linear import FEW_TOKENS, QuantizedLinear
 
 
 class Fp4Linear(QuantizedLinear):

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchsuite.errors import UsageError
-from benchsuite.quantizers.formats.linear import QuantizedLinear
+from benchsuite.quantizers.linear import QuantizedLinear
 
 E4M3 = torch.float8_e4m3fn
 LARGEST = 448.0

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
 from benchsuite.quantizers.formats.gguf_blocks import BLOCKS, decode
-from benchsuite.quantizers.formats.linear import QuantizedLinear
+from benchsuite.quantizers.linear import QuantizedLinear
 
 
 class GgufLinear(QuantizedLinear):

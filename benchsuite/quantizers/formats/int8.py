@@ -7,7 +7,7 @@ from torch import Tensor
 
 from benchsuite.errors import UsageError
 from benchsuite.quantizers.formats.activations import quantize_per_token
-from benchsuite.quantizers.formats.linear import FEW_TOKENS, QuantizedLinear
+from benchsuite.quantizers.linear import FEW_TOKENS, QuantizedLinear
 
 SMALLEST_CUDA_BATCH = 17
 """``torch._int_mm`` on CUDA refuses fewer rows, so that a few tokens are padded with zeros."""

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
-from benchsuite.quantizers.formats.linear import QuantizedLinear
 from benchsuite.quantizers.formats.packing import pack, unpack
+from benchsuite.quantizers.linear import QuantizedLinear
 
 GROUP, KEPT = 4, 2
 

@@ -13,11 +13,11 @@ from benchsuite.models.architecture import InputGroup
 from benchsuite.models.experts import add_routed, calibrating
 from benchsuite.models.fused import fused_forwards
 from benchsuite.models.replicas import Counterparts, replica
-from benchsuite.quantizers.formats.linear import using_kernel
+from benchsuite.quantizers.layers import group_linears
+from benchsuite.quantizers.linear import using_kernel
 from benchsuite.quantizers.walking.clock import StageClock
 from benchsuite.quantizers.walking.hidden_states import HiddenStates
 from benchsuite.quantizers.walking.lanes import Kept, Merging, alternating
-from benchsuite.quantizers.walking.layers import group_linears
 
 
 class _Enough(Exception):

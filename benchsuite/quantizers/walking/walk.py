@@ -26,10 +26,10 @@ from benchsuite.errors import UsageError
 from benchsuite.models.architecture import Architecture, InputGroup, architecture_of
 from benchsuite.models.replicas import devices_of
 from benchsuite.models.streaming import Blocks, is_streamed
+from benchsuite.quantizers.layers import Progress, refuse_infinite_linears, replace
 from benchsuite.quantizers.walking.clock import StageClock, longest
 from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory, capture
 from benchsuite.quantizers.walking.lanes import Kept
-from benchsuite.quantizers.walking.layers import Progress, refuse_infinite_linears, replace
 from benchsuite.quantizers.walking.visit import Visit
 
 Turns = Generator[None, None, Mapping[str, nn.Module]]

@@ -14,7 +14,7 @@ from benchsuite.evaluation.generation import _end_ids
 from benchsuite.models.architecture import architecture_of
 from benchsuite.models.hub_names import hub_name, tree_name
 from benchsuite.quantizers import checkpoint, fp4, fp8, gptq, rtn, smoothquant
-from benchsuite.quantizers.formats.linear import QuantizedLinear, model_digest, quantized_linears
+from benchsuite.quantizers.linear import QuantizedLinear, model_digest, quantized_linears
 
 WEIGHTS = "model.safetensors"
 

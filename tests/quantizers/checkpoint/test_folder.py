@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.quantizers import awq, checkpoint, gptq, quarot, rtn, signround, smoothquant
-from benchsuite.quantizers.formats.linear import QuantizedLinear, model_digest, quantized_linears
+from benchsuite.quantizers.linear import QuantizedLinear, model_digest, quantized_linears
 
 
 def logits(model, tokens):

@@ -11,14 +11,14 @@ from benchsuite.engines import serving
 from benchsuite.errors import BenchsuiteError
 from benchsuite.quantizers import checkpoint, gptq, rtn
 from benchsuite.quantizers.checkpoint import packed
-from benchsuite.quantizers.formats.grid import QuantizationGrid
-from benchsuite.quantizers.formats.linear import (
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.layers import replace
+from benchsuite.quantizers.linear import (
     QuantizedLinear,
     model_digest,
     quantized_linear,
     quantized_linears,
 )
-from benchsuite.quantizers.walking.layers import replace
 
 PACKED = packed.FORMAT
 

@@ -24,8 +24,8 @@ from benchsuite.quantizers.external import (
 )
 from benchsuite.quantizers.external import hqq as hqq_reference
 from benchsuite.quantizers.external.guest import replace_linears
-from benchsuite.quantizers.formats.grid import QuantizationGrid
-from benchsuite.quantizers.formats.linear import QuantizedLinear, quantized_linear, using_kernel
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.linear import QuantizedLinear, quantized_linear, using_kernel
 
 
 @pytest.fixture(scope="module")

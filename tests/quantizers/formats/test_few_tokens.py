@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from benchsuite.quantizers.formats.int8 import Int8Linear
-from benchsuite.quantizers.formats.linear import FEW_TOKENS, QuantizedLinear
+from benchsuite.quantizers.linear import FEW_TOKENS, QuantizedLinear
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from benchsuite.quantizers.formats.fp4_grid import FORMATS
 from benchsuite.quantizers.formats.fp4_linear import Fp4Linear
-from benchsuite.quantizers.formats.linear import FEW_TOKENS
+from benchsuite.quantizers.linear import FEW_TOKENS
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

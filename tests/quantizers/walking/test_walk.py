@@ -6,8 +6,8 @@ from torch import nn
 
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import architecture_of
+from benchsuite.quantizers.layers import replace, stacked_rows
 from benchsuite.quantizers.walking.hidden_states import WorkingMemory, capture
-from benchsuite.quantizers.walking.layers import replace, stacked_rows
 from benchsuite.quantizers.walking.walk import walk, walk_blocks
 
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "opt"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchsuite.errors import UsageError
-from benchsuite.quantizers.formats.grid import QuantizationGrid
+from benchsuite.quantizers.grid import QuantizationGrid
 
 grids = st.builds(
     QuantizationGrid,

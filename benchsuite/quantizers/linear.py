@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchsuite.errors import UsageError
-from benchsuite.quantizers.formats.grid import QuantizationGrid
 from benchsuite.quantizers.formats.packing import pack, unpack
+from benchsuite.quantizers.grid import QuantizationGrid
 
 KERNELS = ("dequantize", "held", "int4_cpu", "triton")
 """How a QuantizedLinear multiplies: see ``QuantizedLinear.use``."""

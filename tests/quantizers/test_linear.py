@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from benchsuite.errors import UsageError
-from benchsuite.quantizers.formats.grid import QuantizationGrid
-from benchsuite.quantizers.formats.linear import (
+from benchsuite.quantizers.formats.packing import pack, packed_width, unpack
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.linear import (
     QuantizedLinear,
     model_digest,
     quantized_linear,
@@ -16,7 +17,6 @@ from benchsuite.quantizers.formats.linear import (
     using_kernel,
     widened_bytes,
 )
-from benchsuite.quantizers.formats.packing import pack, packed_width, unpack
 
 
 def random_codes(bits: int, rows: int, columns: int, seed: int = 0) -> torch.Tensor:
