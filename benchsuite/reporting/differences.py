@@ -8,10 +8,12 @@ from benchsuite.reporting import numbers, strip
 from benchsuite.reporting.groups import Group
 from benchsuite.statistics.compare import Comparison, one_sample, paired, welch
 from benchsuite.statistics.margins import absolute
-from benchsuite.statistics.rounding import in_unit
+from benchsuite.statistics.rounding import LARGE, in_unit
+from benchsuite.statistics.samples import as_sample, refusal
 from benchsuite.study import Metric, Study
 
 ONE_RUN = "one run: no interval"
+ONE_ORIGINAL = "one run of the original: no interval"
 ALL_EQUAL = "the same for every seed"
 
 
@@ -20,36 +22,40 @@ class Difference:
     """A method minus the original, in the metric's stored unit.
 
     ``low`` and ``high`` are the 95 % interval over seeds, not corrected for the number of methods;
-    None where the method has one run, or where its runs do not vary. ``matters`` is ``worse`` or
-    ``better`` where the interval leaves zero and the difference is as large as the metric's margin,
-    else empty; a difference without an interval is never said to matter. ``runs`` counts the
-    method's own.
+    None where ``reason`` says why there is none. ``matters`` is ``worse`` or ``better`` where the
+    interval leaves zero and the difference is as large as the metric's margin, else empty; a
+    difference without an interval is never said to matter.
     """
 
-    runs: int
     value: float
     relative: float | None
     low: float | None
     high: float | None
     matters: str
+    reason: str
 
 
 def from_original(study: Study, group: Group, metric: Metric) -> dict[str, Difference]:
     """Return method -> its difference to the study's original, for those that have a value.
 
+    Values out of the range of every test have a mean no more than a difference.
     Where the original runs once, its value carries no error. Where it has seeds of its own, runs of
     equal seeds are paired, and without two such the means are compared by Welch's interval.
     """
     base = group.values(study.original, metric.name) if study.original else {}
-    if not base:
+    if not base or _without_mean(base):
         return {}
     found = {}
     for method in group.methods:
         values = group.values(method, metric.name)
-        if values and method != study.original:
+        if values and method != study.original and not _without_mean(values):
             once = len(base) == 1 and study.original in study.once
             found[method] = _difference(metric, values, base, once)
     return found
+
+
+def _without_mean(values: Mapping[int, float]) -> bool:
+    return bool(refusal(("", as_sample(values.values())), least=1))
 
 
 def _difference(
@@ -63,7 +69,14 @@ def _difference(
     low, high = (None, None) if test is None else (test.ci_low, test.ci_high)
     share = value / original if original > 0 and metric.unit != "%" else None
     matters = _matters(metric, value, original, low, high)
-    return Difference(len(values), value, share, low, high, matters)
+    reason = "" if low is not None else _without_interval(values, test)
+    return Difference(value, share, low, high, matters, reason)
+
+
+def _without_interval(values: Mapping[int, float], test: Comparison | None) -> str:
+    if test is None:
+        return ONE_RUN if len(values) == 1 else ONE_ORIGINAL
+    return ALL_EQUAL if test.difference is not None else test.reason
 
 
 def _test(values: Mapping[int, float], base: Mapping[int, float], once: bool) -> Comparison | None:
@@ -109,7 +122,7 @@ def view(metric: Metric, found: Difference, axis: strip.Axis) -> dict[str, Any]:
         "value": in_unit(metric, f"+{value}" if found.value > 0 else value),
         "bounds": bounds,
         "relative": "" if found.relative is None else _percent(found.relative),
-        "reason": "" if found.low is not None else ONE_RUN if found.runs == 1 else ALL_EQUAL,
+        "reason": found.reason,
         "matters": found.matters,
         "bar": ends,
         "interval": shown,
@@ -123,6 +136,6 @@ def _inside(axis: strip.Axis, value: float) -> float:
 
 def _percent(share: float) -> str:
     digits = f"{abs(share) * 100:.3g}"
-    if "e" in digits:
+    if "e" in digits and 1 <= abs(share) * 100 < LARGE:
         digits = f"{abs(share) * 100:.0f}"
     return f"{'−' if share < 0 else '+'}{digits} %"

@@ -4,6 +4,9 @@ import math
 from typing import Protocol
 
 MOST_DECIMALS = 8
+# From here on, and below what the decimals can show, a power of ten is read more easily.
+LARGE, SMALL = 10**9, 10**-4
+DIGITS = 15  # that float64 holds
 
 
 class Display(Protocol):
@@ -52,12 +55,30 @@ def decimals_for(uncertainty: float) -> int:
     """
     if not (uncertainty > 0 and math.isfinite(uncertainty)):
         return 4
+    return min(MOST_DECIMALS, max(0, _last_digit(uncertainty)))
+
+
+def _last_digit(uncertainty: float) -> int:
+    """Return the place of the last digit that counts: 2 for hundredths, -3 for thousands."""
     exponent = math.floor(math.log10(uncertainty))
-    leading = round(uncertainty / 10**exponent * 100)
+    leading = round(uncertainty / 10.0**exponent * 100)
     if leading >= 950:
         exponent, leading = exponent + 1, 100
-    digits = 2 if leading < 355 else 1
-    return min(MOST_DECIMALS, max(0, digits - 1 - exponent))
+    return (2 if leading < 355 else 1) - 1 - exponent
+
+
+def _by_powers(uncertainty: float, *values: float) -> int | None:
+    """Return the decimals of numbers that powers of ten must show, or None where none need be."""
+    largest = max(map(abs, values))
+    if not (0 < uncertainty < math.inf and 0 < largest < math.inf):
+        return None
+    last = _last_digit(uncertainty)
+    decimals = last + math.floor(math.log10(largest))
+    if largest < LARGE and (last <= MOST_DECIMALS or largest >= SMALL):
+        return None
+    if largest >= LARGE and MOST_DECIMALS < decimals < DIGITS:  # more than a power would show
+        return None
+    return min(MOST_DECIMALS, max(1, decimals))
 
 
 def with_uncertainty(mean: float | None, std: float | None, *, plus_minus: str = " ± ") -> str:
@@ -68,8 +89,12 @@ def with_uncertainty(mean: float | None, std: float | None, *, plus_minus: str =
         return plain(mean)
     if std == 0:
         return f"{plain(mean)}{plus_minus}0"
+    powers = _by_powers(std, mean, std)
+    if powers is not None:
+        return f"{_power(mean, powers)}{plus_minus}{std:.1e}"
     decimals = decimals_for(std)
-    return f"{_fixed(mean, decimals)}{plus_minus}{std:.{decimals}f}"
+    seen = f"{std:.{decimals}f}"
+    return f"{_fixed(mean, decimals)}{plus_minus}{seen if float(seen) else f'{std:.1e}'}"
 
 
 def with_interval(value: float | None, low: float | None, high: float | None) -> str:
@@ -80,6 +105,9 @@ def with_interval(value: float | None, low: float | None, high: float | None) ->
         return plain(value)
     if low == high:
         return f"{plain(value)} (exact)"
+    powers = _by_powers((high - low) / 2, value, low, high)
+    if powers is not None:
+        return f"{_power(value, powers)} [{_power(low, powers)}, {_power(high, powers)}]"
     decimals = decimals_for((high - low) / 2)
     return f"{_fixed(value, decimals)} [{_fixed(low, decimals)}, {_fixed(high, decimals)}]"
 
@@ -89,7 +117,7 @@ def plain(value: float, digits: int = 4) -> str:
     if value == 0:
         return "0"
     if abs(value) >= 10**6 or abs(value) < 10**-digits:
-        return f"{value:.{digits - 1}e}".replace("-", "−", 1 if value < 0 else 0)
+        return _power(value, digits - 1)
     return _fixed(value, digits if abs(value) < 1000 else 1)
 
 
@@ -112,7 +140,9 @@ def short(value: float) -> str:
 
 def signed(value: float | None, decimals: int = 2) -> str:
     """Return a number with a real minus sign, for prose."""
-    return "–" if value is None else _fixed(value, decimals)
+    if value is None:
+        return "–"
+    return _fixed(value, decimals) if abs(value) < LARGE else _power(value, decimals)
 
 
 def _fixed(value: float, decimals: int) -> str:
@@ -120,3 +150,9 @@ def _fixed(value: float, decimals: int) -> str:
     if text.startswith("-"):
         return text[1:] if float(text) == 0 else "−" + text[1:]
     return text
+
+
+def _power(value: float, decimals: int) -> str:
+    if value == 0:
+        return "0"
+    return f"{value:.{decimals}e}".replace("-", "−", 1 if value < 0 else 0)

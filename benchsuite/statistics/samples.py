@@ -43,17 +43,40 @@ def is_constant(sample: Sample) -> bool:
 def mean_of(sample: Sample) -> float:
     """Return the mean; of a constant sample exactly its value, which a rounded sum can miss."""
     values = sample.tolist()
-    return values[0] if is_constant(sample) else math.fsum(values) / len(values)
+    if is_constant(sample):
+        return values[0]
+    try:
+        return math.fsum(values) / len(values)
+    except (OverflowError, ValueError):  # a sum beyond float64, or both infinities
+        with np.errstate(invalid="ignore"):
+            return float((sample / len(values)).sum())
 
 
 def variance_of(sample: Sample) -> float:
-    """Return the variance with ddof 1; of a constant sample exactly 0."""
+    """Return the variance with ddof 1; of a constant sample exactly 0.
+
+    Infinite where the squares leave float64: no test takes such a sample, see ``refusal``.
+    """
     if is_constant(sample):
         return 0.0
     mean = mean_of(sample)
-    return math.fsum((value - mean) ** 2 for value in sample.tolist()) / (len(sample) - 1)
+    away = [value - mean for value in sample.tolist()]
+    if max(map(abs, away)) > LARGEST:
+        return math.inf
+    return math.fsum(value**2 for value in away) / (len(sample) - 1)
 
 
 def std_of(sample: Sample) -> float:
     """Return the standard deviation with ddof 1; of a constant sample exactly 0."""
-    return math.sqrt(variance_of(sample))
+    variance = variance_of(sample)
+    if (variance == 0 or math.isinf(variance)) and not is_constant(sample):
+        return _of_unsquarable(sample)
+    return math.sqrt(variance)
+
+
+def _of_unsquarable(sample: Sample) -> float:
+    """Return the standard deviation of values whose squares leave float64 at either end."""
+    largest = float(np.abs(sample).max())
+    if not math.isfinite(largest):
+        return math.nan
+    return largest * math.sqrt(variance_of(sample / largest))

@@ -8,11 +8,19 @@ from typing import Any
 
 from benchsuite.records.files import fitting_name
 from benchsuite.reporting import numbers
-from benchsuite.reporting.figures.style import COLOURS, GREY, KINDS, new_figure, save, styled
+from benchsuite.reporting.figures.style import (
+    COLOURS,
+    GREY,
+    KINDS,
+    new_figure,
+    row_labels,
+    save,
+    styled,
+)
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.summary import described
-from benchsuite.study import Study
+from benchsuite.study import Metric, Study
 
 _SEED, _MEAN, _CONTROL = COLOURS[0], "#222222", GREY
 # Letters of a line of the title: it begins where the methods' names end.
@@ -58,7 +66,7 @@ def _figure(study: Study, group: Group, arms: dict[str, Any]) -> Any:
             axes.plot(arm["ci95"], [row + 0.28] * 2, color=_MEAN, linewidth=1)
         if arm["n"] > 1:
             axes.plot([arm["mean"]], [row + 0.28], "|", color=_MEAN, markersize=8)
-    axes.set_yticks(range(len(arms)), list(arms))
+    axes.set_yticks(range(len(arms)), row_labels(arms))
     axes.set_ylim(len(arms) - 0.4, -0.6)
     metric = study.ranked_by
     axes.set_xlabel(metric.heading + (f", {metric.better} is better" if metric.better else ""))
@@ -67,8 +75,7 @@ def _figure(study: Study, group: Group, arms: dict[str, Any]) -> Any:
     for row, arm in enumerate(arms.values()):
         out = sum(not low <= value <= high for value in arm["values"])
         if out:
-            mean = numbers.one(replace(metric, scale=1), arm["mean"])
-            told = f"{out} of {arm['n']} outside, mean {mean}"
+            told = f"{out} of {arm['n']} outside, {_mean_told(metric, arm['mean'])}"
             axes.text(
                 0.99, row, told, transform=axes.get_yaxis_transform(), ha="right", va="center"
             )
@@ -81,10 +88,19 @@ def _figure(study: Study, group: Group, arms: dict[str, Any]) -> Any:
     return figure
 
 
+def _mean_told(metric: Metric, mean: float | None) -> str:
+    """Return the mean in words; values out of the range of float64's squares have none."""
+    return "no mean" if mean is None else f"mean {numbers.one(replace(metric, scale=1), mean)}"
+
+
 def _limits(study: Study, arms: dict[str, Any]) -> tuple[float, float]:
-    """Return an axis that holds every seed but the controls', whose point is to leave it."""
-    shown = [a for m, a in arms.items() if m not in study.controls] or list(arms.values())
-    values = [value for arm in shown for value in arm["values"]]
+    """Return an axis for every seed but the controls', whose point is to leave it.
+
+    A method whose values have no mean, being out of range, would leave the others one point.
+    """
+    sound = {m: arm for m, arm in arms.items() if arm["mean"] is not None}
+    shown = [arm for m, arm in sound.items() if m not in study.controls] or list(sound.values())
+    values = [value for arm in shown for value in arm["values"]] or [0.0]
     room = (max(values) - min(values)) * 0.15 or abs(values[0]) * 1e-3 or 1.0
     return min(values) - room, max(values) + room
 

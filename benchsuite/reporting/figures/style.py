@@ -1,7 +1,8 @@
 """How every figure of the project looks, and how it is written."""
 
 import io
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
 GREY = "#6E6E6E"
+_LABEL = 30  # letters of a line of a row's name
 
 KINDS = ("png", "svg")
 _UNDATED: Any = {"png": {"Software": None}, "svg": {"Date": None}}
@@ -60,6 +62,15 @@ def save(figure: Figure, folder: Path, name: str, kinds: Sequence[str] = KINDS) 
         paths.append(folder / f"{name}.{kind}")
         write_whole(paths[-1], buffer.getvalue(), durable=False)
     return paths
+
+
+def row_labels(names: Iterable[str]) -> list[str]:
+    """Return the names of a figure's rows, long ones over two lines so that room is left."""
+    most = 2 * _LABEL
+    return [
+        "\n".join(textwrap.wrap(name if len(name) <= most else f"{name[: most - 1]}…", _LABEL))
+        for name in names
+    ]
 
 
 def chance_line(axes: Any, *, vertical: bool = False, at: float = 0.5) -> None:

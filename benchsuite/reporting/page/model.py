@@ -153,7 +153,8 @@ def method_view(
 def _without_interval(arm: Mapping[str, Any]) -> str:
     low, high = arm["ci95"] or (None, None)
     if low is not None and low == high:
-        return "the same for every seed"
+        # An interval can be narrower than the last bit of a mean of unequal values.
+        return differences.ALL_EQUAL if len(set(arm["values"])) == 1 else "too narrow to show"
     return "one seed: no interval" if arm["n"] == 1 else arm["reason"]
 
 

@@ -22,9 +22,12 @@ from benchsuite.reporting.text import OUTCOMES, cells_by_id
 from benchsuite.reporting.unread import unread
 from benchsuite.reporting.waiting import deciding, waiting
 from benchsuite.study import Study
+from benchsuite.study.cell import Cell
 
 MOST_CELLS = 40
 MOST_TOLD = 12
+# So many violated claims are told at once; more of them would push the tables off the page.
+MOST_OPEN = 4
 WORDS = {
     "held": "held",
     "violated": "violated",
@@ -155,6 +158,9 @@ def claims_view(
             for m in told[:MOST_TOLD]
         ]
         row["more"] = max(0, len(told) - MOST_TOLD)
+    if sum(row["open"] for row in claims.values()) > MOST_OPEN:
+        for row in claims.values():
+            row["open"] = False
     order = {outcome: i for i, outcome in enumerate(OUTCOMES)}
     return sorted(claims.values(), key=lambda row: min(order[o] for o, _ in row["counts"]))
 
@@ -213,15 +219,25 @@ def absent_view(results: StudyResults) -> list[dict[str, Any]]:
             {
                 "word": word,
                 "n": len(known),
-                "cells": [
-                    {"id": cell.id, "why": why_absent(table[cell.id])}
-                    for cell in known[:MOST_CELLS]
-                ],
-                "more": max(0, len(known) - MOST_CELLS),
+                **_alike(known, table),
                 "command": rerun_command(results.study, known, results.options, results.where),
             }
         )
     return found
+
+
+def _alike(cells: Sequence[Cell], table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the cells with their reasons; seeds that fail alike stand behind the first."""
+    rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for cell in cells:
+        why = why_absent(table[cell.id])
+        place = (*(str(v) for k, v in cell.axes.items() if k != "seed"), why.replace(cell.id, ""))
+        rows.setdefault(place if why else (cell.id,), []).append({"id": cell.id, "why": why})
+    shown = list(rows.values())[:MOST_CELLS]
+    return {
+        "cells": [row[0] | {"alike": len(row) - 1} for row in shown],
+        "more": len(cells) - sum(map(len, shown)),
+    }
 
 
 def why_absent(found: Any) -> str:

@@ -268,7 +268,8 @@ def _draft(question: Question) -> verdicts.Draft:
         return verdicts.cv_below(arm.values, claim.limit)
     if other is None or claim.kind not in ("lower", "higher", "equivalent"):
         raise ValueError(f"the claim {claim.sentence!r} is of the unknown kind {claim.kind!r}")
-    evidence = verdicts.compared(arm.values, other.values, question.by_seed)
+    names = (claim.method, claim.other or "")
+    evidence = verdicts.compared(arm.values, other.values, question.by_seed, names)
     evidence |= items.item_evidence(arm, other, question.by_seed)
     still = evidence["test"] == "exact" or (arm.constant and other.constant)
     if claim.kind == "equivalent":

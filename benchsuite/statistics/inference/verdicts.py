@@ -15,7 +15,14 @@ from benchsuite.statistics.effect import cohens_d, cohens_dz, hedges_g, one_samp
 from benchsuite.statistics.equivalence import tost
 from benchsuite.statistics.exact import permutation, sign_flip
 from benchsuite.statistics.inference import robust, sizes
-from benchsuite.statistics.samples import Sample, as_sample, is_constant, std_of, variance_of
+from benchsuite.statistics.samples import (
+    Sample,
+    as_sample,
+    is_constant,
+    refusal,
+    std_of,
+    variance_of,
+)
 from benchsuite.statistics.unequal import guarded_level, guarded_p
 
 # Above this, counting all arrangements of every comparison would slow the end of a session.
@@ -132,9 +139,14 @@ def cv_below(values: Mapping[int, float], limit: float | None) -> Draft:
 
 
 def compared(
-    a: Mapping[int, float], b: Mapping[int, float], by_seed: bool = False
+    a: Mapping[int, float],
+    b: Mapping[int, float],
+    by_seed: bool = False,
+    names: tuple[str, str] = ("a", "b"),
 ) -> dict[str, Any]:
     """Return the seed tests of ``a`` against ``b`` as json-able evidence.
+
+    ``names`` are those by which a ``reason`` calls them.
 
     ``test`` names the one that decides: paired if the seeds are shared, one_sample if one arm is
     constant over at least two seeds, exact if both are, Welch otherwise. ``p_value`` is that test's
@@ -150,6 +162,7 @@ def compared(
     one, two = describe(first), describe(second)
     few = min(one.n, two.n) < 2
     reason = "one seed cannot show it, at least 2 an arm are needed" if few else decisive.reason
+    reason = refusal((names[0], first), (names[1], second), least=0) or reason
     guarded = decisive.p_value
     if guarded is not None and decisive.test == "welch":
         guarded = guarded_p(guarded, one.n, two.n)

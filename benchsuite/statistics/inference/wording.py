@@ -16,6 +16,7 @@ from benchsuite.statistics.rounding import (
 )
 
 MOST_IDS = 3
+MOST_VALUES = 10
 # By so much unequal variances must be able to raise a p-value before a sentence says so.
 NOTABLY = 1.05
 TEST_NAMES = {
@@ -65,11 +66,19 @@ def _identical(claim: Any, outcome: str, evidence: Mapping[str, Any], how: Displ
         return f"One value of {claim.metric} over {evidence['n']} seeds."
     if outcome == "inconclusive":
         return f"n = {evidence['n']}: {evidence['reason']}."
+    found = evidence["groups"]
     groups = "; ".join(
-        f"seed {', '.join(map(str, group['seeds']))}: {_abridged(group['value'], how)}"
-        for group in evidence["groups"]
+        f"seed {_few(group['seeds'])}: {_abridged(group['value'], how)}"
+        for group in found[:MOST_VALUES]
     )
-    return f"{evidence['distinct']} different values of {claim.metric} ({groups})."
+    more = f"; and {len(found) - MOST_VALUES} more" if len(found) > MOST_VALUES else ""
+    return f"{evidence['distinct']} different values of {claim.metric} ({groups}{more})."
+
+
+def _few(seeds: Sequence[int]) -> str:
+    told = ", ".join(map(str, seeds[:MOST_VALUES]))
+    left = len(seeds) - MOST_VALUES
+    return f"{told} and {left} more" if left > 0 else told
 
 
 def _true(claim: Any, evidence: Mapping[str, Any]) -> str:
