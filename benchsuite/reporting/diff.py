@@ -1,7 +1,7 @@
 """What changed between two sets of records: per cell, per method and per claim."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,12 +11,14 @@ from benchsuite.reporting import numbers
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.judging import label
 from benchsuite.reporting.results import StudyResults
+from benchsuite.reporting.weights import other_weights
 from benchsuite.statistics.descriptive import describe
 from benchsuite.statistics.inference.changes import Change, arm_change, seed_change, settled
 from benchsuite.statistics.rounding import p_text
 from benchsuite.study import Metric, Study
 
-Groups = dict[tuple[str, str, str], tuple[Study, Group]]
+Key = tuple[str, str, str, str]
+Groups = dict[Key, tuple[Study, Group]]
 # Where a claim may go without being worse off than before.
 RANK = {"violated": 0, "inconclusive": 1, "held": 2}
 
@@ -42,7 +44,12 @@ def differences(old: Sequence[StudyResults], new: Sequence[StudyResults]) -> lis
     """
     before, after = _groups(old), _groups(new)
     shared = [key for key in before if key in after]
-    found = [_cells(before, after), *_failures(old, new), *_claims(old, new)]
+    others = {key for key in shared if other_weights(before[key][1], after[key][1])}
+    shared = [key for key in shared if key not in others]
+    for key in others:
+        del before[key], after[key]
+    found = [_cells(before, after), *map(_of_others, sorted(others)), *_failures(old, new)]
+    found += _claims(old, new, {(study, model) for study, model, *_ in others})
     for study in dict.fromkeys(key[0] for key in shared):
         pairs = [(before[key], after[key][1]) for key in shared if key[0] == study]
         found += _metrics([(s, a, b) for (s, a), b in pairs if a.kind != "rehearsal"])
@@ -50,9 +57,14 @@ def differences(old: Sequence[StudyResults], new: Sequence[StudyResults]) -> lis
     return sorted(found, key=lambda difference: not difference.worse)
 
 
+def _of_others(key: Key) -> Difference:
+    study, model, *_ = key
+    return Difference(f"{study}/{model}", "other weights now than before: nothing is compared")
+
+
 def _groups(results: Sequence[StudyResults]) -> Groups:
     return {
-        (r.study.name, group.key, group.kind): (r.study, group)
+        (r.study.name, group.key, group.kind, r.weights): (r.study, group)
         for r in results
         for group in groups_of(r.cells, r.records)
         if group.records
@@ -77,22 +89,30 @@ def _cells(before: Groups, after: Groups) -> Difference:
 
 
 def _failures(old: Sequence[StudyResults], new: Sequence[StudyResults]) -> Iterator[Difference]:
-    good = {(r.study.name, cell_id) for r in old for cell_id in r.records}
+    good = {(r.study.name, r.weights, cell_id) for r in old for cell_id in r.records}
     for results in new:
         for cell_id, record in results.failed.items():
-            if (results.study.name, cell_id) in good:
+            if (results.study.name, results.weights, cell_id) in good:
                 why = record.failure.last_line if record.failure else "no message"
                 text = f"passed before, failed now: {why[:200]}"
                 yield Difference(f"{results.study.name}/{cell_id}", text, worse=True)
 
 
-def _claims(old: Sequence[StudyResults], new: Sequence[StudyResults]) -> Iterator[Difference]:
-    def judged(results: Sequence[StudyResults]) -> dict[tuple[str, str, str], Any]:
-        return {(r.study.name, j.model, j.claim.sentence): j for r in results for j in r.judgements}
+def _claims(
+    old: Sequence[StudyResults], new: Sequence[StudyResults], others: Set[tuple[str, str]]
+) -> Iterator[Difference]:
+    def judged(results: Sequence[StudyResults]) -> dict[Key, Any]:
+        return {
+            (r.study.name, j.model, j.claim.sentence, r.weights): j
+            for r in results
+            for j in r.judgements
+            if (r.study.name, j.model) not in others
+        }
 
     before = judged(old)
-    for (study, model, sentence), now in judged(new).items():
-        was = before.get((study, model, sentence))
+    for key, now in judged(new).items():
+        study, model, sentence, _ = key
+        was = before.get(key)
         if was is None or was.outcome == now.outcome or "not_run" in (was.outcome, now.outcome):
             continue
         worse = RANK[now.outcome] < RANK[was.outcome] and (
@@ -128,6 +148,8 @@ def _metrics(pairs: Sequence[tuple[Study, Group, Group]]) -> Iterator[Difference
                     continue
                 where = f"{study.name}/{label(after)}/{method}"
                 change = arm_change(old, new)
+                if change.outcome == "equal":
+                    continue
                 what = f"{where} {metric.name}"
                 told = _spread(metric, old), _spread(metric, new)
                 arms.append(_Moved(metric, what, *told, change))

@@ -25,9 +25,13 @@ from benchsuite.records.record import Record
 from benchsuite.reporting import numbers
 from benchsuite.reporting.load import record_files
 from benchsuite.reporting.results import StudyResults
+from benchsuite.reporting.weights import Variants, described
 from benchsuite.study import Cell, Study, names, study
 
-Key = tuple[str, str, str]
+Key = tuple[str, str, str, int]
+
+Place = tuple[str, str, tuple[str, ...], int]
+"""A study, its setting, the kinds of weights shown together, and which of its models' weights."""
 
 TOGETHER = {"rehearsal": ("rehearsal",), "checkpoint": ("checkpoint",)}
 """Kinds that are results of their own, and which kinds those have. All others are shown together, a
@@ -37,10 +41,15 @@ OTHERS = ("stand_in", "real")
 
 @dataclass(frozen=True)
 class Found:
-    """A record and the file that it was read from."""
+    """A record and the file that it was read from.
+
+    ``variant`` counts the weights that its model's name stood for: those of the first folder's
+    newest record are 0.
+    """
 
     record: Record
     path: Path
+    variant: int = 0
 
     @property
     def kind(self) -> str:
@@ -50,8 +59,8 @@ class Found:
 
     @property
     def key(self) -> Key:
-        """The study, the cell with its parameters, and the kind of weights."""
-        return self.record.cell.study, self.record.cell.name, self.kind
+        """The study, the cell with its parameters, the kind of weights and which of them."""
+        return self.record.cell.study, self.record.cell.name, self.kind, self.variant
 
 
 @dataclass(frozen=True)
@@ -76,10 +85,19 @@ class Sources:
     conflicts: list[Conflict] = field(default_factory=list)
     agreeing: int = 0
     notes: list[str] = field(default_factory=list)
+    variants: Variants = field(default_factory=Variants)
+
+    def found(self, record: Record) -> Found | None:
+        """Return where one of the records that count was read from."""
+        return self.good.get(Found(record, Path(), self.variant(record)).key)
+
+    def variant(self, record: Record) -> int:
+        """Return which of its model's weights a record measured."""
+        return self.variants.index(record, lambda: _is_published(record))
 
     def columns(self, record: Record) -> Mapping[str, Any]:
         """Return a record's per-item evidence, or nothing where its side file is not at hand."""
-        found = self.good.get(Found(record, Path()).key)
+        found = self.found(record)
         if found is None or record.items is None:
             return {}
         side = found.path.parent / record.items.file
@@ -93,7 +111,7 @@ class Sources:
 
     def asked(self, record: Record, key: asked.Key) -> Any:
         """Return what the record's own store keeps of the items that it names, or None."""
-        found = self.good.get(Found(record, Path()).key)
+        found = self.found(record)
         return None if found is None else asked.kept(found.path.parent.parent, key)
 
 
@@ -109,7 +127,9 @@ def read_sources(directories: Iterable[str | Path]) -> Sources:
                 f"{directory} holds no records",
                 fix="name a folder with store/records or raw_runs in it, such as reports",
             )
-        good, failed = _latest(found, sources)
+        found.sort(key=lambda one: one.record.started_at)
+        newest = [replace(f, variant=sources.variant(f.record)) for f in reversed(found)]
+        good, failed = _latest(newest[::-1], sources)
         for key, one in good.items():
             _settle(sources, sources.good.setdefault(key, one), one)
         sources.failed = failed | sources.failed
@@ -138,11 +158,11 @@ def _read(directory: Path, notes: list[str]) -> Iterator[Found]:
 
 
 def _latest(found: Sequence[Found], sources: Sources) -> tuple[dict[Key, Found], dict[Key, Found]]:
-    """Return the last good and the last failed record of each cell of one folder."""
+    """Return the last good and the last failed record of each cell of one folder's, by time."""
     good: dict[Key, Found] = {}
     failed: dict[Key, Found] = {}
     again: list[Found] = []
-    for one in sorted(found, key=lambda f: f.record.started_at):
+    for one in found:
         if ".rerun-" in one.path.name:
             again.append(one)
         elif one.record.passed:
@@ -192,18 +212,19 @@ def judged(
 def results_of(sources: Sources, links: Path | None = None) -> list[StudyResults]:
     """Return the records as results: one per study and setting, over the models that have any.
 
-    Rehearsals, and checkpoints that were given with ``--checkpoint``, are results of their own.
+    Rehearsals, and checkpoints that were given with ``--checkpoint``, are results of their own, and
+    so are records of other weights under a model's name.
     What is missing there is what the study declares. ``links`` is the folder from which the page
     refers to the record files.
     """
-    by_setting: dict[tuple[str, str, tuple[str, ...]], list[Found]] = {}
+    by_setting: dict[Place, list[Found]] = {}
     unknown: Counter[str] = Counter()
     for found in (*sources.good.values(), *sources.failed.values()):
         name = found.record.cell.study
         if name in names():
             setting = json.dumps(_settings(found.record), sort_keys=True, default=str)
             kinds = TOGETHER.get(found.kind, OTHERS)
-            by_setting.setdefault((name, setting, kinds), []).append(found)
+            by_setting.setdefault((name, setting, kinds, found.variant), []).append(found)
         else:
             unknown[name] += 1
     for name, n in unknown.items():
@@ -212,15 +233,15 @@ def results_of(sources: Sources, links: Path | None = None) -> list[StudyResults
         )
     made = [
         _results(study(name), members, kinds, sources, links)
-        for (name, _, kinds), members in sorted(by_setting.items(), key=_place)
+        for (name, _, kinds, _), members in sorted(by_setting.items(), key=_place)
     ]
     return [one for one in made if not any(_within(one, other) for other in made)]
 
 
-def _place(item: tuple[tuple[str, str, tuple[str, ...]], Any]) -> tuple[str, str, int]:
+def _place(item: tuple[Place, Any]) -> tuple[str, str, int, int]:
     """Where a study's results stand: what models' own weights gave comes first."""
-    name, setting, kinds = item[0]
-    return name, setting, [OTHERS, *TOGETHER.values()].index(kinds)
+    name, setting, kinds, variant = item[0]
+    return name, setting, [OTHERS, *TOGETHER.values()].index(kinds), variant
 
 
 def _within(one: StudyResults, other: StudyResults) -> bool:
@@ -253,12 +274,13 @@ def _results(
     links: Path | None,
 ) -> StudyResults:
     grid = {cell.id: cell for cell in _grid(declared, members)}
+    variant = members[0].variant
     # A setting that a method does not have leaves its cells what they are without it.
     good = {
         cell.id: sources.good[key]
         for kind in kinds
         for cell in grid.values()
-        if (key := (declared.name, cell.name, kind)) in sources.good
+        if (key := (declared.name, cell.name, kind, variant)) in sources.good
     }
     good |= {f.record.cell.id: f for f in members if f.key in sources.good}
     failed = {f.record.cell.id: f for f in members if f.key in sources.failed}
@@ -276,12 +298,36 @@ def _results(
         failed={i: f.record for i, f in failed.items()},
         missing=[i for i in grid if i not in good and i not in failed],
         conflicts=[_told(c) for c in sources.conflicts if c.kept.path in mine],
+        notes=_other_weights(good.values()) if variant else [],
+        weights=_weights(kinds, variant),
     )
     if links is not None:
         parents = {f.path.parent for f in good.values()}
         to = {p: os.path.relpath(p.resolve(), links.resolve()) for p in parents}
         made.links = {i: Path(to[f.path.parent], f.path.name).as_posix() for i, f in good.items()}
     return made
+
+
+def _weights(kinds: tuple[str, ...], variant: int) -> str:
+    kind = "" if kinds == OTHERS else kinds[0]
+    return f"{kind} {variant or ''}".strip()
+
+
+def _other_weights(found: Iterable[Found]) -> list[str]:
+    """Return what tells records of other weights from those that the study shows first."""
+    told = dict.fromkeys(f"{f.record.cell.model}: {described(f.record)}" for f in found)
+    return [
+        "other weights than those shown first under the same names, and never compared with them: "
+        + "; ".join(told)
+    ]
+
+
+def _is_published(record: Record) -> bool:
+    """Say whether the study loads a checkpoint of its own for the record's cell."""
+    if record.cell.study not in names():
+        return False
+    declared = study(record.cell.study)
+    return declared.published(_cell(declared, record)) is not None
 
 
 def _grid(declared: Study, members: Sequence[Found]) -> list[Cell]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from benchsuite.printable import count
 from benchsuite.reporting.groups import Group
+from benchsuite.reporting.weights import kinds_of
 from benchsuite.statistics.compare import holm
 from benchsuite.statistics.over_models import OverModels, compare_over_models
 from benchsuite.statistics.ranks import Ranks, rank_methods
@@ -133,10 +134,16 @@ def _asked(study: Study, groups: Sequence[Group]) -> Iterator[tuple[Claim, str, 
 
 
 def _settings(groups: Sequence[Group]) -> dict[str, list[Group]]:
-    """Return the groups by what they share beside the model: further axes and parameters."""
+    """Return the groups by what they share beside the model: axes, parameters, kind of weights.
+
+    Embedded and dequantized models are no sample of those that a hub's own weights are of.
+    """
     found: dict[str, list[Group]] = {}
+    measured = {kind for g in groups if g.records for kind in kinds_of(g)}
     for group in groups:
-        found.setdefault(", ".join(group.marks), []).append(group)
+        kinds = sorted(kinds_of(group)) if len(measured) > 1 else []
+        marks = [*group.marks, *(f"{kind or 'own'} weights" for kind in kinds)]
+        found.setdefault(", ".join(marks), []).append(group)
     return found
 
 

@@ -27,7 +27,8 @@ class StudyResults:
     ``standing`` says how they stand to the frozen plan that they were judged under.
     ``conflicts`` tell records of one cell that differ, ``links`` where a cell's record lies if not
     in the store under the report, ``item_names`` by what name the page of items finds a cell,
-    ``benchmark`` is the study's test file.
+    ``benchmark`` is the study's test file. ``weights`` is empty for what the study shows first of
+    its models, and tells results apart that are of other weights under the same names.
     """
 
     study: Study
@@ -48,6 +49,7 @@ class StudyResults:
     benchmark: Path = Path()
     asked: frozenset[str] = frozenset()
     standing: "Standing | None" = None
+    weights: str = ""
 
     @functools.cached_property
     def over(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from benchsuite.printable import count
 from benchsuite.reporting import numbers
 from benchsuite.reporting.commands import rerun_command
+from benchsuite.reporting.devices import mixed_devices
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.unread import unread
 from benchsuite.reporting.waiting import waiting
@@ -37,7 +38,7 @@ def terminal_lines(results: StudyResults, *, verbose: bool = False) -> list[Line
     if results.standing is not None:
         departs = bool(results.standing.departures)
         lines.append((f"  {results.standing.sentence}", {"yellow": departs}))
-    told = (*results.notes, *unread(results))
+    told = (*results.notes, *unread(results), *mixed_devices(results))
     lines += [(f"  {note}", {"yellow": True}) for note in told]
     lines += _claims(results.study, results.judgements, verbose)
     lines += _waiting(results) if verbose else ()

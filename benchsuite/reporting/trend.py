@@ -108,17 +108,17 @@ def _facts(records: Sequence[Record]) -> dict[str, str]:
 def series_of(nights: Sequence[Night], *, alpha: float = ALPHA) -> list[Series]:
     """Return every method's series on real weights; all of a night are one family.
 
-    A checkpoint that was given is none of the study's making and has no series.
+    A checkpoint that was given is none of the study's making and has no series, nor have further
+    weights under a model's name.
     """
     values: dict[Key, list[dict[int, float]]] = {}
     code: dict[Key, list[str]] = {}
     metrics: dict[str, Metric] = {}
     for place, night in enumerate(nights):
-        for one in night.results:
+        for one in (results for results in night.results if not results.weights):
             metric = metrics.setdefault(one.study.name, one.study.ranked_by)
             for group in groups_of(one.cells, one.records):
-                given = any(r.source.weights == "checkpoint" for r in group.records.values())
-                for method in group.methods if group.kind == "real" and not given else ():
+                for method in group.methods if group.kind == "real" else ():
                     arm = _numbers(group.values(method, metric.name))
                     if arm:
                         key = (one.study.name, label(group), method)

@@ -7,7 +7,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from benchsuite.records.files import fitting_name, write_whole
-from benchsuite.reporting.exporting.tables import by_weights, over_models
+from benchsuite.reporting.exporting.tables import by_weights
 from benchsuite.reporting.figures import critical, tradeoff
 from benchsuite.reporting.figures.seeds import draw_seeds, file_name
 from benchsuite.reporting.groups import groups_of
@@ -38,7 +38,7 @@ def write_figures(results: StudyResults, folder: Path) -> list[Path]:
             for view in tradeoff.views(results.study, part):
                 svg = _drawn("tradeoff", view, results.study.original)
                 written.append(_write(folder, f"{name}__{view['cost']}", svg))
-    for view in filter(None, map(critical.view, over_models(results, "ranks"))):
+    for view in filter(None, map(critical.view, results.over["ranks"])):
         setting = f"__{view['setting']}" if view["setting"] else ""
         written.append(_write(folder, f"critical_difference{setting}", _drawn("critical", view)))
     return written

@@ -81,18 +81,6 @@ def left_out(results: StudyResults) -> Iterator[str]:
         if len(kinds) > 1:
             told = f"the claims of {name} on {_title(group)} are over {', '.join(kinds)} weights"
             yield f"{told} together; the page shows them, and its rows mix what is apart here"
-    if len(_of_real(results)) > 1 and results.over["over_models"]:
-        kinds = sorted(_of_real(results))
-        yield f"the answers of {name} over models are over {', '.join(kinds)} weights together"
-
-
-def over_models(results: StudyResults, what: str) -> list[dict[str, Any]]:
-    """Return the page's ``over_models`` or ``ranks``; none where they mix kinds of weights."""
-    return list(results.over[what]) if len(_of_real(results)) == 1 else []
-
-
-def _of_real(results: StudyResults) -> set[str]:
-    return {_weights(r) for r in results.records.values() if r.kind == "real"}
 
 
 def by_weights(group: Group) -> dict[str, Group]:
@@ -256,7 +244,7 @@ def _claims(results: StudyResults, group: Group) -> Iterator[Table]:
 
 def _over_models(results: StudyResults) -> Iterator[Table]:
     """Yield the answers over models, which the page shows of real weights alone."""
-    found = [one for one in over_models(results, "over_models") if one["weights"] == "real"]
+    found = [one for one in results.over["over_models"] if one["weights"] == "real"]
     if not found:
         return
     real = [r for r in results.records.values() if r.kind == "real"]

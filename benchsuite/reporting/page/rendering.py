@@ -11,6 +11,7 @@ from benchsuite.printable import count, printable
 from benchsuite.records.record import Record
 from benchsuite.reporting import findings
 from benchsuite.reporting.commands import rerun_command
+from benchsuite.reporting.devices import mixed_devices
 from benchsuite.reporting.figures import critical
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.judging import label
@@ -104,7 +105,7 @@ def study_view(results: StudyResults) -> dict[str, Any]:
         "absent": absent_view(results),
         "provenance": provenance,
         "standing": results.standing and results.standing.as_dict(),
-        "notes": [*results.notes, *unread(results)],
+        "notes": [*results.notes, *unread(results), *mixed_devices(results)],
         "conflicts": results.conflicts,
         "cells": f"{len(results.records)} of {count(len(results.cells), 'cell')}",
         "has_items": bool(results.item_names),

@@ -37,8 +37,9 @@ def arm_change(old: Mapping[int, float], new: Mapping[int, float]) -> Change:
     """Compare the seeds of one method before and after: Welch's test, at the worst variances.
 
     An arm that does not vary over at least two seeds has no noise: any change of it is beyond.
+    Seeds that were only left out, or only added, change nothing.
     """
-    if old == new:
+    if old == new or _is_part(old, new) or _is_part(new, old):
         return Change("equal", 0.0)
     before, after = as_sample(old.values()), as_sample(new.values())
     why = refusal(("the old values", before), ("the new values", after), least=1)
@@ -47,6 +48,8 @@ def arm_change(old: Mapping[int, float], new: Mapping[int, float]) -> Change:
     difference = mean_of(after) - mean_of(before)
     if min(len(before), len(after)) < 2:
         return Change("unknown", difference, reason=NO_NOISE)
+    if is_constant(before) and is_constant(after) and difference == 0:
+        return Change("equal", 0.0)
     if is_constant(before):
         return Change("beyond_noise", difference, reason="it did not vary over seeds before")
     test = welch(after, before)
@@ -54,6 +57,10 @@ def arm_change(old: Mapping[int, float], new: Mapping[int, float]) -> Change:
         return Change("unknown", difference, reason=test.reason)
     p_value = test.p_value if is_constant(after) else guarded_p(test.p_value, test.n_a, test.n_b)
     return Change("within_noise", difference, p_value)
+
+
+def _is_part(some: Mapping[int, float], more: Mapping[int, float]) -> bool:
+    return bool(some) and some.items() <= more.items()
 
 
 def seed_change(old: Mapping[int, float], seed: int, new: float) -> Change:
@@ -69,6 +76,8 @@ def seed_change(old: Mapping[int, float], seed: int, new: float) -> Change:
     difference = None if why else new - old.get(seed, mean_of(before))
     if why or len(before) < 2:
         return Change("unknown", difference, reason=why or NO_NOISE)
+    if is_constant(before) and before[0] == new:
+        return Change("equal", 0.0)
     if is_constant(before):
         return Change("beyond_noise", difference, reason="it did not vary over seeds before")
     n = len(before)
