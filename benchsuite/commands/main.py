@@ -12,7 +12,7 @@ import pytest
 
 from benchsuite import __version__
 from benchsuite.commands.parser import CommandLine, pytest_help
-from benchsuite.errors import BenchsuiteError
+from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.printable import printable
 
 # Command -> where it is and what it does. A module is imported when its command is given: some
@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = CommandLine({name: line for name, (_, line) in COMMANDS.items()}, GROUPS)
     parser.add_argument("--version", action="version", version=f"benchsuite {__version__}")
     command = ""
+    _open_closed()
     try:
         command, words = parser.command_and_words(sys.argv[1:] if arguments is None else arguments)
         status = _run(command, words)
@@ -81,8 +82,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
+def _open_closed() -> None:
+    """Give streams that the caller closed (``>&-``) somewhere to write to."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, for as long as we run
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Refuse an empty word, which would be taken for this folder; ``-k`` and ``-m`` may have it."""
+    for before, word in zip(("", *words), words, strict=False):
+        if not word.strip() and before not in ("-k", "-m"):
+            what = f"the value of {before}" if before.startswith("--") else "an argument"
+            raise UsageError(
+                f"{what} is empty",
+                fix="name it, or leave it out: a variable of the shell may be unset",
+            )
+
+
 def _run(command: str, words: Sequence[str]) -> int:
     function = function_of(command)
+    _refuse_empty(words)
     if command in OF_PYTEST and {"-h", "--help"} & set(words):
         print(pytest_help(function, command), end="")
         return 0

@@ -174,6 +174,8 @@ class Options:
         """Read the options, the command line before the ini file."""
 
         value = partial(_value, config)
+        for option in OPTIONS:
+            _refuse_empty(option.flag, config.getoption(f"benchsuite_{option.name}"))
         where = config.invocation_params.dir
         base = where if config.getoption("benchsuite_reports_dir") else config.rootpath
         reports = base / value("reports_dir")
@@ -375,3 +377,16 @@ def _settings(values: list[str]) -> dict[str, dict[str, Any]]:
     for name, parameters in settings.items():
         next(study(name).cells(settings=parameters))
     return settings
+
+
+def _refuse_empty(flag: str, given: Any) -> None:
+    """Refuse an option whose value is empty, as that of an unset variable of the shell is."""
+    if any(isinstance(word, str) and not word.strip() for word in _as_list(given)):
+        raise UsageError(
+            f"{flag} has an empty value",
+            fix="give it one, or leave it out: a variable of the shell may be unset",
+        )
+
+
+def _as_list(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, list | tuple) else [given]

@@ -118,6 +118,10 @@ def write_whole(
             os.link(draft, path)
         else:
             os.replace(draft, path)
+    except OSError as error:
+        if error.filename == str(draft):  # whoever reads of it knows the file by its own name
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         draft.unlink(missing_ok=True)
     if durable:

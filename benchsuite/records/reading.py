@@ -76,6 +76,8 @@ def sealed_object(content: bytes) -> dict[str, Any]:
 def read_file(path: Path) -> Record:
     """Return the record of a file; in a store's folder its name must be that of its fingerprint."""
     try:
+        if path.is_fifo():
+            raise CorruptRecord("it is a pipe, not a file")
         record = read(path.read_bytes())
         if path.parent.name == "records" and path.parent.parent.name == "store":
             check_place(record, path.stem)

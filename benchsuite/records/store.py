@@ -153,6 +153,8 @@ class Store:
 
     def _read(self, path: Path) -> Record | None:
         try:
+            if path.is_fifo():
+                raise CorruptRecord("a pipe in the place of a record")
             record = read(path.read_bytes())
             check_place(record, path.stem)
             self._check_items(record)

@@ -116,9 +116,13 @@ class Sources:
 
 
 def read_sources(directories: Iterable[str | Path]) -> Sources:
-    """Read every record under the directories; the first one named wins where they conflict."""
+    """Read every record under the directories; the first one named wins where they conflict.
+
+    A folder that is named twice is read once: it confirms nothing.
+    """
     sources = Sources()
-    for directory in map(Path, directories):
+    once = {os.path.realpath(directory): Path(directory) for directory in reversed([*directories])}
+    for directory in reversed(once.values()):
         if not directory.is_dir():
             raise UsageError(f"there is no folder {directory}", fix="name a reports folder")
         found = list(_read(directory, sources.notes))

@@ -1,6 +1,7 @@
 """Each method's metric over nights: its noise, where it changed, and what else changed then."""
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,13 +76,14 @@ class Series:
 
 def read_nights(folders: Sequence[str | Path]) -> list[Night]:
     """Return the nights in the order of their last records; two at least."""
-    if len(set(map(Path, folders))) < 2:
+    nights = {os.path.realpath(folder): Path(folder) for folder in folders}
+    if len(nights) < 2:
         raise UsageError(
-            f"a trend needs two nights, and {count(len(set(folders)), 'folder')} was named",
+            f"a trend needs two nights, and {count(len(nights), 'folder')} was named",
             fix="name a reports folder for each night: benchsuite trend monday tuesday",
         )
     found = []
-    for folder in dict.fromkeys(map(Path, folders)):
+    for folder in nights.values():
         results = results_of(read_sources([folder]))
         records = [r for one in results for r in one.records.values()]
         last = max((r.started_at for r in records), default="")
