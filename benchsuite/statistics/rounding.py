@@ -94,7 +94,9 @@ def with_uncertainty(mean: float | None, std: float | None, *, plus_minus: str =
         return f"{_power(mean, powers)}{plus_minus}{std:.1e}"
     decimals = decimals_for(std)
     seen = f"{std:.{decimals}f}"
-    return f"{_fixed(mean, decimals)}{plus_minus}{seen if float(seen) else f'{std:.1e}'}"
+    if float(seen) == 0:
+        return f"{plain(mean)}{plus_minus}{std:.1e}"
+    return f"{_fixed(mean, decimals)}{plus_minus}{seen}"
 
 
 def with_interval(value: float | None, low: float | None, high: float | None) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from benchsuite.commands.main import COMMANDS, GROUPS, OF_PYTEST, main
 from benchsuite.harness.options import OPTIONS
+from benchsuite.records.files import write_whole
 
 ABSENT = "there is no folder nowhere. Name another with --reports-dir, or measure cells first"
 TRAINING = ["train", "--config", "tiny", "--method", "no_cot", "--out", "out"]
@@ -130,3 +131,38 @@ def test_help_lists_every_command_once_and_in_a_group(capsys):
 def test_a_command_that_is_none_is_refused(words, told, capsys):
     assert main(words) == pytest.ExitCode.USAGE_ERROR
     assert capsys.readouterr().err.startswith(f"benchsuite: {told}")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["report", ""],
+        ["export", "", "--to", "out"],
+        ["export", "empty", "--to", " "],
+        ["status", "--reports-dir", ""],
+        ["diff", "", ""],
+        ["watch", "--reports-dir", ""],
+        ["gate", "", "tiny_llama_1m"],
+    ],
+)
+def test_an_empty_word_is_not_taken_for_this_folder(folder, capsys, words):
+    before = sorted(folder.rglob("*"))
+    assert main(words) == 4
+    assert " is empty. Name it, or leave it out" in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_an_empty_option_of_pytest_is_refused(folder, capsys):
+    assert main(["status", "--reports-dir="]) == 4
+    assert "--reports-dir has an empty value" in capsys.readouterr().err
+
+
+def test_closed_streams_are_no_error(folder, monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    assert main(["completion", "bash"]) == 0
+
+
+def test_what_cannot_be_written_is_named_as_it_was_given(folder):
+    with pytest.raises(OSError, match="Is a directory") as caught:
+        write_whole(folder / "empty", b"page")
+    assert caught.value.filename == str(folder / "empty")

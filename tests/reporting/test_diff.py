@@ -100,3 +100,29 @@ def test_a_study_that_wishes_higher_values_turns_what_is_worse():
         one.study = replace(one.study, metrics=(higher,))
 
     assert any("/random perplexity" in text for text in worse(differences([old], [new])))
+
+
+def test_other_weights_under_one_name_are_not_compared():
+    def of(digest, means=MEANS):
+        found = made(means)
+        found.records = {
+            i: replace(r, source=replace(r.source, weights_digest=digest))
+            for i, r in found.records.items()
+        }
+        return found
+
+    told = differences([of("1" * 64)], [of("2" * 64, MEANS | {"random": 9.0})])
+
+    assert [str(one) for one in told] == [
+        "cells: 0 bit-identical, 0 changed",
+        "calibration_selection/llama-2-7b-hf: other weights now than before: nothing is compared",
+    ]
+
+
+def test_a_given_checkpoint_does_not_take_the_place_of_what_the_study_made():
+    given = made(MEANS | {"random": 9.0})
+    given.weights = "checkpoint"
+
+    (only,) = differences([made(), given], [made(), given])
+
+    assert str(only) == "cells: 30 bit-identical, 0 changed"

@@ -78,3 +78,19 @@ def test_rows_go_from_the_original_to_the_best_and_end_with_controls():
 def test_without_an_original_there_is_no_such_column():
     cells = grid("tiny_llama_1m", methods=["random", "cola_zero"])
     assert "minus fp16" not in render_page([results(cells)])
+
+
+def test_several_runs_beside_one_of_the_original_are_not_called_equal():
+    found = differences._difference(LOWER, {1: 5.1, 2: 6.3}, {1: 5.0}, once=False)
+    assert found.reason == "one run of the original: no interval"
+    assert found.low is None
+
+
+def test_a_method_without_a_mean_has_no_difference():
+    cells = grid("tiny_llama_1m", methods=WITH_ORIGINAL)
+    (broken,) = groups_of(cells, drawn(cells, means=OURS | {"random": 1e300}))
+    found = differences.from_original(study("calibration_selection"), broken, LOWER)
+    assert "random" not in found
+    assert "cola_zero" in found
+    page = render_page([results(cells, drawn(cells, means=OURS | {"random": 1e300}))])
+    assert "00000000000" not in page

@@ -5,6 +5,7 @@ import itertools
 import random
 import re
 import urllib.parse
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from benchsuite.records.record import Times
 from benchsuite.reporting import render_page
 from benchsuite.reporting.figures import critical, tradeoff
+from benchsuite.reporting.figures.seeds import draw_seeds
 from benchsuite.reporting.groups import groups_of
 from benchsuite.reporting.page import study_files
 from benchsuite.reporting.results import StudyResults
@@ -210,3 +212,17 @@ def test_figures_that_would_make_the_page_heavy_stay_beside_it(tmp_path):
     found = study_files.view(made, tmp_path, study_files.Room(200))
     assert [picture["file"] for picture in found["pictures"]] == ["one.svg"]
     assert (found["papers"], found["files"]) == (["one.svg"], ["two.svg"])
+
+
+def test_seeds_are_drawn_with_long_names_and_values_beyond_every_axis(tmp_path):
+    name = "a_method_whose_name_is_longer_than_the_figure_" + "x" * 60
+    declared = replace(
+        study("calibration_selection"), axes={"model": ("tiny_llama_1m",), "method": (name, "b")}
+    )
+    cells = list(declared.cells(seeds=[1, 2]))
+    records = {c.id: record(c, 1e300 if c.method == "b" else 5.0 + c.seed) for c in cells}
+    (group,) = groups_of(cells, records)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (path,) = draw_seeds(declared, group, tmp_path, "seeds", kinds=("svg",))
+    assert path.stat().st_size > 5000

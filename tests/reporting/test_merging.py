@@ -1,8 +1,10 @@
 """Reports folders brought together, compared and measured again by the command line."""
 
 import json
+import os
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -260,3 +262,57 @@ def test_reproduce_of_what_is_no_record_is_one_paragraph(project, command):
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["benchsuite reproduce: x.json is not a whole record*"])
+
+
+def of_weights(cells, digest, weights="local", perplexity=5.7):
+    """Return records of some cells that say which weights they measured."""
+    made = {cell.id: record(cell, perplexity) for cell in cells}
+    source = {"weights": weights, "weights_digest": digest}
+    return {i: replace(r, source=replace(r.source, **source)) for i, r in made.items()}
+
+
+@pytest.mark.parametrize(
+    ("weights", "digest"),
+    [("local", f"{'2' * 64}:float32"), ("dequantized", None), ("embedded", "2" * 64)],
+)
+def test_other_weights_under_one_name_are_never_in_one_comparison(tmp_path, weights, digest):
+    cells = grid("llama2_7b", methods=["random", "cola_zero"])
+    ours, theirs = ([c for c in cells if c.method == m] for m in ("random", "cola_zero"))
+    first = folder(tmp_path / "a", of_weights(ours, f"{'1' * 64}:bfloat16"))
+    second = folder(tmp_path / "b", of_weights(theirs, digest, weights, 9.0))
+
+    _, found = judged([first, second])
+
+    assert [{r.cell.method for r in one.records.values()} for one in found] == [
+        {"random"},
+        {"cola_zero"},
+    ]
+    assert all(j.outcome == "not_run" for one in found for j in one.judgements if j.claim.other)
+    assert found[0].notes == []
+    assert "never compared with them: llama2_7b: " in found[1].notes[0]
+
+
+def test_the_dtype_of_a_device_and_an_unknown_digest_are_no_other_weights(tmp_path):
+    cells = grid("llama2_7b", methods=["random", "cola_zero", "stratified"])
+    halves = [[c for c in cells if c.method == m] for m in ("random", "cola_zero", "stratified")]
+    named = [of_weights(halves[0], f"{'1' * 64}:bfloat16"), of_weights(halves[1], None)]
+    named.append(of_weights(halves[2], f"{'1' * 64}:float32"))
+    folders = [folder(tmp_path / str(i), found) for i, found in enumerate(named)]
+
+    _, (found,) = judged(folders)
+
+    assert len(found.records) == 15
+
+
+def test_a_folder_that_is_named_twice_confirms_nothing(tmp_path):
+    one = folder(tmp_path / "a", drawn(grid("llama2_7b", methods=["random"])))
+    (tmp_path / "link").symlink_to(one)
+
+    assert read_sources([one, tmp_path / "link", f"{one}/"]).agreeing == 0
+
+
+def test_a_pipe_in_the_place_of_a_record_is_left_out(tmp_path):
+    one = folder(tmp_path / "a", drawn(grid("llama2_7b", methods=["random"])))
+    os.mkfifo(one / "store/records/feed.json")
+
+    assert "it is a pipe" in read_sources([one]).notes[0]

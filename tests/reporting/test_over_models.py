@@ -2,6 +2,7 @@
 
 import json
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import pytest
 
@@ -132,3 +133,15 @@ def test_the_report_shows_them_and_draws_the_figure(cells, records, tmp_path):
     summary = json.loads((tmp_path / CALIBRATION / "summary_stats.json").read_text())
     assert summary["_benchsuite"]["ranks"][0]["n_models"] == 4
     assert check_summary(summary).passed
+
+
+def test_kinds_of_weights_are_apart(cells, records):
+    def of(record):
+        kind = "embedded" if "tiny_llama" in record.cell.model else "dequantized"
+        return replace(record, source=replace(record.source, weights=kind))
+
+    mixed = {i: of(record) for i, record in records.items()}
+    rows = over_models.over(STUDY, groups_of(cells, mixed))["over_models"]
+
+    assert {row["setting"] for row in rows} == {"embedded weights", "dequantized weights"}
+    assert {row["n_models"] for row in rows} == {2}

@@ -10,7 +10,7 @@ from benchsuite.records.fingerprint import Fingerprint
 from benchsuite.reporting import render_page, strip
 from benchsuite.reporting.page.rendering import tight
 from benchsuite.reporting.summary import described
-from tests.reporting.factory import MEANS, drawn, grid, record, results
+from tests.reporting.factory import MEANS, ON_A_CPU, drawn, grid, record, results
 
 THREE = ["gptq_default", "random", "cola_zero"]
 HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>\"&"
@@ -294,3 +294,39 @@ def test_of_few_methods_each_is_shown():
     cut = strip.reach([5.0, 5.1, 5.2, 5.3, 5.4, 90.0], higher=False)
     assert 0.4 < cut < 10
     assert strip.reach([-5.0, -5.1, -5.2, -5.3, -5.4, -90.0], higher=True) == cut
+
+
+def test_many_violated_claims_do_not_push_the_tables_off_the_page():
+    cells = grid("tiny_llama_1m")
+    few = render_page([results(cells, drawn(cells, std=0.001))])
+    broken = MEANS | dict.fromkeys(("cola_zero", "cola_balanced", "random", "stratified"), 30.0)
+    many = render_page([results(cells, drawn(cells, std=0.001, means=broken))])
+    assert many.count('class="pill violated"') > 4
+    assert '<details class="claim" open>' not in many
+    assert few.count('<details class="claim" open>') <= 4
+
+
+def test_seeds_that_fail_alike_are_told_once():
+    cells = grid("tiny_llama_1m", methods=THREE)
+    told = {c.id: record(c, failure=("quant", f"{c.id}: out of memory")) for c in cells[:5]}
+    page = render_page([results(cells, {}, failed=told)])
+    assert page.count("out of memory") == 1
+    assert f"<code>{cells[0].id}</code> and 4 more seeds alike:" in page
+
+
+def test_several_devices_in_one_table_are_named():
+    cells = grid("tiny_llama_1m", methods=THREE)
+    change = {"random": ON_A_CPU}
+    mixed = drawn(cells, change=lambda cell: change.get(cell.method, {}))
+    assert "measured on 2 devices (cpu: Xeon, cuda: NVIDIA H200)" in render_page(
+        [results(cells, mixed)]
+    )
+    assert "measured on 2 devices" not in render_page([results(cells, drawn(cells))])
+
+
+def test_the_first_lines_say_why_nothing_was_decided():
+    cells = grid("tiny_llama_1m", methods=THREE, seeds=[42])
+    page = html.unescape(render_page([results(cells, drawn(cells))]))
+    assert "on 1 model, none held" in page
+    assert "claims: one seed cannot show it" in page
+    assert "(tiny_llama_1m)" not in page

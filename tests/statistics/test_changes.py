@@ -69,3 +69,13 @@ def test_any_values_have_an_answer_without_nan(old, seed, new):
     for change in (seed_change(old, seed, new), arm_change(old, {seed: new})):
         assert change.p_value is None or 0 <= change.p_value <= 1
         assert change.outcome in ("equal", "within_noise", "beyond_noise", "unknown")
+
+
+def test_seeds_that_were_only_left_out_or_added_change_nothing():
+    some = {42: OLD[42], 44: OLD[44]}
+    assert arm_change(OLD, some) == arm_change(some, OLD) == Change("equal", 0.0)
+    # Without variation it was told as "beyond seed noise", from 10.47 to 10.47.
+    assert arm_change({1: 10.47, 2: 10.47, 3: 10.47}, {1: 10.47, 2: 10.47}).outcome == "equal"
+    assert arm_change({1: 10.47, 2: 10.47}, {8: 10.47, 9: 10.47}).outcome == "equal"
+    assert seed_change({1: 10.47, 2: 10.47}, 9, 10.47).outcome == "equal"
+    assert arm_change({1: 10.47, 2: 10.47}, {1: 10.48, 2: 10.48}).outcome == "beyond_noise"

@@ -1,10 +1,13 @@
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from scipy import stats
 
 from benchsuite.statistics import describe, proportion_interval
+from benchsuite.statistics.inference.verdicts import compared
+from benchsuite.statistics.samples import mean_of, std_of, variance_of
 from tests.statistics.samples_for_tests import anything, clean, varied
 
 
@@ -74,3 +77,18 @@ def test_the_binomial_interval_is_wilsons(successes, n):
     found = proportion_interval(successes, n)
     assert found == pytest.approx((expected.low, expected.high), abs=1e-12)
     assert 0 <= found[0] <= successes / n <= found[1] <= 1
+
+
+def test_values_whose_squares_leave_float64_have_a_spread_or_a_reason():
+    """A broken model's perplexity is exp of what it is: 1e300 ended a whole session."""
+    huge, small = np.array([5.7, 1e300, 5.6]), np.array([1e-300, 2e-300, 3e-300])
+
+    assert mean_of(np.array([1.7e308, 1.7e308, 0.0])) == pytest.approx(1.7e308 / 3 * 2)
+    assert math.isnan(mean_of(np.array([math.inf, -math.inf])))
+    assert math.isinf(variance_of(huge))
+    assert std_of(huge) == pytest.approx(1e300 / math.sqrt(3))
+    assert std_of(small) == pytest.approx(1e-300)
+    assert "out of the range" in describe(huge).reason
+    evidence = compared(dict(enumerate(huge)), {0: 5.0, 1: 5.1, 2: 5.2}, names=("rtn_w2", "fp16"))
+    assert evidence["p_value"] is None
+    assert evidence["reason"].startswith("some values of rtn_w2 are out of the range")

@@ -38,3 +38,21 @@ def test_p_values(p, text):
 def test_no_negative_zero():
     assert rounding.signed(-0.0001) == "0.00"
     assert rounding.short(0.2522) == "0.25"
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "text"),
+    [
+        (1.1e56, 2e55, "1.10e+56 ± 2.0e+55"),  # not 57 digits
+        (3.2e-9, 1.2e-10, "3.20e-09 ± 1.2e-10"),  # not 0.00000000 ± 0.00000000
+        (5.7, 1.6e-16, "5.7000 ± 1.6e-16"),  # seeds that differ do not show a std of 0
+        (0.0, 1e-12, "0 ± 1.0e-12"),
+        (12345678.0, 1234.0, "12345678 ± 1234"),
+        (-3.2e-9, 1.2e-10, "−3.20e-09 ± 1.2e-10"),
+    ],
+)
+def test_numbers_that_decimals_cannot_show_have_powers(mean, std, text):
+    assert rounding.with_uncertainty(mean, std) == text
+    shown = rounding.with_interval(mean, mean - std, mean + std)
+    assert len(shown) < 50
+    assert rounding.signed(2.1e15) == "2.10e+15"
