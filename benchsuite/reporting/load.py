@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchsuite.errors import BenchsuiteError
+from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.records.columns import read_columns
 from benchsuite.records.documents import outcome_of
 from benchsuite.records.files import sha256
@@ -30,7 +30,8 @@ def load_records(*directories: str | Path) -> "pd.DataFrame":
 
     Nested objects become columns with dots: ``cell.axes.seed``, ``environment.device_kind``,
     ``cell.study``. A record that is there twice, in the store and in the exported view, is one
-    row. ``frame.attrs["unreadable"]`` lists files that could not be read, with the reason.
+    row. ``frame.attrs["unreadable"]`` lists files that could not be read, with the reason. A
+    directory that is none is a ``UsageError``.
     """
     import pandas as pd
 
@@ -50,7 +51,8 @@ def load_items(*directories: str | Path) -> "pd.DataFrame":
     ``items.place`` counts from 0 within it. What an item of another kind has not is missing:
     truth values and whole numbers are of pandas' own types, which can be missing. A column that
     is text in one record and a number in another is text. ``frame.attrs["unreadable"]`` lists
-    records and side files that could not be read, with the reason.
+    records and side files that could not be read, with the reason. A directory that is none is a
+    ``UsageError``.
     """
     import pandas as pd
     import pyarrow
@@ -141,7 +143,11 @@ def _records(
 ) -> Iterator[tuple[Path, Record | dict[str, Any]]]:
     """Yield each file with its record, once, or with the object of a document's own file."""
     seen: set[tuple[str, ...]] = set()
-    for path in record_files(*(directories or ("reports",))):
+    named = directories or ("reports",)
+    for directory in named:
+        if not str(directory).strip() or not Path(directory).is_dir():
+            raise UsageError(f"there is no folder {directory!s:.200}", fix="name a reports folder")
+    for path in record_files(*named):
         try:
             record = read_file(path)
         except DocumentFile as found:

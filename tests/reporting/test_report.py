@@ -3,7 +3,10 @@ import subprocess
 import sys
 from dataclasses import replace
 
-from benchsuite.reporting import load_records, terminal_lines, write_report
+import pytest
+
+from benchsuite.errors import UsageError
+from benchsuite.reporting import load_items, load_records, terminal_lines, write_report
 from benchsuite.reporting.report import write_text
 from tests.reporting.factory import DOCUMENT, drawn, grid, results, stored
 
@@ -117,3 +120,13 @@ def test_a_reporter_that_fails_is_told_and_stops_nothing(tmp_path):
 
     assert "refuse wrote no files: ValueError: no such column" in page.read_text()
     assert any("no such column" in text for text, _ in terminal_lines(made))
+
+
+@pytest.mark.parametrize("load", [load_records, load_items])
+@pytest.mark.parametrize("named", ["reprots", "", " "])
+def test_a_mistyped_folder_is_no_empty_frame(load, named, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="there is no folder"):
+        load(named)
+    with pytest.raises(UsageError, match="there is no folder reports"):
+        load()
