@@ -26,6 +26,7 @@ class Collected:
     def __init__(self) -> None:
         self.cells: list[tuple[str, Cell, Path]] = []
         self.misspelt: list[str] = []
+        self.interrupted = False
         self._config: pytest.Config | None = None
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -61,6 +62,10 @@ class Collected:
         """Say whether ``--reports-dir`` was given."""
         return self._config is not None and bool(self._config.option.benchsuite_reports_dir)
 
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Remember Ctrl-C, which pytest keeps to itself; its own interruptions are another kind."""
+        self.interrupted = excinfo.type is KeyboardInterrupt
+
     def models_asked_for(self) -> set[str]:
         """Return the models that ``-k`` or ``-m`` chose; none where neither was given."""
         if self._config is None:
@@ -80,6 +85,8 @@ def collect(arguments: Sequence[str]) -> Collected:
     output = io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         status = pytest.main(command, plugins=[collected])
+    if collected.interrupted:
+        raise KeyboardInterrupt
     if collected.misspelt:
         raise UsageError("no cell is selected", fix=". ".join(collected.misspelt))
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
@@ -178,7 +185,11 @@ def _reason(output: str) -> str:
     wrong = [line.partition("error: ")[2] for line in said if "(): error: " in line]
     wrong += [line for line in said if line.startswith(("ERROR", "E  "))]
     refused = [line for line in said if "Did you mean" in line]
-    return " ".join((refused or wrong or said[-1:])[0].removeprefix("ERROR: ").split()).rstrip(".")
+    return " ".join(
+        (refused or wrong or said[-1:] or ["pytest does not say why"])[0]
+        .removeprefix("ERROR: ")
+        .split()
+    ).rstrip(".")
 
 
 def register_own() -> None:

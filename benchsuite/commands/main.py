@@ -69,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BenchsuiteError as error:
         return _refused(command, error)
+    except KeyboardInterrupt:
+        print(f"{f'benchsuite {command}'.rstrip()}: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
     except BrokenPipeError:  # its reader has seen enough, as `head` has
         # What is buffered still would be written, and complained of, at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

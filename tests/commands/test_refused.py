@@ -166,3 +166,18 @@ def test_what_cannot_be_written_is_named_as_it_was_given(folder):
     with pytest.raises(OSError, match="Is a directory") as caught:
         write_whole(folder / "empty", b"page")
     assert caught.value.filename == str(folder / "empty")
+
+
+def test_an_interrupted_command_ends_in_a_line(folder, capsys, monkeypatch):
+    def interrupted(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchsuite.commands.completion.completion", interrupted)
+    assert main(["completion", "bash"]) == 130
+    assert capsys.readouterr().err == "benchsuite completion: interrupted\n"
+
+
+def test_ctrl_c_while_the_cells_are_collected_is_no_failed_collection(folder, capsys):
+    (folder / "test_slow.py").write_text("raise KeyboardInterrupt\n")
+    assert main(["status", "test_slow.py"]) == 130
+    assert capsys.readouterr().err == "benchsuite status: interrupted\n"
