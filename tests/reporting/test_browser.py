@@ -88,6 +88,18 @@ def test_a_head_sorts_by_keys_and_says_which_way(shown):
 
 
 @needs_chromium
+def test_a_method_whose_values_have_no_mean_leaves_the_others_sorted(tab, tmp_path):
+    cells = grid("tiny_llama_1m")
+    drawn_apart = drawn(cells, means=MEANS | {"random": 1e300, "cola_zero": -2.0})
+    (tmp_path / "index.html").write_text(render_page([results(cells, drawn_apart)]))
+    page = tab.open(tmp_path / "index.html")
+    head = f"{GRID}.querySelector('[role=columnheader]:nth-child(2) button')"
+    for last in ("noise_tokens", "cola_zero"):
+        page.run(f"{head}.click()")
+        assert page.run(METHODS)[-2:] == [last, "random"]
+
+
+@needs_chromium
 @pytest.mark.parametrize(
     ("column", "expected"),
     [

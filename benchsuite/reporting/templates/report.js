@@ -5,12 +5,12 @@
   const UNITS = {GiB: 1024, MiB: 1, KiB: 1 / 1024};
   const FILTERED = 8;  // rows from which on a table can be filtered
 
-  // What a cell is sorted by: its key, or its text; nothing for a dash.
+  // What a cell is sorted by: its key, or its text; nothing for a dash, also with its reason beneath.
   function textOf(cell) {
     if (!cell) return "";
     if ("key" in cell.dataset) return cell.dataset.key;
     const text = cell.textContent.trim();
-    return text === "\u2013" ? "" : text;
+    return text.startsWith("\u2013") ? "" : text;
   }
 
   function asNumber(text) {
