@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from benchsuite.printable import count
@@ -14,6 +15,7 @@ from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.weights import other_weights
 from benchsuite.statistics.descriptive import describe
 from benchsuite.statistics.inference.changes import Change, arm_change, seed_change, settled
+from benchsuite.statistics.margins import absolute
 from benchsuite.statistics.rounding import p_text
 from benchsuite.study import Metric, Study
 
@@ -134,6 +136,14 @@ class _Moved:
     before: str
     now: str
     change: Change
+    margin: float
+
+    @property
+    def is_small(self) -> bool:
+        """Whether an arm without noise moved by less than matters: by a device's last bits, say."""
+        change = self.change
+        untested = change.outcome == "beyond_noise" and change.p_value is None
+        return untested and change.difference is not None and abs(change.difference) < self.margin
 
 
 def _metrics(pairs: Sequence[tuple[Study, Group, Group]]) -> Iterator[Difference]:
@@ -152,11 +162,13 @@ def _metrics(pairs: Sequence[tuple[Study, Group, Group]]) -> Iterator[Difference
                     continue
                 what = f"{where} {metric.name}"
                 told = _spread(metric, old), _spread(metric, new)
-                arms.append(_Moved(metric, what, *told, change))
+                margin = absolute(metric.margin, fmean(old.values()), metric.scale)
+                arms.append(_Moved(metric, what, *told, change, margin))
                 for seed, now in new.items():
                     was = numbers.one(metric, old[seed], 6) if seed in old else "no value"
                     what, change = f"{where} seed {seed} {metric.name}", seed_change(old, seed, now)
-                    seeds.append(_Moved(metric, what, was, numbers.one(metric, now, 6), change))
+                    is_now = numbers.one(metric, now, 6)
+                    seeds.append(_Moved(metric, what, was, is_now, change, margin))
     yield from (_difference(moved) for moved in _settled(arms))
     for moved in _settled(seeds):
         if moved.change.outcome == "beyond_noise" and moved.change.p_value is not None:
@@ -170,7 +182,10 @@ def _settled(moved: Sequence[_Moved]) -> list[_Moved]:
 
 def _difference(moved: _Moved) -> Difference:
     text = f"{moved.before} before, {moved.now} now: {_verdict(moved.change)}"
-    return Difference(moved.subject, text, _is_worse(moved.metric, moved.change))
+    if moved.is_small:
+        text += "; too small to matter"
+    worse = not moved.is_small and _is_worse(moved.metric, moved.change)
+    return Difference(moved.subject, text, worse)
 
 
 def _spread(metric: Metric, values: Mapping[int, float]) -> str:

@@ -126,3 +126,15 @@ def test_a_given_checkpoint_does_not_take_the_place_of_what_the_study_made():
     (only,) = differences([made(), given], [made(), given])
 
     assert str(only) == "cells: 30 bit-identical, 0 changed"
+
+
+def test_a_constant_arm_is_worse_from_its_margin_on():
+    def moved(by):
+        return differences([made(std=0.01)], [made(MEANS | {"gptq_default": 5.80 + by}, std=0.01)])
+
+    small, large = moved(1e-9), moved(0.1)  # the margin is half a percent
+
+    (told,) = [str(one) for one in small if "gptq_default perplexity" in str(one)]
+    assert told.endswith("did not vary over seeds before; too small to matter")
+    assert worse(small) == []
+    assert any("gptq_default perplexity: 5.8000 ± 0 before" in told for told in worse(large))
