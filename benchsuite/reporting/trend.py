@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.judging import label
 from benchsuite.reporting.merging import read_sources, results_of
 from benchsuite.reporting.results import StudyResults
+from benchsuite.reporting.weights import are_apart, identity
 from benchsuite.statistics.descriptive import describe
 from benchsuite.statistics.inference.changes import Change
 from benchsuite.statistics.inference.nights import over_nights, spent
@@ -44,7 +45,8 @@ class Night:
 class Series:
     """One method's ranked metric over the nights: values by seed, and the change at each.
 
-    ``code`` is the digest of the code that measured it, by night.
+    By night, ``code`` is the digest of the code that measured it, and ``weights`` say which weights
+    it measured.
     """
 
     study: str
@@ -54,6 +56,7 @@ class Series:
     values: Sequence[Mapping[int, float]]
     changes: Sequence[Change | None]
     code: Sequence[str]
+    weights: Sequence[Set[tuple[str, str]]]
 
     def is_worse(self, night: int) -> bool | None:
         """Say whether a change was for the worse; None where there is none, or no better side."""
@@ -115,6 +118,7 @@ def series_of(nights: Sequence[Night], *, alpha: float = ALPHA) -> list[Series]:
     """
     values: dict[Key, list[dict[int, float]]] = {}
     code: dict[Key, list[str]] = {}
+    weights: dict[Key, list[Set[tuple[str, str]]]] = {}
     metrics: dict[str, Metric] = {}
     for place, night in enumerate(nights):
         for one in (results for results in night.results if not results.weights):
@@ -126,9 +130,11 @@ def series_of(nights: Sequence[Night], *, alpha: float = ALPHA) -> list[Series]:
                         key = (one.study.name, label(group), method)
                         values.setdefault(key, [{} for _ in nights])[place] = arm
                         code.setdefault(key, [""] * len(nights))[place] = _code(group, method)
+                        met = {identity(r) for r in group.records_of(method).values()}
+                        weights.setdefault(key, [set() for _ in nights])[place] = met
     changes = over_nights(values, alpha=alpha)
     return [
-        Series(*key, metrics[key[0]], arms, changes[key], code[key])
+        Series(*key, metrics[key[0]], arms, changes[key], code[key], weights[key])
         for key, arms in sorted(values.items())
     ]
 
@@ -194,10 +200,12 @@ def _mean(metric: Metric, values: Mapping[int, float]) -> str:
 
 
 def what_changed(nights: Sequence[Night], one: Series, night: int) -> str:
-    """Return what else is not as it was when a series was measured last: versions, device, code."""
+    """Return what else differs from when a series was measured last: versions, weights, code."""
     last = max(i for i in range(night) if one.values[i])
     before, now = nights[last].facts, nights[night].facts
     told = [f"{n} ({before[n] or '?'} to {now[n] or '?'})" for n in FACTS if before[n] != now[n]]
+    if are_apart(one.weights[last], one.weights[night]):
+        told.append("the model's weights")
     if one.code[last] != one.code[night]:
         told.append("the code that measures it")
     return ", ".join(told)

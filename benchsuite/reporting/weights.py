@@ -1,7 +1,7 @@
 """Whose weights a record measured, and which records may therefore stand in one comparison."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 
 from benchsuite import catalog
@@ -26,11 +26,16 @@ def kinds_of(group: Group) -> set[str]:
 
 def other_weights(one: Group, other: Group) -> bool:
     """Say whether two groups of one name are surely of different weights."""
-    mine, theirs = ({_identity(r) for r in group.records.values()} for group in (one, other))
-    return not any(_may_be(a, b) for a in mine for b in theirs)
+    return are_apart(*({identity(r) for r in group.records.values()} for group in (one, other)))
 
 
-def _identity(record: Record) -> tuple[str, str]:
+def are_apart(some: Set[tuple[str, str]], others: Set[tuple[str, str]]) -> bool:
+    """Say whether no weights of the first can be any of the others."""
+    return not any(_may_be(a, b) for a in some for b in others)
+
+
+def identity(record: Record) -> tuple[str, str]:
+    """Return the kind of a record's weights and the digest of their files, empty if unknown."""
     return kind_of(record), _DTYPE.sub("", record.source.weights_digest or "")
 
 
@@ -58,7 +63,7 @@ class Variants:
         source = record.source
         if source.weights in (None, "unknown", "checkpoint"):
             return 0
-        mine = _identity(record)
+        mine = identity(record)
         place = record.cell.study, record.cell.model, record.kind
         known = self.met.setdefault(place, [])
         for i, other in enumerate(known):

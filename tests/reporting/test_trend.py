@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -97,3 +98,25 @@ def test_the_page_of_a_trend_is_never_wider_than_the_screen(tab, nights, tmp_pat
     tab.open(page)
     assert tab.run("document.documentElement.scrollWidth") == width
     assert tab.run("document.querySelectorAll('.nights .sorts').length") > 0
+
+
+def test_other_weights_are_told_beside_the_change_that_they_made(tmp_path):
+    cells = grid("tiny_llama_1m", methods=METHODS)
+    for night in range(2):
+        records = drawn(cells, means=MEANS | {"random": 5.79 + night})
+        stored(
+            tmp_path / str(night) / "store/records",
+            {
+                i: replace(
+                    r,
+                    started_at=f"2026-11-{20 + night}T22:06:00+00:00",
+                    source=replace(r.source, weights_digest=str(night) * 64),
+                )
+                for i, r in records.items()
+            },
+        )
+    two = trend.read_nights([tmp_path / "0", tmp_path / "1"])
+
+    told = "\n".join(trend.lines(two, trend.series_of(two)))
+
+    assert "With it changed the model's weights" in told
