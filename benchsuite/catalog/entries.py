@@ -169,6 +169,8 @@ def _check_model(entry: ModelEntry) -> None:
         return
     if entry.dtype not in DTYPE_BYTES:
         raise unknown_name(f"dtype of model {entry.name}", entry.dtype, DTYPE_BYTES)
+    if not (entry.model_type or entry.shape):
+        return
     opt = ("max_position_embeddings",) if entry.model_type == "opt" else ()
     for key in (*SHAPE_KEYS, *opt):
         length = entry.shape.get(key)

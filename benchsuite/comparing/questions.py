@@ -73,7 +73,7 @@ def question_set(
     entry = catalog.task(name)
     found = load_task(name, entry.split, sources)
     shown, examples_from = worked_examples(name, found, shots, sources)
-    items: Sequence[Any] = found.items
+    items: Sequence[Any] = found.questions
     if entry.schema == "choice":
         items, shown = arc.with_four_options(items), tuple(arc.with_four_options(shown))  # type: ignore[arg-type]
     examples = tuple(shown[:shots])

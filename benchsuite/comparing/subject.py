@@ -24,7 +24,13 @@ from benchsuite.evaluation.speed import held_bytes
 from benchsuite.models import loading, random_weights, source
 from benchsuite.models.architecture import ARCHITECTURES
 from benchsuite.models.fetching import download
-from benchsuite.models.folder import folder_digest, read_config, refuse_adapter, weight_files
+from benchsuite.models.folder import (
+    folder_digest,
+    read_config,
+    refuse_adapter,
+    stored_dtype,
+    weight_files,
+)
 from benchsuite.models.gguf import model_folder
 from benchsuite.quantizers import checkpoint
 from benchsuite.quantizers.checkpoint.settings import has_settings
@@ -208,12 +214,7 @@ def own_dtype(folder: Path, device: str) -> str:
     Float16 on a CPU has no fast products and sums in few bits: there it is widened, as its values
     are all float32's.
     """
-    config = read_config(folder)
-    named = config.get("dtype") or config.get("torch_dtype")
-    named = named or (config.get("text_config") or {}).get("dtype") or "float32"
-    known = str(named).removeprefix("torch.")
-    if known not in catalog.DTYPE_BYTES:
-        known = "float32"
+    known = stored_dtype(folder)
     return "float32" if known == "float16" and device.startswith("cpu") else known
 
 

@@ -105,9 +105,13 @@ def mapping(value: Any) -> Row:
 
 
 def place(value: Any, n: int, column: str) -> int:
-    """Return the index of the right one of ``n`` options, which may be written in digits."""
+    """Return the index of the right one of ``n`` options.
+
+    It may be written in digits, or as 1.0: a column in which a number is missing has no integers.
+    """
     digits = isinstance(value, str) and value.strip().isdecimal()
-    found = int(value) if digits or type(value) is int else -1
+    whole = type(value) is int or (isinstance(value, float) and value.is_integer())
+    found = int(value) if digits or whole else -1
     if not 0 <= found < n:
         raise ValueError(f"{column!r} is {value!r}, not the place of one of the {n} options")
     return found

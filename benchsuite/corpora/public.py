@@ -10,13 +10,13 @@ problem counts once, and only one whose expected answer is a number: a formula h
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from benchsuite.corpora import forms
 from benchsuite.corpora.forms import Form, text, texts
+from benchsuite.corpora.sound import answerable, in_digits
 from benchsuite.corpora.table import Row
 from benchsuite.embedded.schema import Choice, Item, Problem, Question
 
@@ -62,6 +62,7 @@ def items(
     for place, (file, number, row) in enumerate(islice(_rows(adapter, found), limit)):
         try:
             item = adapter.convert(row, f"{prefix}-{place:05d}")
+            item = item and answerable(item)
         except ValueError as error:
             raise forms.unexpected(file, number, error, adapter.columns) from None
         if item is None or (adapter.once and item.question in seen):
@@ -83,6 +84,8 @@ def _arc(row: Row, name: str) -> Choice:
     key = text(row, "answerKey")
     if len(labels) != len(options) or key not in labels:
         raise ValueError(f"'answerKey' is {key!r}, none of the {len(options)} labels {labels}")
+    if len(set(labels)) != len(labels):
+        raise ValueError(f"'choices.label' is {labels}: two options have one label")
     # Labels are A to E, or 1 to 5: only their order counts.
     return Choice(text(row, "id"), text(row, "question"), options, labels.index(key))
 
@@ -145,14 +148,14 @@ def _bioasq(row: Row, name: str) -> Question:
 
 def _gsm8k(row: Row, name: str) -> Problem:
     solution, mark, final = text(row, "answer").rpartition("####")
-    answer = _digits(final)
+    answer = in_digits(final)
     if not mark or answer is None:
         raise ValueError(f"'answer' ends in {final[-40:]!r}, not in '#### ' and a number")
     return Problem(name, text(row, "question"), _lines(_CALCULATION.sub("", solution)), answer)
 
 
 def _svamp(row: Row, name: str) -> Problem:
-    answer = _digits(row["Answer"])
+    answer = in_digits(row["Answer"])
     if answer is None:
         raise ValueError(f"'Answer' is {row['Answer']!r}, not a number")
     question = f"{_sentence(text(row, 'Body'))} {text(row, 'Question')}"
@@ -160,7 +163,7 @@ def _svamp(row: Row, name: str) -> Problem:
 
 
 def _multi_arith(row: Row, name: str) -> Problem:
-    answer = _digits(row["final_ans"])
+    answer = in_digits(row["final_ans"])
     if answer is None:
         raise ValueError(f"'final_ans' is {row['final_ans']!r}, not a number")
     return Problem(name, text(row, "question"), (), answer)
@@ -172,21 +175,21 @@ def _sentence(body: str) -> str:
 
 
 def _gsm8k_aug(row: Row, name: str) -> Problem | None:
-    answer = _digits(row["answer"])
+    answer = in_digits(row["answer"])
     if answer is None:  # a few augmented answers are no number
         return None
     return Problem(name, text(row, "question"), texts(row["steps"], "steps"), answer)
 
 
 def _gsm_hard(row: Row, name: str) -> Problem:
-    answer = _digits(row["target"])
+    answer = in_digits(row["target"])
     if answer is None:
         raise ValueError(f"'target' is {row['target']!r}, not a number")
     return Problem(name, text(row, "input"), (), answer)
 
 
 def _openmath(row: Row, name: str) -> Problem | None:
-    answer = _digits(text(row, "expected_answer"))
+    answer = in_digits(text(row, "expected_answer"))
     if answer is None:
         return None
     return Problem(name, text(row, "problem"), _lines(text(row, "generated_solution")), answer)
@@ -231,15 +234,3 @@ def _different(texts: Iterable[str]) -> tuple[str, ...]:
 
 def _lines(text: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in text.splitlines() if line.strip())
-
-
-def _digits(value: Any) -> str | None:
-    """Return a number as digits, ``1,450.50`` as ``1450.5``; None for anything else."""
-    try:
-        number = Decimal(str(value).strip().replace(",", "").replace("$", ""))
-    except InvalidOperation:
-        return None
-    if not number.is_finite():
-        return None
-    text = f"{number:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -174,6 +174,9 @@ def _delimited(file: Path) -> Table:
 def _delimited_rows(
     file: Path, columns: tuple[str, ...], skip: int = 0
 ) -> Iterator[tuple[int, Row]]:
+    twice = [name for name in columns if name and columns.count(name) > 1]
+    if skip and twice:
+        raise _damaged(file, f"two of its columns are called {twice[0]!r}")
     for number, (line, cells) in enumerate(_cells(file), start=1 - skip):
         if number < 1:
             continue

@@ -10,8 +10,9 @@ from typing import Any
 
 from benchsuite import catalog
 from benchsuite.catalog import Sources, TaskEntry
-from benchsuite.corpora import files, hub, public
+from benchsuite.corpora import files, forms, hub, public
 from benchsuite.corpora.rows import read_rows
+from benchsuite.corpora.sound import answerable, each_once, in_digits
 from benchsuite.embedded.schema import Choice, Item, Problem, Question, item_dict
 from benchsuite.errors import BenchsuiteError
 
@@ -33,6 +34,17 @@ class TaskSet:
     digest: str
     source: str
     revision: str = ""
+
+    @property
+    def questions(self) -> tuple[Item, ...]:
+        """The items to ask, each once; two different ones of one id are a ``BenchsuiteError``."""
+        try:
+            return each_once(self.items)
+        except ValueError as error:
+            raise BenchsuiteError(
+                f"the {self.split} split of task {self.name!r} cannot be asked: {error}",
+                fix="Give each item an id of its own",
+            ) from None
 
 
 def load_task(
@@ -157,16 +169,23 @@ def _items(found: list[Path], schema: type) -> Iterator[Item]:
                 if f.name in row:
                     value = _from_cell(row[f.name], f.type) if cells else row[f.name]
                     values[f.name] = _checked(value, f.type, f.name, file, number)
-            yield _possible(schema(**values), file, number)
+            try:
+                yield answerable(_possible(schema(**values)))
+            except ValueError as error:
+                raise forms.unexpected(file, number, error, (*required, *optional)) from None
 
 
-def _possible(item: Item, file: Path, number: int) -> Item:
+def _possible(item: Item) -> Item:
+    """Return an item of a set's own columns; ``ValueError`` where its answer cannot be one."""
     if isinstance(item, Choice) and not 0 <= item.answer < len(item.choices):
-        raise BenchsuiteError(
-            f"row {number}: 'answer' is {item.answer}, and there are {len(item.choices)} choices",
-            where=str(file),
-            fix="Expected the index of the right choice, counted from 0",
+        raise ValueError(
+            f"'answer' is {item.answer}, and there are {len(item.choices)} choices, counted from 0"
         )
+    if isinstance(item, Problem):
+        answer = in_digits(item.answer)
+        if answer is None:
+            raise ValueError(f"'answer' is {item.answer[:40]!r}, not a number in digits")
+        return dataclasses.replace(item, answer=answer)
     return item
 
 

@@ -8,7 +8,6 @@ models.
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from benchsuite import catalog
 from benchsuite.catalog import ModelEntry, is_gguf
@@ -54,10 +53,10 @@ def _of_path(name: str, path: Path) -> ModelEntry:
     if is_gguf(path):
         from benchsuite.models.gguf import configuration
 
-        config: Mapping[str, Any] = configuration(path)
-    else:
-        config = folder.read_config(path)
-    return stand_in.entry_of_config(name, "", config)
+        config = configuration(path)
+        return stand_in.entry_of_config(name, "", config, config["dtype"])
+    config = folder.read_config(path)
+    return stand_in.entry_of_config(name, "", config, folder.stored_dtype(path))
 
 
 def _of_hub(name: str, source: str) -> ModelEntry:
@@ -74,7 +73,8 @@ def _of_hub(name: str, source: str) -> ModelEntry:
     here = places.locate(entry).folder
     if here is None:
         return entry
-    return stand_in.entry_of_config(name, hub_id, folder.read_config(here), entry.revision)
+    config, dtype = folder.read_config(here), folder.stored_dtype(here)
+    return stand_in.entry_of_config(name, hub_id, config, dtype, entry.revision)
 
 
 def join(entries: Mapping[str, ModelEntry]) -> None:

@@ -31,7 +31,7 @@ def problems(task: str, split: str, limit: int = 0, sources: Sources = Sources()
     if catalog.task(task).schema != "problem":
         known = ", ".join(n for n, entry in catalog.TASKS.items() if entry.schema == "problem")
         raise UsageError(f"the task {task} has no word problems", fix=f"use one of {known}")
-    found = load_task(task, split, sources).items
+    found = load_task(task, split, sources).questions
     own = catalog.task(task).embedded and sources.folder(task) is None
     if own and limit > len(found):
         from benchsuite.embedded import tasks

@@ -6,13 +6,14 @@ Told without torch. What loading reads and what the digest covers must agree, so
 import fnmatch
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchsuite.catalog import is_gguf
+from benchsuite.catalog import DTYPE_BYTES, is_gguf
 from benchsuite.corpora.file_digests import FileDigests
 from benchsuite.errors import BenchsuiteError
 
@@ -192,6 +193,30 @@ def read_config(folder: Path) -> dict[str, Any]:
             fix="Give the folder of a checkpoint as save_pretrained writes it",
         )
     return _read_json(folder / "config.json")
+
+
+# Safetensors' names of the dtypes that weights are stored in, and what holds their values here.
+_STORED_AS = {"F64": "float32", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+def stored_dtype(folder: Path) -> str:
+    """Return the dtype of a model folder's weights: one of ``catalog.DTYPE_BYTES``.
+
+    ``config.json`` says it, for the whole or for its text part. Where it does not, or names a dtype
+    that no model runs in here, it is that of most of the stored numbers, float64 as float32.
+    Raises ``BenchsuiteError`` as ``read_config`` and ``tensor_headers`` do.
+    """
+    config = read_config(folder)
+    text = config.get("text_config")
+    for part in (config, text if isinstance(text, dict) else {}):
+        named = str(part.get("dtype") or part.get("torch_dtype")).removeprefix("torch.")
+        if named in DTYPE_BYTES:
+            return named
+    counts = dict.fromkeys(DTYPE_BYTES, 0)
+    for _, _, dtype, shape in tensor_headers(folder):
+        if dtype in _STORED_AS:
+            counts[_STORED_AS[dtype]] += math.prod(shape)
+    return max(counts, key=counts.__getitem__)  # float32 where none has a floating-point number
 
 
 def refuse_adapter(folder: Path) -> None:

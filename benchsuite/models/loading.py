@@ -7,7 +7,7 @@ machine cannot get (gated, offline) is ``CellCannotRun`` with the fix; what is b
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from benchsuite.models.folder import (
     answering_files,
     read_config,
     refuse_adapter,
+    stored_dtype,
     tensor_headers,
 )
 from benchsuite.models.gguf.card import made_of
@@ -71,7 +72,7 @@ def load(
     The dtype is ``source.default_dtype`` unless asked. A ``streamed`` model's blocks are left where
     they are and come when they are worked on (`models.streaming`).
     """
-    sources = sources.at(entry.name, local)
+    sources, known = sources.at(entry.name, local), entry
     asked, dtype = dtype, dtype or source.default_dtype(entry, device)
     place = source.locate(entry, sources)
     if place.weights == "random":
@@ -83,6 +84,9 @@ def load(
         where = f"{entry.name}, {folder}"
         refuse_adapter(folder)
         config = read_config(folder)
+        if not entry.dtype:  # left to the files: a hub model before it was fetched
+            entry = replace(entry, dtype=stored_dtype(folder))
+            dtype = asked or source.default_dtype(entry, device)
         made = made_of(folder)
         reason = None if entry.embedded else stand_in.stand_in_reason(entry, config, made)
         if entry.embedded:
@@ -95,7 +99,7 @@ def load(
         tokenizer = load_tokenizer(entry, folder, trusted=trusted)
         _check_vocabulary(model, tokenizer, where)
     model.eval().requires_grad_(False)
-    digest = source.weights_digest(entry, sources, dtype=asked)
+    digest = source.weights_digest(known, sources, dtype=asked)
     types = made.types if made else None
     return LoadedModel(
         model, tokenizer, entry, place.weights, digest, tensor_bytes(model), reason, types

@@ -7,7 +7,7 @@ every report marks its cells and never mixes them with the real weights'.
 from collections.abc import Mapping
 from typing import Any
 
-from benchsuite.catalog import DTYPE_BYTES, SHAPE_KEYS, ModelEntry
+from benchsuite.catalog import SHAPE_KEYS, ModelEntry
 from benchsuite.errors import UsageError
 from benchsuite.models.gguf.card import MadeOf
 
@@ -32,9 +32,9 @@ _NOT_SHAPE = ("model_type", "architectures", "auto_map", "dtype", "torch_dtype",
 
 
 def entry_of_config(
-    name: str, hub_id: str, config: Mapping[str, Any], revision: str = "main"
+    name: str, hub_id: str, config: Mapping[str, Any], dtype: str, revision: str = "main"
 ) -> ModelEntry:
-    """Return the catalogue entry of a model whose ``config.json`` is at hand.
+    """Return the catalogue entry of a model whose ``config.json`` is at hand, stored in ``dtype``.
 
     Raises ``UsageError`` for one without a model type.
     """
@@ -46,12 +46,10 @@ def entry_of_config(
         )
     names = {theirs: ours for ours, theirs in _CONFIG_NAMES.get(model_type, {}).items()}
     shape = {names.get(k, k): v for k, v in config.items() if k not in _NOT_SHAPE}
-    dtype = config.get("dtype") or config.get("torch_dtype")
-    known = dtype if dtype in DTYPE_BYTES else "bfloat16"
     complete = all(isinstance(shape.get(key), int) for key in SHAPE_KEYS)
     if not complete:  # nested, as with an image encoder beside the decoder
-        return ModelEntry(name, hub_id, revision=revision)
-    return ModelEntry(name, hub_id, model_type, shape, str(known), revision)
+        return ModelEntry(name, hub_id, dtype=dtype, revision=revision)
+    return ModelEntry(name, hub_id, model_type, shape, dtype, revision)
 
 
 def config_arguments(entry: ModelEntry) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def flat(record: Record) -> dict[str, Any]:
     spent = {**record.times.spent, "total": record.times.total}
     failure = record.failure
     return {
-        "model": record.source.hub_id,
+        "model": record.source.hub_id or record.cell.model,
         **axes,
         **record.cell.parameters,
         **times,

@@ -17,7 +17,12 @@ UNSAID = "the study's own"
 
 RECORDS: tuple[Column, ...] = (
     Column("path", "", "the file that the row was read from"),
-    Column("model", "", "the model's name on the hub; embedded ones are `benchsuite/<name>`"),
+    Column(
+        "model",
+        "",
+        "the model's name on the hub; embedded ones are `benchsuite/<name>`, one of a folder or a "
+        "GGUF has the name that it was given",
+    ),
     Column("method", "", "the method under test"),
     Column("seed", "", "the seed from which everything random in the cell was drawn"),
     Column("weights", "", "embedded, hub, local, dequantized, random, checkpoint or unknown"),
