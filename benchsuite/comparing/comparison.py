@@ -125,7 +125,12 @@ class _Base:
         self.subject, self.settings = subject, settings
         self._fit, self._keep, self._tell, self._progress = fit, keep, tell, progress
         self.ids = chunk_ids(
-            settings.text, subject.tokenizer, subject.model, settings.tokens, settings.seq_len
+            settings.text,
+            subject.tokenizer,
+            subject.model,
+            settings.tokens,
+            settings.seq_len,
+            settings.group,
         )
         self.facts = self._facts(subject, 0, timed=settings.speed)
         self.answers = self._ask(subject, 0)

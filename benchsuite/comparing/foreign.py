@@ -12,6 +12,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from benchsuite.errors import BenchsuiteError, CellCannotRun, out_of_memory
@@ -34,6 +35,7 @@ PACKAGES = {
 """``quant_method`` -> the module and the package of the library that owns the format."""
 
 _DEQUANTIZED = "its library dequantized the weights: their size in memory is no engine's"
+_READ = "its weights are read as they are stored"
 _SIMULATED = _DEQUANTIZED + ", and activations are rounded in simulation"
 
 
@@ -69,9 +71,31 @@ def open_foreign(
             install or "Try it where its library and its device are, or give a dequantized copy",
         ) from error
     loading.check_complete(report, word)
+    _try(model, folder, method)
     model.generation_config = generation_settings.read(folder) or model.generation_config
     notes = (_told(settings),) if method == "compressed-tensors" else ()
+    if getattr(model, "hf_quantizer", None) is None:
+        notes = (f"its config names the method {method!r}, which transformers passed over: {_READ}",)
     return model, f"transformers with {package}" if package else "transformers", notes
+
+
+def _try(model: nn.Module, folder: Path, method: str) -> None:
+    """Raise where a model opens and cannot compute: its codes are not what its library packs."""
+    token = torch.zeros(1, 1, dtype=torch.long, device=next(model.parameters()).device)
+    try:
+        with torch.no_grad(), loading.quiet_transformers(), _no_bars():
+            model(input_ids=token)
+    except Exception as error:  # each library fails in its own way
+        if out_of_memory(error):
+            raise
+        said = " ".join(str(error).split())[:300]
+        raise BenchsuiteError(
+            f"a checkpoint of method {method!r} opens, and cannot compute a token: "
+            f"{type(error).__name__}: {said or 'no word'}",
+            str(folder),
+            "See that its weights are those of its quantization config, and that this device is "
+            "one that the method's library computes on",
+        ) from error
 
 
 def _opened(folder: Path, device: str, trusted: bool, method: str) -> tuple[Any, Any]:

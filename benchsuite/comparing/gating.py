@@ -157,7 +157,9 @@ class _Text:
         self._base, self._settings, self._fit = base, settings, fit
         self._keep, self._progress = keep, progress
         length = settings.seq_len or usual_length(base.model)
-        ids = chunk_ids(settings.text, base.tokenizer, base.model, settings.tokens, length)
+        ids = chunk_ids(
+            settings.text, base.tokenizer, base.model, settings.tokens, length, settings.group
+        )
         self._chunks = ids.view(-1, length)
         self.n = len(self._chunks)
         self._looks = _drawn(np.arange(self.n) // settings.group)

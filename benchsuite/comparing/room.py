@@ -69,7 +69,7 @@ def weight_bytes(word: str, sources: Sources, device: str) -> int:
     """
     if word in catalog.MODELS:
         return source.requirements(catalog.model(word), sources, device=device)
-    path = Path(word).expanduser()
+    path = source.within(Path(word).expanduser())
     if is_gguf(path):
         return describe(path, FileDigests(sources.digest_cache)).n_parameters * 4
     folder = checkpoint_of(word)

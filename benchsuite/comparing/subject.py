@@ -57,6 +57,7 @@ class Subject:
 
     def __post_init__(self) -> None:
         self.model.eval().requires_grad_(False)
+        loading.check_vocabulary(self.model, self.tokenizer, self.name)
         self.memory_bytes = _bytes_of(self.model)
         self.dtype = str(self.model.get_input_embeddings().weight.dtype).removeprefix("torch.")  # type: ignore[operator]
 
@@ -99,7 +100,7 @@ def open_subject(word: str, sources: Sources = Sources(), *, device: str = "cpu"
     """
     if word in catalog.MODELS:
         return _catalogued(word, sources, device)
-    path = Path(word).expanduser()
+    path = source.within(Path(word).expanduser())
     trusted = sources.trusts(word)
     if is_gguf(path):
         return _gguf(word, path, device)
@@ -111,7 +112,7 @@ def open_tokenizer(word: str, sources: Sources = Sources()) -> Any:
 
     Raises what `open_subject` does.
     """
-    path, trusted = Path(word).expanduser(), sources.trusts(word)
+    path, trusted = source.within(Path(word).expanduser()), sources.trusts(word)
     if word in catalog.MODELS:
         entry = catalog.model(word)
         place = source.locate(entry, sources)
@@ -236,7 +237,7 @@ def identity(word: str, sources: Sources = Sources()) -> Identity:
     """
     if word in catalog.MODELS:
         return Identity(source.weights_digest(catalog.model(word), sources))
-    path = Path(word).expanduser()
+    path = source.within(Path(word).expanduser())
     if is_gguf(path):
         return Identity(folder_digest(path, sources.digest_cache))
     folder = checkpoint_of(word)
@@ -270,7 +271,7 @@ def folder_of(word: str) -> Path:
 
     Raises ``UsageError`` for what is neither.
     """
-    path = Path(word).expanduser()
+    path = source.within(Path(word).expanduser())
     if path.is_dir():
         return path
     if _HUB_ID.fullmatch(word) and not path.exists():

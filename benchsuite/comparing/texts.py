@@ -12,7 +12,7 @@ from benchsuite.catalog import Sources
 from benchsuite.corpora import load_text
 from benchsuite.errors import UsageError, unknown_name
 from benchsuite.evaluation.elsewhere import Elsewhere
-from benchsuite.evaluation.fitting import context_of
+from benchsuite.evaluation.fitting import context_of, refuse_beyond
 from benchsuite.evaluation.perplexity import tokenize_protocol
 
 SEQ_LEN = 512
@@ -55,24 +55,30 @@ def usual_length(model: nn.Module | Elsewhere) -> int:
 
 
 def chunk_ids(
-    text: Text, tokenizer: Any, model: nn.Module | Elsewhere, tokens: int, seq_len: int
+    text: Text, tokenizer: Any, model: nn.Module | Elsewhere, tokens: int, seq_len: int, group: int = 1
 ) -> Tensor:
     """Return the ids [N] int64 of the first whole chunks, at most ``tokens``, 0 for all.
 
     Raises ``UsageError`` for chunks beyond the model's context and for a text of fewer than two.
     """
-    context = context_of(model)
-    if context is not None and seq_len > context:
+    refuse_beyond(context_of(model), seq_len, "--seq-len", "--seq-len ")
+    if seq_len < 2:
         raise UsageError(
-            f"--seq-len is {seq_len}, and the model knows {context} positions",
-            fix=f"Give --seq-len {context} or less",
+            f"--seq-len is {seq_len}, and a chunk of one token predicts nothing",
+            fix="Give --seq-len 2 or more",
         )
     shown = text.joined[: tokens * _BYTES_A_TOKEN] if tokens else text.joined
     ids = tokenize_protocol(tokenizer, shown)
-    n_chunks = min(len(ids), tokens or len(ids)) // max(seq_len, 1)
-    if seq_len < 2 or n_chunks < 2:
+    n_chunks = min(len(ids), tokens or len(ids)) // seq_len
+    if n_chunks < 2:
         raise UsageError(
             f"{text.name} gives {n_chunks} chunks of {seq_len} tokens, and an interval needs two",
             fix="Give more --tokens, a longer text or a shorter --seq-len",
+        )
+    if n_chunks <= group:
+        raise UsageError(
+            f"--group {group} makes one item of the {n_chunks} chunks of {seq_len} tokens that "
+            f"{text.name} gives, and an interval needs two",
+            fix="Give more --tokens, a longer text, or a smaller --group",
         )
     return ids[: n_chunks * seq_len]

@@ -18,6 +18,7 @@ from benchsuite.corpora import load_text
 from benchsuite.decoding.loop import evaluating, greedy
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.evaluation.perplexity import perplexity, tokenize_protocol
+from benchsuite.models import loading, source
 from benchsuite.quantizers import checkpoint
 from benchsuite.quantizers.linear import (
     model_digest,
@@ -63,7 +64,7 @@ def open_model(name: str, sources: Sources = Sources(), *, device: str = "cpu") 
     if name in catalog.MODELS:
         loaded = models.load(catalog.model(name), sources, device=device)
         return Opened(name, loaded.model, loaded.tokenizer, {})
-    folder = Path(name)
+    folder = source.within(Path(name))
     if not is_gguf(folder) and not (folder / "config.json").is_file():
         raise UsageError(
             f"{name!r} is neither a catalogued model nor a folder with a config.json, nor a GGUF",
@@ -72,9 +73,10 @@ def open_model(name: str, sources: Sources = Sources(), *, device: str = "cpu") 
     trusted = sources.trusts(name)
     model = checkpoint.load(folder, device=device, trusted=trusted)
     metadata = {} if is_gguf(folder) else read_metadata(folder)
-    entry = catalog.MODELS.get(str(metadata.get("model"))) or next(iter(catalog.MODELS.values()))
+    entry = catalog.MODELS.get(str(metadata.get("model"))) or catalog.ModelEntry(name, hub_id="")
     tokenizer = models.load_tokenizer(entry, models.model_folder(folder), trusted=trusted)
-    return Opened(name, model, tokenizer, metadata)
+    loading.check_vocabulary(model, tokenizer, str(folder))
+    return Opened(str(folder), model, tokenizer, metadata)
 
 
 def original_of(name: str) -> str:

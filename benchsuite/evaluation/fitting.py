@@ -43,6 +43,19 @@ def context_of(model: Any) -> int | None:
     return getattr(text, "max_position_embeddings", None)
 
 
+def refuse_beyond(context: int | None, length: int, option: str, setting: str) -> None:
+    """Raise ``UsageError`` where sequences of ``length`` exceed the positions that a model knows.
+
+    Beyond them a model predicts what it never learnt to. ``option`` is what gave the length, and
+    ``setting`` how to write a shorter one.
+    """
+    if context is not None and length > context:
+        raise UsageError(
+            f"{option} is {length}, and the model knows {context} positions",
+            fix=f"Give {setting}{context} or less",
+        )
+
+
 def fitting(
     model: Any,
     lengths: Sequence[int],

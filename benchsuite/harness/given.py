@@ -23,6 +23,8 @@ def read(values: list[str], where: Path) -> tuple[dict[str, ModelEntry], dict[st
 
     ``where`` is the folder that relative paths start from. Raises ``UsageError``.
     """
+    from benchsuite.models import source as places
+
     _leave()
     entries, paths = {}, {}
     for text in values:
@@ -38,7 +40,7 @@ def read(values: list[str], where: Path) -> tuple[dict[str, ModelEntry], dict[st
                 f"--model: the name {name!r} is taken",
                 fix=f"choose another, or say where {name} is with --local {name}=PATH",
             )
-        path = (where / Path(source).expanduser()).resolve()
+        path = places.within((where / Path(source).expanduser()).resolve())
         if path.exists():
             paths[name] = path
             entries[name] = _of_path(name, path)

@@ -168,6 +168,8 @@ def _header(file: Path) -> list[tuple[str, str, list[int]]]:
     try:
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
+            if file.stat().st_size < 8:
+                raise ValueError("it is empty" if not file.stat().st_size else "it is cut off")
             if length > file.stat().st_size:
                 raise ValueError("the header is longer than the file")
             header = json.loads(stream.read(length))

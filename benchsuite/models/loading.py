@@ -6,7 +6,7 @@ machine cannot get (gated, offline) is ``CellCannotRun`` with the fix; what is b
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,12 @@ from benchsuite.models.folder import (
 )
 from benchsuite.models.gguf.card import made_of
 from benchsuite.models.light_imports import import_transformers
+
+
+_NO_SDPA = (
+    "Give a model whose attention transformers computes by scaled_dot_product_attention: all models "
+    "are compared under that one"
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ def load(
         else:
             model = load_folder(folder, where, device, dtype, trusted)
         tokenizer = load_tokenizer(entry, folder, trusted=trusted)
-        _check_vocabulary(model, tokenizer, where)
+        check_vocabulary(model, tokenizer, where)
     model.eval().requires_grad_(False)
     digest = source.weights_digest(known, sources, dtype=asked)
     types = made.types if made else None
@@ -160,12 +166,16 @@ def load_folder(
     except Exception as error:  # a wrong value in config.json fails wherever it is first used
         if out_of_memory(error):
             raise
+        said = " ".join(str(error).split())[:300]
         raise BenchsuiteError(
-            f"transformers cannot load it: {type(error).__name__}: {first_line(error)}",
+            f"transformers cannot load it: {type(error).__name__}: {said}",
             where,
-            "Check that config.json and the weights are of one model that transformers knows",
+            _NO_SDPA
+            if "scaled_dot_product_attention" in said
+            else "Check that config.json and the weights are of one model that transformers knows",
         ) from error
     check_complete(report, where)
+    _check_stored(folder, dict(model.named_parameters()), where)
     _check_finite(model, where)
     if settings is not None:
         model.generation_config = settings
@@ -203,12 +213,35 @@ def stream_folder(folder: Path, where: str, device: str, dtype: str) -> nn.Modul
         ],
     }
     check_complete(report, where)
+    _check_stored(folder, dict(model.named_parameters()), where)
     streamed = streaming.stream(model, streaming.Folder(folder), device)
     _check_finite(streamed, where)
     settings = generation_settings.read(folder)
     if settings is not None:
         streamed.generation_config = settings
     return streamed
+
+
+def _check_stored(folder: Path, parameters: Mapping[str, nn.Parameter], where: str) -> None:
+    """Raise where weights are stored as whole numbers: codes, whose scales nobody would apply.
+
+    Not asked of a folder with a quantization config: there its reader knows what is a code.
+    """
+    if "quantization_config" in read_config(folder):
+        return
+    floats = {name for name, tensor in parameters.items() if tensor.is_floating_point()}
+    whole = [
+        f"{name} ({dtype})"
+        for _, name, dtype, _ in tensor_headers(folder)
+        if name in floats and not dtype.startswith(("F", "BF"))
+    ]
+    if whole:
+        raise BenchsuiteError(
+            f"weights are stored as whole numbers, and config.json names no quantization that "
+            f"says what they stand for: {_some(whole)}",
+            where,
+            "Give the config.json that was saved with the quantized weights, or the original model",
+        )
 
 
 def _check_card(entry: ModelEntry, folder: Path) -> None:
@@ -290,24 +323,48 @@ def load_tokenizer(entry: ModelEntry, folder: Path, *, trusted: bool = False) ->
     import_transformers()
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    where = f"{entry.name}, {folder}"
+    where = str(folder) if entry.name == str(folder) else f"{entry.name}, {folder}"
     try:
         with quiet_transformers(), own_code.refused(where):
             own: Any = AutoTokenizer if made_of(folder) is None else PreTrainedTokenizerFast
-            return own.from_pretrained(folder, local_files_only=True, trust_remote_code=trusted)
+            found = own.from_pretrained(folder, local_files_only=True, trust_remote_code=trusted)
     except CellCannotRun:
         raise
     except Exception as error:  # each tokenizer class fails in its own way on absent files
+        whose = entry.hub_id if entry.hub_id != entry.name else "the model that it was made of"
         raise BenchsuiteError(
-            f"the folder holds no tokenizer that can be loaded: {first_line(error)}",
+            f"the folder holds no tokenizer that can be loaded: {type(error).__name__}: "
+            f"{first_line(error)}",
             where=where,
-            fix=f"Copy tokenizer.json and tokenizer_config.json of {entry.hub_id} into it",
+            fix=f"Copy tokenizer.json and tokenizer_config.json of {whose or 'its model'} into it",
         ) from error
+    return _as_filed(found, folder)
 
 
-def _check_vocabulary(model: nn.Module, tokenizer: Any, where: str) -> None:
+def _as_filed(tokenizer: Any, folder: Path) -> Any:
+    """Return a tokenizer, or the one that its files describe where its class goes beyond the model.
+
+    transformers' class for a model type may add a token that neither the files nor the model have
+    (Qwen2's an end of text).
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    rows = read_config(folder).get("vocab_size") if (folder / "config.json").exists() else None
+    file = folder / "tokenizer.json"
+    if not isinstance(rows, int) or _top_id(tokenizer) < rows or not file.exists():
+        return tokenizer
+    filed = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    return filed if _top_id(filed) < rows else tokenizer
+
+
+def _top_id(tokenizer: Any) -> int:
+    return max([len(tokenizer) - 1, *tokenizer.get_vocab().values()])
+
+
+def check_vocabulary(model: nn.Module, tokenizer: Any, where: str) -> None:
+    """Raise where a tokenizer has ids that the model embeds nothing for."""
     rows = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
-    top = max([len(tokenizer) - 1, *tokenizer.get_vocab().values()])
+    top = _top_id(tokenizer)
     if top >= rows:
         raise BenchsuiteError(
             f"the tokenizer goes up to id {top}, but the model embeds {rows} ids (0 to {rows - 1})",

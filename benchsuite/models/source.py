@@ -80,6 +80,20 @@ def locate(entry: ModelEntry, sources: Sources = Sources()) -> Source:
     return Source("hub", folder if folder and _complete(folder) else None)
 
 
+def within(path: Path) -> Path:
+    """Return the model that a folder stands for, where it is not one itself.
+
+    A repository of a hub's cache (``models--OWNER--NAME``) stands for its snapshot, and the folder
+    that ``--save-models`` writes a GGUF into for that file.
+    """
+    if not path.is_dir() or (path / "config.json").exists():
+        return path
+    files = sorted(path.glob("*.gguf"))
+    if len(files) == 1:
+        return files[0]
+    return _snapshot(path, "main") or path
+
+
 def weights_digest(
     entry: ModelEntry, sources: Sources = Sources(), *, dtype: str | None = None
 ) -> str:

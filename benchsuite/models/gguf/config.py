@@ -157,6 +157,12 @@ class _Keys:
             raise self.unread(key, f"{value!r}, no number")
         return float(str(np.float32(value)))  # 1e-05, as it was before it became a float32
 
+    def positive(self, key: str, default: float) -> float:
+        found = self.number(key, default)
+        if found <= 0:
+            raise self.unread(key, f"{found:g}")
+        return found
+
     def unread(self, key: str, value: str) -> Exception:
         name = self._prefix + key
         what = f"its key {name} is {value}" if name in self.file.metadata else f"it has no {name}"
@@ -211,8 +217,8 @@ def _gemma(
         f"{cap}_logit_softcapping": keys.number(key, 0.0) or None
         for cap, key in (("attn", "attn_logit_softcapping"), ("final", "final_logit_softcapping"))
     }
-    theta = keys.number("rope.freq_base", 10_000.0)
-    local = keys.number("rope.freq_base_swa", _GEMMA_LOCAL_THETA)
+    theta = keys.positive("rope.freq_base", 10_000.0)
+    local = keys.positive("rope.freq_base_swa", _GEMMA_LOCAL_THETA)
     scaled = _scaling(keys, theta)
     rope = (
         {
@@ -235,7 +241,7 @@ def _gemma(
 
 def _rope(file: Gguf, keys: _Keys, head_dim: int) -> dict[str, Any]:
     """Return ``rope_parameters`` from the metadata and from the tensors of factors."""
-    theta = keys.number("rope.freq_base", 10_000.0)
+    theta = keys.positive("rope.freq_base", 10_000.0)
     rotated = keys.count("rope.dimension_count", head_dim)
     architecture = file.metadata["general.architecture"]
     if rotated != head_dim and architecture != "phi3":
@@ -262,12 +268,13 @@ def _scaling(keys: _Keys, theta: float) -> dict[str, Any]:
     """Return the plain, linear or YaRN form."""
     kind = keys.get("rope.scaling.type", "none")
     factor = keys.number("rope.scaling.factor", 0.0) or keys.number("rope.scale_linear", 0.0)
-    original = keys.count("rope.scaling.original_context_length", 0)
+    context = keys.count("context_length")  # what llama.cpp takes where the original is not said
+    original = keys.count("rope.scaling.original_context_length", context)
     if kind == "none" or (kind == "linear" and factor in (0.0, 1.0)):
         return {"rope_type": "default", "rope_theta": theta}
     if kind not in ("linear", "yarn"):
         raise keys.unread("rope.scaling.type", repr(kind))
-    scaled = {"rope_type": kind, "rope_theta": theta, "factor": factor}
+    scaled = {"rope_type": kind, "rope_theta": theta, "factor": factor or 1.0}
     return scaled | ({"original_max_position_embeddings": original} if kind == "yarn" else {})
 
 

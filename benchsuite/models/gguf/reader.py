@@ -9,6 +9,7 @@ import mmap
 import struct
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -157,6 +158,9 @@ class Gguf:
             if name in self.tensors:
                 raise self._broken(f"its tensor {name} is there twice")
             self.tensors[name] = self._tensor(name, shape, kind, start + offset)
+        for one, other in pairwise(sorted(self.tensors.values(), key=lambda t: t.offset)):
+            if one.offset + one.n_bytes > other.offset:
+                raise self._broken(f"its tensors {one.name} and {other.name} lie over one another")
 
     def _tensor(self, name: str, shape: tuple[int, ...], number: int, offset: int) -> Tensor:
         gguf = library()

@@ -20,7 +20,12 @@ from benchsuite.catalog import is_gguf
 from benchsuite.errors import BenchsuiteError, CellCannotRun, UsageError
 from benchsuite.models import generation_settings, loading, own_code
 from benchsuite.models.architecture import architecture_of
-from benchsuite.models.folder import read_config, refuse_adapter, tensor_headers
+from benchsuite.models.folder import (
+    read_config,
+    refuse_adapter,
+    stored_dtype,
+    tensor_headers,
+)
 from benchsuite.models.gguf import model_folder
 from benchsuite.models.hub_names import hub_name, tree_name
 from benchsuite.quantizers.checkpoint import dense, gguf, packed
@@ -210,7 +215,7 @@ def _built(folder: Path, trusted: bool) -> Any:
     )
     if hasattr(config, "quantization_config"):  # not where the settings have a file of their own
         del config.quantization_config
-    dtype = getattr(config, "dtype", None) or torch.float16
+    dtype = getattr(config, "dtype", None) or getattr(torch, stored_dtype(folder))
     with no_init_weights():
         # Built in its dtype, not moved to it: the rotary frequencies stay in float32 as they are.
         model = AutoModelForCausalLM.from_config(
@@ -310,6 +315,8 @@ def _install(model: nn.Module, state: dict[str, Tensor], inside: tuple[str, ...]
             waiting.append((name, held))
         elif tensor.shape != held.shape:
             faults.append(f"{name} has shape {list(tensor.shape)}, not {list(held.shape)}")
+        elif held.is_floating_point() and not tensor.is_floating_point():
+            faults.append(f"{name} is {tensor.dtype}, not floating point")
         elif tensor.is_floating_point() and not torch.isfinite(tensor).all():
             faults.append(f"{name} is not all finite")
         else:

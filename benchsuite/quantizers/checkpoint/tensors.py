@@ -12,6 +12,9 @@ from benchsuite.quantizers.linear import QuantizedLinear
 
 T = TypeVar("T", bound=Hashable)
 
+# Scales of whole tensors, which something is divided by.
+_DIVISORS = ("input_scale", "input_global_scale", "weight_global_scale")
+
 
 def fault_of(
     found: Mapping[str, Tensor | None],
@@ -20,7 +23,8 @@ def fault_of(
 ) -> str:
     """Return what is wrong with a layer's tensors, or nothing.
 
-    ``expected`` says shape and dtype of each part, dtype None for finite floating-point numbers.
+    ``expected`` says shape and dtype of each part, dtype None for finite floating-point numbers:
+    scales, of which some are not 0.
     A bias, if there is one, has ``n_out`` of them.
     """
     if found["bias"] is not None:
@@ -36,6 +40,10 @@ def fault_of(
             return f"{part} is {tensor.dtype}, not floating point"
         if dtype is None and not torch.isfinite(tensor).all():
             return f"{part} {'is' if part == 'bias' else 'are'} not all finite"
+        if dtype is None and part in _DIVISORS and (tensor <= 0).any():
+            return f"{part} is {tensor.min().item():g}, not above 0"
+        if dtype is None and part != "bias" and not tensor.any():
+            return f"{part} are all 0, as where a file was not copied whole"
     return ""
 
 
