@@ -75,7 +75,9 @@ def open_foreign(
     model.generation_config = generation_settings.read(folder) or model.generation_config
     notes = (_told(settings),) if method == "compressed-tensors" else ()
     if getattr(model, "hf_quantizer", None) is None:
-        notes = (f"its config names the method {method!r}, which transformers passed over: {_READ}",)
+        notes = (
+            f"its config names the method {method!r}, which transformers passed over: {_READ}",
+        )
     return model, f"transformers with {package}" if package else "transformers", notes
 
 

@@ -55,7 +55,12 @@ def usual_length(model: nn.Module | Elsewhere) -> int:
 
 
 def chunk_ids(
-    text: Text, tokenizer: Any, model: nn.Module | Elsewhere, tokens: int, seq_len: int, group: int = 1
+    text: Text,
+    tokenizer: Any,
+    model: nn.Module | Elsewhere,
+    tokens: int,
+    seq_len: int,
+    group: int = 1,
 ) -> Tensor:
     """Return the ids [N] int64 of the first whole chunks, at most ``tokens``, 0 for all.
 

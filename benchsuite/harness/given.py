@@ -58,6 +58,7 @@ def _of_path(name: str, path: Path) -> ModelEntry:
         config = configuration(path)
         return stand_in.entry_of_config(name, "", config, config["dtype"])
     config = folder.read_config(path)
+    folder.refuse_quantized(path, name)
     return stand_in.entry_of_config(name, "", config, folder.stored_dtype(path))
 
 
@@ -75,6 +76,7 @@ def _of_hub(name: str, source: str) -> ModelEntry:
     here = places.locate(entry).folder
     if here is None:
         return entry
+    folder.refuse_quantized(here, name)
     config, dtype = folder.read_config(here), folder.stored_dtype(here)
     return stand_in.entry_of_config(name, hub_id, config, dtype, entry.revision)
 

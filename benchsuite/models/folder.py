@@ -221,6 +221,22 @@ def stored_dtype(folder: Path) -> str:
     return max(counts, key=counts.__getitem__)  # float32 where none has a floating-point number
 
 
+def refuse_quantized(folder: Path, name: str) -> None:
+    """Raise ``BenchsuiteError`` where a folder that is taken for a model is a quantized one.
+
+    It would stand as the original beside its own quantizations, or be quantized once more.
+    """
+    settings = read_config(folder).get("quantization_config")
+    if settings and isinstance(settings, dict):
+        method = settings.get("quant_method") or "some method"
+        raise BenchsuiteError(
+            f"{name} is already quantized ({method}), and studies start from a model that is not",
+            where=str(folder),
+            fix="Give the original here. `benchsuite compare ORIGINAL FOLDER` compares the two, "
+            f"and cells evaluate the quantized one with --checkpoint {name}=FOLDER beside it",
+        )
+
+
 def refuse_adapter(folder: Path) -> None:
     """Raise ``BenchsuiteError`` where an adapter (LoRA) lies beside a model's weights.
 

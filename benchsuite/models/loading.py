@@ -31,6 +31,7 @@ from benchsuite.models.folder import (
     answering_files,
     read_config,
     refuse_adapter,
+    refuse_quantized,
     stored_dtype,
     tensor_headers,
 )
@@ -89,6 +90,7 @@ def load(
         folder = place.checkpoint() or download(entry)
         where = f"{entry.name}, {folder}"
         refuse_adapter(folder)
+        refuse_quantized(folder, entry.name)
         config = read_config(folder)
         if not entry.dtype:  # left to the files: a hub model before it was fetched
             entry = replace(entry, dtype=stored_dtype(folder))

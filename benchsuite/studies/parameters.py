@@ -16,7 +16,9 @@ SEQ_LEN = Parameter(
     tokens_of=("quant",),
     help="tokens per sequence, in calibration and evaluation",
 )
-GROUP_SIZE = Parameter(128, least=-1, help="weights that share a scale; -1 is a whole row")
+GROUP_SIZE = Parameter(
+    128, least=-1, never=(0,), help="weights that share a scale; -1 is a whole row"
+)
 CALIBRATION_CORPUS = Parameter(
     "wikitext2",
     embedded="embedded_text",

@@ -27,7 +27,8 @@ class Parameter:
     ``packaged`` for those whose weights the package index carries.
     ``only`` are the methods that have it, by name or as a function of the name; empty is all.
     ``among`` has the values of other axes at which alone a cell has it.
-    ``choices`` are its possible values, ``least`` the smallest number. ``reads`` says that its
+    ``choices`` are its possible values, ``least`` the smallest number, and
+    ``never`` those above it that mean nothing. ``reads`` says that its
     value is a catalogue entry that the cell reads: ``model``, ``corpus:train``, ``corpus:test`` or
     ``task``. ``formerly`` is an earlier name, which records and ``--set`` may still use.
     ``adds_only`` says that it measures more and changes nothing else; ``--downstream`` sets it.
@@ -44,6 +45,7 @@ class Parameter:
     among: Mapping[str, Sequence[str]] = field(default_factory=dict)
     choices: Sequence[Any] = ()
     least: float = 0
+    never: Sequence[float] = ()
     reads: str = ""
     examples: bool = False
     formerly: str = ""
@@ -82,10 +84,11 @@ class Parameter:
                 fix=f"{name} is one of {', '.join(map(str, self.choices))}",
             )
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and not self.least <= value < math.inf:
+        never = "".join(f" and not {value}" for value in self.never)
+        if number and (value in self.never or not self.least <= value < math.inf):
             raise UsageError(
                 f"{given} is out of range",
-                fix=f"{name} is at least {self.least}, by default {self.default!r}",
+                fix=f"{name} is at least {self.least}{never}, by default {self.default!r}",
             )
         if self.reads and value and value not in READ[self.reads]:
             kind = self.reads.partition(":")[0]
