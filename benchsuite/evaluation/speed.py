@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from benchsuite.decoding.loop import evaluating, greedy
 from benchsuite.decoding.ways import grows_in_slots
 from benchsuite.errors import UsageError
+from benchsuite.evaluation.fitting import context_of
 from benchsuite.evaluation.generation import Progress
 from benchsuite.evaluation.reading import ReadingRate, step_bytes
 from benchsuite.models.memory import PeakMemory
@@ -92,7 +93,7 @@ def measure(
     """
     device = next(model.parameters()).device
     ids = torch.atleast_2d(token_ids).to(device)
-    _check(model, ids, new_tokens, repeats)
+    check(model, ids.shape[1], new_tokens, repeats)
     rate = ReadingRate(device)
     rate.look()
     path, memory, times = _passes(model, ids, new_tokens, repeats, warmup, graphs, progress)
@@ -264,17 +265,18 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _check(model: nn.Module, ids: Tensor, new_tokens: int, repeats: int) -> None:
-    context = getattr(getattr(model, "config", None), "max_position_embeddings", None)
-    if new_tokens < 2 or repeats < 1 or ids.shape[1] == 0:
+def check(model: nn.Module, prompt_length: int, new_tokens: int, repeats: int) -> None:
+    """Raise ``UsageError`` for what ``measure`` cannot time."""
+    context = context_of(model)
+    if new_tokens < 2 or repeats < 1 or prompt_length == 0:
         raise UsageError(
-            f"nothing to measure: a prompt of {ids.shape[1]} tokens, {new_tokens} new ones, "
+            f"nothing to measure: a prompt of {prompt_length} tokens, {new_tokens} new ones, "
             f"{repeats} repeats",
             fix="Give a prompt, at least two new tokens and one repeat",
         )
-    if context is not None and ids.shape[1] + new_tokens > context:
+    if context is not None and prompt_length + new_tokens > context:
         raise UsageError(
-            f"a prompt of {ids.shape[1]} tokens and {new_tokens} new ones exceed the model's "
+            f"a prompt of {prompt_length} tokens and {new_tokens} new ones exceed the model's "
             f"context of {context}",
             fix="Give a shorter prompt or fewer new tokens",
         )

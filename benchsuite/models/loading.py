@@ -38,10 +38,9 @@ from benchsuite.models.folder import (
 from benchsuite.models.gguf.card import made_of
 from benchsuite.models.light_imports import import_transformers
 
-
 _NO_SDPA = (
-    "Give a model whose attention transformers computes by scaled_dot_product_attention: all models "
-    "are compared under that one"
+    "Give a model whose attention transformers computes by scaled_dot_product_attention: that is "
+    "how every model is computed here"
 )
 
 

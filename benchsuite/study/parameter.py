@@ -93,6 +93,10 @@ class Parameter:
         if self.reads and value and value not in READ[self.reads]:
             kind = self.reads.partition(":")[0]
             raise unknown_name(f"{kind} in --set {study}.{name}", str(value), READ[self.reads])
+        if self.default is None and value is not None and not number:
+            raise UsageError(
+                f"{given} is a {type(value).__name__}", fix=f"{name} is a number, or none"
+            )
         if self.default is not None and not _same_kind(value, self.default):
             raise UsageError(
                 f"{given} is a {type(value).__name__}",

@@ -124,14 +124,14 @@ register_study(
             "maths_task": Parameter(
                 "openmath", embedded="word_problems", reads="task", help="the word problems"
             ),
-            "n_questions": Parameter(400, embedded=200, help="questions of each set"),
+            "n_questions": Parameter(400, embedded=200, least=1, help="questions of each set"),
             "shots": Parameter(0, examples=True, help="worked examples before each question"),
             "most_left_out": shared.MOST_LEFT_OUT,
             "latency_tokens": Parameter(
-                64, help="tokens generated to time the model; 0 leaves its speed out"
+                64, never=(1,), help="tokens generated to time the model; 0 leaves its speed out"
             ),
             "maths_new_tokens": Parameter(
-                256, embedded=96, help="the longest answer to a word problem"
+                256, embedded=96, least=1, help="the longest answer to a word problem"
             ),
         },
         # Libraries are there to be compared with, not to be varied: one seed each.

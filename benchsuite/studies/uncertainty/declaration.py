@@ -97,7 +97,7 @@ register_study(
         },
         seeds=(42,),
         parameters={
-            "samples": Parameter(400, help="questions asked"),
+            "samples": Parameter(400, least=1, help="questions asked"),
             "examples": Parameter(
                 5,
                 examples=True,
@@ -118,10 +118,12 @@ register_study(
             ),
             "chat_template": shared.CHAT_TEMPLATE,
             "most_left_out": shared.MOST_LEFT_OUT,
-            "max_new_tokens": Parameter(50, embedded=16, help="the longest answer"),
+            "max_new_tokens": Parameter(50, embedded=16, least=1, help="the longest answer"),
             "draws": Parameter(10, help="sampled answers to each question"),
             "temperature": Parameter(
-                1.0, help="of the sampled answers; log-probabilities are the model's own"
+                1.0,
+                never=(0,),
+                help="of the sampled answers; log-probabilities are the model's own",
             ),
             "batch_size": Parameter(
                 0,
