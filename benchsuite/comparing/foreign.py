@@ -5,7 +5,7 @@ its own or with dequantized weights; a note says which.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 from io import StringIO
@@ -74,11 +74,17 @@ def open_foreign(
     _try(model, folder, method)
     model.generation_config = generation_settings.read(folder) or model.generation_config
     notes = (_told(settings),) if method == "compressed-tensors" else ()
-    if getattr(model, "hf_quantizer", None) is None:
+    if method not in _known_to_transformers():
         notes = (
             f"its config names the method {method!r}, which transformers passed over: {_READ}",
         )
     return model, f"transformers with {package}" if package else "transformers", notes
+
+
+def _known_to_transformers() -> Collection[str]:
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    return AUTO_QUANTIZATION_CONFIG_MAPPING.keys()
 
 
 def _try(model: nn.Module, folder: Path, method: str) -> None:

@@ -89,8 +89,9 @@ def load(
         folder = place.checkpoint() or download(entry)
         where = f"{entry.name}, {folder}"
         refuse_adapter(folder)
-        refuse_quantized(folder, entry.name)
         config = read_config(folder)
+        if "auto_map" not in config:  # whose own code is asked about first
+            refuse_quantized(folder, entry.name)
         if not entry.dtype:  # left to the files: a hub model before it was fetched
             entry = replace(entry, dtype=stored_dtype(folder))
             dtype = asked or source.default_dtype(entry, device)
@@ -103,6 +104,7 @@ def load(
             model = stream_folder(folder, where, device, dtype)
         else:
             model = load_folder(folder, where, device, dtype, trusted)
+        refuse_quantized(folder, entry.name)
         tokenizer = load_tokenizer(entry, folder, trusted=trusted)
         check_vocabulary(model, tokenizer, where)
     model.eval().requires_grad_(False)
