@@ -23,6 +23,7 @@ def calibration(**settings):
         ("n_calibration_samples", 0, "is out of range. n_calibration_samples is at least 1"),
         ("seq_len", 1, "is out of range. seq_len is at least 2, by default 2048"),
         ("group_size", -2, "is out of range. group_size is at least -1"),
+        ("group_size", 0, "is out of range. group_size is at least -1 and not 0, by default 128"),
         ("damp_percent", -0.01, "is out of range. damp_percent is at least 0"),
         ("damp_percent", float("nan"), "is out of range"),
         ("damp_percent", float("inf"), "is out of range"),
@@ -34,6 +35,20 @@ def calibration(**settings):
 def test_a_parameters_impossible_value_is_refused(name, value, told):
     with pytest.raises(UsageError, match=told):
         calibration(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("n_questions", 0, "n_questions is at least 1"),
+        ("maths_new_tokens", 0, "maths_new_tokens is at least 1"),
+        ("latency_tokens", 1, "latency_tokens is at least 0 and not 1"),
+        ("alpha", "strong", "is a str. alpha is a number, or none"),
+    ],
+)
+def test_a_setting_that_leaves_nothing_to_measure_is_refused(name, value, told):
+    with pytest.raises(UsageError, match=told):
+        list(study("quantizers").cells(settings={name: value}))
 
 
 def test_a_group_of_a_whole_row_is_possible():

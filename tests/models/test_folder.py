@@ -7,12 +7,14 @@ import shutil
 import time
 
 import pytest
+import torch
 from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 
+from benchsuite.catalog import ModelEntry
 from benchsuite.errors import BenchsuiteError
 from benchsuite.models import folder as folders
-from benchsuite.models import folder_digest, load
+from benchsuite.models import folder_digest, load, source
 from benchsuite.quantizers import checkpoint as quantized
 from tests.models import tiny
 
@@ -319,3 +321,76 @@ def test_digests_are_remembered_while_files_stay(checkpoint, tmp_path, monkeypat
         assert folder_digest(checkpoint, memo) == digest
     memo.write_text("{")
     assert folder_digest(checkpoint, memo) == digest
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        ({"dtype": "float16"}, "float16"),
+        ({"dtype": None, "torch_dtype": "float16"}, "float16"),
+        ({"dtype": None, "text_config": {"dtype": "float16"}}, "float16"),
+        ({"dtype": None}, "bfloat16"),
+        ({"dtype": "auto"}, "bfloat16"),
+        ({"dtype": "float64"}, "bfloat16"),
+    ],
+    ids=str,
+)
+def test_the_dtype_is_the_config_s_or_that_of_most_of_the_weights(named, told, checkpoint):
+    state = load_file(checkpoint / "model.safetensors")
+    halved = {k: v if "norm" in k else v.bfloat16() for k, v in state.items()}
+    save_file(halved, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    edit_config(checkpoint, **named)
+    assert folders.stored_dtype(checkpoint) == told
+
+
+def test_a_model_is_loaded_in_the_dtype_of_its_files_where_nothing_else_says_it(checkpoint):
+    """A hub model before it was fetched: what it is stored in was bfloat16 to the study."""
+    edit_config(checkpoint, dtype=None)
+    entry = ModelEntry("small_llama", "example/small_llama")
+    found = load(entry, tiny.at(checkpoint))
+    assert found.entry.dtype == "float32"
+    assert found.model.lm_head.weight.dtype == torch.float32
+    stored = load_file(checkpoint / "model.safetensors")
+    assert torch.equal(found.model.lm_head.weight, stored["lm_head.weight"])
+
+
+def test_weights_in_whole_numbers_are_not_taken_for_weights(checkpoint):
+    """The codes of a quantized model whose config.json was replaced by the original's."""
+    state = load_file(checkpoint / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    state[name] = (100 * state[name]).to(torch.int8)
+    save_file(state, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    for streamed in (False, True):
+        with pytest.raises(BenchsuiteError, match=rf"whole numbers.*: {name} \(I8\)"):
+            load(tiny.entry(), tiny.at(checkpoint), streamed=streamed)
+
+
+def test_a_quantized_folder_is_no_original(checkpoint):
+    edit_config(checkpoint, quantization_config={"quant_method": "awq"})
+    with pytest.raises(BenchsuiteError, match=r"small_llama is already quantized \(awq\)"):
+        load(tiny.entry(), tiny.at(checkpoint))
+
+
+def test_a_tokenizer_is_that_of_its_files_where_its_class_adds_what_no_model_embeds(tmp_path):
+    """Qwen's adds an end of text. [Seen with transformers 5.17]"""
+    folder = tiny.checkpoint(tmp_path / "model", model_type="qwen2", vocab_size=258)
+    found = load(tiny.entry(model_type="qwen2", vocab_size=258), tiny.at(folder))
+    assert len(found.tokenizer) == 258
+    assert found.tokenizer("an owl")["input_ids"] == tiny.tokenizer()("an owl")["input_ids"]
+
+
+def test_a_folder_stands_for_the_model_within_it(checkpoint, tmp_path):
+    repository = tmp_path / "models--me--mine"
+    shutil.copytree(checkpoint, repository / "snapshots" / "abc")
+    put(repository, "refs/main", "abc\n")
+    assert source.within(repository) == repository / "snapshots" / "abc"
+    assert source.within(checkpoint) == checkpoint
+    file = put(tmp_path / "saved", "model.gguf", "")
+    assert source.within(tmp_path / "saved") == file
+    assert source.within(tmp_path) == tmp_path
+
+
+def test_an_empty_weights_file_is_called_empty(checkpoint):
+    (checkpoint / "model.safetensors").write_bytes(b"")
+    with pytest.raises(BenchsuiteError, match="cannot read model.safetensors: it is empty"):
+        load(tiny.entry(), tiny.at(checkpoint))

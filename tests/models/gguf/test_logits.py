@@ -109,6 +109,14 @@ def test_scaled_rope_computes_what_the_original_did(model_type, rope, tmp_path):
     assert_same(built, files.write(tmp_path / "a.gguf", built), tmp_path / "cache")
 
 
+def test_yarn_without_its_original_length_means_the_file_s_context(tmp_path):
+    """As in llama.cpp: the trained context is the original one where nothing else is said."""
+    rope = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0}
+    built = files.model("qwen2", rope_parameters=rope | {"original_max_position_embeddings": 512})
+    keys = {"qwen2.rope.scaling.original_context_length": None, "qwen2.context_length": 512}
+    assert_same(built, files.write(tmp_path / "a.gguf", built, keys=keys), tmp_path / "cache")
+
+
 def test_llama3_s_published_settings_are_named_in_the_folder(tmp_path):
     built = files.model("llama", rope_parameters=dict(LLAMA3), head_dim=64)
     read = read_again(files.write(tmp_path / "a.gguf", built), tmp_path / "cache")

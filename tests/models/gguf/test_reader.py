@@ -144,6 +144,18 @@ def test_what_is_no_gguf_or_of_another_version_is_refused(whole, tmp_path):
     refused(tmp_path / "absent.gguf", tmp_path / "cache", "No such file")
 
 
+def test_tensors_that_lie_over_one_another_are_refused(whole, tmp_path):
+    """An offset that was damaged into another tensor's: its values would be that one's."""
+    content, path = whole.read_bytes(), tmp_path / "a.gguf"
+    tensor = Gguf(whole).tensors["blk.1.ffn_down.weight"]
+    start = min(other.offset for other in Gguf(whole).tensors.values())
+    # name, number of dimensions, two lengths, type; then the offset
+    at = content.index(tensor.name.encode()) + len(tensor.name) + 4 + 2 * 8 + 4
+    assert struct.unpack_from("<Q", content, at) == (tensor.offset - start,)
+    path.write_bytes(content[:at] + struct.pack("<Q", 0) + content[at + 8 :])
+    refused(path, tmp_path / "cache", "lie over one another")
+
+
 def test_a_part_of_a_split_model_is_refused(built, tmp_path):
     path = files.write(
         tmp_path / "a-00002-of-00003.gguf", built, keys={"split.count": 3, "split.no": 1}
@@ -172,6 +184,7 @@ def test_a_part_of_a_split_model_is_refused(built, tmp_path):
         ({"keys": {"llama.feed_forward_length": 128}}, r"has shape \[96, 64\].*say \[128, 64\]"),
         ({"keys": {"llama.attention.value_length": 8}}, "llama.attention.value_length is"),
         ({"keys": {"general.type": "adapter"}}, "no model but a adapter"),
+        ({"keys": {"llama.rope.freq_base": 0.0}}, "llama.rope.freq_base is 0"),
     ],
 )
 def test_what_is_unknown_or_missing_is_refused_by_name(options, words, built, tmp_path):

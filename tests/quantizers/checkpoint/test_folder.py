@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.quantizers import awq, checkpoint, gptq, quarot, rtn, signround, smoothquant
 from benchsuite.quantizers.linear import QuantizedLinear, model_digest, quantized_linears
+from benchsuite.quantizers.registry import apply
 
 
 def logits(model, tokens):
@@ -123,6 +124,10 @@ BROKEN = {
     r"model.norm.weight has shape \[3\], not \[128\]": lambda s: s.update(
         {"model.norm.weight": torch.zeros(3)}
     ),
+    "scales are all 0": lambda s: s["model.layers.0.mlp.up_proj.scales"].fill_(0),
+    "model.norm.weight is torch.int32, not floating point": lambda s: s.update(
+        {"model.norm.weight": s["model.norm.weight"].int()}
+    ),
 }
 
 
@@ -133,6 +138,19 @@ def test_a_broken_checkpoint_is_one_paragraph(message, saved):
         checkpoint.load(saved)
     assert str(saved) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "part"), [("fp8_static", "input_scale"), ("nvfp4_w4a4", "input_global_scale")]
+)
+def test_a_scale_that_is_divided_by_is_above_0(method, part, make_model, tokens, tmp_path):
+    """Of 0 every output is NaN; of a negative one nobody's format is."""
+    model = make_model("llama")
+    apply(method, model, tokens, seed=0, progress=None)
+    checkpoint.save(model, tmp_path)
+    edit(tmp_path, lambda state: state[f"model.layers.0.mlp.up_proj.{part}"].fill_(0))
+    with pytest.raises(BenchsuiteError, match=f"up_proj: {part} is 0, not above 0"):
+        checkpoint.load(tmp_path)
 
 
 def test_truncated_missing_and_foreign_files_are_named(saved):
