@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from benchsuite.errors import BenchsuiteError, unknown_name
+from benchsuite.errors import BenchsuiteError, UsageError, unknown_name
 from benchsuite.models.experts import n_experts, unfuse_experts
 
 
@@ -216,7 +216,12 @@ def architecture_of(model: nn.Module) -> Architecture:
     if name == "opt" and not getattr(config, "do_layer_norm_before", True):
         name = "opt_post_norm"
     if name not in ARCHITECTURES:
-        raise unknown_name("architecture", name, ARCHITECTURES)
+        near = unknown_name("architecture", name, ARCHITECTURES)
+        raise UsageError(
+            f"{near.what}: which of its linears read the same input is not known here",
+            fix=f"{near.fix}. The model as it is (method fp16, `benchsuite compare`) can be "
+            "measured; a new family is one entry of benchsuite/models/architecture.py",
+        )
     found = ARCHITECTURES[name]
     if found.groups:
         return found

@@ -26,6 +26,7 @@ from benchsuite.models import (
     stand_in,
     streaming,
 )
+from benchsuite.models.architecture import ARCHITECTURES
 from benchsuite.models.fetching import download, first_line
 from benchsuite.models.folder import (
     answering_files,
@@ -180,6 +181,8 @@ def load_folder(
     check_complete(report, where)
     _check_stored(folder, dict(model.named_parameters()), where)
     _check_finite(model, where)
+    if getattr(model.config, "model_type", None) not in ARCHITECTURES:
+        _try_unknown(model, where)
     if settings is not None:
         model.generation_config = settings
     return model
@@ -244,6 +247,38 @@ def _check_stored(folder: Path, parameters: Mapping[str, nn.Parameter], where: s
             f"says what they stand for: {_some(whole)}",
             where,
             "Give the config.json that was saved with the quantized weights, or the original model",
+        )
+
+
+@torch.no_grad()
+def _try_unknown(model: nn.Module, where: str) -> None:
+    """Raise where a model of a family that is not known here sees tokens that come later.
+
+    Encoders (BERT) load as language models too, and the perplexity of one says nothing. One that
+    cannot compute at all is named here.
+    """
+    rows = torch.arange(8).view(2, 4) % 2
+    rows[1, -1] = 1 - rows[1, -1]  # alike but for the last
+    device = next(model.parameters()).device
+    model.eval()
+    try:
+        with quiet_transformers():
+            logits = model(input_ids=rows.to(device), use_cache=False).logits[:, :-1].float()
+    except Exception as error:  # a configuration that does not fit itself fails anywhere
+        if out_of_memory(error):
+            raise
+        said = " ".join(str(error).split())[:300]
+        raise BenchsuiteError(
+            f"it loads, and cannot compute a token: {type(error).__name__}: {said}",
+            where,
+            "Check that transformers itself runs the model of this folder",
+        ) from error
+    if not torch.allclose(logits[0], logits[1], rtol=1e-2, atol=1e-2 * float(logits.std())):
+        raise BenchsuiteError(
+            "it is no causal language model: what it predicts at a place depends on the tokens "
+            "after it",
+            where,
+            "Give a decoder: the perplexity of a model that sees the answer says nothing",
         )
 
 

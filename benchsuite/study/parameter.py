@@ -83,7 +83,7 @@ class Parameter:
                 f"{given} is not possible",
                 fix=f"{name} is one of {', '.join(map(str, self.choices))}",
             )
-        number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = _is_number(value)
         never = "".join(f" and not {value}" for value in self.never)
         if number and (value in self.never or not self.least <= value < math.inf):
             raise UsageError(
@@ -93,6 +93,13 @@ class Parameter:
         if self.reads and value and value not in READ[self.reads]:
             kind = self.reads.partition(":")[0]
             raise unknown_name(f"{kind} in --set {study}.{name}", str(value), READ[self.reads])
+        if isinstance(value, tuple) and isinstance(self.default, tuple):
+            alike = all(_same_kind(part, first) for first in self.default[:1] for part in value)
+            if not alike or any(part < self.least for part in value if _is_number(part)):
+                raise UsageError(
+                    f"{given} is out of range",
+                    fix=f"{name} is like {self.default!r}, each at least {self.least}",
+                )
         if self.default is None and value is not None and not number:
             raise UsageError(
                 f"{given} is a {type(value).__name__}", fix=f"{name} is a number, or none"
@@ -125,6 +132,10 @@ def parse_setting(text: str) -> tuple[str, str, Any]:
     except (ValueError, SyntaxError):
         value = raw
     return name, parameter, value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _same_kind(value: Any, default: Any) -> bool:

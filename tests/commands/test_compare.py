@@ -210,6 +210,20 @@ def test_a_copy_is_no_other_seed(folders, tmp_path, capsys):
     assert main(words) == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--group", "8"], "--group 8 makes one item of the 8 chunks of 64 tokens"),
+        (["--seq-len", "1"], "a chunk of one token predicts nothing"),
+    ],
+)
+def test_chunks_that_no_interval_can_be_made_of_are_refused(words, told, folders, capsys):
+    both = [MODEL, str(folders["w3"]), "--tokens", "512", "--seq-len", "64", *words]
+    for command in ("compare", "gate"):
+        assert main([command, *both]) == pytest.ExitCode.USAGE_ERROR
+        assert told in capsys.readouterr().err
+
+
 def test_other_vocabularies_have_no_kl_and_answers_alone(tmp_path, folders, capsys):
     other = tiny.checkpoint(tmp_path / "other")
     words = ["compare", MODEL, str(other), "--tokens", "512", "--seq-len", "64", "--no-speed"]

@@ -189,3 +189,30 @@ def test_a_folders_own_code_runs_where_that_word_is_trusted(plain):
         open_subject(str(plain))
     with pytest.raises(BenchsuiteError, match="it ran"):
         open_subject(str(plain), Sources(trusted=frozenset({str(plain)})))
+
+
+def test_a_method_that_transformers_does_not_know_is_noted(tmp_path):
+    """It passes over the settings with a warning that nobody sees here, and reads the weights."""
+    folder = tiny.checkpoint(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "own_method"}
+    (folder / "config.json").write_text(json.dumps(config))
+    subject = open_subject(str(folder))
+    assert "the method 'own_method', which transformers passed over" in subject.notes[0]
+
+
+def test_what_opens_and_cannot_compute_is_named(tmp_path):
+    """Settings of bitsandbytes beside weights that it never packed."""
+    pytest.importorskip("bitsandbytes")
+    folder = tiny.checkpoint(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BenchsuiteError, match="'bitsandbytes' opens, and cannot compute a token"):
+        open_subject(str(folder))
+
+
+def test_a_tokenizer_that_goes_beyond_the_model_is_refused(tmp_path):
+    folder = tiny.checkpoint(tmp_path / "model", vocab_size=200)
+    with pytest.raises(BenchsuiteError, match="goes up to id 257, but the model embeds 200 ids"):
+        open_subject(str(folder))

@@ -8,9 +8,14 @@ import pytest
 import torch
 from transformers import Phi3Config, Phi3ForCausalLM
 
+from benchsuite import catalog
 from benchsuite.embedded import tokenizer as embedded
+from benchsuite.errors import BenchsuiteError
+from benchsuite.harness import given
 from tests import forked
 from tests.conftest import read_flat
+from tests.models import tiny
+from tests.models.gguf import files
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -80,6 +85,7 @@ def test_any_model_runs_in_a_shipped_study_and_its_record_names_what_it_was(phi3
         "my_model-random-seed42",
     }
     for record in records:
+        assert record["model"] == "my_model"
         assert record["weights"] == "local"
         assert record["stand_in"] is None
         assert record["weights_digest"].endswith(":float32")
@@ -122,6 +128,52 @@ def test_a_hub_id_joins_the_studies_before_anything_is_downloaded(run):
     for study in ("calibration_selection", "quantizers", "uncertainty", "determinism"):
         assert f"test_{study}.py::test_" in done.stdout
     assert "test_latent" not in done.stdout, "a study's own grid says what it can take"
+
+
+def test_its_dtype_is_that_of_its_files_whatever_its_config_is_like(tmp_path):
+    """A config that is nested, or calls its sizes otherwise, hid the dtype: bfloat16 was taken."""
+    folder = tiny.checkpoint(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    for changed in ({"dtype": None}, {"hidden_size": None}, {"dtype": None, "vocab_size": None}):
+        (folder / "config.json").write_text(json.dumps(config | changed))
+        entries, _ = given.read([f"my_model={folder}"], tmp_path)
+        assert entries["my_model"].dtype == "float32", changed
+        catalog.register(entries["my_model"])
+        catalog.unregister(entries["my_model"])
+
+
+def test_a_repository_of_the_hubs_cache_and_a_folder_with_a_gguf_are_taken(tmp_path):
+    snapshot = tmp_path / "models--me--mine/snapshots/abc"
+    tiny.checkpoint(snapshot)
+    _, paths = given.read(["my_model=models--me--mine"], tmp_path)
+    assert paths["my_model"] == snapshot
+    (tmp_path / "saved").mkdir()
+    files.write(tmp_path / "saved/model.gguf", files.model("llama"))
+    entries, paths = given.read(["my_model=saved"], tmp_path)
+    assert (paths["my_model"].name, entries["my_model"].dtype) == ("model.gguf", "float32")
+
+
+def test_a_quantized_folder_is_refused_before_anything_runs(tmp_path):
+    folder = tiny.checkpoint(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        BenchsuiteError, match=r"my_model is already quantized \(gptq\).*--checkpoint"
+    ):
+        given.read([f"my_model={folder}"], tmp_path)
+
+
+@pytest.mark.stress
+def test_sequences_beyond_the_positions_are_refused_before_anything_is_measured(phi3, run):
+    benchmark = f"{ROOT}/benchmarks/test_calibration_selection.py"
+    chosen = ["-k", "any_model and rtn and seed42", *small("calibration_selection")]
+    longer = "--set=calibration_selection.seq_len=512"
+    words = ["-p", "no:cacheprovider", f"--model=my_model={phi3}", *chosen, longer]
+    done = run(benchmark, *words, heavy=True)
+    told = "calibration_selection.seq_len is 512, and the model knows 256 positions"
+    assert told in done.stdout, done.stdout + done.stderr
+    assert "Give --set calibration_selection.seq_len=256 or less" in done.stdout
 
 
 @pytest.mark.stress

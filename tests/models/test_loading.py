@@ -8,9 +8,10 @@ import pytest
 import torch
 from huggingface_hub import errors
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from benchsuite import catalog
-from benchsuite.catalog import Sources
+from benchsuite.catalog import ModelEntry, Sources
 from benchsuite.embedded import models as embedded_models
 from benchsuite.errors import BenchsuiteError, CellCannotRun
 from benchsuite.evaluation.generation import _end_ids
@@ -323,3 +324,23 @@ def test_a_model_is_saved_with_generation_settings_that_transformers_would_refus
     back = generation_settings.read(tmp_path / "ours")
     assert (back.temperature, back.do_sample) == (0.6, False)
     assert model.generation_config.temperature == 0.6
+
+
+def test_a_model_that_sees_later_tokens_is_no_language_model(tmp_path):
+    """BERT loads as one, and its perplexity was that of a model that is shown the answer."""
+    folder = tmp_path / "bert"
+    shape = {k: v for k, v in tiny.SHAPE.items() if k != "num_key_value_heads"}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model("bert", **shape)).save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    entry = ModelEntry("small_llama", "")
+    with pytest.raises(BenchsuiteError, match="no causal language model: .*tokens after it"):
+        load(entry, tiny.at(folder))
+
+
+def test_a_family_without_the_attention_that_is_used_here_says_so(tmp_path):
+    folder = tmp_path / "bloom"
+    config = AutoConfig.for_model("bloom", vocab_size=300, hidden_size=64, n_layer=1, n_head=4)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    with pytest.raises(BenchsuiteError, match="Give a model whose attention transformers"):
+        load(ModelEntry("small_llama", ""), tiny.at(folder))
