@@ -83,8 +83,10 @@ def fitting(
     if n_out and (not kept or 100 * n_out > most_left_out * len(lengths)):
         first, why = next(iter(out.items()))
         raise UsageError(
-            f"{n_out} of {len(lengths)} questions do not fit, more than {most_left_out:g} %: "
-            f"{first} has {why}",
-            fix="Give fewer worked examples (shots), shorter answers, or a larger most_left_out",
+            f"{n_out} of {len(lengths)} questions do not fit"
+            + (f", more than {most_left_out:g} %" if kept else "")
+            + f": {first} has {why}",
+            fix="Give fewer worked examples (shots), shorter answers"
+            + (", or a larger most_left_out" if kept else ", or shorter questions"),
         )
     return kept, out

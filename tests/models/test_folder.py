@@ -392,5 +392,5 @@ def test_a_folder_stands_for_the_model_within_it(checkpoint, tmp_path):
 
 def test_an_empty_weights_file_is_called_empty(checkpoint):
     (checkpoint / "model.safetensors").write_bytes(b"")
-    with pytest.raises(BenchsuiteError, match="cannot read model.safetensors: it is empty"):
+    with pytest.raises(BenchsuiteError, match=r"cannot read model\.safetensors: it is empty"):
         load(tiny.entry(), tiny.at(checkpoint))

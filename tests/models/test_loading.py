@@ -333,7 +333,7 @@ def test_a_model_that_sees_later_tokens_is_no_language_model(tmp_path):
     AutoModelForCausalLM.from_config(AutoConfig.for_model("bert", **shape)).save_pretrained(folder)
     tiny.tokenizer().save_pretrained(folder)
     entry = ModelEntry("small_llama", "")
-    with pytest.raises(BenchsuiteError, match="no causal language model: .*tokens after it"):
+    with pytest.raises(BenchsuiteError, match=r"no causal language model: .*tokens after it"):
         load(entry, tiny.at(folder))
 
 

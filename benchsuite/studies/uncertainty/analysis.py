@@ -26,7 +26,7 @@ def result_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
             "model": run.model,
             "hub_id": seen.source.hub_id,
             "family": run.family,
-            "parameters": run.n_parameters,
+            "parameters": run.n_parameters or None,
             "size": size[run.model],
             "precision": run.precision,
             "quantization": seen.value("quantization"),

@@ -55,9 +55,13 @@ DATASETS = ("closed_book", "passages", "trivia_qa", "squad_v2", "nq", "bioasq", 
 
 
 def family(model: str) -> str:
-    """Return the family of a model of the grid; of another one its type in the catalogue."""
+    """Return the family of a model of the grid; of another one its type in the catalogue.
+
+    One that the catalogue does not know, or knows no type of, is a family by itself.
+    """
     own = [name for name, models in FAMILIES.items() if model in models]
-    return own[0] if own else catalog.model(model).model_type
+    known = catalog.MODELS.get(model)
+    return own[0] if own else (known.model_type if known else "") or model
 
 
 def _includes(point: Mapping[str, Any]) -> bool:

@@ -163,7 +163,7 @@ def _families_alike(runs: Sequence[Run]) -> dict[tuple[str, str], list[tuple[Run
         small, large = sorted((a.n_parameters, b.n_parameters))
         models = (a.model, b.model, a.dataset, a.seed)
         first = order.index(a.family) < order.index(b.family)
-        if first and large <= LARGER * small and models not in compared:
+        if first and 0 < large <= LARGER * small and models not in compared:
             compared.add(models)
             found.setdefault((a.family, b.family), []).append((a, b))
     return found

@@ -12,7 +12,7 @@ from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.report import write_text
 from benchsuite.studies.uncertainty import analysis
 from benchsuite.studies.uncertainty.questions import answer_questions
-from benchsuite.studies.uncertainty.runs import PRIMARY, Run, contrast, runs_of
+from benchsuite.studies.uncertainty.runs import PRIMARY, Run, contrast, runs_of, sized
 
 
 def write(records: Sequence[Record], folder: Path, columns: Columns) -> list[Path]:
@@ -35,7 +35,9 @@ def write(records: Sequence[Record], folder: Path, columns: Columns) -> list[Pat
         write_text(folder / name, text)
     from benchsuite.studies.uncertainty import figures
 
-    drawn = figures.draw_all(runs, summary, folder / "figures")
+    # The figures show sizes: a model whose size nobody knows any more stands in the tables alone.
+    shown = sized(runs)
+    drawn = figures.draw_all(shown, summary, folder / "figures") if shown else []
     return [*(folder / name for name in texts), *drawn]
 
 

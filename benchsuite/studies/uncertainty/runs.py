@@ -40,15 +40,20 @@ class Run:
 
     @property
     def n_parameters(self) -> int:
-        """How many parameters the model has, by the catalogue."""
-        return catalog.model(self.model).n_parameters
+        """How many parameters the model has, by the catalogue; 0 where that does not know it.
+
+        A model that a command line named is in the catalogue of that session alone.
+        """
+        known = catalog.MODELS.get(self.model)
+        return known.n_parameters if known else 0
 
     @property
     def tuned(self) -> bool:
         """Whether the model is tuned to instructions, by its names in the catalogue."""
-        entry = catalog.model(self.model)
-        made_from = entry.packaged.made_from if entry.packaged else ""
-        return "instruct" in f"{entry.name} {entry.hub_id} {made_from}".lower()
+        entry = catalog.MODELS.get(self.model)
+        made_from = entry.packaged.made_from if entry and entry.packaged else ""
+        hub_id = entry.hub_id if entry else self.any_record.source.hub_id
+        return "instruct" in f"{self.model} {hub_id} {made_from}".lower()
 
     @property
     def label(self) -> str:
@@ -94,14 +99,19 @@ def runs_of(records: Sequence[Record], columns: Columns) -> list[Run]:
 
 
 def sizes(runs: Sequence[Run]) -> dict[str, str]:
-    """Return model -> ``small`` or ``large`` within its family."""
+    """Return model -> ``small`` or ``large`` within its family, or ``unknown``."""
     smallest: dict[str, int] = {}
-    for run in runs:
+    for run in sized(runs):
         smallest[run.family] = min(run.n_parameters, smallest.get(run.family, run.n_parameters))
-    return {
+    return {run.model: "unknown" for run in runs} | {
         run.model: "large" if run.n_parameters > LARGER * smallest[run.family] else "small"
-        for run in runs
+        for run in sized(runs)
     }
+
+
+def sized(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs of models whose number of parameters is known."""
+    return [run for run in runs if run.n_parameters]
 
 
 def preferred(runs: Sequence[Run]) -> list[Run]:
