@@ -1,5 +1,6 @@
 """``benchsuite reproduce``: measure a record's cell again, and name what differs."""
 
+import argparse
 import re
 import subprocess
 import sys
@@ -8,9 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchsuite import catalog
 from benchsuite.commands.collecting import pytest_words, register_own
 from benchsuite.commands.parser import Parser
 from benchsuite.errors import BenchsuiteError, CorruptRecord, UsageError
+from benchsuite.harness import given
 from benchsuite.printable import count
 from benchsuite.records.reading import read_file
 from benchsuite.records.record import CellFacts, Record
@@ -23,14 +26,15 @@ _DIGEST = re.compile("[0-9a-f]{40,}")
 def reproduce(arguments: Sequence[str]) -> int:
     """Measure a record's cell again and name what differs; status 0 if the bits are the same.
 
-    Further arguments are pytest's, as --local NAME=PATH for a model that came from a folder. The
-    new record is kept in a temporary folder, or in that of --reports-dir.
+    Further arguments are pytest's, as --local NAME=PATH or --model NAME=SOURCE for a model that
+    came from a folder. The new record is kept in a temporary folder, or in that of --reports-dir.
     """
     parser = Parser(reproduce)
     parser.add_argument("record", type=Path, metavar="RECORD.json", help="a record of a store")
     parser.add_argument("--reports-dir", type=Path, metavar="DIR", help="where the new one is kept")
     chosen, further = parser.parse_known_args(arguments)
     register_own()
+    join_named(further)
     old = read(chosen.record)
     folder = chosen.reports_dir or Path(tempfile.mkdtemp(prefix="benchsuite-"))
     new = measure(old, folder.resolve(), further)
@@ -39,6 +43,16 @@ def reproduce(arguments: Sequence[str]) -> int:
     same = is_equal(old, new)
     print(f"{old.cell.id}: {'bit-identical' if same else 'not the same bits'} ({folder})")
     return int(not same)
+
+
+def join_named(words: Sequence[str]) -> None:
+    """Let the studies have the models that ``--model NAME=SOURCE`` names among pytest's words."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--model", action="append", default=[])
+    entries, _ = given.read(parser.parse_known_args(words)[0].model, Path.cwd())
+    for entry in entries.values():
+        catalog.register(entry)
+    given.join(entries)
 
 
 def read(path: Path) -> Record:
@@ -65,6 +79,11 @@ def arguments_of(record: Record) -> list[str]:
     now = next(
         (c for c in declared.cells(seeds=(axes["seed"],)) if dict(c.axes) == dict(axes)), None
     )
+    if now is None and facts.model not in catalog.MODELS:
+        raise UsageError(
+            f"the record is of {facts.model}, which was named on the command line or by a conftest",
+            fix=f"name it again: benchsuite reproduce RECORD.json --model {facts.model}=SOURCE",
+        )
     if now is None:
         raise UsageError(
             f"study {declared.name} has no cell {facts.id} any more",

@@ -95,6 +95,16 @@ def test_any_model_runs_in_a_shipped_study_and_its_record_names_what_it_was(phi3
     assert page.returncode == 0, page.stdout + page.stderr
     assert "my_model" in (tmp_path / "both/index.html").read_text()
     assert run(*words, *chosen).stdout.count("2 cached") == 1
+    # One of them is measured again where its model is named again, and only there.
+    path = next(
+        p
+        for p in (tmp_path / "r/store/records").glob("*.json")
+        if "rtn" in read_flat(p)["cell"]["id"]
+    )
+    unnamed = run("reproduce", str(path), module="benchsuite")
+    assert "Name it again: benchsuite reproduce RECORD.json --model my_model=" in unnamed.stderr
+    again = run("reproduce", str(path), f"--model=my_model={phi3}", module="benchsuite", heavy=True)
+    assert "my_model-rtn-seed42: bit-identical" in again.stdout, again.stdout + again.stderr
 
 
 @pytest.mark.parametrize(

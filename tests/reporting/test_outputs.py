@@ -2,6 +2,7 @@
 
 import csv
 import io
+import warnings
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
@@ -75,6 +76,18 @@ def test_further_metrics_reach_every_output():
 
     assert told["llama-2-7b-hf"]["random"]["peak_memory_bytes_mean"] == 17 * 2**30
     assert "Further metrics" in page
+
+
+def test_a_title_of_many_settings_has_room(tmp_path):
+    """One method, and a dozen settings that are named above it: the axes collapsed to nothing."""
+    settings = {name: 7 for name in ("n_calibration_samples", "seq_len", "evaluation_tokens")}
+    settings |= {"pool_documents": 50, "quant_bits": 3, "group_size": 16, "damp_percent": 0.5}
+    settings |= {"calibration_corpus": "c4", "evaluation_corpus": "c4", "desc_act": True}
+    cells = grid("llama2_7b", methods=["random"], seeds=(1,), settings=settings)
+    one = results(cells, {c.id: record(c) for c in cells})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(write_figures(one, tmp_path)) == 2
 
 
 def test_figures_show_every_seed_and_are_the_same_bytes_again(tmp_path):

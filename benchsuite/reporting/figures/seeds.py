@@ -25,6 +25,7 @@ from benchsuite.study import Metric, Study
 _SEED, _MEAN, _CONTROL = COLOURS[0], "#222222", GREY
 # Letters of a line of the title: it begins where the methods' names end.
 _TITLE = 52
+_LINE = 0.2  # inches of a further line of the title
 
 
 def write_figures(results: StudyResults, folder: Path) -> list[Path]:
@@ -57,7 +58,8 @@ def draw_seeds(
 
 
 def _figure(study: Study, group: Group, arms: dict[str, Any]) -> Any:
-    figure = new_figure(6.4, 0.9 + 0.34 * len(arms))
+    told = textwrap.wrap(", ".join(group.marks), _TITLE)
+    figure = new_figure(6.4, 0.9 + 0.34 * len(arms) + _LINE * max(0, len(told) - 1))
     axes = figure.subplots()
     for row, (method, arm) in enumerate(arms.items()):
         colour = _CONTROL if method in study.controls else _SEED
@@ -80,8 +82,8 @@ def _figure(study: Study, group: Group, arms: dict[str, Any]) -> Any:
                 0.99, row, told, transform=axes.get_yaxis_transform(), ha="right", va="center"
             )
     kind = " (stand-in)" if group.kind == "stand_in" else ""
-    told = textwrap.fill(", ".join(group.marks), _TITLE)
-    axes.set_title(f"{group.document_name}{kind}\n{told}".strip(), loc="left", fontsize="medium")
+    title = "\n".join([f"{group.document_name}{kind}", *told])
+    axes.set_title(title, loc="left", fontsize="medium")
     axes.grid(axis="x", linewidth=0.4, alpha=0.5)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)

@@ -1,9 +1,12 @@
 """The family question: models are compared with models of like size, on the same questions."""
 
+from dataclasses import replace
+
 import pytest
 
+from benchsuite.studies.uncertainty.analysis import result_rows
 from benchsuite.studies.uncertainty.questions import answer_questions
-from benchsuite.studies.uncertainty.runs import Run, runs_of
+from benchsuite.studies.uncertainty.runs import Run, runs_of, sized, sizes
 from tests.studies.uncertainty.grid import EASY, HARD, Grid
 
 SMALL = ("llama3_2_1b", "qwen2_5_1_5b")
@@ -68,3 +71,24 @@ def test_in_reduced_precision_both_are_reduced():
 )
 def test_tuning_is_told_by_the_catalogue(model, tuned):
     assert Run(model, "fp16", "nq", 1, {}, lambda record: {}).tuned is tuned
+
+
+def test_a_model_that_the_catalogue_does_not_know_is_of_no_size_and_no_other_family():
+    """A session's ``--model`` is unknown to the report that another session makes."""
+    grid = Grid(lambda c: c.method == "g_nll" and c["dataset"] == "trivia_qa" and c.model in SMALL)
+    renamed = []
+    for record in grid.records:
+        axes = dict(record.cell.axes) | {"model": f"my_{record.cell.model}"}
+        renamed.append(replace(record, cell=replace(record.cell, axes=axes)))
+    runs = runs_of([*grid.records, *renamed], grid.columns)
+    found = sizes(runs)
+    assert {found[f"my_{name}"] for name in SMALL} == {"unknown"}
+    assert len(sized(runs)) == len(grid.records)
+    assert [run.family for run in runs if run.model.startswith("my_")] == [
+        run.model for run in runs if run.model.startswith("my_")
+    ]
+    pairs = answer_questions(runs)[1].pairs
+    assert not any("my_" in name for pair in pairs for name in pair["matched"])
+    rows = {row["model"]: row for row in result_rows(runs)}
+    assert rows["my_llama3_2_1b"]["parameters"] is None
+    assert rows["llama3_2_1b"]["parameters"] > 1e9
