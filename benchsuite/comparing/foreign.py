@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from benchsuite.errors import BenchsuiteError, CellCannotRun, out_of_memory
-from benchsuite.models import generation_settings, loading, own_code
+from benchsuite.models import generation_settings, own_code, soundness
 from benchsuite.models.folder import read_config, tensor_headers
 
 PACKAGES = {
@@ -55,7 +55,7 @@ def open_foreign(
     module, package = PACKAGES.get(method, ("", ""))
     lacking = bool(module) and _missing(module)
     try:
-        with loading.quiet_transformers(), own_code.refused(word), _no_bars():
+        with soundness.quiet_transformers(), own_code.refused(word), _no_bars():
             model, report = _opened(folder, device, trusted, method)
     except CellCannotRun:
         raise
@@ -70,7 +70,7 @@ def open_foreign(
             str(folder),
             install or "Try it where its library and its device are, or give a dequantized copy",
         ) from error
-    loading.check_complete(report, word)
+    soundness.check_complete(report, word)
     _try(model, folder, method)
     model.generation_config = generation_settings.read(folder) or model.generation_config
     notes = (_told(settings),) if method == "compressed-tensors" else ()
@@ -91,7 +91,7 @@ def _try(model: nn.Module, folder: Path, method: str) -> None:
     """Raise where a model opens and cannot compute: its codes are not what its library packs."""
     token = torch.zeros(1, 1, dtype=torch.long, device=next(model.parameters()).device)
     try:
-        with torch.no_grad(), loading.quiet_transformers(), _no_bars():
+        with torch.no_grad(), soundness.quiet_transformers(), _no_bars():
             model(input_ids=token)
     except Exception as error:  # each library fails in its own way
         if out_of_memory(error):

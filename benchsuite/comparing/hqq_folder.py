@@ -16,7 +16,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from benchsuite.errors import BenchsuiteError, CellCannotRun
-from benchsuite.models import generation_settings, loading, own_code
+from benchsuite.models import generation_settings, own_code, soundness
 from benchsuite.models.folder import tensor_headers, weight_files
 
 _PACKED = ".W_q"
@@ -61,7 +61,7 @@ def open_hqq(
         ) from error
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    with loading.quiet_transformers(), own_code.refused(word):
+    with soundness.quiet_transformers(), own_code.refused(word):
         config: Any = AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=trusted
         )
@@ -71,7 +71,7 @@ def open_hqq(
     report = model.load_state_dict(state, strict=False)
     tied = set(getattr(model, "_tied_weights_keys", None) or ())
     missing = [key for key in report.missing_keys if key not in tied]
-    loading.check_complete(
+    soundness.check_complete(
         {"missing_keys": missing, "unexpected_keys": report.unexpected_keys}, word
     )
     model.tie_weights()

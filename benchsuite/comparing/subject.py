@@ -21,7 +21,7 @@ from benchsuite.comparing.foreign import PACKAGES, open_foreign
 from benchsuite.comparing.hqq_folder import is_hqq, open_hqq
 from benchsuite.errors import BenchsuiteError, CellCannotRun, UsageError, unknown_name
 from benchsuite.evaluation.speed import held_bytes
-from benchsuite.models import loading, random_weights, source
+from benchsuite.models import loading, random_weights, soundness, source
 from benchsuite.models.architecture import ARCHITECTURES
 from benchsuite.models.fetching import download
 from benchsuite.models.folder import (
@@ -57,7 +57,7 @@ class Subject:
 
     def __post_init__(self) -> None:
         self.model.eval().requires_grad_(False)
-        loading.check_vocabulary(self.model, self.tokenizer, self.name)
+        soundness.check_vocabulary(self.model, self.tokenizer, self.name)
         self.memory_bytes = _bytes_of(self.model)
         self.dtype = str(self.model.get_input_embeddings().weight.dtype).removeprefix("torch.")  # type: ignore[operator]
 

@@ -18,7 +18,7 @@ from benchsuite.corpora import load_text
 from benchsuite.decoding.loop import evaluating, greedy
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.evaluation.perplexity import perplexity, tokenize_protocol
-from benchsuite.models import loading, source
+from benchsuite.models import soundness, source
 from benchsuite.quantizers import checkpoint
 from benchsuite.quantizers.linear import (
     model_digest,
@@ -75,7 +75,7 @@ def open_model(name: str, sources: Sources = Sources(), *, device: str = "cpu") 
     metadata = {} if is_gguf(folder) else read_metadata(folder)
     entry = catalog.MODELS.get(str(metadata.get("model"))) or catalog.ModelEntry(name, hub_id="")
     tokenizer = models.load_tokenizer(entry, models.model_folder(folder), trusted=trusted)
-    loading.check_vocabulary(model, tokenizer, str(folder))
+    soundness.check_vocabulary(model, tokenizer, str(folder))
     return Opened(str(folder), model, tokenizer, metadata)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchsuite.catalog import ModelEntry, Sources
 from benchsuite.errors import BenchsuiteError, CellCannotRun
-from benchsuite.models import loading, own_code, source
+from benchsuite.models import loading, own_code, soundness, source
 from benchsuite.models.fetching import download
 from benchsuite.models.folder import read_config, refuse_adapter
 
@@ -58,7 +58,7 @@ def _load(
 
     where, trusted = f"{entry.name}, {folder}", sources.trusts(entry.name)
     try:
-        with loading.quiet_transformers(), own_code.refused(where):
+        with soundness.quiet_transformers(), own_code.refused(where):
             model: Any = kind.from_pretrained(
                 folder,
                 dtype=getattr(torch, entry.dtype),

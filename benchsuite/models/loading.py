@@ -5,8 +5,7 @@ machine cannot get (gated, offline) is ``CellCannotRun`` with the fix; what is b
 ``BenchsuiteError`` naming the tensors or the file.
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,16 @@ from benchsuite.models.folder import (
 )
 from benchsuite.models.gguf.card import made_of
 from benchsuite.models.light_imports import import_transformers
+from benchsuite.models.soundness import (
+    check_complete,
+    check_finite,
+    check_stored,
+    check_vocabulary,
+    quiet_transformers,
+    some,
+    top_id,
+    try_unknown,
+)
 
 _NO_SDPA = (
     "Give a model whose attention transformers computes by scaled_dot_product_attention: that is "
@@ -179,10 +188,10 @@ def load_folder(
             else "Check that config.json and the weights are of one model that transformers knows",
         ) from error
     check_complete(report, where)
-    _check_stored(folder, dict(model.named_parameters()), where)
-    _check_finite(model, where)
+    check_stored(folder, dict(model.named_parameters()), where)
+    check_finite(model, where)
     if getattr(model.config, "model_type", None) not in ARCHITECTURES:
-        _try_unknown(model, where)
+        try_unknown(model, where)
     if settings is not None:
         model.generation_config = settings
     return model
@@ -219,67 +228,13 @@ def stream_folder(folder: Path, where: str, device: str, dtype: str) -> nn.Modul
         ],
     }
     check_complete(report, where)
-    _check_stored(folder, dict(model.named_parameters()), where)
+    check_stored(folder, dict(model.named_parameters()), where)
     streamed = streaming.stream(model, streaming.Folder(folder), device)
-    _check_finite(streamed, where)
+    check_finite(streamed, where)
     settings = generation_settings.read(folder)
     if settings is not None:
         streamed.generation_config = settings
     return streamed
-
-
-def _check_stored(folder: Path, parameters: Mapping[str, nn.Parameter], where: str) -> None:
-    """Raise where weights are stored as whole numbers: codes, whose scales nobody would apply.
-
-    Not asked of a folder with a quantization config: there its reader knows what is a code.
-    """
-    if "quantization_config" in read_config(folder):
-        return
-    floats = {name for name, tensor in parameters.items() if tensor.is_floating_point()}
-    whole = [
-        f"{name} ({dtype})"
-        for _, name, dtype, _ in tensor_headers(folder)
-        if name in floats and not dtype.startswith(("F", "BF"))
-    ]
-    if whole:
-        raise BenchsuiteError(
-            f"weights are stored as whole numbers, and config.json names no quantization that "
-            f"says what they stand for: {_some(whole)}",
-            where,
-            "Give the config.json that was saved with the quantized weights, or the original model",
-        )
-
-
-@torch.no_grad()
-def _try_unknown(model: nn.Module, where: str) -> None:
-    """Raise where a model of a family that is not known here sees tokens that come later.
-
-    Encoders (BERT) load as language models too, and the perplexity of one says nothing. One that
-    cannot compute at all is named here.
-    """
-    rows = torch.arange(8).view(2, 4) % 2
-    rows[1, -1] = 1 - rows[1, -1]  # alike but for the last
-    device = next(model.parameters()).device
-    model.eval()
-    try:
-        with quiet_transformers():
-            logits = model(input_ids=rows.to(device), use_cache=False).logits[:, :-1].float()
-    except Exception as error:  # a configuration that does not fit itself fails anywhere
-        if out_of_memory(error):
-            raise
-        said = " ".join(str(error).split())[:300]
-        raise BenchsuiteError(
-            f"it loads, and cannot compute a token: {type(error).__name__}: {said}",
-            where,
-            "Check that transformers itself runs the model of this folder",
-        ) from error
-    if not torch.allclose(logits[0], logits[1], rtol=1e-2, atol=1e-2 * float(logits.std())):
-        raise BenchsuiteError(
-            "it is no causal language model: what it predicts at a place depends on the tokens "
-            "after it",
-            where,
-            "Give a decoder: the perplexity of a model that sees the answer says nothing",
-        )
 
 
 def _check_card(entry: ModelEntry, folder: Path) -> None:
@@ -296,54 +251,9 @@ def _check_card(entry: ModelEntry, folder: Path) -> None:
     wrong = {name for name, _ in found.items() ^ stated.items()}
     if wrong:
         raise BenchsuiteError(
-            f"the files of {entry.name} are not those of its card: {_some(sorted(wrong))}",
+            f"the files of {entry.name} are not those of its card: {some(sorted(wrong))}",
             where=str(folder),
             fix="Restore the folder, or train it again with benchsuite.embedded.train",
-        )
-
-
-def check_complete(report: Any, where: str) -> None:
-    """Raise where the files' tensors are not exactly the model's."""
-    read = report.get if isinstance(report, dict) else lambda key: getattr(report, key, None)
-    missing = sorted(map(str, read("missing_keys") or ()))
-    extra = sorted(map(str, read("unexpected_keys") or ()))
-    mismatched = sorted(
-        f"{key[0]} ({list(key[1])} in the file, {list(key[2])} in the model)"
-        if isinstance(key, tuple)
-        else str(key)
-        for key in read("mismatched_keys") or ()
-    )
-    faults = [
-        f"{label} {_some(names)}"
-        for label, names in (
-            ("missing tensors", missing),
-            ("tensors that the model does not have", extra),
-            ("tensors of another shape", mismatched),
-        )
-        if names
-    ]
-    if faults:
-        raise BenchsuiteError(
-            f"the checkpoint does not fit its config.json: {'; '.join(faults)}",
-            where,
-            "Give the weights and the config.json of one and the same model",
-        )
-
-
-def _check_finite(model: nn.Module, where: str) -> None:
-    bad = [
-        name
-        for name, tensor in model.named_parameters()
-        if tensor.is_floating_point()
-        and not tensor.is_meta
-        and not bool(torch.isfinite(tensor).all())
-    ]
-    if bad:
-        raise BenchsuiteError(
-            f"the checkpoint holds NaN or infinite weights: {_some(bad)}",
-            where,
-            "Copy or download it again; if it is your own, it diverged in training or overflowed "
-            "in conversion to a smaller dtype",
         )
 
 
@@ -389,45 +299,7 @@ def _as_filed(tokenizer: Any, folder: Path) -> Any:
 
     rows = read_config(folder).get("vocab_size") if (folder / "config.json").exists() else None
     file = folder / "tokenizer.json"
-    if not isinstance(rows, int) or _top_id(tokenizer) < rows or not file.exists():
+    if not isinstance(rows, int) or top_id(tokenizer) < rows or not file.exists():
         return tokenizer
     filed = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    return filed if _top_id(filed) < rows else tokenizer
-
-
-def _top_id(tokenizer: Any) -> int:
-    return max([len(tokenizer) - 1, *tokenizer.get_vocab().values()])
-
-
-def check_vocabulary(model: nn.Module, tokenizer: Any, where: str) -> None:
-    """Raise where a tokenizer has ids that the model embeds nothing for."""
-    rows = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
-    top = _top_id(tokenizer)
-    if top >= rows:
-        raise BenchsuiteError(
-            f"the tokenizer goes up to id {top}, but the model embeds {rows} ids (0 to {rows - 1})",
-            where,
-            "Give the tokenizer that the model was trained with, or resize the embeddings and "
-            "save the model again",
-        )
-
-
-def _some(names: list[str], limit: int = 6) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silence the loading report and its progress bar: what they tell is checked and raised."""
-    from transformers.utils import logging
-
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()
+    return filed if top_id(filed) < rows else tokenizer

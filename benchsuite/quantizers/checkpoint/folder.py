@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from benchsuite.catalog import is_gguf
 from benchsuite.errors import BenchsuiteError, CellCannotRun, UsageError
-from benchsuite.models import generation_settings, loading, own_code
+from benchsuite.models import generation_settings, loading, own_code, soundness
 from benchsuite.models.architecture import architecture_of
 from benchsuite.models.folder import (
     read_config,
@@ -187,7 +187,7 @@ def load(folder: Path | str, *, device: str = "cpu", trusted: bool = False) -> n
         return loading.load_folder(made, str(folder), device, read_config(made)["dtype"]).eval()
     settings = read_settings(folder)
     try:
-        with own_code.refused(str(folder)), loading.quiet_transformers():
+        with own_code.refused(str(folder)), soundness.quiet_transformers():
             model = _built(folder, trusted)
     except (CellCannotRun, MemoryError):
         raise
@@ -200,7 +200,7 @@ def load(folder: Path | str, *, device: str = "cpu", trusted: bool = False) -> n
             "Check that config.json is that of a model which transformers knows",
         ) from error
     apply(model, folder, settings)
-    with loading.quiet_transformers():
+    with soundness.quiet_transformers():
         model.generation_config = generation_settings.read(folder) or model.generation_config
     return model.to(device).eval()
 

@@ -58,8 +58,8 @@ def draw_seeds(
 
 
 def _figure(study: Study, group: Group, arms: dict[str, Any]) -> Any:
-    told = textwrap.wrap(", ".join(group.marks), _TITLE)
-    figure = new_figure(6.4, 0.9 + 0.34 * len(arms) + _LINE * max(0, len(told) - 1))
+    marks = textwrap.wrap(", ".join(group.marks), _TITLE)
+    figure = new_figure(6.4, 0.9 + 0.34 * len(arms) + _LINE * max(0, len(marks) - 1))
     axes = figure.subplots()
     for row, (method, arm) in enumerate(arms.items()):
         colour = _CONTROL if method in study.controls else _SEED
@@ -82,7 +82,7 @@ def _figure(study: Study, group: Group, arms: dict[str, Any]) -> Any:
                 0.99, row, told, transform=axes.get_yaxis_transform(), ha="right", va="center"
             )
     kind = " (stand-in)" if group.kind == "stand_in" else ""
-    title = "\n".join([f"{group.document_name}{kind}", *told])
+    title = "\n".join([f"{group.document_name}{kind}", *marks])
     axes.set_title(title, loc="left", fontsize="medium")
     axes.grid(axis="x", linewidth=0.4, alpha=0.5)
     axes.spines[["top", "right", "left"]].set_visible(False)
