@@ -35,7 +35,7 @@ LIBRARIES = (
     "jinja2 yaml filelock psutil threadpoolctl platformdirs multiprocessing.pool "
     "pytest xdist.plugin xdist.dsession xdist.workermanage execnet.gateway _pytest.junitxml "
     "asyncio pdb pyarrow.dataset pyarrow.pandas_compat anyio.pytest_plugin "
-    "statsmodels.regression.mixed_linear_model scikit_posthocs"
+    "scikit_posthocs"
 )
 OURS = (
     "benchsuite.plugin benchsuite.harness.controller benchsuite.harness.looks "

@@ -8,13 +8,15 @@ a seed that chooses the same calibration text for every model may. The methods' 
 tested. Pairs are differences already: what a seed adds to both is gone from them.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import solve_triangular
+from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 Array = npt.NDArray[np.float64]
 # Twice the gain in log-likelihood at which half a chi-square of one degree has p = .25.
@@ -47,14 +49,15 @@ class Fit:
 
 
 def fit(rows: Sequence[Row]) -> Fit | None:
-    """Return the fit by restricted maximum likelihood (statsmodels), None if there is none.
+    """Return the fit by restricted maximum likelihood, None if there is none.
 
     ``seed:method`` is left out where it does not raise the likelihood at a level of .25: kept
     always, it costs power; left out always, seeds that move all models alike make false claims
-    (Bancroft 1964 has the level). Raises ImportError without statsmodels.
+    (Bancroft 1964 has the level).
     """
-    without = _fitted(rows, shared=False)
-    shared = _fitted(rows, shared=True) if _seeds_recur(rows) else None
+    with threadpool_limits(limits=1):  # a hundred rows: several threads only wait for each other
+        without = _fitted(rows, shared=False)
+        shared = _fitted(rows, shared=True) if _seeds_recur(rows) else None
     if without is None or (shared and 2 * (shared[1] - without[1]) > KEPT):
         return shared[0] if shared else None
     return without[0]
@@ -70,34 +73,67 @@ def _seeds_recur(rows: Sequence[Row]) -> bool:
 
 
 def _fitted(rows: Sequence[Row], *, shared: bool) -> tuple[Fit, float] | None:
-    from statsmodels.regression.mixed_linear_model import MixedLM, VCSpec
-
+    """Return the fit and its restricted log-likelihood, up to a constant of the fixed effects."""
     values = np.array([row.value for row in rows])
     scale = float(np.std(values)) or 1.0
     fixed, random = _design(rows, shared)
-    names = list(random)
-    spec = VCSpec(
-        names,
-        [[list(map(str, range(random[n].shape[1])))] for n in names],
-        [[random[n]] for n in names],
-    )
-    groups = np.zeros(len(rows))
+    likelihood = _Likelihood(values / scale, fixed, list(random.values()))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = MixedLM(values / scale, fixed, groups=groups, exog_re=None, exog_vc=spec)
-            # Methods that follow the gradient stop far from the maximum where a variance is zero.
-            found = model.fit(reml=True, method=["powell"])
-        components = [float(found.scale), *map(float, found.vcomp)]
+        # Methods that follow the gradient stop far from the maximum where a variance is zero.
+        found = minimize(
+            lambda roots: -likelihood.at(roots).value,
+            np.ones(len(random)),
+            method="Powell",
+            options={"xtol": 1e-6, "ftol": 1e-10},
+        )
+        best = likelihood.at(found.x)
+        components = [best.residual, *(best.residual * found.x**2)]
         error, df = _satterthwaite(fixed, list(random.values()), components)
     except np.linalg.LinAlgError:
         return None
     if not (np.isfinite(error) and error > 0 and np.isfinite(df)):
         return None
-    squares = [c * scale * scale for c in components]
-    variances = dict(zip(("rest", *names), squares, strict=True))
-    difference = float(found.fe_params[-1]) * scale
-    return Fit(difference, error * scale, df, variances), float(found.llf)
+    squares = [float(c) * scale * scale for c in components]
+    variances = dict(zip(("rest", *random), squares, strict=True))
+    return Fit(best.effect * scale, error * scale, df, variances), best.value
+
+
+class _At(NamedTuple):
+    """The restricted log-likelihood at given variances, the residual one, and the last effect."""
+
+    value: float
+    residual: float
+    effect: float
+
+
+class _Likelihood:
+    """The restricted likelihood, the residual variance and the fixed effects profiled out.
+
+    The variances enter as the roots of their ratios to the residual one. With V = I + Z R R Z' all
+    that is needed of n values are the products of X, y and Z with each other: I + R Z'Z R, as wide
+    as there are random effects, has V's determinant and gives its inverse (Henderson 1984).
+    """
+
+    def __init__(self, values: Array, fixed: Array, random: Sequence[Array]) -> None:
+        known, effects = np.column_stack([fixed, values]), np.column_stack(random)
+        self._free = len(values) - fixed.shape[1]
+        self._widths = [part.shape[1] for part in random]
+        self._known, self._cross = known.T @ known, effects.T @ known
+        self._effects = effects.T @ effects
+
+    def at(self, roots: Array) -> _At:
+        """Return what the likelihood is there; LinAlgError where it has no value."""
+        root = np.repeat(roots, self._widths)[:, None]
+        lower = np.linalg.cholesky(np.eye(len(root)) + root * self._effects * root.T)
+        seen = solve_triangular(lower, root * self._cross, lower=True)
+        products = np.linalg.cholesky(self._known - seen.T @ seen)
+        # The factor of [X y]'V^-1[X y] has that of X'V^-1X, the effects, and what is left of y.
+        x, y, rest = products[:-1, :-1], products[-1, :-1], float(products[-1, -1])
+        residual = rest**2 / self._free
+        determinants = np.log(np.diag(lower)).sum() + np.log(np.diag(x)).sum()
+        value = -0.5 * self._free * (np.log(residual) + 1) - determinants
+        effect = solve_triangular(x.T, y, lower=False)[-1]
+        return _At(float(value), residual, float(effect))
 
 
 def _design(rows: Sequence[Row], shared: bool) -> tuple[Array, dict[str, Array]]:

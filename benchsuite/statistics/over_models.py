@@ -21,7 +21,6 @@ from benchsuite.statistics.samples import as_sample, is_constant, refusal
 Values = Mapping[int, float]  # seed -> value
 Array = npt.NDArray[np.float64]
 RESAMPLES = 2000
-INSTALL = "pip install 'benchsuite[statistics]'"
 
 
 @dataclass(frozen=True)
@@ -29,14 +28,15 @@ class OverModels:
     """A first method against a second over models; what has no answer is None, ``reason`` says why.
 
     ``difference``, ``error`` and ``ci_low`` to ``ci_high`` (95 %) are of the mean over models, as
-    log-ratio where ``log``, else in the metric's unit. ``test`` is ``mixed_model`` or, without
-    statsmodels or with one value an arm, ``t_over_models``; it has ``statistic``, ``df``,
-    ``p_value``. ``per_model`` are the models' own mean differences, of which ``n_lower`` are below
-    zero, with Wilcoxon's signed-rank test: ``wilcoxon_p``, of which ``wilcoxon_least`` is the
-    smallest that this many models allow. ``lower_probability`` (of the first method being lower,
-    Agarwal et al. 2021) and ``iqm``, the interquartile mean of the first method's values against
-    the second's mean, have intervals from bootstraps of the seeds within each model: with few
-    seeds these are too narrow, and decide nothing.
+    log-ratio where ``log``, else in the metric's unit. ``test`` is ``mixed_model`` or, with one
+    value an arm, ``t_over_models``; it has ``statistic``, ``df``, ``p_value``. ``per_model`` are
+    the models' own mean differences, of which ``n_lower`` are below zero, with Wilcoxon's
+    signed-rank test: ``wilcoxon_p``, of which ``wilcoxon_least`` is the smallest that this many
+    models allow.
+    ``lower_probability`` (of the first method being lower, Agarwal et al. 2021) and ``iqm``, the
+    interquartile mean of the first method's values against the second's mean, have intervals from
+    bootstraps of the seeds within each model: with few seeds these are too narrow, and decide
+    nothing.
     """
 
     n_models: int
@@ -111,11 +111,8 @@ def _tested(shown: Mapping[str, Any], differences: Array, by_seed: bool) -> dict
         }
     found: mixed.Fit | None = None
     if max(len(arm) for pair in shown.values() for arm in pair) > 1:
-        try:
-            found = mixed.fit(_rows(shown, by_seed))
-            note = "" if found else "the mixed model has no solution"
-        except ImportError:
-            note = f"the mixed model needs statsmodels: {INSTALL}"
+        found = mixed.fit(_rows(shown, by_seed))
+        note = "" if found else "the mixed model has no solution"
     if found is None:
         error = float(differences.std(ddof=1)) / math.sqrt(n)
         found = mixed.Fit(float(differences.mean()), error, n - 1.0, {})

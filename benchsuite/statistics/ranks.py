@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from benchsuite.statistics.over_models import INSTALL
-
 
 @dataclass(frozen=True)
 class Ranks:
@@ -88,7 +86,8 @@ def _nemenyi(
     try:
         from scikit_posthocs import posthoc_nemenyi_friedman
     except ImportError:
-        return {}, f"Nemenyi's p-values need scikit-posthocs: {INSTALL}"
+        install = "pip install 'benchsuite[statistics]'"
+        return {}, f"Nemenyi's p-values need scikit-posthocs: {install}"
     found = posthoc_nemenyi_friedman(values).to_numpy()
     pairs = {
         (names[i], names[j]): float(found[i, j])

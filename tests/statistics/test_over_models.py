@@ -3,12 +3,14 @@
 import importlib.util
 import itertools
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from benchsuite.statistics import mixed
 from benchsuite.statistics.over_models import compare_over_models
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks/speed/over_models_simulated.py"
@@ -33,7 +35,6 @@ def means(arms):
 
 def test_where_models_vary_most_the_mixed_model_is_t_over_their_means():
     """Balanced data and a slope's variance above zero: the textbook's F with n - 1 degrees."""
-    pytest.importorskip("statsmodels")
     arms = drawn(slope=2.0)
 
     found = compare_over_models(arms)
@@ -49,7 +50,6 @@ def test_where_models_vary_most_the_mixed_model_is_t_over_their_means():
 
 def test_where_they_do_not_vary_it_is_students_test_within_models():
     """A slope's variance at zero: the rest is estimated from all values, each about its arm."""
-    pytest.importorskip("statsmodels")
     arms = drawn(slope=0.0, rng_seed=5)
     rows = [np.array([*arm.values()]) for pair in arms.values() for arm in pair]
 
@@ -68,7 +68,6 @@ def test_where_they_do_not_vary_it_is_students_test_within_models():
 
 
 def test_pairs_and_a_method_without_seeds_are_tested_by_their_differences():
-    pytest.importorskip("statsmodels")
     rng = np.random.default_rng(3)
     shared = rng.normal(size=(5, 4)) * 10
     gains = rng.normal(size=5)
@@ -92,7 +91,6 @@ def test_pairs_and_a_method_without_seeds_are_tested_by_their_differences():
 
 def test_seeds_that_move_all_models_alike_widen_the_interval():
     """Five seeds remain five, on however many models: t over the models' means does not know."""
-    pytest.importorskip("statsmodels")
     rng = np.random.default_rng(0)
     # Against each other, so that no seed is good or bad for both methods.
     moved = np.array([[-1.2, -0.4, 0.1, 0.6, 1.1], [0.9, 0.7, 0.2, -0.5, -1.0]])
@@ -183,18 +181,38 @@ def test_equal_differences_have_no_test():
     assert "do not differ" in found.reason
 
 
-def test_without_statsmodels_the_means_are_tested_and_the_command_named(monkeypatch):
-    monkeypatch.setitem(
-        __import__("sys").modules, "statsmodels.regression.mixed_linear_model", None
-    )
-    arms = drawn()
+@pytest.mark.parametrize("trial", range(6))
+def test_the_fit_is_that_of_statsmodels_or_more_likely(trial):
+    linear = pytest.importorskip("statsmodels.regression.mixed_linear_model")
+    rng = np.random.default_rng(trial)
+    slope, shared, gaps = ((0.0, 0.0, 0.2), (1.0, 0.0, 0.0), (0.5, 2.0, 0.2))[trial % 3]
+    gains, moved = slope * rng.normal(size=5), shared * rng.normal(size=(4, 2))
+    cells = itertools.product(range(5), range(4), ((True, 0.5), (False, -0.5)))
+    rows = [
+        mixed.Row(f"m{m}", s, first, value + rng.normal())
+        for m, s, (first, half) in cells
+        for value in [9 * m + half * (1 + gains[m]) + moved[s, 0 if first else 1]]
+        if rng.random() > gaps
+    ]
+    design, random = mixed._design(rows, shared=True)
+    names = list(random)
+    columns = [[[str(i) for i in range(random[name].shape[1])]] for name in names]
+    spec = linear.VCSpec(names, columns, [[random[name]] for name in names])
+    values = [row.value for row in rows]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = linear.MixedLM(values, design, np.zeros(len(rows)), exog_re=None, exog_vc=spec)
+        reference = model.fit(reml=True, method=["powell"])
 
-    found = compare_over_models(arms)
-
-    assert found.test == "t_over_models"
-    assert found.p_value == pytest.approx(stats.ttest_1samp(means(arms), 0).pvalue)
-    assert "pip install 'benchsuite[statistics]'" in found.reason
-    assert found.wilcoxon_p is not None
+    likelihood = mixed._Likelihood(np.array(values), design, list(random.values()))
+    best, _ = mixed._fitted(rows, shared=True)
+    roots = np.sqrt([best.variances[name] / best.variances["rest"] for name in names])
+    theirs = likelihood.at(np.sqrt(reference.vcomp / reference.scale))
+    assert theirs.effect == pytest.approx(reference.fe_params[-1], abs=1e-6)
+    assert theirs.residual == pytest.approx(reference.scale, rel=1e-6)
+    assert likelihood.at(roots).value > theirs.value - 1e-6
+    assert best.difference == pytest.approx(reference.fe_params[-1], abs=0.01)
+    assert best.variances["rest"] == pytest.approx(reference.scale, rel=0.02)
 
 
 def test_one_seed_an_arm_is_tested_over_the_models():
@@ -206,7 +224,6 @@ def test_one_seed_an_arm_is_tested_over_the_models():
 
 def test_seven_models_show_what_one_does_not_and_null_ones_seldom_do():
     """A small round of the script whose table is in the docs."""
-    pytest.importorskip("statsmodels")
     spec = importlib.util.spec_from_file_location("over_models_simulated", SCRIPT)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
