@@ -1,0 +1,129 @@
+"""How far GPTQ's result moves when its calibration inputs move by a rounding of their last bit.
+
+    python benchmarks/speed/gptq_noise.py MODEL --train wiki.train.raw --test wiki.test.raw
+
+Other kernels, another driver or another order of sums round hidden states differently. Here every
+number that a layer's Hessian is given is moved by up to half a unit in the last place of float32,
+or of float16, drawn anew for each run; text, seed and settings stay. Prints the perplexity of each
+run, and the share of codes in which it differs from the run that nothing moved. What is left is
+noise that no seed of the calibration text accounts for. Texts are files of lines, as WikiText-2's.
+"""
+
+import argparse
+import copy
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from gptq_first_token import tokens
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from benchsuite.evaluation.perplexity import perplexity
+from benchsuite.models.architecture import architecture_of
+from benchsuite.models.gguf import model_folder
+from benchsuite.quantizers import gptq, quantized_linears, using_kernel
+from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.result import Account
+from benchsuite.quantizers.walking.hessian import Hessian
+from benchsuite.quantizers.walking.walk import walk
+
+SETTINGS = {"gptq_w4": {}, "gptq_w4_act": {"desc_act": True}}
+HALF_UNITS = {"nothing": 0.0, "float32": 2.0**-24, "float16": 2.0**-11}
+
+
+class Moved(Hessian):
+    """A Hessian of inputs each of which is moved by up to ``share`` of itself."""
+
+    share, generator = 0.0, torch.Generator()
+
+    def update(self, inputs: Tensor) -> None:
+        """Add inputs [tokens, features]."""
+        inputs = inputs.to(torch.float64)
+        if self.share:
+            by = torch.rand(inputs.shape, generator=self.generator, dtype=torch.float64)
+            inputs = inputs * (1 + self.share * (2 * by - 1).to(inputs.device))
+        super().update(inputs)
+
+
+class Gptq(gptq.GptqMethod):
+    """GPTQ on such Hessians."""
+
+    def statistic(self, here: Any, group: Any, device: torch.device) -> Hessian:
+        """Return the Hessian that the group's linears share."""
+        return Moved(here.linears(group)[group.linears[0]].in_features, device, self.dtype)
+
+
+@torch.no_grad()
+def quantized(base: Any, batch: Tensor, group_size: int, desc_act: bool = False) -> Any:
+    """Return a copy of the model quantized by GPTQ, at the calibration study's settings."""
+    model = copy.deepcopy(base)
+    device = next(model.parameters()).device
+    kernel = gptq.block_quantizer("auto", device, torch.float32)
+    grid = QuantizationGrid(4, group_size, True)
+    method = Gptq(Account(model), grid, 0.01, desc_act, False, torch.float32, None, kernel)
+    walk(model, batch, method, architecture=architecture_of(model))
+    return model
+
+
+def codes_of(model: Any) -> Tensor:
+    """Return all codes of a quantized model, one after the other, on the CPU."""
+    return torch.cat([layer.codes.flatten().cpu() for layer in quantized_linears(model).values()])
+
+
+def main() -> None:
+    """Print one line a run."""
+    told = parsed()
+    folder = model_folder(told.model) if told.model.is_file() else told.model
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    dtype = torch.float16 if told.device == "cuda" else torch.bfloat16
+    base = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False
+    )
+    base = base.to(told.device).eval().requires_grad_(False)
+    train, test = (tokens(tokenizer, path) for path in (told.train, told.test))
+    generator = torch.Generator().manual_seed(told.seed)
+    starts = torch.randint(0, len(train) - told.seq_len, (told.samples,), generator=generator)
+    batch = torch.stack([train[start : start + told.seq_len] for start in starts])
+    test = test[: told.windows * told.seq_len]
+
+    def read(model: Any) -> float:
+        with using_kernel(model, "held"):
+            return perplexity(model, test, seq_len=told.seq_len).value
+
+    print(f"{dtype}, not quantized {read(base):.4f}", flush=True)
+    for name, settings in SETTINGS.items():
+        for unit, Moved.share in HALF_UNITS.items():
+            for run in range(told.runs if Moved.share else 1):
+                began, _ = time.perf_counter(), Moved.generator.manual_seed(run)
+                model = quantized(base, batch, told.group_size, **settings)
+                codes = codes_of(model)
+                if not Moved.share:
+                    unmoved = codes
+                differ = 100 * float((codes != unmoved).double().mean())
+                print(
+                    f"{name:12} {unit:8} {run} perplexity {read(model):7.3f}, "
+                    f"{differ:6.3f} % of the codes differ  {time.perf_counter() - began:5.0f} s",
+                    flush=True,
+                )
+
+
+def parsed() -> argparse.Namespace:
+    """Return what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path, help="a GGUF file or a model's folder")
+    parser.add_argument("--train", type=Path, required=True)
+    parser.add_argument("--test", type=Path, required=True)
+    parser.add_argument("--samples", type=int, default=128)
+    parser.add_argument("--seq-len", type=int, default=2048)
+    parser.add_argument("--windows", type=int, default=60)
+    parser.add_argument("--group-size", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
