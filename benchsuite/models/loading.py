@@ -301,5 +301,7 @@ def _as_filed(tokenizer: Any, folder: Path) -> Any:
     file = folder / "tokenizer.json"
     if not isinstance(rows, int) or top_id(tokenizer) < rows or not file.exists():
         return tokenizer
-    filed = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    filed = PreTrainedTokenizerFast.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
     return filed if top_id(filed) < rows else tokenizer

@@ -171,7 +171,7 @@ def test_gptqmodel_computes_the_logits_of_the_saved_model(
 ):
     monkeypatch.setenv("GPTQMODEL_CPU_WORKERS", "2")
     gptqmodel = pytest.importorskip("gptqmodel")
-    from tests.quantizers.test_checkpoint import tokenizer
+    from tests.quantizers.checkpoint.test_folder import tokenizer
 
     model = varied(name, dtype=torch.float16)
     rotated.quantize(model, tokens, group_size=32)

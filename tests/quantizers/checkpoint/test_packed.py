@@ -152,7 +152,7 @@ def test_transformers_with_compressed_tensors_has_the_same_weights(
 def test_gptqmodel_reads_layers_of_several_widths(make_model, tokens, tmp_path, monkeypatch):
     monkeypatch.setenv("GPTQMODEL_CPU_WORKERS", "2")
     gptqmodel = pytest.importorskip("gptqmodel")
-    from tests.quantizers.test_checkpoint import tokenizer
+    from tests.quantizers.checkpoint.test_folder import tokenizer
 
     model = round_mixed(
         make_model(dtype=torch.float16, tie_word_embeddings=False), (4, 2, 4, 8, 3, 3, 4)
