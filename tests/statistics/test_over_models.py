@@ -49,13 +49,15 @@ def test_where_models_vary_most_the_mixed_model_is_t_over_their_means():
 
 
 def test_where_they_do_not_vary_it_is_students_test_within_models():
-    """A slope's variance at zero: the rest is estimated from all values, each about its arm."""
-    arms = drawn(slope=0.0, rng_seed=5)
+    """All other variances at zero: the rest is estimated from all values, each about its arm."""
+    arms = drawn(slope=0.0, rng_seed=3)
     rows = [np.array([*arm.values()]) for pair in arms.values() for arm in pair]
 
     found = compare_over_models(arms)
 
-    assert found.variances["model:method"] < 1e-4 * found.variances["rest"]
+    assert (
+        max(v for k, v in found.variances.items() if k != "rest") < 1e-4 * found.variances["rest"]
+    )
     centred = np.concatenate([row for row in rows])
     model = np.repeat(np.arange(7), 10)
     method = np.tile(np.repeat([0.5, -0.5], 5), 7)
@@ -205,7 +207,7 @@ def test_the_fit_is_that_of_statsmodels_or_more_likely(trial):
         reference = model.fit(reml=True, method=["powell"])
 
     likelihood = mixed._Likelihood(np.array(values), design, list(random.values()))
-    best, _ = mixed._fitted(rows, shared=True)
+    best = mixed._fitted(rows, shared=True)
     roots = np.sqrt([best.variances[name] / best.variances["rest"] for name in names])
     theirs = likelihood.at(np.sqrt(reference.vcomp / reference.scale))
     assert theirs.effect == pytest.approx(reference.fe_params[-1], abs=1e-6)
