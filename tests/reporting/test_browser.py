@@ -1,6 +1,7 @@
 """The page as a browser shows it and as its keys work it: widths, schemes, paper, no scripts."""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,23 @@ def test_the_page_is_never_wider_than_the_screen(tab, folder, width):
     for opened in ("false", "true"):
         tab.run(f"document.querySelectorAll('details').forEach(d => d.open = {opened})")
         assert tab.run("document.documentElement.scrollWidth") == width
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("dark", [False, True])
+def test_axe_finds_nothing_to_complain_of(tab, folder, width, dark):
+    """axe-core asks what people with screen readers, keys or weak eyes would meet."""
+    package = find_spec("axe_core_python")
+    if package is None:
+        pytest.skip("axe-core is not installed: pip install axe-core-python")
+    tab.resize(width)
+    tab.show_as(dark=dark)
+    tab.open(folder / "index.html")
+    tab.run("document.querySelectorAll('details').forEach(d => d.open = true)")
+    tab.run(Path(package.origin).with_name("axe.min.js").read_text() + ";0")
+    found = "axe.run({resultTypes: ['violations']}).then(r => r.violations.map(v => [v.id, v.impact"
+    assert tab.run(f"{found}, v.nodes.map(n => n.html.slice(0, 200))]))") == []
 
 
 @needs_chromium
@@ -185,6 +203,20 @@ def test_paper_shows_what_the_screen_folds(shown):
         is False
     )
     assert shown.paper().startswith(b"%PDF")
+
+
+@needs_chromium
+def test_paper_counts_the_claims_that_wait_and_leaves_their_commands_out(tab, tmp_path):
+    cells = grid("tiny_llama_1m")
+    begun = {c.id: record(c) for c in cells if c.method == "random"}
+    (tmp_path / "index.html").write_text(render_page([results(cells, begun)]))
+    page = tab.open(tmp_path / "index.html")
+    page.show_as("print")
+    waiting = "[...document.querySelectorAll('.waiting > summary, .waiting dd')]"
+    assert page.run(f"{waiting}.length") > 1
+    assert page.run(f"{waiting}.filter(e => e.checkVisibility()).map(e => e.localName)") == [
+        "summary"
+    ]
 
 
 @needs_chromium
