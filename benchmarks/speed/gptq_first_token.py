@@ -98,19 +98,11 @@ def by_rounding(model: Any, architecture: Architecture, group_size: int) -> None
 
 def main() -> None:
     """Print one line a run."""
-    told = parsed()
-    folder = model_folder(told.model) if told.model.is_file() else told.model
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    dtype = torch.float16 if told.device == "cuda" else torch.float32
-    base = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False
-    )
-    base = base.to(told.device).eval().requires_grad_(False)
-    train, test = (tokens(tokenizer, path) for path in (told.train, told.test))
-    generator = torch.Generator().manual_seed(told.seed)
-    starts = torch.randint(0, len(train) - told.seq_len, (told.samples,), generator=generator)
-    batch = torch.stack([train[start : start + told.seq_len] for start in starts])
-    test, Weighted.seq_len = test[: told.windows * told.seq_len], told.seq_len
+    parser = options()
+    parser.description = __doc__.splitlines()[0]
+    told = parser.parse_args()
+    base, batch, test = read_in(told, torch.float32)
+    Weighted.seq_len = told.seq_len
 
     def report(name: str, model: Any, began: float) -> None:
         with using_kernel(model, "held"):
@@ -129,6 +121,22 @@ def main() -> None:
             report(f"{part}: GPTQ, first token counted {Weighted.times} times", model, began)
 
 
+def read_in(told: argparse.Namespace, on_cpu: torch.dtype) -> tuple[Any, Tensor, Tensor]:
+    """Return the model, the calibration batch and the test's ids; float16 on CUDA."""
+    folder = model_folder(told.model) if told.model.is_file() else told.model
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    dtype = torch.float16 if told.device == "cuda" else on_cpu
+    base = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False
+    )
+    base = base.to(told.device).eval().requires_grad_(False)
+    train, test = (tokens(tokenizer, path) for path in (told.train, told.test))
+    generator = torch.Generator().manual_seed(told.seed)
+    starts = torch.randint(0, len(train) - told.seq_len, (told.samples,), generator=generator)
+    batch = torch.stack([train[start : start + told.seq_len] for start in starts])
+    return base, batch, test[: told.windows * told.seq_len]
+
+
 def tokens(tokenizer: Any, path: Path) -> Tensor:
     """Return the ids of a file's lines, joined as WikiText-2's rows, which keep their line ends."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -136,19 +144,19 @@ def tokens(tokenizer: Any, path: Path) -> Tensor:
     return torch.tensor(tokenizer(text)["input_ids"])
 
 
-def parsed() -> argparse.Namespace:
-    """Return what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def options(group_size: int = 128) -> argparse.ArgumentParser:
+    """Return a parser of the model, the texts and the sizes."""
+    parser = argparse.ArgumentParser()
     parser.add_argument("model", type=Path, help="a GGUF file or a model's folder")
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--test", type=Path, required=True)
     parser.add_argument("--samples", type=int, default=128)
     parser.add_argument("--seq-len", type=int, default=2048)
     parser.add_argument("--windows", type=int, default=60)
-    parser.add_argument("--group-size", type=int, default=128)
+    parser.add_argument("--group-size", type=int, default=group_size)
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    return parser.parse_args()
+    return parser
 
 
 if __name__ == "__main__":

@@ -9,20 +9,16 @@ run, and the share of codes in which it differs from the run that nothing moved.
 noise that no seed of the calibration text accounts for. Texts are files of lines, as WikiText-2's.
 """
 
-import argparse
 import copy
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
-from gptq_first_token import tokens
+from gptq_first_token import options, read_in
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchsuite.evaluation.perplexity import perplexity
 from benchsuite.models.architecture import architecture_of
-from benchsuite.models.gguf import model_folder
 from benchsuite.quantizers import gptq, quantized_linears, using_kernel
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.result import Account
@@ -74,25 +70,17 @@ def codes_of(model: Any) -> Tensor:
 
 def main() -> None:
     """Print one line a run."""
-    told = parsed()
-    folder = model_folder(told.model) if told.model.is_file() else told.model
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    dtype = torch.float16 if told.device == "cuda" else torch.bfloat16
-    base = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, attn_implementation="sdpa", trust_remote_code=False
-    )
-    base = base.to(told.device).eval().requires_grad_(False)
-    train, test = (tokens(tokenizer, path) for path in (told.train, told.test))
-    generator = torch.Generator().manual_seed(told.seed)
-    starts = torch.randint(0, len(train) - told.seq_len, (told.samples,), generator=generator)
-    batch = torch.stack([train[start : start + told.seq_len] for start in starts])
-    test = test[: told.windows * told.seq_len]
+    parser = options(group_size=64)
+    parser.description = __doc__.splitlines()[0]
+    parser.add_argument("--runs", type=int, default=5)
+    told = parser.parse_args()
+    base, batch, test = read_in(told, torch.bfloat16)
 
     def read(model: Any) -> float:
         with using_kernel(model, "held"):
             return perplexity(model, test, seq_len=told.seq_len).value
 
-    print(f"{dtype}, not quantized {read(base):.4f}", flush=True)
+    print(f"{base.dtype}, not quantized {read(base):.4f}", flush=True)
     for name, settings in SETTINGS.items():
         for unit, Moved.share in HALF_UNITS.items():
             for run in range(told.runs if Moved.share else 1):
@@ -107,22 +95,6 @@ def main() -> None:
                     f"{differ:6.3f} % of the codes differ  {time.perf_counter() - began:5.0f} s",
                     flush=True,
                 )
-
-
-def parsed() -> argparse.Namespace:
-    """Return what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path, help="a GGUF file or a model's folder")
-    parser.add_argument("--train", type=Path, required=True)
-    parser.add_argument("--test", type=Path, required=True)
-    parser.add_argument("--samples", type=int, default=128)
-    parser.add_argument("--seq-len", type=int, default=2048)
-    parser.add_argument("--windows", type=int, default=60)
-    parser.add_argument("--group-size", type=int, default=64)
-    parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":
