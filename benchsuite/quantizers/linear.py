@@ -360,7 +360,8 @@ def model_digest(model: nn.Module) -> str:
     """Return the hex sha256 over the names and digests of the model's quantized linears."""
     linears = sorted(quantized_linears(model).items())
     # Hashing releases the interpreter lock, but on a CPU the cell's own threads are all it may use.
-    on_gpu = any(m.packed.is_cuda for _, m in linears)
+    # The blocks of a streamed model lie in host memory, whatever it runs on.
+    on_gpu = any(tensor.is_cuda for tensor in model.parameters())
     threads = min(HASHING_THREADS, len(os.sched_getaffinity(0))) if on_gpu else 1
     with ThreadPoolExecutor(threads) as pool:
         digests = pool.map(lambda item: item[1].digest, linears)

@@ -156,7 +156,12 @@ def test_pytorch_s_product_of_codes_is_the_simulated_one(scheme, dtype):
     inputs = torch.randn(5, 64, generator=torch.Generator().manual_seed(2)).to(dtype)
     layer = fp8.fp8_linear(linear, scheme, torch.tensor(3.0) if scheme == "static" else None)
     codes, scales = layer.round_inputs(inputs)
-    made = scaled_product(codes, scales, layer.weight_codes, layer.scales.float(), dtype)
+    try:
+        made = scaled_product(codes, scales, layer.weight_codes, layer.scales.float(), dtype)
+    except RuntimeError as error:
+        if "only supports per-tensor scaling for CPU" not in str(error):
+            raise
+        pytest.skip(f"PyTorch {torch.__version__} has no scales by row on a CPU")
     assert made.dtype == dtype
     bar = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.02, "atol": 0.02}
     torch.testing.assert_close(made, layer(inputs), **bar)
@@ -294,6 +299,7 @@ def oneshot(model, scheme, batch, monkeypatch, folder):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_codes_and_scales_are_llm_compressor_s(scheme, dtype, monkeypatch, tmp_path):
+    pytest.importorskip("compressed_tensors")
     from compressed_tensors.quantization.lifecycle.forward import quantize as their_codes
     from transformers import AutoModelForCausalLM
 
