@@ -4,8 +4,8 @@ One thread feeds all devices. Launches are asynchronous, so the devices work at 
 long as the host reads nothing of them; `Reading` waits for what it reads and for nothing else.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -125,25 +125,9 @@ def devices_of(model: nn.Module) -> tuple[torch.device, ...]:
 
 
 def replicas_of(model: nn.Module) -> list[nn.Module]:
-    """Return the model, and a whole replica on every further device that shares its work.
-
-    The model's own device can work on meanwhile: what is copied has a stream of its own.
-    """
-    home, *others = devices_of(model)
-    with _copies_beside(home):
-        return [model, *(replica(model, Counterparts(device)) for device in others)]
-
-
-@contextmanager
-def _copies_beside(home: torch.device) -> Iterator[None]:
-    """Let copies from ``home`` wait for what it was sent until now, and nothing for them."""
-    if home.type != "cuda":
-        yield
-        return
-    stream = torch.cuda.Stream(home)
-    stream.wait_stream(torch.cuda.current_stream(home))
-    with torch.cuda.stream(stream):
-        yield
+    """Return the model, and a whole replica on every further device that shares its work."""
+    others = devices_of(model)[1:]
+    return [model, *(replica(model, Counterparts(device)) for device in others)]
 
 
 def working_on(device: torch.device) -> AbstractContextManager[Any]:
