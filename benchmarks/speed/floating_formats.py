@@ -5,9 +5,11 @@
 
 *Products*: a linear of each FP8 scheme at a decoder's widths, against the simulated product of the
 same codes (largest difference over the largest output) and against bfloat16 (microseconds, median
-of 20; on CUDA alone). *Quality*: perplexity and mean KL to the model as it is on the same text,
-bits that each weight of the blocks takes with its scales, and the seconds of quantizing. Of a
-method that fails the reason is printed, and the others go on.
+of 20; on CUDA alone): ``us`` inside a graph, ``us_called`` one call with the host's part.
+
+*Quality*: perplexity and mean KL to the model as it is on the same text, bits that each weight of
+the blocks takes with its scales, and the seconds of quantizing. Of a method that fails the reason
+is printed, and the others go on.
 
 *Kernels* (`kernels_of_formats`, on CUDA alone, `--no-kernels` leaves them out): rounding of inputs,
 FP4's products for few tokens, GPTQ's loop on FP4 grids, each beside its plain form and its limit.
@@ -24,6 +26,7 @@ from typing import Any
 
 import kernels_of_formats
 import torch
+from kernels_of_formats import product_microseconds
 from torch import nn
 from torch.nn import functional as F
 
@@ -101,9 +104,10 @@ def products(told: argparse.Namespace) -> list[Row]:
                 row["fp8"] = layer.runs_in_fp8
                 try:
                     row["difference"] = _difference(layer, inputs)
-                    if on_gpu:
-                        row["us"] = _microseconds(lambda x=inputs, run=layer: run(x))
-                        row["us_bf16"] = _microseconds(lambda x=inputs, run=linear: run(x))
+                    for name, run in (("", layer), ("_bf16", linear)) if on_gpu else ():
+                        stored = float(n_out * n_in * (1 if run is layer else 2))
+                        row[f"us_called{name}"] = _microseconds(lambda x=inputs, run=run: run(x))
+                        row[f"us{name}"] = product_microseconds(run, stored, inputs, told.device)
                 except Exception as error:
                     row["failed"] = " ".join(str(error).split())[:200]
                 rows.append(row)

@@ -62,6 +62,12 @@ def microseconds(calls: Sequence[Callable[[], object]], device: str) -> float:
     return round(median(taken[3:]), 2)
 
 
+def product_microseconds(layer: nn.Module, stored: float, inputs: Tensor, device: str) -> float:
+    """Return the time of a layer of ``stored`` bytes, whose weight comes from memory each time."""
+    copies = [copy.deepcopy(layer) for _ in range(int(3 * CACHE / stored) + 1)][:64]
+    return microseconds([partial(one, inputs) for one in copies], device)
+
+
 def limit(moved: float) -> Row:
     """Return megabytes and the microseconds that they take at least."""
     return {"mb": round(moved / 1e6, 3), "us_limit": round(1e6 * moved / BYTES_PER_SECOND, 2)}
@@ -122,9 +128,7 @@ def few_tokens(device: str) -> Iterator[Row]:
                 row: Row = {"weight": kind, "out": n_out, "in": n_in, "tokens": tokens}
                 if "triton" in kind:
                     row["difference"] = _difference(layer, inputs)
-                copies = [copy.deepcopy(layer) for _ in range(int(3 * CACHE / stored) + 1)][:64]
-                calls = [partial(layer, inputs) for layer in copies]
-                row["us"] = microseconds(calls, device)
+                row["us"] = product_microseconds(layer, stored, inputs, device)
                 yield row | limit(stored + 2 * tokens * (n_in + n_out))
 
 

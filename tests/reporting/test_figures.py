@@ -2,6 +2,7 @@
 
 import html
 import itertools
+import math
 import random
 import re
 import urllib.parse
@@ -108,6 +109,22 @@ def test_names_cover_no_point_and_no_other_name():
     for (x, y, width), (x2, y2, width2) in itertools.combinations(boxes, 2):
         apart = x + width <= x2 or x2 + width2 <= x or abs(y - y2) >= tradeoff.LINE
         assert apart
+
+
+def test_a_name_of_the_front_without_room_stands_apart_with_a_line_to_it():
+    methods = [m for m in QUANTIZERS.axes["method"] if m not in ("zeroed_layer", "fp16")][:40]
+    # The front is the first one, in the picture's corner behind a wall of all others.
+    made = {m: (2.0 + i // 8 / 30, 8 + (i % 8 + 1) / 80, 0.01) for i, m in enumerate(methods)}
+    made |= {methods[0]: (1.999, 8.0, 0.01), "fp16": (3.0, 9.0, 0.01)}
+    figure = drawn("size_after_mb", *records_of(made))
+    (best,) = [mark for mark in figure["marks"] if mark.name == methods[0]]
+    assert best.front
+    assert best.label
+    assert best.leader
+    assert math.dist(best.leader, (best.x, best.y)) > 20
+    apart = [mark for mark in figure["marks"] if mark.leader]
+    assert all(mark.front and mark.label for mark in apart)
+    assert all(mark.label for mark in figure["marks"] if mark.front)
 
 
 def test_where_room_is_short_the_better_methods_are_named():

@@ -22,6 +22,7 @@ LETTER, LINE = 7.3, 13.0  # the room that a letter of a label takes, and its hei
 FAR = 4.0  # costs over more than this ratio are drawn on a logarithmic axis
 
 Pair = tuple[float, float]
+Label = tuple[float, float, str]
 Box = tuple[float, float, float, float]
 
 
@@ -52,7 +53,7 @@ class Mark:
     """A method: its mean's place, its text, where its name stands if there is room for it.
 
     ``role`` is ``original``, ``unranked`` or nothing. ``outside`` says that the mean lies beyond
-    the axis: then the name tells it.
+    the axis: then the name tells it. ``leader`` is where a line to a name that stands apart ends.
     """
 
     name: str
@@ -62,7 +63,8 @@ class Mark:
     front: bool
     outside: bool
     text: str
-    label: tuple[float, float, str] | None
+    label: Label | None
+    leader: tuple[float, float] | None
 
 
 def views(study: Study, group: Group) -> list[dict[str, Any]]:
@@ -208,15 +210,23 @@ def _marks(
     up: Scale,
     best: Sequence[str],
 ) -> list[Mark]:
-    """Return the methods with their names placed: the front's first, then the better ones'."""
+    """Return the methods with their names placed: the front's first, then the better ones'.
+
+    A name of the front that finds no room beside its point stands apart, with a line to it.
+    """
     places = {m: (across.place(x), up.place(y)) for m, (x, y) in means.items()}
     taken: list[Box] = [(x - 5, y - 5, x + 5, y + 5) for x, y in places.values()]
     quality = study.ranked_by
     sign = -1 if quality.better == "higher" else 1
     others = sorted(means.keys() - set(best), key=lambda m: (sign * means[m][1], m))
-    order = [*best, *others]
     names = {m: m if up.holds(y) else f"{m} ({y:.3g})" for m, (_, y) in means.items()}
-    labels = {m: _label(names[m], *places[m], taken) for m in order}
+    labels = {m: _label(names[m], *places[m], taken, _AROUND) for m in best}
+    leaders = {}
+    for method in best:
+        if labels[method] is None:
+            labels[method] = _label(names[method], *places[method], taken, _APART)
+            leaders[method] = _end_of_leader(labels[method])
+    labels |= {m: _label(names[m], *places[m], taken, _AROUND) for m in others}
     marks = []
     for method, (x, y) in places.items():
         role = "original" if method == study.original else ""
@@ -228,14 +238,20 @@ def _marks(
         text = f"{method}: {quality.name} {told[0]} at {told[1]}"
         outside = not up.holds(means[method][1])
         name = names[method]
-        marks.append(Mark(name, x, y, role, method in best, outside, text, labels[method]))
+        leader = leaders.get(method)
+        marks.append(Mark(name, x, y, role, method in best, outside, text, labels[method], leader))
     return marks
 
 
-def _label(method: str, x: float, y: float, taken: list[Box]) -> tuple[float, float, str] | None:
-    """Return where a name stands free beside its point, and take that room; None without any."""
+def _label(
+    method: str, x: float, y: float, taken: list[Box], places: Iterable[Label]
+) -> Label | None:
+    """Return where a name stands free at one of the places about its point, and take that room.
+
+    None where there is none.
+    """
     width = LETTER * len(method)
-    for dx, dy, anchor in _AROUND:
+    for dx, dy, anchor in places:
         left = x + dx - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
         box = (left, y + dy - LINE + 3, left + width, y + dy + 3)
         inside = box[0] > LEFT and box[2] < WIDTH - 2 and box[1] > 0 and box[3] < HEIGHT - BOTTOM
@@ -257,6 +273,22 @@ _AROUND = (
     (14, -16, "start"),
     (14, 25, "start"),
 )
+
+
+_APART = tuple(
+    (round(radius * math.cos(angle), 1), round(radius * math.sin(angle), 1), anchor)
+    for radius in range(30, 181, 15)
+    for angle in (math.tau * turn / 16 for turn in range(16))
+    for anchor in ("start", "end")
+)
+
+
+def _end_of_leader(label: Label | None) -> tuple[float, float] | None:
+    """Return where the line from a point to its name ends: before the name, at half its height."""
+    if label is None:
+        return None
+    gap = 3 if label[2] == "end" else -3
+    return label[0] + gap, label[1] - 4
 
 
 def _overlap(a: Box, b: Box) -> bool:
