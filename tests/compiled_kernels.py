@@ -184,7 +184,9 @@ def fp4_products(dtype, group, g):
     for n in (640, 4096):
         told = f"groups of {group}, {n} columns, {str(dtype).removeprefix('torch.')}"
         weight = (octets(64, n // 2), octets(64, n // group), g, group)
-        yield told, partial(fp4_few_tokens.product, torch.zeros(1, n, dtype=dtype), *weight)
+        for tokens in (1, 2, 8):
+            x = torch.zeros(tokens, n, dtype=dtype)
+            yield f"{told}, {tokens} tokens", partial(fp4_few_tokens.product, x, *weight)
         yield told, partial(fp4_few_tokens.unpacked, *weight, n_columns=n, dtype=dtype)
 
 
@@ -203,7 +205,9 @@ def integer_products():
         grid = {"bits": bits, "group_size": 128}
         told = f"{bits} bits{', zeros' if zeros is not None else ''}"
         told += ", act order" if groups is not None else ""
-        yield told, partial(few_tokens.product, x, *given, **grid)
+        for tokens in (1, 2, 8):
+            few = x.expand(tokens, -1)
+            yield f"{told}, {tokens} tokens", partial(few_tokens.product, few, *given, **grid)
         unpacked = {"n_columns": 4096, "dtype": torch.float16}
         yield told, partial(few_tokens.unpacked, *given, **grid, **unpacked)
     whole = torch.zeros(64, 4096, dtype=torch.int8)

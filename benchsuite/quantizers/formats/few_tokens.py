@@ -3,8 +3,9 @@
 Generating one token after another reads every weight once per token and computes little, so what
 counts is the bytes read: the packed codes here, not a weight that was unpacked to memory before.
 Codes of any width from 2 to 8 bits are taken from their bit stream (``packing``) in registers. Of
-4 and 8 bits in groups that follow each other a thread reads sixteen bytes at once, and a scale once
-a group; other widths and orders take a byte and a scale at a time.
+4 and 8 bits in groups that follow each other a thread reads sixteen bytes at once, a scale once a
+group, and unpacks them for up to four tokens; other widths and orders take a byte, a scale and a
+token at a time.
 """
 
 import torch
@@ -19,6 +20,31 @@ BYTES_PER_STEP, WIDEST_STEP = 2048, 2048
 NARROWEST_PIECE = 32
 
 
+def tokens_at_once(n_tokens: int) -> int:
+    """Return for how many tokens a program unpacks its weights: more need too many registers."""
+    return min(4, triton.next_power_of_2(n_tokens))
+
+
+@triton.jit
+def plus_products(sums, weights, inputs_ptr, token, n_tokens, columns, n_columns):
+    """``sums`` and the products of a token with weights [rows, pieces, piece] of some columns.
+
+    A token beyond the last counts as zeros. What is summed for a token, and in which order, does
+    not depend on the tokens beside it.
+    """
+    inside = (columns < n_columns) & (token < n_tokens)
+    part = tl.load(inputs_ptr + token * n_columns + columns, mask=inside, other=0.0)
+    return sums + weights * tl.reshape(part.to(tl.float32), (1, weights.shape[1], weights.shape[2]))
+
+
+@triton.jit
+def store_sums(sums, outputs_ptr, token, n_tokens, rows, n_rows):
+    """Store a token's outputs, the sums of [rows, pieces, piece] over each row."""
+    total = tl.sum(tl.sum(sums, axis=2), axis=1).to(outputs_ptr.dtype.element_ty)
+    there = (rows < n_rows) & (token < n_tokens)
+    tl.store(outputs_ptr + token * n_rows + rows, total, mask=there)
+
+
 @triton.jit
 def _grouped_kernel(
     inputs_ptr,
@@ -26,6 +52,7 @@ def _grouped_kernel(
     scales_ptr,
     zeros_ptr,
     outputs_ptr,
+    n_tokens,
     n_rows,
     n_columns,
     row_bytes,
@@ -36,14 +63,16 @@ def _grouped_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     PIECE: tl.constexpr,
+    TOKENS: tl.constexpr,
 ):
     PIECES: tl.constexpr = COLUMNS // PIECE
     BYTES: tl.constexpr = COLUMNS * BITS // 8
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    token = tl.program_id(1)
+    token = tl.program_id(1) * TOKENS
     real = rows < n_rows
     octets = packed_ptr + rows.to(tl.int64)[:, None] * row_bytes
-    sums = tl.zeros((ROWS, PIECES, PIECE), dtype=tl.float32)
+    first = tl.zeros((ROWS, PIECES, PIECE), dtype=tl.float32)
+    second, third, fourth = first, first, first
     for start in range(0, n_columns, COLUMNS):
         byte = start * BITS // 8 + tl.arange(0, BYTES)
         both = real[:, None] & (byte < row_bytes)[None, :]
@@ -52,24 +81,36 @@ def _grouped_kernel(
             codes = tl.reshape(tl.join(codes & 15, codes >> 4), (ROWS, COLUMNS))
         codes = tl.reshape(codes, (ROWS, PIECES, PIECE)).to(tl.float32)
         # A piece lies in one group; what reaches beyond the last column meets inputs of 0.
-        first = start + tl.arange(0, PIECES) * PIECE
-        parameter = rows[:, None] * n_groups + (first // group_size)[None, :]
-        known = real[:, None] & (first < n_columns)[None, :]
+        edge = start + tl.arange(0, PIECES) * PIECE
+        parameter = rows[:, None] * n_groups + (edge // group_size)[None, :]
+        known = real[:, None] & (edge < n_columns)[None, :]
         scale = tl.load(scales_ptr + parameter, mask=known, other=0.0).to(tl.float32)
         if SYMMETRIC:
             levels = codes - (1 << (BITS - 1))
         else:
             zero = tl.load(zeros_ptr + parameter, mask=known, other=0).to(tl.float32)
             levels = codes - zero[:, :, None]
-        columns = start + tl.arange(0, COLUMNS)
-        inside = columns < n_columns
-        part = tl.load(inputs_ptr + token * n_columns + columns, mask=inside, other=0.0)
         # Rounded as the unpacked weight is, so that only the order of the sums differs.
-        weights = (levels * scale[:, :, None]).to(part.dtype).to(tl.float32)
-        sums += weights * tl.reshape(part.to(tl.float32), (1, PIECES, PIECE))
-    total = tl.sum(tl.sum(sums, axis=2), axis=1)
-    total = total.to(outputs_ptr.dtype.element_ty)
-    tl.store(outputs_ptr + token * n_rows + rows, total, mask=real)
+        weights = (levels * scale[:, :, None]).to(inputs_ptr.dtype.element_ty).to(tl.float32)
+        columns = start + tl.arange(0, COLUMNS)
+        first = plus_products(first, weights, inputs_ptr, token, n_tokens, columns, n_columns)
+        if TOKENS > 1:
+            second = plus_products(
+                second, weights, inputs_ptr, token + 1, n_tokens, columns, n_columns
+            )
+        if TOKENS > 2:
+            third = plus_products(
+                third, weights, inputs_ptr, token + 2, n_tokens, columns, n_columns
+            )
+            fourth = plus_products(
+                fourth, weights, inputs_ptr, token + 3, n_tokens, columns, n_columns
+            )
+    store_sums(first, outputs_ptr, token, n_tokens, rows, n_rows)
+    if TOKENS > 1:
+        store_sums(second, outputs_ptr, token + 1, n_tokens, rows, n_rows)
+    if TOKENS > 2:
+        store_sums(third, outputs_ptr, token + 2, n_tokens, rows, n_rows)
+        store_sums(fourth, outputs_ptr, token + 3, n_tokens, rows, n_rows)
 
 
 @triton.jit
@@ -149,12 +190,14 @@ def product(
     if piece:
         columns = min(WIDEST_STEP, triton.next_power_of_2(n_columns))
         rows = max(1, BYTES_PER_STEP * 8 // bits // columns)
-        _grouped_kernel[(triton.cdiv(n_rows, rows), n_tokens)](
+        tokens = tokens_at_once(n_tokens)
+        _grouped_kernel[(triton.cdiv(n_rows, rows), triton.cdiv(n_tokens, tokens))](
             inputs,
             packed,
             scales,
             scales if zeros is None else zeros,
             outputs,
+            n_tokens,
             n_rows,
             n_columns,
             packed.shape[1],
@@ -165,6 +208,7 @@ def product(
             ROWS=rows,
             COLUMNS=columns,
             PIECE=min(piece, columns),
+            TOKENS=tokens,
         )
         return outputs
     _product_kernel[(triton.cdiv(n_rows, ROWS_PER_PROGRAM), n_tokens)](

@@ -11,7 +11,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from benchsuite.quantizers.formats.few_tokens import BYTES_PER_STEP, WIDEST_STEP
+from benchsuite.quantizers.formats.few_tokens import (
+    BYTES_PER_STEP,
+    WIDEST_STEP,
+    plus_products,
+    store_sums,
+    tokens_at_once,
+)
 from benchsuite.quantizers.formats.rounding_kernels import e2m1_numbers, group_scale
 
 
@@ -61,6 +67,7 @@ def _product_kernel(
     scales_ptr,
     of_tensor_ptr,
     outputs_ptr,
+    n_tokens,
     n_rows,
     n_columns,
     row_bytes,
@@ -69,11 +76,12 @@ def _product_kernel(
     GROUP: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
+    TOKENS: tl.constexpr,
 ):
-    GROUPS: tl.constexpr = COLUMNS // GROUP
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    token = tl.program_id(1)
-    sums = tl.zeros((ROWS, GROUPS, GROUP), dtype=tl.float32)
+    token = tl.program_id(1) * TOKENS
+    first = tl.zeros((ROWS, COLUMNS // GROUP, GROUP), dtype=tl.float32)
+    second, third, fourth = first, first, first
     for start in range(0, n_columns, COLUMNS):
         weights = _weights(
             packed_ptr,
@@ -89,16 +97,27 @@ def _product_kernel(
             ROWS,
             COLUMNS,
         )
-        columns = start + tl.arange(0, COLUMNS)
-        part = tl.load(
-            inputs_ptr + token * n_columns + columns, mask=columns < n_columns, other=0.0
-        )
         # Rounded as the unpacked weight is, so that only the order of the sums differs.
-        weights = weights.to(part.dtype).to(tl.float32)
-        sums += weights * tl.reshape(part.to(tl.float32), (1, GROUPS, GROUP))
-    total = tl.sum(tl.sum(sums, axis=2), axis=1)
-    total = total.to(outputs_ptr.dtype.element_ty)
-    tl.store(outputs_ptr + token * n_rows + rows, total, mask=rows < n_rows)
+        weights = weights.to(inputs_ptr.dtype.element_ty).to(tl.float32)
+        columns = start + tl.arange(0, COLUMNS)
+        first = plus_products(first, weights, inputs_ptr, token, n_tokens, columns, n_columns)
+        if TOKENS > 1:
+            second = plus_products(
+                second, weights, inputs_ptr, token + 1, n_tokens, columns, n_columns
+            )
+        if TOKENS > 2:
+            third = plus_products(
+                third, weights, inputs_ptr, token + 2, n_tokens, columns, n_columns
+            )
+            fourth = plus_products(
+                fourth, weights, inputs_ptr, token + 3, n_tokens, columns, n_columns
+            )
+    store_sums(first, outputs_ptr, token, n_tokens, rows, n_rows)
+    if TOKENS > 1:
+        store_sums(second, outputs_ptr, token + 1, n_tokens, rows, n_rows)
+    if TOKENS > 2:
+        store_sums(third, outputs_ptr, token + 2, n_tokens, rows, n_rows)
+        store_sums(fourth, outputs_ptr, token + 3, n_tokens, rows, n_rows)
 
 
 @triton.jit
@@ -157,14 +176,15 @@ def product(
     (n_tokens, n_columns), n_rows = inputs.shape, len(packed)
     outputs = torch.empty(n_tokens, n_rows, dtype=inputs.dtype, device=inputs.device)
     if n_tokens:
-        rows, columns = _tile(n_columns)
+        (rows, columns), tokens = _tile(n_columns), tokens_at_once(n_tokens)
         with torch.cuda.device_of(inputs):
-            _product_kernel[(triton.cdiv(n_rows, rows), n_tokens)](
+            _product_kernel[(triton.cdiv(n_rows, rows), triton.cdiv(n_tokens, tokens))](
                 inputs,
                 packed,
                 scales,
                 inputs if of_tensor is None else of_tensor,
                 outputs,
+                n_tokens,
                 n_rows,
                 n_columns,
                 packed.shape[1],
@@ -173,6 +193,7 @@ def product(
                 GROUP=group_size,
                 ROWS=rows,
                 COLUMNS=columns,
+                TOKENS=tokens,
             )
     return outputs
 
