@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, Cache
 
 from benchsuite.decoding.loop import Heat, drawn, entropy, heat_at
+from benchsuite.decoding.rounded import roundings_of
 from benchsuite.errors import out_of_memory
 from benchsuite.models.fused import fused_forwards
 from benchsuite.models.replay import nothing_collected
@@ -79,6 +80,7 @@ class Slots(Cache):  # type: ignore[misc]
         else:
             self._heat = temperature
         self._length, self._reading = length, torch.zeros(0)
+        self._roundings = roundings_of(model)
         self._keys: dict[int, Tensor] = {}
         self._values: dict[int, Tensor] = {}
         self._ids = torch.zeros(n_slots, 1, dtype=torch.int64, device=device)
@@ -112,15 +114,19 @@ class Slots(Cache):  # type: ignore[misc]
     ) -> tuple[Tensor, Tensor]:
         """Keep the keys and values [prompts, kv heads, tokens, width] of prompts being read.
 
-        A step's own are kept by the attention, which is told where.
+        A step's own are kept by the attention, which is told where. Rounded ones are kept rounded;
+        the prompts' own attention rounds what is returned.
         """
         if len(self._reading):
+            kept = (key, value)
+            if layer_idx in self._roundings:
+                _, *kept = self._roundings[layer_idx](key, key, value)
             if layer_idx not in self._keys:
                 shape = (len(self._ids), key.shape[1], self._length, key.shape[3])
                 self._keys[layer_idx] = key.new_zeros(shape)
                 self._values[layer_idx] = value.new_zeros(shape)
             copies = len(self._reading) // len(key)
-            for cache, new in ((self._keys, key), (self._values, value)):
+            for cache, new in zip((self._keys, self._values), kept, strict=True):
                 new = new.repeat_interleave(copies, 0) if copies > 1 else new
                 cache[layer_idx][self._reading, :, : new.shape[2]] = new
         return key, value
@@ -142,6 +148,8 @@ class Slots(Cache):  # type: ignore[misc]
     ) -> tuple[Tensor, None]:
         """Return a step's attention [slots, 1, heads, width], as a transformers interface does."""
         layer = module.layer_idx
+        if layer in self._roundings:
+            query, key, value = self._roundings[layer](query, key, value)
         out = self._attend(
             query[:, :, 0],
             key[:, :, 0],

@@ -11,6 +11,9 @@ SLOT_MODELS = frozenset(
     ["gemma2", "gemma3_text", "granite", "llama", "mistral", "phi3", "qwen2", "qwen3", "smollm3"]
 )
 
+ROUNDED = "benchsuite_rounded"
+"""The attention of `rounded`, by the name under which transformers knows it."""
+
 
 def grows_in_slots(model: nn.Module) -> bool:
     """Whether answers of ``model`` grow in slots: a plain attention, on one CUDA device."""
@@ -22,7 +25,7 @@ def grows_in_slots(model: nn.Module) -> bool:
         len(devices) == 1
         and next(iter(devices)).type == "cuda"
         and config.get_text_config().model_type in SLOT_MODELS
-        and config._attn_implementation == "sdpa"
+        and config._attn_implementation in ("sdpa", ROUNDED)
     )
 
 

@@ -13,7 +13,7 @@ hold them.
 | ``int4`` | 32 of them, asymmetric | 4, a scale and a zero point |
 
 E4M3's scales are max|x| / 448. What later lies beyond them is cut off. Rounding is a simulation:
-the cache in memory is the model's own.
+the cache in memory has the model's own dtype.
 """
 
 import dataclasses
@@ -21,10 +21,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
+from benchsuite.decoding.rounded import round_in_attention
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import architecture_of
 from benchsuite.models.streaming import is_streamed
@@ -39,7 +37,6 @@ FIXED = ("fp8_tensor", "fp8_head")
 """The numbers whose scales calibration data fix."""
 GROUP = 32
 _E4M3, _LARGEST = torch.float8_e4m3fn, 448.0
-_ATTENTION = "benchsuite_cache"
 
 
 class Rounded(nn.Module):
@@ -88,16 +85,16 @@ class Rounded(nn.Module):
         return self.numbers
 
 
-def _attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **kw: Any
-) -> Any:
-    """PyTorch's attention over a rounded cache (a transformers interface)."""
-    key, value = module.cached_keys(key), module.cached_values(value)
-    return sdpa_attention_forward(module, query, key, value, *rest, **kw)
+class CacheRounding(nn.Module):
+    """Rounds the keys and values of one attention; ``decoding.rounded`` has who uses it."""
 
+    def __init__(self, numbers: str) -> None:
+        super().__init__()
+        self.keys, self.values = Rounded(numbers), Rounded(numbers)
 
-AttentionInterface.register(_ATTENTION, _attention)
-AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return query as it is, and key and value [batch, heads, tokens, width] rounded."""
+        return query, self.keys(key), self.values(value)
 
 
 def bits(numbers: str, width: int) -> float:
@@ -136,10 +133,7 @@ def quantize(
     attentions: list[Any] = [
         block.get_submodule(path.rpartition(".")[0]) for block in architecture.block_list(model)
     ]
-    for attention in attentions:
-        attention.cached_keys, attention.cached_values = Rounded(numbers), Rounded(numbers)
-        attention.config._attn_implementation = _ATTENTION
-    model.config._attn_implementation = _ATTENTION
+    round_in_attention(model, ((each, CacheRounding(numbers)) for each in attentions))
     if numbers in FIXED:
         assert batch is not None
         with account.timed("calibration"):

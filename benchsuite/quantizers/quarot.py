@@ -17,10 +17,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
+from benchsuite.decoding.rounded import round_in_attention
 from benchsuite.models.architecture import Architecture, architecture_of
 from benchsuite.quantizers import gptq, rotation
 from benchsuite.quantizers.formats.activations import ActivationQuantizer, KeyValueQuantizer
@@ -61,7 +59,7 @@ class QuarotLinear(nn.Module):
 class KeyValueRounding(nn.Module):
     """What an attention sees of its heads: queries and keys transformed, keys and values rounded.
 
-    Both act on each token by itself, so that a cache of unrounded keys gives the same numbers.
+    ``decoding.rounded`` has the attention that uses it.
     """
 
     def __init__(self, rounding: nn.Module) -> None:
@@ -71,17 +69,6 @@ class KeyValueRounding(nn.Module):
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, key and value [..., head_dim] as the attention is to use them."""
         return transform(query), self.rounding(transform(key)), self.rounding(value)
-
-
-def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **kw: Any):
-    """PyTorch's attention behind the module's ``key_value_rounding`` (a transformers interface)."""
-    assert isinstance(module.key_value_rounding, KeyValueRounding)
-    query, key, value = module.key_value_rounding(query, key, value)
-    return sdpa_attention_forward(module, query, key, value, *rest, **kw)
-
-
-AttentionInterface.register("benchsuite_quarot", _attention)
-AttentionMaskInterface.register("benchsuite_quarot", sdpa_mask)
 
 
 @torch.no_grad()
@@ -124,9 +111,8 @@ def round_activations(model: nn.Module, bits: int, clip_ratio: float) -> None:
 
 def round_key_values(model: Any, rounding: nn.Module) -> None:
     """Let every attention transform its queries and keys and round its keys and values."""
-    for attention in rotation.attentions(model, architecture_of(model)):
-        attention.key_value_rounding = KeyValueRounding(rounding)
-    model.config._attn_implementation = "benchsuite_quarot"
+    attentions = rotation.attentions(model, architecture_of(model))
+    round_in_attention(model, ((each, KeyValueRounding(rounding)) for each in attentions))
 
 
 @torch.no_grad()

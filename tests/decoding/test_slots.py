@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from benchsuite.decoding.loop import decode, drawing, entropy, evaluating
+from benchsuite.decoding.rounded import round_in_attention
 from benchsuite.decoding.slots import Slots
 from benchsuite.decoding.ways import SLOT_MODELS, grows_in_slots
 from benchsuite.evaluation.generation import TOLERANCE
 from benchsuite.evaluation.growing import LOOK_EVERY, Answer, SlotGrowth
+from benchsuite.quantizers import cache, quarot
+from benchsuite.quantizers.formats.activations import KeyValueQuantizer
 from tests.decoding.slot_models import FAMILIES, attend_plainly, build
 
 PROMPTS = [[5, 6, 7], [9], list(range(3, 40)), [8, 8], list(range(60, 80)), [4, 3, 2, 11, 30]]
@@ -84,6 +87,26 @@ def test_answers_are_those_of_the_whole_text_read_anew_in_every_step(family):
         np.testing.assert_allclose(answer.log_probs, other.log_probs, atol=TOLERANCE)
         np.testing.assert_allclose(answer.entropies, other.entropies, atol=TOLERANCE)
     assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma3_text"])
+@pytest.mark.parametrize("numbers", ["fp8_head", "int4", "quarot"])
+def test_a_rounded_cache_holds_what_an_attention_that_rounds_reads(numbers, family):
+    model, text = build(family), torch.arange(3, 67)[None]
+    if numbers == "quarot":
+        heads = [layer.self_attn for layer in model.model.layers]
+        rounding = quarot.KeyValueRounding(KeyValueQuantizer(4, 16))
+        round_in_attention(model, ((each, rounding) for each in heads))
+    else:
+        cache.quantize(model, text, numbers=numbers)
+    expected = plainly(model, PROMPTS)
+    found = in_slots(model, PROMPTS, n_slots=2)
+
+    unrounded = plainly(build(family), PROMPTS[:1])
+    assert abs(expected[0].log_probs[0] - unrounded[0].log_probs[0]) > 10 * TOLERANCE
+    for (answer,), other in zip(found, expected, strict=True):
+        assert answer.ids == other.ids
+        np.testing.assert_allclose(answer.log_probs, other.log_probs, atol=TOLERANCE)
 
 
 def test_every_known_type_is_tried_here():

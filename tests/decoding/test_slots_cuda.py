@@ -8,6 +8,7 @@ from benchsuite.decoding.loop import evaluating, greedy
 from benchsuite.decoding.ways import grows_in_slots
 from benchsuite.evaluation import generation
 from benchsuite.evaluation.growing import Answer, grow_together
+from benchsuite.quantizers import cache
 from tests.decoding.slot_models import FAMILIES, attend_plainly, build
 from tests.decoding.test_slots import NEW, PROMPTS, Words
 from tests.evaluation import embedded_model
@@ -78,11 +79,11 @@ def test_few_rows_of_a_long_cache_are_attended_in_parts(
         assert torch.equal(values, other[1])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_answers_by_graphs_are_the_plain_loop_s(family, monkeypatch):
+def by_graphs_and_plainly(model, monkeypatch):
+    """The prompts' answers by graphs, and by the plain loop."""
     from benchsuite.decoding.slots import Slots
 
-    model, graphs, own = build(family).cuda(), [], Slots._capture
+    graphs, own = [], Slots._capture
     monkeypatch.setattr(Slots, "_capture", lambda self: graphs.append((own(self), self._graph)))
     assert grows_in_slots(model)
     expected = [[Answer(Words(), (), frozenset())] for _ in PROMPTS]
@@ -98,9 +99,23 @@ def test_answers_by_graphs_are_the_plain_loop_s(family, monkeypatch):
         )
 
     assert [graph is not None for _, graph in graphs] == [True]
-    for (answer,), (other,) in zip(found, expected, strict=True):
+    return zip(*([answer for (answer,) in answers] for answers in (found, expected)), strict=True)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_answers_by_graphs_are_the_plain_loop_s(family, monkeypatch):
+    for answer, other in by_graphs_and_plainly(build(family).cuda(), monkeypatch):
         assert answer.ids == other.ids
         np.testing.assert_allclose(answer.log_probs, other.log_probs, atol=generation.TOLERANCE)
+
+
+@pytest.mark.parametrize("numbers", cache.NUMBERS)
+def test_a_rounded_cache_is_read_by_graphs_too(numbers, monkeypatch):
+    model = build("llama").cuda()
+    cache.quantize(model, torch.arange(3, 67)[None], numbers=numbers)
+    for answer, other in by_graphs_and_plainly(model, monkeypatch):
+        # A last bit of a key may decide between two levels.
+        assert answer.log_probs[0] == pytest.approx(other.log_probs[0], abs=0.05)
 
 
 def test_an_embedded_model_answers_and_draws_as_on_the_cpu():

@@ -65,11 +65,11 @@ def test_fixed_scales_are_the_largest_that_the_unrounded_model_makes(tokens):
     shared = strong()
     cache.quantize(shared, tokens, numbers="fp8_tensor")
     for number, layer in enumerate(kept.layers):
-        for name, held in (("cached_keys", layer.keys), ("cached_values", layer.values)):
+        for name, held in (("keys", layer.keys), ("values", layer.values)):
             largest = held.abs().amax((0, 2, 3))
-            own = getattr(model.model.layers[number].self_attn, name).scale
+            own = getattr(model.model.layers[number].self_attn.key_value_rounding, name).scale
             torch.testing.assert_close(own.flatten() * 448, largest, rtol=1e-4, atol=1e-6)
-            one = getattr(shared.model.layers[number].self_attn, name).scale
+            one = getattr(shared.model.layers[number].self_attn.key_value_rounding, name).scale
             torch.testing.assert_close(one.flatten() * 448, largest.amax()[None], rtol=1e-4, atol=0)
 
 

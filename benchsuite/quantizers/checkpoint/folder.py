@@ -28,6 +28,7 @@ from benchsuite.models.folder import (
 )
 from benchsuite.models.gguf import model_folder
 from benchsuite.models.hub_names import hub_name, tree_name
+from benchsuite.quantizers.cache import CacheRounding
 from benchsuite.quantizers.checkpoint import dense, gguf, packed
 from benchsuite.quantizers.checkpoint.settings import FORMATS, format_of, read_settings
 from benchsuite.quantizers.layers import replace
@@ -119,7 +120,7 @@ def _check_layers(
     model: nn.Module, linears: Mapping[str, QuantizedLinear], format: str, folder: Path
 ) -> None:
     """Raise a usage error if layers do more than the format says: a reader would leave that out."""
-    if any(hasattr(module, "cached_keys") for module in model.modules()):
+    if any(isinstance(module, CacheRounding) for module in model.modules()):
         raise UsageError(
             "no format that is written holds a rounded cache",
             str(folder),
