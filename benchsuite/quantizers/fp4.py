@@ -16,17 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
-from benchsuite.models.architecture import architecture_of
-from benchsuite.models.streaming import Blocks
 from benchsuite.quantizers.formats.fp4_grid import Fp4Format
 from benchsuite.quantizers.formats.fp4_linear import Fp4Linear, format_named, shared_largest
-from benchsuite.quantizers.layers import Progress, group_linears, replace
+from benchsuite.quantizers.input_ranges import by_largest_inputs
+from benchsuite.quantizers.layers import Progress, block_groups, replace
 from benchsuite.quantizers.result import Account, QuantizationResult
-from benchsuite.quantizers.walking.finite import refuse_infinite_inputs, refuse_infinite_weights
 from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
-from benchsuite.quantizers.walking.largest import Largest
-from benchsuite.quantizers.walking.visit import Visit
-from benchsuite.quantizers.walking.walk import GIVE_BATCH, walk_blocks
+from benchsuite.quantizers.walking.walk import GIVE_BATCH
 
 
 def fp4_linears(
@@ -59,51 +55,16 @@ def fp4_linears(
     return made
 
 
-def _calibrated(
-    model: nn.Module,
-    batch: Tensor,
-    format: Fp4Format,
-    memory: WorkingMemory,
-    progress: Progress | None,
-) -> QuantizationResult:
-    account = Account(model)
-
-    def visit(here: Visit) -> None:
-        largest = here.collect({group.name: Largest for group in here.groups}, advance=True)
-        made = []
-        for group in here.groups:
-            value = largest[group.name].value
-            refuse_infinite_inputs(value, f"{here.name}.{group.name}")
-            with here.clock.measure("round", here.device_of(group)):
-                linears = here.linears(group)
-                rounded = fp4_linears(linears, format, activations=True, largest=value)
-                made += [(group, path, linear) for path, linear in rounded.items()]
-        for group, path, linear in made:
-            replace(here.block, path, here.brought_home(group, linear))
-            account.add(f"{here.name}.{path}")
-
-    return account.close(walk_blocks(model, batch, visit, memory=memory, progress=progress))
-
-
 def _data_free(
     model: nn.Module, format: Fp4Format, activations: bool, progress: Progress | None
 ) -> QuantizationResult:
-    account, architecture, blocks = Account(model), architecture_of(model), Blocks(model)
-    for index, block in blocks.each():
-        if progress is not None:
-            progress("quantize", index, len(blocks))
-        where = architecture.block_name(index)
-        for group in architecture.groups:
-            linears = group_linears(block, group, where)
-            refuse_infinite_weights({f"{where}.{p}": linear for p, linear in linears.items()})
-            with account.timed(f"{where}.{group.name}"):
-                made = fp4_linears(linears, format, activations=activations)
-            for path, linear in made.items():
-                replace(block, path, linear)
-                account.add(f"{where}.{path}", group=f"{where}.{group.name}", share=1 / len(made))
-        blocks.put_away(index)
-    if progress is not None:
-        progress("quantize", len(blocks), len(blocks))
+    account = Account(model)
+    for name, linears in block_groups(model, progress):
+        with account.timed(name):
+            made = fp4_linears(linears, format, activations=activations)
+        for path, linear in made.items():
+            replace(model, path, linear)
+            account.add(path, group=name, share=1 / len(made))
     return account.close()
 
 
@@ -130,5 +91,9 @@ def quantize(
     elif batch is None:
         raise UsageError("NVFP4 with rounded inputs needs calibration data", "FP4", GIVE_BATCH)
     else:
-        result = _calibrated(model, batch, kind, memory, progress)
+
+        def rounded(linears: Mapping[str, nn.Linear], largest: Tensor) -> dict[str, Fp4Linear]:
+            return fp4_linears(linears, kind, activations=True, largest=largest)
+
+        result = by_largest_inputs(model, batch, rounded, memory, progress)
     return dataclasses.replace(result, latency_simulated=True)

@@ -17,6 +17,7 @@ exception: its steps are too coarse for scales of small weights, so they stay fl
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -31,14 +32,12 @@ from benchsuite.quantizers.formats.fp8_linear import (
     scale_of,
     spread,
 )
+from benchsuite.quantizers.input_ranges import by_largest_inputs
 from benchsuite.quantizers.layers import Progress, block_linears, replace
 from benchsuite.quantizers.linear import quantized_linears
 from benchsuite.quantizers.result import Account, QuantizationResult
-from benchsuite.quantizers.walking.finite import refuse_infinite_inputs
 from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
-from benchsuite.quantizers.walking.largest import Largest
-from benchsuite.quantizers.walking.visit import Visit
-from benchsuite.quantizers.walking.walk import GIVE_BATCH, walk_blocks
+from benchsuite.quantizers.walking.walk import GIVE_BATCH
 
 
 def round_weight(weight: Tensor, scheme: str) -> tuple[Tensor, Tensor]:
@@ -74,27 +73,6 @@ def fp8_linear(linear: nn.Linear, scheme: str, largest: Tensor | None = None) ->
     )
 
 
-def _calibrated(
-    model: nn.Module, batch: Tensor, memory: WorkingMemory, progress: Progress | None
-) -> QuantizationResult:
-    account = Account(model)
-
-    def visit(here: Visit) -> None:
-        largest = here.collect({group.name: Largest for group in here.groups}, advance=True)
-        made = []
-        for group in here.groups:
-            value = largest[group.name].value
-            refuse_infinite_inputs(value, f"{here.name}.{group.name}")
-            with here.clock.measure("round", here.device_of(group)):
-                for path, linear in here.linears(group).items():
-                    made.append((group, path, fp8_linear(linear, "static", value)))
-        for group, path, rounded in made:
-            replace(here.block, path, here.brought_home(group, rounded))
-            account.add(f"{here.name}.{path}")
-
-    return account.close(walk_blocks(model, batch, visit, memory=memory, progress=progress))
-
-
 @torch.no_grad()
 def quantize(
     model: nn.Module,
@@ -117,7 +95,11 @@ def quantize(
             raise UsageError(
                 "FP8 with fixed activation scales needs calibration data", "FP8", GIVE_BATCH
             )
-        result = _calibrated(model, batch, memory, progress)
+
+        def rounded(linears: Mapping[str, nn.Linear], largest: Tensor) -> dict[str, Fp8Linear]:
+            return {path: fp8_linear(m, scheme, largest) for path, m in linears.items()}
+
+        result = by_largest_inputs(model, batch, rounded, memory, progress)
     else:
         account = Account(model)
         for name, linear in block_linears(model, progress):

@@ -25,22 +25,13 @@ place of w_i P_ij; the paper's derivation has w_i. And scales of groups narrower
 fitted here to the weights as they are by then.
 """
 
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from benchsuite.models.architecture import Architecture, InputGroup
-from benchsuite.quantizers.gptq import (
-    BLOCK_COLUMNS,
-    GptqMethod,
-    Panel,
-    Rounded,
-    block_quantizer,
-    round_columns,
-    spans,
-)
+from benchsuite.quantizers.gptq import GptqMethod
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.layers import Progress
 from benchsuite.quantizers.result import Account, QuantizationResult
@@ -78,40 +69,9 @@ def quantize_block(
     return levels.add_(zero).to(torch.uint8), errors.div_(diagonal)
 
 
-def round_panel(
-    passed: Tensor,
-    work: Tensor,
-    upper: Tensor,
-    grid: QuantizationGrid,
-    group_width: int,
-    static: tuple[Tensor, Tensor] | None,
-    _: Any,
-) -> Panel:
-    """Run the paper's loop over all columns ``work`` [columns, rows] (overwritten).
-
-    ``passed`` is P; the rest is as in `gptq.round_panel`.
-    """
-    codes = torch.empty(work.shape, dtype=torch.uint8, device=work.device)
-    values, fitted = torch.empty_like(work), []
-    for first, last in spans(0, len(work), group_width if static is None else len(work)):
-        if static is None:
-            fitted.append(grid.fit(work[first:last], dim=0))
-        for start, end in spans(first, last, BLOCK_COLUMNS):
-            block = slice(start, end)
-            scale, zero = fitted[-1] if static is None else (p[block] for p in static)
-            codes[block], errors = quantize_block(
-                work[block], upper[block, block], passed[block, block], scale, zero, grid.max_code
-            )
-            values[block] = codes[block]
-            values[block].sub_(zero).mul_(scale)
-            if end < len(work):
-                work[end:].addmm_(upper[block, end:].t(), errors, alpha=-1)
-                work[end:].addmm_(passed[block, end:].t(), work[block])
-    return Panel(codes, values, fitted)
-
-
+@dataclass
 class GptaqMethod(GptqMethod):
-    """GPTAQ as the walk drives it: GPTQ with another statistic and another loop."""
+    """GPTAQ as the walk drives it: GPTQ with another statistic, whose loop passes drift on."""
 
     alpha: float = 0.25
 
@@ -128,21 +88,6 @@ class GptaqMethod(GptqMethod):
         if order is not None:
             cross = cross[order][:, order]
         return panels, transfer(cross, panels[0], self.alpha)
-
-    def _round(
-        self, work: Tensor, factor: Tensor, order: Tensor | None, *prepared: Tensor
-    ) -> Rounded:
-        panels, passed = prepared
-        return round_columns(
-            work,
-            factor,
-            panels,
-            self.grid,
-            order,
-            self.static_groups,
-            self.quantize_block,
-            partial(round_panel, passed),
-        )
 
 
 @torch.no_grad()
@@ -180,9 +125,9 @@ def quantize(
         static_groups=static_groups,
         dtype=hessian_dtype,
         shuffle=None,
-        quantize_block=block_quantizer("torch", next(model.parameters()).device, hessian_dtype),
+        quantize_block=quantize_block,
+        alpha=alpha,
     )
-    method.alpha = alpha
     seconds = walk(
         model,
         batch,

@@ -50,7 +50,8 @@ from benchsuite.quantizers.walking.walk import Turns, walk
 BLOCK_COLUMNS = 128
 PANEL_COLUMNS = 512
 
-BlockQuantizer = Callable[[Tensor, Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
+BlockQuantizer = Callable[..., tuple[Tensor, Tensor]]
+"""`quantize_block`, or one like it; that of `gptaq` is given its P after U."""
 
 
 def quantize_block(
@@ -164,26 +165,30 @@ def round_panel(
     group_width: int,
     static: tuple[Tensor, Tensor] | None,
     quantize_one: BlockQuantizer,
+    passed: Tensor | None = None,
 ) -> Panel:
     """Run the paper's loop over the columns ``work`` [columns, rows] (overwritten) with their U.
 
     ``static`` are scale and zero of each column [columns, rows], if they were fitted beforehand;
-    else each group's are fitted when the loop comes to it.
+    else each group's are fitted when the loop comes to it. ``passed`` is `gptaq`'s P.
     """
+    matrices = (upper,) if passed is None else (upper, passed)
     codes = torch.empty(work.shape, dtype=torch.uint8, device=work.device)
     values, fitted = torch.empty_like(work), []
     for first, last in spans(0, len(work), group_width if static is None else len(work)):
         if static is None:
             fitted.append(grid.fit(work[first:last], dim=0))
         for start, end in spans(first, last, BLOCK_COLUMNS):
-            scale, zero = fitted[-1] if static is None else (p[start:end] for p in static)
-            codes[start:end], errors = quantize_one(
-                work[start:end], upper[start:end, start:end], scale, zero, grid.max_code
-            )
-            values[start:end] = codes[start:end]
-            values[start:end].sub_(zero).mul_(scale)
+            block = slice(start, end)
+            scale, zero = fitted[-1] if static is None else (p[block] for p in static)
+            squares = (matrix[block, block] for matrix in matrices)
+            codes[block], errors = quantize_one(work[block], *squares, scale, zero, grid.max_code)
+            values[block] = codes[block]
+            values[block].sub_(zero).mul_(scale)
             if end < len(work):
-                work[end:].addmm_(upper[start:end, end:].t(), errors, alpha=-1)
+                work[end:].addmm_(upper[block, end:].t(), errors, alpha=-1)
+                if passed is not None:
+                    work[end:].addmm_(passed[block, end:].t(), work[block])
     return Panel(codes, values, fitted)
 
 
@@ -195,14 +200,14 @@ def round_columns(
     order: Tensor | None,
     static_groups: bool,
     quantize_one: BlockQuantizer,
-    round_one: Callable[..., Panel] = round_panel,
+    passed: Tensor | None = None,
 ) -> Rounded:
     """Round ``work`` [columns, rows] (overwritten) with V = ``factor`` and U of its ``panels``.
 
-    ``round_one`` rounds a panel, as `round_panel` does. ``order`` (act order) lists the columns in
-    the order in which to round them; ``factor`` is already in that order. Groups then hold columns
-    that follow each other in ``order``, unless ``static_groups`` fits them beforehand on the
-    columns as they lie.
+    ``order`` (act order) lists the columns in the order in which to round them; ``factor`` is
+    already in that order. Groups then hold columns that follow each other in ``order``, unless
+    ``static_groups`` fits them beforehand on the columns as they lie. ``passed`` is `gptaq`'s P,
+    for which all columns are one panel.
     """
     n_columns = len(work)
     width = grid.columns_per_group(n_columns)
@@ -218,13 +223,14 @@ def round_columns(
         upper = upper[: end - start, : end - start]
         due = owed[start - step : end - step] if start else None
         groups = (positions if order is None else order)[start:end] // width
-        panel = round_one(
+        panel = round_panel(
             work[:end].clone() if due is None else work[start:end].addmm(upper.t(), due),
             upper,
             grid,
             width,
             static and (static[0].t()[groups].contiguous(), static[1].t()[groups].contiguous()),
             quantize_one,
+            passed,
         )
         codes[start:end] = panel.codes
         fitted += panel.fitted
@@ -238,12 +244,8 @@ def round_columns(
         codes = codes[place]
         # One group for all columns has no order.
         g_idx = None if static is not None or width >= n_columns else place // width
-    scales, zeros = static if static is not None else _columns(fitted)
+    scales, zeros = static or (torch.stack(parts, 1) for parts in zip(*fitted, strict=True))
     return Rounded(codes.t(), scales, zeros, g_idx)
-
-
-def _columns(fitted: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    return torch.stack([s for s, _ in fitted], 1), torch.stack([z for _, z in fitted], 1)
 
 
 @dataclass
@@ -266,10 +268,9 @@ class GptqMethod:
     def _round(
         self, work: Tensor, factor: Tensor, order: Tensor | None, *prepared: Tensor
     ) -> Rounded:
-        (panels,) = prepared
-        return round_columns(
-            work, factor, panels, self.grid, order, self.static_groups, self.quantize_block
-        )
+        panels, *passed = prepared
+        how = order, self.static_groups, self.quantize_block
+        return round_columns(work, factor, panels, self.grid, *how, *passed)
 
     def packed(self, linear: nn.Linear, rounded: Rounded, rows: slice) -> QuantizedLinear:
         """Return the layer that replaces a linear whose weights are ``rows`` of what is rounded."""

@@ -87,10 +87,19 @@ def stacked_rows(linears: Mapping[str, nn.Linear]) -> Iterator[tuple[str, nn.Lin
 def block_linears(
     model: nn.Module, progress: Progress | None = None
 ) -> Iterator[tuple[str, nn.Linear]]:
-    """Yield (path in the model, linear) of every block, in the order in which they run.
+    """Yield (path in the model, linear) of every block, as `block_groups` visits them."""
+    for _, linears in block_groups(model, progress):
+        yield from linears.items()
 
-    Whoever iterates may replace what it is given. ``progress`` hears of every block. Raises a usage
-    error at a linear that is none any more: the model is quantized already.
+
+def block_groups(
+    model: nn.Module, progress: Progress | None = None
+) -> Iterator[tuple[str, dict[str, nn.Linear]]]:
+    """Yield each input group of every block and its linears by their paths in the model.
+
+    They come in the order in which they run, and whoever iterates may replace them. ``progress``
+    hears of every block. Raises a usage error at a linear that is none any more: the model is
+    quantized already.
     """
     architecture, blocks = architecture_of(model), Blocks(model)
     for index, block in blocks.each():
@@ -98,10 +107,10 @@ def block_linears(
             progress("quantize", index, len(blocks))
         where = architecture.block_name(index)
         for group in architecture.groups:
-            linears = group_linears(block, group, where)
-            refuse_infinite_weights({f"{where}.{p}": linear for p, linear in linears.items()})
-            for path, linear in linears.items():
-                yield f"{where}.{path}", linear
+            found = group_linears(block, group, where)
+            linears = {f"{where}.{path}": linear for path, linear in found.items()}
+            refuse_infinite_weights(linears)
+            yield f"{where}.{group.name}", linears
         blocks.put_away(index)
     if progress is not None:
         progress("quantize", len(blocks), len(blocks))

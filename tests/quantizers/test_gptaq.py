@@ -43,8 +43,8 @@ def ours(case, grid, alpha, order=None):
     factor = case.factor
     panels = invert_upper(factor[None])
     passed = gptaq.transfer(cross, panels[0], alpha)
-    one = partial(gptaq.round_panel, passed)
-    return round_columns(case.weight.t().clone(), factor, panels, grid, order, False, None, one)
+    work, one = case.weight.t().clone(), gptaq.quantize_block
+    return round_columns(work, factor, panels, grid, order, False, one, passed)
 
 
 @given(
@@ -93,9 +93,9 @@ def test_act_order_is_the_formulas_on_reordered_columns():
     factor, drift = turned.factor, turned.drift
     drift.mean()
     panels = invert_upper(factor[None])
-    one = partial(gptaq.round_panel, gptaq.transfer(drift.cross(), panels[0], 1.0))
+    one, passed = gptaq.quantize_block, gptaq.transfer(drift.cross(), panels[0], 1.0)
     work = case.weight.t().clone()
-    found = round_columns(work, factor, panels, grid, order, False, None, one)
+    found = round_columns(work, factor, panels, grid, order, False, one, passed)
     assert torch.equal(found.codes[:, order].double(), written_out(turned, grid, 1.0))
 
 
