@@ -17,10 +17,11 @@ import filelock
 
 from benchsuite.errors import CorruptRecord
 from benchsuite.records.building import now
+from benchsuite.records.fields import Fields
 from benchsuite.records.files import draft_in, flush, sha256, write_whole
 from benchsuite.records.fingerprint import digest
 from benchsuite.records.forms import SEAL, as_text, sealed
-from benchsuite.records.reading import Part, sealed_object
+from benchsuite.records.reading import sealed_object
 
 CARD = "artefact.json"
 
@@ -63,7 +64,7 @@ class Artefacts:
         """Return what an artefact cost; `CorruptRecord` if it is not what was built."""
         try:
             card = sealed_object((final / CARD).read_bytes())
-            part = Part(card)
+            part = Fields(card)
             seconds, files = part.number("seconds"), part.table("files")
             if card.get("key") != _told(key):
                 raise CorruptRecord("it was built for another key")

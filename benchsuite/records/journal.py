@@ -17,8 +17,9 @@ from pathlib import Path
 
 from benchsuite.errors import CorruptRecord
 from benchsuite.printable import without_surrogates
+from benchsuite.records.fields import Fields
 from benchsuite.records.files import Owner
-from benchsuite.records.reading import Part, parsed
+from benchsuite.records.reading import parsed
 
 NAME = "progress.jsonl"
 
@@ -99,7 +100,7 @@ class Reader:
                 if line.endswith(b"\n"):
                     self._at = len(line)
                     with contextlib.suppress(ValueError, CorruptRecord):
-                        self.plan = _plan(Part(parsed(line)))
+                        self.plan = _plan(Fields(parsed(line)))
         return self.plan
 
     def news(self) -> list[Ended]:
@@ -117,7 +118,7 @@ class Reader:
         found = []
         for line in whole.splitlines():
             with contextlib.suppress(ValueError, CorruptRecord, IndexError):
-                told = Part(parsed(line))
+                told = Fields(parsed(line))
                 if "status" in told:
                     self.status, self.ended = told.whole("status"), told.number("ended")
                 else:
@@ -138,7 +139,7 @@ def journals(reports: Path) -> Sequence[Path]:
     return sorted((reports / "sessions").glob(f"*/{NAME}"), reverse=True)
 
 
-def _ended(line: Part, items: Sequence[str]) -> Ended:
+def _ended(line: Fields, items: Sequence[str]) -> Ended:
     return Ended(
         items[line.whole("nodeid")],
         line.text("outcome"),
@@ -148,7 +149,7 @@ def _ended(line: Part, items: Sequence[str]) -> Ended:
     )
 
 
-def _plan(line: Part) -> Plan:
+def _plan(line: Fields) -> Plan:
     owner = Owner.of(line.text("owner"))
     if owner is None:
         raise CorruptRecord("malformed: owner")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchsuite.errors import BenchsuiteError, CorruptRecord
+from benchsuite.records.fields import Fields, malformed
 from benchsuite.records.fingerprint import Fingerprint
 from benchsuite.records.forms import FLAT, NESTED, RESERVED, SEAL, seal_of
 from benchsuite.records.limits import DEEPEST, LARGEST
@@ -38,7 +39,6 @@ _CLOCKED = re.compile(
 )
 
 _NUMERIC_CLAIMS = ("lower", "higher", "cv_below", "equivalent")
-_FILE_NAME = re.compile(r"\w[\w .+=,-]*")
 
 
 class LaterVersion(BenchsuiteError):
@@ -119,9 +119,9 @@ def record_of(body: Mapping[str, Any]) -> Record:
     """Return the record of a checked object, of whatever version; its seal is not looked at."""
     version = body.get("schema_version")
     if version == NESTED and not isinstance(version, bool | float):
-        record = _nested(Part(body))
+        record = _nested(Fields(body))
     elif version == FLAT and not isinstance(version, bool | float):
-        record = _flat(Part(body))
+        record = _flat(Fields(body))
     elif isinstance(version, int) and version > NESTED:
         what = f"a later version of benchsuite wrote it: schema_version {version}"
         raise LaterVersion(what, fix="upgrade benchsuite, or name another folder")
@@ -166,102 +166,10 @@ def _check_text(text: str) -> None:
         raise CorruptRecord("malformed: a text holds half of a surrogate pair") from None
 
 
-# --- taking an object apart
-
-_KINDS: dict[str, tuple[type, ...]] = {
-    "a text": (str,),
-    "a number": (int, float),
-    "a whole number": (int,),
-    "an object": (dict,),
-    "a list": (list,),
-    "true or false": (bool,),
-}
-
-
-class Part:
-    """An object inside a record; a field that is missing or of another kind is named.
-
-    Each method returns a field of one kind, or raises `CorruptRecord`.
-    """
-
-    def __init__(self, found: Any, where: str = "") -> None:
-        self._where = where
-        if not isinstance(found, dict):
-            raise _malformed(where, found, "an object")
-        self.found: dict[str, Any] = found
-
-    def __contains__(self, name: str) -> bool:
-        return self.found.get(name) is not None
-
-    def part(self, name: str) -> "Part":
-        """Return an object inside."""
-        return Part(self.found.get(name), self._path(name))
-
-    def text(self, name: str) -> str:
-        """Return a text."""
-        return self._take(name, "a text")
-
-    def whole(self, name: str) -> int:
-        """Return a whole number."""
-        return self._take(name, "a whole number")
-
-    def flag(self, name: str) -> bool:
-        """Return true or false."""
-        return self._take(name, "true or false")
-
-    def table(self, name: str) -> dict[str, Any]:
-        """Return an object as a dict."""
-        return self._take(name, "an object")
-
-    def numbers(self, name: str) -> dict[str, float]:
-        """Return an object of numbers."""
-        table = self.part(name)
-        return {key: table._take(key, "a number") for key in table.found}
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        """Return a list of texts."""
-        listed = self._take(name, "a list")
-        for one in listed:
-            if not isinstance(one, str):
-                raise _malformed(self._path(name), one, "a list of texts")
-        return tuple(listed)
-
-    def number(self, name: str) -> float:
-        """Return a number."""
-        return self._take(name, "a number")
-
-    def file_name(self, name: str) -> str:
-        """Return a text that is safe as the name of a file."""
-        text = self.text(name)
-        if not _FILE_NAME.fullmatch(text):
-            raise CorruptRecord(f"malformed: {self._path(name)} is no safe file name: {text!r}")
-        return text
-
-    def maybe(self, name: str, take: Any) -> Any:
-        """Return a field by one of the methods above, None where it is null or missing."""
-        return take(self, name) if name in self else None
-
-    def _take(self, name: str, kind: str) -> Any:
-        value = self.found.get(name)
-        wrong = isinstance(value, bool) and kind != "true or false"
-        if wrong or not isinstance(value, _KINDS[kind]):
-            raise _malformed(self._path(name), value, kind)
-        return value
-
-    def _path(self, name: str) -> str:
-        return f"{self._where}.{name}".lstrip(".")
-
-
-def _malformed(where: str, found: Any, wanted: str) -> CorruptRecord:
-    kinds = {dict: "an object", list: "a list", str: "a text", type(None): "null or missing"}
-    kind = kinds.get(type(found), "true or false" if isinstance(found, bool) else "a number")
-    return CorruptRecord(f"malformed: {where or 'the record'} is {kind}, not {wanted}")
-
-
 # --- version 2
 
 
-def _nested(top: Part) -> Record:
+def _nested(top: Fields) -> Record:
     source, times = top.part("source"), top.part("times")
     return Record(
         cell=read_cell(top.part("cell")),
@@ -271,7 +179,7 @@ def _nested(top: Part) -> Record:
         times=Times(
             spent=times.numbers("spent"),
             reported=times.numbers("reported"),
-            making=times.maybe("making", Part.number),
+            making=times.maybe("making", Fields.number),
             contended=times.flag("contended"),
         ),
         values=top.table("values"),
@@ -281,22 +189,22 @@ def _nested(top: Part) -> Record:
     )
 
 
-def _ending(top: Part) -> dict[str, Any]:
+def _ending(top: Fields) -> dict[str, Any]:
     """Return the fields that are the same in both versions."""
     return {
         "items": _items(top.part("items")) if "items" in top else None,
         "outcome": top.text("outcome"),
         "started_at": top.text("started_at"),
-        "peak_memory_bytes": top.maybe("peak_memory_bytes", Part.whole),
-        "results_sha256": top.maybe("results_sha256", Part.text) or "",
-        "sha256": top.maybe(SEAL, Part.text) or "",
+        "peak_memory_bytes": top.maybe("peak_memory_bytes", Fields.whole),
+        "results_sha256": top.maybe("results_sha256", Fields.text) or "",
+        "sha256": top.maybe(SEAL, Fields.text) or "",
     }
 
 
-def read_cell(part: Part) -> CellFacts:
+def read_cell(part: Fields) -> CellFacts:
     """Return which cell an object names, its names safe as names of files."""
     axes = part.table("axes")
-    inside = Part(axes, "cell.axes")
+    inside = Fields(axes, "cell.axes")
     inside.file_name("model")
     inside.whole("seed")
     for name in axes:
@@ -325,7 +233,7 @@ def _renamed(facts: CellFacts) -> CellFacts:
     return CellFacts(facts.study, facts.id, name, facts.axes, *tables)
 
 
-def read_fingerprint(part: Part) -> Fingerprint:
+def read_fingerprint(part: Fields) -> Fingerprint:
     """Return the fingerprint of an object, whose value must be that of its digests."""
     found = Fingerprint(*(part.text(name) for name in ("inputs", "code", "environment")))
     if found.value != part.file_name("value"):
@@ -333,21 +241,21 @@ def read_fingerprint(part: Part) -> Fingerprint:
     return found
 
 
-def _source(part: Part, hub_id: str) -> Source:
+def _source(part: Fields, hub_id: str) -> Source:
     return Source(
-        weights=part.maybe("weights", Part.text),
-        stand_in=part.maybe("stand_in", Part.text),
-        weights_digest=part.maybe("weights_digest", Part.text),
+        weights=part.maybe("weights", Fields.text),
+        stand_in=part.maybe("stand_in", Fields.text),
+        weights_digest=part.maybe("weights_digest", Fields.text),
         hub_id=hub_id,
     )
 
 
-def _items(part: Part) -> Items:
-    columns, sha256 = part.texts("columns"), part.maybe("sha256", Part.text)
+def _items(part: Fields) -> Items:
+    columns, sha256 = part.texts("columns"), part.maybe("sha256", Fields.text)
     return Items(part.file_name("file"), columns, sha256)
 
 
-def _failure(top: Part, name: str) -> Failure | None:
+def _failure(top: Fields, name: str) -> Failure | None:
     outcome = top.text("outcome")
     if outcome not in OUTCOMES:
         raise CorruptRecord(f"malformed: outcome is {outcome!r}")
@@ -360,8 +268,8 @@ def _failure(top: Part, name: str) -> Failure | None:
 # --- version 1
 
 
-def _flat(top: Part) -> Record:
-    was = Part(top.found.get("cell"), "cell")
+def _flat(top: Fields) -> Record:
+    was = Fields(top.found.get("cell"), "cell")
     known = {**was.table("axes"), **was.table("parameters")}
     times = _flat_times(top)
     named = {f"{stage}{TIME}" for stage in times.all()}
@@ -386,12 +294,12 @@ def _flat(top: Part) -> Record:
     )
 
 
-def _flat_times(top: Part) -> Times:
+def _flat_times(top: Fields) -> Times:
     """Return the times; a crashed cell's record has none."""
     timings = dict(top.table("timings")) if "timings" in top else {}
     contended = timings.pop("contended", False)
     timings.pop("total", None)
-    spent = Part({"timings": timings}).numbers("timings")
+    spent = Fields({"timings": timings}).numbers("timings")
     told = {
         name.removesuffix(TIME): top.number(name)
         for name in top.found
@@ -400,8 +308,8 @@ def _flat_times(top: Part) -> Times:
     return Times(
         spent=spent,
         reported={stage: s for stage, s in told.items() if spent.get(stage) != s},
-        making=top.maybe(f"total{TIME}", Part.number),
-        contended=Part({"contended": contended}, "timings").flag("contended"),
+        making=top.maybe(f"total{TIME}", Fields.number),
+        contended=Fields({"contended": contended}, "timings").flag("contended"),
     )
 
 
@@ -424,4 +332,4 @@ def _check_number(name: str, value: Any, *, is_table: bool) -> None:
         for part, inside in value.items():
             _check_number(f"{name}.{part}", inside, is_table=False)
     elif value is not None and (is_table or not isinstance(value, int | float)):
-        raise _malformed(name, value, "an object of numbers" if is_table else "a number")
+        raise malformed(name, value, "an object of numbers" if is_table else "a number")

@@ -13,10 +13,11 @@ import filelock
 from benchsuite.errors import CorruptRecord
 from benchsuite.printable import without_surrogates
 from benchsuite.records.building import now
+from benchsuite.records.fields import Fields
 from benchsuite.records.files import OLD, Owner, age, draft_in
 from benchsuite.records.fingerprint import Fingerprint
 from benchsuite.records.forms import as_text, sealed, table_of
-from benchsuite.records.reading import Part, parsed, read_cell, read_fingerprint, sealed_object
+from benchsuite.records.reading import parsed, read_cell, read_fingerprint, sealed_object
 from benchsuite.records.record import CellFacts
 
 _UNSIGNED = 24 * 3600.0
@@ -208,7 +209,7 @@ def _read(path: Path) -> Marker | None:
     """Return a marker, or None for one that is gone or damaged."""
     try:
         first, *stages = path.read_bytes().splitlines()
-        top = Part(sealed_object(first))
+        top = Fields(sealed_object(first))
         marker = Marker(
             nodeid=top.text("nodeid"),
             benchmark=top.text("benchmark"),
@@ -218,9 +219,9 @@ def _read(path: Path) -> Marker | None:
             device=top.text("device"),
             owner=_owner(top.text("owner")),
             started_at=top.text("started_at"),
-            run=top.maybe("run", Part.text) or "",
-            worker=top.maybe("worker", Part.text) or "",
-            gpus=top.maybe("gpus", Part.texts) or (),
+            run=top.maybe("run", Fields.text) or "",
+            worker=top.maybe("worker", Fields.text) or "",
+            gpus=top.maybe("gpus", Fields.texts) or (),
         )
         if marker.fingerprint.value != path.stem:
             return None
@@ -236,7 +237,7 @@ def _reached(lines: Sequence[bytes]) -> dict[str, Any]:
     """
     for line in reversed(lines):
         with contextlib.suppress(ValueError, CorruptRecord):
-            told = Part(parsed(line))
+            told = Fields(parsed(line))
             found: dict[str, Any] = {"stage": told.text("stage")}
             if "step" in told:
                 found |= {"step": told.text("step"), "since": told.number("since")}

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from benchsuite.errors import UsageError
+from benchsuite.records.fields import Fields
 from benchsuite.records.forms import nested, sealed, table_of
-from benchsuite.records.reading import Part, read_cell
+from benchsuite.records.reading import read_cell
 from benchsuite.records.record import CellFacts
 from benchsuite.reporting.merging import read_sources, results_of
 from benchsuite.study import Parameter, Study, names, study
@@ -139,7 +140,7 @@ def test_an_earlier_name_in_a_record_means_the_parameter(tmp_path):
     measured = record(cell, 5.79)
     old = nested(measured) | {"cell": as_before(cell)}
     assert "downstream" in old["cell"]["parameters"]
-    assert read_cell(Part(old["cell"])) == CellFacts.of(cell)
+    assert read_cell(Fields(old["cell"])) == CellFacts.of(cell)
     stored(tmp_path / "store/records", {measured.fingerprint.value: sealed(old)})
 
     (found,) = results_of(read_sources([tmp_path]))
@@ -151,7 +152,7 @@ def test_an_earlier_name_in_a_record_means_the_parameter(tmp_path):
 def test_facts_of_an_unknown_study_stay_as_they_are():
     axes = {"model": "tiny_llama_1m", "seed": 1}
     facts = CellFacts("elsewhere", "a", "a", axes, {"downstream": 1}, {})
-    assert read_cell(Part(table_of(facts))) == facts
+    assert read_cell(Fields(table_of(facts))) == facts
 
 
 # --- what `list` and the documentation print
