@@ -17,7 +17,7 @@ from benchsuite.evaluation import uncertainty
 def test_uncertainty(cell, answers, tools, judge, record):
     """Ask once, score how unsure each answer was, and see whether that finds the wrong ones."""
     with record.stage("generation"):
-        asked = answers("test")
+        asked = answers.test()
     with record.stage("scoring"):
         scores = uncertainty.score(cell.method, asked, tools)
     with record.stage("evaluation"):

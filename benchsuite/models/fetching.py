@@ -1,5 +1,6 @@
-"""A hub model's snapshot: from the cache, or fetched, or an error that says what to do."""
+"""A hub repository's snapshot: from the cache, or fetched, or an error that says what to do."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchsuite.catalog import ModelEntry
@@ -47,46 +48,64 @@ def _instead(entry: ModelEntry) -> str:
 
 
 def _fetch(entry: ModelEntry, revision: str) -> Path:
+    instead = f"give a folder with --local {entry.name}=PATH, or rehearse with --weights random"
+    return snapshot(entry.hub_id, revision, instead, gated=entry.gated, but=UNREAD)
+
+
+def snapshot(
+    hub_id: str,
+    revision: str,
+    instead: str,
+    *,
+    gated: bool = False,
+    only: Sequence[str] = (),
+    but: Sequence[str] = (),
+) -> Path:
+    """Return the snapshot folder of a hub repository after fetching what the cache lacks.
+
+    ``only`` and ``but`` are patterns of the files to fetch and to leave. What cannot be had is
+    `CellCannotRun`; ``instead`` is what else the user can do, ``gated`` that a login may be needed.
+    """
     from huggingface_hub import errors, snapshot_download
 
-    instead = f"give a folder with --local {entry.name}=PATH, or rehearse with --weights random"
     try:
         return Path(
             snapshot_download(
-                entry.hub_id,
+                hub_id,
                 revision=revision,
                 cache_dir=source.hub_cache(),
                 local_files_only=source.hub_offline(),
-                ignore_patterns=list(UNREAD),
+                allow_patterns=[*only] or None,
+                ignore_patterns=[*but] or None,
             )
         )
     except errors.GatedRepoError as error:
         raise CellCannotRun(
-            f"{entry.hub_id} is gated",
+            f"{hub_id} is gated",
             fix=f"Accept its terms on the hub and log in with `hf auth login`, or {instead}",
         ) from error
     except errors.RevisionNotFoundError as error:
         raise CellCannotRun(
-            f"{entry.hub_id} has no revision {revision!r} on the hub",
+            f"{hub_id} has no revision {revision!r} on the hub",
             fix=f"Name one that is there in the model's catalogue entry, or {instead}",
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise CellCannotRun(
-            f"{entry.hub_id} is not on the hub, or is private",
+            f"{hub_id} is not on the hub, or is private",
             fix=f"Check its name, log in with `hf auth login`, or {instead}",
         ) from error
     # Offline, no route, a proxy's refusal, a full disk: all are reasons of this machine.
     except (OSError, errors.HfHubHTTPError) as error:
-        gate = " (gated: log in with `hf auth login` first)" if entry.gated else ""
+        gate = " (gated: log in with `hf auth login` first)" if gated else ""
         state = "is not in the hub cache, and " + (
             "HF_HUB_OFFLINE forbids the network"
             if source.hub_offline()
             else f"fetching it failed ({first_line(error)})"
         )
         raise CellCannotRun(
-            f"{entry.hub_id} {state}",
+            f"{hub_id} {state}",
             where=str(source.hub_cache()),
-            fix=f"Fetch it where there is a network with `hf download {entry.hub_id}`{gate}, "
+            fix=f"Fetch it where there is a network with `hf download {hub_id}`{gate}, "
             f"or {instead}",
         ) from error
 
