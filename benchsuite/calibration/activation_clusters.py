@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import torch
 
-from benchsuite.calibration.clustering import kmeans
+from benchsuite.calibration.clustering import MAX_ITER, N_INIT, kmeans
 from benchsuite.calibration.pool import (
     Account,
     Arrays,
@@ -28,8 +28,6 @@ def select(
     seed: int,
     *,
     candidates_per_sample: int = 8,
-    n_init: int = 50,
-    max_iter: int = 300,
     batch_size: int = 16,
     progress: Progress | None = None,
 ) -> Selection:
@@ -48,7 +46,7 @@ def select(
     candidates = chunks_at(tokens, (chosen * seq_len).tolist(), seq_len)
     rows = _activations(pool, account, candidates, batch_size, progress)
     centred = torch.from_numpy(rows - rows.mean(axis=0)).to(pool.device)
-    clusters = kmeans(centred @ centred.T, n_samples, seed, n_init=n_init, max_iter=max_iter)
+    clusters = kmeans(centred @ centred.T, n_samples, seed)
     nearest = [members[0] for members in clusters.nearest(n_samples, 1) if members]
     # Fewer distinct candidates than clusters leave some empty: take the next best of others.
     spare = [i for i in np.argsort(clusters.distances, kind="stable").tolist() if i not in nearest]
@@ -61,8 +59,8 @@ def select(
         candidates_per_sample=candidates_per_sample,
         dimensions=DIMENSIONS,
         projection_seed=PROJECTION_SEED,
-        n_init=n_init,
-        max_iter=max_iter,
+        n_init=N_INIT,
+        max_iter=MAX_ITER,
         inertia=clusters.inertia,
         n_iter=clusters.n_iter,
         empty_clusters=n_samples - len(nearest),

@@ -20,6 +20,9 @@ from threadpoolctl import threadpool_limits
 
 Matrix: TypeAlias = Any  # a float64 array or a scipy sparse matrix, [n, d]
 
+N_INIT, MAX_ITER = 50, 300
+"""Runs of k-means, and iterations of each at the most, that a sampler takes."""
+
 
 @dataclass(frozen=True)
 class Clusters:
@@ -111,7 +114,9 @@ def _sparse_gram(block: Matrix) -> np.ndarray:
     return gram - cross[:, None] - cross[None, :] + shift @ shift
 
 
-def kmeans(gram: torch.Tensor, k: int, seed: int, *, n_init: int, max_iter: int) -> Clusters:
+def kmeans(
+    gram: torch.Tensor, k: int, seed: int, *, n_init: int = N_INIT, max_iter: int = MAX_ITER
+) -> Clusters:
     """Cluster ``n`` samples by their Gram matrix, float64 ``[n, n]``, at least ``k`` of them.
 
     Returns the run with the least inertia among ``n_init``; a run ends when no label changes. The

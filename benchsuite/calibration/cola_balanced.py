@@ -9,12 +9,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from benchsuite.calibration import features
-from benchsuite.calibration.clustering import kmeans, standardized_gram
 from benchsuite.calibration.pool import Account, CalibrationPool, Progress, Selection
 from benchsuite.calibration.tokens import as_batch, cut_clusters, document_tokens
+from benchsuite.calibration.typical import COVERAGE, typical
 
 WEIGHTS = {"tfidf": 0.1, "length": 1.0, "diversity": 1.0}
-COVERAGE = 1.10
 COMPONENTS = 100
 MOST_PER_CLUSTER = 32
 
@@ -29,8 +28,6 @@ def select(
     weights_before_scaling: bool = False,
     min_tokens: int = 175,
     max_documents: int | None = 8192,
-    n_init: int = 50,
-    max_iter: int = 300,
     progress: Progress | None = None,
 ) -> Selection:
     """Return chunks, cut with stride ``seq_len``, of the documents nearest the clusters' centres.
@@ -39,52 +36,37 @@ def select(
     ``WEIGHTS``; ``max_documents`` caps the documents considered, the same ones for every seed.
     Raises ``CorpusTooShort`` when there are fewer long documents than clusters.
     """
-    weighted = {**WEIGHTS, **(weights or {})}
     account = Account(pool)
     tokens = document_tokens(pool, account)
     lengths = np.array([len(t) for t in tokens])
     documents = features.long_enough(lengths, min_tokens, max_documents, n_samples)
-    gram, shares = standardized_gram(
-        [
-            (features.reduced_tfidf(pool, account, documents, COMPONENTS), weighted["tfidf"]),
-            (lengths[documents].astype(float)[:, None], weighted["length"]),
-            (
-                np.array([[features.diversity(tokens[i])] for i in documents]),
-                weighted["diversity"],
-            ),
-        ],
+    columns = {
+        "tfidf": features.reduced_tfidf(pool, account, documents, COMPONENTS),
+        "length": lengths[documents][:, None].astype(float),
+        "diversity": np.array([[features.diversity(tokens[i])] for i in documents]),
+    }
+    for found in typical(
+        documents,
+        columns,
+        lengths,
+        range(1, MOST_PER_CLUSTER + 1),
+        n_samples=n_samples,
+        seq_len=seq_len,
+        seed=seed,
+        weights={**WEIGHTS, **(weights or {})},
         weights_before_scaling=weights_before_scaling,
         device=pool.device,
-    )
-    clusters = kmeans(gram, n_samples, seed, n_init=n_init, max_iter=max_iter)
-    for per_cluster in range(1, MOST_PER_CLUSTER + 1):
-        nearest = clusters.nearest(n_samples, per_cluster)
-        chosen = [int(documents[i]) for members in nearest for i in members]
-        coverage = float(lengths[chosen].sum() / (n_samples * seq_len))
-        if coverage >= COVERAGE:
+    ):
+        if found.coverage >= COVERAGE:
             break
-    members = [[int(documents[i]) for i in cluster] for cluster in nearest]
-    cut = cut_clusters(pool, members, n_samples, seq_len, seed, COVERAGE, _marks(pool))
+    cut = cut_clusters(pool, found.by_cluster, n_samples, seq_len, seed, COVERAGE, _marks(pool))
     return account.close(
         as_batch(cut.chunks),
         sampler="cola_balanced",
         min_tokens=min_tokens,
-        n_considered=len(documents),
         max_documents=max_documents,
-        n_chosen=len(chosen),
-        n_documents=len(cut.documents),
-        documents=cut.documents,
-        tokens_per_cluster=cut.most_per_cluster,
-        documents_per_cluster=per_cluster,
-        coverage=coverage,
-        overlapping_chunks=cut.overlapping,
-        weights=weighted,
-        weights_before_scaling=weights_before_scaling,
-        variance_shares=dict(zip(WEIGHTS, shares, strict=True)),
-        n_init=n_init,
-        max_iter=max_iter,
-        inertia=clusters.inertia,
-        n_iter=clusters.n_iter,
+        **found.details,
+        **cut.details(),
     )
 
 

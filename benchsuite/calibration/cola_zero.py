@@ -8,18 +8,19 @@ its feature weights in *before* standardising, which cancels them; here they com
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from benchsuite.calibration import features
-from benchsuite.calibration.clustering import kmeans, standardized_gram
 from benchsuite.calibration.pool import Account, CalibrationPool, Progress, Selection
 from benchsuite.calibration.tokens import as_batch, cut_clusters, document_tokens
+from benchsuite.calibration.typical import COVERAGE, Typical, typical
 
 WEIGHTS = {"tfidf": 1.0, "perplexity": 1.0, "length": 1.0, "diversity": 1.0}
-COVERAGE = 1.10  # tokens held by the chosen documents, as a multiple of those needed
 PER_CLUSTER = (2, 3)
+SCORED_TOKENS = 256
+"""The beginning of a document that its perplexity is of."""
+SCORED_TOGETHER = 16
 
 
 def select(
@@ -32,10 +33,6 @@ def select(
     weights_before_scaling: bool = False,
     min_tokens: Sequence[int] = (175, 200, 225),
     max_documents: int | None = 8192,
-    n_init: int = 50,
-    max_iter: int = 300,
-    scoring_max_length: int = 256,
-    scoring_batch_size: int = 16,
     progress: Progress | None = None,
 ) -> Selection:
     """Return chunks of the documents nearest the centres of ``n_samples`` clusters.
@@ -45,7 +42,6 @@ def select(
     found is taken. ``max_documents`` caps the documents considered, the same ones for every seed.
     Raises ``CorpusTooShort`` when there are fewer long documents than clusters.
     """
-    weighted = {**WEIGHTS, **(weights or {})}
     account = Account(pool)
     tokens = document_tokens(pool, account)
     lengths = np.array([len(t) for t in tokens])
@@ -54,12 +50,12 @@ def select(
         pool,
         account,
         considered,
-        max_length=scoring_max_length,
-        batch_size=scoring_batch_size,
+        max_length=SCORED_TOKENS,
+        batch_size=SCORED_TOGETHER,
         progress=progress,
     )
 
-    def attempts() -> Iterator[dict[str, Any]]:
+    def attempts() -> Iterator[tuple[int, Typical]]:
         for threshold in min_tokens:
             kept = lengths[considered] >= threshold
             documents = considered[kept]
@@ -71,53 +67,37 @@ def select(
                 "length": lengths[documents][:, None].astype(float),
                 "diversity": np.array([[features.diversity(tokens[i])] for i in documents]),
             }
-            gram, shares = standardized_gram(
-                [(columns[name], weighted[name]) for name in WEIGHTS],
+            for found in typical(
+                documents,
+                columns,
+                lengths,
+                PER_CLUSTER,
+                n_samples=n_samples,
+                seq_len=seq_len,
+                seed=seed,
+                weights={**WEIGHTS, **(weights or {})},
                 weights_before_scaling=weights_before_scaling,
                 device=pool.device,
-            )
-            clusters = kmeans(gram, n_samples, seed, n_init=n_init, max_iter=max_iter)
-            for per_cluster in PER_CLUSTER:
-                members = clusters.nearest(n_samples, per_cluster)
-                nearest = [[int(documents[i]) for i in cluster] for cluster in members]
-                chosen = [document for cluster in nearest for document in cluster]
-                yield {
-                    "min_tokens": threshold,
-                    "n_considered": len(documents),
-                    "documents_per_cluster": per_cluster,
-                    "nearest": nearest,
-                    "n_chosen": len(chosen),
-                    "coverage": float(lengths[chosen].sum() / (n_samples * seq_len)),
-                    "variance_shares": dict(zip(WEIGHTS, shares, strict=True)),
-                    "inertia": clusters.inertia,
-                    "n_iter": clusters.n_iter,
-                }
+            ):
+                yield threshold, found
 
-    best = _first_covering(attempts())
-    cut = cut_clusters(pool, best.pop("nearest"), n_samples, seq_len, seed, COVERAGE)
+    threshold, best = _first_covering(attempts())
+    cut = cut_clusters(pool, best.by_cluster, n_samples, seq_len, seed, COVERAGE)
     return account.close(
         as_batch(cut.chunks),
         sampler="cola_zero",
-        **best,
-        n_documents=len(cut.documents),
-        documents=cut.documents,
-        tokens_per_cluster=cut.most_per_cluster,
-        overlapping_chunks=cut.overlapping,
+        min_tokens=threshold,
         max_documents=max_documents,
-        weights=weighted,
-        weights_before_scaling=weights_before_scaling,
         scoring_model=pool.scorer.name,
-        n_init=n_init,
-        max_iter=max_iter,
+        **best.details,
+        **cut.details(),
     )
 
 
-def _first_covering(attempts: Iterator[dict[str, Any]]) -> dict[str, Any]:
+def _first_covering(attempts: Iterator[tuple[int, Typical]]) -> tuple[int, Typical]:
     """Return the first attempt that covers the tokens needed, or the one that covers most."""
-    best: dict[str, Any] = {}
-    for attempt in attempts:
-        if not best or attempt["coverage"] > best["coverage"]:
+    best = next(attempts)
+    while best[1].coverage < COVERAGE and (attempt := next(attempts, None)):
+        if attempt[1].coverage > best[1].coverage:
             best = attempt
-        if best["coverage"] >= COVERAGE:
-            break
     return best

@@ -121,6 +121,15 @@ class Cut(NamedTuple):
     overlapping: int
     most_per_cluster: int | None
 
+    def details(self) -> dict[str, Any]:
+        """Return what a selection says of the documents that were used."""
+        return {
+            "n_documents": len(self.documents),
+            "documents": self.documents,
+            "tokens_per_cluster": self.most_per_cluster,
+            "overlapping_chunks": self.overlapping,
+        }
+
 
 def cut_clusters(
     pool: CalibrationPool,
