@@ -2,7 +2,7 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,9 @@ from benchsuite.printable import count
 from benchsuite.records.store import digest_cache
 
 if TYPE_CHECKING:
-    from benchsuite.comparing.comparison import Settings
+    from benchsuite.commands.recording import Recording
+    from benchsuite.comparing.comparison import Comparison, Settings
+    from benchsuite.comparing.measured import Beside
     from benchsuite.comparing.server import Serving
 
 JOURNAL = "benchsuite-answers.jsonl"
@@ -39,42 +41,57 @@ def compare(arguments: Sequence[str]) -> int:
     chosen = parsed(arguments)
     files = {kind: getattr(chosen, kind) for kind in ("markdown", "junit", "json", "html")}
     check_places(files.values())
-    from benchsuite.commands.recording import Recording, asked_of_pairs
-    from benchsuite.comparing.comparison import Before
-    from benchsuite.comparing.comparison import compare as measured
-    from benchsuite.comparing.measured import Beside
-    from benchsuite.reporting.comparison.terminal import to_text
-
     words = [chosen.base, *chosen.candidate]
     serving = serving_of(chosen, words, files.values())
     sources = sources_of(chosen, words, digest_cache(chosen.reports_dir))
     base, *candidates = words if chosen.candidate else [_original(chosen.base), chosen.base]
+    _check_candidates(candidates, chosen.seeds)
+    comparison, recording = _measured(chosen, (base, *candidates), sources, serving)
+    tell_resumed(serving)
+    _show(comparison, chosen.seeds, recording.lines, files)
+    serving.journal.close()
+    recording.finish()
+    return 0
+
+
+def _check_candidates(candidates: Sequence[str], seeds: bool) -> None:
     twice = [word for word in candidates if candidates.count(word) > 1]
     if twice:
         raise UsageError(
             f"{twice[0]} is given {len(twice)} times as a candidate",
             fix="Name each once; the seeds of a recipe are quantizations of their own",
         )
-    if chosen.seeds and len(candidates) < 2:
+    if seeds and len(candidates) < 2:
         raise UsageError(
             "--seeds takes the candidates as seeds of one recipe, and there is one",
             fix="Name two or more, each quantized with another seed",
         )
+
+
+def _measured(
+    chosen: Namespace, words: Sequence[str], sources: Sources, serving: "Serving"
+) -> tuple["Comparison", "Recording[Beside]"]:
+    """Compare the base with what comes after it, as far as no record says how they compare."""
+    from benchsuite.commands.recording import Recording, asked_of_pairs
+    from benchsuite.comparing.comparison import Before
+    from benchsuite.comparing.comparison import compare as compared
+    from benchsuite.comparing.measured import Beside
+
     settings = settings_of(chosen, sources)
     settings = replace(settings, layers=chosen.layers, speed=not chosen.no_speed)
     progress, device = Progress(), device_of(chosen.device)
     recording = Recording(
         Beside,
-        (base, *candidates),
+        words,
         asked_of_pairs(settings),
         sources,
         device=device,
         reports=chosen.reports_dir,
         rerun=chosen.rerun,
     )
-    comparison = measured(
-        base,
-        candidates,
+    comparison = compared(
+        words[0],
+        words[1:],
         settings,
         sources,
         device=device,
@@ -84,15 +101,20 @@ def compare(arguments: Sequence[str]) -> int:
         progress=progress,
     )
     progress.clear()
-    tell_resumed(serving)
-    print(to_text(comparison, seeds=chosen.seeds), end="")
-    print("".join(f"{line}\n" for line in recording.lines), end="")
+    return comparison, recording
+
+
+def _show(
+    comparison: "Comparison", seeds: bool, lines: Sequence[str], files: Mapping[str, Path | None]
+) -> None:
+    """Print a comparison, and what its records say; write the files that were asked for."""
+    from benchsuite.reporting.comparison.terminal import to_text
+
+    print(to_text(comparison, seeds=seeds), end="")
+    print("".join(f"{line}\n" for line in lines), end="")
     for kind, path in files.items():
         if path is not None:
-            path.write_text(_written(kind)(comparison, chosen.seeds), encoding="utf-8")
-    serving.journal.close()
-    recording.finish()
-    return 0
+            path.write_text(_written(kind)(comparison, seeds), encoding="utf-8")
 
 
 def parsed(arguments: Sequence[str]) -> Namespace:

@@ -23,6 +23,7 @@ from benchsuite import catalog
 from benchsuite.catalog import Sources
 from benchsuite.commands.parser import Parser
 from benchsuite.errors import UsageError
+from benchsuite.harness.options import named_paths
 from benchsuite.latent.config import Config, load_config
 from benchsuite.latent.methods.registry import METHODS, config_of, method
 from benchsuite.records.fingerprint import digest
@@ -84,47 +85,21 @@ def _config(chosen: argparse.Namespace) -> Config:
     return config
 
 
-def _sources(chosen: argparse.Namespace) -> Sources:
-    """Return the folders of ``--local``, of models and tasks; no model's own code may run."""
-    folders = {}
-    for text in chosen.local:
-        name, equals, path = text.partition("=")
-        if not equals:
-            raise UsageError(f"--local {text!r} cannot be read", fix="write NAME=PATH")
-        if name not in catalog.MODELS:
-            catalog.task(name)
-        folders[name] = Path(path)
-        if not folders[name].exists():
-            raise UsageError(f"--local {name}: there is no {path}", fix="check the path")
-    return Sources(local=folders)
-
-
 def run(chosen: argparse.Namespace, config: Config) -> None:
     """Train one method on the devices that this process was launched with, and evaluate it."""
-    import torch
-
     from benchsuite.latent import checkpoint, experiment
     from benchsuite.latent.examples import Format
     from benchsuite.latent.network import build
     from benchsuite.models.loading import load
 
-    accelerator = None
-    device = chosen.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        from accelerate import Accelerator, DistributedDataParallelKwargs
-
-        # A method need not use every new parameter: nothing reads <bot> in a chain of thought.
-        kwargs = [DistributedDataParallelKwargs(find_unused_parameters=True)]
-        accelerator = Accelerator(cpu=device == "cpu", kwargs_handlers=kwargs)
-        device = str(accelerator.device)
-    sources = _sources(chosen)
+    device, accelerator = _device(chosen)
+    sources = Sources(local=named_paths("--local", chosen.local, Path.cwd()))
     # Read before the training: hours later is late to hear that one cannot be.
     asked = {
         task: experiment.problems(task, catalog.task(task).split, sources=sources)
         for task in chosen.evaluate
     }
-    entry = catalog.model(chosen.model or config.model)
-    loaded = load(entry, sources, device=device)
+    loaded = load(catalog.model(chosen.model or config.model), sources, device=device)
     net, form = build(loaded.model, config, seed=chosen.seed), Format.of(loaded.tokenizer, config)
     if chosen.start_from:
         checkpoint.restore(chosen.start_from, net, model_only=True)
@@ -134,14 +109,13 @@ def run(chosen: argparse.Namespace, config: Config) -> None:
             fix="name its folder with --start-from, or --set training.start_from=''",
         )
     data = config.data
+    problems = experiment.problems(data.task, "train", data.max_examples, sources)
     chosen.out.mkdir(parents=True, exist_ok=True)
     unfinished = chosen.out / "unfinished" / _identity(chosen, config)
-    main = accelerator is None or accelerator.is_main_process
 
     def tell(stage: str, done: int, total: int) -> None:
         print(f"{chosen.method} seed {chosen.seed}: {done}/{total} {stage}", flush=True)
 
-    problems = experiment.problems(data.task, "train", data.max_examples, sources)
     experiment.train_into(
         chosen.out,
         net,
@@ -155,9 +129,24 @@ def run(chosen: argparse.Namespace, config: Config) -> None:
         progress=tell,
         accelerator=accelerator,
     )
-    if main:
+    if accelerator is None or accelerator.is_main_process:
         shutil.rmtree(unfinished.parent, ignore_errors=True)
         _evaluate(chosen, config, net, form, asked)
+
+
+def _device(chosen: argparse.Namespace) -> tuple[str, Any]:
+    """Return the device of this process, and what shares the work where it is one of several."""
+    import torch
+
+    device = chosen.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if int(os.environ.get("WORLD_SIZE", 1)) <= 1:
+        return device, None
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+
+    # A method need not use every new parameter: nothing reads <bot> in a chain of thought.
+    kwargs = [DistributedDataParallelKwargs(find_unused_parameters=True)]
+    accelerator = Accelerator(cpu=device == "cpu", kwargs_handlers=kwargs)
+    return str(accelerator.device), accelerator
 
 
 def _identity(chosen: argparse.Namespace, config: Config) -> str:

@@ -70,7 +70,7 @@ def folder(tmp_path, monkeypatch):
         (["train", "--method", "no_cot"], "required: --config, --out"),
         ([*TRAINING, "--config", "nowhere"], "unknown configuration: 'nowhere'"),
         ([*TRAINING, "--start-from", "nowhere"], "nowhere/model.safetensors cannot be read"),
-        ([*TRAINING, "--local", "gsm8k=nowhere"], "--local gsm8k: there is no nowhere"),
+        ([*TRAINING, "--local", "gsm8k=nowhere"], "--local gsm8k: there is no /"),
         ([*TRAINING, "--evaluate", "nothing"], "unknown task: 'nothing'"),
         ([*TRAINING, "--seed", "one"], "invalid int value: 'one'"),
     ],
