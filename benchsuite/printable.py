@@ -1,6 +1,7 @@
 """Text as it may be shown: what a terminal or a browser would obey is spelled out instead."""
 
 import re
+from collections.abc import Sequence
 
 # C0 and C1 controls but for tab and newline, DEL, the marks that turn the writing direction
 # around, line separators, and halves of surrogate pairs, which no encoding can write.
@@ -17,6 +18,12 @@ def printable(text: str) -> str:
 def count(n: int, noun: str, plural: str = "") -> str:
     """Return a number of things, ``1 cell`` or ``2 cells``; ``plural`` where it is no ``s``."""
     return f"{n} {noun if n == 1 else plural or noun + 's'}"
+
+
+def some(names: Sequence[str], limit: int = 6) -> str:
+    """Return the first of many names as a text that says how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def without_surrogates(text: str) -> str:

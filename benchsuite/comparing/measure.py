@@ -20,6 +20,7 @@ from benchsuite.comparing.pairs import PairedItems
 from benchsuite.comparing.rounded import rounded_activations
 from benchsuite.decoding.loop import evaluating
 from benchsuite.errors import BenchsuiteError
+from benchsuite.evaluation.chat import bare_ids
 from benchsuite.evaluation.generation import Progress
 from benchsuite.evaluation.perplexity import (
     BATCH_TOKENS,
@@ -29,6 +30,7 @@ from benchsuite.evaluation.perplexity import (
     chunked,
     logits_function,
 )
+from benchsuite.evaluation.speed import wait
 from benchsuite.models.fused import fused_forwards
 from benchsuite.models.heads import Head, Seen, scaled_head
 from benchsuite.quantizers.linear import using_kernel
@@ -146,10 +148,10 @@ def read(
             seen, other = first(place, batch), second(place, batch)
             parts.append(compared(seen, other, batch))
             if start < n_floor and not isinstance(base, Held):
-                _wait(device)
+                wait(device)
                 before = perf_counter()
                 floors.append(compared(seen, again(base, partial(first, place), batch), batch))
-                _wait(device)
+                wait(device)
                 floor_seconds += perf_counter() - before
             if progress is not None:
                 progress("reading", min(start + size, len(chunks)), len(chunks))
@@ -290,11 +292,6 @@ def _check_finite(tokens: Tokens, seq_len: int) -> None:
             )
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def same_vocabulary(base: object, candidate: object, text: str) -> str:
     """Return why two tokenizers are not one, in words; empty where they are.
 
@@ -307,7 +304,7 @@ def same_vocabulary(base: object, candidate: object, text: str) -> str:
     if other:
         i = other[0]
         return f"id {i} is {first[i]!r} in one and {second[i]!r} in the other ({len(other)} differ)"
-    cut = [_bare(tokenizer, text) for tokenizer in (base, candidate)]
+    cut = [bare_ids(tokenizer, text) for tokenizer in (base, candidate)]
     if cut[0] != cut[1]:
         return "they cut the text into other tokens"
     return ""
@@ -321,7 +318,3 @@ def same_specials(base: object, candidate: object) -> bool:
 
 def _by_id(tokenizer: object) -> dict[int, str]:
     return {i: token for token, i in tokenizer.get_vocab().items()}  # type: ignore[attr-defined]
-
-
-def _bare(tokenizer: object, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])  # type: ignore[operator]

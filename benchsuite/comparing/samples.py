@@ -23,6 +23,7 @@ import numpy as np
 
 from benchsuite.comparing.pairs import PairedItems
 from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.printable import count
 
 # Of a task's metrics those are judged of which it is known that more is better, up to 1.
 KNOWN = {"acc", "acc_norm", "acc_bytes", "acc_all", "accuracy", "exact_match", "em", "f1"}
@@ -355,4 +356,4 @@ def _some(keys: Any) -> str:
     """Return how many items, and the names of the first of them."""
     names = sorted(keys)
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return f"{len(names)} item{'s' if len(names) > 1 else ''} ({shown})"
+    return f"{count(len(names), 'item')} ({shown})"

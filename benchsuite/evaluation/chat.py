@@ -75,7 +75,7 @@ def continued(tokenizer: Any, prompt: Prompt, texts: Sequence[str]) -> tuple[Ids
             "input_ids"
         ]
     added = [ids[len(first) :] for ids in whole]
-    alone = [ids or _bare(tokenizer, text) for ids, text in zip(added, texts, strict=True)]
+    alone = [ids or bare_ids(tokenizer, text) for ids, text in zip(added, texts, strict=True)]
     return first, alone
 
 
@@ -94,7 +94,7 @@ def turn_end(tokenizer: Any) -> int | None:
     except TemplateError:
         return None
     after = text.rpartition(_PROBE)[2] if _PROBE in text else ""
-    ids = _bare(tokenizer, after.lstrip())
+    ids = bare_ids(tokenizer, after.lstrip())
     return ids[0] if ids and ids[0] in tokenizer.get_added_vocab().values() else None
 
 
@@ -128,7 +128,7 @@ def _plain(tokenizer: Any, texts: Sequence[str]) -> list[Ids]:
 
 def _behind(tokenizer: Any) -> int:
     """Return how many special tokens the tokenizer puts behind a text."""
-    whole, bare = list(tokenizer(_PROBE, verbose=False)["input_ids"]), _bare(tokenizer, _PROBE)
+    whole, bare = list(tokenizer(_PROBE, verbose=False)["input_ids"]), bare_ids(tokenizer, _PROBE)
     for n in range(len(whole) - len(bare) + 1):
         end = len(whole) - n
         if whole[end - len(bare) : end] == bare:
@@ -136,5 +136,6 @@ def _behind(tokenizer: Any) -> int:
     return 0
 
 
-def _bare(tokenizer: Any, text: str) -> Ids:
+def bare_ids(tokenizer: Any, text: str) -> Ids:
+    """Return the ids of a text alone, without special tokens before or behind it."""
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

@@ -152,7 +152,7 @@ def _passes(
             tick()
         with PeakMemory(ids.device) as memory:
             generate(lambda: None)
-            _wait(ids.device)
+            wait(ids.device)
         tick()
         for _ in range(repeats):
             times.append(_timed(generate, ids.device))
@@ -251,16 +251,17 @@ class _Clock:
 @contextmanager
 def _clock(device: torch.device) -> Iterator[_Clock]:
     """Give a clock on the device's own stream, started and read while the device is idle."""
-    _wait(device)
+    wait(device)
     if device.type != "cuda":
         yield _Clock(device)
         return
     with torch.cuda.device(device):
         yield _Clock(device)
-    _wait(device)
+    wait(device)
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Let the host wait for what a device was given; a CPU has done it already."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -43,10 +43,10 @@ from benchsuite.models.soundness import (
     check_stored,
     check_vocabulary,
     quiet_transformers,
-    some,
     top_id,
     try_unknown,
 )
+from benchsuite.printable import some
 
 _NO_SDPA = (
     "Give a model whose attention transformers computes by scaled_dot_product_attention: that is "

@@ -10,6 +10,7 @@ from torch import nn
 
 from benchsuite.errors import BenchsuiteError, out_of_memory
 from benchsuite.models.folder import read_config, tensor_headers
+from benchsuite.printable import some
 
 
 def check_complete(report: Any, where: str) -> None:
@@ -131,12 +132,6 @@ def check_vocabulary(model: nn.Module, tokenizer: Any, where: str) -> None:
 def top_id(tokenizer: Any) -> int:
     """Return the largest id that a tokenizer gives."""
     return max([len(tokenizer) - 1, *tokenizer.get_vocab().values()])
-
-
-def some(names: list[str], limit: int = 6) -> str:
-    """Return the first of many names as a text that says how many more there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 @contextlib.contextmanager

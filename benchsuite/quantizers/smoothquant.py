@@ -16,7 +16,6 @@ in the calibration data has no outlier to move and keeps s_j = 1; where the norm
 not be divided by s_j in its dtype, s_j is the least that it can be divided by.
 """
 
-from copy import copy
 from functools import partial
 from typing import Any
 
@@ -31,6 +30,7 @@ from benchsuite.quantizers.layers import Progress, divide_norm, replace
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walking.finite import refuse_infinite_inputs
 from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
+from benchsuite.quantizers.walking.largest import Largest
 from benchsuite.quantizers.walking.visit import Visit
 from benchsuite.quantizers.walking.walk import walk_blocks
 
@@ -46,7 +46,7 @@ OTHER_ALPHA = 0.85
 SMALLEST = 1e-5
 
 
-class ChannelMaximum:
+class ChannelMaximum(Largest):
     """max|X_j| over all tokens seen, float32 [features]."""
 
     def __init__(self, n_features: int, device: torch.device) -> None:
@@ -55,16 +55,6 @@ class ChannelMaximum:
     def update(self, inputs: Tensor) -> None:
         """Take in inputs [tokens, features]."""
         torch.maximum(self.value, inputs.abs().amax(0).float(), out=self.value)
-
-    def merge(self, later: "ChannelMaximum") -> None:
-        """Take in what another one has seen, on whatever device."""
-        torch.maximum(self.value, later.value.to(self.value.device), out=self.value)
-
-    def to(self, device: torch.device) -> "ChannelMaximum":
-        """Return the same maxima on another device."""
-        moved = copy(self)
-        moved.value = self.value.to(device)
-        return moved
 
 
 def smoothing_scale(maximum: Tensor, weights: list[Tensor], alpha: float) -> Tensor:

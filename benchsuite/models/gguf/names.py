@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchsuite.models.gguf.reader import Gguf
+from benchsuite.printable import some
 
 # What stands in a shape: q and kv are the rows of all heads together, hd those of one.
 Sizes = Mapping[str, int]
@@ -117,12 +118,12 @@ def targets(file: Gguf, architecture: str, n_blocks: int, sizes: Sizes) -> dict[
     found = file.tensors.keys() - set(FACTORS)
     if unknown := sorted(found - expected.keys()):
         raise file.error(
-            f"the file holds tensors that {architecture} is not known to have: {_some(unknown)}",
+            f"the file holds tensors that {architecture} is not known to have: {some(unknown)}",
             "Give a file of the plain architecture, or the folder of the original checkpoint",
         )
     if missing := sorted(expected.keys() - found):
         raise file.error(
-            f"the file lacks tensors that {architecture} needs: {_some(missing)}",
+            f"the file lacks tensors that {architecture} needs: {some(missing)}",
             "Convert the model again, or download the file again",
         )
     for name, target in expected.items():
@@ -139,8 +140,3 @@ def targets(file: Gguf, architecture: str, n_blocks: int, sizes: Sizes) -> dict[
 def tied(file: Gguf) -> bool:
     """Return whether the file has no head of its own: the embeddings serve as one."""
     return "output.weight" not in file.tensors
-
-
-def _some(names: list[str], limit: int = 6) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
