@@ -87,6 +87,12 @@ def bench(project: pytest.Pytester) -> Callable[..., pytest.RunResult]:
 
 
 @pytest.fixture
+def command(project: pytest.Pytester) -> Callable[..., pytest.RunResult]:
+    """Run ``benchsuite`` in the project: ``command("status")``."""
+    return lambda *args: project.run(sys.executable, "-m", "benchsuite", *args)
+
+
+@pytest.fixture
 def records(project: pytest.Pytester) -> Callable[..., dict[str, dict]]:
     """Read the good records in the store: ``records("two_models")`` by cell id."""
 

@@ -16,12 +16,6 @@ from tests import forked
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def command(project):
-    """Run ``benchsuite`` in the project."""
-    return lambda *args: project.run(sys.executable, "-m", "benchsuite", *args)
-
-
 def test_list_shows_questions_axes_and_parameters(command):
     result = command("list")
     assert result.ret == 0

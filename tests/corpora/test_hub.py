@@ -9,27 +9,11 @@ from huggingface_hub import constants
 from benchsuite import catalog
 from benchsuite.corpora import load_text, text_digest
 from benchsuite.errors import CellCannotRun, UsageError
-from tests.corpora.conftest import ROWS, write_parquet
-
-COMMIT = "b" * 40
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    return tmp_path
-
-
-def _repository(cache, name):
-    repository = cache / f"datasets--{name}"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text(COMMIT)
-    return repository / "snapshots" / COMMIT
+from tests.corpora.conftest import COMMIT, ROWS, cached_set, write_parquet
 
 
 def test_a_cached_data_set_is_read_offline(cache):
-    snapshot = _repository(cache, "Salesforce--wikitext")
+    snapshot = cached_set(cache, "Salesforce--wikitext")
     for split, rows in ROWS.items():
         write_parquet(snapshot / "wikitext-2-raw-v1" / f"{split}-00000-of-00001.parquet", rows)
 
@@ -47,7 +31,7 @@ def test_offline_and_not_cached_says_what_to_do(cache):
 
 
 def test_another_configuration_in_the_cache_does_not_count(cache):
-    snapshot = _repository(cache, "Salesforce--wikitext")
+    snapshot = cached_set(cache, "Salesforce--wikitext")
     write_parquet(snapshot / "wikitext-103-raw-v1" / "test-00000-of-00001.parquet", ["other"])
 
     with pytest.raises(CellCannotRun, match="not all in the hub's cache"):
@@ -66,7 +50,7 @@ def test_the_digest_says_which_configuration_and_column_are_read(cache, monkeypa
 
 
 def test_a_download_that_was_cut_off_is_not_read_as_if_it_were_whole(cache):
-    snapshot = _repository(cache, "Salesforce--wikitext") / "wikitext-2-raw-v1"
+    snapshot = cached_set(cache, "Salesforce--wikitext") / "wikitext-2-raw-v1"
     for shard in (0, 2):
         write_parquet(snapshot / f"train-0000{shard}-of-00003.parquet", [f"row {shard}"])
     write_parquet(snapshot / "test-00000-of-00001.parquet", ["whole"])
@@ -81,7 +65,7 @@ def test_a_download_that_was_cut_off_is_not_read_as_if_it_were_whole(cache):
 
 def test_what_is_missing_is_downloaded_of_the_commit_that_the_digest_names(cache, monkeypatch):
     """The hub's answer is the one part that cannot run here."""
-    snapshot = _repository(cache, "Salesforce--wikitext")
+    snapshot = cached_set(cache, "Salesforce--wikitext")
     write_parquet(snapshot / "wikitext-2-raw-v1" / "train-00000-of-00001.parquet", ["a row"])
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
@@ -97,7 +81,7 @@ def test_what_is_missing_is_downloaded_of_the_commit_that_the_digest_names(cache
 
 
 def test_c4_is_the_beginning_of_its_first_shard(cache):
-    shard = _repository(cache, "allenai--c4") / "en" / "c4-train.00000-of-01024.json.gz"
+    shard = cached_set(cache, "allenai--c4") / "en" / "c4-train.00000-of-01024.json.gz"
     shard.parent.mkdir(parents=True)
     with gzip.open(shard, "wt") as stream:
         stream.writelines(json.dumps({"text": f"page {i}"}) + "\n" for i in range(20_010))

@@ -4,7 +4,6 @@ import json
 
 import pyarrow
 import pytest
-from huggingface_hub import constants
 from pyarrow import parquet
 
 from benchsuite import catalog
@@ -12,9 +11,8 @@ from benchsuite.corpora import load_task, public, task_digest
 from benchsuite.corpora.tasks import SCHEMAS
 from benchsuite.embedded.schema import Choice, Problem, Question
 from benchsuite.errors import BenchsuiteError, CellCannotRun
+from tests.corpora.conftest import COMMIT, cached_set
 from tests.corpora.local import at
-
-COMMIT = "c" * 40
 
 
 def arc_row(name="Mercury_1", labels=("A", "B", "C", "D"), key="C", **changes):
@@ -141,7 +139,7 @@ def test_arc(task, tmp_path):
     assert [len(item.choices) for item in items] == [4, 4, 3, 5]
 
 
-def test_both_arcs_are_told_apart_in_one_snapshot(tmp_path):
+def test_both_arcs_are_told_apart_in_onecached_set(tmp_path):
     write(tmp_path / "ARC-Easy" / "test-00000-of-00001.parquet", [arc_row("easy")])
     write(tmp_path / "ARC-Challenge" / "test-00000-of-00001.parquet", [arc_row("hard")])
 
@@ -343,22 +341,8 @@ def test_every_public_task_has_an_adapter_of_its_schema(tmp_path):
         assert type(item) is SCHEMAS[catalog.task(name).schema]
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    return tmp_path
-
-
-def _snapshot(cache, name):
-    repository = cache / f"datasets--{name}"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text(COMMIT)
-    return repository / "snapshots" / COMMIT
-
-
 def test_a_cached_set_is_read_offline(cache):
-    folder = _snapshot(cache, "openai--gsm8k")
+    folder = cached_set(cache, "openai--gsm8k")
     write(folder / "main" / "test-00000-of-00001.parquet", [gsm8k_row()])
     write(folder / "socratic" / "test-00000-of-00001.parquet", [gsm8k_row(), gsm8k_row()])
     tasks = load_task("gsm8k", "test")
@@ -374,7 +358,7 @@ def test_of_openmath_the_first_rows_of_one_shard_are_read(cache, monkeypatch):
     part = hub.PARTS["nvidia/OpenMathInstruct-2"]
     assert part.rows == 20_000
     monkeypatch.setitem(hub.PARTS, "nvidia/OpenMathInstruct-2", hub.Part(part.patterns, rows=3))
-    folder = _snapshot(cache, "nvidia--OpenMathInstruct-2")
+    folder = cached_set(cache, "nvidia--OpenMathInstruct-2")
     write(folder / part.patterns["train"], [openmath_row("2", f"{i}?") for i in range(9)])
     write(folder / "data" / "train-00000-of-00032.parquet", [openmath_row("3", "other")])
 

@@ -19,19 +19,6 @@ from benchsuite.models import generation_settings, load, weights_digest
 from tests.models import tiny
 
 
-@pytest.fixture
-def checkpoint(tmp_path):
-    return tiny.checkpoint(tmp_path / "checkpoint")
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """An empty hub cache, without a network."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return tmp_path / "hub"
-
-
 def edit_weights(folder, change):
     file = folder / "model.safetensors"
     weights = load_file(file)

@@ -13,18 +13,6 @@ from benchsuite.models import source
 from tests.models import tiny
 
 
-@pytest.fixture
-def checkpoint(tmp_path):
-    return tiny.checkpoint(tmp_path / "checkpoint")
-
-
-@pytest.fixture
-def empty_hub(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return tmp_path / "hub"
-
-
 def test_digests_and_requirements_need_no_torch(checkpoint):
     code = (
         "import sys; from pathlib import Path; from benchsuite import catalog, models;"
@@ -37,7 +25,7 @@ def test_digests_and_requirements_need_no_torch(checkpoint):
     subprocess.run([sys.executable, "-c", code, str(checkpoint)], check=True)
 
 
-def test_absent_and_random_weights_have_symbolic_digests(empty_hub):
+def test_absent_and_random_weights_have_symbolic_digests(hub):
     entry = tiny.entry()
     assert source.weights_digest(entry) == "hub:example/small_llama@main"
     drawn = Sources(weights="random", seed=7)
@@ -47,10 +35,10 @@ def test_absent_and_random_weights_have_symbolic_digests(empty_hub):
     assert seven != source.weights_digest(tiny.entry(hidden_size=128), drawn)
 
 
-def test_same_files_same_digest_wherever_they_are(checkpoint, empty_hub):
+def test_same_files_same_digest_wherever_they_are(checkpoint, hub):
     """A hub cache names its blobs by sha256, which must be what hashing the file gives."""
     entry = tiny.entry()
-    tiny.hub_cache(empty_hub, entry.hub_id, checkpoint)
+    tiny.hub_cache(hub, entry.hub_id, checkpoint)
     local = source.weights_digest(entry, tiny.at(checkpoint))
     assert source.weights_digest(entry) == local
     assert source.locate(entry).weights == "hub"
@@ -96,10 +84,10 @@ def test_a_local_path_without_a_model_is_a_usage_error(tmp_path):
         source.locate(tiny.entry(), tiny.at(tmp_path))
 
 
-def test_a_revision_chooses_its_snapshot(checkpoint, empty_hub):
+def test_a_revision_chooses_its_snapshot(checkpoint, hub):
     entry = tiny.entry()
-    tiny.hub_cache(empty_hub, entry.hub_id, checkpoint, commit="a" * 40)
-    tiny.hub_cache(empty_hub, entry.hub_id, checkpoint, revision="v2", commit="b" * 40)
+    tiny.hub_cache(hub, entry.hub_id, checkpoint, commit="a" * 40)
+    tiny.hub_cache(hub, entry.hub_id, checkpoint, revision="v2", commit="b" * 40)
     pinned = catalog.ModelEntry(
         "v2", entry.hub_id, entry.model_type, entry.shape, entry.dtype, revision="v2"
     )
@@ -107,10 +95,10 @@ def test_a_revision_chooses_its_snapshot(checkpoint, empty_hub):
     assert source.locate(pinned).folder.name == "b" * 40
 
 
-def test_a_half_downloaded_snapshot_counts_as_absent(checkpoint, empty_hub):
+def test_a_half_downloaded_snapshot_counts_as_absent(checkpoint, hub):
     entry = tiny.entry()
     (checkpoint / "model.safetensors").unlink()
-    tiny.hub_cache(empty_hub, entry.hub_id, checkpoint)
+    tiny.hub_cache(hub, entry.hub_id, checkpoint)
     assert source.locate(entry) == source.Source("hub", None)
 
 
@@ -120,7 +108,7 @@ def test_pickled_weights_are_refused(checkpoint):
         source.weights_digest(tiny.entry(), tiny.at(checkpoint))
 
 
-def test_requirements_count_files_where_there_are_any(checkpoint, empty_hub):
+def test_requirements_count_files_where_there_are_any(checkpoint, hub):
     entry = tiny.entry()
     n = sum(p.numel() for p in tiny.model().parameters())
     assert source.requirements(entry, tiny.at(checkpoint), dtype="float16") == 2 * n

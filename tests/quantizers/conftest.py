@@ -41,6 +41,12 @@ def build(model_type: str = "llama", dtype: torch.dtype = torch.float32, **chang
     return model.eval()
 
 
+def logits(model: nn.Module, tokens: torch.Tensor, **options) -> torch.Tensor:
+    """Return what a model says of tokens [n, length]: [n, length, vocabulary]."""
+    with torch.no_grad():
+        return model(input_ids=tokens, **options).logits
+
+
 @pytest.fixture(autouse=True)
 def _one_thread():
     threads = torch.get_num_threads()

@@ -10,6 +10,7 @@ from benchsuite.models.experts import Experts
 from benchsuite.quantizers import checkpoint, loaded, quarot, smoothquant
 from benchsuite.quantizers.linear import quantized_linears
 from benchsuite.quantizers.registry import CACHES, GGUF, OWN, apply
+from tests.quantizers.conftest import logits
 
 SHAPE = {
     "vocab_size": 256,
@@ -63,11 +64,6 @@ def build(family, **changes):
                 elif parameter.dim() > 1:
                     parameter.normal_(std=parameter.shape[-1] ** -0.5)
     return model.requires_grad_(False)
-
-
-def logits(model, tokens):
-    with torch.no_grad():
-        return model(input_ids=tokens).logits
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -8,14 +8,9 @@ from benchsuite.errors import UsageError
 from benchsuite.quantizers import cache, checkpoint
 from benchsuite.quantizers.registry import CACHES, QUANTIZERS, apply
 from benchsuite.studies.quantizers import report
-from tests.quantizers.conftest import build
+from tests.quantizers.conftest import build, logits
 
 BOUNDS = {"fp8_plain": 0.04, "fp8_tensor": 0.04, "fp8_head": 0.04, "int8": 0.01, "int4": 0.1}
-
-
-def logits(model, tokens):
-    with torch.no_grad():
-        return model(input_ids=tokens).logits
 
 
 def strong(family="llama", **changes):

@@ -16,7 +16,7 @@ from benchsuite.quantizers.formats.fp4_grid import E4M3, FORMATS, codes_of, numb
 from benchsuite.quantizers.formats.fp4_linear import Fp4Linear
 from benchsuite.quantizers.linear import model_digest, quantized_linears
 from benchsuite.quantizers.registry import QUANTIZERS, apply
-from tests.quantizers.conftest import build
+from tests.quantizers.conftest import build, logits
 
 NVFP4, MXFP4 = FORMATS["nvfp4"], FORMATS["mxfp4"]
 BOTH = [(name, activations) for name in FORMATS for activations in (False, True)]
@@ -95,11 +95,6 @@ PRODUCTS = {  # g max / 6 before it is rounded -> E4M3 scale
     7 * 2.0**-9: 7 * 2.0**-9,  # the largest subnormal
     0.0: 0.125,
 }
-
-
-def logits(model, tokens):
-    with torch.no_grad():
-        return model(input_ids=tokens).logits
 
 
 def rounded(name, activations, family="llama", dtype=torch.bfloat16, **changes):

@@ -10,14 +10,9 @@ from benchsuite.quantizers.formats.fp4_linear import Fp4Linear
 from benchsuite.quantizers.gptq import invert_panels, round_columns
 from benchsuite.quantizers.linear import model_digest, quantized_linears
 from benchsuite.quantizers.registry import FP4_GPTQ, apply
-from tests.quantizers.conftest import build
+from tests.quantizers.conftest import build, logits
 
 BOTH = list(FORMATS)
-
-
-def logits(model, tokens):
-    with torch.no_grad():
-        return model(input_ids=tokens).logits
 
 
 def plain(weight, hessian, format, g):

@@ -24,7 +24,7 @@ from benchsuite.quantizers.formats.fp8_linear import (
 )
 from benchsuite.quantizers.linear import model_digest, quantized_linears
 from benchsuite.quantizers.registry import QUANTIZERS, apply
-from tests.quantizers.conftest import build
+from tests.quantizers.conftest import build, logits
 
 
 def e4m3_numbers():
@@ -47,11 +47,6 @@ def nearest(value):
     size = min(abs(value), NUMBERS[-1])
     codes = sorted(range(len(NUMBERS)), key=lambda code: (abs(NUMBERS[code] - size), code % 2))
     return NUMBERS[codes[0]] * (-1 if value < 0 else 1)
-
-
-def logits(model, tokens):
-    with torch.no_grad():
-        return model(input_ids=tokens).logits
 
 
 def rounded(scheme, family="llama", dtype=torch.float32):

@@ -19,7 +19,7 @@ from benchsuite.quantizers.linear import quantized_linears, stored_bytes, using_
 from benchsuite.quantizers.registry import GGUF
 from tests.models import tiny
 from tests.quantizers import ggml_libraries
-from tests.quantizers.conftest import build
+from tests.quantizers.conftest import build, logits
 
 WIDE = {"hidden_size": 256, "intermediate_size": 512}
 LETTERS = {"0": "Q4_0", "1": "Q4_1", "8": "Q8_0", "n": "IQ4_NL"} | {d: f"Q{d}_K" for d in "3456"}
@@ -35,11 +35,6 @@ CHOSEN = {
     ("iq4_nl", False): ("5" * 17, "n" * 17, "55" + "n" * 15, "n" * 17, "n6"),
     ("iq4_nl", True): ("5" * 17, "n" * 17, "n" * 17, "n" * 17, "n6"),
 }
-
-
-def logits(model, tokens):
-    with torch.no_grad():
-        return model(input_ids=tokens).logits
 
 
 def read(path):

@@ -14,14 +14,10 @@ from benchsuite.quantizers import gptq, quarot, rotation
 from benchsuite.quantizers.formats.activations import ActivationQuantizer, fake_quantize_groups
 from benchsuite.quantizers.hadamard import largest_order, transform
 from benchsuite.quantizers.linear import quantized_linears
+from tests.quantizers.conftest import logits
 
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "opt"]
 SIXTEEN = {"activation_bits": 16, "kv_bits": 16}
-
-
-def logits(model, tokens, **options):
-    with torch.no_grad():
-        return model(input_ids=tokens, **options).logits
 
 
 def with_varied_norms(model):

@@ -10,6 +10,7 @@ from benchsuite.quantizers import checkpoint, gptq, rotated, rotation, rtn
 from benchsuite.quantizers.checkpoint import packed
 from benchsuite.quantizers.hadamard import hadamard_matrix
 from benchsuite.quantizers.linear import quantized_linears
+from tests.quantizers.conftest import logits
 from tests.quantizers.test_architectures import build
 from tests.quantizers.test_quarot import with_varied_norms
 
@@ -27,11 +28,6 @@ MODELS = {
     "opt without biases": {"enable_bias": False},
     "opt with bare norms": {"layer_norm_elementwise_affine": False},
 }
-
-
-def logits(model, tokens, **options):
-    with torch.no_grad():
-        return model(input_ids=tokens, **options).logits
 
 
 @pytest.fixture

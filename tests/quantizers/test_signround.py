@@ -9,12 +9,8 @@ from benchsuite.quantizers import checkpoint, rtn, signround
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.linear import model_digest, quantized_linears
 from benchsuite.quantizers.signround import LearnedLinear
+from tests.quantizers.conftest import logits
 from tests.quantizers.test_architectures import build as build_family
-
-
-def logits(model, tokens):
-    with torch.no_grad():
-        return model(input_ids=tokens).logits
 
 
 @pytest.mark.parametrize("sym", [True, False])

@@ -11,10 +11,7 @@ import pytest
 import torch
 
 from benchsuite.errors import BenchsuiteError
-from benchsuite.records.building import RecordBuilder
-from benchsuite.records.fingerprint import Fingerprint
 from benchsuite.records.record import Failure
-from benchsuite.study import study
 
 
 class Colour(enum.Enum):
@@ -70,12 +67,6 @@ REFUSED = {
     "a list inside itself": ENDLESS,
     "a class": Colour,
 }
-
-
-@pytest.fixture
-def builder():
-    cell = next(study("calibration_selection").cells())
-    return RecordBuilder(cell, Fingerprint("i", "c", "e"), {"device_kind": "cpu"})
 
 
 @pytest.mark.parametrize("what", CONVERTED)

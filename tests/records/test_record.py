@@ -7,16 +7,8 @@ import pytest
 
 from benchsuite.records import building
 from benchsuite.records.building import RecordBuilder
-from benchsuite.records.fingerprint import Fingerprint
-from benchsuite.study import study
 
 BYTES = 400 * 2**20
-
-
-@pytest.fixture
-def builder():
-    cell = next(study("calibration_selection").cells())
-    return RecordBuilder(cell, Fingerprint("i", "c", "e"), {"device_kind": "cpu"})
 
 
 def reset_mark():

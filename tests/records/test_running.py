@@ -27,13 +27,6 @@ REUSED = replace(ME, started=ME.started - 1)
 
 
 @pytest.fixture
-def store(tmp_path):
-    made = Store(tmp_path / "reports")
-    made.prepare()
-    return made
-
-
-@pytest.fixture
 def dead():
     """The owner of a process that is over."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)

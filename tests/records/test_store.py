@@ -29,13 +29,6 @@ FINGERPRINT = Fingerprint("i", "c", "e")
 VALUE = FINGERPRINT.value
 
 
-@pytest.fixture
-def store(tmp_path):
-    made = Store(tmp_path / "reports")
-    made.prepare()
-    return made
-
-
 def builder(value=1.5):
     made = RecordBuilder(CELL, FINGERPRINT, {"device_kind": "cpu"})
     made.provenance(weights="embedded")

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -14,12 +13,6 @@ from benchsuite.records.store import Store
 from benchsuite.reporting.merging import judged, read_sources
 from benchsuite.study import study
 from tests.reporting.factory import DOCUMENT, drawn, grid, record, stored
-
-
-@pytest.fixture
-def command(project):
-    """Run ``benchsuite`` in the project."""
-    return lambda *args: project.run(sys.executable, "-m", "benchsuite", *args)
 
 
 def folder(path, records):
