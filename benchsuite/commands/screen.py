@@ -9,6 +9,7 @@ from benchsuite.harness.watching import Now, View
 from benchsuite.printable import count, printable
 from benchsuite.records.gpu_use import Use
 from benchsuite.records.journal import Ended
+from benchsuite.reporting.commands import as_typed
 
 _CODES = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36", "dim": "2"}
 _NARROW = 72
@@ -77,7 +78,7 @@ def _some(title: str, every: Sequence[Line], room: int | None) -> Iterator[Line]
 
 
 def _head(view: View, width: int | None) -> Iterator[Line]:
-    yield Line(f"pytest {' '.join(view.plan.words)}", "dim")
+    yield Line(as_typed(["pytest", *view.plan.words]), "dim")
     counts, total = view.counts, view.counts.total()
     done = counts["passed"] + counts["cached"]
     told = [f"{done} of {count(total, 'cell')} done"]

@@ -6,7 +6,6 @@ resumes.
 """
 
 import contextlib
-import shlex
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 
 from benchsuite.harness.items import stop_file
 from benchsuite.records.running import sign
+from benchsuite.reporting.commands import as_typed
 
 NOTICE = 20.0
 """Seconds that cells may run on after SIGTERM. Clusters kill 30 s after it: the rest is for the
@@ -72,7 +72,7 @@ class Stopping:
 
     def resume(self) -> str:
         """Return the command that goes on from here."""
-        return shlex.join(["pytest", *map(str, self._config.invocation_params.args)])
+        return as_typed(["pytest", *map(str, self._config.invocation_params.args)])
 
 
 def begin_notice() -> None:

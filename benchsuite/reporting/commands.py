@@ -1,7 +1,7 @@
-"""The command that reruns cells: finished ones are cached, so it may name a few too many."""
+"""Commands as they are typed. What reruns cells may name a few too many: they are cached."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from benchsuite.study import Cell, Study
 
@@ -35,7 +35,12 @@ def rerun_command(
     seeds = sorted({cell.seed for cell in cells})
     if not set(seeds) <= set(declared):
         words += ["--seeds", ",".join(map(str, seeds))]
-    return " ".join(_quoted(word) for word in [*words, *options])
+    return as_typed([*words, *options])
+
+
+def as_typed(words: Iterable[str]) -> str:
+    """Return the words of a command as a person types them in a shell, quoted where needed."""
+    return " ".join(map(_quoted, words))
 
 
 def _mark(cells: Sequence[Cell]) -> str:
