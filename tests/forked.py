@@ -38,11 +38,15 @@ LIBRARIES = (
     "scikit_posthocs"
 )
 OURS = (
-    "benchsuite.plugin benchsuite.harness.controller benchsuite.harness.looks "
+    "benchsuite.guest benchsuite.plugin benchsuite.harness.controller benchsuite.harness.looks "
     "benchsuite.harness.scheduling.affinity benchsuite.statistics.inference.claims "
-    "benchsuite.reporting.report benchsuite.commands.main benchsuite.commands.collecting "
-    "benchsuite.fixtures.models benchsuite.fixtures.latent benchsuite.fixtures.uncertainty "
-    "benchsuite.studies.shipped benchsuite.reporting.page.rendering"
+    "benchsuite.reporting.report benchsuite.reporting.planned benchsuite.commands.main "
+    "benchsuite.commands.collecting benchsuite.fixtures.calibration benchsuite.fixtures.engines "
+    "benchsuite.fixtures.latent benchsuite.fixtures.models benchsuite.fixtures.record "
+    "benchsuite.fixtures.reference benchsuite.fixtures.tasks benchsuite.fixtures.uncertainty "
+    "benchsuite.corpora.hub benchsuite.corpora.tasks benchsuite.corpora.text "
+    "benchsuite.models.source benchsuite.records.convert benchsuite.studies.shipped "
+    "benchsuite.reporting.page.rendering"
 )
 TORCH = (
     "torch torch._dynamo transformers safetensors.torch sklearn.cluster "
@@ -272,7 +276,7 @@ def _become(words: list[str], cwd: str, env: dict[str, str], files: list[int]) -
 
 
 def _read_ahead() -> None:
-    """Parse the sources that code digests are made of, and the page's template: for all forks."""
+    """Parse the sources that code digests are made of, and the page's templates: for all forks."""
     from benchsuite.records import code, syntax
 
     root = Path(__file__).parents[1]
@@ -281,15 +285,17 @@ def _read_ahead() -> None:
             name = ".".join(path.relative_to(root).with_suffix("").parts)
             if not code.is_apart(name):
                 syntax.source(path)
-    if "benchsuite.reporting.page.rendering" in sys.modules:
-        sys.modules["benchsuite.reporting.page.rendering"].templates().get_template(
-            "report.html.j2"
-        )
+    rendering = sys.modules.get("benchsuite.reporting.page.rendering")
+    if rendering is not None:
+        for name in rendering.templates().list_templates():
+            rendering.templates().get_template(name)
 
 
 def _main(fd: str, *modules: str) -> None:
+    from _pytest.config import default_plugins
+
     sys.path.pop(0)  # the folder of this file
-    for module in modules:
+    for module in (*modules, *(f"_pytest.{name}" for name in default_plugins)):
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as absent:
