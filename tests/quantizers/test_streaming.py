@@ -38,7 +38,7 @@ def whole(model_type="llama", **changes):
 
 
 def quantize(method, model, tokens):
-    options = {"iterations": 20} if method == "adaround" else {}
+    options = {"iterations": 5} if method == "adaround" else {}
     run = importlib.import_module(f"benchsuite.quantizers.{method}").quantize
     return run(model, **options) if method in ("rtn", "hqq") else run(model, tokens, **options)
 

@@ -66,8 +66,7 @@ def test_the_page_is_never_wider_than_the_screen(tab, folder, width):
 
 
 @needs_chromium
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize(("width", "dark"), [(390, True), (1280, False)])
 def test_axe_finds_nothing_to_complain_of(tab, folder, width, dark):
     """axe-core asks what people with screen readers, keys or weak eyes would meet."""
     package = find_spec("axe_core_python")

@@ -224,6 +224,7 @@ def test_one_seed_an_arm_is_tested_over_the_models():
     assert found.p_value == pytest.approx(stats.ttest_1samp(means(arms), 0).pvalue)
 
 
+@pytest.mark.stress
 def test_seven_models_show_what_one_does_not_and_null_ones_seldom_do():
     """A small round of the script whose table is in the docs."""
     spec = importlib.util.spec_from_file_location("over_models_simulated", SCRIPT)
