@@ -53,7 +53,7 @@ class ModelEntry:
 
     @property
     def document_name(self) -> str:
-        """The name that the study documents print: ``llama-2-7b-hf``, for one.
+        """The name that the source documents print: ``llama-2-7b-hf``, for one.
 
         Models that are not the hub's keep the catalogue's name.
         """
@@ -189,7 +189,7 @@ def model(name: str) -> ModelEntry:
 
 
 def document_name(name: str) -> str:
-    """Return a model's name in the documents; one that is not registered here keeps its own."""
+    """Return a model's name in the source documents; an unregistered one keeps its own."""
     return MODELS[name].document_name if name in MODELS else name
 
 

@@ -14,7 +14,7 @@ from benchsuite.studies.determinism.report import to_markdown
 def determinism(arguments: Sequence[str]) -> int:
     """Show determinism results beside each other, a row each.
 
-    Reads the files that the study document's script wrote, and this study's own.
+    Reads the files that the INT4 guide's script wrote, and this study's own.
     """
     parser = Parser(determinism)
     parser.add_argument("files", nargs="+", metavar="FILE", help="a result, as JSON")
@@ -30,7 +30,7 @@ def determinism(arguments: Sequence[str]) -> int:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return the result that a file holds: a record's of this study, or the document's own."""
+    """Return the result that a file holds: a record's of this study, or the INT4 guide's own."""
     try:
         record = read_file(path)
     except (OSError, CorruptRecord):

@@ -28,7 +28,7 @@ def report(arguments: Sequence[str]) -> int:
     """Write the report over the stored records, or over those of any reports folders named.
 
     `benchsuite report machine_a machine_b --reports-dir both` brings several machines' records
-    together, the study documents' own files among them. Where two records of a cell differ, the
+    together, the source documents' own files among them. Where two records of a cell differ, the
     first folder's counts and the report says so.
     """
     from benchsuite.harness.outcome import judge

@@ -28,11 +28,11 @@ class Repeated:
 
     @property
     def stats(self) -> dict[str, Any]:
-        """The document's statistics over the repetitions."""
+        """The INT4 guide's statistics over the repetitions."""
         return statistics(self.tokens, self.logprobs)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return ``stats``, ``tokens`` and ``logprobs``, the document's object of a test."""
+        """Return ``stats``, ``tokens`` and ``logprobs``, the INT4 guide's object of a test."""
         return {
             "stats": self.stats,
             "tokens": self.tokens.tolist(),

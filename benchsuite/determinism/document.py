@@ -1,4 +1,4 @@
-"""The study document's JSON: written from a measurement, read back from its files and ours."""
+"""The INT4 guide's JSON: written from a measurement, read back from its files and ours."""
 
 import json
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ def report(
     batched_profile: Mapping[str, Any] | None = None,
     verification: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return what one variant gave, in the document's structure, with the axes beside it.
+    """Return what one variant gave, in the INT4 guide's structure, with the axes beside it.
 
     The profiles' kernel times are left out: they differ from run to run, and ``kernels`` keeps
     them.
@@ -78,7 +78,7 @@ def report(
 def heading(
     name: str, variant: Variant, parameters: Mapping[str, Any], seed: int
 ) -> dict[str, Any]:
-    """Return the head of the document's object: which variant, how it was asked."""
+    """Return the head of the INT4 guide's object: which variant, how it was asked."""
     return {
         "variant": name,
         "experiment": EXPERIMENT,
@@ -93,12 +93,12 @@ def heading(
 def failure(
     name: str, variant: Variant, parameters: Mapping[str, Any], seed: int, error: str
 ) -> dict[str, Any]:
-    """Return the document's object for a variant that could not be loaded or run."""
+    """Return the INT4 guide's object for a variant that could not be loaded or run."""
     return {**heading(name, variant, parameters, seed), "error": error, "success": False}
 
 
 def read(path: Path | str) -> dict[str, Any]:
-    """Return the result of one of the document's own files; others raise ``BenchsuiteError``."""
+    """Return the result of one of the INT4 guide's own files; others raise ``BenchsuiteError``."""
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -114,7 +114,7 @@ def checked(found: Any, path: Path | str) -> dict[str, Any]:
         raise BenchsuiteError(
             "not a result of this study: it lacks `variant`, or `baseline.stats`",
             str(path),
-            "give a record of this study, or a file that the document's script wrote",
+            "give a record of this study, or a file that the INT4 guide's script wrote",
         )
     return found
 

@@ -47,7 +47,7 @@ SUSPECTS = (
 
 
 def classified(profile: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a profile with the study document's lists, and attention and split-K beside them.
+    """Return a profile with the INT4 guide's lists, and attention and split-K beside them.
 
     ``profile`` has ``profiling_succeeded`` and ``all_kernels`` ({"name", "count", "time_us"}).
     """

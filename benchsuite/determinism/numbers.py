@@ -31,7 +31,7 @@ def first_difference(rows: np.ndarray) -> int | None:
 
 
 def statistics(tokens: np.ndarray, logprobs: np.ndarray) -> dict[str, Any]:
-    """Return the study document's statistics of repetitions, and what it leaves out.
+    """Return the INT4 guide's statistics of repetitions, and what it leaves out.
 
     ``l2_*`` are over the distances ||lp_0 - lp_i||_2 of the later repetitions to the first, with
     the population's standard deviation; ``std_per_token_*`` over the steps' standard deviations;

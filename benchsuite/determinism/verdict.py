@@ -1,4 +1,4 @@
-"""The study document's verdict on one variant, from its numbers, axes and kernels alone."""
+"""The INT4 guide's verdict on one variant, from its numbers, axes and kernels alone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from benchsuite.statistics.power import seeds_needed
 
 NOT_ESTABLISHED = "not established"
 
-# L2 over 50 tokens of Qwen3-8B between formats, from the document's stored results: what a
+# L2 over 50 tokens of Qwen3-8B between formats, from the INT4 guide's stored results: what a
 # verifier would want to notice.
 DEVIATIONS = (
     ("another kernel of one format", 0.015),
@@ -31,7 +31,7 @@ def verdict(
 ) -> dict[str, Any]:
     """Return the ``verdict`` object.
 
-    ``is_deterministic`` is the document's question alone: the identical batch repeated in one
+    ``is_deterministic`` is the INT4 guide's question alone: the identical batch repeated in one
     process gives the same bits. One repetition leaves it without an answer, None. The axes have
     their own answers, which the details tell.
     """
@@ -58,7 +58,7 @@ def verdict(
 
 def _all_equal(stats: Mapping[str, Any]) -> bool | None:
     """Say whether repetitions gave equal bits; None where nothing was repeated."""
-    if stats.get("repetitions") == 1:  # the document's own files call that equal
+    if stats.get("repetitions") == 1:  # the INT4 guide's own files call that equal
         return None
     return bool(stats.get("tokens_identical") and stats.get("logprobs_exact"))
 

@@ -22,7 +22,7 @@ from torch import nn
 from benchsuite.errors import CellCannotRun, UsageError
 from benchsuite.evaluation.local_tasks import LocalTask
 
-# The study document's tasks and their folders in lm-eval.
+# The source document's tasks and their folders in lm-eval.
 _BUILT_IN = {
     "arc_easy": "arc",
     "hellaswag": "hellaswag",
@@ -30,14 +30,14 @@ _BUILT_IN = {
     "winogrande": "winogrande",
 }
 DOCUMENT_TASKS = tuple(_BUILT_IN)
-"""The tasks of ``--downstream``, in the order of the study document's tables."""
+"""The tasks of ``--downstream``, in the order of the source document's tables."""
 
 
 @dataclass(frozen=True)
 class Downstream:
     """Accuracies of several tasks, and the answers behind them.
 
-    ``accuracy``: task -> % right, and ``average``, the mean over tasks; in the study document's
+    ``accuracy``: task -> % right, and ``average``, the mean over tasks; in the source document's
     structure. ``n``, ``stderr`` (%), ``correct`` (bool [n], in the order of ``ids``) by task.
     ``normalised`` is the accuracy (%) with log-likelihoods divided by the options' lengths, where
     a task defines it (hellaswag is often quoted so).

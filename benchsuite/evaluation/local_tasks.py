@@ -1,4 +1,4 @@
-"""Choice tasks that need no network, of the same kinds as the study document's public ones.
+"""Choice tasks that need no network, of the same kinds as the source document's public ones.
 
 | here                  | kind                                   | public counterpart |
 |-----------------------|----------------------------------------|--------------------|

@@ -1,7 +1,7 @@
 """Word problems with a number for an answer (OpenMath, GSM8K): how far off the last number is.
 
-The mean distance is what the study document reports; one wild answer of a broken model can rule it,
-so the median and the share of answers with a number at all stand beside it.
+The mean distance is what the source document reports. One wild answer of a broken model can rule
+it, so the median and the share of answers with a number at all stand beside it.
 """
 
 import math

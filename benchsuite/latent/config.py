@@ -1,6 +1,6 @@
 """Every hyper-parameter of a training, read from YAML or TOML.
 
-The keys under ``training`` are the study document's (and transformers' own). ``methods`` holds what
+The keys under ``training`` are the KaVa guide's (and transformers' own). ``methods`` holds what
 a baseline changes: the same sections, for one method.
 """
 

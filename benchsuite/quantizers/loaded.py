@@ -1,6 +1,6 @@
 """Models as their users load them: in full precision, in 8 bits or in 4.
 
-Hub models go through bitsandbytes, which is what the study documents' ``8bit`` and ``4bit`` mean:
+Hub models go through bitsandbytes, which is what the source documents' ``8bit`` and ``4bit`` mean:
 LLM.int8() (Dettmers et al. 2022) and NF4 (2023) in every linear layer but the head. Embedded models
 and those of the package index are rounded to nearest by our own quantizer, in groups of 128;
 ``gptq_w4`` is our GPTQ in the same groups, on calibration text.

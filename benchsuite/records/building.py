@@ -199,7 +199,7 @@ class RecordBuilder:
             raise self._wrong(what, "choose another name, or say it once")
 
     def _free(self, who: str, name: str, table: Mapping[str, Any]) -> None:
-        """Raise unless a name is free in the documents' flat form, but for its own table."""
+        """Raise unless a name is free in the source documents' flat form, but for its own table."""
         taken = (
             (self.cell.axes, "an axis of the study"),
             (self.cell.parameters, "a parameter of the study"),

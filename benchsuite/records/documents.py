@@ -1,4 +1,4 @@
-"""The study documents' own files: flat JSON that their scripts wrote, without any key of ours."""
+"""The source documents' own files: flat JSON that their scripts wrote, without any key of ours."""
 
 import functools
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from benchsuite.study.cell import Cell
 
 
 def outcome_of(body: Mapping[str, Any]) -> str:
-    """Say what became of a document's run: a number that a study ranks by means that it passed."""
+    """Say what became of a source document's run: with a number that a study ranks by it passed."""
     ranked_by = {study(name).ranked_by.name for name in names()}
     measured = any(body.get(metric) is not None for metric in ranked_by)
     return str(body.get("outcome", "passed" if measured else "unknown"))
 
 
 def adopted(body: Mapping[str, Any]) -> Record | None:
-    """Return a document's object as a record, or None if no study has such a cell.
+    """Return a source document's object as a record, or None if no study has such a cell.
 
     Its model and method name the study; what it says of parameters is taken over, and its weights
     are *unknown*.

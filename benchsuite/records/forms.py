@@ -1,8 +1,8 @@
-"""The forms of a record: the store's nested JSON, and the study documents' flat one.
+"""The forms of a record: the store's nested JSON, and the source documents' flat one.
 
-The store writes *version 2*, which says of each number what it is. The documents' readers expect
-one flat object: axes, parameters, times and values side by side, as *version 1* has them. Both are
-sealed: ``record_sha256`` is the digest of all the rest of what is read back.
+The store writes *version 2*, which says of each number what it is. The source documents' readers
+expect one flat object: axes, parameters, times and values side by side, as *version 1* has them.
+Both are sealed: ``record_sha256`` is the digest of all the rest of what is read back.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ def nested(record: Record) -> dict[str, Any]:
 
 
 def flat(record: Record) -> dict[str, Any]:
-    """Return a record in the study documents' keys, not sealed yet."""
+    """Return a record in the source documents' keys, not sealed yet."""
     axes = {k: v for k, v in record.cell.axes.items() if k != "model"}
     times = {f"{stage}{TIME}": seconds for stage, seconds in record.times.all().items()}
     if record.times.making is not None:

@@ -46,17 +46,17 @@ class LaterVersion(BenchsuiteError):
 
 
 class DocumentFile(CorruptRecord):
-    """A file of the study documents' own: ``body`` has a model, a method and a seed, no cell."""
+    """A file of the source documents' own: ``body`` has a model, a method and a seed, no cell."""
 
     def __init__(self, body: dict[str, Any]) -> None:
         self.body = body
-        super().__init__("not a record: a file of the study documents' own")
+        super().__init__("not a record: a file of the source documents' own")
 
 
 def read(content: bytes) -> Record:
     """Return the record that a file's content is; `CorruptRecord` says what keeps it from one.
 
-    One of a later version is `LaterVersion`, a file of the documents' own is `DocumentFile`.
+    One of a later version is `LaterVersion`, a file of the source documents' own is `DocumentFile`.
     """
     return record_of(sealed_object(content))
 

@@ -9,7 +9,7 @@ from benchsuite.records.fingerprint import Fingerprint
 from benchsuite.study.cell import Cell
 
 TIME = "_time_sec"
-"""What the study documents put behind the name of a stage for its seconds."""
+"""What the source documents put behind the name of a stage for its seconds."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class Source:
 class Times:
     """Seconds by stage: ``spent`` this time, and ``reported`` in the place of what was spent.
 
-    ``making`` is the documents' total, over the stages that make what the study tries; None where
-    nobody measured it. ``contended`` says that another cell ran on the device.
+    ``making`` is the source documents' total, over the stages that make what the study tries; None
+    where nobody measured it. ``contended`` says that another cell ran on the device.
 
     A stage may hold work that is done once for many cells. It reports ``STAGE_shared``, the seconds
     of that, and ``STAGE_spent``, what the cell really spent; the stage itself is the whole.
@@ -138,7 +138,7 @@ class Record:
 
     ``values`` are equal for equal bits; ``clocked`` differ from run to run. ``results_sha256`` is
     the digest of the values and items, ``sha256`` that of the whole file. Both are empty for a file
-    of the study documents' own, whose ``fingerprint`` is of nothing.
+    of the source documents' own, whose ``fingerprint`` is of nothing.
     """
 
     cell: CellFacts
@@ -183,7 +183,7 @@ class Record:
     def value(self, name: str) -> Any:
         """Return a measured value, None if there is none; ``downstream.mmlu`` looks inside.
 
-        Values, what was clocked, the documents' times (``quant_time_sec``), the peak memory.
+        Values, what was clocked, the source documents' times (``quant_time_sec``), the peak memory.
         """
         for table in (self.values, self.clocked):
             found = _inside(table, name)

@@ -11,7 +11,7 @@
     reports/store/asked/                                questions and texts (records.asked)
     reports/store/running/                              a marker and a lock per running cell
     reports/store/moved_aside/                          files that could not be trusted
-    reports/<study>/raw_runs/<cell name>.json           the documents' view, exported
+    reports/<study>/raw_runs/<cell name>.json           the source documents' view, exported
 """
 
 import contextlib
@@ -250,7 +250,7 @@ class Store:
             write_whole(self.records / f"{stem}.log", log.encode(errors="replace"))
         return replace(record, sha256=body[SEAL])
 
-    # --- the documents' view
+    # --- the source documents' view
 
     def view_path(self, study: str, name: str, weights: str | None) -> Path:
         """Return where a cell's record is exported.
@@ -261,7 +261,7 @@ class Store:
         return self.reports / apart / study / "raw_runs" / f"{fitting_name(name)}.json"
 
     def export(self, cell: Cell, record: Record) -> None:
-        """Show a cell's good record under the documents' file name, replacing an older one."""
+        """Show a cell's good record under the source documents' file name, for an older one."""
         path = self.view_path(cell.study, cell.name, record.source.weights)
         text = as_text(sealed(flat(record)), indent=2)
         with contextlib.suppress(OSError):

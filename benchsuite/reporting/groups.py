@@ -18,7 +18,7 @@ KINDS = ("real", "stand_in", "rehearsal")
 class Group:
     """The cells of one model that may be compared, and their records.
 
-    ``key`` is the documents' model name, followed by the values of further axes and by every
+    ``key`` is the source documents' model name, followed by the values of further axes and by every
     parameter that is not the study's default: ``llama-2-7b-hf__quant_bits-3``.
     """
 
@@ -53,7 +53,7 @@ class Group:
 
     @property
     def document_name(self) -> str:
-        """The model's name in the documents."""
+        """The model's name in the source documents."""
         return catalog.document_name(self.model)
 
     @property

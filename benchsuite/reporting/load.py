@@ -1,4 +1,4 @@
-"""Records and their items as pandas frames: ours, and the documents' own JSON without our keys.
+"""Records and their items as pandas frames: ours, and the source documents' own JSON.
 
 What their columns mean, and in which unit: `benchsuite.reporting.frame_columns`.
 """
@@ -141,7 +141,7 @@ def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _records(
     directories: Sequence[str | Path], unreadable: list[str]
 ) -> Iterator[tuple[Path, Record | dict[str, Any]]]:
-    """Yield each file with its record, once, or with the object of a document's own file."""
+    """Yield each file with its record, once, or with the object of a source document's own file."""
     seen: set[tuple[str, ...]] = set()
     named = directories or ("reports",)
     for directory in named:

@@ -1,4 +1,4 @@
-"""Write a session's reports: per study the documents' files, over all studies one page."""
+"""Write a session's reports: per study the source documents' files, over all studies one page."""
 
 import csv
 import importlib

@@ -1,4 +1,4 @@
-"""The study document's ``summary_stats.json``, and what it leaves out."""
+"""The source document's ``summary_stats.json``, and what it leaves out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from benchsuite.study import Metric, Study
 from benchsuite.study.cell import Cell
 
 SCHEMA_VERSION = 1
-# The one key beside the models: everything the document's structure has no place for.
+# The one key beside the models: everything the source document's structure has no place for.
 EXTRA = "_benchsuite"
 
 
@@ -25,9 +25,9 @@ def summarise(
     judgements: Sequence[Judgement] | None = None,
     over: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return a study's summary under the documents' model names.
+    """Return a study's summary under the source documents' model names.
 
-    Each model holds, per method, its metric under the document's key (``ppl``: mean, std,
+    Each model holds, per method, its metric under the source document's key (``ppl``: mean, std,
     cv_percent, min, max, and n, ci95, seeds, values), ``times``, and a ``ttest_A_vs_B`` for every
     declared comparison. Numbers are as stored; ``metric_facts`` says their units. Only real weights
     stand there; stand-ins, rehearsals, timings per device, missing cells, judgements and
@@ -71,7 +71,7 @@ def summarise(
 
 
 def model_summary(study: Study, group: Group, judgements: Sequence[Judgement]) -> dict[str, Any]:
-    """Return one group's methods and comparisons in the document's structure."""
+    """Return one group's methods and comparisons in the source document's structure."""
     out: dict[str, Any] = {}
     best = best_method(study, group)
     for method in _run(group):
@@ -95,7 +95,7 @@ def model_summary(study: Study, group: Group, judgements: Sequence[Judgement]) -
 
 
 def described(values: Mapping[int, float]) -> dict[str, Any]:
-    """Return the document's statistics of one arm with n, interval, seeds and values."""
+    """Return the source document's statistics of one arm with n, interval, seeds and values."""
     seeds = sorted(values)
     seen = describe(values[seed] for seed in seeds)
     return {
@@ -113,10 +113,10 @@ def described(values: Mapping[int, float]) -> dict[str, Any]:
 
 
 def comparison(judgement: Judgement) -> dict[str, Any]:
-    """Return a comparison in the document's format, with the test that decided beside it.
+    """Return a comparison in the source document's format, with the test that decided beside it.
 
-    ``t_stat`` and ``p_value`` are Student's for two seeded arms, as the document prints them, and
-    the one-sample (or paired) test's otherwise; ``test`` says which. ``decided_by`` is the test
+    ``t_stat`` and ``p_value`` are Student's for two seeded arms, as the source document has them,
+    and the one-sample (or paired) test's otherwise; ``test`` says which. ``decided_by`` is the test
     that the claim was judged with, after Holm's correction. ``ci95`` is uncorrected, as the
     document's is; ``ci_simultaneous`` is the corrected verdict's own.
     """
@@ -223,7 +223,7 @@ def parts(records: Sequence[Record], metric: Metric) -> dict[str, Any]:
 def null_results(
     study: Study, groups: Sequence[Group], judgements: Sequence[Judgement]
 ) -> list[dict[str, Any]]:
-    """Return the document's "Reporting Null Results" paragraph for every null over seeds."""
+    """Return the source document's "Reporting Null Results" paragraph for every null over seeds."""
     found = []
     by_label = {label(group): group for group in groups if group.kind != "rehearsal"}
     for judgement in judgements:

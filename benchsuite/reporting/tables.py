@@ -84,7 +84,7 @@ def to_csv(summary: Mapping[str, Any]) -> str:
 
 
 def to_yaml(summary: Mapping[str, Any]) -> str:
-    """Return a study document's ``summary.yaml`` per model and method.
+    """Return a source document's ``summary.yaml`` per model and method.
 
     Each holds ``<metric>_mean``, ``<metric>_std`` and ``n_seeds`` for every metric of the study.
     """
@@ -177,7 +177,7 @@ def _markdown_models(mark: str, models: Mapping[str, Any], summary: Mapping[str,
 def to_latex(summary: Mapping[str, Any]) -> str:
     """Return booktabs tables: all methods per model, then the comparisons.
 
-    The document's header needs ``\\usepackage{booktabs}`` alone. Bold marks a best value that
+    The LaTeX document's header needs ``\\usepackage{booktabs}`` alone. Bold marks a best value that
     the tests confirm; a summary of nothing gives an empty string.
     """
     models, metric = models_of(summary), metric_of(summary)

@@ -1,4 +1,4 @@
-"""The study documents' sentences, filled from the numbers."""
+"""The source documents' sentences, filled from the numbers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ LOW_CV = 2.5
 
 
 def interpretation(judgement: Judgement) -> str:
-    """Return the calibration document's word for a comparison, as it was judged.
+    """Return the COLA-Zero study's word for a comparison, as it was judged.
 
     By the corrected p-value and by what matters: evidence is never stronger than the verdict.
     """
@@ -29,7 +29,7 @@ def interpretation(judgement: Judgement) -> str:
 
 
 def null_result(study: Study, judgement: Judgement, parameters: Mapping[str, Any]) -> str:
-    """Return the study documents' null-result paragraph for one comparison.
+    """Return the source documents' null-result paragraph for one comparison.
 
     Its last sentence is replaced: that a difference was not found is not evidence of "minimal
     benefit"; what could have been found is said instead.

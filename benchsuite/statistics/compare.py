@@ -72,7 +72,7 @@ def welch(a: Iterable[float], b: Iterable[float], *, confidence: float = 0.95) -
 
 
 def student(a: Iterable[float], b: Iterable[float], *, confidence: float = 0.95) -> Comparison:
-    """Student's t-test with pooled variance, the study document's format.
+    """Student's t-test with pooled variance, the source document's format.
 
     Undefined when exactly one arm is constant: there is no common variance to pool.
     """

@@ -37,7 +37,7 @@ def small_sample_correction(df: float) -> float:
 
 
 def cohens_d(a: Iterable[float], b: Iterable[float]) -> EffectSize:
-    """Return (mean a - mean b) / pooled std (Cohen 1988): the study document's ``cohens_d``."""
+    """Return (mean a - mean b) / pooled std (Cohen 1988): the source document's ``cohens_d``."""
     return _independent("cohens_d", as_sample(a), as_sample(b), corrected=False)
 
 

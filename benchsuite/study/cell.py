@@ -54,7 +54,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The documents' file name, with what is not default: ``llama-2-7b-hf__random__seed42``."""
+        """The name of its file, with what is not default: ``llama-2-7b-hf__random__seed42``."""
         shown = {**self.axes, "model": catalog.document_name(self.model)}
         parts = [f"seed{v}" if k == "seed" else str(v) for k, v in shown.items()]
         parts += [f"{k}-{_in_file_name(v)}" for k, v in self.changed.items()]

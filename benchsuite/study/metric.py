@@ -22,7 +22,7 @@ class Metric:
     ``name`` is the record's key. ``better`` says which way is better: ``lower``, ``higher``, or
     neither. Numbers are shown times ``scale``, in ``unit``; ``format`` is the format of a value
     whose uncertainty is not known (``.1f``), by default four digits. ``label`` is its name in
-    running text, ``key`` the study document's, where they have one of their own.
+    running text, ``key`` the source document's, where they have one of their own.
 
     ``items`` are the record's per-item column and what makes the metric of its mean; by them the
     items of two methods are paired, each known by its name in the column ``ids``. ``clusters`` is
@@ -77,7 +77,7 @@ class Metric:
 
     @property
     def document_key(self) -> str:
-        """The key in the study document's summary."""
+        """The key in the source document's summary."""
         return self.key or self.name
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How a set's questions are asked: as the study document does, or as the published code does.
+"""How a set's questions are asked: as the G-NLL study does, or as the published code does.
 
 The published protocol is that of the semantic-entropy experiments (Farquhar et al. 2024, code in
 jlko/semantic_uncertainty): TriviaQA in SQuAD's form with its passages, a question mark after NQ's
@@ -24,7 +24,7 @@ _LAST_SENTENCE = re.compile(r"(?s)(.*[.?!])\s+(.+)")
 def questions(task: str, items: Sequence[Item], protocol: str) -> tuple[list[Question], str]:
     """Return a set's questions under a protocol, and what of the protocol cannot be had, or "".
 
-    The document asks TriviaQA without passages, whatever its files hold.
+    The G-NLL study asks TriviaQA without passages, whatever its files hold.
     """
     found = [as_question(item) for item in items]
     if protocol != "published":

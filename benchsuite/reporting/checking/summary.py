@@ -20,7 +20,7 @@ METHOD, OTHER = ("method", "a", "ours"), ("other", "b", "baseline", "than", "vs"
 def check_summary(data: Any, *, n: int | None = None) -> Checked:
     """Return what is inconsistent in a summary, and how many relations were tested.
 
-    Any nesting of mappings and lists is read: the study documents' structures, rows of a table, a
+    Any nesting of mappings and lists is read: the source documents' structures, rows of a table, a
     flat ``{"mean": [a, b], "std": [a, b], "n": 5, "t": .., "p": .., "d": ..}``. Numbers may be
     Python's or numpy's, or texts. ``n`` is the number of seeds an arm if the summary does not say
     it; where nobody does, every n up to 200 is tried, the same in both arms. Keys that start with

@@ -1,10 +1,10 @@
-"""The study documents' own interpretation guides, as they print them."""
+"""The source documents' own interpretation guides, as they print them."""
 
 from dataclasses import dataclass
 
 
 def evidence_label(p_value: float | None) -> str:
-    """Return the calibration document's word for a p-value: strong, moderate, none."""
+    """Return the COLA-Zero study's word for a p-value: strong, moderate, none."""
     if p_value is None:
         return "no test"
     if p_value < 0.01:
@@ -13,7 +13,7 @@ def evidence_label(p_value: float | None) -> str:
 
 
 def effect_label(d: float | None) -> str:
-    """Return the word for \\|d\\|: Cohen's .2, .5, .8, with the document's names between them."""
+    """Return the word for \\|d\\|: Cohen's .2, .5, .8, with the COLA-Zero study's between them."""
     if d is None:
         return "effect without a unit"
     size = abs(d)
@@ -25,7 +25,7 @@ def effect_label(d: float | None) -> str:
 
 
 def guide(p_value: float | None, d: float | None) -> str:
-    """Return the calibration document's interpretation of a p-value and Cohen's d.
+    """Return the COLA-Zero study's interpretation of a p-value and Cohen's d.
 
     Its table pairs each p-value with one range of d; evidence and size are read separately here,
     because with few seeds a significant effect is nearly always a large one.
@@ -50,7 +50,7 @@ class TwoStd:
 def two_std_rule(
     mean_a: float | None, std_a: float | None, mean_b: float | None, std_b: float | None
 ) -> TwoStd:
-    """Apply the latent-reasoning document's rule: no overlap of mean +- 2 std.
+    """Apply the KaVa guide's rule: no overlap of mean +- 2 std.
 
     With equal spreads that asks for d >= 4: conservative, and no substitute for a test.
     """
@@ -65,7 +65,7 @@ def two_std_rule(
 
 
 def stability_class(std_points: float | None) -> str:
-    """Return the latent-reasoning document's class for a std in percentage points of accuracy."""
+    """Return the KaVa guide's class for a std in percentage points of accuracy."""
     if std_points is None:
         return "unknown: one seed has no standard deviation"
     if std_points < 1:

@@ -1,4 +1,4 @@
-"""The latent-reasoning document's own files: seed folders, summaries, the paper's table, a figure.
+"""The KaVa guide's own files: seed folders, summaries, the paper's table, a figure.
 
 ::
 
@@ -7,8 +7,8 @@
     paper_results.csv  paper_results.tex  accuracy_and_passes.png  accuracy_and_passes.svg
     latent_words.csv  accuracy_by_steps.csv
 
-Rehearsals, stand-ins and cells with changed parameters are left out: the document has no place to
-say what they are. A configuration file of the user's own is a configuration like the document's,
+Rehearsals, stand-ins and cells with changed parameters are left out: the KaVa guide has no place to
+say what they are. A configuration file of the user's own is a configuration like the KaVa guide's,
 in a folder with the file's name.
 """
 
@@ -28,7 +28,7 @@ from benchsuite.reporting.tables import latex_table
 from benchsuite.statistics import describe, proportion_interval, stability_class, two_std_rule
 from benchsuite.studies.latent_reasoning import inside
 
-# The document's names of the sets, and which of ours stands in each of its columns.
+# The KaVa guide's names of the sets, and which of ours stands in each of its columns.
 SETS = {"gsm8k": "gsm8k", "gsm_hard": "gsm8k-hard", "svamp": "svamp"}
 COLUMNS = (("gsm8k", "problems"), ("gsm_hard", "harder"), ("svamp", "rephrased"))
 CONFIGURATIONS = {
@@ -133,7 +133,7 @@ def _folders(keys: Iterable[Key]) -> dict[Key, str]:
 
 
 def name_of(key: Key) -> tuple[str, str, str]:
-    """Return a configuration's folder, model and training data as the document writes them."""
+    """Return a configuration's folder, model and training data as the KaVa guide writes them."""
     model, steps, own = key
     folder, *words = CONFIGURATIONS.get((model, steps), (f"{model}_{steps}", model, steps))
     if own:
@@ -142,7 +142,7 @@ def name_of(key: Key) -> tuple[str, str, str]:
 
 
 def summarise(records: Iterable[Record]) -> Summary:
-    """Return the document's statistics of each set over the seeds, and further ones beside them."""
+    """Return the KaVa guide's statistics of each set over the seeds, with further ones."""
     by_set: dict[str, list[Record]] = {}
     for record in records:
         by_set.setdefault(record.cell.axes["asked"], []).append(record)
@@ -201,7 +201,7 @@ def _write_paper(folder: Path, summaries: Mapping[tuple[Key, str], Summary]) -> 
 def _paper_row(
     key: Key, method: str, summaries: Mapping[tuple[Key, str], Summary]
 ) -> dict[str, Any]:
-    """Return one row of the paper's table: the document's columns, then what judges them."""
+    """Return one row of the paper's table: the KaVa guide's columns, then what judges them."""
     _, model, data = name_of(key)
     summary = summaries[key, method]
     shown = [

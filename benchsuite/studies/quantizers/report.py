@@ -1,8 +1,8 @@
 """The quantizer study's own tables: sizes, accuracy against the original, latency.
 
-They have the rows and columns of the study document. Methods are ranked by perplexity among their
-own kind and width alone: a W4A4 model is no worse method than a weight-only one, it does more. A
-rank orders means; what the seeds support is in the claims.
+They have the rows and columns of the six-quantizer comparison. Methods are ranked by perplexity
+among their own kind and width alone: a W4A4 model is no worse method than a weight-only one, it
+does more. A rank orders means; what the seeds support is in the claims.
 """
 
 import json

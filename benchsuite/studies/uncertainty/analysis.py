@@ -1,4 +1,4 @@
-"""The document's aggregates and advanced analysis: ANOVA, errors, tokens, correlations."""
+"""The G-NLL study's aggregates and advanced analysis: ANOVA, errors, tokens, correlations."""
 
 import json
 from collections import defaultdict
@@ -113,7 +113,7 @@ def variance(runs: Sequence[Run]) -> dict[str, Any]:
         "residual_df": found.residual_df,
         "effects": [asdict(effect) for effect in found.effects],
         "note": "One value per run: runs on the same questions are not independent, so the "
-        "test of the five questions decides; this is the document's table.",
+        "test of the five questions decides; this is the G-NLL study's table.",
     }
 
 

@@ -28,7 +28,7 @@ from benchsuite.study.metric import itself
 CONTROL = "shuffled"
 GPTQ = "gptq_w4"
 
-# Each model at the precisions that it is run in, in the document's families.
+# Each model at the precisions that it is run in, in the G-NLL study's families.
 FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     "smollm2": {"smollm2_135m_q4": ("fp16", "8bit", "4bit", "gptq_w4")},
     "tiny_llama": {"tiny_llama_1m": ("fp16",), "tiny_llama_4m": ("fp16", "8bit")},

@@ -1,4 +1,4 @@
-"""The uncertainty study's figures: ten under the document's names, and reliability."""
+"""The uncertainty study's figures: ten under the G-NLL study's names, and reliability."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The document's five research questions, each with an estimate, an interval and a test.
+"""The G-NLL study's five research questions, each with an estimate, an interval and a test.
 
 All are answered by G-NLL's AUROC, averaged over matched pairs, with its error over questions.
 A question that the grid has no answer to is *not run*, with the reason. The five tests are one Holm
@@ -61,7 +61,7 @@ class Finding:
 
 
 def answer_questions(runs: Sequence[Run]) -> list[Finding]:
-    """Return the answers to the document's five questions, Holm-corrected together."""
+    """Return the answers to the G-NLL study's five questions, Holm-corrected together."""
     usable = [run for run in runs if PRIMARY in run.records]
     asked: list[Callable[[Sequence[Run]], Finding]] = [
         _size,

@@ -1,4 +1,4 @@
-"""Write the study's files: the document's results, its summary, and its figures."""
+"""Write the study's files: the G-NLL study's results, its summary, and its figures."""
 
 import csv
 import io
@@ -42,7 +42,7 @@ def write(records: Sequence[Record], folder: Path, columns: Columns) -> list[Pat
 
 
 def summarise(runs: Sequence[Run], records: Sequence[Record]) -> dict[str, Any]:
-    """Return the document's summary: overall, best, aggregates, questions, advanced analysis."""
+    """Return the G-NLL study's summary: overall, best, aggregates, questions, advanced analysis."""
     findings = answer_questions(runs)
     kinds = [record.kind for record in records]
     return {

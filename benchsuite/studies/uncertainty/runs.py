@@ -15,7 +15,7 @@ from benchsuite.statistics.ranking import Term, auroc_contrast
 from benchsuite.studies.uncertainty.declaration import family
 from benchsuite.studies.uncertainty.metrics import AUROC
 
-# The document's metric; the questions are answered with it.
+# The G-NLL study's metric; the questions are answered with it.
 PRIMARY = "g_nll"
 # Within a family, a model counts as large from this many times the smallest one's parameters.
 LARGER = 1.5
