@@ -7,8 +7,10 @@ from benchsuite import catalog
 from benchsuite.catalog import ModelEntry, is_gguf
 from benchsuite.commands.parser import Parser
 from benchsuite.errors import UsageError
+from benchsuite.harness.place import usual_words
 from benchsuite.models import packages
 from benchsuite.models.source import hub_cache, locate
+from benchsuite.reporting.commands import as_typed
 
 
 def models(arguments: Sequence[str]) -> int:
@@ -74,7 +76,7 @@ def _get(entry: ModelEntry) -> int:
         return 0
     folder = locate(entry).checkpoint()
     print(f"dequantized: {folder}")
-    print(f'Its cells: pytest benchmarks -k "{entry.name}"')
+    print(f"Its cells: {as_typed(['pytest', *usual_words(), '-k', entry.name])}")
     return 0
 
 

@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchsuite import __version__
 from benchsuite.commands.collecting import Collected, collect
@@ -13,7 +13,8 @@ from benchsuite.harness.outcome import plan_of
 from benchsuite.harness.session import Bench
 from benchsuite.printable import count
 from benchsuite.records.record import Record
-from benchsuite.study import Cell, Claim, study
+from benchsuite.reporting.commands import as_typed
+from benchsuite.study import Cell, Claim, Study, study
 from benchsuite.study.plan import (
     DIGEST,
     SCHEMA_VERSION,
@@ -25,6 +26,9 @@ from benchsuite.study.plan import (
     plain,
     readable,
 )
+
+if TYPE_CHECKING:
+    from benchsuite.statistics.inference.sequential import Plan
 
 Arms = Mapping[str, Mapping[str, Mapping[int, Record]]]
 """Place -> method -> seed -> record."""
@@ -66,7 +70,8 @@ def plan(arguments: Sequence[str]) -> int:
         file.write(readable(body) + "\n")
     for line in _told(body):
         print(line)
-    print(f"{out}: sha256 {body[DIGEST][:12]}; run it with: pytest benchmarks --plan={out}")
+    command = as_typed(["pytest", *bench.where, f"--plan={out}"])
+    print(f"{out}: sha256 {body[DIGEST][:12]}; run it with: {command}")
     return 0
 
 
@@ -97,7 +102,6 @@ def _planned(
     bench: Bench, collected: Collected, name: str, *, alpha: float, power: float
 ) -> dict[str, Any]:
     """Return what the plan fixes of one study."""
-    from benchsuite.reporting.needs import need, scatter_of
     from benchsuite.statistics.inference.sequential import Plan
 
     declared = study(name)
@@ -110,26 +114,12 @@ def _planned(
     places = _places(cells)
     on = {claim: _judged_on(claim, places) for claim in declared.claims}
     family = sum(len(where) for claim, where in on.items() if claim.other)
-    claims = []
-    for claim, where in on.items():
-        if not where:
-            continue
-        facts = {**claim_facts(claim), "on": [label for label, _ in where]}
-        if claim.other:
-            found = {
-                label: need(
-                    declared,
-                    claim,
-                    scatter_of(declared, claim, arms.get(place, {})),
-                    looks,
-                    alpha=alpha,
-                    family=family,
-                    power=power,
-                )
-                for label, place in where
-            }
-            facts["needs"] = _alike({label: asdict(one) for label, one in found.items()})
-        claims.append(facts)
+    asked = {"alpha": alpha, "family": family, "power": power}
+    claims = [
+        _planned_claim(declared, claim, where, arms, looks, **asked)
+        for claim, where in on.items()
+        if where
+    ]
     shared, products = patterns(cells)
     return {
         "question": declared.question,
@@ -144,6 +134,30 @@ def _planned(
         "seen": sorted({s for m in arms.values() for a in m.values() for s in a}),
         "claims": claims,
     }
+
+
+def _planned_claim(
+    declared: Study,
+    claim: Claim,
+    where: Sequence[tuple[str, str]],
+    arms: Arms,
+    looks: "Plan",
+    **asked: Any,
+) -> dict[str, Any]:
+    """Return a claim, the labels and places that it is judged on, and for how many seeds it asks.
+
+    ``asked`` are the alpha, family and power of `needs.need`.
+    """
+    from benchsuite.reporting.needs import need, scatter_of
+
+    facts: dict[str, Any] = {**claim_facts(claim), "on": [label for label, _ in where]}
+    if claim.other:
+        found = {}
+        for label, place in where:
+            scatter = scatter_of(declared, claim, arms.get(place, {}))
+            found[label] = asdict(need(declared, claim, scatter, looks, **asked))
+        facts["needs"] = _alike(found)
+    return facts
 
 
 def _with_further_looks(bench: Bench, chosen: Sequence[Cell], seeds: Sequence[int]) -> list[Cell]:

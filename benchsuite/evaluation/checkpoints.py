@@ -28,7 +28,6 @@ from benchsuite.quantizers.linear import (
 )
 
 TOKENS, SEQ_LEN, NEW_TOKENS = 8192, 256, 32
-PROMPTS = 8
 
 
 @dataclass(frozen=True)

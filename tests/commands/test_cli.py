@@ -152,3 +152,11 @@ def test_estimate_names_what_is_finished_what_has_a_basis_and_what_has_none(comm
             "3 cells have no basis for an upper bound: rehearse one first",
         ]
     )
+
+
+def test_a_plan_of_the_shipped_cells_names_the_command_that_runs_it(folder, capsys):
+    assert main(["plan", "-k", "tiny_llama_1m and rtn_w3 and seed42", "--out", "my plan.json"]) == 0
+    told = capsys.readouterr().out
+    assert told.endswith(
+        'run it with: pytest --pyargs benchsuite.benchmarks "--plan=my plan.json"\n'
+    )

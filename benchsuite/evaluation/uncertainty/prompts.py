@@ -16,8 +16,6 @@ from benchsuite.embedded.schema import Item, Problem, Question
 from benchsuite.errors import UsageError
 from benchsuite.evaluation.chat import Prompt
 
-FORMS = ("published", "embedded")
-
 
 def prompt(
     question: Question, examples: Sequence[Question] = (), *, form: str = "published"

@@ -13,7 +13,6 @@ from dataclasses import replace
 from benchsuite.embedded.schema import Item, Question
 from benchsuite.evaluation.uncertainty.prompts import as_question
 
-PROTOCOLS = ("document", "published")
 DEMONSTRATIONS = 20
 """What the published p(True) shows, where the study's parameter is not set."""
 
