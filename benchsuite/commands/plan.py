@@ -171,10 +171,9 @@ def _with_further_looks(bench: Bench, chosen: Sequence[Cell], seeds: Sequence[in
 def _places(cells: Sequence[Cell]) -> dict[tuple[str, str], set[str]]:
     """Return (label, place) -> the methods that are compared there."""
     from benchsuite.reporting.groups import groups_of
-    from benchsuite.reporting.judging import label
 
     groups = groups_of(cells, {})
-    return {(label(group), group.cells[0].place): set(group.methods) for group in groups}
+    return {(group.label, group.cells[0].place): set(group.methods) for group in groups}
 
 
 def _judged_on(claim: Claim, places: Mapping[tuple[str, str], set[str]]) -> list[tuple[str, str]]:

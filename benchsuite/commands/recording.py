@@ -15,10 +15,10 @@ from benchsuite.comparing.kinds import margin_of
 from benchsuite.comparing.measured import Beside, Settings
 from benchsuite.comparing.subject import identity
 from benchsuite.records import environment
-from benchsuite.records.building import now
 from benchsuite.records.code import code_digest
 from benchsuite.records.comparisons import ComparisonRecord, Comparisons
 from benchsuite.records.fingerprint import Fingerprint, digest
+from benchsuite.records.forms import now
 
 Found = TypeVar("Found", Beside, Gated)
 CODE = {Beside: "benchsuite.comparing.comparison", Gated: "benchsuite.comparing.gating"}

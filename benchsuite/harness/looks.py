@@ -73,7 +73,6 @@ def _is_open(judgement: Any) -> bool:
 def _open_arms(results: StudyResults) -> Iterator[Cell]:
     """Yield one cell of each arm of an open comparison: its model, method and further axes."""
     from benchsuite.reporting.groups import groups_of
-    from benchsuite.reporting.judging import label
 
     wanted = {
         (j.model, method)
@@ -83,7 +82,7 @@ def _open_arms(results: StudyResults) -> Iterator[Cell]:
     }
     for group in groups_of(results.cells, results.records):
         for method, cells in group.methods.items():
-            if (label(group), method) in wanted and method not in results.study.once:
+            if (group.label, method) in wanted and method not in results.study.once:
                 yield cells[0]
 
 

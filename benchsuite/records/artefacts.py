@@ -16,11 +16,10 @@ from typing import Any
 import filelock
 
 from benchsuite.errors import CorruptRecord
-from benchsuite.records.building import now
 from benchsuite.records.fields import Fields
 from benchsuite.records.files import draft_in, flush, sha256, write_whole
 from benchsuite.records.fingerprint import digest
-from benchsuite.records.forms import SEAL, as_text, sealed
+from benchsuite.records.forms import SEAL, as_text, now, sealed
 from benchsuite.records.reading import sealed_object
 
 CARD = "artefact.json"

@@ -1,7 +1,6 @@
 """A cell's record while it grows: what is measured is timed, converted and kept apart by name."""
 
 import contextlib
-import datetime
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -11,7 +10,7 @@ from benchsuite import catalog
 from benchsuite.errors import BenchsuiteError, CorruptRecord
 from benchsuite.printable import without_surrogates
 from benchsuite.records.fingerprint import Fingerprint, digest
-from benchsuite.records.forms import RESERVED, nested, sealed
+from benchsuite.records.forms import RESERVED, nested, now, sealed
 from benchsuite.records.reading import record_of
 from benchsuite.records.record import TIME, CellFacts, Failure, Record, Source, Times
 from benchsuite.study import Cell, names, study
@@ -240,11 +239,6 @@ def crashed(marker: "Marker", message: str) -> Record:
 
 def _as_text(failure: Failure) -> Failure:
     return Failure(without_surrogates(failure.message), without_surrogates(failure.stage))
-
-
-def now() -> str:
-    """Return the time in ISO 8601, UTC, to the millisecond."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def _digest_of(column: "np.ndarray[Any, Any]") -> str:

@@ -23,10 +23,9 @@ from benchsuite.comparing.gating import Gated
 from benchsuite.comparing.keeping import Part
 from benchsuite.comparing.measured import Beside
 from benchsuite.errors import BenchsuiteError, CorruptRecord
-from benchsuite.records.building import now
 from benchsuite.records.files import make_folder, write_whole
 from benchsuite.records.fingerprint import Fingerprint, digest
-from benchsuite.records.forms import SEAL, as_text, sealed
+from benchsuite.records.forms import SEAL, as_text, now, sealed
 from benchsuite.records.plain_data import as_json, of_json
 from benchsuite.records.reading import LaterVersion, sealed_object
 from benchsuite.records.store import unwritable

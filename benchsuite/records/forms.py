@@ -5,6 +5,7 @@ expect one flat object: axes, parameters, times and values side by side, as *ver
 Both are sealed: ``record_sha256`` is the digest of all the rest of what is read back.
 """
 
+import datetime
 import hashlib
 import json
 from collections.abc import Mapping
@@ -100,3 +101,8 @@ def as_text(body: Mapping[str, Any], indent: int | None = 1) -> bytes:
 def table_of(part: Any) -> dict[str, Any]:
     """Return a part of a record as an object of JSON."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(part).items()}
+
+
+def now() -> str:
+    """Return the time in ISO 8601, UTC, to the millisecond."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")

@@ -12,11 +12,10 @@ import filelock
 
 from benchsuite.errors import CorruptRecord
 from benchsuite.printable import without_surrogates
-from benchsuite.records.building import now
 from benchsuite.records.fields import Fields
 from benchsuite.records.files import OLD, Owner, age, draft_in
 from benchsuite.records.fingerprint import Fingerprint
-from benchsuite.records.forms import as_text, sealed, table_of
+from benchsuite.records.forms import as_text, now, sealed, table_of
 from benchsuite.records.reading import parsed, read_cell, read_fingerprint, sealed_object
 from benchsuite.records.record import CellFacts
 

@@ -10,7 +10,6 @@ from benchsuite.printable import count
 from benchsuite.records.record import TIME, Record
 from benchsuite.reporting import numbers
 from benchsuite.reporting.groups import Group, groups_of
-from benchsuite.reporting.judging import label
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.weights import other_weights
 from benchsuite.statistics.descriptive import describe
@@ -156,7 +155,7 @@ def _metrics(pairs: Sequence[tuple[Study, Group, Group]]) -> Iterator[Difference
                 old, new = (_numbers(group, method, metric.name) for group in (before, after))
                 if not old or not new or old == new:
                     continue
-                where = f"{study.name}/{label(after)}/{method}"
+                where = f"{study.name}/{after.label}/{method}"
                 change = arm_change(old, new)
                 if change.outcome == "equal":
                     continue
@@ -230,7 +229,7 @@ def _timings(pairs: Sequence[tuple[Group, Group]]) -> Iterator[Difference]:
                 continue
             devices = (_devices(one), _devices(two))
             if devices[0] == devices[1] and _is_one_device((*one, *two)):
-                tested += _times(f"{label(after)}/{method}", one, two)
+                tested += _times(f"{after.label}/{method}", one, two)
             else:
                 refused[devices] = refused.get(devices, 0) + 1
     for (old, new), n in refused.items():

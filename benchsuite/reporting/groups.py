@@ -52,6 +52,11 @@ class Group:
         return {seed: v for seed, v in found.items() if v is not None}
 
     @property
+    def label(self) -> str:
+        """The name under which the group is judged and shown."""
+        return f"{self.key} (stand-in)" if self.kind == "stand_in" else self.key
+
+    @property
     def document_name(self) -> str:
         """The model's name in the source documents."""
         return catalog.document_name(self.model)

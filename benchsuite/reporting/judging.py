@@ -85,15 +85,8 @@ def _questions(
             if other is not None:
                 arm, other = _as_often(study, claim, arm, other)
             shown = study.metric(claim.metric)
-            questions.append(
-                Question(claim, label(group), arm, other, claim.by_seed, shown, counts)
-            )
+            questions.append(Question(claim, group.label, arm, other, claim.by_seed, shown, counts))
     return questions
-
-
-def label(group: Group) -> str:
-    """Return the name under which a group is judged and shown."""
-    return f"{group.key} (stand-in)" if group.kind == "stand_in" else group.key
 
 
 def _arm(group: Group, study: Study, claim: Claim, method: str, columns: Columns | None) -> Arm:

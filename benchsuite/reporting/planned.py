@@ -9,7 +9,6 @@ from benchsuite.printable import count
 from benchsuite.records.judged import Look
 from benchsuite.records.record import Record
 from benchsuite.reporting.groups import Group, groups_of
-from benchsuite.reporting.judging import label
 from benchsuite.study import Cell, Study
 from benchsuite.study.plan import CLAIM_FIELDS, FrozenPlan, StudyPlan, margins_of
 
@@ -133,7 +132,7 @@ def _moment(text: str) -> datetime.datetime:
 
 def _peeks(planned: StudyPlan, cells: Sequence[Cell], looks: Sequence[Look]) -> Iterator[str]:
     """Yield the looks at planned seeds that the plan does not have, with the day of each."""
-    groups = {label(group): group for group in groups_of(cells, {})}
+    groups = {group.label: group for group in groups_of(cells, {})}
     at_seeds = {
         (claim["claim"], on): _seeds(groups[on], claim)
         for claim in planned.claims

@@ -7,7 +7,7 @@ from benchsuite.records.record import Record
 from benchsuite.reporting import over_models, published, wording
 from benchsuite.reporting.best import best_method
 from benchsuite.reporting.groups import Group, groups_of
-from benchsuite.reporting.judging import judge_groups, label
+from benchsuite.reporting.judging import judge_groups
 from benchsuite.statistics.descriptive import describe
 from benchsuite.statistics.inference.claims import Judgement
 from benchsuite.study import Metric, Study
@@ -41,7 +41,7 @@ def summarise(
     summary: dict[str, Any] = {}
     stand_ins, rehearsals = {}, {}
     for group in groups:
-        mine = [j for j in judgements if j.model == label(group)]
+        mine = [j for j in judgements if j.model == group.label]
         if group.kind == "rehearsal":
             rehearsals[group.key] = {m: rehearsed(study, group, m) for m in _run(group)}
         elif group.kind == "stand_in":
@@ -225,7 +225,7 @@ def null_results(
 ) -> list[dict[str, Any]]:
     """Return the source document's "Reporting Null Results" paragraph for every null over seeds."""
     found = []
-    by_label = {label(group): group for group in groups if group.kind != "rehearsal"}
+    by_label = {group.label: group for group in groups if group.kind != "rehearsal"}
     for judgement in judgements:
         claim = judgement.claim
         tested = judgement.evidence.get("p_value") is not None and not claim.over_items

@@ -8,7 +8,6 @@ from benchsuite.printable import count
 from benchsuite.records.record import Record
 from benchsuite.reporting.figures.seeds import file_name
 from benchsuite.reporting.groups import Group, groups_of
-from benchsuite.reporting.judging import label
 from benchsuite.reporting.page.model import model_view
 from benchsuite.reporting.page.rendering import WORDS, provenance_of, tight, timing_view
 from benchsuite.reporting.results import StudyResults
@@ -222,7 +221,7 @@ def _times(study: Study, group: Group, name: str) -> Iterator[Table]:
 
 
 def _claims(results: StudyResults, group: Group) -> Iterator[Table]:
-    judged = [j for j in results.judgements if j.model == label(group)]
+    judged = [j for j in results.judgements if j.model == group.label]
     shown = [j for j in judged if j.outcome != "not_run"]
     if not shown:
         return

@@ -10,7 +10,6 @@ from benchsuite.reporting import differences, numbers, published, strip
 from benchsuite.reporting.best import best_method as best_of
 from benchsuite.reporting.figures import tradeoff
 from benchsuite.reporting.groups import Group
-from benchsuite.reporting.judging import label
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.summary import described
 from benchsuite.study import Metric, Study
@@ -49,7 +48,7 @@ def model_view(results: StudyResults, group: Group) -> dict[str, Any]:
     shown, items = replace(metric, scale=1), results.item_names
     return {
         "title": title(group),
-        "place": place_of(label(group)),
+        "place": place_of(group.label),
         "stand_in": group.stand_in,
         "axis": axis,
         "original": study.original if apart else "",

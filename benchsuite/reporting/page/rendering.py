@@ -14,7 +14,6 @@ from benchsuite.reporting.commands import rerun_command
 from benchsuite.reporting.devices import mixed_devices
 from benchsuite.reporting.figures import critical
 from benchsuite.reporting.groups import Group, groups_of
-from benchsuite.reporting.judging import label
 from benchsuite.reporting.page import study_files
 from benchsuite.reporting.page.model import MOST_DOTS, model_view, place_of, title
 from benchsuite.reporting.results import StudyResults
@@ -77,8 +76,8 @@ def render_items(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
 def study_view(results: StudyResults) -> dict[str, Any]:
     """Return what the template shows of one study: strings and numbers only."""
     groups = groups_of(results.cells, results.records)
-    by_label = {label(group): group for group in groups}
-    stand_ins = {label(group) for group in groups if group.kind == "stand_in"}
+    by_label = {group.label: group for group in groups}
+    stand_ins = {group.label for group in groups if group.kind == "stand_in"}
     judged = [j for j in results.judgements if j.model not in stand_ins]
     aside = [j for j in results.judgements if j.model in stand_ins]
     counts = {o: sum(j.outcome == o for j in judged) for o in OUTCOMES}
