@@ -11,7 +11,7 @@ from benchsuite.catalog import Sources
 from benchsuite.commands.parser import Parser
 from benchsuite.commands.samples import compare_samples
 from benchsuite.errors import UsageError
-from benchsuite.harness.options import named_paths
+from benchsuite.harness.typed import named_paths
 from benchsuite.printable import count
 from benchsuite.records.store import digest_cache
 

@@ -23,7 +23,7 @@ from benchsuite import catalog
 from benchsuite.catalog import Sources
 from benchsuite.commands.parser import Parser
 from benchsuite.errors import UsageError
-from benchsuite.harness.options import named_paths
+from benchsuite.harness.typed import named_paths
 from benchsuite.latent.config import Config, load_config
 from benchsuite.latent.methods.registry import METHODS, config_of, method
 from benchsuite.records.fingerprint import digest

@@ -1,11 +1,8 @@
 """The command-line options and their ini defaults."""
 
 import argparse
-import difflib
-import importlib.util
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +10,11 @@ from typing import Any
 import pytest
 
 from benchsuite.catalog import ModelEntry, Sources, register
-from benchsuite.engines.registry import engine
 from benchsuite.errors import UsageError, unknown_name
-from benchsuite.harness import given, planning
+from benchsuite.harness import given, typed
 from benchsuite.harness.clashes import Clashes, defined_twice
 from benchsuite.records.store import digest_cache
-from benchsuite.study import names, parse_margin, parse_setting, study, use_margins
+from benchsuite.study import use_margins
 from benchsuite.study.plan import FrozenPlan, read_plan
 
 CHOICES = {
@@ -175,7 +171,7 @@ class Options:
 
         value = partial(_value, config)
         for option in OPTIONS:
-            _refuse_empty(option.flag, config.getoption(f"benchsuite_{option.name}"))
+            typed.refuse_empty(option.flag, config.getoption(f"benchsuite_{option.name}"))
         where = config.invocation_params.dir
         base = where if config.getoption("benchsuite_reports_dir") else config.rootpath
         reports = base / value("reports_dir")
@@ -185,39 +181,68 @@ class Options:
         models, paths = given.read(value("model"), where)
         for entry in models.values():
             register(entry)
-        margins = _margins(value("margin"))
+        margins = typed.margins(value("margin"))
         use_margins(margins)
         found = cls(
             reports_dir=reports,
             rerun=value("rerun"),
             tour=value("tour"),
-            seeds=_seeds(value("seeds")),
-            until_decided=_whole("--until-decided", value("until_decided")),
+            seeds=typed.seeds(value("seeds")),
+            until_decided=typed.whole("--until-decided", value("until_decided")),
             strict_cells=value("strict_cells"),
             strict_claims=value("strict_claims"),
             sources=Sources(
-                local=paths | named_paths("--local", value("local"), where),
+                local=paths | typed.named_paths("--local", value("local"), where),
                 weights=value("weights"),
-                trusted=_models("--trust-remote-code", value("trust_remote_code")),
+                trusted=typed.models("--trust-remote-code", value("trust_remote_code")),
                 digest_cache=digest_cache(reports),
             ),
             models=models,
-            checkpoint=named_paths("--checkpoint", value("checkpoint"), where),
+            checkpoint=typed.named_paths("--checkpoint", value("checkpoint"), where),
             save_models=value("save_models"),
-            wandb=_tracked(value("wandb")),
+            wandb=typed.tracked(value("wandb")),
             downstream=value("downstream"),
             device=value("device"),
-            settings=_settings(value("set")),
-            cell_threads=_positive("--cell-threads", value("cell_threads")),
+            settings=typed.settings(value("set")),
+            cell_threads=typed.positive("--cell-threads", value("cell_threads")),
             gpus_per_cell=gpus_per_cell(config),
             ray=value("ray"),
-            engine_python=_interpreters(value("engine_python"), where),
+            engine_python=typed.interpreters(value("engine_python"), where),
             margins=margins,
         )
         if not value("plan"):
             return found
         base = where if config.getoption("benchsuite_plan") else config.rootpath
-        return planning.under(found, read_plan(base / value("plan")))
+        return found.under(read_plan(base / value("plan")))
+
+    def under(self, plan: FrozenPlan) -> "Options":
+        """Return the options with what the plan fixes; others in its place are a usage error."""
+        planned = {(n, p): v for n, values in plan.settings.items() for p, v in values.items()}
+        for name, values in self.settings.items():
+            for parameter, value in values.items():
+                if (name, parameter) not in planned or planned[name, parameter] != value:
+                    raise _fixed(plan, f"--set {name}.{parameter}={value}")
+        if self.tour and not plan.tour:
+            raise _fixed(plan, "--tour")
+        if self.downstream not in ("", plan.downstream):
+            raise _fixed(plan, f"--downstream={self.downstream}")
+        if self.until_decided not in (0, plan.most):
+            raise _fixed(plan, f"--until-decided={self.until_decided}")
+        known = {seed for planned in plan.studies.values() for seed in planned.seeds}
+        further = [seed for seed in self.seeds if seed not in known]
+        if further:
+            raise _fixed(plan, f"--seeds {','.join(map(str, further))}")
+        margins = self.margins or plan.margins  # other ones are a departure, which is told
+        use_margins(margins)
+        return replace(
+            self,
+            plan=plan,
+            margins=margins,
+            tour=plan.tour,
+            downstream=plan.downstream,
+            settings=plan.settings,
+            until_decided=plan.most,
+        )
 
     def again(self, rootpath: Path) -> tuple[str, ...]:
         """Return the words by which a command typed here finds the same records.
@@ -249,7 +274,7 @@ class Options:
 
 def gpus_per_cell(config: pytest.Config) -> int:
     """Return how many GPUs work on one cell: wanted before the other options are read."""
-    return _positive("--gpus-per-cell", _value(config, "gpus_per_cell"))
+    return typed.positive("--gpus-per-cell", _value(config, "gpus_per_cell"))
 
 
 def _value(config: pytest.Config, name: str) -> Any:
@@ -268,125 +293,13 @@ def _from_ini(config: pytest.Config, name: str) -> Any:
         ) from error
 
 
-def _models(flag: str, names: list[str]) -> frozenset[str]:
-    from benchsuite import catalog
-
-    for name in names:
-        if name not in catalog.MODELS:
-            raise unknown_name(f"model in {flag}", name, catalog.MODELS)
-    return frozenset(names)
-
-
 def _relative(path: Path, here: Path) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
-def _seeds(text: str) -> tuple[int, ...]:
-    try:
-        seeds = tuple(int(part) for part in str(text).split(",") if part.strip())
-    except ValueError:
-        raise UsageError(
-            f"--seeds {text!r} cannot be read", fix="write integers, as in --seeds 123,456,789"
-        ) from None
-    if len(set(seeds)) != len(seeds) or any(not 0 <= seed < 2**32 for seed in seeds):
-        raise UsageError(
-            f"--seeds {text!r} names a seed twice or out of range", fix="seeds are 0 to 2**32 - 1"
-        )
-    return seeds
-
-
-def _tracked(mode: str) -> str:
-    if mode and importlib.util.find_spec("wandb") is None:
-        raise UsageError(
-            "--wandb needs wandb, which is not installed",
-            fix="install it: pip install 'benchsuite[wandb]', or leave --wandb out",
-        )
-    return mode
-
-
-def _whole(flag: str, text: str) -> int:
-    if not str(text).isdigit():
-        raise UsageError(f"{flag} {text!r} is not a number", fix=f"write {flag} 20")
-    return int(text)
-
-
-def _positive(flag: str, text: str) -> int:
-    if not str(text).isdigit() or int(text) < 1:
-        raise UsageError(f"{flag} {text!r} is not a positive integer", fix=f"write {flag} 1")
-    return int(text)
-
-
-def named_paths(flag: str, values: list[str], where: Path) -> dict[str, Path]:
-    """Return the paths of ``NAME=PATH``, each there and each name known to the catalogue.
-
-    Relative ones lie below ``where``.
-    """
-    from benchsuite import catalog
-
-    known = {*catalog.MODELS, *catalog.CORPORA, *catalog.TASKS}
-    found = {}
-    for text in values:
-        name, equals, path = text.partition("=")
-        if not equals or not path:
-            raise UsageError(f"{flag} {text!r} cannot be read", fix=f"write {flag} NAME=PATH")
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise UsageError(
-                f"{flag} names {name!r}, which is not in the catalogue",
-                fix=f"{hint}`benchsuite list` shows the names",
-            )
-        found[name] = (where / path).resolve()
-        if not found[name].exists():
-            raise UsageError(f"{flag} {name}: there is no {found[name]}", fix="check the path")
-    return found
-
-
-def _interpreters(values: list[str], where: Path) -> dict[str, str]:
-    """Return engine -> interpreter; the path is not resolved: a venv's python is a link."""
-    found = {}
-    for text in values:
-        name, equals, path = text.partition("=")
-        if not equals or not path:
-            raise UsageError(
-                f"--engine-python {text!r} cannot be read", fix="write --engine-python ENGINE=PATH"
-            )
-        engine(name)
-        found[name] = str(where / path)
-        if not os.access(found[name], os.X_OK):
-            raise UsageError(
-                f"--engine-python {name}: {found[name]} cannot be executed", fix="check the path"
-            )
-    return found
-
-
-def _margins(values: list[str]) -> dict[str, str]:
-    if not values:
-        return {}
-    studies = [study(name) for name in names()]
-    known = {metric.name for declared in studies for metric in declared.metrics}
-    known |= {claim.metric for declared in studies for claim in declared.claims if claim.other}
-    return dict(parse_margin(text, frozenset(known)) for text in values)
-
-
-def _settings(values: list[str]) -> dict[str, dict[str, Any]]:
-    settings: dict[str, dict[str, Any]] = {}
-    for text in values:
-        name, parameter, value = parse_setting(text)
-        settings.setdefault(study(name).name, {})[parameter] = value
-    for name, parameters in settings.items():
-        next(study(name).cells(settings=parameters))
-    return settings
-
-
-def _refuse_empty(flag: str, given: Any) -> None:
-    """Refuse an option whose value is empty, as that of an unset variable of the shell is."""
-    if any(isinstance(word, str) and not word.strip() for word in _as_list(given)):
-        raise UsageError(
-            f"{flag} has an empty value",
-            fix="give it one, or leave it out: a variable of the shell may be unset",
-        )
-
-
-def _as_list(given: Any) -> list[Any]:
-    return list(given) if isinstance(given, list | tuple) else [given]
+def _fixed(plan: FrozenPlan, word: str) -> UsageError:
+    return UsageError(
+        f"{word} is not in the plan",
+        str(plan.path),
+        "leave it away, for the plan fixes it, or run it without --plan",
+    )
