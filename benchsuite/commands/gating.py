@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchsuite.commands.comparing import (
+from benchsuite.commands.measuring import (
     Progress,
     add_measured,
     check_numbers,
