@@ -80,7 +80,7 @@ def test_seeds_and_settings_enter_file_name_and_fingerprint(bench, project):
         (("--seeds", "1,two"), "*--seeds '1,two' cannot be read*"),
         (("--device", "gpu"), "*unknown value of --device: 'gpu'*"),
         (("--local", "toy_c=."), "*Did you mean 'toy_*"),
-        (("--local", "toy_a=/nowhere"), "*there is no /nowhere*"),
+        (("--local", "toy_a=not/here"), "*there is no */not/here*"),
         (("--cell-threads", "0"), "*is not a positive integer*"),
     ],
 )
