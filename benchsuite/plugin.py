@@ -113,8 +113,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     try:
         bench = Bench.of(metafunc.config)
         cells = bench.cells(mark.args[0])
-    except BenchsuiteError as error:
-        raise pytest.UsageError(str(error)) from error
+    except BenchsuiteError as error:  # of this kind pytest shows the words alone
+        raise pytest.Collector.CollectError(str(error)) from error
     named = bench.options.models
     found = [items.parameter(cell, any_model=cell.model in named) for cell in cells]
     metafunc.parametrize("cell", found)

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from benchsuite import catalog
 from benchsuite.commands.collecting import pytest_words, register_own
 from benchsuite.commands.parser import Parser
@@ -22,12 +24,16 @@ from benchsuite.study import study
 
 _DIGEST = re.compile("[0-9a-f]{40,}")
 
+# What the project's ini file sets is not what the record was measured under.
+_UNSET = ("set=", "seeds=", "tour=false", "downstream=", "plan=", "until_decided=0")
+
 
 def reproduce(arguments: Sequence[str]) -> int:
     """Measure a record's cell again and name what differs; status 0 if the bits are the same.
 
-    Further arguments are pytest's, as --local NAME=PATH or --model NAME=SOURCE for a model that
-    came from a folder. The new record is kept in a temporary folder, or in that of --reports-dir.
+    Further arguments are pytest's: the file of the benchmark, where it does not lie in the folder
+    benchmarks; --local NAME=PATH or --model NAME=SOURCE for a model that came from a folder. The
+    new record is kept in a temporary folder, or in that of --reports-dir.
     """
     parser = Parser(reproduce)
     parser.add_argument("record", type=Path, metavar="RECORD.json", help="a record of a store")
@@ -93,12 +99,11 @@ def arguments_of(record: Record) -> list[str]:
     for name, value in facts.parameters.items():
         if name in now.parameters and CellFacts.of(now).parameters[name] != value:
             words.append(f"--set={declared.name}.{name}={value}")
-    if record.source.weights == "random":
-        words.append("--weights=random")
+    words.append(f"--weights={'random' if record.source.weights == 'random' else 'hub'}")
     words.append(f"--device={record.device_kind}")
     words.append(f"--cell-threads={record.environment.get('threads', 1)}")
     words.append(f"--gpus-per-cell={record.environment.get('gpus', 1)}")
-    return words
+    return [*words, *(part for setting in _UNSET for part in ("-o", f"benchsuite_{setting}"))]
 
 
 def measure(record: Record, reports: Path, further: Sequence[str]) -> Record:
@@ -112,6 +117,11 @@ def measure(record: Record, reports: Path, further: Sequence[str]) -> Record:
     ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     new = sorted(set(reports.glob("store/records/*.json")) - before)
     made = [found for path in new if (found := read_file(path)).passed]
+    if ran.returncode == pytest.ExitCode.NO_TESTS_COLLECTED:
+        raise UsageError(
+            f"the benchmarks here have no cell {record.cell.id} of study {record.cell.study}",
+            fix="name the file that has: benchsuite reproduce RECORD.json FILE",
+        )
     if len(made) != 1:
         raise BenchsuiteError(
             f"the cell {record.cell.id} left {count(len(made), 'record')}",

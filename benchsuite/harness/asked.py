@@ -35,6 +35,16 @@ def asked_for(
     return {study: frozenset(found) for study, found in asked.items()}
 
 
+def models_of(bench: Bench, asked: Mapping[str, frozenset[str]]) -> set[str]:
+    """Return the models of the places that `asked_for` found: also of cells that never began."""
+    return {
+        cell.model
+        for study, places in asked.items()
+        for cell in bench.cells(study)
+        if cell.place in places
+    }
+
+
 def possible_cells(nodeid: str) -> Iterator[str]:
     """Yield what may be a cell's id; other parameters, as pytest-repeat's, come behind it."""
     parameters = nodeid.partition("[")[2].removesuffix("]")

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from benchsuite.errors import BenchsuiteError
-from benchsuite.harness.asked import asked_for, possible_cells
-from benchsuite.harness.items import cell_of, is_worker, stop_file
-from benchsuite.harness.misspelt import LEFT_OUT, misspelt, seeds_of
+from benchsuite.harness.asked import asked_for, models_of, possible_cells
+from benchsuite.harness.items import cell_of, is_worker, only_shows, stop_file
+from benchsuite.harness.misspelt import LEFT_OUT, REFUSED, misspelt, refuse_unreadable, seeds_of
 from benchsuite.harness.outcome import Outcome, judge
 from benchsuite.harness.progress import uncaptured
 from benchsuite.harness.session import PROPERTY, Bench
@@ -60,12 +60,19 @@ class Controller:
 
     # --- start
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Announce the session if it has cells."""
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection(self, session: pytest.Session) -> Generator[None, Any, Any]:
+        """Announce the session if it has cells.
+
+        Not in ``pytest_collection_finish``: that is called where the collection was refused, too.
+        """
+        if self.config.pluginmanager.hasplugin("dsession"):
+            refuse_unreadable(self.config)
+        result = yield
         self._chosen = self._chosen or [item.nodeid for item in session.items if cell_of(item)]
-        if self._chosen and not self.config.option.collectonly:
+        if self._chosen and not only_shows(self.config):
             self._begin()
+        return result
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         """Note the seeds of the cells that there were to choose from."""
@@ -73,13 +80,18 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Note those that a worker had to choose from: only workers see items under xdist."""
-        self._seeds_left_out |= set(getattr(node, "workeroutput", {}).get(LEFT_OUT, ()))
+        """Note what a worker tells of its collection: only workers see items under xdist."""
+        told = getattr(node, "workeroutput", {})
+        self._seeds_left_out |= set(told.get(LEFT_OUT, ()))
+        if refused := told.get(REFUSED):
+            raise pytest.UsageError(refused)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
         """Announce the session once the first worker knows its cells."""
         self._chosen = ids
+        if only_shows(self.config):
+            return
         declared = {cell.id for name in names() for cell in self.bench.cells(name)}
         if any(not declared.isdisjoint(possible_cells(nodeid)) for nodeid in ids):
             self._begin()
@@ -138,7 +150,7 @@ class Controller:
 
     def _write(self, line: str, **markup: bool) -> None:
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is None or self.config.option.verbose < 0:
+        if reporter is None or self.config.get_verbosity() < 0:
             return
         with uncaptured(self.config):
             reporter.ensure_newline()
@@ -223,10 +235,11 @@ class Controller:
         self.stopping.restore()
         stop_file(self.config).unlink(missing_ok=True)
         benchmarks = {left["study"]: Path(left["path"]) for left in self.left.values()}
-        verbose = self.config.option.verbose > 0
+        verbose = self.config.get_verbosity() > 0
         models = {left["model"] for left in self.left.values()}
         try:
             asked = asked_for(self.bench, self._chosen, self.left)
+            models |= models_of(self.bench, asked)
             self.outcome = judge(
                 self.bench, benchmarks, models=models, asked=asked, verbose=verbose
             )

@@ -102,7 +102,7 @@ def locked(item: pytest.Item) -> Iterator[None]:
     Another session may finish it before the lock is free: the store is asked once more then.
     """
     cell = cell_of(item)
-    if cell is None:
+    if cell is None or only_shows(item.config):
         yield
         return
     bench = Bench.of(item.config)
@@ -151,9 +151,15 @@ def stop_file(config: pytest.Config) -> Path:
     return Bench.of(config).store.running.folder / f"stop-{run_of(config)}"
 
 
+def only_shows(config: pytest.Config) -> bool:
+    """Say whether pytest is to show what there is, and to run nothing."""
+    options = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test")
+    return any(config.getoption(name, False) for name in options)
+
+
 def will_run_cells(session: pytest.Session) -> bool:
     """Say whether cells are to run in this process: in any but the controller of workers."""
-    if session.config.option.collectonly:
+    if only_shows(session.config):
         return False
     return any(cell_of(item) for item in session.items)
 

@@ -3,7 +3,7 @@
 import ast
 import difflib
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -15,13 +15,18 @@ from benchsuite.study import names, study
 # A word of -k, in its own or in another spelling (llama2-7b).
 _WORD = re.compile(r"[\w.-]+")
 _SEED = re.compile(r"\bseed(\d+)")
-# Under this name a worker tells the controller which seeds it had to choose from.
+# Under these names a worker tells the controller which seeds it had to choose from, and why it
+# has collected nothing.
 LEFT_OUT = "benchsuite_seeds_left_out"
+REFUSED = "benchsuite_collection_refused"
 _MARKS = ("cell", "study", "embedded", "hub", "gpu", "small", "large", "any_model")
 
 
 class LeftOut:
-    """A worker's note of the cells that ``-k`` and ``-m`` left out, for the controller."""
+    """A worker's note of the cells that ``-k`` and ``-m`` left out, for the controller.
+
+    And of words that pytest cannot read: xdist drops the reason, and fails for want of workers.
+    """
 
     def __init__(self, config: Any) -> None:
         self._config = config
@@ -30,6 +35,30 @@ class LeftOut:
         """Add the seeds of these cells to what the worker tells when it ends."""
         told = getattr(self._config, "workeroutput", {})  # which a cluster's workers have not
         told[LEFT_OUT] = sorted({*told.get(LEFT_OUT, ()), *seeds_of(items)})
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection(self) -> Generator[None, Any, Any]:
+        """Note why the words of the command line were refused."""
+        try:
+            return (yield)
+        except pytest.UsageError as error:
+            if hasattr(self._config, "workeroutput"):
+                self._config.workeroutput[REFUSED] = "\n".join(map(str, error.args))
+            raise
+
+
+def refuse_unreadable(config: pytest.Config) -> None:
+    """Raise pytest's own usage error for a ``-k`` or ``-m`` that it cannot read.
+
+    The controller of workers never reads them, and would begin a session that nobody can run.
+    """
+    import _pytest.mark
+
+    # No public name reads an expression. Without this one the workers refuse it, a little later.
+    parse = getattr(_pytest.mark, "_parse_expression", None)
+    for flag, expression in (("-k", config.option.keyword), ("-m", config.option.markexpr)):
+        if parse is not None and expression:
+            parse(expression.lstrip(), f"Wrong expression passed to '{flag}'")
 
 
 def seeds_of(items: Iterable[pytest.Item]) -> set[int]:

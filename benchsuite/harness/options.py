@@ -11,7 +11,7 @@ import pytest
 
 from benchsuite.catalog import ModelEntry, Sources, register
 from benchsuite.errors import UsageError, unknown_name
-from benchsuite.harness import given, typed
+from benchsuite.harness import given, settings, typed
 from benchsuite.harness.clashes import Clashes, defined_twice
 from benchsuite.records.store import digest_cache
 from benchsuite.study import use_margins
@@ -169,12 +169,11 @@ class Options:
     def of(cls, config: pytest.Config) -> "Options":
         """Read the options, the command line before the ini file."""
 
-        value = partial(_value, config)
+        value = partial(settings.value, config)
         for option in OPTIONS:
             typed.refuse_empty(option.flag, config.getoption(f"benchsuite_{option.name}"))
         where = config.invocation_params.dir
-        base = where if config.getoption("benchsuite_reports_dir") else config.rootpath
-        reports = base / value("reports_dir")
+        reports = settings.reports_dir(config)
         for name, allowed in CHOICES.items():
             if value(name) not in allowed:
                 raise unknown_name(f"value of --{name}", str(value(name)), filter(None, allowed))
@@ -274,23 +273,7 @@ class Options:
 
 def gpus_per_cell(config: pytest.Config) -> int:
     """Return how many GPUs work on one cell: wanted before the other options are read."""
-    return typed.positive("--gpus-per-cell", _value(config, "gpus_per_cell"))
-
-
-def _value(config: pytest.Config, name: str) -> Any:
-    given = config.getoption(f"benchsuite_{name}")
-    return _from_ini(config, f"benchsuite_{name}") if given is None else given
-
-
-def _from_ini(config: pytest.Config, name: str) -> Any:
-    try:
-        return config.getini(name)
-    except (TypeError, ValueError, pytest.UsageError) as error:
-        raise UsageError(
-            f"the setting {name} cannot be read: {error}",
-            where=str(config.inipath or "-o"),
-            fix=f"write what --{name.removeprefix('benchsuite_').replace('_', '-')} takes",
-        ) from error
+    return typed.positive("--gpus-per-cell", settings.value(config, "gpus_per_cell"))
 
 
 def _relative(path: Path, here: Path) -> str:
