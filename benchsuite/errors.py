@@ -50,7 +50,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return UsageError(f"unknown {kind}: {name!r}", fix=f"{hint}Known: {', '.join(names)}")
+    listed = f"Known: {', '.join(names)}" if names else "there is none"
+    return UsageError(f"unknown {kind}: {name!r}", fix=f"{hint}{listed}")
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -97,10 +97,11 @@ def collect(arguments: Sequence[str]) -> Collected:
                 f"there is no {absent[1]}",
                 fix="name a file or a folder with benchmarks, or none for those of this folder",
             )
+        if ". " in reason:  # ours, which says what to do already
+            raise UsageError(reason)
         raise UsageError(
             f"pytest could not collect the cells: {reason}",
-            # Ours says what to do already.
-            fix="" if ". " in reason else "`pytest --collect-only` with the same words shows more",
+            fix="`pytest --collect-only` with the same words shows more",
         )
     return collected
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = CommandLine({name: line for name, (_, line) in COMMANDS.items()}, GROUPS)
     parser.add_argument("--version", action="version", version=f"benchsuite {__version__}")
     command = ""
-    _open_closed()
+    _make_writable()
     try:
         command, words = parser.command_and_words(sys.argv[1:] if arguments is None else arguments)
         status = _run(command, words)
@@ -85,11 +86,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _open_closed() -> None:
-    """Give streams that the caller closed (``>&-``) somewhere to write to."""
+def _make_writable() -> None:
+    """Give streams that the caller closed (``>&-``) somewhere to write to.
+
+    And let a stream that has not every character (``LC_ALL=C``) spell out those it has not.
+    """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, for as long as we run
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _refuse_empty(words: Sequence[str]) -> None:

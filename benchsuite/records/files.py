@@ -1,22 +1,29 @@
 """Files that are whole or not there, and who is still writing: what the store stands on."""
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
 import re
 import socket
+import stat
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchsuite.errors import CorruptRecord
 from benchsuite.records.fingerprint import digest
+from benchsuite.records.limits import LARGEST_FILE
 
 OLD = 7 * 24 * 3600.0
 """Seconds after which what another host left is nobody's: longer than any cell runs."""
 
+# What the system says where a file system has no hard links, and where it flushes no folder.
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+_NO_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF)
 
 _LONGEST = 200
 """Bytes of a file's name: file systems take 255, endings and drafts need some of them."""
@@ -115,7 +122,7 @@ def write_whole(
             if durable:
                 os.fsync(file.fileno())
         if exclusive:
-            os.link(draft, path)
+            _take_free_name(draft, path)
         else:
             os.replace(draft, path)
     except OSError as error:
@@ -128,6 +135,36 @@ def write_whole(
         flush(path.parent)
 
 
+def _take_free_name(draft: Path, path: Path) -> None:
+    """Give a draft its name unless that is taken.
+
+    Where the file system has no hard links (exFAT, drives of cloud storage), a look before the
+    move has to do: whoever writes a record holds its cell's lock.
+    """
+    try:
+        os.link(draft, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.replace(draft, path)
+
+
+def refuse_endless(path: Path) -> None:
+    """Raise ``CorruptRecord`` for what a reader might never come to the end of, or run out on.
+
+    A pipe halts it, a device has no end, and no record is larger than `LARGEST_FILE`.
+    """
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise CorruptRecord("it is a pipe or a device, not a file")
+    if found.st_size > LARGEST_FILE:
+        raise CorruptRecord(f"it has {found.st_size:,} bytes, more than any record")
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder with those above it, each name on the disk before anything is kept inside."""
     if not folder.is_dir():
@@ -137,10 +174,16 @@ def make_folder(folder: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+    """Wait until a file, or the names in a folder, are on the disk.
+
+    Some file systems of networks flush no folder; they keep its names by themselves.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_FLUSH or not path.is_dir():
+            raise
     finally:
         os.close(handle)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from benchsuite.errors import BenchsuiteError, CorruptRecord
 from benchsuite.records.fields import Fields, malformed
+from benchsuite.records.files import refuse_endless
 from benchsuite.records.fingerprint import Fingerprint
 from benchsuite.records.forms import FLAT, NESTED, RESERVED, SEAL, seal_of
 from benchsuite.records.limits import DEEPEST, LARGEST
@@ -76,8 +77,7 @@ def sealed_object(content: bytes) -> dict[str, Any]:
 def read_file(path: Path) -> Record:
     """Return the record of a file; in a store's folder its name must be that of its fingerprint."""
     try:
-        if path.is_fifo():
-            raise CorruptRecord("it is a pipe, not a file")
+        refuse_endless(path)
         record = read(path.read_bytes())
         if path.parent.name == "records" and path.parent.parent.name == "store":
             check_place(record, path.stem)

@@ -38,6 +38,7 @@ from benchsuite.records.files import (
     draft_in,
     fitting_name,
     make_folder,
+    refuse_endless,
     write_whole,
 )
 from benchsuite.records.forms import SEAL, as_text, flat, nested, sealed
@@ -153,8 +154,7 @@ class Store:
 
     def _read(self, path: Path) -> Record | None:
         try:
-            if path.is_fifo():
-                raise CorruptRecord("a pipe in the place of a record")
+            refuse_endless(path)
             record = read(path.read_bytes())
             check_place(record, path.stem)
             self._check_items(record)

@@ -152,8 +152,10 @@ def _records(
             record = read_file(path)
         except DocumentFile as found:
             yield path, {**found.body, "outcome": outcome_of(found.body)}
-        except (BenchsuiteError, OSError) as error:
-            unreadable.append(f"{path}: {getattr(error, 'what', error)}")
+        except BenchsuiteError as error:
+            unreadable.append(f"{path}: {error.what}")
+        except OSError as error:
+            unreadable.append(f"{path}: {error.strerror}")
         else:
             identity = (record.fingerprint.value, record.started_at, record.results_sha256)
             if identity not in seen:

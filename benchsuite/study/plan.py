@@ -104,7 +104,7 @@ def read_plan(path: Path) -> FrozenPlan:
     Raises ``UsageError`` for a file that is no plan, or not as it was frozen.
     """
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        body = json.loads(path.read_text(encoding="utf-8-sig"))
         version = body[VERSION]
     except OSError as error:
         raise UsageError(
