@@ -60,14 +60,17 @@ class Controller:
 
     # --- start
 
+    def pytest_sessionstart(self) -> None:
+        """Refuse words that cannot be read, before workers are started to find that out."""
+        if self.config.pluginmanager.hasplugin("dsession"):
+            refuse_unreadable(self.config)
+
     @pytest.hookimpl(wrapper=True)
     def pytest_collection(self, session: pytest.Session) -> Generator[None, Any, Any]:
         """Announce the session if it has cells.
 
         Not in ``pytest_collection_finish``: that is called where the collection was refused, too.
         """
-        if self.config.pluginmanager.hasplugin("dsession"):
-            refuse_unreadable(self.config)
         result = yield
         self._chosen = self._chosen or [item.nodeid for item in session.items if cell_of(item)]
         if self._chosen and not only_shows(self.config):
