@@ -62,6 +62,20 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly(project):
     assert not result.errlines
 
 
+@pytest.mark.stress
+def test_a_record_whose_benchmark_lies_elsewhere_asks_for_its_file(command, bench, project):
+    """And is measured as it was, whatever the ini file has said since."""
+    bench("-k", "training and toy_a and direct-seed1")
+    (record,) = project.path.glob("reports/training/raw_runs/*.json")
+    (project.path / "benchmarks").rename(project.path / "elsewhere")
+    (project.path / "pytest.ini").write_text("[pytest]\nbenchsuite_set = training.steps=3\n")
+    result = command("reproduce", str(record))
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*have no cell toy_a-direct-seed1 of study training. Name the*"])
+    result = command("reproduce", str(record), "elsewhere")
+    result.stdout.fnmatch_lines(["toy_a-direct-seed1: bit-identical *"])
+
+
 def test_a_blank_before_the_reports_folder_is_as_good_as_an_equals_sign(command, bench, project):
     bench("-k", "two_models and toy_a and same", "--reports-dir", "mine")
     for name in ("status", "claims", "report"):

@@ -1,6 +1,7 @@
 """What is mistyped or empty is refused: one paragraph, status 4, and nothing is made."""
 
 import importlib
+import io
 import re
 
 import pytest
@@ -160,6 +161,15 @@ def test_an_empty_option_of_pytest_is_refused(folder, capsys):
 def test_closed_streams_are_no_error(folder, monkeypatch):
     monkeypatch.setattr("sys.stdout", None)
     assert main(["completion", "bash"]) == 0
+
+
+def test_a_stream_that_lacks_a_character_spells_it_out(folder, monkeypatch):
+    """As that of ``LC_ALL=C`` does."""
+    (folder / "größe.json").write_text("{}")
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", stream)
+    assert main(["check", "größe.json"]) == 5
+    assert stream.buffer.getvalue().startswith(rb"gr\xf6\xdfe.json: ")
 
 
 def test_what_cannot_be_written_is_named_as_it_was_given(folder):

@@ -103,6 +103,11 @@ def test_a_crashing_cell_fails_once_and_takes_nobody_along(shaky, root):
     assert not list((shaky.pytester.path / "reports/store/running").glob("*.json"))
 
 
+def test_cells_that_a_stop_kept_from_beginning_count_as_missing(shaky):
+    result = shaky("assert False", "-x")
+    result.stdout.fnmatch_lines(["shaky: 3 of 8 cells*", "  1 failed: *", "  4 missing: *"])
+
+
 WAITS = """
         if cell.model == "toy_b":
             while not list(__import__("pathlib").Path("reports/store/running").glob("stop-*")):
