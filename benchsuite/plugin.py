@@ -11,6 +11,7 @@ from benchsuite.errors import BenchsuiteError
 from benchsuite.harness import given, items, planning
 from benchsuite.harness.items import only_planned
 from benchsuite.harness.options import Options, add_options, gpus_per_cell
+from benchsuite.harness.parametrizing import parametrize
 from benchsuite.harness.place import given_words
 from benchsuite.harness.session import BENCH, PROPERTY, Bench
 from benchsuite.records.environment import check_gpus, choose_device, gpus_for
@@ -107,17 +108,10 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrize a study's test with the cells of its grid."""
-    mark = metafunc.definition.get_closest_marker("study")
-    if mark is None or "cell" not in metafunc.fixturenames:
-        return
     try:
-        bench = Bench.of(metafunc.config)
-        cells = bench.cells(mark.args[0])
+        parametrize(metafunc)
     except BenchsuiteError as error:  # of this kind pytest shows the words alone
         raise pytest.Collector.CollectError(str(error)) from error
-    named = bench.options.models
-    found = [items.parameter(cell, any_model=cell.model in named) for cell in cells]
-    metafunc.parametrize("cell", found)
 
 
 @pytest.hookimpl(tryfirst=True)

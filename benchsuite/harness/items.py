@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from benchsuite import catalog
 from benchsuite.errors import BenchsuiteError, CellCannotRun
-from benchsuite.harness import inputs
 from benchsuite.harness.decision import Decision, State
 from benchsuite.harness.explaining import explain
 from benchsuite.harness.isolation import CellLog, free_memory, isolated, limit_threads
+from benchsuite.harness.parametrizing import refuse_outside_a_cell
 from benchsuite.harness.progress import Progress
 from benchsuite.harness.scheduling import devices
 from benchsuite.harness.session import PROPERTY, Bench
+from benchsuite.harness.subtests import of_a_subtest, subtests_of
 from benchsuite.harness.tracebacks import spell_out
 from benchsuite.printable import printable
 from benchsuite.records.building import RecordBuilder
@@ -32,29 +32,10 @@ BUILDER = pytest.StashKey[RecordBuilder]()
 PROGRESS = pytest.StashKey[Progress]()
 LOG = pytest.StashKey[CellLog]()
 
-SMALL_PARAMETERS = 4_000_000_000
-
 
 def is_worker(config: pytest.Config) -> bool:
     """Say whether this process is an xdist worker."""
     return hasattr(config, "workerinput")
-
-
-def parameter(cell: Cell, *, any_model: bool = False) -> Any:
-    """Return the pytest parameter of a cell: its id and the marks that select it.
-
-    ``any_model`` says that its model was named on the command line.
-    """
-    entry = catalog.model(cell.model)
-    marks = [pytest.mark.cell(study=cell.study, **cell.axes)]
-    marks.append(pytest.mark.embedded if entry.embedded else pytest.mark.hub)
-    if not entry.embedded and entry.weight_bytes > inputs.CPU_WEIGHT_BYTES:
-        marks.append(pytest.mark.gpu)
-    small = entry.n_parameters < SMALL_PARAMETERS
-    marks.append(pytest.mark.small if small else pytest.mark.large)
-    if any_model:
-        marks.append(pytest.mark.any_model)
-    return pytest.param(cell, id=cell.id, marks=marks)
 
 
 def cell_of(item: pytest.Item) -> Cell | None:
@@ -243,7 +224,8 @@ def start(item: pytest.Item) -> None:
 def running(item: pytest.Item) -> Iterator[None]:
     """Run a cell's call: what it must have left untouched is checked when it is over."""
     builder = item.stash.get(BUILDER, None)
-    yield
+    with subtests_of(item):
+        yield
     if builder is not None:
         for check in builder.checks:
             check()
@@ -277,7 +259,11 @@ def seeded_fixture(
     item = request._pyfuncitem
     builder = item.stash.get(BUILDER, None)
     if builder is None:
-        yield
+        try:
+            yield
+        except KeyError:
+            refuse_outside_a_cell(fixturedef)
+            raise
         return
     own = builder.cell.seed if fixturedef.scope == "function" else "shared"
     name = f"{fixturedef.argname} {getattr(request, 'param_index', 0)} {own}"
@@ -294,7 +280,7 @@ def _isolated(item: pytest.Item, seed: int) -> AbstractContextManager[None]:
 def conclude(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport) -> None:
     """Turn a phase's result into a record, a readable message and a state for the controller."""
     decision = item.stash.get(DECISION, None)
-    if decision is None:
+    if decision is None or of_a_subtest(item, report):
         return
     if call.excinfo is not None:
         _explain(item, decision, call.excinfo, report)

@@ -31,7 +31,8 @@ PROPERTY = "benchsuite"
 class Bench:
     """The state of a session in this process, kept in ``config.stash``.
 
-    ``where`` are the words by which pytest was told to find the cells.
+    ``where`` are the words by which pytest was told to find the cells, ``tests`` the node of each
+    study's test.
     """
 
     options: Options
@@ -41,6 +42,7 @@ class Bench:
     where: tuple[str, ...] = ("benchmarks",)
     taken: TakenGpus | None = None
     far_device: environment.Device | None = None
+    tests: dict[str, str] = field(default_factory=dict)
     _cells: dict[str, list[Cell]] = field(default_factory=dict)
     _identities: dict[tuple[Any, ...], Identity] = field(default_factory=dict)
     _code: dict[tuple[Any, ...], tuple[Mapping[str, str], str, bool]] = field(default_factory=dict)

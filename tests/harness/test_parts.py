@@ -1,0 +1,71 @@
+"""One cell, one test, one record: what would make more of one is refused or kept together."""
+
+import pytest
+
+from tests.harness.test_failures import CONFTEST, stored
+
+CELL = '@pytest.mark.study("shaky")\ndef test_shaky(cell, record'
+REFUSED = {
+    "two tests measure study shaky: *test_it.py::test_shaky and *test_it.py::test_again. Name *": (
+        CELL + "): pass\n" + CELL.replace("test_shaky", "test_again") + "): pass"
+    ),
+    "the test of study shaky is parametrized, and its cells do not know by what *": (
+        '@pytest.mark.parametrize("x", [1, 2])\n' + CELL + ", x): pass"
+    ),
+    "the mark study names no study (*test_it.py::test_shaky). Write *": (
+        CELL.replace('"shaky"', "") + "): pass"
+    ),
+}
+SUBTESTS = """, subtests):
+    for part in (1, 2):
+        with subtests.test(part=part):
+            record.update(**{f"loss_{part}": 1.0})
+            assert cell.seed < part
+"""
+
+
+@pytest.fixture
+def session(pytester):
+    """Run a test file of the study with eight cells."""
+
+    def run(body, *words):
+        pytester.makeconftest(CONFTEST)
+        pytester.makepyfile(test_it=f"import pytest\n{body}")
+        return pytester.runpytest_subprocess("test_it.py", *words)
+
+    run.pytester = pytester
+    return run
+
+
+@pytest.mark.parametrize("told", REFUSED)
+def test_a_cell_that_several_items_would_measure_is_refused(session, told):
+    result = session(REFUSED[told])
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines([told])
+    result.stdout.no_fnmatch_line("*Error*")
+    assert not (session.pytester.path / "reports").exists()
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_cell_fails_with_its_subtests_and_leaves_one_record(session, workers):
+    words = ("-n", workers, "-k", "toy_a and plain")
+    result = session(CELL + SUBTESTS, *words)
+    result.stdout.fnmatch_lines(["shaky: 0 of 4 cells*", "  2 failed: *", "  2 missing: *"])
+    records = stored(session.pytester, "*.json")
+    assert {record["outcome"] for record in records} == {"failed"}
+    assert {record["error"]["message"] for record in records} == {
+        "contains 1 failed subtest",
+        "contains 2 failed subtests",
+    }
+    assert all({"loss_1", "loss_2"} <= set(record) for record in records)
+    session(CELL + SUBTESTS.replace("<", "!=").replace("(1, 2)", "(3, 4)"), *words)
+    good = [r for r in stored(session.pytester, "*.json") if r["outcome"] == "passed"]
+    assert [set(r) & {"loss_3", "loss_4"} for r in good] == [{"loss_3", "loss_4"}] * 2
+
+
+def test_a_cells_fixture_outside_a_cell_says_what_its_test_lacks(session):
+    result = session("def test_plain(record): pass\ndef test_other(progress): pass")
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(["the fixture 'record' is of a cell: mark the test with *"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+    result.stdout.no_fnmatch_line("*KeyError*")
