@@ -237,11 +237,12 @@ class Controller:
             return
         self.stopping.restore()
         stop_file(self.config).unlink(missing_ok=True)
-        benchmarks = {left["study"]: Path(left["path"]) for left in self.left.values()}
+        left = {node: facts for node, facts in self.left.items() if facts["study"] in names()}
+        benchmarks = {facts["study"]: Path(facts["path"]) for facts in left.values()}
         verbose = self.config.get_verbosity() > 0
-        models = {left["model"] for left in self.left.values()}
+        models = {facts["model"] for facts in left.values()}
         try:
-            asked = asked_for(self.bench, self._chosen, self.left)
+            asked = asked_for(self.bench, self._chosen, left)
             models |= models_of(self.bench, asked)
             self.outcome = judge(
                 self.bench, benchmarks, models=models, asked=asked, verbose=verbose
@@ -299,6 +300,7 @@ class Controller:
             lines = [*self._notices(), *self.outcome.lines]
             if not terminalreporter.hasopt("skipped"):
                 lines += self._reasons()
+        lines += [(text, {"yellow": True}) for text in self._unknown()]
         if self.unwritten is not None:
             lines.append((f"no report: {self.unwritten}", {"red": True}))
         if self.stopping.reason:
@@ -310,6 +312,16 @@ class Controller:
             terminalreporter.write_line(printable(text), **markup)
         if self.outcome is not None and self.unwritten is None:
             terminalreporter.write_line(f"report: {_short(self.outcome.page)}")
+
+    def _unknown(self) -> list[str]:
+        """Name the studies that workers know and this process does not: it imports no test."""
+        studies = sorted({facts["study"] for facts in self.left.values()} - set(names()))
+        return [
+            f"study {study} is registered where only workers see it: its records are kept, no "
+            "claim is judged and no report shows it. Register it in the conftest.py at the root, "
+            "or name its folder to pytest"
+            for study in studies
+        ]
 
     def _notices(self) -> list[tuple[str, dict[str, bool]]]:
         notices: list[tuple[str, dict[str, bool]]] = []

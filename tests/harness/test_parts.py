@@ -63,6 +63,22 @@ def test_a_cell_fails_with_its_subtests_and_leaves_one_record(session, workers):
     assert [set(r) & {"loss_3", "loss_4"} for r in good] == [{"loss_3", "loss_4"}] * 2
 
 
+def test_a_study_that_only_workers_know_is_named_and_the_others_are_judged(session):
+    own = CONFTEST[CONFTEST.index("SHAPE") : CONFTEST.index("for name")] + (
+        'axes = {"model": ("toy_a",), "method": ("plain",)}\n'
+        "from benchsuite.study import Study, register\n"
+        'register(Study("hidden", "?", axes, (1,), reads={"model": ""}))\n'
+        + CELL.replace("shaky", "hidden")
+        + "): pass\n"
+        + CELL
+        + "): pass\n"
+    )
+    result = session(own, "-n", "2", "-k", "toy_a-plain-seed1")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["shaky: 1 of 4 cells*", "study hidden is registered where only *"])
+    assert len(stored(session.pytester, "*.json")) == 2
+
+
 def test_a_cells_fixture_outside_a_cell_says_what_its_test_lacks(session):
     result = session("def test_plain(record): pass\ndef test_other(progress): pass")
     result.assert_outcomes(errors=2)
