@@ -56,7 +56,25 @@ class Collected:
         """Return the session's state; without a record in its folder it is a usage error."""
         bench = self.bench()
         require_records(bench)
+        if others := self.studies_elsewhere():
+            folder = os.path.relpath(bench.options.reports_dir)
+            raise UsageError(
+                f"the benchmark of {', '.join(others)} is not here, and {folder} has no other "
+                "records",
+                fix="name the file of its test, or its folder",
+            )
         return bench
+
+    def studies_elsewhere(self) -> list[str]:
+        """Return the studies with records where all are of studies that were not collected.
+
+        None where ``-k`` or ``-m`` chose the cells: who chooses may wait for the first record.
+        """
+        if self._config is None or self._chosen():
+            return []
+        folder = Bench.of(self._config).options.reports_dir
+        kept = {view.parent.name for view in folder.glob("*/raw_runs") if any(view.iterdir())}
+        return [] if kept & set(self.studies()) else sorted(kept)
 
     def names_a_reports_folder(self) -> bool:
         """Say whether ``--reports-dir`` was given."""
@@ -68,10 +86,12 @@ class Collected:
 
     def models_asked_for(self) -> set[str]:
         """Return the models that ``-k`` or ``-m`` chose; none where neither was given."""
+        return {cell.model for _, cell, _ in self.cells} if self._chosen() else set()
+
+    def _chosen(self) -> bool:
         if self._config is None:
-            return set()
-        chosen = self._config.option.keyword or self._config.option.markexpr
-        return {cell.model for _, cell, _ in self.cells} if chosen else set()
+            return False
+        return bool(self._config.option.keyword or self._config.option.markexpr)
 
     def studies(self) -> dict[str, Path]:
         """Return the collected studies and the file of each one's test."""

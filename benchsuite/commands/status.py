@@ -33,6 +33,8 @@ def status(arguments: Sequence[str]) -> int:
             print(f"{state:<8} {line}")
     shown = [state for state in ("done", *NOT_DONE) if state in states]
     print(", ".join(f"{len(states[state])} {state}" for state in shown))
+    if others := collected.studies_elsewhere():
+        print(f"left out: records of {', '.join(others)}; name the file of its test, or its folder")
     for notice in bench.store.notices:
         print(notice)
     return 0

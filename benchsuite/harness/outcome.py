@@ -150,7 +150,8 @@ def judge(
             outcome.unwritten = unwritable(folder, error)
     for results in found:
         told = results if results.standing else _of_interest(results, models)
-        outcome.lines += terminal_lines(told, verbose=verbose)
+        if told.cells:  # else nobody has asked for any yet
+            outcome.lines += terminal_lines(told, verbose=verbose)
     return outcome
 
 

@@ -62,6 +62,23 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly(project):
     assert not result.errlines
 
 
+@pytest.mark.parametrize("name", ["claims", "report"])
+def test_records_whose_benchmark_is_not_here_are_not_passed_over(command, bench, project, name):
+    bench("-k", "two_models and toy_a")
+    (project.path / "benchmarks/test_shapes.py").rename(project.path / "test_shapes.py")
+    page = (project.path / "reports/index.html").read_text()
+    (project.path / "benchmarks/test_other.py").write_text(
+        "import pytest\n@pytest.mark.study('training')\ndef test_other(cell): pass\n"
+    )
+    result = command(name)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(
+        ["*: the benchmark of two_models is not here, and reports has no *"]
+    )
+    assert (project.path / "reports/index.html").read_text() == page
+    assert command(name, "test_shapes.py").ret == 0
+
+
 @pytest.mark.stress
 def test_a_record_whose_benchmark_lies_elsewhere_asks_for_its_file(command, bench, project):
     """And is measured as it was, whatever the ini file has said since."""
