@@ -1,6 +1,6 @@
 """The cells of a study, given to the one test that measures them."""
 
-from collections.abc import Sized
+from collections.abc import Iterator, Sized
 from typing import Any
 
 import pytest
@@ -31,9 +31,9 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         )
     bench = Bench.of(metafunc.config)
     cells = bench.cells(name)
-    if any(_gives_several(mark) for mark in test.iter_markers("parametrize")):
+    if by := list(_further_parameters(metafunc)):
         raise UsageError(
-            f"the test of study {name} is parametrized, and its cells do not know by what",
+            f"the test of study {name} is parametrized by {', '.join(by)} too, which no cell knows",
             test.nodeid,
             "make it an axis or a parameter of the study, and read it from the cell",
         )
@@ -48,9 +48,17 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("cell", found)
 
 
-def _gives_several(mark: pytest.Mark) -> bool:
-    values = mark.args[1] if len(mark.args) > 1 else mark.kwargs.get("argvalues")
-    return not isinstance(values, Sized) or len(values) > 1
+def _further_parameters(metafunc: pytest.Metafunc) -> Iterator[str]:
+    """Yield by what a test is parametrized: marks and fixtures with more than one value."""
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        given = dict(zip(("argnames", "argvalues"), mark.args, strict=False)) | mark.kwargs
+        values = given.get("argvalues")
+        if not isinstance(values, Sized) or len(values) > 1:
+            yield str(given.get("argnames"))
+    # Without a public name; where it has another, such a fixture goes unnoticed.
+    for name, found in getattr(metafunc, "_arg2fixturedefs", {}).items():
+        if len(found[-1].params or ()) > 1:
+            yield name
 
 
 def _parameter(cell: Cell, *, any_model: bool = False) -> Any:

@@ -9,8 +9,13 @@ REFUSED = {
     "two tests measure study shaky: *test_it.py::test_shaky and *test_it.py::test_again. Name *": (
         CELL + "): pass\n" + CELL.replace("test_shaky", "test_again") + "): pass"
     ),
-    "the test of study shaky is parametrized, and its cells do not know by what *": (
+    "the test of study shaky is parametrized by x too, which no cell knows *": (
         '@pytest.mark.parametrize("x", [1, 2])\n' + CELL + ", x): pass"
+    ),
+    "the test of study shaky is parametrized by bits too, which no cell knows *": (
+        "@pytest.fixture(params=[3, 4])\ndef bits(request): return request.param\n"
+        + CELL
+        + ", bits): pass"
     ),
     "the mark study names no study (*test_it.py::test_shaky). Write *": (
         CELL.replace('"shaky"', "") + "): pass"
