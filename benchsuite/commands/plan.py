@@ -1,7 +1,6 @@
 """``benchsuite plan``: fix in a file what will be run and judged, before there are results."""
 
 import datetime
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path

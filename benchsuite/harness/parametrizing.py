@@ -51,7 +51,8 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
 def _further_parameters(metafunc: pytest.Metafunc) -> Iterator[str]:
     """Yield by what a test is parametrized: marks and fixtures with more than one value."""
     for mark in metafunc.definition.iter_markers("parametrize"):
-        given = dict(zip(("argnames", "argvalues"), mark.args, strict=False)) | mark.kwargs
+        named = dict(zip(("argnames", "argvalues"), mark.args, strict=False))
+        given: dict[str, Any] = {**named, **mark.kwargs}
         values = given.get("argvalues")
         if not isinstance(values, Sized) or len(values) > 1:
             yield str(given.get("argnames"))
