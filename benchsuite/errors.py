@@ -54,6 +54,14 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     return UsageError(f"unknown {kind}: {name!r}", fix=f"{hint}{listed}")
 
 
+def words_of(error: BaseException) -> str:
+    """Return what an error says; nothing for one of another's making that cannot say it."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Say whether an error means that a device's or the machine's memory is used up.
 
@@ -62,7 +70,7 @@ def out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    said = str(error)
+    said = words_of(error)
     return isinstance(error, RuntimeError) and (
         "CUDA error: out of memory" in said or "can't allocate memory" in said
     )

@@ -2,7 +2,7 @@
 
 import errno
 
-from benchsuite.errors import BenchsuiteError, out_of_memory
+from benchsuite.errors import BenchsuiteError, out_of_memory, words_of
 from benchsuite.study import Cell, study
 
 _DISK = {
@@ -17,7 +17,7 @@ def explain(error: BaseException, cell: Cell, stage: str) -> str | None:
     if isinstance(error, BenchsuiteError):
         return f"{cell.id}: {error}"
     if out_of_memory(error):
-        said = (str(error) or type(error).__name__).splitlines()[0][:200]
+        said = (words_of(error) or type(error).__name__).splitlines()[0][:200]
         sizes = _sizes_of_making(cell)
         lower = f"Lower {' or '.join(sizes)} with --set {cell.study}.NAME=VALUE, choose"
         return (

@@ -225,6 +225,19 @@ def test_an_unwritable_reports_folder_is_a_usage_error(shaky):
     result.stderr.fnmatch_lines(["*the reports folder cannot be written*--reports-dir*"])
 
 
+def test_an_error_that_cannot_say_what_it_is_ends_no_session():
+    class Mute(RuntimeError):
+        def __str__(self):
+            raise ValueError
+
+    class MuteMemory(Mute, MemoryError):
+        pass
+
+    cell = next(iter(study("quantizers").cells()))
+    assert explain(Mute(), cell, "quant") is None
+    assert "out of memory in stage 'quant' (MuteMemory)" in explain(MuteMemory(), cell, "quant")
+
+
 def test_out_of_memory_names_only_parameters_that_the_study_has():
     said = {}
     for name in ("calibration_selection", "latent_reasoning"):
