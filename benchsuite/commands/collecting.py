@@ -27,7 +27,16 @@ class Collected:
         self.cells: list[tuple[str, Cell, Path]] = []
         self.misspelt: list[str] = []
         self.interrupted = False
+        self.failed: list[str] = []
         self._config: pytest.Config | None = None
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note why a file could not be collected."""
+        if report.failed:
+            said, ours = report.longreprtext, "\nE  " not in report.longreprtext
+            self.failed.append(
+                _last_words(said) if ours else f"{report.nodeid}: {_last_words(said)}"
+            )
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Note the cells after ``-k`` and ``-m`` have chosen."""
@@ -110,7 +119,7 @@ def collect(arguments: Sequence[str]) -> Collected:
     if collected.misspelt:
         raise UsageError("no cell is selected", fix=". ".join(collected.misspelt))
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-        reason = _reason(output.getvalue())
+        reason = " ".join(collected.failed[:1]) or _reason(output.getvalue())
         absent = re.search(r"\bnot found: (\S+)", reason)
         if absent:
             raise UsageError(
@@ -204,13 +213,18 @@ def _reason(output: str) -> str:
     """Return why a collection failed, from what pytest wrote."""
     said = output.splitlines()
     wrong = [line.partition("error: ")[2] for line in said if "(): error: " in line]
-    wrong += [line for line in said if line.startswith(("ERROR", "E  "))]
-    refused = [line for line in said if "Did you mean" in line]
-    return " ".join(
-        (refused or wrong or said[-1:] or ["pytest does not say why"])[0]
-        .removeprefix("ERROR: ")
-        .split()
-    ).rstrip(".")
+    broken = [line for line in said if line.startswith("ImportError while loading conftest")]
+    if broken:
+        return f"{broken[0].rstrip('.')}: {_last_words(output)}"
+    wrong += [line for line in said if line.startswith("ERROR")]
+    found = (wrong or said[-1:] or ["pytest does not say why"])[0].removeprefix("ERROR: ")
+    return " ".join(found.split()).rstrip(".")
+
+
+def _last_words(text: str) -> str:
+    """Return what an error says at the end of its traceback, or a text without a traceback."""
+    said = [line[1:].strip() for line in text.splitlines() if line.startswith("E  ")]
+    return " ".join((said[-1] if said else text).split()).rstrip(".")
 
 
 def register_own() -> None:

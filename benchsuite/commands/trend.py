@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchsuite.commands.collecting import register_own
+from benchsuite.commands.pages import refuse_all_but_pages
 from benchsuite.commands.parser import Parser
 
 
@@ -16,6 +17,8 @@ def trend(arguments: Sequence[str]) -> int:
     parser.add_argument("folders", nargs="+", metavar="DIR", help="a reports folder of each night")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write the trend as a page too")
     chosen = parser.parse_args(arguments)
+    if chosen.page is not None:
+        refuse_all_but_pages(chosen.page)
     from benchsuite.reporting.page.trend import render_trend
     from benchsuite.reporting.report import write_text
     from benchsuite.reporting.trend import lines, read_nights, series_of

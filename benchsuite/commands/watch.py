@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TextIO
 
 from benchsuite.commands import live_page, screen
 from benchsuite.commands.collecting import reports_folder
+from benchsuite.commands.pages import refuse_all_but_pages
 from benchsuite.commands.parser import Parser
 from benchsuite.errors import UsageError
 from benchsuite.harness.watching import View, Watching
@@ -67,8 +68,7 @@ def watch(arguments: Sequence[str]) -> int:
 
 
 def _check_page(page: Path, reports: Path) -> None:
-    if page.is_dir():
-        raise UsageError(f"{page} is a folder", fix="name a file: --page live.html")
+    refuse_all_but_pages(page)
     if page.resolve().is_relative_to((reports / "store").resolve()):
         raise UsageError(f"{page} lies in the store of a run", fix="name a file outside of it")
 

@@ -21,6 +21,8 @@ from benchsuite.study.metric import PERPLEXITY, Cost, Metric
 from benchsuite.study.parameter import Parameter, check_reads
 
 Axis = Sequence[str]
+# What a reports folder holds beside a folder for each study.
+_FOLDERS = ("checkpoint", "rehearsal", "sessions", "store")
 """The values of one axis of a grid."""
 
 
@@ -31,6 +33,10 @@ class Tour:
     axes: Mapping[str, Axis]
     seeds: Sequence[int]
     parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _is_seed(seed: Any) -> bool:
+    return isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**32
 
 
 def _nothing(cell: Cell) -> Sequence[str]:
@@ -132,6 +138,7 @@ class Study:
             for name, value in self.parameters.items()
         }
         object.__setattr__(self, "parameters", declared)
+        self._check_name_and_seeds()
         self._check_axes()
         if not self.metrics:
             raise UsageError(
@@ -147,6 +154,19 @@ class Study:
             if name not in declared:
                 raise unknown_name(f"parameter in the tour of study {self.name}", name, declared)
 
+    def _check_name_and_seeds(self) -> None:
+        if not re.fullmatch(r"[a-z0-9_]+", self.name) or self.name in _FOLDERS:
+            raise UsageError(
+                f"a study cannot be named {self.name!r}",
+                fix=f"use only a-z, 0-9 and _, and not {', '.join(_FOLDERS)}: it names a folder",
+            )
+        seeds = list(self.seeds)
+        if len(set(seeds)) != len(seeds) or not all(_is_seed(seed) for seed in seeds):
+            raise UsageError(
+                f"study {self.name!r} has the seeds {seeds}",
+                fix="name each once, a whole number from 0 to 2**32 - 1",
+            )
+
     def _check_axes(self) -> None:
         if not self.axes or next(iter(self.axes)) != "model" or "seed" in self.axes:
             raise UsageError(
@@ -154,6 +174,11 @@ class Study:
                 fix="the first axis is `model`; the seed is given by `seeds`, not as an axis",
             )
         for axis, values in self.axes.items():
+            if isinstance(values, str) or len(set(values)) != len(values):
+                raise UsageError(
+                    f"study {self.name!r}: {axis!r} has the values {values!r}",
+                    fix="give a tuple of different texts; one alone is written (value,)",
+                )
             for value in values:
                 if not re.fullmatch(r"[a-z0-9_]+", value):
                     raise UsageError(

@@ -62,6 +62,16 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly(project):
     assert not result.errlines
 
 
+def test_what_cannot_be_collected_is_named_with_its_reason(command, project):
+    (project.path / "benchmarks/test_more.py").write_text("import nowhere_to_be_found\n")
+    result = command("status")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*: benchmarks/test_more.py: ModuleNotFoundError: No module *"])
+    (project.path / "conftest.py").write_text("x = = 1\n")
+    result = command("status")
+    result.stderr.fnmatch_lines(["*while loading conftest '*conftest.py': SyntaxError: *"])
+
+
 @pytest.mark.parametrize("name", ["claims", "report"])
 def test_records_whose_benchmark_is_not_here_are_not_passed_over(command, bench, project, name):
     bench("-k", "two_models and toy_a")

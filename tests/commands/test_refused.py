@@ -52,6 +52,8 @@ def folder(tmp_path, monkeypatch):
         (["check", "text.txt"], "text.txt is not JSON"),
         (["check", "empty"], "cannot read empty: Is a directory"),
         (["check"], "required: FILE. `benchsuite check --help` says what it takes"),
+        (["trend", "empty", "empty", "--page", "text.txt"], "text.txt is there, and is no page"),
+        (["trend", "empty", "empty", "--page", "empty"], "empty is a folder. Name a file"),
         (["diff", "nowhere", "empty"], "there is no folder nowhere"),
         (["diff", "empty", "empty"], "empty holds no records"),
         (["diff", "empty"], "required: NEW"),

@@ -63,6 +63,24 @@ def test_a_study_says_its_own_least_numbers():
         list(own.cells(settings={"shift": -4}))
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"name": "My Study"}, "cannot be named 'My Study'. Use only a-z, 0-9 and _"),
+        ({"name": "store"}, "cannot be named 'store'"),
+        ({"seeds": (1, 2, 1)}, r"has the seeds \[1, 2, 1\]. Name each once"),
+        ({"seeds": (-1,)}, r"has the seeds \[-1\]"),
+        ({"seeds": "12"}, r"has the seeds \['1', '2'\]"),
+        ({"axes": {"model": ("gpt2",), "method": "plain"}}, r"'plain'. Give a tuple .*\(value,\)"),
+        ({"axes": {"model": ("gpt2",), "method": ("a", "b", "a")}}, "Give a tuple of different"),
+    ],
+)
+def test_a_study_whose_cells_could_not_be_told_apart_is_refused(changed, told):
+    declared = {"name": "own", "axes": {"model": ("gpt2",), "method": ("a",)}, "seeds": (1, 2)}
+    with pytest.raises(UsageError, match=told):
+        Study(question="?", **declared | changed)
+
+
 def test_a_study_over_an_unknown_model_names_the_nearest():
     axes = {"model": ("llama2_7", "opt_6_7b"), "method": ("a",)}
     with pytest.raises(UsageError, match=r"unknown model: 'llama2_7'\. Did you mean 'llama2_7b'"):
