@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from benchsuite.decoding.ways import ROUNDED
+from benchsuite.models.attention import attend
 
 
 def round_in_attention(model: Any, roundings: Iterable[tuple[Any, nn.Module]]) -> None:
@@ -37,9 +37,9 @@ def roundings_of(model: nn.Module) -> dict[int, nn.Module]:
 def _attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **kw: Any
 ) -> Any:
-    """PyTorch's attention behind the module's rounding (a transformers interface)."""
+    """The model's attention behind the module's rounding (a transformers interface)."""
     query, key, value = module.key_value_rounding(query, key, value)
-    return sdpa_attention_forward(module, query, key, value, *rest, **kw)
+    return attend(module, query, key, value, *rest, **kw)
 
 
 AttentionInterface.register(ROUNDED, _attention)

@@ -20,12 +20,14 @@ def grows_in_slots(model: nn.Module) -> bool:
     config: Any = getattr(model, "config", None)
     if config is None or not find_spec("triton"):
         return False
+    from benchsuite.models.attention import CAPPED  # transformers is here where a model is
+
     devices = {parameter.device for parameter in model.parameters()}
     return (
         len(devices) == 1
         and next(iter(devices)).type == "cuda"
         and config.get_text_config().model_type in SLOT_MODELS
-        and config._attn_implementation in ("sdpa", ROUNDED)
+        and config._attn_implementation in ("sdpa", CAPPED, ROUNDED)
     )
 
 

@@ -57,6 +57,8 @@ def without_storage(entry: ModelEntry, dtype: str) -> nn.Module:
     import_transformers()
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from benchsuite.models.attention import keep_cap
+
     if not entry.shape:
         raise CellCannotRun(
             f"{entry.name} cannot be rehearsed: its catalogue entry leaves the shape to a "
@@ -65,12 +67,14 @@ def without_storage(entry: ModelEntry, dtype: str) -> nn.Module:
         )
     config = AutoConfig.for_model(entry.model_type, **config_arguments(entry))
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(
+        model = AutoModelForCausalLM.from_config(
             config,
             dtype=getattr(torch, dtype),
             attn_implementation="sdpa",
             trust_remote_code=False,  # the configuration is transformers' own
         )
+    keep_cap(model)
+    return model
 
 
 def rehearsal_tokenizer(entry: ModelEntry) -> Any:

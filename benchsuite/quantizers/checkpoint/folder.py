@@ -211,6 +211,8 @@ def _built(folder: Path, trusted: bool) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
+    from benchsuite.models.attention import keep_cap
+
     config: Any = AutoConfig.from_pretrained(
         folder, local_files_only=True, trust_remote_code=trusted
     )
@@ -222,6 +224,7 @@ def _built(folder: Path, trusted: bool) -> Any:
         model = AutoModelForCausalLM.from_config(
             config, dtype=dtype, attn_implementation="sdpa", trust_remote_code=trusted
         )
+    keep_cap(model)
     model.tie_weights()
     return model
 
