@@ -191,12 +191,13 @@ class _Base:
         text, refused = self._text(candidate, place, why)
         self._floor |= text.floor
         self._floor_spread = self._floor_spread or text.floor_spread
-        items, flipped = list(text.items), []
+        items, flipped, unlike = list(text.items), [], []
         answers = self._ask(candidate, place)
         for asked, one, two in zip(settings.sets, self.answers, answers, strict=True):
             if one and two:
                 items += questions.paired(asked, one, two)
                 flipped += questions.flips(asked, one, two)
+                unlike += [] if why else [questions.asked_unlike(base, candidate, asked)]
             else:
                 refused += filter(None, (questions.not_asked(s, asked) for s in (base, candidate)))
         if not items:
@@ -208,8 +209,9 @@ class _Base:
         ranked, reason = self._layers(candidate, place) if settings.layers and not why else ((), "")
         if reason:
             refused.append(reason)
+        known = self._facts(candidate, place, timed=settings.speed and bool(text.items))
         return Measured(
-            self._facts(candidate, place, timed=settings.speed and bool(text.items)),
+            replace(known, notes=(*known.notes, *filter(None, unlike))),
             tuple(items),
             text.shares,
             dict(self._floor),

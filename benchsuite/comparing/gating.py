@@ -111,7 +111,8 @@ def gate(
                 batch += [items for items in part.measured(look) if items.metric in planned]
         if judge.feed(batch) != UNDECIDED:
             break
-    notes = tuple(note for subject in (base, candidate) for note in subject.notes)
+    notes = [note for subject in (base, candidate) for note in subject.notes]
+    notes += [why for part in parts if (why := part.unlike(candidate))]
     return Gated(
         base.name, candidate.name, judge.verdict(), planned, judge.items, (*left_out, *notes)
     )
@@ -183,6 +184,10 @@ class _Text:
             )
         self._candidate = candidate
 
+    def unlike(self, candidate: Side) -> str:
+        """Return nothing: both read the base's tokens."""
+        return ""
+
     def measured(self, look: int) -> tuple[PairedItems, ...]:
         """Return the next chunks' NLL and KL."""
         rows = np.flatnonzero(self._looks == look)
@@ -248,6 +253,13 @@ class _Questions:
     def beside(self, candidate: Side) -> None:
         """Take the candidate."""
         self._candidate = candidate
+
+    def unlike(self, candidate: Side) -> str:
+        """Return how the two were asked unlike; empty where they were not, or read other tokens."""
+        text = self._asked.items[0].question
+        if measure.same_vocabulary(self._base.tokenizer, candidate.tokenizer, text):
+            return ""
+        return questions.asked_unlike(self._base, candidate, self._asked)
 
     def measured(self, look: int) -> list[PairedItems]:
         """Ask both models the next questions."""

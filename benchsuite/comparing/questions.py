@@ -15,7 +15,7 @@ from benchsuite.comparing.server import Server, Side
 from benchsuite.corpora import load_task, worked_examples
 from benchsuite.embedded.schema import Choice, Item, Problem, Question
 from benchsuite.errors import UsageError
-from benchsuite.evaluation import arc, chat, maths, squad
+from benchsuite.evaluation import arc, chat, forms, maths, squad
 from benchsuite.evaluation.forms import SCORED
 from benchsuite.evaluation.generation import Progress
 
@@ -101,6 +101,33 @@ def not_asked(side: Side, asked: QuestionSet) -> str:
     return ""
 
 
+def asked_unlike(base: Side, candidate: Side, asked: QuestionSet) -> str:
+    """Return how two sides that read one vocabulary are put other questions; empty where not.
+
+    A folder that lost its chat template is asked in plain text, and its answers then say nothing of
+    its weights.
+    """
+    chats = [_in_chat(side.tokenizer, asked) for side in (base, candidate)]
+    if chats[0] != chats[1]:
+        names = (base.name, candidate.name)
+        with_one, without = names if chats[0] else names[::-1]
+        return (
+            f"{asked.name}: {with_one} was asked in its chat template, and {without}, whose "
+            "tokenizer has none, in plain text"
+        )
+    prompt = forms.asked(
+        asked.items[0], examples=asked.examples, form=asked.form, chat=chats[0]
+    )
+    if chat.encoded(base.tokenizer, [prompt]) == chat.encoded(candidate.tokenizer, [prompt]):
+        return ""
+    what = "chat templates put" if chats[0] else "tokenizers put other special tokens around"
+    return f"{asked.name}: the two {what} the same question{' differently' if chats[0] else ''}"
+
+
+def _in_chat(tokenizer: Any, asked: QuestionSet) -> bool:
+    return not scored(asked) and chat.used(tokenizer, "auto")
+
+
 def ask(
     subject: Side,
     asked: QuestionSet,
@@ -117,7 +144,7 @@ def ask(
     tokenizer = subject.tokenizer
     common: dict[str, Any] = {
         "examples": asked.examples,
-        "chat": not scored(asked) and chat.used(tokenizer, "auto"),
+        "chat": _in_chat(tokenizer, asked),
         "batch_size": _OTHER_BATCH if rounded else _BATCH,
         "progress": progress,
     }

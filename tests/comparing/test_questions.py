@@ -3,10 +3,23 @@
 import numpy as np
 import pytest
 
-from benchsuite.comparing.questions import Answers, QuestionSet, ask, flips, paired, question_set
+from benchsuite.comparing.comparison import compare
+from benchsuite.comparing.gating import gate
+from benchsuite.comparing.measured import Settings
+from benchsuite.comparing.questions import (
+    Answers,
+    QuestionSet,
+    ask,
+    asked_unlike,
+    flips,
+    paired,
+    question_set,
+)
 from benchsuite.comparing.subject import open_subject
+from benchsuite.comparing.texts import open_text
 from benchsuite.corpora import load_task
 from benchsuite.evaluation import arc
+from tests.models import tiny
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +73,38 @@ def test_what_one_model_was_not_asked_is_not_paired_and_the_lost_come_first():
     assert accuracy.candidate.tolist() == [1, 1, 0]
     found = flips(asked, base, candidate)
     assert [(flip.id, flip.lost) for flip in found] == [(ids[2], True), (ids[0], False)]
+
+
+TEMPLATE = "{% for turn in messages %}<s>{{ turn.content }}</s>{% endfor %}"
+
+
+def folder(path, template=None, bos=True):
+    """One tiny model, with a tokenizer that has a chat template or not, prepends <s> or not."""
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template, tokenizer.add_bos_token = template, bos
+    tokenizer.save_pretrained(tiny.checkpoint(path, with_tokenizer=False))
+    return str(path)
+
+
+def test_a_model_that_lost_its_chat_template_is_not_taken_for_a_worse_one_without_a_word(tmp_path):
+    chatty, plain = folder(tmp_path / "chatty", TEMPLATE), folder(tmp_path / "plain")
+    sets = (question_set("closed_book", 1),)
+    settings = Settings(open_text("embedded_text"), 128, 64, sets, speed=False)
+    said = (
+        f"closed_book: {chatty} was asked in its chat template, and {plain}, whose tokenizer has "
+        "none, in plain text"
+    )
+    (pair,) = compare(chatty, [plain], settings).pairs
+    assert pair.facts.notes == (said,)
+    assert said in gate(plain, chatty, settings).notes
+
+
+def test_other_templates_and_other_special_tokens_are_told(tmp_path):
+    asked = question_set("closed_book", 1)
+    one = open_subject(folder(tmp_path / "one", TEMPLATE))
+    two = open_subject(folder(tmp_path / "two", TEMPLATE.replace("</s>", "")))
+    assert "chat templates put the same question differently" in asked_unlike(one, two, asked)
+    plain = open_subject(folder(tmp_path / "plain"))
+    bare = open_subject(folder(tmp_path / "bare", bos=False))
+    assert "other special tokens" in asked_unlike(plain, bare, asked)
+    assert asked_unlike(plain, plain, asked) == asked_unlike(one, one, asked) == ""
