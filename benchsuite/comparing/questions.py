@@ -115,9 +115,7 @@ def asked_unlike(base: Side, candidate: Side, asked: QuestionSet) -> str:
             f"{asked.name}: {with_one} was asked in its chat template, and {without}, whose "
             "tokenizer has none, in plain text"
         )
-    prompt = forms.asked(
-        asked.items[0], examples=asked.examples, form=asked.form, chat=chats[0]
-    )
+    prompt = forms.asked(asked.items[0], examples=asked.examples, form=asked.form, chat=chats[0])
     if chat.encoded(base.tokenizer, [prompt]) == chat.encoded(candidate.tokenizer, [prompt]):
         return ""
     what = "chat templates put" if chats[0] else "tokenizers put other special tokens around"

@@ -20,7 +20,7 @@ _SCORE_BYTES = 256 * 2**20  # fp32 scores held at a time
 
 
 def keep_cap(model: Any) -> None:
-    """Let ``model`` compute its attention's soft cap, in place; one without a cap stays as it is."""
+    """Let ``model`` compute its attention's soft cap, in place; one without a cap stays."""
     config = model.config.get_text_config()
     if getattr(config, "attn_logit_softcapping", None):
         model.set_attn_implementation(CAPPED)

@@ -279,6 +279,30 @@ def test_what_cannot_be_done_is_named(tokens, tmp_path):
     assert not (tmp_path / "saved").exists()
 
 
+def test_biases_are_in_the_file_or_it_is_not_written(tokens, tmp_path, monkeypatch):
+    """llama.cpp's llama has them all, its Qwen3 none."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for number, told in enumerate(({"attention_bias": True}, {"mlp_bias": True})):
+        model = build("llama", **told)
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.data.normal_()
+        gguf.quantize(model, mix="q8_0")
+        checkpoint.save(model, tmp_path / f"{number}")
+        read = checkpoint.load(tmp_path / f"{number}" / "model.gguf")
+        assert torch.equal(logits(read, tokens), logits(model, tokens))
+    model = build("qwen3", attention_bias=True)
+    gguf.quantize(model, mix="q8_0")
+    with pytest.raises(UsageError, match=r"no place for model\.layers\.0\.self_attn\.k_proj\.bias"):
+        checkpoint.save(model, tmp_path / "lost")
+    for changes, said in (({"hidden_act": "gelu"}, "with gelu"), ({}, "with a sliding window")):
+        model = build("qwen2", use_sliding_window=True, max_window_layers=0, **changes)
+        gguf.quantize(model, mix="q8_0")
+        with pytest.raises(UsageError, match=said):
+            checkpoint.save(model, tmp_path / "lost")
+    assert not (tmp_path / "lost").exists()
+
+
 @pytest.mark.stress
 @pytest.mark.parametrize("mix", ["q8_0", "q4_k_m"])
 def test_llama_server_serves_the_saved_file(mix, tmp_path):

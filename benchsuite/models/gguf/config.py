@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchsuite.models.gguf.names import BLOCKS, FACTORS, Sizes, tied
+from benchsuite.models.gguf.names import BIASES, BLOCKS, FACTORS, Sizes, biases, tied
 from benchsuite.models.gguf.reader import Gguf
 
 _CLASSES = {
@@ -121,7 +121,8 @@ def read_model(file: Gguf) -> Model:
     else:
         config |= {"hidden_act": "silu", "rope_parameters": _rope(file, keys, head_dim)}
     if model_type == "llama":
-        config |= {"attention_bias": False, "mlp_bias": False}
+        there = biases(file, architecture, n_blocks)
+        config |= {setting: setting in there for setting in BIASES[architecture]}
     if model_type in ("mistral", "phi3"):
         config["sliding_window"] = keys.count("attention.sliding_window", 0) or None
     if original := config.get("rope_parameters", {}).get("original_max_position_embeddings"):

@@ -94,6 +94,23 @@ BLOCKS: dict[str, dict[str, Target]] = {
 }
 """By the name of the architecture in the file: the tensors of one block, all of them needed."""
 
+BIASES: dict[str, dict[str, dict[str, Target]]] = {
+    "llama": {
+        "attention_bias": {
+            "attn_q.bias": Target("self_attn.q_proj.bias", ("q",), "heads"),
+            "attn_k.bias": Target("self_attn.k_proj.bias", ("kv",), "kv_heads"),
+            "attn_v.bias": Target("self_attn.v_proj.bias", ("kv",)),
+            "attn_output.bias": Target("self_attn.o_proj.bias", ("hidden",)),
+        },
+        "mlp_bias": {
+            "ffn_gate.bias": Target("mlp.gate_proj.bias", ("ff",)),
+            "ffn_up.bias": Target("mlp.up_proj.bias", ("ff",)),
+            "ffn_down.bias": Target("mlp.down_proj.bias", ("hidden",)),
+        },
+    }
+}
+"""What a block may have beside ``BLOCKS``: all of them or none, by the setting of transformers."""
+
 # They hold no weights: config.json says what they say.
 FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 
@@ -109,8 +126,13 @@ def targets(file: Gguf, architecture: str, n_blocks: int, sizes: Sizes) -> dict[
         "token_embd.weight": Target("model.embed_tokens.weight", ("vocabulary", "hidden")),
         "output_norm.weight": Target("model.norm.weight", ("hidden",), offset=offset),
     }
+    block = BLOCKS[architecture] | {
+        name: target
+        for setting in biases(file, architecture, n_blocks)
+        for name, target in BIASES[architecture][setting].items()
+    }
     for number in range(n_blocks):
-        for name, target in BLOCKS[architecture].items():
+        for name, target in block.items():
             place = f"model.layers.{number}.{target.name}"
             expected[f"blk.{number}.{name}"] = replace(target, name=place)
     if not tied(file):
@@ -135,6 +157,15 @@ def targets(file: Gguf, architecture: str, n_blocks: int, sizes: Sizes) -> dict[
                 "Convert the model again, or download the file again",
             )
     return expected
+
+
+def biases(file: Gguf, architecture: str, n_blocks: int) -> list[str]:
+    """Return the settings of ``BIASES`` that the file's blocks all have the tensors of."""
+    return [
+        setting
+        for setting, block in BIASES.get(architecture, {}).items()
+        if all(f"blk.{i}.{name}" in file.tensors for i in range(n_blocks) for name in block)
+    ]
 
 
 def tied(file: Gguf) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchsuite.models.gguf.names import BLOCKS, Target
+from benchsuite.models.gguf.names import BIASES, BLOCKS, Target
 from benchsuite.models.gguf.reader import library
 
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
@@ -39,12 +39,18 @@ class Place:
 
 def unwritten(config: Any) -> str:
     """Return why a model of this configuration is not written, or nothing."""
-    if config.model_type in ARCHITECTURES and _rope(config) is not None:
-        return ""
-    return (
-        f"a {config.model_type} with this rope is not written as GGUF; "
-        f"{', '.join(ARCHITECTURES)} with the default rope are"
-    )
+    kind = config.model_type
+    if kind not in ARCHITECTURES or _rope(config) is None:
+        return (
+            f"a {kind} with this rope is not written as GGUF; "
+            f"{', '.join(ARCHITECTURES)} with the default rope are"
+        )
+    if config.hidden_act not in ("silu", "swish"):
+        return f"a {kind} with {config.hidden_act} is not written as GGUF: llama.cpp's has silu"
+    layers = getattr(config, "layer_types", None) or ()
+    if kind.startswith("qwen") and "sliding_attention" in layers:
+        return f"a {kind} with a sliding window is not written as GGUF: llama.cpp's has none"
+    return ""
 
 
 def places(config: Any) -> Iterator[Place]:
@@ -58,8 +64,12 @@ def places(config: Any) -> Iterator[Place]:
     yield place("output_norm.weight", Target("model.norm.weight", ()))
     if not config.tie_word_embeddings:
         yield place("output.weight", Target("lm_head.weight", ()))
+    architecture = ARCHITECTURES[config.model_type]
+    block = dict(BLOCKS[architecture])
+    for setting, its in BIASES.get(architecture, {}).items():
+        block |= its if getattr(config, setting, False) else {}
     for number in range(config.num_hidden_layers):
-        for name, target in BLOCKS[ARCHITECTURES[config.model_type]].items():
+        for name, target in block.items():
             yield place(f"blk.{number}.{name}", target, f"model.layers.{number}.")
 
 

@@ -4,6 +4,8 @@ The bytes of its layers are the file's; norms and biases are float32. `models.gg
 as ordinary layers of what the bytes stand for.
 """
 
+import re
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 from benchsuite.errors import UsageError
 from benchsuite.models.gguf import writer
 from benchsuite.models.gguf.vocabulary import vocabulary
+from benchsuite.models.soundness import some
 from benchsuite.quantizers.formats.gguf_linear import GgufEmbedding, GgufLinear
 from benchsuite.quantizers.linear import QuantizedLinear
 
@@ -36,7 +39,9 @@ def save(model: Any, folder: Path, tokenizer: Any = None) -> None:
     if reason := writer.unwritten(model.config):
         raise UsageError(reason, str(folder), "leave --save-models out, and the cell is measured")
     state, tensors = model.state_dict(), []
-    for place in writer.places(model.config):
+    places = list(writer.places(model.config))
+    _refuse_lost(state, {place.path for place in places}, model, folder)
+    for place in places:
         layer = layers.get(place.path.removesuffix(".weight"))
         if layer is None:
             values = state[place.path].float().cpu().numpy()
@@ -51,3 +56,15 @@ def save(model: Any, folder: Path, tokenizer: Any = None) -> None:
     writer.write(folder / FILE, model.config, tensors, said)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
+
+
+def _refuse_lost(state: Mapping[str, Any], written: Set[str], model: Any, folder: Path) -> None:
+    """Raise a usage error where the file has no place for one of the model's tensors."""
+    held = {re.sub(r"\.packed$", ".weight", name) for name in state}
+    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
+    if lost := sorted(held - written - tied):
+        raise UsageError(
+            f"llama.cpp's file of a {model.config.model_type} has no place for {some(lost)}",
+            str(folder),
+            "leave --save-models out, and the cell is measured",
+        )
