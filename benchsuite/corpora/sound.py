@@ -1,5 +1,6 @@
 """What every set's items must be, whatever file they come from."""
 
+import re
 from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -33,10 +34,17 @@ def each_once(items: Iterable[Item]) -> tuple[Item, ...]:
     return tuple(by_id.values())
 
 
+# Commas between thousands (between hundreds above them, as in India); ``2,5`` may be 2.5.
+_IN_GROUPS = re.compile(r"[-+$ ]*\d{1,3}(?:,\d{2,3})*,\d{3}(?:\.\d*)?")
+
+
 def in_digits(value: Any) -> str | None:
     """Return a number as digits, ``1,450.50`` as ``1450.5``; None for anything else."""
+    said = str(value).strip()
+    if "," in said and not _IN_GROUPS.fullmatch(said):
+        return None
     try:
-        number = Decimal(str(value).strip().replace(",", "").replace("$", ""))
+        number = Decimal(said.replace(",", "").replace("$", ""))
     except InvalidOperation:
         return None
     if not number.is_finite():

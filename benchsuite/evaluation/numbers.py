@@ -26,10 +26,12 @@ _VULGAR = re.compile(r"(\d\s?)?([¼-¾⅐-⅞↉])")
 _RAISED = re.compile(r"[⁺⁻]?[⁰¹²³⁴-⁹]+")
 _DATE = re.compile(r"(?<![\d/])(\d{1,4})/(\d{1,2})/(\d{1,4})(?![\d/])")
 
-# Groups of three, by commas or by spaces of any width; "2 100-pound bags" are two numbers.
+# Groups of three, by commas (above them India's of two) or by spaces of any width; "2 100-pound
+# bags" are two numbers.
 _SPACE = "[ \u00a0\u2007\u2009\u202f]"
 _WHOLE = (
     r"(?:\d{1,3}(?:,\d{3})+(?!\d)"
+    r"|\d{1,2}(?:,\d{2})+,\d{3}(?!\d)"
     rf"|[1-9]\d{{0,2}}(?:{_SPACE}\d{{3}})+(?!\d|/|-[A-Za-z])"
     r"|\d+)"
 )

@@ -51,6 +51,8 @@ def own():
         ("nq", {"question": "q", "answer": []}, "row 1: it has no answer"),
         ("nq", {"question": "q", "answer": [" "]}, "row 1: it has no answer"),
         ("own_question", {"id": "1", "question": "q", "aliases": []}, "row 1: it has no answer"),
+        ("gsm8k", {"question": "q", "answer": "#### 12,5"}, "row 1: 'answer' ends in ' 12,5'"),
+        ("gsm8k", {"question": "q", "answer": "#### 1.234,5"}, "not in '#### ' and a number"),
         (
             "own_problem",
             {"id": "1", "question": "q", "steps": [], "answer": "seven"},

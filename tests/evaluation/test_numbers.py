@@ -43,6 +43,8 @@ from benchsuite.evaluation.numbers import final_number
         ("2 then 1e999", 2),
         ("<<2*3=6>>6 in all\n#### 6", 6),
         ("#### -1,000\nQuestion 17", -1000),
+        ("The answer is ₹1,00,000.", 100000),
+        ("The answer is 12,34,567.5", 1234567.5),
         ("<<81+62=143>> <<143-30=113>>\nThe answer is: 113", 113),
         ("The answer is 8. Then 9 came.", 8),
         ("the answer is: 2 + 3 = 5 apples", 5),
