@@ -182,7 +182,8 @@ def _names_a_path(words: Sequence[str]) -> bool:
     """Say whether pytest would take one of the words for a file, a folder or a package."""
     if "--pyargs" in words:
         return True
-    there = [word for word in words if Path(word.partition("::")[0]).exists()]
+    # Not Path.exists(), which raises for what no file system takes: a long -k or -m.
+    there = [word for word in words if os.path.exists(word.partition("::")[0])]
     if not there:
         return False
     # It may be the value of an option, as in `-c pytest.ini`: only pytest knows.

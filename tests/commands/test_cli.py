@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchsuite import __version__
+from benchsuite.commands.collecting import pytest_words
 from benchsuite.commands.listing import _aligned, _parameters
 from benchsuite.commands.main import main
 from benchsuite.study import study
@@ -137,6 +138,12 @@ def test_an_export_knows_the_projects_own_studies(command, bench, project):
     assert (project.path / "paper/select_and_quantize/toy_a.tex").is_file()
     card = (project.path / "paper/README.md").read_text()
     assert "**select_and_quantize**" in card
+
+
+def test_a_selection_of_any_length_is_no_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    long = " or ".join(f"cell(method='rtn_w{i}')" for i in range(30))
+    assert pytest_words(["-m", long]) == ["--pyargs", "benchsuite.benchmarks", "-m", long]
 
 
 def test_a_wrong_expression_is_one_paragraph(command):
