@@ -31,7 +31,7 @@ from benchsuite.models.folder import (
     stored_dtype,
     weight_files,
 )
-from benchsuite.models.gguf import model_folder
+from benchsuite.models.gguf import model_folder, tokenizer_folder
 from benchsuite.quantizers import checkpoint
 from benchsuite.quantizers.checkpoint.settings import has_settings
 from benchsuite.quantizers.linear import quantized_linears
@@ -121,7 +121,7 @@ def open_tokenizer(word: str, sources: Sources = Sources()) -> Any:
         folder = place.checkpoint() or download(entry)
         return loading.load_tokenizer(entry, folder, trusted=trusted)
     if is_gguf(path):
-        return loading.load_tokenizer(_entry(word), model_folder(path))
+        return loading.load_tokenizer(_entry(word), tokenizer_folder(path))
     return _tokenizer(word, folder_of(word), trusted)
 
 
@@ -146,7 +146,7 @@ def _catalogued(name: str, sources: Sources, device: str) -> Subject:
 def _gguf(word: str, path: Path, device: str) -> Subject:
     folder = model_folder(path)
     model = loading.load_folder(folder, word, device, own_dtype(folder, device))
-    tokenizer = loading.load_tokenizer(_entry(word), folder)
+    tokenizer = loading.load_tokenizer(_entry(word), tokenizer_folder(path))
     note = "its weights are dequantized: an engine of GGUF also rounds what its layers read"
     return Subject(word, model, tokenizer, "benchsuite, dequantized", disk_bytes(path), (note,))
 

@@ -73,7 +73,7 @@ def open_model(name: str, sources: Sources = Sources(), *, device: str = "cpu") 
     model = checkpoint.load(folder, device=device, trusted=trusted)
     metadata = {} if is_gguf(folder) else read_metadata(folder)
     entry = catalog.MODELS.get(str(metadata.get("model"))) or catalog.ModelEntry(name, hub_id="")
-    tokenizer = models.load_tokenizer(entry, models.model_folder(folder), trusted=trusted)
+    tokenizer = models.load_tokenizer(entry, models.tokenizer_folder(folder), trusted=trusted)
     soundness.check_vocabulary(model, tokenizer, str(folder))
     return Opened(str(folder), model, tokenizer, metadata)
 

@@ -19,6 +19,7 @@ __getattr__, __all__ = attach(
         "load": "loading",
         "load_tokenizer": "loading",
         "model_folder": "gguf.folder",
+        "tokenizer_folder": "gguf.folder",
         "requirements": "source",
         "stand_in_reason": "stand_in",
         "weights_digest": "source",

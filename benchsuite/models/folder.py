@@ -275,10 +275,13 @@ def folder_digest(folder: Path, cache_file: Path | None = None) -> str:
     """
     digests = FileDigests(cache_file)
     if is_gguf(folder):
-        from benchsuite.models.gguf import identity
+        from benchsuite.models.gguf import describe, identity
 
         try:
             found = identity(digests.sha256(folder))
+            beside = folder.parent / "tokenizer.json"
+            if beside.is_file() and describe(folder, digests).numbered:
+                found += f":{digests.sha256(beside)[:16]}"
         except OSError as error:
             raise _broken(folder, str(error.strerror)) from error
         digests.save()

@@ -35,6 +35,7 @@ from benchsuite.models.folder import (
     stored_dtype,
     tensor_headers,
 )
+from benchsuite.models.gguf import tokenizer_folder
 from benchsuite.models.gguf.card import made_of
 from benchsuite.models.light_imports import import_transformers
 from benchsuite.models.soundness import (
@@ -115,7 +116,8 @@ def load(
         else:
             model = load_folder(folder, where, device, dtype, trusted)
         refuse_quantized(folder, entry.name)
-        tokenizer = load_tokenizer(entry, folder, trusted=trusted)
+        tokens = tokenizer_folder(place.file) if place.file else folder
+        tokenizer = load_tokenizer(entry, tokens, trusted=trusted)
         check_vocabulary(model, tokenizer, where)
     model.eval().requires_grad_(False)
     digest = source.weights_digest(known, sources, dtype=asked)

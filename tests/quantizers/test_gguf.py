@@ -9,7 +9,9 @@ import torch
 from benchsuite import catalog, models
 from benchsuite.engines import EngineProcess, engine
 from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.evaluation.checkpoints import open_model
 from benchsuite.evaluation.generation import log_likelihoods
+from benchsuite.models.folder import folder_digest
 from benchsuite.models.gguf import writer
 from benchsuite.quantizers import checkpoint, gguf
 from benchsuite.quantizers.formats.gguf_blocks import BLOCKS, decode
@@ -160,6 +162,22 @@ def test_the_file_holds_the_tokenizer(tmp_path, monkeypatch):
     text = "It's 12 foxes,\n\n  3.5 caf\u00e9 </s>"
     assert again(text).input_ids == lease.tokenizer(text).input_ids
     assert 0 < file.stat().st_size - result.size_after_bytes < 100_000  # names, and 2,048 tokens
+
+
+def test_a_tokenizer_that_is_not_in_the_file_is_read_from_beside_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    model, tokenizer = build("llama", vocab_size=300), tiny.tokenizer()  # without merges: unnamed
+    gguf.quantize(model, mix="q8_0")
+    checkpoint.save(model, tmp_path / "saved", tokenizer=tokenizer)
+    file = tmp_path / "saved" / "model.gguf"
+    opened = open_model(str(tmp_path / "saved"))
+    assert opened.tokenizer("It's 12").input_ids == tokenizer("It's 12").input_ids
+    digest = folder_digest(file)
+    (file.parent / "tokenizer.json").write_text("{}")
+    assert folder_digest(file) != digest
+    alone = shutil.copy(file, tmp_path / "alone.gguf")
+    with pytest.raises(BenchsuiteError, match="numbers in place of its tokens"):
+        open_model(str(alone))
 
 
 @pytest.mark.parametrize(

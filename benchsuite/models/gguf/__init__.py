@@ -14,5 +14,6 @@ __getattr__, __all__ = attach(
         "describe": "folder",
         "identity": "card",
         "model_folder": "folder",
+        "tokenizer_folder": "folder",
     },
 )

@@ -14,10 +14,12 @@ import numpy as np
 
 from benchsuite.catalog import is_gguf
 from benchsuite.corpora.file_digests import FileDigests, file_state, is_settled
+from benchsuite.errors import BenchsuiteError
 from benchsuite.models.cache import user_cache
 from benchsuite.models.gguf.card import CARD, FORM
 from benchsuite.models.gguf.config import Model, architecture_of, read_model
 from benchsuite.models.gguf.names import FACTORS, Target, targets
+from benchsuite.models.gguf.numbers import are_numbers
 from benchsuite.models.gguf.reader import Gguf, Tensor
 
 _WEIGHTS = "model.safetensors"
@@ -31,7 +33,8 @@ class GgufFile:
     """What a GGUF file says of itself.
 
     ``types`` has the number of tensors by type, the most frequent first; ``n_parameters`` leaves
-    tables of rope factors out; ``context`` is the longest text in tokens, None where unsaid.
+    tables of rope factors out; ``context`` is the longest text in tokens, None where unsaid;
+    ``numbered`` says that numbers stand in place of the tokens (`numbers`).
     """
 
     path: Path
@@ -42,6 +45,7 @@ class GgufFile:
     types: dict[str, int]
     vocabulary_size: int
     context: int | None
+    numbered: bool
 
 
 def describe(path: Path, digests: FileDigests | None = None) -> GgufFile:
@@ -79,6 +83,7 @@ def _described(path: Path, digests: FileDigests | None) -> GgufFile:
         types=file.kinds(),
         vocabulary_size=file.tensors["token_embd.weight"].shape[0],
         context=file.metadata.get(f"{architecture}.context_length"),
+        numbered=are_numbers(file.metadata.get("tokenizer.ggml.tokens")),
     )
 
 
@@ -95,6 +100,23 @@ def model_folder(path: Path) -> Path:
     if not is_gguf(path):
         return path
     return dequantized_folder(path, user_cache() / "gguf")
+
+
+def tokenizer_folder(path: Path) -> Path:
+    """Return where the tokenizer of a model folder, or of a GGUF file, is.
+
+    A file whose tokens are numbers has it beside itself, as ``--save-models`` writes it. Raises
+    ``BenchsuiteError`` where it is not there: the numbers would be taken for a text's tokens.
+    """
+    if not is_gguf(path) or not describe(path).numbered:
+        return model_folder(path)
+    if not (path.parent / "tokenizer_config.json").is_file():
+        raise BenchsuiteError(
+            "the file has numbers in place of its tokens, and no tokenizer lies beside it",
+            str(path),
+            "Put the original's tokenizer.json and tokenizer_config.json into its folder",
+        )
+    return path.parent
 
 
 def dequantized_folder(path: Path, cache: Path) -> Path:

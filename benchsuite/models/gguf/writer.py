@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchsuite.models.gguf.names import BIASES, BLOCKS, Target
+from benchsuite.models.gguf.numbers import MERGES, numbers
 from benchsuite.models.gguf.reader import library
 
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
@@ -124,16 +125,13 @@ def _kind(gguf: Any, value: Any) -> tuple[Any, ...]:
 
 
 def _numbers(config: Any) -> dict[str, Any]:
-    """Return a vocabulary of numbers, and of the one merge that llama.cpp wants."""
-    tokens = [f"t{number}" for number in range(config.vocab_size)]
-    if len(tokens) > 2:
-        tokens[:3] = ["a", "b", "ab"]
+    """Return a vocabulary of numbers."""
     return {
         "ggml.model": "gpt2",
         "ggml.pre": "gpt-2",
-        "ggml.tokens": tokens,
+        "ggml.tokens": numbers(config.vocab_size),
         "ggml.token_type": [1] * config.vocab_size,
-        "ggml.merges": ["a b"],
+        "ggml.merges": MERGES,
         "ggml.eos_token_id": _end(config),  # without, llama.cpp would take another
     }
 
