@@ -26,9 +26,9 @@ def test_quantizers(
     """Quantize, then ask what it saved and what it cost."""
     original, network, seq_len = lease(cell.model).model, model.model, cell["seq_len"]
     with record.stage("selection"):
-        batch = calibrate("random", cell.seed)
+        batch = None if model.weights == "checkpoint" else calibrate("random", cell.seed)
     with record.stage("quant"):
-        quantized = quantize(cell, network, batch, progress)
+        quantized = quantize(cell, model, batch, progress)
     record.update(**sizes(original, quantized, model.entry.dtype))
     save_model(model, quantized)
     with record.stage("evaluation"), quantizers.using_kernel(network, "held"):
@@ -51,8 +51,14 @@ def test_quantizers(
         record.clock(**served_latency(network, evaluation_tokens[: seq_len // 2]))
 
 
-def quantize(cell, network, batch, progress):
-    """Quantize with the cell's method; the reference is left alone, the control broken."""
+def quantize(cell, model, batch, progress):
+    """Quantize with the cell's method; the reference is left alone, the control broken.
+
+    A checkpoint that was given is what the method made.
+    """
+    network = model.model
+    if model.weights == "checkpoint":
+        return quantizers.given(cell.method, network, model.file_bytes)
     if cell.method == "fp16":
         return None
     if cell.method == "zeroed_layer":
@@ -79,7 +85,7 @@ def sizes(original, quantized, dtype):
     of_cache = "cache_bits" in quantized.recorded  # which leaves the weights as they are stored
     after = before if of_cache else quantized.size_after_bytes
     return {
-        "weights_sha256": quantized.weights_sha256,
+        "weights_sha256": quantized.weights_sha256 or None,
         "size_before_mb": before / 1e6,
         "size_after_mb": after / 1e6,
         "compression_ratio": before / after,

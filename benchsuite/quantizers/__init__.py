@@ -29,6 +29,7 @@ __getattr__, __all__ = attach(
         "fp4_gptq": "fp4_gptq",
         "fp8": "fp8",
         "gguf": "gguf",
+        "given": "result",
         "gptaq": "gptaq",
         "gptq": "gptq",
         "hqq": "hqq",

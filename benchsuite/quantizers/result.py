@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchsuite.errors import UsageError
 from benchsuite.models.experts import routed_tokens
 from benchsuite.quantizers.linear import model_digest, stored_bytes
 from benchsuite.quantizers.walking.clock import StageClock
@@ -148,3 +149,25 @@ class Account:
     def _routed(self, name: str) -> dict[str, float]:
         tokens = routed_tokens(self._model, name)
         return {} if tokens is None else {"routed_tokens": float(tokens)}
+
+
+def given(method: str, model: nn.Module, file_bytes: int | None = None) -> QuantizationResult:
+    """Return the account of a model that ``method`` has made elsewhere.
+
+    ``file_bytes`` is the size of the GGUF that its weights were dequantized from: there are no codes
+    to have a digest of, and latency is that of dense layers. Raises
+    ``UsageError`` for a method that makes no model.
+    """
+    if method in ("fp16", "zeroed_layer"):
+        raise UsageError(
+            f"--checkpoint gives a quantized model, and {method} is none",
+            fix="Select the cells of the method that made it: -k gptq_w4",
+        )
+    size = stored_bytes(model) if file_bytes is None else file_bytes
+    return QuantizationResult(
+        layers=[],
+        weights_sha256=model_digest(model) if file_bytes is None else "",
+        size_before_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
+        size_after_bytes=size,
+        latency_simulated=file_bytes is not None,
+    )

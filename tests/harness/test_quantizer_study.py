@@ -104,6 +104,22 @@ def test_models_are_saved_in_their_format_or_say_why_not(records):
     assert "model_not_saved" not in records["rtn_w3"]
 
 
+def test_a_given_checkpoint_is_measured_as_it_is(records, tmp_path):
+    """And not quantized once more, under the name of the model that it was made of."""
+    made = records["gptq_w3"]
+    (saved,) = (made["reports"] / "quantizers/quantized_models").glob("*gptq_w3*")
+    chosen = "tiny_llama_1m and seed42 and (gptq_w3 or fp16)"
+    command = [sys.executable, "-m", "pytest", "benchmarks/test_quantizers.py", "-k", chosen]
+    given = (f"--checkpoint=tiny_llama_1m={saved}", f"--reports-dir={tmp_path}")
+    done = forked.run([*command, *given, "-p", "no:cacheprovider", *SMALL], ROOT)
+    assert "fp16-seed42: --checkpoint gives a quantized model, and fp16 is none" in done.stdout
+    (path,) = tmp_path.glob("checkpoint/quantizers/raw_runs/*.json")
+    found = json.loads(path.read_text())
+    assert found["weights"] == "checkpoint"
+    same = ("perplexity", "kl", "weights_sha256", "size_before_mb", "size_after_mb")
+    assert [found[name] for name in same] == [made[name] for name in same]
+
+
 def test_latency_is_kept_out_of_what_must_be_equal_bit_for_bit(records):
     record = records["rtn_w3"]
     assert record["latency_seconds"] > 0

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchsuite import catalog
+from benchsuite import catalog, models
 from benchsuite.evaluation.uncertainty.registry import SCORES
+from benchsuite.quantizers import checkpoint, rtn
 from benchsuite.records.columns import read_columns
 from benchsuite.study import study
 from tests import forked
@@ -107,6 +108,21 @@ def test_correctness_by_a_judge_without_a_judge_is_one_paragraph(tmp_path):
     assert done.returncode == 1
     assert "uncertainty.judge_model=" in done.stdout
     assert "Traceback" not in done.stdout
+
+
+def test_a_given_checkpoint_is_asked_as_it_is_and_not_rounded_again(tmp_path):
+    lease = models.load(catalog.model("tiny_qwen_4m"))
+    rtn.quantize(lease.model, bits=4)
+    checkpoint.save(lease.model, tmp_path / "w4", tokenizer=lease.tokenizer)
+    chosen = ("-k", "tiny_qwen_4m and passages and g_nll and not 4bit and not gptq and not rw")
+    small = ("--set=uncertainty.samples=4", "--set=uncertainty.draws=1", "--seeds=42")
+    given = f"--checkpoint=tiny_qwen_4m={tmp_path / 'w4'}"
+    done = run(tmp_path / "reports", *chosen, *small, given)
+    assert "precision=8bit would quantize again" in done.stdout
+    (path,) = (tmp_path / "reports").glob("checkpoint/uncertainty/raw_runs/*.json")
+    found = json.loads(path.read_text())
+    assert found["weights"] == "checkpoint"
+    assert found["quantization"] == "as given with --checkpoint"
 
 
 def test_the_session_ends_with_the_studys_own_files(reports):
