@@ -40,6 +40,11 @@ def select(
     no other sequence has a say in it. ``batch_size`` of them are written at a time, as many as
     ``decoding.ways.at_once`` says unless told; it changes logits in their last bits only.
     """
+    if seq_len < 2:
+        raise UsageError(
+            f"a sequence of {seq_len} is its first token, and the model writes nothing",
+            fix="Set seq_len to 2 or more, or choose another sampler",
+        )
     account = Account(pool)
     model = pool.causal_lm
     temperatures = [
@@ -115,6 +120,6 @@ def _first_token(pool: CalibrationPool) -> int:
 
 def _banned(pool: CalibrationPool, model: Any) -> Tensor:
     """Return bool ``[vocab]``: special ids, and padding rows of the head beyond the tokenizer."""
-    ids = torch.arange(model.config.vocab_size)
+    ids = torch.arange(model.config.get_text_config().vocab_size)
     special = torch.tensor(pool.tokenizer.all_special_ids, dtype=torch.int64)
     return torch.isin(ids, special) | (ids >= pool.vocab_size)

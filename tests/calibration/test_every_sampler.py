@@ -9,6 +9,7 @@ import torch
 
 from benchsuite.calibration import SAMPLERS, CalibrationPool, MemoryFeatureCache, sampler
 from benchsuite.calibration.tokens import CorpusTooShort
+from benchsuite.errors import UsageError
 
 N, LENGTH = 6, 16
 OPTIONS = {"cola_zero": {"min_tokens": (20, 25)}, "cola_balanced": {"min_tokens": 20}}
@@ -94,6 +95,11 @@ def test_a_corpus_too_short_says_what_was_found_and_needed(name, pool, tokenizer
         choose(name, small)
 
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_writes_nothing_is_told(pool):
+    with pytest.raises(UsageError, match="a sequence of 1 is its first token"):
+        choose("self_generated", pool, length=1)
 
 
 def test_features_are_built_once_for_all_samplers_and_seeds(documents, tokenizer, model):
