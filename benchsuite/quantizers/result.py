@@ -154,9 +154,9 @@ class Account:
 def given(method: str, model: nn.Module, file_bytes: int | None = None) -> QuantizationResult:
     """Return the account of a model that ``method`` has made elsewhere.
 
-    ``file_bytes`` is the size of the GGUF that its weights were dequantized from: there are no codes
-    to have a digest of, and latency is that of dense layers. Raises
-    ``UsageError`` for a method that makes no model.
+    ``file_bytes`` is the size of the GGUF that its weights were dequantized from: there are no
+    codes then to have a digest of, and latency is that of dense layers. Raises ``UsageError`` for a
+    method that makes no model.
     """
     if method in ("fp16", "zeroed_layer"):
         raise UsageError(
