@@ -76,10 +76,14 @@ def test_a_gguf(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "reader"),
-    [("W4AFP8", "transformers with compressed-tensors"), ("W4A16", "benchsuite")],
+    ("scheme", "ignored", "reader"),
+    [
+        ("W4AFP8", ["lm_head"], "transformers with compressed-tensors"),
+        ("W4A16", ["lm_head"], "benchsuite"),
+        ("W8A16", [], "transformers with compressed-tensors"),  # the head too
+    ],
 )
-def test_checkpoints_that_llm_compressor_made(scheme, reader, tmp_path, monkeypatch):
+def test_checkpoints_that_llm_compressor_made(scheme, ignored, reader, tmp_path, monkeypatch):
     """As it computes itself, whoever reads them; where activations are rounded too it is said."""
     pytest.importorskip("llmcompressor")
     from llmcompressor import oneshot
@@ -89,7 +93,7 @@ def test_checkpoints_that_llm_compressor_made(scheme, reader, tmp_path, monkeypa
     theirs = tiny.model(hidden_size=128, intermediate_size=256, dtype=torch.bfloat16)
     theirs.save_pretrained("original")
     theirs.config._name_or_path = "original"  # it wants a model with a name
-    recipe = QuantizationModifier(targets="Linear", scheme=scheme, ignore=["lm_head"])
+    recipe = QuantizationModifier(targets="Linear", scheme=scheme, ignore=ignored)
     oneshot(model=theirs, recipe=recipe)
     goal = logits(theirs)
     theirs.save_pretrained(tmp_path, save_compressed=True)
@@ -99,6 +103,9 @@ def test_checkpoints_that_llm_compressor_made(scheme, reader, tmp_path, monkeypa
     assert (logits(subject.model) - goal).norm() < 0.01 * goal.norm()
     notes = " ".join(subject.notes)
     assert ("activations are rounded in simulation" in notes) == (scheme == "W4AFP8")
+    if not ignored:
+        with pytest.raises(BenchsuiteError, match="its head is quantized"):
+            checkpoint.load(tmp_path)
 
 
 @pytest.mark.parametrize("told_by", ["hqq", "transformers"])

@@ -12,6 +12,7 @@ __getattr__, __all__ = attach(
         "FORMATS": "settings",
         "apply": "folder",
         "format_for": "folder",
+        "has_packed_head": "folder",
         "load": "folder",
         "read_settings": "settings",
         "save": "folder",

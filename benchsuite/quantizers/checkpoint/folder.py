@@ -34,7 +34,7 @@ from benchsuite.quantizers.checkpoint.settings import FORMATS, format_of, read_s
 from benchsuite.quantizers.layers import replace
 from benchsuite.quantizers.linear import QuantizedLinear, quantized_linears
 
-__all__ = ["apply", "format_for", "load", "save"]
+__all__ = ["apply", "format_for", "has_packed_head", "load", "save"]
 
 REINSTALL = "Save it again with --save-models, or copy it again"
 WRITTEN = FORMATS | {"dense": dense, "gguf": gguf}
@@ -187,6 +187,13 @@ def load(folder: Path | str, *, device: str = "cpu", trusted: bool = False) -> n
         made = model_folder(folder)
         return loading.load_folder(made, str(folder), device, read_config(made)["dtype"]).eval()
     settings = read_settings(folder)
+    if has_packed_head(folder):
+        raise BenchsuiteError(
+            "its head is quantized, and only layers of the blocks are read",
+            str(folder),
+            "Quantize it again with its head left out (ignore lm_head), or compare it with "
+            "`benchsuite compare`, which asks transformers",
+        )
     try:
         with own_code.refused(str(folder)), soundness.quiet_transformers():
             model = _built(folder, trusted)
@@ -204,6 +211,12 @@ def load(folder: Path | str, *, device: str = "cpu", trusted: bool = False) -> n
     with soundness.quiet_transformers():
         model.generation_config = generation_settings.read(folder) or model.generation_config
     return model.to(device).eval()
+
+
+def has_packed_head(folder: Path) -> bool:
+    """Say whether a checkpoint's head has other tensors than a weight and a bias: it is packed."""
+    head = {name for _, name, _, _ in tensor_headers(folder) if name.startswith("lm_head.")}
+    return not head <= {"lm_head.weight", "lm_head.bias"}
 
 
 def _built(folder: Path, trusted: bool) -> Any:
