@@ -5,7 +5,7 @@ its own or with dequantized weights; a note says which.
 """
 
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 from io import StringIO
@@ -77,17 +77,18 @@ def open_foreign(
     _try(model, folder, method)
     model.generation_config = generation_settings.read(folder) or model.generation_config
     notes = (_told(settings),) if method == "compressed-tensors" else ()
-    if method not in _known_to_transformers():
+    if not _known_to_transformers(method):
         notes = (
             f"its config names the method {method!r}, which transformers passed over: {_READ}",
         )
     return model, f"transformers with {package}" if package else "transformers", notes
 
 
-def _known_to_transformers() -> Collection[str]:
+def _known_to_transformers(method: str) -> bool:
     from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
-    return AUTO_QUANTIZATION_CONFIG_MAPPING.keys()
+    # bitsandbytes has two names there, by its bits.
+    return any(name in (method, f"{method}_4bit") for name in AUTO_QUANTIZATION_CONFIG_MAPPING)
 
 
 def _try(model: nn.Module, folder: Path, method: str) -> None:

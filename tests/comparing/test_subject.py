@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from benchsuite.catalog import Sources
 from benchsuite.comparing.subject import identity, open_subject
@@ -206,6 +207,19 @@ def test_a_method_that_transformers_does_not_know_is_noted(tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     subject = open_subject(str(folder))
     assert "the method 'own_method', which transformers passed over" in subject.notes[0]
+
+
+def test_a_checkpoint_of_bitsandbytes_is_that_of_a_method_that_is_known(tmp_path):
+    """Whose names in transformers are others than the one that it writes."""
+    pytest.importorskip("bitsandbytes")
+    plain = tiny.checkpoint(tmp_path / "plain")
+    how = BitsAndBytesConfig(load_in_8bit=True)
+    theirs = AutoModelForCausalLM.from_pretrained(plain, quantization_config=how)
+    theirs.save_pretrained(tmp_path / "int8")
+    tiny.tokenizer().save_pretrained(tmp_path / "int8")
+    subject = open_subject(str(tmp_path / "int8"))
+    assert (subject.read_by, subject.notes) == ("transformers with bitsandbytes", ())
+    assert torch.equal(logits(subject.model), logits(theirs.eval()))
 
 
 def test_what_opens_and_cannot_compute_is_named(tmp_path):
