@@ -26,9 +26,10 @@ TFIDF = {
 def long_enough(
     lengths: np.ndarray, min_tokens: int, max_documents: int | None, n_clusters: int
 ) -> np.ndarray:
-    """Return the indices of documents of at least ``min_tokens`` tokens, capped.
+    """Return the indices, int64 ``[m]``, of documents of at least ``min_tokens`` tokens, capped.
 
-    Raises ``CorpusTooShort`` when there are fewer than clusters.
+    ``lengths`` int64 ``[n]`` are the documents' tokens. Raises ``CorpusTooShort`` when there are
+    fewer than clusters.
     """
     found = capped(np.flatnonzero(lengths >= min_tokens), max_documents)
     if len(found) < n_clusters:
@@ -101,7 +102,7 @@ def reduced_tfidf(
 
 
 def diversity(tokens: np.ndarray) -> float:
-    """Return the share of distinct tokens, 0 for a text without tokens."""
+    """Return the share of distinct ones among tokens ``[n]``, 0 for a text without tokens."""
     return len(np.unique(tokens)) / len(tokens) if len(tokens) else 0.0
 
 

@@ -39,7 +39,7 @@ def _round_output(module: nn.Module, inputs: Any, output: Any) -> Any:
 
 
 def round_once_more(hidden: Tensor) -> Tensor:
-    """Return hidden states rounded to their half precision, in their own dtype."""
+    """Return hidden states [...] rounded to their half precision, in their own dtype."""
     half = torch.float16 if hidden.dtype == torch.float16 else torch.bfloat16
     moved = (hidden.float() * _FACTOR).to(half).float() / _FACTOR
     return moved.to(hidden.dtype)

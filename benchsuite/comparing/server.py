@@ -124,7 +124,7 @@ class ServedModel(Elsewhere):
         *,
         progress: Progress | None,
     ) -> list[np.ndarray]:
-        """Return the log-probability of each continuation's tokens after its prefix."""
+        """Return the log-probabilities of each continuation's tokens, float64 [length], in nats."""
         rows = [[*a, *b] for a, b in zip(prefixes, continuations, strict=True)]
         found = self.said(rows, progress=progress)
         pairs = zip(found, continuations, strict=True)

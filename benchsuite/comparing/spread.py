@@ -63,7 +63,7 @@ def kl_spread(tokens: Tokens, items: PairedItems) -> Spread:
 
 
 def cluster_means(items: PairedItems) -> np.ndarray:
-    """Return the differences candidate - base, one an item, or the mean of each cluster's."""
+    """Return the differences candidate - base, float64 [items], or their means by [clusters]."""
     differences = items.candidate - items.base
     if items.clusters is None:
         return differences

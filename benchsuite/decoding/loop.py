@@ -129,7 +129,7 @@ def padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor,
 
 
 def places(mask: Tensor) -> Tensor:
-    """Return each token's place in its own sequence, whatever padding stands before it."""
+    """Return each token's place [rows, tokens] in its own sequence, whatever padding is before."""
     return (mask.cumsum(1) - 1).clamp(min=0)
 
 

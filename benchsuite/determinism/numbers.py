@@ -12,7 +12,7 @@ import numpy as np
 
 
 def l2(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the L2 distance of two completions' log-probs over their common steps."""
+    """Return the L2 distance of two completions' log-probs [steps], in nats, over common steps."""
     steps = min(len(one), len(other))
     difference = np.asarray(one[:steps], np.float64) - np.asarray(other[:steps], np.float64)
     return float(np.sqrt(np.square(difference).sum()))
@@ -24,7 +24,10 @@ def bits_equal(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def first_difference(rows: np.ndarray) -> int | None:
-    """Return the first step at which any row differs from the first one, by its bits."""
+    """Return the first step at which any row differs from the first one, by its bits.
+
+    ``rows`` [repetitions, steps] are int64 or float64. None: all rows are equal.
+    """
     raw = np.ascontiguousarray(rows).view(np.uint64)
     differs = (raw != raw[:1]).any(axis=0)
     return int(differs.argmax()) if differs.any() else None
@@ -33,6 +36,7 @@ def first_difference(rows: np.ndarray) -> int | None:
 def statistics(tokens: np.ndarray, logprobs: np.ndarray) -> dict[str, Any]:
     """Return the INT4 guide's statistics of repetitions, and what it leaves out.
 
+    ``tokens`` int64 and ``logprobs`` float64 (nats) are [repetitions, steps].
     ``l2_*`` are over the distances ||lp_0 - lp_i||_2 of the later repetitions to the first, with
     the population's standard deviation; ``std_per_token_*`` over the steps' standard deviations;
     ``l2_all_pairs_*`` over every pair. A single repetition is compared with nothing: what would

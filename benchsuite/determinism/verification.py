@@ -100,7 +100,7 @@ def judge(
 
 
 def area(honest: np.ndarray, other: np.ndarray) -> float:
-    """Return the chance that one of ``other`` exceeds one of ``honest``, ties counting half."""
+    """Return the chance that one of ``other`` [m] exceeds one of ``honest`` [n], ties half."""
     ordered = np.sort(honest)
     below = np.searchsorted(ordered, other, "left") + np.searchsorted(ordered, other, "right")
     return float(below.mean() / (2 * len(ordered)))

@@ -105,7 +105,7 @@ def divergence(
 
 
 def flips(before: Sequence[Any] | np.ndarray, after: Sequence[Any] | np.ndarray) -> Flips:
-    """Return which of the items have another answer in ``after`` than in ``before``.
+    """Return which of the items have another answer in ``after`` [n] than in ``before`` [n].
 
     Given predictions, any change counts; given per-item correctness, only changes from right to
     wrong and back, as in the paper. Raises ``UsageError`` for lists of different length.

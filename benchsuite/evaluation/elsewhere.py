@@ -38,4 +38,4 @@ class Elsewhere(ABC):
         *,
         progress: Callable[[str, int, int], None] | None,
     ) -> list[np.ndarray]:
-        """Return the log-probability, in nats, of each continuation's tokens after its prefix."""
+        """Return the log-probabilities of each continuation's tokens, float64 [length], in nats."""

@@ -81,7 +81,7 @@ def teach(net: Reasoner, batch: Batch, question: Context) -> Taught:
 
 
 def cache_loss(taught: Taught, student: Context, thought: Thought, config: Config) -> Tensor:
-    """Return KaVa's loss between what eviction keeps of the steps and the latents' last pass."""
+    """Return KaVa's loss, a scalar: what eviction keeps of the steps, the latents' last pass."""
     how, start = config.loss, thought.question.mask.shape[1] + 1
     keys, values = taught.read.context.stacked(start)
     valid, rows = (send(t, keys.device) for t in (taught.tail.thought, taught.watched))

@@ -77,7 +77,10 @@ def evict(scores: Tensor, valid: Tensor, n_kept: int) -> Kept:
 
 
 def first(valid: Tensor, n_kept: int, layers: int, kv_heads: int) -> Kept:
-    """Keep the first ``n_kept`` valid tokens in every layer and head: the ablation ``crop``."""
+    """Keep the first ``n_kept`` valid tokens in every layer and head: the ablation ``crop``.
+
+    ``valid`` bool [batch, tokens].
+    """
     scores = -torch.arange(valid.shape[1], device=valid.device, dtype=torch.float32)
     return evict(scores.expand(layers, len(valid), kv_heads, -1), valid, n_kept)
 

@@ -36,7 +36,7 @@ class Thought:
 
 
 def question_parts(net: Reasoner, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the embeddings and masks of prefix and last token, to be joined by the caller."""
+    """Return embeddings [B, n, width] and masks [B, n] of prefix and last token, to be joined."""
     ones = torch.ones_like(batch.last)
     return [net.embed(batch.prefix), net.embed(batch.last)], [batch.prefix_mask, ones]
 

@@ -59,7 +59,7 @@ def _characters(p: int, k: int) -> Tensor:
 
 @cache
 def paley(order: int) -> Tensor | None:
-    """Return Paley's Hadamard matrix of ``order``, int64, or None where there is none."""
+    """Return Paley's Hadamard matrix, int64 [order, order], or None where there is none."""
     for q, remainder in ((order - 1, 3), (order // 2 - 1, 1)):
         if order % 4 or q < 3 or q % 4 != remainder:
             continue

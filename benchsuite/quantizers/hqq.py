@@ -62,7 +62,7 @@ def range_grid(groups: Tensor, max_code: int, dtype: torch.dtype) -> tuple[Tenso
 
 
 def encode(groups: Tensor, scale: Tensor, zero: Tensor, max_code: int) -> Tensor:
-    """Return the nearest codes, in float."""
+    """Return the nearest codes, in float, of ``groups``' shape; scale and zero broadcast."""
     return (groups / scale).add_(zero).round_().clamp_(0, max_code)
 
 

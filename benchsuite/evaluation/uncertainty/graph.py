@@ -50,12 +50,12 @@ def degree(weights: np.ndarray) -> float:
 
 
 def continuous_sets(weights: np.ndarray) -> float:
-    """Return the sum of max(0, 1 - l) over the Laplacian's eigenvalues, 1 to n."""
+    """Return the sum of max(0, 1 - l) over the eigenvalues of the Laplacian [n, n], 1 to n."""
     return float(np.clip(1 - np.linalg.eigvalsh(laplacian(weights)), 0, None).sum())
 
 
 def spread(weights: np.ndarray) -> float:
-    """Return the norm of the centred informative eigenvectors of the Laplacian."""
+    """Return the norm of the centred informative eigenvectors of the Laplacian [n, n]."""
     values, vectors = np.linalg.eigh(laplacian(weights))
     places = vectors[:, values < INFORMATIVE]
     return float(np.linalg.norm(places - places.mean(0)))

@@ -38,7 +38,10 @@ class Relevance:
 
 
 def weighted_nll(log_probs: np.ndarray, relevance: np.ndarray) -> float:
-    """Return sum R_t (-log p_t) / sum R_t in nats; where no token matters, G-NLL's plain sum."""
+    """Return sum R_t (-log p_t) / sum R_t in nats, both of an answer's tokens [n].
+
+    Where no token matters it is G-NLL's plain sum.
+    """
     total = float(relevance.sum())
     if total == 0:
         return -float(log_probs.sum())

@@ -22,7 +22,9 @@ MOST_TOKENS = 256
 
 
 def lexical(pairs: Sequence[Pair]) -> np.ndarray:
-    """Return the cosine of the counts of three-character runs, without case and outer blanks.
+    """Return by pair, float64 [n], the cosine of the counts of three-character runs.
+
+    Case and outer blanks do not count.
 
     Runs begin and end in a blank, so that a text of one letter has one. Two empty texts are equal.
     """
