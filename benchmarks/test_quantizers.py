@@ -12,7 +12,7 @@ from benchsuite import evaluation, quantizers
 def test_quantizers(
     cell,
     model,
-    lease,
+    original,
     calibrate,
     evaluation_tokens,
     questions,
@@ -24,17 +24,17 @@ def test_quantizers(
     progress,
 ):
     """Quantize, then ask what it saved and what it cost."""
-    original, network, seq_len = lease(cell.model).model, model.model, cell["seq_len"]
+    network, seq_len = model.model, cell["seq_len"]
     with record.stage("selection"):
         batch = None if model.weights == "checkpoint" else calibrate("random", cell.seed)
     with record.stage("quant"):
         quantized = quantize(cell, model, batch, progress)
-    record.update(**sizes(original, quantized, model.entry.dtype))
+    record.update(**sizes(original.model, quantized, model.entry.dtype))
     save_model(model, quantized)
     with record.stage("evaluation"), quantizers.using_kernel(network, "held"):
         quality = evaluation.perplexity.perplexity(network, evaluation_tokens, seq_len=seq_len)
         change = evaluation.divergence.divergence(
-            original, network, evaluation_tokens, seq_len=seq_len
+            original.model, network, evaluation_tokens, seq_len=seq_len
         )
         answers = questions(network)
     record.update(perplexity=quality.value, kl=change.value, **answers.values())
