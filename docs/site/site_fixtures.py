@@ -15,6 +15,7 @@ what `-k` matches."""
 RETURNS = {
     "model": "`benchsuite.models.Lease`, or a checkpoint with the same `model`, `tokenizer`, "
     "`entry`, `digest` and `weights`",
+    "original": "`benchsuite.models.Lease`",
     "model_pool": "`benchsuite.models.ModelPool`",
     "lease": "a function of a catalogue name to a `benchsuite.models.Lease`",
     "evaluation_tokens": "a tensor, int64 [n_tokens], on the cell's device",
@@ -29,8 +30,8 @@ RETURNS = {
     "downstream": "a function of a lease to the record's object",
     "artefact": "a function of a key and of `build(folder)` to an `Artefact`: `path`, `seconds`",
     "at_precision": "a function without arguments to the network at the cell's precision",
-    "answers": 'a function of `"test"` or `"demonstrations"` to a list of '
-    "`benchsuite.evaluation.uncertainty.Asked`",
+    "answers": "what `test()` and `demonstrations()` return: a list of "
+    "`benchsuite.evaluation.uncertainty.Asked` each",
     "relevances": "a dictionary by the name of a similarity",
     "tools": "`benchsuite.evaluation.uncertainty.Tools`",
     "judge": "a function that grades answers, or None",
