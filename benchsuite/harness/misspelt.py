@@ -10,6 +10,7 @@ import pytest
 
 from benchsuite import catalog
 from benchsuite.harness.items import cell_of
+from benchsuite.printable import printable, without_surrogates
 from benchsuite.study import names, study
 
 # A word of -k, in its own or in another spelling (llama2-7b).
@@ -50,10 +51,17 @@ class LeftOut:
 def refuse_unreadable(config: pytest.Config) -> None:
     """Raise pytest's own usage error for a ``-k`` or ``-m`` that it cannot read.
 
-    The controller of workers never reads them, and would begin a session that nobody can run.
+    The controller of workers never reads them, and would begin a session that nobody can run. Nor
+    can it hand on a path that is no UTF-8.
     """
     import _pytest.mark
 
+    for word in (*map(str, config.invocation_params.args), str(config.rootpath)):
+        if word != without_surrogates(word):
+            raise pytest.UsageError(
+                f"{printable(word)} is no UTF-8, and -n cannot hand it to workers. Rename it, or "
+                "leave -n away"
+            )
     # No public name reads an expression. Without this one the workers refuse it, a little later.
     parse = getattr(_pytest.mark, "_parse_expression", None)
     for flag, expression in (("-k", config.option.keyword), ("-m", config.option.markexpr)):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.printable import without_surrogates
 from benchsuite.records.columns import read_columns
 from benchsuite.records.documents import outcome_of
 from benchsuite.records.files import sha256
@@ -65,10 +66,13 @@ def load_items(*directories: str | Path) -> "pd.DataFrame":
 
 
 def record_rows(*directories: str | Path, unreadable: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of `load_records`; what cannot be read is added to ``unreadable``."""
+    """Yield the rows of `load_records`; what cannot be read is added to ``unreadable``.
+
+    No frame holds a path that is no UTF-8: it has U+FFFD for what is none.
+    """
     for path, found in _records(directories, unreadable):
         row = {**flat(found), SEAL: found.sha256} if isinstance(found, Record) else found
-        yield {**flatten(row), "path": str(path)}
+        yield {**flatten(row), "path": without_surrogates(str(path))}
 
 
 def items_table(*directories: str | Path, unreadable: list[str]) -> "pyarrow.Table":

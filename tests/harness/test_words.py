@@ -17,6 +17,12 @@ def test_an_expression_that_cannot_be_read_leaves_nothing_behind(bench, project,
     assert not made(project)
 
 
+def test_a_path_that_workers_cannot_be_told_is_named(bench, project):
+    result = bench("-n", "2", "--reports-dir=rep\udcff")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --reports-dir=rep?udcff is no UTF-8, and -n cannot *"])
+
+
 def test_what_only_workers_see_to_be_wrong_is_said_in_their_words(bench, project):
     result = bench("-n", "2", "benchmarks/test_nowhere.py")
     assert result.ret == pytest.ExitCode.USAGE_ERROR

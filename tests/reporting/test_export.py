@@ -206,7 +206,7 @@ def items_of(one):
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
-    """A store of one method's records with items, and one that failed."""
+    """A store of one method's records with items, and one that failed, in a folder of odd name."""
     folder = tmp_path_factory.mktemp("stored") / "reports"
     made = {i: r for i, r in quantized().records.items() if "gptq_w4" in i or "fp16" in i}
     failed = next(
@@ -214,7 +214,7 @@ def reports(tmp_path_factory):
     )
     stored_with_items(folder / "store/records", made, items_of)
     broken = record(failed, failure=("quant", "it broke"), results_sha256="", values={})
-    more = folder.parent / "more"
+    more = folder.parent / "more\udcff"  # a byte that is no UTF-8
     stored(more / "store/records", {failed.id: broken})
     (path,) = (more / "store/records").iterdir()
     path.rename(path.with_suffix(".failed-1.json"))
@@ -237,7 +237,7 @@ def test_all_records_and_items_are_in_the_parquet_files(exported, reports):
     assert set(frame.columns) == set(records.columns)
     assert list(items.columns) == list(loaded.columns)
     assert len(items) == len(loaded) == 4 * (4 + 4 + 2)
-    assert frame["path"].str.match(r"(reports|more)/store/records/[\w.-]+\.json").all()
+    assert frame["path"].str.match(r"(reports|more\ufffd)/store/records/[\w.-]+\.json").all()
 
 
 def test_items_are_rows_of_one_kind_beside_whose_they_are(reports):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchsuite.printable import without_surrogates
 from benchsuite.reporting.exporting.tables import UNSTATED
 from benchsuite.reporting.load import OF, items_table, record_rows
 
@@ -67,10 +68,14 @@ def write_data(directories: Sequence[Path], folder: Path) -> Data:
 
 
 def without_places(text: str, directories: Sequence[Path]) -> str:
-    """Return a text with each folder's name alone: where it lies on a machine is nobody's."""
+    """Return a text with each folder's name alone: where it lies on a machine is nobody's.
+
+    A name that is no UTF-8 loses what a file of text cannot hold.
+    """
     for directory in directories:
-        text = text.replace(f"{directory}/", f"{directory.resolve().name}/")
-    return text
+        for place in (str(directory), without_surrogates(str(directory))):
+            text = text.replace(f"{place}/", f"{directory.resolve().name}/")
+    return without_surrogates(text)
 
 
 def _by_kind(items: Any) -> list[tuple[tuple[str, str], int]]:
