@@ -73,7 +73,9 @@ class Controller:
         """
         result = yield
         self._chosen = self._chosen or [item.nodeid for item in session.items if cell_of(item)]
-        if self._chosen and not only_shows(self.config):
+        goes_on = self.config.option.continue_on_collection_errors
+        runs = not session.testsfailed or goes_on  # else pytest ends before the first item
+        if self._chosen and runs and not only_shows(self.config):
             self._begin()
         return result
 

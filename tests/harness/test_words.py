@@ -30,6 +30,15 @@ def test_what_only_workers_see_to_be_wrong_is_said_in_their_words(bench, project
     assert not made(project)
 
 
+def test_where_one_file_cannot_be_collected_nothing_is_begun(bench, project):
+    (project.path / "benchmarks/test_more.py").write_text("import nowhere_to_be_found\n")
+    result = bench("-k", "two_models and toy_a and seed1")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert not made(project)
+    result = bench("-k", "two_models and toy_a and seed1", "--continue-on-collection-errors")
+    result.stdout.fnmatch_lines(["two_models: 2 of *"])
+
+
 @pytest.mark.parametrize("words", [["--fixtures"], ["--setup-plan", "-k", "two_models"]])
 def test_what_only_shows_begins_no_session(bench, project, words):
     result = bench(*words)
