@@ -73,7 +73,7 @@ def test_what_cannot_be_collected_is_named_with_its_reason(command, project):
     result.stderr.fnmatch_lines(["*while loading conftest '*conftest.py': SyntaxError: *"])
 
 
-@pytest.mark.parametrize("name", ["claims", "report"])
+@pytest.mark.parametrize("name", [pytest.param("claims", marks=pytest.mark.stress), "report"])
 def test_records_whose_benchmark_is_not_here_are_not_passed_over(command, bench, project, name):
     bench("-k", "two_models and toy_a")
     (project.path / "benchmarks/test_shapes.py").rename(project.path / "test_shapes.py")
