@@ -21,9 +21,10 @@ from benchsuite.study.metric import PERPLEXITY, Cost, Metric
 from benchsuite.study.parameter import Parameter, check_reads
 
 Axis = Sequence[str]
+"""The values of one axis of a grid."""
+
 # What a reports folder holds beside a folder for each study.
 _FOLDERS = ("checkpoint", "rehearsal", "sessions", "store")
-"""The values of one axis of a grid."""
 
 
 @dataclass(frozen=True)
