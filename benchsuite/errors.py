@@ -50,16 +50,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    listed = f"Known: {', '.join(names)}" if names else "there is none"
-    return UsageError(f"unknown {kind}: {name!r}", fix=f"{hint}{listed}")
-
-
-def words_of(error: BaseException) -> str:
-    """Return what an error says; nothing for one of another's making that cannot say it."""
-    try:
-        return str(error)
-    except Exception:
-        return ""
+    return UsageError(f"unknown {kind}: {name!r}", fix=f"{hint}Known: {', '.join(names)}")
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -70,7 +61,7 @@ def out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    said = words_of(error)
+    said = str(error)
     return isinstance(error, RuntimeError) and (
         "CUDA error: out of memory" in said or "can't allocate memory" in said
     )

@@ -2,7 +2,7 @@
 
 import errno
 
-from benchsuite.errors import BenchsuiteError, out_of_memory, words_of
+from benchsuite.errors import BenchsuiteError, out_of_memory
 from benchsuite.study import Cell, study
 
 _DISK = {
@@ -16,8 +16,8 @@ def explain(error: BaseException, cell: Cell, stage: str) -> str | None:
     """Return one paragraph for an error that a user can mend; None asks for the traceback."""
     if isinstance(error, BenchsuiteError):
         return f"{cell.id}: {error}"
-    if out_of_memory(error):
-        said = (words_of(error) or type(error).__name__).splitlines()[0][:200]
+    if _out_of_memory(error):
+        said = (_words_of(error) or type(error).__name__).splitlines()[0][:200]
         sizes = _sizes_of_making(cell)
         lower = f"Lower {' or '.join(sizes)} with --set {cell.study}.NAME=VALUE, choose"
         return (
@@ -33,6 +33,20 @@ def explain(error: BaseException, cell: Cell, stage: str) -> str | None:
             "another folder with --reports-dir, and rerun: what is finished is kept"
         )
     return None
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    try:
+        return out_of_memory(error)
+    except Exception:  # an error of another's making that cannot say its text
+        return False
+
+
+def _words_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def _sizes_of_making(cell: Cell) -> list[str]:
