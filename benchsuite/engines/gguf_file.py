@@ -19,14 +19,17 @@ PRECISE = ("token_embd.weight", "output.weight")
 def write(model: Any, path: Path, quantizer: str) -> None:
     """Write ``model`` in the format ``quantizer``; embeddings and head stay in fp16.
 
-    Raises ``ValueError`` for an architecture or a rope that is not written.
+    Raises ``ValueError`` for an architecture, a rope or a tensor that is not written.
     """
     import gguf
 
     if reason := writer.unwritten(model.config):
         raise ValueError(reason)
     state, tensors = model.state_dict(), []
-    for place in writer.places(model.config):
+    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    if lost := writer.lost(state, model.config, tied=tied):
+        raise ValueError(lost)
+    for place in writer.places(model.config, tied=tied):
         values = place.ordered(state[place.path].to(torch.float32).cpu().numpy())
         precise = place.name in PRECISE
         kind = "F32" if values.ndim == 1 else "F16" if precise else TYPES[quantizer]

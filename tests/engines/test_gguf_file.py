@@ -33,6 +33,8 @@ def test_what_is_not_written_is_named(tmp_path):
     model = files.model("phi3")
     with pytest.raises(ValueError, match="a phi3 with this rope is not written as GGUF; llama"):
         gguf_file.write(model, tmp_path / "a.gguf", "gguf_f16")
+    with pytest.raises(ValueError, match=r"no place for model\.layers\.0\.self_attn\.k_proj\.bias"):
+        gguf_file.write(files.model("qwen3", attention_bias=True), tmp_path / "a.gguf", "gguf_f16")
     scaled = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10_000.0}
     with pytest.raises(ValueError, match="a llama with this rope"):
         gguf_file.write(

@@ -13,7 +13,7 @@ from benchsuite.evaluation.checkpoints import open_model
 from benchsuite.evaluation.generation import log_likelihoods
 from benchsuite.models.folder import folder_digest
 from benchsuite.models.gguf import writer
-from benchsuite.quantizers import checkpoint, gguf
+from benchsuite.quantizers import checkpoint, gguf, rtn
 from benchsuite.quantizers.formats.gguf_blocks import BLOCKS, decode
 from benchsuite.quantizers.formats.gguf_linear import GgufEmbedding, GgufLinear
 from benchsuite.quantizers.gguf_mixes import Shape, type_of
@@ -49,7 +49,7 @@ def plain_file(model, path):
     state = model.state_dict()
     tensors = (
         (place.name, place.ordered(state[place.path].float().numpy()), "F32")
-        for place in writer.places(model.config)
+        for place in writer.places(model.config, tied=model.config.tie_word_embeddings)
     )
     writer.write(path, model.config, tensors)
     return path
@@ -162,6 +162,21 @@ def test_the_file_holds_the_tokenizer(tmp_path, monkeypatch):
     text = "It's 12 foxes,\n\n  3.5 caf\u00e9 </s>"
     assert again(text).input_ids == lease.tokenizer(text).input_ids
     assert 0 < file.stat().st_size - result.size_after_bytes < 100_000  # names, and 2,048 tokens
+
+
+@pytest.mark.parametrize("method", [gguf, rtn])
+def test_a_head_of_its_own_is_saved_whatever_the_configuration_says(
+    method, tokens, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    model = build("llama")
+    model.config.tie_word_embeddings = True
+    method.quantize(model, **({"mix": "q8_0"} if method is gguf else {"bits": 4}))
+    checkpoint.save(model, tmp_path / "saved")
+    file = tmp_path / "saved" / "model.gguf"
+    read = checkpoint.load(file if file.exists() else file.parent)
+    assert torch.equal(logits(read, tokens), logits(model, tokens))
+    assert not read.config.tie_word_embeddings
 
 
 def test_a_tokenizer_that_is_not_in_the_file_is_read_from_beside_it(tmp_path, monkeypatch):

@@ -54,8 +54,8 @@ def unwritten(config: Any) -> str:
     return ""
 
 
-def places(config: Any) -> Iterator[Place]:
-    """Yield the file's tensors."""
+def places(config: Any, *, tied: bool) -> Iterator[Place]:
+    """Yield the file's tensors; a ``tied`` head is its embeddings."""
     counts = {"heads": config.num_attention_heads, "kv_heads": config.num_key_value_heads, "": 0}
 
     def place(name: str, target: Target, prefix: str = "") -> Place:
@@ -63,7 +63,7 @@ def places(config: Any) -> Iterator[Place]:
 
     yield place("token_embd.weight", Target("model.embed_tokens.weight", ()))
     yield place("output_norm.weight", Target("model.norm.weight", ()))
-    if not config.tie_word_embeddings:
+    if not tied:
         yield place("output.weight", Target("lm_head.weight", ()))
     architecture = ARCHITECTURES[config.model_type]
     block = dict(BLOCKS[architecture])
@@ -72,6 +72,18 @@ def places(config: Any) -> Iterator[Place]:
     for number in range(config.num_hidden_layers):
         for name, target in block.items():
             yield place(f"blk.{number}.{name}", target, f"model.layers.{number}.")
+
+
+def lost(names: Iterable[str], config: Any, *, tied: bool) -> str:
+    """Return what the file has no place for of a model with tensors of these names, or nothing."""
+    written = {place.path for place in places(config, tied=tied)}
+    written |= {"lm_head.weight"} if tied else set()
+    without = sorted(set(names) - written)
+    if not without:
+        return ""
+    more = f" and {len(without) - 6} more" if len(without) > 6 else ""
+    kind = config.model_type
+    return f"llama.cpp's file of a {kind} has no place for {', '.join(without[:6])}{more}"
 
 
 def write(

@@ -82,6 +82,8 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     config = json.loads(model.config.to_json_string(use_diff=False))
     config["architectures"] = [type(model).__name__]  # unset in a model built from its shape
+    if not _tied(model):  # which a configuration may say wrongly, and engines would believe it
+        config["tie_word_embeddings"] = False
     config["dtype"] = str(next(model.parameters()).dtype).removeprefix("torch.")
     if settings:
         settings |= {"meta": {"quantizer": "benchsuite", **(details or {})}}
@@ -92,6 +94,11 @@ def save(
     save_torch_state_dict(state, folder, metadata={"format": "pt"})
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
+
+
+def _tied(model: Any) -> bool:
+    head, table = model.get_output_embeddings(), model.get_input_embeddings()
+    return head is not None and head.weight is table.weight
 
 
 def format_for(linears: Mapping[str, QuantizedLinear]) -> str:

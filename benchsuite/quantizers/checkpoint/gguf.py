@@ -5,16 +5,15 @@ as ordinary layers of what the bytes stand for.
 """
 
 import re
-from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchsuite.errors import UsageError
 from benchsuite.models.gguf import writer
 from benchsuite.models.gguf.vocabulary import vocabulary
-from benchsuite.models.soundness import some
 from benchsuite.quantizers.formats.gguf_linear import GgufEmbedding, GgufLinear
 from benchsuite.quantizers.linear import QuantizedLinear
 
@@ -39,9 +38,11 @@ def save(model: Any, folder: Path, tokenizer: Any = None) -> None:
     if reason := writer.unwritten(model.config):
         raise UsageError(reason, str(folder), "leave --save-models out, and the cell is measured")
     state, tensors = model.state_dict(), []
-    places = list(writer.places(model.config))
-    _refuse_lost(state, {place.path for place in places}, model, folder)
-    for place in places:
+    tied = _tied(layers.get("lm_head"), layers.get("model.embed_tokens"))
+    names = {re.sub(r"\.packed$", ".weight", name) for name in state}
+    if lost := writer.lost(names, model.config, tied=tied):
+        raise UsageError(lost, str(folder), "leave --save-models out, and the cell is measured")
+    for place in writer.places(model.config, tied=tied):
         layer = layers.get(place.path.removesuffix(".weight"))
         if layer is None:
             values = state[place.path].float().cpu().numpy()
@@ -58,13 +59,8 @@ def save(model: Any, folder: Path, tokenizer: Any = None) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def _refuse_lost(state: Mapping[str, Any], written: Set[str], model: Any, folder: Path) -> None:
-    """Raise a usage error where the file has no place for one of the model's tensors."""
-    held = {re.sub(r"\.packed$", ".weight", name) for name in state}
-    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
-    if lost := sorted(held - written - tied):
-        raise UsageError(
-            f"llama.cpp's file of a {model.config.model_type} has no place for {some(lost)}",
-            str(folder),
-            "leave --save-models out, and the cell is measured",
-        )
+def _tied(head: Any, table: Any) -> bool:
+    """Say whether head and embeddings are one, whatever the configuration says of them."""
+    if not isinstance(head, GgufLinear) or not isinstance(table, GgufEmbedding):
+        return False
+    return head.kind == table.kind and torch.equal(head.packed, table.packed)
