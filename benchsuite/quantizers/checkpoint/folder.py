@@ -28,7 +28,6 @@ from benchsuite.models.folder import (
 )
 from benchsuite.models.gguf import model_folder
 from benchsuite.models.hub_names import hub_name, tree_name
-from benchsuite.quantizers.cache import CacheRounding
 from benchsuite.quantizers.checkpoint import dense, gguf, packed
 from benchsuite.quantizers.checkpoint.settings import FORMATS, format_of, read_settings
 from benchsuite.quantizers.layers import replace
@@ -127,12 +126,6 @@ def _check_layers(
     model: nn.Module, linears: Mapping[str, QuantizedLinear], format: str, folder: Path
 ) -> None:
     """Raise a usage error if layers do more than the format says: a reader would leave that out."""
-    if any(isinstance(module, CacheRounding) for module in model.modules()):
-        raise UsageError(
-            "no format that is written holds a rounded cache",
-            str(folder),
-            "leave --save-models out, and the cell is measured without it",
-        )
     known = {name for name, _ in architecture_of(model).named_linears(model)}
     if not known.issuperset(linears) or not all(map(WRITTEN[format].holds, linears.values())):
         raise UsageError(
@@ -149,6 +142,12 @@ def _check_layers(
                 str(folder),
                 "leave the format out, and one that holds the layers is chosen",
             )
+    if any(hasattr(module, "key_value_rounding") for module in model.modules()):
+        raise UsageError(
+            "no format that is written holds a rounded cache",
+            str(folder),
+            "leave --save-models out, and the cell is measured without it",
+        )
 
 
 def _left(model: nn.Module) -> Iterator[str]:
