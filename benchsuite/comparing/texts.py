@@ -13,7 +13,7 @@ from benchsuite.corpora import load_text
 from benchsuite.errors import UsageError, unknown_name
 from benchsuite.evaluation.elsewhere import Elsewhere
 from benchsuite.evaluation.fitting import context_of, refuse_beyond
-from benchsuite.evaluation.perplexity import tokenize_protocol
+from benchsuite.evaluation.perplexity import begun_chunks, tokenize_protocol
 
 SEQ_LEN = 512
 """Tokens a chunk: enough context to predict by, and many chunks for an interval."""
@@ -41,7 +41,7 @@ def open_text(word: str, sources: Sources = Sources()) -> Text:
         what = unknown_name("corpus", word, catalog.CORPORA)
         raise UsageError(f"{what.what}, and no file of that name is here", fix=what.fix)
     try:
-        joined = path.read_text(encoding="utf-8")
+        joined = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{word} is no text in UTF-8: {error.reason}", fix="Give a plain text"
@@ -73,7 +73,7 @@ def chunk_ids(
             fix="Give --seq-len 2 or more",
         )
     shown = text.joined[: tokens * _BYTES_A_TOKEN] if tokens else text.joined
-    ids = tokenize_protocol(tokenizer, shown)
+    ids = begun_chunks(tokenize_protocol(tokenizer, shown), tokenizer, seq_len)
     n_chunks = min(len(ids), tokens or len(ids)) // seq_len
     if n_chunks < 2:
         raise UsageError(

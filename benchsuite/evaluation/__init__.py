@@ -27,6 +27,7 @@ __getattr__, __all__ = attach(
         "shown": "shown",
         "speed": "speed",
         "squad": "squad",
+        "begun_chunks": "perplexity",
         "tokenize_protocol": "perplexity",
     },
 )

@@ -17,7 +17,7 @@ from benchsuite.catalog import Sources, is_gguf
 from benchsuite.corpora import load_text
 from benchsuite.decoding.loop import evaluating, greedy
 from benchsuite.errors import BenchsuiteError, UsageError
-from benchsuite.evaluation.perplexity import perplexity, tokenize_protocol
+from benchsuite.evaluation.perplexity import begun_chunks, perplexity, tokenize_protocol
 from benchsuite.models import soundness, source
 from benchsuite.quantizers import checkpoint
 from benchsuite.quantizers.linear import (
@@ -148,7 +148,8 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 
 def _text(opened: Opened) -> Tensor:
     text = load_text("embedded_text", "test").joined[: 8 * TOKENS]
-    return tokenize_protocol(opened.tokenizer, text).flatten()[:TOKENS]
+    ids = tokenize_protocol(opened.tokenizer, text)
+    return begun_chunks(ids, opened.tokenizer, SEQ_LEN)[:TOKENS]
 
 
 def _generated(model: nn.Module, ids: Tensor) -> Tensor:

@@ -5,10 +5,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 from torch import nn
+from transformers import PreTrainedTokenizerFast
 
 from benchsuite.errors import BenchsuiteError, UsageError
-from benchsuite.evaluation.perplexity import perplexity, tokenize_protocol
+from benchsuite.evaluation.perplexity import begun_chunks, perplexity, tokenize_protocol
 from tests.models import tiny
 
 
@@ -154,3 +156,23 @@ def test_tokens_are_those_of_the_default_specials():
     assert tokens.dtype == torch.int64
     assert tokens.tolist() == tokenizer("one\n\ntwo").input_ids
     assert tokens[0] == tokenizer.bos_token_id
+
+
+def test_every_chunk_of_gemma_s_begins_with_its_first_token_and_no_other_s():
+    llama = tiny.tokenizer()
+    backend = Tokenizer.from_str(llama.backend_tokenizer.to_str().replace('"<s>"', '"<bos>"'))
+    gemma = PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<bos>", eos_token="</s>", add_bos_token=True
+    )
+    text = "the text of some chunks, the last of them cut off"
+    ids, bos = tokenize_protocol(gemma, text), gemma.bos_token_id
+    found = begun_chunks(ids, gemma, 8)
+    assert ids[0] == bos
+    chunks = found[: len(found) // 8 * 8].view(-1, 8)
+    assert (chunks[:, 0] == bos).all()
+    body = found[found != bos]
+    assert torch.equal(body, ids[1:])  # nothing of the text is lost, or there twice
+    assert len(found) == len(body) + -(-len(body) // 7)
+    plain = tokenize_protocol(llama, text)
+    assert begun_chunks(plain, llama, 8) is plain
+    assert begun_chunks(ids[1:], gemma, 8).equal(ids[1:])  # its tokenizer begins no text with it
