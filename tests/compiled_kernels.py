@@ -208,8 +208,9 @@ def integer_products():
         for tokens in (1, 2, 8):
             few = x.expand(tokens, -1)
             yield f"{told}, {tokens} tokens", partial(few_tokens.product, few, *given, **grid)
-        unpacked = {"n_columns": 4096, "dtype": torch.float16}
-        yield told, partial(few_tokens.unpacked, *given, **grid, **unpacked)
+        for dtype in (torch.float16, torch.bfloat16, torch.float32):
+            unpacked = {"n_columns": 4096, "dtype": dtype}
+            yield told, partial(few_tokens.unpacked, *given, **grid, **unpacked)
     whole = torch.zeros(64, 4096, dtype=torch.int8)
     yield "W8A8", partial(few_tokens.integer_product, x, whole, scales[:, :1], None)
 

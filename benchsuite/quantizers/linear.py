@@ -139,11 +139,35 @@ class QuantizedLinear(nn.Module):
         return None if plain else self.g_idx
 
     def dequantize(self, dtype: torch.dtype | None = None) -> Tensor:
-        """Return the weight [out, in] in ``dtype`` (default: the replaced weight's)."""
+        """Return the weight [out, in] in ``dtype`` (default: the replaced weight's).
+
+        On CUDA one kernel makes it, where Triton is, to the bits of `plainly_dequantized`.
+        """
+        if self.packed.is_cuda and find_spec("triton"):
+            zeros = None if self.sym else self.zeros.contiguous()
+            return self._unpacked(zeros, dtype or self.dtype)
+        return self.plainly_dequantized(dtype)
+
+    def plainly_dequantized(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Return the weight [out, in] by PyTorch's own operations, a dozen passes over it."""
         columns = self._column_groups()
         zeros = 2 ** (self.bits - 1) if self.sym else self._spread(self.zeros.float(), columns)
         weight = (self.codes.float() - zeros) * self._spread(self.scales.float(), columns)
         return weight.to(dtype or self.dtype)
+
+    def _unpacked(self, zeros: Tensor | None, dtype: torch.dtype) -> Tensor:
+        from benchsuite.quantizers.formats import few_tokens
+
+        return few_tokens.unpacked(
+            self.packed,
+            self.scales,
+            zeros,
+            self.g_idx,
+            bits=self.bits,
+            group_size=self.group_size,
+            n_columns=self.in_features,
+            dtype=dtype,
+        )
 
     def _column_groups(self) -> Tensor | None:
         return None if self.g_idx is None else self.g_idx.long()
@@ -239,16 +263,7 @@ class QuantizedLinear(nn.Module):
         from benchsuite.quantizers.formats import few_tokens
 
         if inputs.numel() > FEW_TOKENS * self.in_features:
-            weight = few_tokens.unpacked(
-                self.packed,
-                self.scales,
-                self._operand_parameters,
-                self.g_idx,
-                bits=self.bits,
-                group_size=self.group_size,
-                n_columns=self.in_features,
-                dtype=inputs.dtype,
-            )
+            weight = self._unpacked(self._operand_parameters, inputs.dtype)
             return F.linear(inputs, weight, self.bias)
         outputs = few_tokens.product(
             inputs.reshape(-1, self.in_features),

@@ -284,24 +284,26 @@ def unpacked(
 ) -> Tensor:
     """Return the weight [out, in] of ``dtype``, for products with many tokens: in one kernel.
 
-    The arguments are those of ``product``. The same bits as ``QuantizedLinear.dequantize``.
+    The arguments are those of ``product``. The same bits as
+    ``QuantizedLinear.plainly_dequantized``.
     """
     weight = torch.empty(len(packed), n_columns, dtype=dtype, device=packed.device)
-    _unpacking_kernel[(len(packed), triton.cdiv(n_columns, COLUMNS_PER_STEP))](
-        packed,
-        scales,
-        scales if zeros is None else zeros,
-        packed if groups is None else groups,
-        weight,
-        n_columns,
-        packed.shape[1],
-        scales.shape[1],
-        group_size,
-        BITS=bits,
-        SYMMETRIC=zeros is None,
-        ORDERED=groups is not None,
-        COLUMNS=COLUMNS_PER_STEP,
-    )
+    with torch.cuda.device_of(packed):
+        _unpacking_kernel[(len(packed), triton.cdiv(n_columns, COLUMNS_PER_STEP))](
+            packed,
+            scales,
+            scales if zeros is None else zeros,
+            packed if groups is None else groups,
+            weight,
+            n_columns,
+            packed.shape[1],
+            scales.shape[1],
+            group_size,
+            BITS=bits,
+            SYMMETRIC=zeros is None,
+            ORDERED=groups is not None,
+            COLUMNS=COLUMNS_PER_STEP,
+        )
     return weight
 
 

@@ -65,7 +65,16 @@ class Fp4Linear(QuantizedLinear):
         return hashlib.sha256(text.encode()).hexdigest()
 
     def dequantize(self, dtype: torch.dtype | None = None) -> Tensor:
-        """Return the weight [out, in] in ``dtype`` (default: the replaced weight's)."""
+        """Return the weight [out, in] in ``dtype`` (default: the replaced weight's).
+
+        On CUDA one kernel makes it, where Triton is, to the bits of `plainly_dequantized`.
+        """
+        if self.packed.is_cuda and find_spec("triton"):
+            return self._whole(dtype or self.dtype)
+        return self.plainly_dequantized(dtype)
+
+    def plainly_dequantized(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Return the weight [out, in] by PyTorch's own operations, a dozen passes over it."""
         scales = self.format.scales(self.scales, self.global_scale)
         weight = numbers_of(self.codes) * self.format.spread(scales, self.in_features)
         return weight.to(dtype or self.dtype)
@@ -100,13 +109,18 @@ class Fp4Linear(QuantizedLinear):
             weight = self.dequantize(inputs.dtype)
         return F.linear(inputs, weight, self.bias)
 
-    def _by_triton(self, inputs: Tensor) -> Tensor:
+    def _whole(self, dtype: torch.dtype) -> Tensor:
         from benchsuite.quantizers.formats import fp4_few_tokens
 
         weight = (self.packed, self.scales, self.global_scale, self.format.group_size)
+        return fp4_few_tokens.unpacked(*weight, n_columns=self.in_features, dtype=dtype)
+
+    def _by_triton(self, inputs: Tensor) -> Tensor:
+        from benchsuite.quantizers.formats import fp4_few_tokens
+
         if inputs.numel() > FEW_TOKENS * self.in_features:
-            whole = fp4_few_tokens.unpacked(*weight, n_columns=self.in_features, dtype=inputs.dtype)
-            return F.linear(inputs, whole, self.bias)
+            return F.linear(inputs, self._whole(inputs.dtype), self.bias)
+        weight = (self.packed, self.scales, self.global_scale, self.format.group_size)
         outputs = fp4_few_tokens.product(inputs.reshape(-1, self.in_features), *weight)
         outputs = outputs.reshape(*inputs.shape[:-1], self.out_features)
         return outputs if self.bias is None else outputs + self.bias

@@ -56,6 +56,10 @@ class Int8Linear(QuantizedLinear):
         """The weight's integers as the grid counts them, uint8 [out, in] around 128."""
         return self.packed.view(torch.uint8) ^ 128
 
+    def dequantize(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Return the weight [out, in] in ``dtype``; no kernel reads its signed codes for that."""
+        return self.plainly_dequantized(dtype)
+
     def use(self, kernel: str) -> "Int8Linear":
         """Choose ``triton``, two kernels for up to 8 tokens on CUDA, or PyTorch's integer product.
 
