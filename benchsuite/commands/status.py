@@ -1,20 +1,28 @@
 """``benchsuite status``: what is done, stale, failed, running or missing."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from benchsuite.commands.collecting import collect, require_records
+from benchsuite.printable import count
 
 NOT_DONE = ("running", "failed", "blocked", "stale", "missing")
+MOST_MISSING = 60
+"""Missing cells beyond which they are counted by study and model: a new folder lacks thousands."""
 
 
 def status(arguments: Sequence[str]) -> int:
-    """Print which cells are done, stale, failed, running or missing."""
+    """Print which cells are done, stale, failed, running or missing.
+
+    Many missing ones are counted; a selection of fewer names them.
+    """
     collected = collect(arguments)
     bench = collected.bench()
     if collected.names_a_reports_folder():
         require_records(bench)
     running = {marker.nodeid for marker in bench.store.running.living()}
     states: dict[str, list[str]] = {}
+    missing: Counter[str] = Counter()
     for nodeid, cell, path in collected.cells:
         decision = bench.decide(cell, path)
         state = {"cached": "done"}.get(decision.state, decision.state)
@@ -28,8 +36,13 @@ def status(arguments: Sequence[str]) -> int:
         elif state == "failed" and decision.record and decision.record.failure:
             note = f": {decision.record.failure.last_line[:120]}"
         states.setdefault(state, []).append(f"{cell.study}/{cell.id}{note}")
+        if state == "missing":
+            missing[f"{cell.study}/{cell.model}"] += 1
     for state in NOT_DONE:
-        for line in states.get(state, []):
+        lines = states.get(state, [])
+        if state == "missing" and len(lines) > MOST_MISSING:
+            lines = [f"{part}: {count(n, 'cell')}" for part, n in missing.items()]
+        for line in lines:
             print(f"{state:<8} {line}")
     shown = [state for state in ("done", *NOT_DONE) if state in states]
     print(", ".join(f"{len(states[state])} {state}" for state in shown))

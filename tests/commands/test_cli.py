@@ -63,6 +63,19 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly(project):
     assert not result.errlines
 
 
+def test_many_missing_cells_are_counted_and_fewer_are_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # without benchmarks of its own: the shipped ones
+    assert main(["status", "-m", "cell(study='calibration_selection')"]) == 0
+    *missing, total = capsys.readouterr().out.splitlines()
+    assert "missing  calibration_selection/tiny_llama_1m: 47 cells" in missing
+    counts = [int(line.split()[-2]) for line in missing]
+    assert total == f"{sum(counts)} missing"
+    assert main(["status", "-m", "cell(study='calibration_selection', model='tiny_llama_1m')"]) == 0
+    named = capsys.readouterr().out.splitlines()
+    assert "missing  calibration_selection/tiny_llama_1m-random-seed42" in named
+    assert len(named) == 48
+
+
 def test_what_cannot_be_collected_is_named_with_its_reason(command, project):
     (project.path / "benchmarks/test_more.py").write_text("import nowhere_to_be_found\n")
     result = command("status")
