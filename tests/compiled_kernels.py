@@ -25,11 +25,17 @@ from triton.runtime.jit import JITFunction
 from benchsuite.decoding import slot_kernel
 from benchsuite.models import fused_kernels
 from benchsuite.quantizers import fp4_gptq_kernel, gptq_kernel
-from benchsuite.quantizers.formats import few_tokens, fp4_few_tokens, rounding_kernels
+from benchsuite.quantizers.formats import (
+    few_tokens,
+    fp4_few_tokens,
+    int8_few_tokens,
+    rounding_kernels,
+)
 
 MODULES = (
     few_tokens,
     fp4_few_tokens,
+    int8_few_tokens,
     rounding_kernels,
     gptq_kernel,
     fp4_gptq_kernel,
@@ -212,7 +218,7 @@ def integer_products():
             unpacked = {"n_columns": 4096, "dtype": dtype}
             yield told, partial(few_tokens.unpacked, *given, **grid, **unpacked)
     whole = torch.zeros(64, 4096, dtype=torch.int8)
-    yield "W8A8", partial(few_tokens.integer_product, x, whole, scales[:, :1], None)
+    yield "W8A8", partial(int8_few_tokens.integer_product, x, whole, scales[:, :1], None)
 
 
 def forwards():

@@ -52,7 +52,7 @@ def select(
     spare = [i for i in np.argsort(clusters.distances, kind="stable").tolist() if i not in nearest]
     picked = nearest + spare[: n_samples - len(nearest)]
     return account.close(
-        as_batch(candidates[picked]),
+        as_batch(pool, candidates[picked]),
         sampler="activation_clusters",
         starts=(chosen[picked] * seq_len).tolist(),
         n_candidates=len(chosen),

@@ -61,7 +61,7 @@ def select(
             break
     cut = cut_clusters(pool, found.by_cluster, n_samples, seq_len, seed, COVERAGE, _marks(pool))
     return account.close(
-        as_batch(cut.chunks),
+        as_batch(pool, cut.chunks),
         sampler="cola_balanced",
         min_tokens=min_tokens,
         max_documents=max_documents,

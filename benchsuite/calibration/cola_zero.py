@@ -84,7 +84,7 @@ def select(
     threshold, best = _first_covering(attempts())
     cut = cut_clusters(pool, best.by_cluster, n_samples, seq_len, seed, COVERAGE)
     return account.close(
-        as_batch(cut.chunks),
+        as_batch(pool, cut.chunks),
         sampler="cola_zero",
         min_tokens=threshold,
         max_documents=max_documents,

@@ -24,5 +24,5 @@ def select(
     account = Account(pool)
     tokens = joined_tokens(pool, account)
     require_tokens(len(tokens), n_samples * seq_len, f"{n_samples} x {seq_len}")
-    batch = as_batch(consecutive_chunks(tokens, n_samples, seq_len))
+    batch = as_batch(pool, consecutive_chunks(tokens, n_samples, seq_len))
     return account.close(batch, sampler="gptq_default", pool_tokens=len(tokens))

@@ -24,5 +24,5 @@ def select(
     require_tokens(len(tokens), seq_len + 1, "one random start")
     generator = random.Random(seed)
     starts = [generator.randint(0, len(tokens) - seq_len - 1) for _ in range(n_samples)]
-    batch = as_batch(chunks_at(tokens, starts, seq_len))
+    batch = as_batch(pool, chunks_at(tokens, starts, seq_len))
     return account.close(batch, sampler="random", pool_tokens=len(tokens), starts=starts)

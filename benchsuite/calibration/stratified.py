@@ -50,7 +50,7 @@ def select(
             "longest": int(lengths[members].max()),
             "overlapping_chunks": overlapping,
         }
-    return account.close(as_batch(np.concatenate(parts)), sampler="stratified", strata=strata)
+    return account.close(as_batch(pool, np.concatenate(parts)), sampler="stratified", strata=strata)
 
 
 def _shuffled(members: np.ndarray, generator: random.Random) -> list[int]:

@@ -10,6 +10,7 @@ import torch
 
 from benchsuite.calibration.pool import Account, Arrays, CalibrationPool
 from benchsuite.errors import BenchsuiteError
+from benchsuite.models.first_token import required_first_token
 
 SEPARATOR = "\n\n"
 
@@ -198,6 +199,15 @@ def require_tokens(found: int, needed: int, purpose: str) -> None:
         )
 
 
-def as_batch(chunks: np.ndarray) -> torch.Tensor:
-    """Return chunks as the selection's batch, int64 on the CPU, sharing no memory."""
-    return torch.tensor(chunks, dtype=torch.int64)
+def as_batch(pool: CalibrationPool, chunks: np.ndarray) -> torch.Tensor:
+    """Return chunks as the selection's batch, int64 on the CPU, sharing no memory.
+
+    Of a model that reads no text without its first token each begins with it: it stands before
+    one token less of the text, unless it is there already.
+    """
+    batch = torch.tensor(chunks, dtype=torch.int64)
+    first = required_first_token(pool.tokenizer)
+    if first is None:
+        return batch
+    begun = torch.cat([torch.full_like(batch[:, :1], first), batch[:, :-1]], 1)
+    return torch.where(batch[:, :1] == first, batch, begun)

@@ -20,6 +20,7 @@ from torch import nn
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.evaluation.by_blocks import seen_by_blocks
 from benchsuite.evaluation.side_by_side import shared_out
+from benchsuite.models.first_token import required_first_token
 from benchsuite.models.fused import fused_forwards
 from benchsuite.models.heads import Head, Seen
 from benchsuite.models.replayed_forwards import one_sequence_a_row, replayed
@@ -32,9 +33,6 @@ LOGIT_BYTES = {"cpu": 8 * 2**20, "cuda": 512 * 2**20}
 # Tokens per forward pass. Fixed, not fitted to free memory: sums in a matrix product may depend on
 # the batch's shape in the last bits, and a number must not depend on what else runs.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 8192}
-
-
-_GEMMA_BOS = "<bos>"
 
 
 @dataclass(frozen=True)
@@ -60,12 +58,11 @@ def tokenize_protocol(tokenizer: Any, text: str) -> torch.Tensor:
 def begun_chunks(ids: torch.Tensor, tokenizer: Any, seq_len: int) -> torch.Tensor:
     """Return the ids [N] int64 of a whole text as those of chunks that a model can read.
 
-    As they are, but for Gemma: it was trained on texts that begin with ``<bos>``, and a chunk
-    without one is no text to it (Gemma 3 270M: perplexity 152 at 128 tokens, 21 with it). There
-    each chunk of ``seq_len`` is ``<bos>`` and ``seq_len - 1`` tokens of the text.
+    As they are, unless the model reads no text without its first token (`required_first_token`).
+    Then each chunk of ``seq_len`` is that token and ``seq_len - 1`` tokens of the text.
     """
-    bos = getattr(tokenizer, "bos_token_id", None)
-    if getattr(tokenizer, "bos_token", None) != _GEMMA_BOS or not len(ids) or ids[0] != bos:
+    first = required_first_token(tokenizer)
+    if first is None or not len(ids) or ids[0] != first:
         return ids
     parts = ids[1:].split(max(1, seq_len - 1))
     return torch.cat([piece for part in parts for piece in (ids[:1], part)])

@@ -6,6 +6,8 @@ import random
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from benchsuite.calibration import SAMPLERS, CalibrationPool, MemoryFeatureCache, sampler
 from benchsuite.calibration.tokens import CorpusTooShort
@@ -30,6 +32,21 @@ def test_the_batch_is_int64_on_the_cpu_within_the_vocabulary(name, pool):
     assert batch.device.type == "cpu"
     assert batch.min() >= 0
     assert batch.max() < len(pool.tokenizer)
+
+
+@pytest.mark.parametrize("name", [*FROM_TEXT, "self_generated"])
+def test_each_sequence_of_gemma_s_begins_with_its_first_token(name, pool, documents, tokenizer):
+    told = tokenizer.backend_tokenizer.to_str().replace(f'"{tokenizer.bos_token}"', '"<bos>"')
+    gemma = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(told), bos_token="<bos>", eos_token=tokenizer.eos_token
+    )
+    begun = choose(name, CalibrationPool(documents, gemma, model=lambda: pool.model)).batch
+    assert (begun[:, 0] == gemma.bos_token_id).all()
+    if name != "self_generated":
+        plain = choose(name, pool).batch
+        there = plain[:, 0] == tokenizer.bos_token_id  # the text's own beginning
+        assert torch.equal(begun[~there, 1:], plain[~there, :-1])
+        assert torch.equal(begun[there], plain[there])
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

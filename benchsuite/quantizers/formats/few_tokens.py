@@ -26,23 +26,49 @@ def tokens_at_once(n_tokens: int) -> int:
 
 
 @triton.jit
-def plus_products(sums, weights, inputs_ptr, token, n_tokens, columns, n_columns):
-    """``sums`` and the products of a token with weights [rows, pieces, piece] of some columns.
-
-    A token beyond the last counts as zeros. What is summed for a token, and in which order, does
-    not depend on the tokens beside it.
-    """
+def _plus_product(sums, weights, inputs_ptr, token, n_tokens, columns, n_columns):
     inside = (columns < n_columns) & (token < n_tokens)
     part = tl.load(inputs_ptr + token * n_columns + columns, mask=inside, other=0.0)
     return sums + weights * tl.reshape(part.to(tl.float32), (1, weights.shape[1], weights.shape[2]))
 
 
 @triton.jit
-def store_sums(sums, outputs_ptr, token, n_tokens, rows, n_rows):
-    """Store a token's outputs, the sums of [rows, pieces, piece] over each row."""
+def plus_products(
+    first, second, third, fourth, weights, inputs_ptr, token, n_tokens, columns, n_columns,
+    TOKENS: tl.constexpr,
+):  # fmt: skip
+    """The sums of ``TOKENS`` tokens and their products with weights [rows, pieces, piece].
+
+    A token beyond the last counts as zeros. What is summed for a token, and in which order, does
+    not depend on the tokens beside it.
+    """
+    first = _plus_product(first, weights, inputs_ptr, token, n_tokens, columns, n_columns)
+    if TOKENS > 1:
+        second = _plus_product(second, weights, inputs_ptr, token + 1, n_tokens, columns, n_columns)
+    if TOKENS > 2:
+        third = _plus_product(third, weights, inputs_ptr, token + 2, n_tokens, columns, n_columns)
+        fourth = _plus_product(fourth, weights, inputs_ptr, token + 3, n_tokens, columns, n_columns)
+    return first, second, third, fourth
+
+
+@triton.jit
+def _store_sum(sums, outputs_ptr, token, n_tokens, rows, n_rows):
     total = tl.sum(tl.sum(sums, axis=2), axis=1).to(outputs_ptr.dtype.element_ty)
     there = (rows < n_rows) & (token < n_tokens)
     tl.store(outputs_ptr + token * n_rows + rows, total, mask=there)
+
+
+@triton.jit
+def store_sums(
+    first, second, third, fourth, outputs_ptr, token, n_tokens, rows, n_rows, TOKENS: tl.constexpr
+):
+    """Store the outputs of ``TOKENS`` tokens, their sums [rows, pieces, piece] over each row."""
+    _store_sum(first, outputs_ptr, token, n_tokens, rows, n_rows)
+    if TOKENS > 1:
+        _store_sum(second, outputs_ptr, token + 1, n_tokens, rows, n_rows)
+    if TOKENS > 2:
+        _store_sum(third, outputs_ptr, token + 2, n_tokens, rows, n_rows)
+        _store_sum(fourth, outputs_ptr, token + 3, n_tokens, rows, n_rows)
 
 
 @triton.jit
@@ -93,24 +119,11 @@ def _grouped_kernel(
         # Rounded as the unpacked weight is, so that only the order of the sums differs.
         weights = (levels * scale[:, :, None]).to(inputs_ptr.dtype.element_ty).to(tl.float32)
         columns = start + tl.arange(0, COLUMNS)
-        first = plus_products(first, weights, inputs_ptr, token, n_tokens, columns, n_columns)
-        if TOKENS > 1:
-            second = plus_products(
-                second, weights, inputs_ptr, token + 1, n_tokens, columns, n_columns
-            )
-        if TOKENS > 2:
-            third = plus_products(
-                third, weights, inputs_ptr, token + 2, n_tokens, columns, n_columns
-            )
-            fourth = plus_products(
-                fourth, weights, inputs_ptr, token + 3, n_tokens, columns, n_columns
-            )
-    store_sums(first, outputs_ptr, token, n_tokens, rows, n_rows)
-    if TOKENS > 1:
-        store_sums(second, outputs_ptr, token + 1, n_tokens, rows, n_rows)
-    if TOKENS > 2:
-        store_sums(third, outputs_ptr, token + 2, n_tokens, rows, n_rows)
-        store_sums(fourth, outputs_ptr, token + 3, n_tokens, rows, n_rows)
+        first, second, third, fourth = plus_products(
+            first, second, third, fourth, weights, inputs_ptr, token, n_tokens, columns, n_columns,
+            TOKENS,
+        )  # fmt: skip
+    store_sums(first, second, third, fourth, outputs_ptr, token, n_tokens, rows, n_rows, TOKENS)
 
 
 @triton.jit
@@ -187,48 +200,49 @@ def product(
     (n_tokens, n_columns), n_rows = inputs.shape, len(packed)
     outputs = torch.empty(n_tokens, n_rows, dtype=inputs.dtype, device=inputs.device)
     piece = _piece(n_columns, bits, group_size) if groups is None else 0
-    if piece:
-        columns = min(WIDEST_STEP, triton.next_power_of_2(n_columns))
-        rows = max(1, BYTES_PER_STEP * 8 // bits // columns)
-        tokens = tokens_at_once(n_tokens)
-        _grouped_kernel[(triton.cdiv(n_rows, rows), triton.cdiv(n_tokens, tokens))](
-            inputs,
-            packed,
-            scales,
-            scales if zeros is None else zeros,
-            outputs,
-            n_tokens,
-            n_rows,
-            n_columns,
-            packed.shape[1],
-            scales.shape[1],
-            group_size,
-            BITS=bits,
-            SYMMETRIC=zeros is None,
-            ROWS=rows,
-            COLUMNS=columns,
-            PIECE=min(piece, columns),
-            TOKENS=tokens,
-        )
-        return outputs
-    _product_kernel[(triton.cdiv(n_rows, ROWS_PER_PROGRAM), n_tokens)](
-        inputs,
-        packed,
-        scales,
-        scales if zeros is None else zeros,
-        packed if groups is None else groups,
-        outputs,
-        n_rows,
-        n_columns,
-        packed.shape[1],
-        scales.shape[1],
-        group_size,
-        BITS=bits,
-        SYMMETRIC=zeros is None,
-        ORDERED=groups is not None,
-        ROWS=ROWS_PER_PROGRAM,
-        COLUMNS=COLUMNS_PER_STEP,
-    )
+    with torch.cuda.device_of(inputs):
+        if piece:
+            columns = min(WIDEST_STEP, triton.next_power_of_2(n_columns))
+            rows = max(1, BYTES_PER_STEP * 8 // bits // columns)
+            tokens = tokens_at_once(n_tokens)
+            _grouped_kernel[(triton.cdiv(n_rows, rows), triton.cdiv(n_tokens, tokens))](
+                inputs,
+                packed,
+                scales,
+                scales if zeros is None else zeros,
+                outputs,
+                n_tokens,
+                n_rows,
+                n_columns,
+                packed.shape[1],
+                scales.shape[1],
+                group_size,
+                BITS=bits,
+                SYMMETRIC=zeros is None,
+                ROWS=rows,
+                COLUMNS=columns,
+                PIECE=min(piece, columns),
+                TOKENS=tokens,
+            )
+        else:
+            _product_kernel[(triton.cdiv(n_rows, ROWS_PER_PROGRAM), n_tokens)](
+                inputs,
+                packed,
+                scales,
+                scales if zeros is None else zeros,
+                packed if groups is None else groups,
+                outputs,
+                n_rows,
+                n_columns,
+                packed.shape[1],
+                scales.shape[1],
+                group_size,
+                BITS=bits,
+                SYMMETRIC=zeros is None,
+                ORDERED=groups is not None,
+                ROWS=ROWS_PER_PROGRAM,
+                COLUMNS=COLUMNS_PER_STEP,
+            )
     return outputs
 
 
@@ -305,85 +319,6 @@ def unpacked(
             COLUMNS=COLUMNS_PER_STEP,
         )
     return weight
-
-
-@triton.jit
-def _token_codes_kernel(inputs_ptr, codes_ptr, scales_ptr, n_columns, step, COLUMNS: tl.constexpr):
-    token, columns = tl.program_id(0), tl.arange(0, COLUMNS)
-    inside = columns < n_columns
-    values = tl.load(inputs_ptr + token * n_columns + columns, mask=inside, other=0.0)
-    values = values.to(tl.float32)
-    scale = tl.max(tl.abs(values), axis=0) * step
-    scale = tl.where(scale == 0.0, 1.0, scale)
-    # Adding 1.5 * 2^23 leaves no room for a fraction: halves go to the even, as PyTorch rounds.
-    codes = (tl.div_rn(values, scale) + 12582912.0) - 12582912.0
-    codes = tl.minimum(tl.maximum(codes, -128.0), 127.0).to(tl.int8)
-    tl.store(codes_ptr + token * n_columns + columns, codes, mask=inside)
-    tl.store(scales_ptr + token, scale)
-
-
-@triton.jit
-def _integer_kernel(
-    codes_ptr,
-    token_scales_ptr,
-    weight_ptr,
-    scales_ptr,
-    outputs_ptr,
-    n_rows,
-    n_columns,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-):
-    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    token = tl.program_id(1)
-    real = rows < n_rows
-    starts = weight_ptr + rows.to(tl.int64)[:, None] * n_columns
-    sums = tl.zeros((ROWS, COLUMNS), dtype=tl.int32)
-    for start in range(0, n_columns, COLUMNS):
-        columns = start + tl.arange(0, COLUMNS)
-        inside = columns < n_columns
-        both = real[:, None] & inside[None, :]
-        weights = tl.load(starts + columns[None, :], mask=both, other=0).to(tl.int32)
-        part = tl.load(codes_ptr + token * n_columns + columns, mask=inside, other=0)
-        sums += weights * part.to(tl.int32)[None, :]
-    total = tl.sum(sums, axis=1).to(tl.float32) * tl.load(token_scales_ptr + token)
-    total = total * tl.load(scales_ptr + rows, mask=real, other=0.0).to(tl.float32)
-    total = total.to(outputs_ptr.dtype.element_ty)
-    tl.store(outputs_ptr + token * n_rows + rows, total, mask=real)
-
-
-def integer_product(inputs: Tensor, weight: Tensor, scales: Tensor, bias: Tensor | None) -> Tensor:
-    """Return ``inputs`` [tokens, in], rounded per token, times ``weight`` int8 [out, in].
-
-    The same bits as ``int8.Int8Linear`` without this kernel: codes by
-    ``activations.quantize_per_token``, sums in int32, scaled by the token's scale and then by
-    ``scales`` [out, 1] in float32. The result [tokens, out] has the inputs' dtype.
-    """
-    inputs = inputs.contiguous()
-    (n_tokens, n_columns), n_rows = inputs.shape, len(weight)
-    codes = torch.empty(n_tokens, n_columns, dtype=torch.int8, device=inputs.device)
-    token_scales = torch.empty(n_tokens, dtype=torch.float32, device=inputs.device)
-    width = triton.next_power_of_2(n_columns)
-    _token_codes_kernel[(n_tokens,)](
-        inputs, codes, token_scales, n_columns, 1 / 127, COLUMNS=width, num_warps=8
-    )
-    # A bias is added in float32 by PyTorch: a kernel would fuse it with the scale and round once.
-    dtype = inputs.dtype if bias is None else torch.float32
-    outputs = torch.empty(n_tokens, n_rows, dtype=dtype, device=inputs.device)
-    columns = min(WIDEST_STEP, width)
-    rows = max(1, BYTES_PER_STEP // columns)
-    _integer_kernel[(triton.cdiv(n_rows, rows), n_tokens)](
-        codes,
-        token_scales,
-        weight,
-        scales,
-        outputs,
-        n_rows,
-        n_columns,
-        ROWS=rows,
-        COLUMNS=columns,
-    )
-    return outputs if bias is None else outputs.add_(bias).to(inputs.dtype)
 
 
 def _piece(n_columns: int, bits: int, group_size: int) -> int:

@@ -100,24 +100,11 @@ def _product_kernel(
         # Rounded as the unpacked weight is, so that only the order of the sums differs.
         weights = weights.to(inputs_ptr.dtype.element_ty).to(tl.float32)
         columns = start + tl.arange(0, COLUMNS)
-        first = plus_products(first, weights, inputs_ptr, token, n_tokens, columns, n_columns)
-        if TOKENS > 1:
-            second = plus_products(
-                second, weights, inputs_ptr, token + 1, n_tokens, columns, n_columns
-            )
-        if TOKENS > 2:
-            third = plus_products(
-                third, weights, inputs_ptr, token + 2, n_tokens, columns, n_columns
-            )
-            fourth = plus_products(
-                fourth, weights, inputs_ptr, token + 3, n_tokens, columns, n_columns
-            )
-    store_sums(first, outputs_ptr, token, n_tokens, rows, n_rows)
-    if TOKENS > 1:
-        store_sums(second, outputs_ptr, token + 1, n_tokens, rows, n_rows)
-    if TOKENS > 2:
-        store_sums(third, outputs_ptr, token + 2, n_tokens, rows, n_rows)
-        store_sums(fourth, outputs_ptr, token + 3, n_tokens, rows, n_rows)
+        first, second, third, fourth = plus_products(
+            first, second, third, fourth, weights, inputs_ptr, token, n_tokens, columns, n_columns,
+            TOKENS,
+        )  # fmt: skip
+    store_sums(first, second, third, fourth, outputs_ptr, token, n_tokens, rows, n_rows, TOKENS)
 
 
 @triton.jit

@@ -80,9 +80,9 @@ class Int8Linear(QuantizedLinear):
         """Return [..., out] for inputs [..., in], of their dtype."""
         flat = inputs.reshape(-1, self.in_features)
         if self.kernel == "triton" and len(flat) <= FEW_TOKENS:
-            from benchsuite.quantizers.formats import few_tokens
+            from benchsuite.quantizers.formats import int8_few_tokens
 
-            outputs = few_tokens.integer_product(flat, self.packed, self.scales, self.bias)
+            outputs = int8_few_tokens.integer_product(flat, self.packed, self.scales, self.bias)
             return outputs.reshape(*inputs.shape[:-1], self.out_features)
         codes, scales = quantize_per_token(flat)
         outputs = int8_matmul(codes, self.packed).float()
