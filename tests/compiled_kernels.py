@@ -24,7 +24,7 @@ from triton.runtime.jit import JITFunction
 
 from benchsuite.decoding import slot_kernel
 from benchsuite.models import fused_kernels
-from benchsuite.quantizers import fp4_gptq_kernel, gptq_kernel
+from benchsuite.quantizers import fp4_gptq_kernel, gptq_kernel, sparsegpt_kernel
 from benchsuite.quantizers.formats import (
     few_tokens,
     fp4_few_tokens,
@@ -39,6 +39,7 @@ MODULES = (
     rounding_kernels,
     gptq_kernel,
     fp4_gptq_kernel,
+    sparsegpt_kernel,
     slot_kernel,
     fused_kernels,
 )
@@ -155,7 +156,7 @@ def octets(*shape):
 
 
 def loops():
-    """GPTQ's, on integer and on FP4 grids."""
+    """GPTQ's, on integer and on FP4 grids, GPTAQ's and SparseGPT's."""
     cases = (
         (gptq_kernel, 128, False),
         (gptq_kernel, 128, True),
@@ -169,6 +170,10 @@ def loops():
         given = (torch.zeros(width, 512), torch.zeros(width, width), scale, scale, 15)
         told = f"{width} columns{', static' if static else ''}"
         yield told, partial(module.quantize_block, *given)
+    block, square, scale = torch.zeros(128, 512), torch.zeros(128, 128), torch.ones(512)
+    drifted = gptq_kernel.quantize_drifted_block
+    yield "128 drifted columns", partial(drifted, block, square, square, scale, scale, 15)
+    yield "128 columns to prune", partial(sparsegpt_kernel.prune_block, block, square)
     for width, g in ((16, torch.ones(512)), (32, None)):
         yield f"{width} columns", partial(fp4_gptq_kernel.fit, torch.zeros(width, 512), g)
 

@@ -32,6 +32,7 @@ from benchsuite.engines import EngineError, EngineProcess, agreement, engine, se
 from benchsuite.evaluation.forced import greedy_choices, teacher_forced
 from benchsuite.models import random_weights
 from benchsuite.models.architecture import architecture_of
+from benchsuite.quantizers.linear import FEW_TOKENS
 
 METHODS = (
     *("fp16", "gptq_w4", "awq_w4", "smoothquant_w8a8"),
@@ -84,7 +85,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--engine", default="vllm")
     parser.add_argument("--python", default=sys.executable, help="the engine's interpreter")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--prompts", type=int, default=8, help="at most 8: the kernel's batch")
+    parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--length", type=int, default=64)
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--calibration", type=int, nargs=2, default=(32, 512))
@@ -137,7 +138,9 @@ def compared(
         raise EngineError(refused)
     ours = teacher_forced(model, prompts)
     with quantizers.using_kernel(model, "few_tokens"):
-        chosen = greedy_choices(model, prompts, steps)
+        # The packed codes are read for so many at once and no more.
+        parts = [prompts[i : i + FEW_TOKENS] for i in range(0, len(prompts), FEW_TOKENS)]
+        chosen = [row for part in parts for row in greedy_choices(model, part, steps)]
     settings = serving.settings_for(model, len(prompts[0]) + steps, samples=len(prompts))
     source = {"source": {"entry": asdict(catalog.model(arguments.model))}}
     own = {**source, "device": arguments.device} if arguments.engine == "transformers" else {}

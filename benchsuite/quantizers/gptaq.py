@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from benchsuite.models.architecture import Architecture, InputGroup
-from benchsuite.quantizers.gptq import GptqMethod
+from benchsuite.quantizers.gptq import BlockQuantizer, GptqMethod, fuses
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.layers import Progress
 from benchsuite.quantizers.result import Account, QuantizationResult
@@ -52,7 +52,8 @@ def quantize_block(
     """Round the columns of one block in order, as `gptq.quantize_block` does, passing drift on.
 
     ``passed`` [width, width] is the block of P. ``work`` is left holding every column as it was
-    when it was rounded. Where P is 0 the arithmetic is GPTQ's, bit for bit.
+    when it was rounded. Where P is 0 the arithmetic is GPTQ's, bit for bit. On a GPU `gptq_kernel`
+    does the same and gives equal codes.
     """
     low, high = -zero, max_code - zero
     per_column = scale.dim() == 2
@@ -65,8 +66,18 @@ def quantize_block(
         errors[i] = work[i] - levels[i] * s
         later = work[i + 1 :]
         later.sub_(compensation[i, i + 1 :, None] * errors[i])
-        later.addcmul_(passed[i, i + 1 :, None], work[i])
+        later.add_(passed[i, i + 1 :, None] * work[i])
     return levels.add_(zero).to(torch.uint8), errors.div_(diagonal)
+
+
+def block_quantizer(name: str, device: torch.device, dtype: torch.dtype) -> BlockQuantizer:
+    """Return the column loop by its name: see `gptq.fuses`."""
+    if not fuses(name, device, dtype):
+        return quantize_block
+    # Triton exists only beside CUDA, so this import waits until a kernel is wanted.
+    from benchsuite.quantizers.gptq_kernel import quantize_drifted_block
+
+    return quantize_drifted_block
 
 
 @dataclass
@@ -106,6 +117,7 @@ def quantize(
     mse: bool = False,
     scale_dtype: torch.dtype = torch.float16,
     hessian_dtype: torch.dtype = torch.float32,
+    block_kernel: str = "auto",
     memory: WorkingMemory = CHOSEN_BY_DEVICE,
     progress: Progress | None = None,
     architecture: Architecture | None = None,
@@ -117,6 +129,7 @@ def quantize(
     authors' setting. A layer's ``error`` is GPTQ's, of the same inputs for W and W^.
     """
     account = Account(model)
+    device = next(model.parameters()).device
     method = GptaqMethod(
         account,
         QuantizationGrid(bits, group_size, sym, mse, scale_dtype),
@@ -125,7 +138,7 @@ def quantize(
         static_groups=static_groups,
         dtype=hessian_dtype,
         shuffle=None,
-        quantize_block=quantize_block,
+        quantize_block=block_quantizer(block_kernel, device, hessian_dtype),
         alpha=alpha,
     )
     seconds = walk(

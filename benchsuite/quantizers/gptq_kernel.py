@@ -2,8 +2,9 @@
 
 A block of 128 columns costs some 1,000 small torch operations, which on a GPU is all launch
 overhead. Rows are independent, so each program keeps its rows' whole block in registers and walks
-the columns. The arithmetic is that of ``gptq.quantize_block``, operation by operation: IEEE
-division, nothing fused, so that both give equal codes from the same factor.
+the columns. The arithmetic is that of ``gptq.quantize_block`` and of ``gptaq.quantize_block``,
+operation by operation: IEEE division, nothing fused, so that both give equal codes from the same
+factor.
 """
 
 import torch
@@ -37,6 +38,7 @@ def column_of(tile, columns, i):
 def _block_kernel(
     work_ptr,
     ratio_ptr,
+    passed_ptr,
     scale_ptr,
     zero_ptr,
     codes_ptr,
@@ -45,8 +47,10 @@ def _block_kernel(
     width,
     work_stride,
     ratio_stride,
+    passed_stride,
     parameter_stride,
     max_code,
+    PASSES_DRIFT: tl.constexpr,
     WIDTH: tl.constexpr,
     ROWS: tl.constexpr,
 ):
@@ -67,6 +71,10 @@ def _block_kernel(
         later = (columns > i) & (columns < width)
         compensation = tl.load(ratio_ptr + i * ratio_stride + columns, mask=later, other=0.0)
         tile = tile - compensation[:, None] * error[None, :]
+        if PASSES_DRIFT:
+            tl.store(work_ptr + i * work_stride + rows, weight, mask=inside)
+            share = tl.load(passed_ptr + i * passed_stride + columns, mask=later, other=0.0)
+            tile = tile + share[:, None] * weight[None, :]
 
 
 def quantize_block(
@@ -76,7 +84,29 @@ def quantize_block(
 
     All tensors are float32; ``work`` is left as it was.
     """
-    work, scale, zero = work.contiguous(), scale.contiguous(), zero.contiguous()
+    return _launch(work.contiguous(), factor, None, scale, zero, max_code)
+
+
+def quantize_drifted_block(
+    work: Tensor, factor: Tensor, passed: Tensor, scale: Tensor, zero: Tensor, max_code: int
+) -> tuple[Tensor, Tensor]:
+    """Round one block on CUDA; arguments and results as in ``gptaq.quantize_block``.
+
+    All tensors are float32; each column of ``work`` is contiguous, and is left as it was when it
+    was rounded.
+    """
+    return _launch(work, factor, passed.contiguous(), scale, zero, max_code)
+
+
+def _launch(
+    work: Tensor,
+    factor: Tensor,
+    passed: Tensor | None,
+    scale: Tensor,
+    zero: Tensor,
+    max_code: int,
+) -> tuple[Tensor, Tensor]:
+    scale, zero = scale.contiguous(), zero.contiguous()
     width, n_rows = work.shape
     diagonal = factor.diagonal()[:, None]
     # The factor may lie column by column in memory, as linear algebra leaves it.
@@ -87,6 +117,7 @@ def quantize_block(
         _block_kernel[(triton.cdiv(n_rows, ROWS_PER_PROGRAM),)](
             work,
             ratio,
+            ratio if passed is None else passed,
             scale,
             zero,
             codes,
@@ -95,8 +126,10 @@ def quantize_block(
             width,
             work.stride(0),
             ratio.stride(0),
+            ratio.stride(0) if passed is None else passed.stride(0),
             scale.stride(0) if scale.dim() == 2 else 0,
             float(max_code),
+            PASSES_DRIFT=passed is not None,
             WIDTH=triton.next_power_of_2(width),
             ROWS=ROWS_PER_PROGRAM,
             num_warps=1,

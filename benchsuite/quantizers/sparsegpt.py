@@ -10,6 +10,7 @@ for zero. Then, as in GPTQ, column i leaves the error e = (w_i - q_i) / U_ii and
 It is a control of cost, not a quantizer; sizes are those of `wanda`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -33,13 +34,16 @@ from benchsuite.quantizers.walking.walk import Turns, walk
 
 BLOCK_COLUMNS = 128
 
+BlockPruner = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
 
 def prune_block(work: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
     """Prune the columns of one block in order, compensating inside the block.
 
     ``work`` [width, rows] holds the weights, one column per line, and is left holding what they
     are when their turn has come; ``factor`` [width, width] is the block of U. Returns (the mask of
-    what stays, the errors e that later blocks still have to take up), both [width, rows].
+    what stays, the errors e that later blocks still have to take up), both [width, rows]. On a GPU
+    `sparsegpt_kernel` does the same and leaves equal bits.
     """
     mask, errors = torch.empty_like(work, dtype=torch.bool), torch.zeros_like(work)
     diagonal = factor.diagonal()[:, None]
@@ -53,12 +57,26 @@ def prune_block(work: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
     return mask, errors.div_(diagonal)
 
 
+def block_pruner(device: torch.device, dtype: torch.dtype) -> BlockPruner:
+    """Return the column loop: Triton's where it can run."""
+    if device.type != "cuda" or dtype != torch.float32:
+        return prune_block
+    # Triton exists only beside CUDA, so this import waits until a kernel is wanted.
+    from benchsuite.quantizers.sparsegpt_kernel import prune_block as fused_prune_block
+
+    return fused_prune_block
+
+
 def prune(work: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-    """Prune ``work`` [columns, rows] (overwritten) with U; returns (weights, mask), both so."""
+    """Prune ``work`` [columns, rows] (overwritten) with U; returns (weights, mask), both so.
+
+    On a GPU each column of ``work`` is contiguous.
+    """
+    prune_one = block_pruner(work.device, work.dtype)
     mask = torch.empty_like(work, dtype=torch.bool)
     for start in range(0, len(work), BLOCK_COLUMNS):
         block = slice(start, start + BLOCK_COLUMNS)
-        mask[block], errors = prune_block(work[block], upper[block, block])
+        mask[block], errors = prune_one(work[block], upper[block, block])
         later = slice(start + len(errors), None)
         work[later].addmm_(upper[block, later].t(), errors, alpha=-1)
     return work.mul_(mask), mask

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from benchsuite.quantizers import gptq
+from benchsuite.quantizers import gptaq, gptq
 from benchsuite.quantizers.gptq import invert_panels, quantize_block, round_columns
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.walking.hessian import Hessian, invert_upper, upper_factor, weighted_norm
@@ -59,6 +59,36 @@ def test_one_block_gives_equal_codes_and_errors(rows, columns, bits, sym):
         columns_first(weight.cpu()), *(a.cpu() if torch.is_tensor(a) else a for a in arguments)
     )
     assert torch.equal(fused[0].cpu(), on_cpu[0])
+
+
+@pytest.mark.skipif(
+    not (torch.cuda.is_available() or INTERPRETED), reason="needs a CUDA GPU or TRITON_INTERPRET=1"
+)
+@pytest.mark.parametrize(
+    ("rows", "columns"), [(1, 128), (33, 40), (5, 7)] if INTERPRETED else BLOCKS
+)
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("static", [False, True])
+def test_one_drifted_block_gives_equal_codes_errors_and_columns(rows, columns, bits, static):
+    from benchsuite.quantizers import gptq_kernel
+
+    weight, factor = problem(rows, columns)
+    upper = invert_upper(factor)
+    passed = gptaq.transfer(0.1 * torch.randn(columns, columns, device=DEVICE), upper, 1.0)
+    grid = QuantizationGrid(bits, -1, sym=False)
+    scale, zero = grid.fit(weight)
+    if static:
+        scale, zero = (each.expand(columns, rows).contiguous() for each in (scale, zero))
+    arguments = (upper, passed, scale, zero, grid.max_code)
+    # A block is some lines of what holds more, as `round_panel` hands it over.
+    several, one = (torch.cat([columns_first(weight)] * 2) for _ in range(2))
+    fused = gptq_kernel.quantize_drifted_block(several[columns:], *arguments)
+    plain = gptaq.quantize_block(one[columns:], *arguments)
+    assert torch.equal(fused[0], plain[0])
+    assert torch.equal(fused[1], plain[1])
+    assert torch.equal(several, one)
+    by_gptq = quantize_block(columns_first(weight), upper, *arguments[2:])
+    assert not torch.equal(fused[1], by_gptq[1])
 
 
 @needs_gpu

@@ -7,10 +7,13 @@ from torch import Tensor
 
 from benchsuite.errors import UsageError
 from benchsuite.quantizers.formats.activations import quantize_per_token
-from benchsuite.quantizers.linear import FEW_TOKENS, QuantizedLinear
+from benchsuite.quantizers.linear import QuantizedLinear
 
 SMALLEST_CUDA_BATCH = 17
 """``torch._int_mm`` on CUDA refuses fewer rows, so that a few tokens are padded with zeros."""
+
+MOST_TOKENS = 8
+"""Up to here the kernels of `int8_few_tokens` are used where they were chosen."""
 
 
 def int8_matmul(left: Tensor, right: Tensor) -> Tensor:
@@ -61,7 +64,7 @@ class Int8Linear(QuantizedLinear):
         return self.plainly_dequantized(dtype)
 
     def use(self, kernel: str) -> "Int8Linear":
-        """Choose ``triton``, two kernels for up to 8 tokens on CUDA, or PyTorch's integer product.
+        """Choose ``triton``, two kernels for up to `MOST_TOKENS` on CUDA, or PyTorch's product.
 
         That is what ``dequantize`` and ``held`` both mean here.
         """
@@ -79,7 +82,7 @@ class Int8Linear(QuantizedLinear):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return [..., out] for inputs [..., in], of their dtype."""
         flat = inputs.reshape(-1, self.in_features)
-        if self.kernel == "triton" and len(flat) <= FEW_TOKENS:
+        if self.kernel == "triton" and len(flat) <= MOST_TOKENS:
             from benchsuite.quantizers.formats import int8_few_tokens
 
             outputs = int8_few_tokens.integer_product(flat, self.packed, self.scales, self.bias)
