@@ -85,10 +85,12 @@ def arguments_of(record: Record) -> list[str]:
     now = next(
         (c for c in declared.cells(seeds=(axes["seed"],)) if dict(c.axes) == dict(axes)), None
     )
-    if now is None and facts.model not in catalog.MODELS:
+    known = facts.model in catalog.MODELS
+    if now is None and not (known and facts.model in declared.axes["model"]):
+        source = "" if known else "=SOURCE"
         raise UsageError(
             f"the record is of {facts.model}, which was named on the command line or by a conftest",
-            fix=f"name it again: benchsuite reproduce RECORD.json --model {facts.model}=SOURCE",
+            fix=f"name it again: benchsuite reproduce RECORD.json --model {facts.model}{source}",
         )
     if now is None:
         raise UsageError(

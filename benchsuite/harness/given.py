@@ -1,12 +1,13 @@
 """Models named on the command line, ``--model NAME=SOURCE``: any checkpoint, without a conftest.
 
-A source is a folder, a GGUF file, or a hub id with or without ``@revision``. The model joins the
-studies that can take it while the session lasts. ``-k any_model`` selects the cells of all such
-models.
+A source is a folder, a GGUF file, or a hub id with or without ``@revision``. A name that the
+catalogue knows needs none. The model joins the studies that can take it while the session lasts.
+``-k any_model`` selects the cells of all such models.
 """
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from benchsuite import catalog
@@ -14,8 +15,11 @@ from benchsuite.catalog import ModelEntry, is_gguf
 from benchsuite.errors import UsageError
 from benchsuite.study import names, register_study, study
 
-_JOINED: dict[str, ModelEntry] = {}
-"""What this process' session has named."""
+_OWN: dict[str, ModelEntry] = {}
+"""What this process' session has named and the catalogue did not know."""
+
+_JOINED: dict[str, tuple[str, ...]] = {}
+"""The models that each study has for this session alone."""
 
 
 def read(values: list[str], where: Path) -> tuple[dict[str, ModelEntry], dict[str, Path]]:
@@ -29,16 +33,21 @@ def read(values: list[str], where: Path) -> tuple[dict[str, ModelEntry], dict[st
     entries, paths = {}, {}
     for text in values:
         name, equals, source = text.partition("=")
+        known = catalog.MODELS.get(name)
+        if known and name not in entries and source in ("", *_hub_words(known)):
+            entries[name] = known
+            continue
+        if known or name in entries:
+            raise UsageError(
+                f"--model: the name {name!r} is taken",
+                fix="choose another"
+                + (f", or write --model {name} --local {name}=PATH" if known else ""),
+            )
         if not equals or not source or not re.fullmatch("[a-z0-9_]+", name):
             raise UsageError(
                 f"--model {text!r} cannot be read",
                 fix="write --model NAME=SOURCE, with a NAME of a-z, 0-9 and _, and as SOURCE a "
-                "folder, a .gguf file or a hub id",
-            )
-        if name in catalog.MODELS or name in entries:
-            raise UsageError(
-                f"--model: the name {name!r} is taken",
-                fix=f"choose another, or say where {name} is with --local {name}=PATH",
+                "folder, a .gguf file or a hub id, or a NAME that `benchsuite models` shows",
             )
         path = places.within((where / Path(source).expanduser()).resolve())
         if path.exists():
@@ -46,7 +55,18 @@ def read(values: list[str], where: Path) -> tuple[dict[str, ModelEntry], dict[st
             entries[name] = _of_path(name, path)
         else:
             entries[name] = _of_hub(name, source)
+        _OWN[name] = entries[name]
     return entries, paths
+
+
+def _hub_words(entry: ModelEntry) -> tuple[str, ...]:
+    """Return the sources that mean what the catalogue has under the entry's name."""
+    return (entry.hub_id, f"{entry.hub_id}@{entry.revision}") if entry.hub_id else ()
+
+
+def is_own(name: str) -> bool:
+    """Whether a model is this session's own, and not the catalogue's."""
+    return name in _OWN
 
 
 def _of_path(name: str, path: Path) -> ModelEntry:
@@ -75,7 +95,9 @@ def _of_hub(name: str, source: str) -> ModelEntry:
     entry = ModelEntry(name, hub_id, revision=revision or "main")
     here = places.locate(entry).folder
     if here is None:
-        return entry
+        # Its shape is the catalogue's if that knows the id: enough to estimate and to rehearse.
+        known = [one for one in catalog.MODELS.values() if one.hub_id == hub_id]
+        return replace(known[0], name=name, revision=entry.revision) if known else entry
     folder.refuse_quantized(here, name)
     config, dtype = folder.read_config(here), folder.stored_dtype(here)
     return stand_in.entry_of_config(name, hub_id, config, dtype, entry.revision)
@@ -84,14 +106,16 @@ def _of_hub(name: str, source: str) -> ModelEntry:
 def join(entries: Mapping[str, ModelEntry]) -> None:
     """Let the studies have the models; each leaves out the cells that it cannot run with them."""
     for name in names() if entries else ():
-        register_study(study(name).with_models(*entries))
-    _JOINED.update(entries)
+        declared = study(name)
+        _JOINED[name] = tuple(one for one in entries if one not in declared.axes["model"])
+        register_study(declared.with_models(*entries))
 
 
 def _leave() -> None:
     """Take an earlier session's models out again: its commands may have used them to the end."""
-    for name in names() if _JOINED else ():
-        register_study(study(name).without_models(*_JOINED))
-    for entry in _JOINED.values():
+    for name, joined in _JOINED.items():
+        register_study(study(name).without_models(*joined))
+    for entry in _OWN.values():
         catalog.unregister(entry)
     _JOINED.clear()
+    _OWN.clear()

@@ -55,7 +55,8 @@ OPTIONS = (
         "--model",
         "args",
         [],
-        "NAME=SOURCE: one more model, from a folder, a .gguf file or the hub (OWNER/NAME)",
+        "NAME=SOURCE: one more model, from a folder, a .gguf file or the hub (OWNER/NAME); "
+        "a catalogued NAME alone",
         _REPEATED,
     ),
     _Option(
@@ -256,11 +257,13 @@ class Options:
             if value != CHOICES[flag.removeprefix("--")][0]:
                 words += [flag, value]
         for name, entry in self.models.items():
-            if name not in sources.local:
+            if not given.is_own(name):
+                words += ["--model", name]
+            elif name not in sources.local:
                 words += ["--model", f"{name}={entry.hub_id}@{entry.revision}"]
         for flag, paths in (("--local", sources.local), ("--checkpoint", self.checkpoint)):
             for name, path in paths.items():
-                named = "--model" if flag == "--local" and name in self.models else flag
+                named = "--model" if flag == "--local" and given.is_own(name) else flag
                 words += [named, f"{name}={_relative(path, here)}"]
         for name in sorted(sources.trusted):
             words += ["--trust-remote-code", name]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,11 @@ def test_any_model_runs_in_a_shipped_study_and_its_record_names_what_it_was(phi3
     ("source", "told"),
     [
         ("tiny_llama_1m=x/y", "the name 'tiny_llama_1m' is taken"),
+        (
+            "llama3_1_8b=meta-llama/Llama-3.1-8B@v2",
+            "write --model llama3_1_8b --local llama3_1_8b=P",
+        ),
+        ("llama3_1_9b", "a NAME that `benchsuite models` shows"),
         ("my_model=no/such/folder", "there is no no/such/folder, and it is no hub id"),
         ("My-Model=x/y", "Write --model NAME=SOURCE"),
         ("my_model=", "Write --model NAME=SOURCE"),
@@ -138,6 +144,16 @@ def test_a_hub_id_joins_the_studies_before_anything_is_downloaded(run):
     for study in ("calibration_selection", "quantizers", "uncertainty", "determinism"):
         assert f"test_{study}.py::test_" in done.stdout
     assert "test_latent" not in done.stdout, "a study's own grid says what it can take"
+
+
+def test_what_the_catalogue_knows_joins_every_study_with_its_shape(run):
+    named = ("llama3_1_8b_instruct", "qwen3_8b=Qwen/Qwen3-8B@main", "mine=Qwen/Qwen3-8B")
+    words = [word for model in named for word in ("--model", model)]
+    words += ["--weights=random", "-k", "any_model and quantizers and fp16"]
+    done = run("estimate", *words, str(ROOT / "benchmarks"), module="benchsuite")
+    for name in ("llama3_1_8b_instruct", "qwen3_8b", "mine"):
+        told = rf"1 cell cannot run: {name} needs 1\d\.\d GiB"
+        assert re.search(told, done.stdout), done.stdout + done.stderr
 
 
 def test_its_dtype_is_that_of_its_files_whatever_its_config_is_like(tmp_path):
@@ -196,18 +212,20 @@ from benchsuite import catalog
 from benchsuite.harness import given
 from benchsuite.study import study
 seen = []
-for values in (["one={phi3}"], ["two={phi3}"], []):
+names = ("one", "two", "llama3_1_8b", "llama3_2_1b_instruct")
+for values in (["one={phi3}"], ["two={phi3}", *names[2:]], []):
     entries, paths = given.read(values, Path("."))
     for entry in entries.values():
         catalog.register(entry)
     given.join(entries)
-    added = [m for m in study("quantizers").axes["model"] if m in ("one", "two")]
-    seen.append([added, [n for n in ("one", "two") if n in catalog.MODELS], list(paths)])
+    added = [m for m in study("quantizers").axes["model"] if m in names]
+    seen.append([sorted(added), [n for n in names if n in catalog.MODELS], list(paths)])
 print(json.dumps(seen))
 """
     done = forked.run(["python", "-c", code], tmp_path)
+    catalogued = ["llama3_1_8b", "llama3_2_1b_instruct"]
     assert json.loads(done.stdout) == [
-        [["one"], ["one"], ["one"]],
-        [["two"], ["two"], ["two"]],
-        [[], [], []],
+        [["llama3_2_1b_instruct", "one"], ["one", *catalogued], ["one"]],
+        [[*catalogued, "two"], ["two", *catalogued], ["two"]],
+        [["llama3_2_1b_instruct"], catalogued, []],
     ]
