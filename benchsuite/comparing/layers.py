@@ -57,18 +57,18 @@ def layers(
     n_chunks = max(1, TOKENS.get(device.type, 8192) // chunks.shape[1])
     batch = chunks[:n_chunks]
     theirs = dict(architecture_of(candidate).named_linears(candidate))
+    architecture = architecture_of(base)
     pairs = [
         (name, layer, theirs[name])
-        for name, layer in architecture_of(base).named_linears(base)
+        for name, layer in architecture.named_linears(base)
         if name in theirs
     ]
-    architecture = architecture_of(base)
 
     def alone(index: int, _: nn.Module) -> Iterator[tuple[str, dict[str, nn.Module]]]:
         block = f"{architecture.block_name(index)}."
         for name, _, other in pairs:
             if name.startswith(block):
-                yield name, {name.removeprefix(block): _Fitted(other, device)}
+                yield name, {name.removeprefix(block): _Fitted(other)}
 
     with running(candidate):
         kl = kl_alone(base, batch, alone, progress=progress)
@@ -77,9 +77,12 @@ def layers(
 
 
 class _Fitted(nn.Module):
-    """A candidate's layer in the base: it reads and writes the base's dtype, on its device."""
+    """A candidate's layer in the base: it reads and writes the base's dtype, on the base's device.
 
-    def __init__(self, layer: nn.Module, device: torch.device) -> None:
+    It runs on its own.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer
         tensors = [*layer.parameters(), *layer.buffers()]
@@ -142,6 +145,6 @@ def weight_of(layer: Any) -> Tensor | None:
     if not isinstance(width, int):
         return None
     bias = getattr(layer, "bias", None)
-    fitted = _Fitted(layer, next(iter([*layer.parameters(), *layer.buffers()])).device)
+    fitted = _Fitted(layer)
     columns = fitted(torch.eye(width, device=fitted.own_device)).float()
     return (columns if bias is None else columns - bias.float()).t()

@@ -69,7 +69,7 @@ def _table(
         if str(name).startswith("_"):
             continue
         if isinstance(value, Mapping) and comparisons.is_one(value) and "_vs_" in str(name):
-            both = _named(table, str(name), value, n)
+            both = _named(table, str(name), n)
             comparisons.check(checked, inner, value, both, n, ordered=True)
         elif isinstance(value, Mapping) and comparisons.is_one(value) and not arms_of(value):
             both = _of_children(table, n) or (None, None)
@@ -78,9 +78,7 @@ def _table(
             _walk(checked, inner, value, n)
 
 
-def _named(
-    table: Mapping[str, Any], name: str, found: Mapping[str, Any], n: int | None
-) -> tuple[Arm | None, Arm | None]:
+def _named(table: Mapping[str, Any], name: str, n: int | None) -> tuple[Arm | None, Arm | None]:
     """Return the arms of ``ttest_A_vs_B`` or ``ttest_A_vs_B__metric`` beside it."""
     first, _, second = name.removeprefix("ttest_").partition("_vs_")
     metric = ""

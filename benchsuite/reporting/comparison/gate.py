@@ -16,7 +16,7 @@ HEAD = ("metric", "base", "candidate", "loss", "margin", "items", "verdict")
 
 def to_text(base: str, candidate: str, verdict: Verdict, notes: Sequence[str] = ()) -> str:
     """Return what the terminal shows."""
-    rows = [HEAD, *(_row(metric, verdict) for metric in verdict.metrics)]
+    rows = [HEAD, *(_row(metric) for metric in verdict.metrics)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -36,7 +36,7 @@ def to_markdown(base: str, candidate: str, verdict: Verdict, notes: Sequence[str
         "|---" * len(HEAD) + "|",
     ]
     lines += [
-        "| " + " | ".join(_escaped(cell) for cell in _row(metric, verdict)) + " |"
+        "| " + " | ".join(_escaped(cell) for cell in _row(metric)) + " |"
         for metric in verdict.metrics
     ]
     lines += ["", *(f"- {_escaped(line)}" for line in [*sentences(verdict), *notes])]
@@ -89,7 +89,7 @@ def _outcome(verdict: Verdict) -> str:
     return f"**{OUTCOMES[verdict.outcome]}**"
 
 
-def _row(metric: MetricVerdict, verdict: Verdict) -> tuple[str, ...]:
+def _row(metric: MetricVerdict) -> tuple[str, ...]:
     items = f"{metric.n_items:,}"
     if metric.n_clusters:
         items += f" in {metric.n_clusters:,} clusters"
