@@ -6,7 +6,7 @@ from typing import Any
 
 from benchsuite.statistics.descriptive import describe
 from benchsuite.statistics.equivalence import tost_over_items
-from benchsuite.statistics.inference.verdicts import Draft, ordered
+from benchsuite.statistics.inference.verdicts import Draft, of_arms, ordered
 from benchsuite.statistics.item_tests import ItemDifference, item_difference
 from benchsuite.statistics.ranking import auroc_difference
 from benchsuite.statistics.two_levels import TwoLevels, auroc_over_both, means_over_both
@@ -19,16 +19,7 @@ def ranked(arm: Any, other: Any, kind: str) -> Draft:
     found = auroc_difference(arm.rankings, other.rankings)
     one, two = (describe(a.values[s] for s in sorted(a.values)) for a in (arm, other))
     evidence: dict[str, Any] = {
-        "n": one.n,
-        "n_other": two.n,
-        "seeds": sorted(arm.rankings),
-        "seeds_other": sorted(other.rankings),
-        "mean": one.mean,
-        "std": one.std,
-        "cv_percent": one.cv_percent,
-        "mean_other": two.mean,
-        "std_other": two.std,
-        "cv_percent_other": two.cv_percent,
+        **of_arms(arm.rankings, other.rankings, one, two),
         **_told(asdict(found)),
     }
     if max(len(arm.rankings), len(other.rankings)) > 1:

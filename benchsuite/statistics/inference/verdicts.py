@@ -3,14 +3,14 @@
 import functools
 import math
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from scipy.special import chdtr, chdtrc
 
 from benchsuite.statistics.compare import Comparison, paired, student, undefined, welch
-from benchsuite.statistics.descriptive import describe
+from benchsuite.statistics.descriptive import Description, describe
 from benchsuite.statistics.effect import cohens_d, cohens_dz, hedges_g, one_sample_d
 from benchsuite.statistics.equivalence import tost
 from benchsuite.statistics.exact import permutation, sign_flip
@@ -169,16 +169,7 @@ def compared(
     broken = [robust.diverged(arm) for arm in (a, b)]
     return {
         "test": decisive.test,
-        "n": one.n,
-        "n_other": two.n,
-        "seeds": sorted(a),
-        "seeds_other": sorted(b),
-        "mean": one.mean,
-        "std": one.std,
-        "cv_percent": one.cv_percent,
-        "mean_other": two.mean,
-        "std_other": two.std,
-        "cv_percent_other": two.cv_percent,
+        **of_arms(a, b, one, two),
         "difference": decisive.difference,
         "error": decisive.error,
         "ci95": None if decisive.ci_low is None else [decisive.ci_low, decisive.ci_high],
@@ -198,6 +189,24 @@ def compared(
         "diverged": broken if any(broken) else None,
         "outliers": [robust.outlier(arm) if not any(broken) else None for arm in (a, b)],
         "robust": _beside(first, second) if decisive.test == "one_sample" else None,
+    }
+
+
+def of_arms(
+    a: Iterable[int], b: Iterable[int], one: Description, two: Description
+) -> dict[str, Any]:
+    """Return what evidence says of two arms, whatever test decides, from their seeds and values."""
+    return {
+        "n": one.n,
+        "n_other": two.n,
+        "seeds": sorted(a),
+        "seeds_other": sorted(b),
+        "mean": one.mean,
+        "std": one.std,
+        "cv_percent": one.cv_percent,
+        "mean_other": two.mean,
+        "std_other": two.std,
+        "cv_percent_other": two.cv_percent,
     }
 
 
