@@ -42,8 +42,7 @@ def select(
     documents = features.long_enough(lengths, min_tokens, max_documents, n_samples)
     columns = {
         "tfidf": features.reduced_tfidf(pool, account, documents, COMPONENTS),
-        "length": lengths[documents][:, None].astype(float),
-        "diversity": np.array([[features.diversity(tokens[i])] for i in documents]),
+        **features.extent(tokens, documents),
     }
     for found in typical(
         documents,

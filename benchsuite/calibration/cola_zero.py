@@ -8,6 +8,7 @@ its feature weights in *before* standardising, which cancels them; here they com
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -54,34 +55,21 @@ def select(
         batch_size=SCORED_TOGETHER,
         progress=progress,
     )
-
-    def attempts() -> Iterator[tuple[int, Typical]]:
-        for threshold in min_tokens:
-            kept = lengths[considered] >= threshold
-            documents = considered[kept]
-            if len(documents) < n_samples:
-                continue
-            columns = {
-                "tfidf": features.tfidf(pool, account, documents),
-                "perplexity": perplexities[kept][:, None],
-                "length": lengths[documents][:, None].astype(float),
-                "diversity": np.array([[features.diversity(tokens[i])] for i in documents]),
-            }
-            for found in typical(
-                documents,
-                columns,
-                lengths,
-                PER_CLUSTER,
-                n_samples=n_samples,
-                seq_len=seq_len,
-                seed=seed,
-                weights={**WEIGHTS, **(weights or {})},
-                weights_before_scaling=weights_before_scaling,
-                device=pool.device,
-            ):
-                yield threshold, found
-
-    threshold, best = _first_covering(attempts())
+    attempts = _attempts(
+        pool,
+        account,
+        tokens,
+        considered,
+        perplexities,
+        min_tokens,
+        n_samples=n_samples,
+        seq_len=seq_len,
+        seed=seed,
+        weights={**WEIGHTS, **(weights or {})},
+        weights_before_scaling=weights_before_scaling,
+        device=pool.device,
+    )
+    threshold, best = _first_covering(attempts)
     cut = cut_clusters(pool, best.by_cluster, n_samples, seq_len, seed, COVERAGE)
     return account.close(
         as_batch(pool, cut.chunks),
@@ -92,6 +80,33 @@ def select(
         **best.details,
         **cut.details(),
     )
+
+
+def _attempts(
+    pool: CalibrationPool,
+    account: Account,
+    tokens: Sequence[np.ndarray],
+    considered: np.ndarray,
+    perplexities: np.ndarray,
+    min_tokens: Sequence[int],
+    *,
+    n_samples: int,
+    **how: Any,
+) -> Iterator[tuple[int, Typical]]:
+    """Yield a length and the documents found among those that have it; ``how`` as in `typical`."""
+    lengths = np.array([len(t) for t in tokens])
+    for threshold in min_tokens:
+        kept = lengths[considered] >= threshold
+        documents = considered[kept]
+        if len(documents) < n_samples:
+            continue
+        columns = {
+            "tfidf": features.tfidf(pool, account, documents),
+            "perplexity": perplexities[kept][:, None],
+            **features.extent(tokens, documents),
+        }
+        for found in typical(documents, columns, lengths, PER_CLUSTER, n_samples=n_samples, **how):
+            yield threshold, found
 
 
 def _first_covering(attempts: Iterator[tuple[int, Typical]]) -> tuple[int, Typical]:

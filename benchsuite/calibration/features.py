@@ -5,6 +5,7 @@ None of it depends on the cell's seed, so each is computed once per corpus, toke
 
 import hashlib
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -104,6 +105,18 @@ def reduced_tfidf(
 def diversity(tokens: np.ndarray) -> float:
     """Return the share of distinct ones among tokens ``[n]``, 0 for a text without tokens."""
     return len(np.unique(tokens)) / len(tokens) if len(tokens) else 0.0
+
+
+def extent(tokens: Sequence[np.ndarray], documents: np.ndarray) -> dict[str, np.ndarray]:
+    """Return ``length`` and ``diversity`` of some documents of the pool, float64 ``[m, 1]`` each.
+
+    ``tokens`` are those of every document, ``documents`` int64 ``[m]`` the indices of these.
+    """
+    rows = [tokens[i] for i in documents]
+    return {
+        "length": np.array([[float(len(row))] for row in rows]),
+        "diversity": np.array([[diversity(row)] for row in rows]),
+    }
 
 
 def document_perplexities(
