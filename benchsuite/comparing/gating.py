@@ -6,7 +6,7 @@ the base reads and answers everything first and is let go of, and the candidate 
 batch: no model is asked twice.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -72,8 +72,8 @@ def gate(
     """Measure two models until it is decided, at the latest when all items are in.
 
     ``serving`` says how servers are asked, ``keep`` keeps each batch for a run that breaks off.
-    Raises what `Sides.open` does, and ``UsageError`` where
-    their perplexities cannot be compared, or a margin is of what a server does not give.
+    Raises what `Sides.open` does, and ``UsageError`` where their perplexities cannot be compared,
+    or a margin is of what a server does not give.
     """
     metrics = judged_metrics(settings)
     sides = Sides((base_word, candidate_word), sources, serving, device)
@@ -84,14 +84,7 @@ def gate(
     fit = Fit.of((base_word, candidate_word), (1,), sources, device)
     tell(f"opening {base_word}")
     base = served.get(0) or sides.open(0, fit.device_of(0))
-    parts: list[_Text | _Questions] = []
-    if set(metrics) & set(TEXT):
-        parts.append(_Text(base, settings, fit, keep, progress))
-    parts += [
-        _Questions(base, asked, keep, progress)
-        for asked in settings.sets
-        if any(metric.endswith(f":{asked.name}") for metric in metrics)
-    ]
+    parts = _parts(base, settings, metrics, fit, keep, progress)
     if fit.in_turn:
         for part in parts:
             tell(f"{base_word}: {part.name}")
@@ -103,6 +96,41 @@ def gate(
         part.beside(candidate)
     planned = {metric: part.n for part in parts for metric in part.metrics if metric in metrics}
     judge = EarlyEnd(planned, margins=settings.margins, alpha=settings.alpha, power=settings.power)
+    _look(parts, planned, judge, tell)
+    notes = [note for subject in (base, candidate) for note in subject.notes]
+    notes += [why for part in parts if (why := part.unlike(candidate))]
+    return Gated(
+        base.name, candidate.name, judge.verdict(), planned, judge.items, (*left_out, *notes)
+    )
+
+
+def _parts(
+    base: Side,
+    settings: Settings,
+    metrics: Collection[str],
+    fit: Fit,
+    keep: Keep,
+    progress: Progress | None,
+) -> "list[_Text | _Questions]":
+    """Return what is measured in batches: the text and the sets that the metrics are of."""
+    parts: list[_Text | _Questions] = []
+    if set(metrics) & set(TEXT):
+        parts.append(_Text(base, settings, fit, keep, progress))
+    parts += [
+        _Questions(base, asked, keep, progress)
+        for asked in settings.sets
+        if any(metric.endswith(f":{asked.name}") for metric in metrics)
+    ]
+    return parts
+
+
+def _look(
+    parts: "Iterable[_Text | _Questions]",
+    planned: Collection[str],
+    judge: EarlyEnd,
+    tell: Callable[[str], None],
+) -> None:
+    """Measure the open metrics batch by batch, until all are decided or all items are in."""
     for look in range(LOOKS):
         batch: list[PairedItems] = []
         for part in parts:
@@ -110,12 +138,7 @@ def gate(
                 tell(f"look {look + 1} of {LOOKS}: {part.name}")
                 batch += [items for items in part.measured(look) if items.metric in planned]
         if judge.feed(batch) != UNDECIDED:
-            break
-    notes = [note for subject in (base, candidate) for note in subject.notes]
-    notes += [why for part in parts if (why := part.unlike(candidate))]
-    return Gated(
-        base.name, candidate.name, judge.verdict(), planned, judge.items, (*left_out, *notes)
-    )
+            return
 
 
 def _without(

@@ -97,6 +97,10 @@ class Engine:
             enforce_eager=not graphs,
             **({"compilation_config": _GRAPHS} if graphs else {}),
         )
+        return self._facts()
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what a record says of the loaded engine."""
         return {
             "vllm": vllm.__version__,
             "torch": torch.__version__,

@@ -95,12 +95,7 @@ def divergence(
     chunk_kl, token_kl = (
         torch.cat([t.cpu() for t in ts]).numpy() for ts in zip(*values, strict=True)
     )
-    if not np.isfinite(chunk_kl).all():
-        first = int(np.flatnonzero(~np.isfinite(chunk_kl))[0])
-        raise BenchsuiteError(
-            f"the divergence is not finite: chunk {first} of {n_chunks} gives {chunk_kl[first]}",
-            fix="Weights or activations overflow: look at the layer errors, or use another dtype",
-        )
+    _check_finite(chunk_kl)
     return Divergence(float(chunk_kl.mean()), chunk_kl, n_chunks * (seq_len - 1), token_kl)
 
 
@@ -122,6 +117,16 @@ def flips(before: Sequence[Any] | np.ndarray, after: Sequence[Any] | np.ndarray)
 def _states(reader: Reader, part: slice) -> Seen:
     with working_on(reader.chunks.device):
         return reader.read(part)
+
+
+def _check_finite(chunk_kl: np.ndarray) -> None:
+    if not np.isfinite(chunk_kl).all():
+        first = int(np.flatnonzero(~np.isfinite(chunk_kl))[0])
+        n_chunks = len(chunk_kl)
+        raise BenchsuiteError(
+            f"the divergence is not finite: chunk {first} of {n_chunks} gives {chunk_kl[first]}",
+            fix="Weights or activations overflow: look at the layer errors, or use another dtype",
+        )
 
 
 def _check_vocabularies(original: Seen, quantized: Seen) -> None:

@@ -79,35 +79,43 @@ def snapshot(
                 ignore_patterns=[*but] or None,
             )
         )
-    except errors.GatedRepoError as error:
-        raise CellCannotRun(
+    # Gated, unknown, offline, no route, a proxy's refusal, a full disk: the message says which.
+    except (OSError, errors.HfHubHTTPError) as error:
+        raise _not_had(error, hub_id, revision, instead, gated=gated) from error
+
+
+def _not_had(
+    error: Exception, hub_id: str, revision: str, instead: str, *, gated: bool
+) -> CellCannotRun:
+    """Return why a repository cannot be had, and what to do about it."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return CellCannotRun(
             f"{hub_id} is gated",
             fix=f"Accept its terms on the hub and log in with `hf auth login`, or {instead}",
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise CellCannotRun(
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return CellCannotRun(
             f"{hub_id} has no revision {revision!r} on the hub",
             fix=f"Name one that is there in the model's catalogue entry, or {instead}",
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise CellCannotRun(
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return CellCannotRun(
             f"{hub_id} is not on the hub, or is private",
             fix=f"Check its name, log in with `hf auth login`, or {instead}",
-        ) from error
-    # Offline, no route, a proxy's refusal, a full disk: all are reasons of this machine.
-    except (OSError, errors.HfHubHTTPError) as error:
-        gate = " (gated: log in with `hf auth login` first)" if gated else ""
-        state = "is not in the hub cache, and " + (
-            "HF_HUB_OFFLINE forbids the network"
-            if source.hub_offline()
-            else f"fetching it failed ({first_line(error)})"
         )
-        raise CellCannotRun(
-            f"{hub_id} {state}",
-            where=str(source.hub_cache()),
-            fix=f"Fetch it where there is a network with `hf download {hub_id}`{gate}, "
-            f"or {instead}",
-        ) from error
+    gate = " (gated: log in with `hf auth login` first)" if gated else ""
+    state = "is not in the hub cache, and " + (
+        "HF_HUB_OFFLINE forbids the network"
+        if source.hub_offline()
+        else f"fetching it failed ({first_line(error)})"
+    )
+    return CellCannotRun(
+        f"{hub_id} {state}",
+        where=str(source.hub_cache()),
+        fix=f"Fetch it where there is a network with `hf download {hub_id}`{gate}, or {instead}",
+    )
 
 
 def _conversion(entry: ModelEntry) -> str | None:

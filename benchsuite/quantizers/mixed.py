@@ -188,7 +188,7 @@ def quantize(
     with clock.measure("sensitivity"):
         costs = sensitivities(model, chunks, grids, fused=fused, progress=progress)
         chosen = choose(costs, weights, widths, bits)
-    dtype = torch.float32
+    quantize_block = block_quantizer(block_kernel, device, torch.float32)
     methods = {
         grid.bits: GptqMethod(
             account,
@@ -196,20 +196,21 @@ def quantize(
             damp_percent=damp_percent,
             desc_act=False,
             static_groups=False,
-            dtype=dtype,
+            dtype=torch.float32,
             shuffle=None,
-            quantize_block=block_quantizer(block_kernel, device, dtype),
+            quantize_block=quantize_block,
         )
         for grid in grids
     }
-    of_layer = {path: unit for unit, inside in paths.items() for path in inside}
-    width_of = {path: widths[chosen[unit]] for path, unit in of_layer.items()}
+    width_of = {path: widths[chosen[unit]] for unit, inside in paths.items() for path in inside}
+    costs_of = {
+        path: costs[unit][chosen[unit]] for unit, inside in paths.items() for path in inside
+    }
     seconds = walk(model, batch, MixedMethod(methods, width_of), progress=progress)
     result = account.close(seconds | clock.seconds())
     layers = []
     for layer in result.layers:
-        unit = of_layer[layer.name]
-        told = {"bits": float(width_of[layer.name]), "kl_alone": costs[unit][chosen[unit]]}
+        told = {"bits": float(width_of[layer.name]), "kl_alone": costs_of[layer.name]}
         layers.append(dataclasses.replace(layer, details={**layer.details, **told}))
     recorded = {"mean_bits": mean_bits(model), "layer_bits": width_of}
     return dataclasses.replace(result, layers=layers, recorded=recorded)

@@ -70,42 +70,49 @@ def need(
     paired = scatter.paired if scatter is not None else _one_scatter(study, claim)
     equal = claim.kind == "equivalent"
     level = _last_level(looks, alpha / family, equal, joint=not paired)
-    reach = equivalence_margin if equal else minimum_detectable_effect
-    found = reach(n, paired=paired, welch=not paired, power=power, alpha=level)
-    verb = "confirm a margin" if equal else "find a difference"
-    planned = f"the {n} planned seeds {verb} of {short(found)} of their standard deviations"
-    told = _margin_told(claim, metric)
+    smallest = equivalence_margin if equal else minimum_detectable_effect
+
+    def reach(seeds: int) -> float:
+        return smallest(seeds, paired=paired, welch=not paired, power=power, alpha=level)
+
     margin = _margin(claim, metric, scatter)
     if scatter is None or margin is None:
-        share = f"1/{short(found)} of the margin"
-        most = share if margin is None else shown(metric, margin / found)
-        return Need(
-            f"margin {told}, and no standard deviation is known or assumed: {planned}, enough if "
-            f"that is at most {most}"
-        )
-    size = shown(metric, scatter.std)
-    known = f"margin {told}, standard deviation {size} of {scatter.values} values"
-    if scatter.std == 0:
-        return Need(f"{known}, which did not vary: no number can be told")
+        return _without_scatter(claim, metric, margin, n, reach(n))
 
     def of(std: float) -> int | None:
         if equal:
-            return _fewest(
-                lambda k: (
-                    reach(k, paired=paired, welch=not paired, power=power, alpha=level) * std
-                    <= margin
-                )
-            )
+            return _fewest(lambda seeds: reach(seeds) * std <= margin)
         return seeds_needed(
             margin / std, paired=paired, welch=not paired, power=power, alpha=level, most=MOST
         )
 
+    size, told = shown(metric, scatter.std), _margin_told(claim, metric)
+    known = f"margin {told}, standard deviation {size} of {scatter.values} values"
+    if scatter.std == 0:
+        return Need(f"{known}, which did not vary: no number can be told")
     low, seeds, high = of(scatter.low), of(scatter.std), of(scatter.high)
     ends = " to ".join(shown(metric, end) for end in (scatter.low, scatter.high))
     text = f"{known} (95 % interval {ends})"
     if seeds is None:
         text += f": more than {MOST} seeds"
     return Need(text, seeds, low, high)
+
+
+def _without_scatter(
+    claim: Claim, metric: Metric, margin: float | None, planned: int, found: float
+) -> Need:
+    """Return what the planned seeds can do where no standard deviation is known.
+
+    ``found`` is the margin or difference that they reach, in standard deviations.
+    """
+    verb = "confirm a margin" if claim.kind == "equivalent" else "find a difference"
+    share = f"1/{short(found)} of the margin"
+    most = share if margin is None else shown(metric, margin / found)
+    return Need(
+        f"margin {_margin_told(claim, metric)}, and no standard deviation is known or assumed: the "
+        f"{planned} planned seeds {verb} of {short(found)} of their standard deviations, enough if "
+        f"that is at most {most}"
+    )
 
 
 def _last_level(looks: Plan, alpha: float, one_sided: bool, *, joint: bool) -> float:
