@@ -16,9 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from benchsuite.harness.scheduling.affinity import AffinityScheduling
 from benchsuite.harness.scheduling.times import model_of
-from tests.harness.scheduling.clock import Worker, config_of
+from tests.harness.scheduling.clock import started
 
 BAR_MS, SEEDS = 8.0, 5
 SHAPES = ((20, 10), (40, 10), (10, 40), (100, 10))
@@ -34,13 +33,7 @@ def cost(models: int, methods: int, n_workers: int) -> list[float]:
         for s in range(SEEDS)
     ]
     seconds = {f"m{i:03}": random.Random(i).uniform(1, 60) for i in range(models)}
-    scheduler = AffinityScheduling(config_of(n_workers))
-    workers = [Worker(f"gw{number}") for number in range(n_workers)]
-    for worker in workers:
-        scheduler.add_node(worker)
-    for worker in workers:
-        scheduler.add_node_collection(worker, cells)
-    scheduler.schedule()
+    scheduler, workers = started(cells, n_workers)
     spent, draw = [], random.Random(0)
     while scheduler.has_pending:
         worker = draw.choice([worker for worker in workers if worker.can_run()])

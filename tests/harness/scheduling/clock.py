@@ -44,6 +44,20 @@ class Worker:
         return not self.busy and released
 
 
+def started(
+    collection: Sequence[str], n_workers: int, **options
+) -> tuple[AffinityScheduling, list[Worker]]:
+    """Return a scheduler whose workers have collected, their first items sent, and the workers."""
+    scheduler = AffinityScheduling(config_of(n_workers), **options)
+    workers = [Worker(f"gw{i}") for i in range(n_workers)]
+    for worker in workers:
+        scheduler.add_node(worker)
+    for worker in workers:
+        scheduler.add_node_collection(worker, collection)
+    scheduler.schedule()
+    return scheduler, workers
+
+
 def simulate(
     collection: Sequence[str],
     n_workers: int,
@@ -69,14 +83,7 @@ def simulate(
         looked += look
         return now + looked
 
-    scheduler = AffinityScheduling(config_of(n_workers), clock=clock, **options)
-    workers = [Worker(f"gw{i}") for i in range(n_workers)]
-    for worker in workers:
-        scheduler.add_node(worker)
-    for worker in workers:
-        scheduler.add_node_collection(worker, collection)
-    scheduler.schedule()
-
+    scheduler, workers = started(collection, n_workers, clock=clock, **options)
     built: dict[str, float] = {}
     ends: list[tuple[float, int, float]] = []
 
