@@ -118,8 +118,8 @@ def timed(steps: Steps, batches: list[list[Example]], passes: int, device: str) 
     return seconds
 
 
-def main() -> None:
-    """Measure and print."""
+def options() -> argparse.Namespace:
+    """Return what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch", type=int, default=128, help="rows a step: the document's 128")
@@ -127,7 +127,12 @@ def main() -> None:
     parser.add_argument("--graphs", action="store_true", help="training.cuda_graphs")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--out", type=Path, help="keep the figures here as JSON")
-    chosen = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure and print."""
+    chosen = options()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     entry = catalog.model("tiny_llama_1m" if chosen.small else "llama3_2_1b")
     batch = 4 if chosen.small else chosen.batch

@@ -70,6 +70,32 @@ def spread(values: list[float], digits: int) -> str:
     return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
+def measured(
+    name: str,
+    module: str,
+    how: dict[str, Any],
+    original: Any,
+    train: torch.Tensor,
+    test: torch.Tensor,
+    options: argparse.Namespace,
+) -> str:
+    """Return a method's row: bits per weight, perplexity, KL, seconds of the fastest seed."""
+    quantize = import_module(f"benchsuite.quantizers.{module}").quantize
+    found, seconds, width = [], [], 0.0
+    for seed in options.seeds[:1] if name == "rtn" else options.seeds:
+        model = open_subject(options.model, device=options.device).model
+        batch = calibration(train, options.samples, options.seq_len, seed)
+        data = () if name in DATA_FREE else (batch.to(options.device),)
+        drawn = {"seed": seed} if module in SEEDED else {}
+        begun = time.perf_counter()
+        quantize(model, *data, **how, **drawn)
+        seconds.append(time.perf_counter() - begun)
+        width = mean_bits(model)
+        found.append(quality(original, model, test, options.seq_len))
+    values, kls = map(list, zip(*found, strict=True))
+    return f"{width:.2f} | {spread(values, 3)} | {spread(kls, 4)} | {min(seconds):.1f}"
+
+
 def main() -> int:
     """Run every method at every width and print the table; status 1 if one of them failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -97,31 +123,15 @@ def main() -> int:
     for name, module, settings, bits in rows:
         if options.only and name not in options.only:
             continue
-        sizes = {"group_size": options.group_size} if bits else {}
-        found, seconds, width = [], [], 0.0
+        told = f"{name} w{bits['bits']}" if bits else name
+        how = {**bits, **({"group_size": options.group_size} if bits else {}), **settings}
         try:
-            for seed in options.seeds[:1] if name == "rtn" else options.seeds:
-                model = open_subject(options.model, device=options.device).model
-                batch = calibration(train, options.samples, options.seq_len, seed)
-                data = () if name in DATA_FREE else (batch.to(options.device),)
-                drawn = {"seed": seed} if module in SEEDED else {}
-                begun = time.perf_counter()
-                quantize = import_module(f"benchsuite.quantizers.{module}").quantize
-                quantize(model, *data, **bits, **sizes, **settings, **drawn)
-                seconds.append(time.perf_counter() - begun)
-                width = mean_bits(model)
-                found.append(quality(base.model, model, test, options.seq_len))
+            figures = measured(name, module, how, base.model, train, test, options)
         except Exception:
             traceback.print_exc()
             failed = 1
-            continue
-        told = f"{name} w{bits['bits']}" if bits else name
-        values, kls = map(list, zip(*found, strict=True))
-        print(
-            f"| {told} | {width:.2f} | {spread(values, 3)} | {spread(kls, 4)} "
-            f"| {min(seconds):.1f} |",
-            flush=True,
-        )
+        else:
+            print(f"| {told} | {figures} |", flush=True)
     device = environment.cpu().name if options.device == "cpu" else torch.cuda.get_device_name()
     print(
         f"\n{options.model}, {options.samples} x {options.seq_len} calibration tokens, groups of "
