@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from benchsuite.quantizers.checkpoint import fields
 from benchsuite.quantizers.checkpoint.fields import BadField
-from benchsuite.quantizers.checkpoint.tensors import bias_of, fault_of, inexact, one_of
+from benchsuite.quantizers.checkpoint.tensors import bias_of, fault_of, inexact, one_of, sound
 from benchsuite.quantizers.formats.packing import octets, pack, unpack, words
 from benchsuite.quantizers.linear import QuantizedLinear
 
@@ -153,10 +153,7 @@ def layer(
     wrong = fault_of(found, expected, n_out)
     if wrong:
         return wrong, None
-    qweight, qzeros, scales = (found[part] for part in PARTS)
-    assert qweight is not None
-    assert qzeros is not None
-    assert scales is not None
+    qweight, qzeros, scales = sound(found, *PARTS)
     linear = QuantizedLinear(
         _in_order(qweight).t().contiguous(),
         scales.t().contiguous(),

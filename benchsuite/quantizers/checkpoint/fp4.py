@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from benchsuite.quantizers.checkpoint import compressed
 from benchsuite.quantizers.checkpoint.fields import BadField
-from benchsuite.quantizers.checkpoint.tensors import bias_of, fault_of, one_of
+from benchsuite.quantizers.checkpoint.tensors import bias_of, fault_of, one_of, sound
 from benchsuite.quantizers.formats.fp4_grid import E4M3, FORMATS, Fp4Format
 from benchsuite.quantizers.formats.fp4_linear import Fp4Linear
 from benchsuite.quantizers.formats.packing import unpack
@@ -130,9 +130,7 @@ class Fp4Checkpoint:
         wrong = fault_of(found, expected, n_out)
         if wrong:
             return wrong, None
-        packed, scale = found["weight_packed"], found["weight_scale"]
-        assert packed is not None
-        assert scale is not None
+        packed, scale = sound(found, "weight_packed", "weight_scale")
         octets = scale.view(torch.uint8)
         nan = octets & 0x7F == 0x7F if self.grid.has_global else octets == 0xFF
         if nan.any():

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from benchsuite.quantizers.checkpoint import compressed
 from benchsuite.quantizers.checkpoint.compressed import rule
 from benchsuite.quantizers.checkpoint.fields import BadField
-from benchsuite.quantizers.checkpoint.tensors import bias_of, fault_of, one_of
+from benchsuite.quantizers.checkpoint.tensors import bias_of, fault_of, one_of, sound
 from benchsuite.quantizers.formats.fp8_linear import BLOCK, E4M3, Fp8Linear
 from benchsuite.quantizers.linear import QuantizedLinear
 
@@ -117,9 +117,7 @@ def layer(
     wrong = fault_of(found, expected, n_out)
     if wrong:
         return wrong, None
-    weight, scale = found["weight"], found["weight_scale"]
-    assert weight is not None
-    assert scale is not None
+    weight, scale = sound(found, *PARTS)
     if not torch.isfinite(weight.float()).all():
         return "weight is not all finite", None
     linear = Fp8Linear(

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from benchsuite.quantizers.checkpoint import fields
 from benchsuite.quantizers.checkpoint.fields import BadField
-from benchsuite.quantizers.checkpoint.tensors import bias_of, fault_of, inexact, one_of
+from benchsuite.quantizers.checkpoint.tensors import bias_of, fault_of, inexact, one_of, sound
 from benchsuite.quantizers.formats.packing import octets, pack, unpack, words
 from benchsuite.quantizers.linear import QuantizedLinear
 
@@ -192,11 +192,7 @@ def layer(
     wrong = fault_of(found, expected, n_out)
     if wrong:
         return wrong, None
-    qweight, qzeros, scales, g_idx = (found[part] for part in PARTS)
-    assert qweight is not None
-    assert qzeros is not None
-    assert scales is not None
-    assert g_idx is not None
+    qweight, qzeros, scales, g_idx = sound(found, *PARTS)
     if g_idx.min() < 0 or g_idx.max() >= groups:
         return f"g_idx names groups outside 0 to {groups - 1}", None
     offset = int(config["checkpoint_format"] == "gptq")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from benchsuite.quantizers.checkpoint import compressed
 from benchsuite.quantizers.checkpoint.compressed import rule
 from benchsuite.quantizers.checkpoint.fields import BadField
-from benchsuite.quantizers.checkpoint.tensors import bias_of, fault_of
+from benchsuite.quantizers.checkpoint.tensors import bias_of, fault_of, sound
 from benchsuite.quantizers.formats.int8 import Int8Linear
 from benchsuite.quantizers.linear import QuantizedLinear
 
@@ -79,9 +79,7 @@ def layer(
     wrong = fault_of(found, expected, n_out)
     if wrong:
         return wrong, None
-    weight, scale = found["weight"], found["weight_scale"]
-    assert weight is not None
-    assert scale is not None
+    weight, scale = sound(found, *PARTS)
     linear = Int8Linear(
         weight.view(torch.uint8) ^ 128,
         scale,

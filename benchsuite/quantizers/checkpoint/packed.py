@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from benchsuite.quantizers.checkpoint import compressed, fields
 from benchsuite.quantizers.checkpoint.fields import BadField
-from benchsuite.quantizers.checkpoint.tensors import bias_of, fault_of
+from benchsuite.quantizers.checkpoint.tensors import bias_of, fault_of, sound
 from benchsuite.quantizers.formats.packing import octets, pack, packed_width, unpack, words
 from benchsuite.quantizers.linear import QuantizedLinear
 
@@ -191,10 +191,7 @@ def layer(
     wrong = fault_of(found, expected, n_out)
     if wrong:
         return wrong, None
-    packed, scale, shape = (found[part] for part in PARTS)
-    assert packed is not None
-    assert scale is not None
-    assert shape is not None
+    packed, scale, shape = sound(found, *PARTS)
     if shape.tolist() != [n_out, n_in]:
         return f"weight_shape says {shape.tolist()}, not {[n_out, n_in]}", None
     zeros = None if config["sym"] or zero is None else _codes(zero.t(), n_out, bits).t()

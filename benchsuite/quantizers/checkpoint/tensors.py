@@ -47,6 +47,11 @@ def fault_of(
     return ""
 
 
+def sound(found: Mapping[str, Tensor | None], *parts: str) -> tuple[Tensor, ...]:
+    """Return some of a layer's tensors, in which `fault_of` found no fault."""
+    return tuple(tensor for part in parts if (tensor := found[part]) is not None)
+
+
 def bias_of(original: nn.Linear, bias: Tensor | None) -> Tensor | None:
     """Return a layer's bias in the dtype of the weight that it belongs to.
 
