@@ -54,3 +54,23 @@ def test_a_model_is_not_loaded_where_its_holder_ends_in_time():
     )
     assert first == {Kind("large", "x"): 4}
     assert second == {}
+
+
+@pytest.mark.parametrize(
+    ("free", "holds", "seconds", "load", "end"),
+    [
+        # Both hold a: the one with less time left takes its cell, and the other loads b.
+        ([0.0, 2.0], ["a", "a"], {"b": 5.0, "a": 5.0}, {"a": 4.0, "b": 2.0}, 7.0),
+        ([2.0, 0.0], ["a", "a"], {"b": 5.0, "a": 5.0}, {"a": 4.0, "b": 2.0}, 7.0),
+        # One holds b: the other takes a, although it has more time left.
+        ([4.0, 3.0], ["b", None], {"b": 1.0, "a": 1.0}, {"a": 0.0, "b": 2.0}, 5.0),
+    ],
+)
+def test_the_end_is_the_earliest_whether_the_fuller_or_the_freer_worker_comes_first(
+    free, holds, seconds, load, end
+):
+    waiting = [Waiting(Kind(model, "x"), 1, each) for model, each in seconds.items()]
+    shares = share_out(free, holds, waiting, load.__getitem__)
+    of_kind = {some.kind: some.seconds for some in waiting}
+    each = zip(shares, free, holds, strict=True)
+    assert max(end_of(s, f, h, of_kind, load) for s, f, h in each) == end
