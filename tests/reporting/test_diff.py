@@ -46,6 +46,29 @@ def test_a_claim_that_held_and_does_not_is_worse():
     assert any("held before, violated now" in text for text in worse(found))
 
 
+def test_a_claim_that_was_open_and_is_violated_is_worse_and_the_other_way_round_is_not():
+    opened, violated = made(std=1.0), made(means=MEANS | {"cola_zero": 6.9}, rng_seed=1)
+
+    assert any(
+        "inconclusive before, violated now" in t for t in worse(differences([opened], [violated]))
+    )
+    back = differences([violated], [opened])
+    assert any("violated before, inconclusive now" in str(d) for d in back)
+    assert not any("violated before" in text for text in worse(back))
+
+
+def test_cells_that_one_side_alone_has_are_counted():
+    cells = grid("llama2_7b", methods=["random"])
+    old = drawn(cells)
+    new = {cell.id: old[cell.id] for cell in cells[1:]}
+
+    (first, *_) = differences([results(cells, old)], [results(cells, new)])
+    (last, *_) = differences([results(cells, new)], [results(cells, old)])
+
+    assert str(first) == "cells: 4 bit-identical, 0 changed, 1 only in the old ones"
+    assert str(last) == "cells: 4 bit-identical, 0 changed, 1 only in the new ones"
+
+
 def test_one_seed_that_leaves_its_arm_is_named():
     cells = grid("llama2_7b", methods=["random"])
     old = drawn(cells)
