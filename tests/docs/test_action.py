@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.docs.test_workflows import program, ran
+from tests.docs.pages import ROOT
+from tests.docs.workflows import program, ran
 
-ROOT = Path(__file__).parents[2]
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
 STEPS = {step["name"]: step for step in ACTION["runs"]["steps"]}
 MARKER = "<!-- benchsuite gate: CI, model, gate -->"

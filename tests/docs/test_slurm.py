@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.test_docs import ROOT, blocks
+from tests.docs.pages import ROOT, blocks
 from tests.harness.nodes import RAY
 from tests.harness.rounds import check_records, check_whole, heard
-from tests.harness.test_failures import CONFTEST
+from tests.harness.shaky import CONFTEST
 
 ONE_NODE, SEVERAL_NODES = blocks(ROOT / "docs/clusters.md", "bash")
 

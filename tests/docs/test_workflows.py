@@ -4,46 +4,25 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import tomllib
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import yaml
 
 from benchsuite import engines
 from benchsuite.study import names, study
-from tests.docs import test_docs
-from tests.docs.test_docs import blocks
-
-ROOT = Path(__file__).parents[2]
-WORKFLOWS = ROOT / ".github/workflows"
-NIGHTLY, CI, RELEASE = (
-    yaml.safe_load((WORKFLOWS / f"{name}.yml").read_text()) for name in ("nightly", "ci", "release")
+from tests.docs.pages import ROOT, blocks, cells_of
+from tests.docs.workflows import (
+    CI,
+    ENVIRONMENTS,
+    RELEASE,
+    WORKFLOWS,
+    program,
+    ran,
+    step,
 )
-ENVIRONMENTS = NIGHTLY["jobs"]["bench"]["strategy"]["matrix"]["include"]
-# Two environments make a night: what a claim compares is measured in both of them.
-TOYS = {"core": "toy_a and first", "vllm": "toy_a and drawn"}
-
-
-def step(job, name, workflow=NIGHTLY):
-    """Return a job's step by its name."""
-    (found,) = [s for s in workflow["jobs"][job]["steps"] if s.get("name") == name]
-    return found
-
-
-def filled(text, **matrix):
-    """Return a step's text with the matrix' values in it, as GitHub puts them there."""
-    return re.sub(r"\$\{\{ matrix\.(\w+) \}\}", lambda found: matrix[found[1]], text)
-
-
-def artifact(environment):
-    """Return the name of an environment's artefact and the paths in it."""
-    (upload,) = [s for s in NIGHTLY["jobs"]["bench"]["steps"] if "upload" in s.get("uses", "")]
-    return filled(upload["with"]["name"], environment=environment), upload["with"]["path"].split()
-
 
 # --- what each environment selects
 
@@ -56,7 +35,7 @@ def collected():
     expressions["release"] = measure[measure.index("-k") + 1]
     expressions["every"] = ""
     asked = [["benchmarks", "-k", e, "--reports-dir=nowhere"] for e in expressions.values()]
-    found = [{tuple(c) for c in cells} for cells in test_docs.collected(asked, ROOT)]
+    found = [{tuple(c) for c in cells} for cells in cells_of(asked, ROOT)]
     return dict(zip(expressions, found, strict=True))
 
 
@@ -131,198 +110,10 @@ def test_the_real_tour_is_its_seven_methods():
     """A method whose name holds another's would be chosen too, and ten minutes be many more."""
     recipe = (ROOT / "Makefile").read_text().replace("\\\n", " ")
     (chosen,) = re.findall(r'-k "(test_quantizers and smollm2[^"]*)"', recipe)
-    (found,) = test_docs.collected([["benchmarks", "-k", " ".join(chosen.split())]], ROOT)
+    (found,) = cells_of([["benchmarks", "-k", " ".join(chosen.split())]], ROOT)
     methods = {name.removeprefix("smollm2_135m_q4-").removesuffix("-seed42") for _, name in found}
     asked = {"fp16", "rtn_w4", "rtn_w4_asym", "hqq_w4", "gptq_w4", "gptq_w4_act", "gptq_w4_asym"}
     assert methods == asked
-
-
-# --- nights over a tiny project
-
-
-def ran(script, folder, **variables):
-    """Run a step's script in a folder, as GitHub does; return its exit status and output."""
-    done = subprocess.run(
-        ["bash", "-e", "-c", script],
-        cwd=folder,
-        env=os.environ | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    return done.returncode, done.stdout
-
-
-def program(path, line):
-    """Write a program of one line of shell."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{line}\n")
-    path.chmod(0o755)
-
-
-class Runner:
-    """A machine that runs a job's shell steps in its folder, as GitHub does."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        shutil.copytree(ROOT / "tests/harness/project", folder)
-        for name, arguments in {"python": "", "benchsuite": " -m benchsuite"}.items():
-            line = f'exec "{sys.executable}"{arguments} "$@"'
-            program(folder / ".venv/bin" / name, line)
-
-    def run(self, script):
-        """Run one step's script and return its exit status and output."""
-        return ran(script, self.folder)
-
-
-@pytest.fixture(scope="module")
-def tonight(tmp_path_factory):
-    """The artefacts of a night, each made by the workflow's own step over toy cells."""
-    folder = tmp_path_factory.mktemp("nightly")
-    for name in TOYS:
-        machine = Runner(folder / name)
-        toy = {"select": TOYS[name], "options": ""}
-        status, told = machine.run(filled(step("bench", "Measure")["run"], **toy))
-        assert status == 0, told
-        title, paths = artifact(name)
-        for path in map(Path, paths):
-            kept = folder / "tonight" / title / path.relative_to("reports")
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            whole = machine.folder / path
-            if whole.exists():  # the action passes over a path that is not there
-                (shutil.copytree if whole.is_dir() else shutil.copy)(whole, kept)
-    return folder / "tonight"
-
-
-@pytest.fixture(scope="module")
-def nights(tonight, tmp_path_factory):
-    """Two equal nights: the machine afterwards, and each step's status and output."""
-    machine = Runner(tmp_path_factory.mktemp("report") / "job")
-    shutil.copytree(tonight, machine.folder / "tonight")
-    told = [machine.run(step("report", n)["run"]) for n in ("Report", "Compare", "Keep", "Compare")]
-    return machine, told
-
-
-@pytest.mark.stress
-def test_the_first_night_has_nothing_to_compare_with(nights):
-    _, (reported, compared, kept, _) = nights
-
-    assert reported[0] == 0, reported[1]
-    assert compared == (0, "")
-    assert kept == (0, "")
-
-
-@pytest.mark.stress
-def test_the_artefacts_of_all_environments_are_one_page(nights):
-    machine, _ = nights
-    page = (machine.folder / "reports/index.html").read_text()
-
-    assert "select_and_quantize" in page
-    links = re.findall(r'href="(\.\./tonight/[^"]+\.json)"', page)
-    assert {link.split("/")[2] for link in links} == {artifact(name)[0] for name in TOYS}
-    assert all((machine.folder / "reports" / link).exists() for link in links)
-    cases = (machine.folder / "reports/claims.xml").read_text()
-    assert "drawn has lower perplexity than first" in cases
-
-
-@pytest.mark.stress
-def test_an_equal_night_changes_nothing(nights):
-    machine, (*_, (status, told)) = nights
-
-    assert status == 0
-    assert "0 changed" in told
-    assert (machine.folder / "reports/diff.txt").read_text() == told
-
-
-@pytest.mark.stress
-def test_a_cell_that_fails_tonight_fails_the_night_and_is_kept(nights):
-    machine, _ = nights
-    folder = machine.folder / "tonight/records-vllm/store/records"
-    (first, *_) = sorted(folder.glob("*.json"))
-    broken = Runner(machine.folder / "broken")
-    tests = broken.folder / "benchmarks/test_shapes.py"
-    tests.write_text(tests.read_text().replace("record.items(error=errors)", "assert not errors"))
-    toy = {"select": TOYS["vllm"], "options": ""}
-    status, _ = broken.run(filled(step("bench", "Measure")["run"], **toy))
-    assert status == 1
-    shutil.rmtree(folder)
-    shutil.copytree(broken.folder / "reports/store/records", folder)
-
-    status, told = machine.run(step("report", "Compare")["run"])
-    kept, _ = machine.run(step("report", "Keep")["run"])
-
-    assert status == 1
-    assert "worse: " in told
-    assert kept == 0
-    assert not (machine.folder / "last_night/records-vllm/store/records" / first.name).exists()
-    assert (machine.folder / "last_night/records-core/store/records").is_dir()
-
-
-def measured_anew(machine, name):
-    """Return the records of an environment's night with another code, and so other numbers."""
-    tests = machine.folder / "benchmarks/test_shapes.py"
-    tests.write_text(tests.read_text().replace("error=errors", "error=[e + 0.5 for e in errors]"))
-    toy = {"select": TOYS[name], "options": ""}
-    machine.run(filled(step("bench", "Measure")["run"], **toy))
-    return machine.folder / "reports/store/records"
-
-
-@pytest.mark.stress
-def test_the_trend_is_over_the_nights_that_brought_anything_new(tonight, tmp_path):
-    machine, trend = Runner(tmp_path / "job"), step("report", "Trend")["run"]
-    shutil.copytree(tonight, machine.folder / "tonight")
-    nights, page = machine.folder / "nights", machine.folder / "reports/trend.html"
-
-    first = machine.run(trend)
-    again = machine.run(trend)
-    kept = [path for path in nights.rglob("*") if path.is_file()]
-
-    assert first == again == (0, "")
-    assert not page.exists()
-    assert len(list(nights.iterdir())) == 1
-    assert kept
-    assert {path.suffix for path in kept} == {".json"}
-
-    records = machine.folder / "tonight/records-vllm/store/records"
-    shutil.rmtree(records)
-    shutil.copytree(measured_anew(Runner(tmp_path / "other"), "vllm"), records)
-    for day in range(40):  # as if there had been many nights before
-        shutil.copytree(tonight, nights / f"2001-01-01T00-00-{day:02}")
-    status, told = machine.run(trend)
-
-    assert status == 0, told
-    assert told.startswith("30 nights: ")
-    assert len(list(nights.iterdir())) == 30
-    assert (machine.folder / "reports/trend.txt").read_text() == told
-    assert "select_and_quantize" in page.read_text()
-    assert not (machine.folder / "new_night").exists()
-
-
-@pytest.mark.stress
-def test_a_night_without_any_artefact_keeps_the_last_one(tonight, tmp_path):
-    machine = Runner(tmp_path / "job")
-    shutil.copytree(tonight, machine.folder / "last_night")
-    shutil.copytree(tonight, machine.folder / "nights/2001-01-01T00-00-00")
-
-    assert machine.run(step("report", "Trend")["run"]) == (0, "")
-    assert len(list((machine.folder / "nights").iterdir())) == 1
-    reported, _ = machine.run(step("report", "Report")["run"])
-    machine.run(step("report", "Keep")["run"])
-
-    assert reported != 0
-    assert (machine.folder / "last_night/records-core/store/records").is_dir()
-
-
-def test_what_a_night_measured_is_kept_whatever_became_of_it():
-    for job in NIGHTLY["jobs"].values():
-        saved = [s for s in job["steps"] if s.get("uses", "").startswith("actions/cache/save")]
-        restored = [
-            s for s in job["steps"] if s.get("uses", "").startswith("actions/cache/restore")
-        ]
-        assert [s["if"] for s in saved] == ["always()"]
-        assert saved[0]["with"]["path"] == restored[0]["with"]["path"]
-        assert saved[0]["with"]["key"] == restored[0]["with"]["key"]
-        assert saved[0]["with"]["key"].startswith(restored[0]["with"]["restore-keys"])
 
 
 # --- a release

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from tests.engines.conftest import HERE, WATCHDOG_SECONDS
-from tests.harness.test_failures import CONFTEST
+from tests.harness.shaky import CONFTEST
 from tests.harness.test_interrupts import good_records, interrupt, read_until
 
 CELL = """

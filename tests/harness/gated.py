@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from tests import forked
-from tests.harness.test_failures import CONFTEST
+from tests.harness.shaky import CONFTEST
 
 # A cell that says that it runs and then waits until it is let go.
 GATED = """

@@ -12,7 +12,7 @@ import pytest
 
 from benchsuite.harness.scheduling.cluster import chunks
 from tests.conftest import measured
-from tests.harness.test_failures import BODY, CONFTEST
+from tests.harness.shaky import BODY, CONFTEST
 
 needs_ray = pytest.mark.skipif(
     not shutil.which("ray", path=os.path.dirname(sys.executable)),

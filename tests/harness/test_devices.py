@@ -12,7 +12,7 @@ import pytest
 from benchsuite.harness.scheduling.devices import take_gpus
 from benchsuite.records import environment
 from tests.conftest import read_flat
-from tests.harness.test_failures import CONFTEST
+from tests.harness.shaky import CONFTEST
 
 ONE, TWO = "GPU-1c0ffee1-0000", "GPU-2badcafe-0000"
 LISTED = f"""\

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.harness.test_failures import BODY, CONFTEST
+from tests.harness.shaky import BODY, CONFTEST
 
 FILLS = """
             with open("reports/ballast", "wb", 0) as ballast:

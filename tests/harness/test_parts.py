@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.harness.test_failures import CONFTEST, stored
+from tests.harness.shaky import CONFTEST, stored
 
 CELL = '@pytest.mark.study("shaky")\ndef test_shaky(cell, record'
 REFUSED = {

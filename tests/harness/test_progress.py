@@ -9,7 +9,7 @@ import termios
 import pytest
 
 from tests import forked
-from tests.harness.test_failures import CONFTEST
+from tests.harness.shaky import CONFTEST
 
 # Three calls: the first and the last are shown, one that comes too soon after another is not.
 BODY = """

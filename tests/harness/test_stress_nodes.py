@@ -14,7 +14,7 @@ import pytest
 
 from tests.harness.nodes import PORT, RAY, Cluster
 from tests.harness.rounds import LONGEST, check_records, check_whole, heard, number
-from tests.harness.test_failures import CONFTEST
+from tests.harness.shaky import CONFTEST
 
 pytestmark = [
     pytest.mark.stress,

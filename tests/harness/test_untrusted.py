@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from benchsuite.records.forms import as_text, sealed
-from tests.harness.test_failures import BODY, CONFTEST
+from tests.harness.shaky import BODY, CONFTEST
 from tests.harness.test_full_disk import mounts
 
 ESCAPE = "\x1b[31mred\x1b]0;title\x07 \u202e"

@@ -19,7 +19,7 @@ from benchsuite.quantizers.knapsack import cheapest
 from benchsuite.quantizers.layers import replace
 from benchsuite.quantizers.linear import model_digest, quantized_linears
 from tests.quantizers.conftest import logits
-from tests.quantizers.test_architectures import build as build_family
+from tests.quantizers.families import build as build_family
 
 WIDTHS = mixed.WIDTHS
 

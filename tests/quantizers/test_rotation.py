@@ -11,7 +11,7 @@ from benchsuite.quantizers.checkpoint import packed
 from benchsuite.quantizers.hadamard import hadamard_matrix
 from benchsuite.quantizers.linear import quantized_linears
 from tests.quantizers.conftest import logits
-from tests.quantizers.test_architectures import build
+from tests.quantizers.families import build
 from tests.quantizers.test_quarot import with_varied_norms
 
 MODELS = {

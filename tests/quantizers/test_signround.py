@@ -10,7 +10,7 @@ from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.linear import model_digest, quantized_linears
 from benchsuite.quantizers.signround import LearnedLinear
 from tests.quantizers.conftest import logits
-from tests.quantizers.test_architectures import build as build_family
+from tests.quantizers.families import build as build_family
 
 
 @pytest.mark.parametrize("sym", [True, False])
