@@ -193,50 +193,28 @@ def attend(
     parts = _parts(rows * kv_heads, length)
     into, largest, total = out, out, out
     if parts > 1:
-        shape = (rows, kv_heads, parts, members)
-        into = torch.empty(*shape, padded, dtype=torch.float32, device=query.device)
-        largest, total = torch.empty(2, *shape, dtype=torch.float32, device=query.device)
+        of_parts = (rows, kv_heads, parts, members)
+        into = torch.empty(*of_parts, padded, dtype=torch.float32, device=query.device)
+        largest, total = torch.empty(2, *of_parts, dtype=torch.float32, device=query.device)
+    strides = [step for tensor in (query, key, value, keys) for step in tensor.stride()[:2]]
+    launch = {"GROUP": members, "WIDTH": padded, "PARTS": parts, "num_warps": 4}
     with torch.cuda.device_of(query):
         _attend_kernel[(rows, kv_heads, parts)](
-            query,
-            key,
-            value,
-            keys,
-            values,
-            places,
-            into,
-            largest,
-            total,
-            *query.stride()[:2],
-            *key.stride()[:2],
-            *value.stride()[:2],
-            *keys.stride()[:2],
+            *(query, key, value, keys, values, places, into, largest, total),
+            *strides,
             scaling,
             softcap or 1.0,
             window or length,
             group,
             width,
-            GROUP=members,
-            WIDTH=padded,
             BLOCK=min(64, _BLOCK_BYTES // (padded * query.element_size())),
             CAPPED=softcap is not None,
             PRECISION="ieee" if query.dtype == torch.float32 else "tf32",
-            PARTS=parts,
-            num_warps=4,
+            **launch,
         )
         if parts > 1:
-            _join_kernel[(rows, kv_heads)](
-                into,
-                largest,
-                total,
-                out,
-                group,
-                width,
-                GROUP=members,
-                WIDTH=padded,
-                PARTS=parts,
-                num_warps=4,
-            )
+            joined = (into, largest, total, out)
+            _join_kernel[(rows, kv_heads)](*joined, group, width, **launch)
     return out
 
 

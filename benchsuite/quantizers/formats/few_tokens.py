@@ -200,23 +200,18 @@ def product(
     (n_tokens, n_columns), n_rows = inputs.shape, len(packed)
     outputs = torch.empty(n_tokens, n_rows, dtype=inputs.dtype, device=inputs.device)
     piece = _piece(n_columns, bits, group_size) if groups is None else 0
+    tensors = (inputs, packed, scales, scales if zeros is None else zeros)
+    sizes = (n_rows, n_columns, packed.shape[1], scales.shape[1], group_size)
     with torch.cuda.device_of(inputs):
         if piece:
             columns = min(WIDEST_STEP, triton.next_power_of_2(n_columns))
             rows = max(1, BYTES_PER_STEP * 8 // bits // columns)
             tokens = tokens_at_once(n_tokens)
             _grouped_kernel[(triton.cdiv(n_rows, rows), triton.cdiv(n_tokens, tokens))](
-                inputs,
-                packed,
-                scales,
-                scales if zeros is None else zeros,
+                *tensors,
                 outputs,
                 n_tokens,
-                n_rows,
-                n_columns,
-                packed.shape[1],
-                scales.shape[1],
-                group_size,
+                *sizes,
                 BITS=bits,
                 SYMMETRIC=zeros is None,
                 ROWS=rows,
@@ -226,17 +221,10 @@ def product(
             )
         else:
             _product_kernel[(triton.cdiv(n_rows, ROWS_PER_PROGRAM), n_tokens)](
-                inputs,
-                packed,
-                scales,
-                scales if zeros is None else zeros,
+                *tensors,
                 packed if groups is None else groups,
                 outputs,
-                n_rows,
-                n_columns,
-                packed.shape[1],
-                scales.shape[1],
-                group_size,
+                *sizes,
                 BITS=bits,
                 SYMMETRIC=zeros is None,
                 ORDERED=groups is not None,
