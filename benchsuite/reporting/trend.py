@@ -172,7 +172,7 @@ def _moved_untested(series: Series) -> bool:
 
 
 def _sentence(nights: Sequence[Night], one: Series, night: int, change: Change) -> str:
-    before = one.values[_stretch_before(one, night)]
+    before = one.values[one.stretch_of(night - 1)]
     way = {True: "worse", False: "better", None: "changed"}[one.is_worse(night)]
     was, now = _mean(one.metric, before), _mean(one.metric, one.values[night])
     text = (
@@ -181,10 +181,6 @@ def _sentence(nights: Sequence[Night], one: Series, night: int, change: Change) 
     text += f"{was} before, {now} since, {_why(change, night)}"
     beside = what_changed(nights, one, night)
     return f"{text}. With it changed {beside}" if beside else text
-
-
-def _stretch_before(one: Series, night: int) -> int:
-    return one.stretch_of(night - 1)
 
 
 def _why(change: Change, night: int) -> str:

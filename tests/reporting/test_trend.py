@@ -120,3 +120,42 @@ def test_other_weights_are_told_beside_the_change_that_they_made(tmp_path):
     told = "\n".join(trend.lines(two, trend.series_of(two)))
 
     assert "With it changed the model's weights" in told
+
+
+def measured(folder, day, mean, seeds=None, clock="22:06"):
+    """Store a night whose `random` has a mean, and return its folder."""
+    cells = grid("tiny_llama_1m", methods=["random"], seeds=seeds)
+    begun = {"started_at": f"2026-11-{day}T{clock}:00+00:00"}
+    stored(
+        folder / "store/records", drawn(cells, means={"random": mean}, change=lambda cell: begun)
+    )
+    return folder
+
+
+def test_a_second_change_is_told_against_what_the_first_one_left(tmp_path):
+    means = (5.0, 7.0, 7.0, 6.0)
+    nights = trend.read_nights(
+        [measured(tmp_path / str(day), 20 + day, mean) for day, mean in enumerate(means)]
+    )
+    (one,) = trend.series_of(nights)
+    first, second = [line for line in trend.lines(nights, [one]) if "random" in line]
+    assert first.startswith("worse: ")
+    assert "2026-11-21: 5.0" in first
+    assert second.startswith("better: ")
+    assert "2026-11-23: 7.0" in second
+    assert [one.is_worse(night) for night in range(4)] == [None, True, None, False]
+
+
+def test_nights_of_one_day_have_the_time_in_their_names(tmp_path):
+    folders = [measured(tmp_path / clock, 20, 5.0, clock=clock) for clock in ("22:06", "23:59")]
+    names = [night.name for night in trend.read_nights(folders)]
+    assert names == ["2026-11-20 22:06", "2026-11-20 23:59"]
+
+
+def test_a_single_seed_that_moved_is_named_and_no_change(tmp_path):
+    folders = [measured(tmp_path / str(day), 20 + day, 5.0 + day, seeds=(42,)) for day in (0, 1)]
+    nights = trend.read_nights(folders)
+    assert trend.lines(nights, trend.series_of(nights))[1:] == [
+        "0 of 1 series changed beyond the noise of seeds",
+        "moved, and one seed shows no noise to compare with: tiny_llama_1m/random",
+    ]
