@@ -16,7 +16,7 @@ from benchsuite.records.building import RecordBuilder
 from benchsuite.records.fingerprint import Fingerprint
 from benchsuite.records.forms import as_text, sealed
 from benchsuite.records.record import CellFacts, Failure
-from benchsuite.records.store import Store
+from benchsuite.records.store import Store, unwritable
 from benchsuite.study.cell import Cell
 
 CELL = Cell(
@@ -357,3 +357,25 @@ def test_side_files_of_a_record_that_was_never_written_are_swept_and_others_stay
     store.sweep()
     left = {path.name for path in store.records.iterdir()}
     assert left == {f"{VALUE}.json", f"{VALUE}.log", stored.items.file, "mine.txt"}
+
+
+def test_a_folder_is_replaced_whole_or_stays_as_it_was(store, tmp_path):
+    final = tmp_path / "models/one"
+    store.replace_folder(final, lambda folder: (folder / "a").write_text("first"))
+    store.replace_folder(final, lambda folder: (folder / "b").write_text("second"))
+    assert [path.name for path in final.iterdir()] == ["b"]
+
+    def broken(folder):
+        (folder / "c").write_text("half")
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        store.replace_folder(final, broken)
+    assert [path.name for path in final.parent.rglob("*")] == ["one", "b"]
+
+
+@pytest.mark.parametrize("name", ["one.json", ".draft-1-2"])
+def test_what_cannot_be_written_is_named_without_the_draft(tmp_path, name):
+    error = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / name))
+    named = tmp_path if name.startswith(".draft-") else tmp_path / name
+    assert f"No space left on device ({named})" in str(unwritable(tmp_path, error))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from benchsuite.errors import BenchsuiteError
 from benchsuite.quantizers.walking.hessian import (
+    Drift,
     Hessian,
     error_norms,
     invert_upper,
@@ -30,6 +31,18 @@ def test_accumulation_does_not_depend_on_the_micro_batches(seed, cuts):
         hessian.update(part.float())
     assert hessian.n_vectors == 200
     torch.testing.assert_close(hessian.mean().double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_sums_of_two_parts_are_merged_into_those_of_the_whole():
+    x, original = inputs(0), inputs(1)
+    first, second, whole = (Drift(24, "cpu", torch.float64) for _ in range(3))
+    whole.update(x, original)
+    first.update(x[:80], original[:80])
+    second.update(x[80:], original[80:])
+    first.merge(second)
+    torch.testing.assert_close(first.mean(), whole.mean())
+    torch.testing.assert_close(first.cross(), whole.cross())
+    torch.testing.assert_close(first.cross(), 2 * (original - x).T @ x / len(x))
 
 
 def test_norms_are_the_mean_squared_errors_of_the_outputs():
