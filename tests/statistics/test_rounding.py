@@ -56,3 +56,32 @@ def test_numbers_that_decimals_cannot_show_have_powers(mean, std, text):
     shown = rounding.with_interval(mean, mean - std, mean + std)
     assert len(shown) < 50
     assert rounding.signed(2.1e15) == "2.10e+15"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (-2.5, "−2.5000"),
+        (999.5, "999.5000"),
+        (1000.0, "1000.0"),
+        (1e6, "1.000e+06"),
+        (0.0001, "0.0001"),
+        (0.00009, "9.000e-05"),
+    ],
+)
+def test_a_number_alone_has_four_decimals_or_four_digits(value, text):
+    assert rounding.plain(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (3.14, "3.1"), (31.4, "31"), (0.00314, "0.0031"), (3.14e-12, "3.1e-12")],
+)
+def test_prose_has_two_digits(value, text):
+    assert rounding.short(value) == text
+
+
+def test_a_large_number_that_is_known_well_keeps_its_digits():
+    assert rounding.with_uncertainty(2.5e9, 0.125) == "2500000000.00 ± 0.12"
+    assert rounding.with_uncertainty(2.5e9, 1e8) == "2.50e+09 ± 1.0e+08"
