@@ -41,10 +41,4 @@ def test_latent_evaluation(cell, reasoning, record, progress):
             record.update(**scores.above(first))
     with record.stage("latents"):
         words = latent.latent_words(net, method, config, form, problems)
-    record.items(question=[problem.id for problem in problems])
-    record.items(correct=scores.correct, passes=scores.passes, prediction=scores.predictions)
-    record.items(expected=[problem.answer for problem in problems])
-    record.items(n_steps=[len(problem.steps) for problem in problems])
-    if any(words):
-        # A latent is its likeliest tokens, a thought its latents.
-        record.items(latents=[json.dumps(each, ensure_ascii=False) for each in words])
+    record.items(**scores.rows(problems), **latent.word_rows(words))

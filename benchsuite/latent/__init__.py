@@ -12,6 +12,7 @@ __getattr__, __all__ = attach(
         "register_latent_method": "methods.registry",
         "evaluate": "decoding",
         "latent_words": "decoding",
+        "word_rows": "decoding",
         "train": "training",
     },
 )

@@ -6,6 +6,7 @@ latent method its readings of question, latents and marker, and a pass per token
 call that reads the question (and the placeholders) counts as one.
 """
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -69,8 +70,8 @@ class Scores:
     """What decoding some problems gave.
 
     ``accuracy`` in percent: the exact number, read after the marker; an answer without one is
-    wrong. By item: ``correct`` bool [n], ``predictions`` float64 [n] (NaN where
-    unreadable), ``passes`` and ``thinking_passes`` int64 [n].
+    wrong; ``parse_rate`` in percent too. By item: ``correct`` bool [n], ``predictions`` float64 [n]
+    (NaN where unreadable), ``passes`` and ``thinking_passes`` int64 [n], ``texts`` as decoded.
     """
 
     accuracy: float
@@ -97,6 +98,17 @@ class Scores:
             "forward_passes": self.forward_passes,
             "thinking_passes": float(self.thinking_passes.mean()),
             "n_items_asked": self.n,
+        }
+
+    def rows(self, problems: Sequence[Problem]) -> dict[str, Any]:
+        """Return a record's items: of each problem asked what was answered, in how many passes."""
+        return {
+            "question": [problem.id for problem in problems],
+            "correct": self.correct,
+            "passes": self.passes,
+            "prediction": self.predictions,
+            "expected": [problem.answer for problem in problems],
+            "n_steps": [len(problem.steps) for problem in problems],
         }
 
     def above(self, first: "Scores") -> dict[str, float]:
@@ -246,3 +258,10 @@ def latent_words(
             for i, latents in zip(chosen, best, strict=True):
                 found[i] = [[form.tokenizer.decode([token]) for token in each] for each in latents]
     return [found[i] for i in range(len(examples))]
+
+
+def word_rows(words: Sequence[Sequence[Sequence[str]]]) -> dict[str, list[str]]:
+    """Return a record's items of `latent_words`, as JSON: nothing of a method without latents."""
+    if not any(words):
+        return {}
+    return {"latents": [json.dumps(each, ensure_ascii=False) for each in words]}
