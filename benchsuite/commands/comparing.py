@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from benchsuite.commands.recording import Recording
     from benchsuite.comparing.comparison import Comparison
     from benchsuite.comparing.measured import Beside
-    from benchsuite.comparing.server import Serving
+    from benchsuite.comparing.served import Serving
 
 
 def compare(arguments: Sequence[str]) -> int:

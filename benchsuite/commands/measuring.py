@@ -14,7 +14,7 @@ from benchsuite.printable import count
 
 if TYPE_CHECKING:
     from benchsuite.comparing.comparison import Settings
-    from benchsuite.comparing.server import Serving
+    from benchsuite.comparing.served import Serving
 
 JOURNAL = "benchsuite-answers.jsonl"
 """What servers have answered, until their comparison is written."""
@@ -96,7 +96,7 @@ def serving_of(chosen: Namespace, words: Sequence[str], files: Iterable[Path | N
     """Return how servers are asked; what they answer is kept beside the first of ``files``."""
     from benchsuite.comparing.endpoint import is_endpoint, parse_endpoint
     from benchsuite.comparing.journal import Journal
-    from benchsuite.comparing.server import KEY_NAME, Serving
+    from benchsuite.comparing.served import KEY_NAME, Serving
 
     asked = [parse_endpoint(word) for word in words if is_endpoint(word)]
     if not asked:

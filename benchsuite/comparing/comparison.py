@@ -31,7 +31,8 @@ from benchsuite.comparing.pairs import PairedItems
 from benchsuite.comparing.prompt_log_probs import Said
 from benchsuite.comparing.questions import Answers
 from benchsuite.comparing.room import Fit
-from benchsuite.comparing.server import USUAL, Server, Serving, Side, Sides
+from benchsuite.comparing.served import USUAL, Serving
+from benchsuite.comparing.server import Server, Side, Sides
 from benchsuite.comparing.speeds import generation
 from benchsuite.comparing.spread import Spread, kl_spread
 from benchsuite.comparing.subject import Subject

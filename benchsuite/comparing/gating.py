@@ -22,7 +22,8 @@ from benchsuite.comparing.measured import Settings
 from benchsuite.comparing.pairs import PairedItems
 from benchsuite.comparing.questions import Answers
 from benchsuite.comparing.room import Fit
-from benchsuite.comparing.server import USUAL, Server, Serving, Side, Sides
+from benchsuite.comparing.served import USUAL, Serving
+from benchsuite.comparing.server import Server, Side, Sides
 from benchsuite.comparing.texts import chunk_ids, usual_length
 from benchsuite.comparing.verdict import UNDECIDED, Verdict
 from benchsuite.embedded.schema import Question

@@ -14,7 +14,8 @@ from benchsuite.comparing.comparison import Settings, compare
 from benchsuite.comparing.journal import Journal
 from benchsuite.comparing.prompt_log_probs import UNKNOWN, Texts, Unreadable, read_said
 from benchsuite.comparing.questions import ask, question_set
-from benchsuite.comparing.server import Serving, Sides
+from benchsuite.comparing.served import Serving
+from benchsuite.comparing.server import Sides
 from benchsuite.comparing.subject import open_subject, open_tokenizer
 from benchsuite.comparing.texts import open_text
 from benchsuite.errors import BenchsuiteError, UsageError
