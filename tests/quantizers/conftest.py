@@ -1,11 +1,17 @@
 """Tiny random models and the seeds that the quantizers' tests share."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from benchsuite.quantizers import checkpoint
+from benchsuite.quantizers.linear import model_digest
 
 SHAPE = {
     "vocab_size": 256,
@@ -45,6 +51,24 @@ def logits(model: nn.Module, tokens: torch.Tensor, **options) -> torch.Tensor:
     """Return what a model says of tokens [n, length]: [n, length, vocabulary]."""
     with torch.no_grad():
         return model(input_ids=tokens, **options).logits
+
+
+def assert_same(folder: Path, model: nn.Module, tokens: torch.Tensor) -> None:
+    """Assert that a checkpoint's folder holds a model: its codes and its logits."""
+    back = checkpoint.load(folder)
+    assert model_digest(back) == model_digest(model)
+    assert torch.equal(logits(back, tokens[:2]), logits(model, tokens[:2]))
+
+
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer of the random models' 256 words."""
+    words = {f"w{i}": i for i in range(256)}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(words, unk_token="w0")),
+        unk_token="w0",
+        pad_token="w0",
+        eos_token="w1",
+    )
 
 
 @pytest.fixture(autouse=True)

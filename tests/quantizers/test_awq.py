@@ -12,6 +12,7 @@ from benchsuite.models.architecture import architecture_of
 from benchsuite.quantizers import awq, awq_search, checkpoint
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.linear import model_digest, quantized_linears
+from tests.quantizers.conftest import word_tokenizer
 
 GRID = QuantizationGrid(4, 32, sym=False)
 
@@ -357,7 +358,7 @@ def test_gptqmodel_reads_our_checkpoints(make_model, tokens, tmp_path, monkeypat
     gptqmodel = pytest.importorskip("gptqmodel")
     model = make_model("llama", torch.float16, tie_word_embeddings=False)
     awq.quantize(model, tokens, group_size=32)
-    checkpoint.save(model, tmp_path, format="awq", tokenizer=tokenizer())
+    checkpoint.save(model, tmp_path, format="awq", tokenizer=word_tokenizer())
     theirs = gptqmodel.GPTQModel.load(
         str(tmp_path), device="cpu", backend=gptqmodel.BACKEND.AWQ_TORCH
     ).model
@@ -369,20 +370,6 @@ def test_gptqmodel_reads_our_checkpoints(make_model, tokens, tmp_path, monkeypat
         got = theirs(input_ids=tokens[:2]).logits.float()
     # Their layers compute in half precision: 1 % of the logits' size.
     assert (got - goal).norm() < 0.01 * goal.norm()
-
-
-def tokenizer():
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from transformers import PreTrainedTokenizerFast
-
-    words = {f"w{i}": i for i in range(256)}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel(words, unk_token="w0")),
-        unk_token="w0",
-        pad_token="w0",
-        eos_token="w1",
-    )
 
 
 def test_layers_are_those_of_the_model(make_model, tokens):

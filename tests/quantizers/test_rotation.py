@@ -10,7 +10,7 @@ from benchsuite.quantizers import checkpoint, gptq, rotated, rotation, rtn
 from benchsuite.quantizers.checkpoint import packed
 from benchsuite.quantizers.hadamard import hadamard_matrix
 from benchsuite.quantizers.linear import quantized_linears
-from tests.quantizers.conftest import logits
+from tests.quantizers.conftest import logits, word_tokenizer
 from tests.quantizers.families import build
 from tests.quantizers.test_quarot import with_varied_norms
 
@@ -167,11 +167,10 @@ def test_gptqmodel_computes_the_logits_of_the_saved_model(
 ):
     monkeypatch.setenv("GPTQMODEL_CPU_WORKERS", "2")
     gptqmodel = pytest.importorskip("gptqmodel")
-    from tests.quantizers.checkpoint.test_folder import tokenizer
 
     model = varied(name, dtype=torch.float16)
     rotated.quantize(model, tokens, group_size=32)
-    checkpoint.save(model, tmp_path, tokenizer=tokenizer())
+    checkpoint.save(model, tmp_path, tokenizer=word_tokenizer())
     theirs = gptqmodel.GPTQModel.load(
         str(tmp_path), device="cpu", backend=gptqmodel.BACKEND.GPTQ_TORCH, dtype=torch.float16
     ).model

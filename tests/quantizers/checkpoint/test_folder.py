@@ -5,25 +5,12 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from transformers import PreTrainedTokenizerFast
 
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.quantizers import awq, checkpoint, gptq, quarot, rtn, signround, smoothquant
-from benchsuite.quantizers.linear import QuantizedLinear, model_digest, quantized_linears
+from benchsuite.quantizers.linear import QuantizedLinear, quantized_linears
 from benchsuite.quantizers.registry import apply
-from tests.quantizers.conftest import logits
-
-
-def tokenizer():
-    words = {f"w{i}": i for i in range(256)}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel(words, unk_token="w0")),
-        unk_token="w0",
-        pad_token="w0",
-        eos_token="w1",
-    )
+from tests.quantizers.conftest import assert_same, logits, word_tokenizer
 
 
 @pytest.mark.parametrize(
@@ -41,9 +28,7 @@ def test_a_saved_model_loads_as_the_same_model(family, options, make_model, toke
     model = make_model(family, torch.bfloat16, tie_word_embeddings=family != "qwen2")
     gptq.quantize(model, tokens, **options)
     checkpoint.save(model, tmp_path, details={"seed": 1})
-    back = checkpoint.load(tmp_path)
-    assert model_digest(back) == model_digest(model)
-    assert torch.equal(logits(back, tokens[:2]), logits(model, tokens[:2]))
+    assert_same(tmp_path, model, tokens)
     settings = json.loads((tmp_path / "quantize_config.json").read_text())
     assert settings == json.loads((tmp_path / "config.json").read_text())["quantization_config"]
     assert settings["meta"] == {"quantizer": "benchsuite", "seed": 1}
@@ -205,7 +190,7 @@ def test_gptqmodel_reads_our_checkpoints(
     gptqmodel = pytest.importorskip("gptqmodel")
     model = make_model("llama", torch.float16, tie_word_embeddings=False)
     method.quantize(model, tokens, **options)
-    checkpoint.save(model, tmp_path, tokenizer=tokenizer())
+    checkpoint.save(model, tmp_path, tokenizer=word_tokenizer())
     theirs = gptqmodel.GPTQModel.load(
         str(tmp_path), device="cpu", backend=gptqmodel.BACKEND.GPTQ_TORCH
     ).model
@@ -221,9 +206,7 @@ def test_a_w8a8_model_loads_as_the_same_model(family, make_model, tokens, tmp_pa
     model = make_model(family, torch.bfloat16)
     smoothquant.quantize(model, tokens)
     checkpoint.save(model, tmp_path)
-    back = checkpoint.load(tmp_path)
-    assert model_digest(back) == model_digest(model)
-    assert torch.equal(logits(back, tokens[:2]), logits(model, tokens[:2]))
+    assert_same(tmp_path, model, tokens)
 
 
 def test_transformers_reads_our_w8a8_checkpoint(make_model, tokens, tmp_path):

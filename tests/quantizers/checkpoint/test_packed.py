@@ -19,7 +19,7 @@ from benchsuite.quantizers.linear import (
     quantized_linear,
     quantized_linears,
 )
-from tests.quantizers.conftest import logits
+from tests.quantizers.conftest import logits, word_tokenizer
 
 PACKED = packed.FORMAT
 
@@ -148,12 +148,11 @@ def test_transformers_with_compressed_tensors_has_the_same_weights(
 def test_gptqmodel_reads_layers_of_several_widths(make_model, tokens, tmp_path, monkeypatch):
     monkeypatch.setenv("GPTQMODEL_CPU_WORKERS", "2")
     gptqmodel = pytest.importorskip("gptqmodel")
-    from tests.quantizers.checkpoint.test_folder import tokenizer
 
     model = round_mixed(
         make_model(dtype=torch.float16, tie_word_embeddings=False), (4, 2, 4, 8, 3, 3, 4)
     )
-    checkpoint.save(model, tmp_path, format="gptq", tokenizer=tokenizer())
+    checkpoint.save(model, tmp_path, format="gptq", tokenizer=word_tokenizer())
     theirs = gptqmodel.GPTQModel.load(
         str(tmp_path), device="cpu", backend=gptqmodel.BACKEND.GPTQ_TORCH, dtype=torch.float16
     ).model
