@@ -9,6 +9,7 @@ import pytest
 from benchsuite.comparing import EarlyEnd, judge
 from benchsuite.comparing.early import batches, joined, last_level
 from benchsuite.comparing.pairs import PairedItems
+from benchsuite.errors import UsageError
 from tests.comparing.test_verdict import answers, chunks
 
 
@@ -102,6 +103,13 @@ def test_a_cluster_stays_in_one_batch():
     seen = [set(part.clusters) for part in batches(items)]
 
     assert sum(map(len, seen)) == len(set(items.clusters))
+    assert ended(items).verdict().metrics[0].n_clusters == len(set(items.clusters))
+
+
+@pytest.mark.parametrize("level", [{"alpha": 0.5}, {"power": 1.0}])
+def test_levels_at_which_there_is_no_test_are_refused_before_anything_is_asked(level):
+    with pytest.raises(UsageError):
+        EarlyEnd({"nll": 40}, **level)
 
 
 def test_an_item_comes_once_and_no_more_than_were_planned():

@@ -144,6 +144,17 @@ def test_a_loss_among_many_metrics_has_to_be_clearer():
     assert found.metrics[0].p_worse_corrected == pytest.approx(10 * found.metrics[0].p_worse)
 
 
+def test_a_loss_among_many_metrics_needs_more_items_and_no_loss_needs_no_more():
+    loss, none = answers(200, 12, 6, name="accuracy:a"), answers(200, 8, 8, name="accuracy:b")
+    others = [answers(2000, 20, 20, name=f"accuracy:{i}") for i in range(9)]
+
+    alone = [only(items).items_needed for items in (loss, none)]
+    beside = [judge([items, *others]).metrics[0].items_needed for items in (loss, none)]
+
+    assert beside[0] > 1.5 * alone[0]
+    assert beside[1] == alone[1]
+
+
 @pytest.mark.parametrize(
     ("items", "told"),
     [
