@@ -87,6 +87,19 @@ def test_seeds_that_are_shared_and_arms_that_stand_still_have_one_scatter():
     )
     assert scatter_of(once, CLAIM, found).paired
 
+    still = {"cola_zero": arms()["cola_zero"], "random": arms(std=0)["random"]}
+    alone = scatter_of(study(), CLAIM, still)
+    assert alone.std == pytest.approx(values(still, "cola_zero").std(ddof=1))
+    assert alone.paired
+
+
+def test_differences_of_shared_seeds_need_the_pairs_of_a_paired_test():
+    paired = lower("perplexity", "cola_zero", than="random", by_seed=True)
+    scatter = scatter_of(study("0.1"), paired, arms())
+    n = need(study("0.1"), paired, scatter, ONE_LOOK, **HOW).seeds
+    power = [power_of(0.1 / scatter.std, k, paired=True, alpha=0.05 / 4) for k in (n - 1, n)]
+    assert power[0] < 0.8 <= power[1]
+
 
 def test_an_equivalence_needs_the_seeds_that_confirm_its_margin():
     claim = equivalent("perplexity", "cola_zero", to="random", within=0.08)
@@ -114,6 +127,9 @@ def test_what_cannot_be_told_is_said():
     assert f"enough if that is at most {0.1 / found:.2g}" in none.because
     relative = need(study("1%"), CLAIM, None, ONE_LOOK, **HOW).because
     assert f"at most 1/{found:.1f} of the margin" in relative
+    equal = equivalent("perplexity", "cola_zero", to="random", within=0.08)
+    assert "find a difference of" in none.because
+    assert "confirm a margin of" in need(study(), equal, None, ONE_LOOK, **HOW).because
     assert scatter_of(study(), CLAIM, arms(n=1)) is None
     still = need(study("0.1"), CLAIM, scatter_of(study(), CLAIM, arms(std=0)), ONE_LOOK, **HOW)
     assert "did not vary" in still.because
