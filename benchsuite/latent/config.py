@@ -197,7 +197,7 @@ def _parsed(file: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
         found = tomllib.loads(text) if file.suffix == ".toml" else yaml.safe_load(text)
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}", fix="check the path") from error

@@ -1,12 +1,13 @@
 """Device memory: what is there, how much of it the pool may keep, what a cell took at its peak."""
 
-import contextlib
 import resource
 from pathlib import Path
 from types import TracebackType
 
 import psutil
 import torch
+
+from benchsuite.models import resident
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -56,8 +57,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self._device)
         else:
             # A kernel that refuses leaves the mark of the whole process.
-            with contextlib.suppress(OSError):
-                Path("/proc/self/clear_refs").write_text("5")
+            resident.lower_mark()
         return self
 
     def __exit__(
@@ -69,15 +69,8 @@ class PeakMemory:
         if self._device.type == "cuda":
             self.bytes = torch.cuda.max_memory_allocated(self._device)
         else:
-            self.bytes = _resident_peak()
-
-
-def _resident_peak() -> int:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            whole = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            self.bytes = resident.peak_bytes() or whole
 
 
 def _cgroup_limit() -> int:

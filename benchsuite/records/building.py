@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchsuite import catalog
 from benchsuite.errors import BenchsuiteError, CorruptRecord
+from benchsuite.models import resident
 from benchsuite.printable import without_surrogates
 from benchsuite.records.fingerprint import Fingerprint, digest
 from benchsuite.records.forms import RESERVED, nested, now, sealed
@@ -267,7 +268,7 @@ class _PeakMemory:
 
     def __init__(self) -> None:
         self._highest = {"cuda": 0, "resident": 0}
-        self._is_own = _lower_resident_mark()
+        self._is_own = resident.lower_mark()
         cuda = _cuda()
         if cuda is not None:
             for number in range(cuda.device_count()):
@@ -276,7 +277,7 @@ class _PeakMemory:
     def fold(self) -> int | None:
         """Return the highest mark of all calls so far, that of this moment included."""
         cuda = _cuda()
-        kind, mark = "resident", _resident_peak() if self._is_own else 0
+        kind, mark = "resident", resident.peak_bytes() if self._is_own else 0
         if cuda is not None:
             marks = map(cuda.max_memory_allocated, range(cuda.device_count()))
             kind, mark = "cuda", max(map(int, marks))
@@ -290,21 +291,3 @@ def _cuda() -> Any:
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda
     return None
-
-
-def _lower_resident_mark() -> bool:
-    """Set this process' high-water mark to what it holds now; say whether the system did so."""
-    try:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
-    except OSError:
-        return False
-    return True
-
-
-def _resident_peak() -> int:
-    with contextlib.suppress(OSError), open("/proc/self/status") as file:
-        for line in file:
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return 0

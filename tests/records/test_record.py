@@ -1,20 +1,14 @@
 """The record of a cell while it grows."""
 
-import contextlib
 from pathlib import Path
 
 import pytest
 
+from benchsuite.models import resident
 from benchsuite.records import building
 from benchsuite.records.building import RecordBuilder
 
 BYTES = 400 * 2**20
-
-
-def reset_mark():
-    """Do what a stage does that measures its own memory."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
@@ -22,7 +16,7 @@ def test_peak_memory_is_the_cells_own_not_that_of_an_earlier_one(builder):
     held = bytearray(BYTES)
     held[::4096] = b"x" * len(held[::4096])
     del held
-    before = building._resident_peak()
+    before = resident.peak_bytes()
     own = RecordBuilder(builder.cell, builder.fingerprint, {"device_kind": "cpu"})
     peak = own.finish("passed").peak_memory_bytes
     assert peak is not None
@@ -30,7 +24,7 @@ def test_peak_memory_is_the_cells_own_not_that_of_an_earlier_one(builder):
 
 
 def test_a_peak_that_may_be_an_earlier_cells_is_not_stated(builder, monkeypatch):
-    monkeypatch.setattr(building, "_lower_resident_mark", lambda: False)
+    monkeypatch.setattr(resident, "lower_mark", lambda: False)
     monkeypatch.setattr(building, "_cuda", lambda: None)
     own = RecordBuilder(builder.cell, builder.fingerprint, {"device_kind": "cpu"})
     assert own.finish("passed").peak_memory_bytes is None
@@ -42,9 +36,9 @@ def test_peak_memory_outlives_a_stage_that_resets_the_mark(builder):
         held[::4096] = b"x" * len(held[::4096])
     del held
     with builder.stage("latency"):
-        reset_mark()
+        resident.lower_mark()  # as a stage does that measures its own memory
     peak = builder.finish("passed").peak_memory_bytes
-    reset_mark()
+    resident.lower_mark()
     with builder.stage("after"):
         pass
     assert peak > BYTES
