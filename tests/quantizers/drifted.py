@@ -1,11 +1,13 @@
 """Layers whose inputs have drifted from the original model's, small and in float64."""
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from benchsuite.quantizers import gptq
 from benchsuite.quantizers.gptq import Rounded, invert_panels, quantize_block, round_columns
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.walking.hessian import Drift, upper_factor
@@ -85,3 +87,27 @@ def by_gptq(case: Layer, grid: QuantizationGrid) -> Rounded:
     panels = invert_panels(factor, grid.columns_per_group(len(factor)))
     work = case.weight.t().clone()
     return round_columns(work, factor, panels, grid, None, False, quantize_block)
+
+
+def assert_gptq_where_nothing_drifted(ours: Callable[..., Rounded], dtype: torch.dtype) -> None:
+    """Assert that inputs which are the original ones give GPTQ's codes and scales."""
+    for seed in range(2):
+        case = layer(seed, columns=140, drift=0.0)
+        case = Layer(*(each.to(dtype) for each in case))
+        for bits in (2, 3, 4):
+            grid = QuantizationGrid(bits, 32)
+            found, expected = ours(case, grid), by_gptq(case, grid)
+            assert torch.equal(found.codes, expected.codes)
+            assert torch.equal(found.scales, expected.scales)
+
+
+def logits_off(method: ModuleType, make_model: Callable[[], nn.Module], tokens: Tensor) -> float:
+    """Return how far a method's logits at 2 bits are from the model's, over how far GPTQ's are."""
+    off = []
+    with torch.no_grad():
+        goal = make_model()(input_ids=tokens).logits
+        for each in (method, gptq):
+            model = make_model()
+            each.quantize(model, tokens, bits=2, group_size=32, true_sequential=True)
+            off.append((model(input_ids=tokens).logits - goal).norm().item())
+    return off[0] / off[1]

@@ -13,7 +13,13 @@ from benchsuite.quantizers.gptq import round_columns
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.linear import quantized_linears
 from benchsuite.quantizers.walking.hessian import invert_upper
-from tests.quantizers.drifted import by_gptq, layer, ratios
+from tests.quantizers.drifted import (
+    assert_gptq_where_nothing_drifted,
+    by_gptq,
+    layer,
+    logits_off,
+    ratios,
+)
 
 
 def written_out(case, grid, alpha):
@@ -67,14 +73,7 @@ def test_blocks_equal_the_formulas():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_inputs_that_have_not_drifted_give_gptq_s_codes(dtype):
-    for seed in range(2):
-        case = layer(seed, columns=140, drift=0.0)
-        case = type(case)(*(each.to(dtype) for each in case))
-        for bits in (2, 3, 4):
-            grid = QuantizationGrid(bits, 32)
-            found, expected = ours(case, grid, 1.0), by_gptq(case, grid)
-            assert torch.equal(found.codes, expected.codes)
-            assert torch.equal(found.scales, expected.scales)
+    assert_gptq_where_nothing_drifted(partial(ours, alpha=1.0), dtype)
 
 
 @pytest.mark.parametrize("alpha", [0.25, 1.0])
@@ -114,14 +113,7 @@ def test_the_first_block_of_a_model_has_gptq_s_codes(make_model, tokens):
 
 
 def test_the_model_s_logits_are_nearer_than_gptq_s(make_model, tokens):
-    with torch.no_grad():
-        goal = make_model()(input_ids=tokens).logits
-        errors = []
-        for method in (gptaq, gptq):
-            model = make_model()
-            method.quantize(model, tokens, bits=2, group_size=32, true_sequential=True)
-            errors.append((model(input_ids=tokens).logits - goal).norm())
-    assert errors[0] < errors[1]
+    assert logits_off(gptaq, make_model, tokens) < 1
 
 
 @pytest.mark.stress

@@ -11,7 +11,14 @@ from benchsuite.quantizers import gptq, qronos
 from benchsuite.quantizers.gptq import invert_panels, quantize_block, round_columns
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.linear import quantized_linears
-from tests.quantizers.drifted import DAMP, by_gptq, layer, ratios
+from tests.quantizers.drifted import (
+    DAMP,
+    assert_gptq_where_nothing_drifted,
+    by_gptq,
+    layer,
+    logits_off,
+    ratios,
+)
 
 
 def written_out(case, grid):
@@ -67,14 +74,7 @@ def test_codes_equal_the_two_steps(seed, bits, group_size, sym):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_inputs_that_have_not_drifted_give_gptq_s_codes(dtype):
-    for seed in range(2):
-        case = layer(seed, columns=140, drift=0.0)
-        case = type(case)(*(each.to(dtype) for each in case))
-        for bits in (2, 3, 4):
-            grid = QuantizationGrid(bits, 32)
-            found, expected = ours(case, grid), by_gptq(case, grid)
-            assert torch.equal(found.codes, expected.codes)
-            assert torch.equal(found.scales, expected.scales)
+    assert_gptq_where_nothing_drifted(ours, dtype)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
@@ -99,12 +99,4 @@ def test_the_first_group_of_a_model_has_gptq_s_codes(order, make_model, tokens):
 
 
 def test_the_model_s_logits_are_nearer_than_gptq_s(make_model, tokens):
-    with torch.no_grad():
-        goal = make_model()(input_ids=tokens).logits
-        errors = []
-        for method in (qronos, gptq):
-            model = make_model()
-            settings = {"group_size": 32, "true_sequential": True}
-            method.quantize(model, tokens, bits=2, **settings)
-            errors.append((model(input_ids=tokens).logits - goal).norm())
-    assert errors[0] < 0.95 * errors[1]
+    assert logits_off(qronos, make_model, tokens) < 0.95
