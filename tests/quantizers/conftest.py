@@ -71,6 +71,24 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def saved_by_llm_compressor(
+    scheme: str, tokens: torch.Tensor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> torch.Tensor:
+    """Save a model that llm-compressor rounded to ``scheme``; return its logits of ``tokens``."""
+    llmcompressor = pytest.importorskip("llmcompressor")
+    from llmcompressor.modifiers.quantization import QuantizationModifier
+
+    monkeypatch.chdir(folder)  # it writes its recipe's log into the working folder
+    theirs = build(dtype=torch.bfloat16)
+    theirs.save_pretrained("original")
+    theirs.config._name_or_path = "original"  # it wants a model with a name
+    recipe = QuantizationModifier(targets="Linear", scheme=scheme, ignore=["lm_head"])
+    llmcompressor.oneshot(model=theirs, recipe=recipe)
+    said = logits(theirs, tokens)
+    theirs.save_pretrained(folder, save_compressed=True)
+    return said
+
+
 @pytest.fixture(autouse=True)
 def _one_thread():
     threads = torch.get_num_threads()

@@ -10,7 +10,7 @@ from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.quantizers import awq, checkpoint, gptq, quarot, rtn, signround, smoothquant
 from benchsuite.quantizers.linear import QuantizedLinear, quantized_linears
 from benchsuite.quantizers.registry import apply
-from tests.quantizers.conftest import assert_same, logits, word_tokenizer
+from tests.quantizers.conftest import assert_same, logits, saved_by_llm_compressor, word_tokenizer
 
 
 @pytest.mark.parametrize(
@@ -225,19 +225,8 @@ def test_transformers_reads_our_w8a8_checkpoint(make_model, tokens, tmp_path):
         torch.testing.assert_close(weight, linear.dequantize(), rtol=1e-3, atol=0)
 
 
-def test_llm_compressor_s_w8a8_checkpoint_is_read(make_model, tokens, tmp_path, monkeypatch):
-    pytest.importorskip("llmcompressor")
-    from llmcompressor import oneshot
-    from llmcompressor.modifiers.quantization import QuantizationModifier
-
-    monkeypatch.chdir(tmp_path)  # it writes its recipe's log into the working folder
-    theirs = make_model(dtype=torch.bfloat16)
-    theirs.save_pretrained("original")
-    theirs.config._name_or_path = "original"  # it wants a model with a name
-    recipe = QuantizationModifier(targets="Linear", scheme="W8A8", ignore=["lm_head"])
-    oneshot(model=theirs, recipe=recipe)
-    goal = logits(theirs, tokens[:2])
-    theirs.save_pretrained(tmp_path, save_compressed=True)
+def test_llm_compressor_s_w8a8_checkpoint_is_read(tokens, tmp_path, monkeypatch):
+    goal = saved_by_llm_compressor("W8A8", tokens[:2], tmp_path, monkeypatch)
     got = logits(checkpoint.load(tmp_path), tokens[:2])
     assert (got - goal).norm() < 0.02 * goal.norm()
 

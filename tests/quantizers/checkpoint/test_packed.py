@@ -19,7 +19,7 @@ from benchsuite.quantizers.linear import (
     quantized_linear,
     quantized_linears,
 )
-from tests.quantizers.conftest import logits, word_tokenizer
+from tests.quantizers.conftest import logits, saved_by_llm_compressor, word_tokenizer
 
 PACKED = packed.FORMAT
 
@@ -167,19 +167,8 @@ def test_gptqmodel_reads_layers_of_several_widths(make_model, tokens, tmp_path, 
 
 
 @pytest.mark.stress
-def test_llm_compressor_s_packed_checkpoint_is_read(make_model, tokens, tmp_path, monkeypatch):
-    pytest.importorskip("llmcompressor")
-    from llmcompressor import oneshot
-    from llmcompressor.modifiers.quantization import QuantizationModifier
-
-    monkeypatch.chdir(tmp_path)  # it writes its recipe's log into the working folder
-    theirs = make_model(dtype=torch.bfloat16)
-    theirs.save_pretrained("original")
-    theirs.config._name_or_path = "original"  # it wants a model with a name
-    recipe = QuantizationModifier(targets="Linear", scheme="W4A16_ASYM", ignore=["lm_head"])
-    oneshot(model=theirs, recipe=recipe)
-    goal = logits(theirs, tokens[:2])
-    theirs.save_pretrained(tmp_path, save_compressed=True)
+def test_llm_compressor_s_packed_checkpoint_is_read(tokens, tmp_path, monkeypatch):
+    goal = saved_by_llm_compressor("W4A16_ASYM", tokens[:2], tmp_path, monkeypatch)
     back = checkpoint.load(tmp_path)
     assert {m.bits for m in quantized_linears(back).values()} == {4}
     got = logits(back, tokens[:2])
