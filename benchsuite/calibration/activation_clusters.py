@@ -10,11 +10,11 @@ from benchsuite.calibration.pool import (
     Account,
     Arrays,
     CalibrationPool,
-    Progress,
     Selection,
     capped,
 )
 from benchsuite.calibration.tokens import as_batch, chunks_at, joined_tokens, require_tokens
+from benchsuite.models.progress import Progress
 
 DIMENSIONS = 64
 # The projection is part of the features, which all seeds share, so it has a seed of its own.

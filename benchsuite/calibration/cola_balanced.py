@@ -9,9 +9,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from benchsuite.calibration import features
-from benchsuite.calibration.pool import Account, CalibrationPool, Progress, Selection
+from benchsuite.calibration.pool import Account, CalibrationPool, Selection
 from benchsuite.calibration.tokens import as_batch, cut_clusters, document_tokens
 from benchsuite.calibration.typical import COVERAGE, typical
+from benchsuite.models.progress import Progress
 
 WEIGHTS = {"tfidf": 0.1, "length": 1.0, "diversity": 1.0}
 COMPONENTS = 100

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from benchsuite.calibration import features
-from benchsuite.calibration.pool import Account, CalibrationPool, Progress, Selection
+from benchsuite.calibration.pool import Account, CalibrationPool, Selection
 from benchsuite.calibration.tokens import as_batch, cut_clusters, document_tokens
 from benchsuite.calibration.typical import COVERAGE, Typical, typical
+from benchsuite.models.progress import Progress
 
 WEIGHTS = {"tfidf": 1.0, "perplexity": 1.0, "length": 1.0, "diversity": 1.0}
 PER_CLUSTER = (2, 3)

@@ -12,8 +12,9 @@ import torch
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from benchsuite.calibration.pool import Account, Arrays, CalibrationPool, Progress, capped
+from benchsuite.calibration.pool import Account, Arrays, CalibrationPool, capped
 from benchsuite.calibration.tokens import CorpusTooShort
+from benchsuite.models.progress import Progress
 
 TFIDF = {
     "max_features": 5000,

@@ -1,12 +1,13 @@
 """The first chunks of the corpus, as GPTQ's own examples take them: the same for every seed."""
 
-from benchsuite.calibration.pool import Account, CalibrationPool, Progress, Selection
+from benchsuite.calibration.pool import Account, CalibrationPool, Selection
 from benchsuite.calibration.tokens import (
     as_batch,
     consecutive_chunks,
     joined_tokens,
     require_tokens,
 )
+from benchsuite.models.progress import Progress
 
 
 def select(

@@ -2,7 +2,8 @@
 
 import torch
 
-from benchsuite.calibration.pool import Account, CalibrationPool, Progress, Selection
+from benchsuite.calibration.pool import Account, CalibrationPool, Selection
+from benchsuite.models.progress import Progress
 
 
 def select(

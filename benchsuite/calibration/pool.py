@@ -14,7 +14,6 @@ import torch
 from benchsuite.errors import UsageError
 
 Arrays = dict[str, np.ndarray]
-Progress = Callable[[str, int, int], None]
 _CAP_SEED = 0
 
 

@@ -2,8 +2,9 @@
 
 import random
 
-from benchsuite.calibration.pool import Account, CalibrationPool, Progress, Selection
+from benchsuite.calibration.pool import Account, CalibrationPool, Selection
 from benchsuite.calibration.tokens import as_batch, chunks_at, joined_tokens, require_tokens
+from benchsuite.models.progress import Progress
 
 
 def select(

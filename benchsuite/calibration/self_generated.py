@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchsuite.calibration.pool import Account, CalibrationPool, Progress, Selection
+from benchsuite.calibration.pool import Account, CalibrationPool, Selection
 from benchsuite.decoding.loop import decode, drawing, evaluating
 from benchsuite.decoding.ways import at_once, grows_in_slots
 from benchsuite.errors import UsageError
+from benchsuite.models.progress import Progress
 
 
 def select(

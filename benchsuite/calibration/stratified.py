@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 
-from benchsuite.calibration.pool import Account, CalibrationPool, Progress, Selection
+from benchsuite.calibration.pool import Account, CalibrationPool, Selection
 from benchsuite.calibration.tokens import (
     as_batch,
     document_tokens,
@@ -12,6 +12,7 @@ from benchsuite.calibration.tokens import (
     require_tokens,
     text_tokens,
 )
+from benchsuite.models.progress import Progress
 
 STRATA = ("short", "middle", "long")
 

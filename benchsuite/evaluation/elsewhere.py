@@ -1,10 +1,12 @@
 """A model that runs somewhere else and is asked by token ids: a server, say."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from benchsuite.models.progress import Progress
 
 
 class Elsewhere(ABC):
@@ -23,7 +25,7 @@ class Elsewhere(ABC):
         max_new_tokens: int,
         stop: Sequence[str],
         ends: Sequence[int],
-        progress: Callable[[str, int, int], None] | None,
+        progress: Progress | None,
     ) -> list[tuple[str, str]]:
         """Return the greedy text after each prompt, and what ended it as ``Generation`` says.
 
@@ -36,6 +38,6 @@ class Elsewhere(ABC):
         prefixes: Sequence[Sequence[int]],
         continuations: Sequence[Sequence[int]],
         *,
-        progress: Callable[[str, int, int], None] | None,
+        progress: Progress | None,
     ) -> list[np.ndarray]:
         """Return the log-probabilities of each continuation's tokens, float64 [length], in nats."""

@@ -37,11 +37,11 @@ from benchsuite.evaluation.growing import (
     chosen_log_probs,
     grow_together,
 )
+from benchsuite.models.progress import Progress
 
 TOLERANCE = 1e-4
 """Nats by which a token's fp32 log-probability may differ between batch sizes."""
 
-Progress = Callable[[str, int, int], None]
 Prompt = str | Sequence[int]
 
 

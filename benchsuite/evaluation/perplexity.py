@@ -23,6 +23,7 @@ from benchsuite.evaluation.side_by_side import shared_out
 from benchsuite.models.first_token import required_first_token
 from benchsuite.models.fused import fused_forwards
 from benchsuite.models.heads import Head, Seen
+from benchsuite.models.progress import Progress
 from benchsuite.models.replayed_forwards import one_sequence_a_row, replayed
 from benchsuite.models.replicas import replicas_of
 from benchsuite.models.streaming import is_streamed
@@ -75,7 +76,7 @@ def perplexity(
     seq_len: int,
     batch_size: int | None = None,
     max_tokens: int | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Perplexity:
     """Return the perplexity of a causal language model on ``token_ids`` [N].
 

@@ -1,7 +1,7 @@
 """One training from problems to a finished checkpoint, the same under pytest and on its own."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from benchsuite.latent.memory import in_evaluation
 from benchsuite.latent.methods.registry import method
 from benchsuite.latent.network import Reasoner
 from benchsuite.latent.tracking import tracker
+from benchsuite.models.progress import Progress
 
 N_HELD_OUT = 200
 
@@ -51,7 +52,7 @@ def train_into(
     examples: Sequence[Example],
     held_out: Sequence[Problem],
     checkpoints: Path | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
     accelerator: Any = None,
 ) -> dict[str, Any]:
     """Train and write checkpoint and ``training.json``; return what that file says.

@@ -29,11 +29,10 @@ from benchsuite.latent.losses import Parts
 from benchsuite.latent.memory import in_training
 from benchsuite.latent.methods.base import Method, Moment
 from benchsuite.latent.network import Reasoner
+from benchsuite.latent.tracking import Track
+from benchsuite.models.progress import Progress
 
 logger = logging.getLogger("benchsuite.latent")
-
-Progress = Callable[[str, int, int], None]
-Track = Callable[[Mapping[str, float], int], None]
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """The linears of a model's blocks: found by group, visited in order, replaced."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -8,11 +8,9 @@ from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import Architecture, InputGroup, architecture_of
+from benchsuite.models.progress import Progress
 from benchsuite.models.streaming import Blocks
 from benchsuite.quantizers.walking.finite import refuse_infinite_weights
-
-Progress = Callable[[str, int, int], None]
-"""Called as ``progress(stage, done, total)``."""
 
 
 def replace(root: nn.Module, path: str, module: nn.Module) -> None:

@@ -1,7 +1,6 @@
 """Which cells may stand in one table: same model, same parameters, same kind of weights."""
 
 import functools
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,6 +9,7 @@ from benchsuite import catalog
 from benchsuite.records.record import Record
 from benchsuite.reporting.rows import shown
 from benchsuite.study.cell import Cell
+from benchsuite.study.plan import plain
 
 KINDS = ("real", "stand_in", "rehearsal")
 
@@ -136,6 +136,4 @@ def _belongs(record: Record, cell: Cell) -> bool:
     """Say whether a record measured the cell with the cell's own parameters."""
     measured, declared = record.cell.parameters, dict(cell.parameters)
     # JSON turns tuples into lists: the texts are compared where the objects differ.
-    return measured == declared or json.dumps(measured, sort_keys=True) == json.dumps(
-        declared, sort_keys=True, default=str
-    )
+    return measured == declared or plain(measured) == plain(declared)

@@ -6,14 +6,12 @@ from benchsuite.printable import count
 from benchsuite.reporting import numbers
 from benchsuite.reporting.commands import rerun_command
 from benchsuite.reporting.devices import mixed_devices
-from benchsuite.reporting.results import StudyResults
+from benchsuite.reporting.results import Line, StudyResults
 from benchsuite.reporting.unread import unread
 from benchsuite.reporting.waiting import waiting
 from benchsuite.statistics.inference.claims import Judgement
 from benchsuite.statistics.rounding import in_unit, p_text, short
 from benchsuite.study import Cell, Study
-
-Line = tuple[str, dict[str, bool]]
 
 OUTCOMES = ("violated", "inconclusive", "not_run", "held")
 MARKUP: dict[str, dict[str, bool]] = {
