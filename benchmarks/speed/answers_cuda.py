@@ -11,9 +11,7 @@ step must read at least: all weights once, and every row's keys and values at th
 """
 
 import argparse
-import datetime
 import json
-import platform
 import subprocess
 import sys
 import tempfile
@@ -24,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import machine
 import torch
 
 from benchsuite import catalog
@@ -119,10 +118,7 @@ def main() -> None:
         beside = f"{n / seconds / (best[0] / best[1]):6.2f} of vLLM's" if best else ""
         print(f"{name:28s} {n:7d} tokens {seconds:8.3f} s {n / seconds:9.0f} tokens/s {beside}")
     facts = {
-        "device": torch.cuda.get_device_name() if told.device == "cuda" else platform.processor(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "date": datetime.date.today().isoformat(),
+        **machine.facts(told.device),
         "model": f"{told.model}, random weights, {told.dtype}",
         "prompts": f"{told.prompts} of {told.length} tokens, {told.new} new",
         "limit_tokens_per_s": limit(model, told),

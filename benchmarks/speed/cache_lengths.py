@@ -7,11 +7,9 @@ is are of all its tokens. Fixed scales are found on training text in windows of 
 """
 
 import argparse
-import platform
 import sys
-import time
 
-import torch
+import machine
 from rounding import calibration
 
 from benchsuite.comparing.subject import open_subject
@@ -19,7 +17,6 @@ from benchsuite.corpora import load_text
 from benchsuite.evaluation.divergence import divergence
 from benchsuite.evaluation.perplexity import perplexity, tokenize_protocol
 from benchsuite.quantizers.registry import CACHES, QUANTIZERS, apply
-from benchsuite.records import environment
 
 
 def main() -> int:
@@ -53,12 +50,9 @@ def main() -> int:
             change = divergence(base.model, model, test, seq_len=length).value
             cells.append(f"{found:.3f}, {change:.4f}")
         print(f"| `{name}` | {result.recorded['cache_bits']:g} | {' | '.join(cells)} |", flush=True)
-    device = environment.cpu().name if options.device == "cpu" else torch.cuda.get_device_name()
     print(
         f"\n{options.model}, {len(test):,} tokens of test text, {options.samples} windows for "
-        f"fixed scales, seed {options.seed}; {device}, {time.strftime('%Y-%m-%d')}, "
-        f"Python {platform.python_version()}, torch {torch.__version__}, "
-        f"transformers {environment.version('transformers')}"
+        f"fixed scales, seed {options.seed}; {machine.line(options.device)}"
     )
     return 0
 

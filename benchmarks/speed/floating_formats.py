@@ -16,15 +16,14 @@ FP4's products for few tokens, GPTQ's loop on FP4 grids, each beside its plain f
 """
 
 import argparse
-import datetime
 import json
-import platform
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import kernels_of_formats
+import machine
 import torch
 from kernels_of_formats import product_microseconds
 from torch import nn
@@ -64,10 +63,7 @@ def main() -> None:
         found[name] = quality(name, told)
         print(f"\n{name}\n{table(found[name])}", flush=True)
     facts = {
-        "device": torch.cuda.get_device_name() if told.device == "cuda" else platform.processor(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "date": datetime.date.today().isoformat(),
+        **machine.facts(told.device),
         "seconds": round(time.monotonic() - began),
     }
     print(*(f"{key}: {value}" for key, value in facts.items()), sep="\n")

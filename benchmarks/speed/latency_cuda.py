@@ -13,10 +13,8 @@ that fails says why, and the others go on.
 """
 
 import argparse
-import datetime
 import gc
 import json
-import platform
 import tempfile
 import time
 from contextlib import ExitStack
@@ -24,6 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import machine
 import torch
 from torch import Tensor, nn
 
@@ -63,10 +62,7 @@ def main() -> None:
 def write(tables: dict[str, list[Row]], told: argparse.Namespace, began: float) -> Row:
     """Write what is there so far to the file asked for; return where and when it was measured."""
     facts = {
-        "device": torch.cuda.get_device_name() if told.device == "cuda" else platform.processor(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "date": datetime.date.today().isoformat(),
+        **machine.facts(told.device),
         "seconds": round(time.monotonic() - began),
     }
     if told.out:

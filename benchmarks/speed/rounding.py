@@ -9,7 +9,6 @@ deviation over the seeds.
 """
 
 import argparse
-import platform
 import random
 import statistics
 import sys
@@ -18,6 +17,7 @@ import traceback
 from importlib import import_module
 from typing import Any
 
+import machine
 import torch
 
 from benchsuite.comparing.subject import open_subject
@@ -25,7 +25,6 @@ from benchsuite.corpora import load_text
 from benchsuite.evaluation.divergence import divergence
 from benchsuite.evaluation.perplexity import perplexity, tokenize_protocol
 from benchsuite.quantizers.linear import mean_bits, using_kernel
-from benchsuite.records import environment
 
 SEQUENTIAL = {"true_sequential": True}
 ROUNDING: dict[str, tuple[str, dict[str, Any]]] = {
@@ -132,12 +131,10 @@ def main() -> int:
             failed = 1
         else:
             print(f"| {told} | {figures} |", flush=True)
-    device = environment.cpu().name if options.device == "cpu" else torch.cuda.get_device_name()
     print(
         f"\n{options.model}, {options.samples} x {options.seq_len} calibration tokens, groups of "
         f"{options.group_size}, {len(test):,} tokens of test text, seeds {options.seeds}; "
-        f"{device}, {time.strftime('%Y-%m-%d')}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, transformers {environment.version('transformers')}"
+        f"{machine.line(options.device)}"
     )
     return failed
 

@@ -9,13 +9,12 @@ what a method leaves alone counts 16 bits (a table of embeddings that is the hea
 """
 
 import argparse
-import platform
 import sys
 import time
 import traceback
 from typing import Any
 
-import torch
+import machine
 from rounding import calibration, quality
 
 from benchsuite.comparing.subject import open_subject
@@ -23,7 +22,6 @@ from benchsuite.corpora import load_text
 from benchsuite.evaluation.perplexity import perplexity, tokenize_protocol
 from benchsuite.quantizers.linear import quantized_linears
 from benchsuite.quantizers.registry import GGUF, QUANTIZERS, apply
-from benchsuite.records import environment
 
 BESIDE = ("rtn_w8", "gptq_w8", "rtn_w4", "gptq_w4", "awq_w4", "hqq_w4", "rtn_w3", "gptq_w3")
 
@@ -79,12 +77,10 @@ def main() -> int:
             continue
         row = f"{of_blocks:.2f} | {of_all:.2f} | {found:.3f} | {kl:.4f} | {seconds:.1f}"
         print(f"| `{name}` | {row} |", flush=True)
-    device = environment.cpu().name if options.device == "cpu" else torch.cuda.get_device_name()
     print(
         f"\n{options.model}, {options.samples} x {options.seq_len} calibration tokens, groups of "
-        f"128, {len(test):,} tokens of test text, seed {options.seed}; {device}, "
-        f"{time.strftime('%Y-%m-%d')}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, transformers {environment.version('transformers')}"
+        f"128, {len(test):,} tokens of test text, seed {options.seed}; "
+        f"{machine.line(options.device)}"
     )
     return failed
 
