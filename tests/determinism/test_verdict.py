@@ -145,6 +145,8 @@ def test_batches_are_explained_by_the_kernels_they_exchange():
     told = judged(True, ("nvjet_128x2", MARLIN), {}, BATCHES, batched_profile=batched)
     assert told["is_deterministic"]
     assert "alone nvjet_128x2, in the largest batch nvjet_64x8" in told["root_cause"]
+    more = judged(True, (MARLIN,), {}, BATCHES, batched_profile=profile(MARLIN, "splitk_reduce"))
+    assert "in the largest batch splitk_reduce" in more["root_cause"]
     same = judged(True, (MARLIN,), {}, BATCHES, batched_profile=profile(MARLIN))
     assert "ordered barrier" in same["root_cause"]
     unknown = judged(True, ("aten::mm",), {}, BATCHES, batched_profile=profile("aten::mm"))
@@ -163,11 +165,15 @@ def test_samples_follow_from_the_noise():
 
 def test_axes_that_were_not_tried_say_why():
     axes = {"other_gpu": {"exact": None, "reason": "there is one"}, "threads": {"exact": True}}
+    axes |= {"fresh_process": {"exact": False, "tokens_identical": True, "l2_max": 0.0015}}
+    axes |= {"quantizer": {"exact": False}}
     details = judged(True, (MARLIN,), {"succeeded": False, "error": "no such mode"}, axes)[
         "details"
     ]
     assert "other gpu: not tested (there is one)" in details
     assert "threads: bit-exact" in details
+    assert "fresh process: differs, up to 1.50e-03 L2 with equal tokens" in details
+    assert "quantizer: differs" in details
     assert "Deterministic mode not tested: no such mode" in details
 
 
