@@ -9,6 +9,7 @@ from benchsuite.reporting.results import StudyResults
 # The best thing that can be said of a model and method comes first.
 MARKS = {
     "real": "measured",
+    "checkpoint": "a given checkpoint",
     "stand_in": "stand-in",
     "rehearsal": "rehearsed",
     "unstated": "weights not stated",
@@ -40,6 +41,8 @@ def coverage(results: Sequence[StudyResults]) -> dict[str, dict[str, dict[str, s
 
 def _kind(record: Record) -> str:
     model = record.cell.model
+    if record.source.weights == "checkpoint" and record.kind == "real":
+        return "checkpoint"
     if record.source.weights not in (None, "unknown"):
         return record.kind
     embedded = model in catalog.MODELS and catalog.model(model).embedded

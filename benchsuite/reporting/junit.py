@@ -28,11 +28,12 @@ def to_junit(studies: Sequence[StudyResults]) -> str:
             errors="0",
             skipped=str(sum(o in ("inconclusive", "not_run") for o in outcomes)),
         )
+        words = f" ({results.apart})" if results.apart else ""
         for judgement in results.judgements:
             case = ET.SubElement(
                 suite,
                 "testcase",
-                classname=clean(f"{results.study.name}.{judgement.model}"),
+                classname=clean(f"{results.study.name}.{judgement.model}{words}"),
                 name=clean(judgement.claim.sentence),
             )
             if judgement.outcome == "held":

@@ -24,10 +24,13 @@ from benchsuite.reporting.page.rendering import render_items, render_page
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.rows import rows_as_csv, rows_as_markdown
 from benchsuite.reporting.status import status_rows
-from benchsuite.reporting.summary import EXTRA, summarise
+from benchsuite.reporting.summary import EXTRA, summarise, told_apart
 from benchsuite.reporting.tables import to_csv, to_latex, to_markdown, to_yaml
 
 logger = logging.getLogger("benchsuite")
+
+OTHER_WEIGHTS = "other_weights"
+"""The folder in a study's own, in whose folders its reporter writes of other weights."""
 
 
 class Reporter(Protocol):
@@ -70,6 +73,8 @@ def write_report(
         summary = summarise(*facts, results.over)
         if results.standing is not None:
             summary[EXTRA]["plan"] = results.standing.as_dict()
+        if results.apart:
+            summary = told_apart(summary, results.apart)
         name = results.study.name
         summaries[name] = merge(summaries[name], summary) if name in summaries else summary
     for name, summary in summaries.items():
@@ -108,22 +113,42 @@ def records_csv(results: Sequence[StudyResults]) -> str:
             record = one.records.get(cell.id)
             if record is not None:
                 numbers = [record.value(metric.name) for metric in metrics]
-                facts = [record.kind, record.device_name, record_href(record, one.links)]
+                kind = ", ".join(filter(None, (record.kind, one.apart)))
+                facts = [kind, record.device_name, record_href(record, one.links)]
                 writer.writerow([cell.name, cell.model, cell.method, cell.seed, *numbers, *facts])
     return out.getvalue()
 
 
 def write_own_files(results: Sequence[StudyResults], folder: Path, columns: Columns) -> None:
-    """Let a study's reporter write into ``folder``; the first of the results notes what it did."""
+    """Let a study's reporter write into ``folder``; the first of the results notes what it did.
+
+    Of other weights under the same models' names, and of checkpoints that were given, it writes
+    into folders of their own: a reporter knows cells by their names, and would take one for another.
+    """
     first = results[0]
-    records = [r.records[c.id] for r in results for c in r.cells if c.id in r.records]
-    if not first.study.reporter or not records:
+    if not first.study.reporter:
         return
+    apart: dict[Path, list[Record]] = {}
+    for one in results:
+        place = folder
+        if one.apart:
+            place = folder / OTHER_WEIGHTS / one.apart.replace(", ", " ").replace(" ", "_")
+        mine = [one.records[cell.id] for cell in one.cells if cell.id in one.records]
+        apart.setdefault(place, []).extend(mine)
+    for place, records in apart.items():
+        if records:
+            _write_own(first, records, place, folder.parent, columns)
+
+
+def _write_own(
+    first: StudyResults, records: Sequence[Record], place: Path, root: Path, columns: Columns
+) -> None:
     module, _, function = first.study.reporter.partition(":")
     try:
         write: Reporter = getattr(importlib.import_module(module), function)
-        written = write(records, folder, columns)
-        first.files += [Path(os.path.relpath(path, folder.parent)) for path in written]
+        place.mkdir(parents=True, exist_ok=True)
+        written = write(records, place, columns)
+        first.files += [Path(os.path.relpath(path, root)) for path in written]
     except Exception as error:
         logger.exception("the reporter %s failed", first.study.reporter)
         first.notes += [f"{first.study.reporter} wrote no files: {type(error).__name__}: {error}"]
@@ -164,7 +189,7 @@ def _no_columns(record: Record) -> Mapping[str, Any]:
 
 
 def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the union of two summaries of one study; of equal models the second one's."""
+    """Return the union of two summaries of one study, in which no model stands twice."""
     extra: dict[str, Any] = dict(first[EXTRA])
     for key, value in second[EXTRA].items():
         if isinstance(value, list):

@@ -51,6 +51,17 @@ class StudyResults:
     standing: "Standing | None" = None
     weights: str = ""
 
+    @property
+    def apart(self) -> str:
+        """By what these results are told from the study's own of the same names; empty for those.
+
+        Rehearsals need no word: ``Record.kind`` tells them apart wherever they stand.
+        """
+        words = self.weights.split()
+        number = words.pop() if words and words[-1].isdigit() else ""
+        kind = "" if words == ["rehearsal"] else "".join(words)
+        return ", ".join(filter(None, (kind, number and f"other weights {number}")))
+
     @functools.cached_property
     def over(self) -> dict[str, Any]:
         """The claims over models and the methods' mean ranks, json-able; fitted once."""

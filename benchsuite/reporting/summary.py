@@ -70,6 +70,29 @@ def summarise(
     return summary
 
 
+def told_apart(summary: Mapping[str, Any], words: str) -> dict[str, Any]:
+    """Return a summary whose models are named with ``words``: ``tiny_llama_1m (checkpoint)``.
+
+    So it may stand beside the summary of the models' own weights, whose names are the same.
+    """
+
+    def named(models: Mapping[str, Any]) -> dict[str, Any]:
+        return {f"{model} ({words})": found for model, found in models.items()}
+
+    extra: Mapping[str, Any] = summary[EXTRA]
+    told = {key: named(extra[key]) for key in ("stand_ins", "rehearsals", "published")}
+    for key in ("timings", "judgements", "null_results"):
+        told[key] = [row | {"model": f"{row['model']} ({words})"} for row in extra[key]]
+    for key in ("over_models", "ranks"):
+        settings = [", ".join(filter(None, (row["setting"], words))) for row in extra[key]]
+        told[key] = [
+            row | {"setting": s} for row, s in zip(extra[key], settings, strict=True)
+        ]
+    told["missing"] = [f"{cell_id} ({words})" for cell_id in extra["missing"]]
+    models = named({key: found for key, found in summary.items() if key != EXTRA})
+    return {**models, EXTRA: {**extra, **told}}
+
+
 def model_summary(study: Study, group: Group, judgements: Sequence[Judgement]) -> dict[str, Any]:
     """Return one group's methods and comparisons in the source document's structure."""
     out: dict[str, Any] = {}

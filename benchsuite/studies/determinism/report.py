@@ -37,16 +37,16 @@ def to_markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def write_files(records: Sequence[Record], folder: Path, columns: Any) -> list[Path]:
-    """Write the study's files, model by model: its reporter.
+    """Write the study's files, model by model and setting by setting: its reporter.
 
     ``variants.md``, ``cross_variant.json``, and ``verification.json``: which variants can be told
     apart by the tokens that they served.
     """
     groups: dict[str, dict[str, Mapping[str, Any]]] = {}
     served: dict[str, dict[str, Served]] = {}
+    seeds = {record.cell.seed for record in records}
     for record in records:
-        kind = " (random weights)" if record.kind == "rehearsal" else ""
-        name = record.cell.model + kind
+        name = _place(record, with_seed=len(seeds) > 1)
         groups.setdefault(name, {})[record.cell.method] = record.values
         tokens = Served.from_columns(columns(record))
         if tokens is not None:
@@ -65,6 +65,19 @@ def write_files(records: Sequence[Record], folder: Path, columns: Any) -> list[P
     for path, content in written.items():
         write_whole(path, content.encode(), durable=False)
     return list(written)
+
+
+def _place(record: Record, *, with_seed: bool) -> str:
+    """Return where variants are compared: the model, what is not default, what weights.
+
+    Other prompts, another dtype or another seed are other completions, whose distance says nothing
+    of the variants.
+    """
+    cell = record.cell
+    told = [f"{name} {value}" for name, value in sorted(cell.changed.items())]
+    told += [f"seed {cell.seed}"] if with_seed else []
+    told += ["random weights"] if record.kind == "rehearsal" else []
+    return f"{cell.model} ({', '.join(told)})" if told else cell.model
 
 
 def _told_apart(found: Sequence[Mapping[str, Any]]) -> str:

@@ -12,14 +12,14 @@ from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.report import write_text
 from benchsuite.studies.uncertainty import analysis
 from benchsuite.studies.uncertainty.questions import answer_questions
-from benchsuite.studies.uncertainty.runs import PRIMARY, Run, contrast, runs_of, sized
+from benchsuite.studies.uncertainty.runs import PRIMARY, Run, contrast, runs_of, setting_of, sized
 
 
 def write(records: Sequence[Record], folder: Path, columns: Columns) -> list[Path]:
     """Write ``auroc_results.csv`` and ``.json``, ``analysis_summary.json`` and the figures.
 
     Returns the paths; none where no record is of real weights. Where hub models were run, they
-    alone are analysed.
+    alone are analysed, and of several settings the one with most records.
     """
     runs = runs_of(records, columns)
     if not runs:
@@ -48,6 +48,7 @@ def summarise(runs: Sequence[Run], records: Sequence[Record]) -> dict[str, Any]:
     return {
         "population": "embedded models" if _embedded(runs) else "hub models",
         "n_runs": len(runs),
+        "setting": json.loads(setting_of(records)),
         "left_out": {
             "rehearsals": kinds.count("rehearsal"),
             "stand_ins": kinds.count("stand_in"),

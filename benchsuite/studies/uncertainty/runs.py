@@ -1,6 +1,7 @@
 """The records of one generation pass as one thing: a model at a precision on a data set."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,21 +82,37 @@ class Run:
 def runs_of(records: Sequence[Record], columns: Columns) -> list[Run]:
     """Return the runs of real weights in the records' order.
 
-    Where there are hub models, the embedded ones are left out: they know another world.
+    Where there are hub models, the embedded ones are left out: they know another world. Of several
+    settings one is taken, see ``setting_of``: a difference between two settings would pass for one
+    between the models.
     """
+    setting = setting_of(records)
+    found: dict[tuple[Any, ...], dict[str, Record]] = {}
+    for record in (r for r in _known(records) if _setting(r) == setting):
+        axes = record.cell.axes
+        key = tuple(axes[name] for name in ("model", "precision", "dataset", "seed"))
+        found.setdefault(key, {})[axes["method"]] = record
+    return [Run(*key, by_method, columns) for key, by_method in found.items()]
+
+
+def setting_of(records: Sequence[Record]) -> str:
+    """Return the changed parameters, as JSON, of the setting in which most records were measured.
+
+    Of two with as many it is the one with fewer changes; ``{}`` are the study's defaults.
+    """
+    often = Counter(map(_setting, _known(records)))
+    return min(often, key=lambda setting: (-often[setting], len(setting)), default="{}")
+
+
+def _known(records: Sequence[Record]) -> list[Record]:
     real = [r for r in records if r.kind == "real" and r.source.weights != "checkpoint"]
     if any(r.source.weights != "embedded" for r in real):
         real = [r for r in real if r.source.weights != "embedded"]
-    found: dict[tuple[Any, ...], dict[str, Record]] = {}
-    for record in real:
-        axes = record.cell.axes
-        settings = json.dumps(record.cell.changed, sort_keys=True)
-        key = (*(axes[name] for name in ("model", "precision", "dataset", "seed")), settings)
-        found.setdefault(key, {})[axes["method"]] = record
-    return [
-        Run(model, precision, dataset, seed, by_method, columns)
-        for (model, precision, dataset, seed, _), by_method in found.items()
-    ]
+    return real
+
+
+def _setting(record: Record) -> str:
+    return json.dumps(record.cell.changed, sort_keys=True)
 
 
 def sizes(runs: Sequence[Run]) -> dict[str, str]:
