@@ -10,9 +10,8 @@ from benchsuite.comparing.kinds import kind_of, margin_of
 from benchsuite.comparing.loss import loss_of
 from benchsuite.comparing.measured import Paired
 from benchsuite.comparing.pairs import PairedItems
-from benchsuite.comparing.spread import cluster_means
+from benchsuite.comparing.spread import interval_of
 from benchsuite.comparing.verdict import MetricVerdict
-from benchsuite.statistics import describe
 
 SHARES = {
     "same_top": "same top token",
@@ -86,7 +85,7 @@ def _judged(
 
 
 def _share(items: PairedItems, floor: PairedItems | None) -> Row:
-    found = describe(cluster_means(items))
+    low, high = interval_of(items)
     scale = _times(100)
     return Row(
         SHARES[items.metric],
@@ -94,8 +93,8 @@ def _share(items: PairedItems, floor: PairedItems | None) -> Row:
         scale(float(items.base.mean())),
         scale(float(items.candidate.mean())),
         scale(float((items.candidate - items.base).mean())),
-        None if found.ci_low is None else scale(found.ci_low),
-        None if found.ci_high is None else scale(found.ci_high),
+        None if low is None else scale(low),
+        None if high is None else scale(high),
         None if floor is None else _floor(floor),
         "",
         len(items.ids),
@@ -110,8 +109,7 @@ def _floor(items: PairedItems) -> float:
         return float(off.mean())
     if items.metric == "same_top" or items.metric.partition(":")[0] in ("accuracy", "f1"):
         return 100 * float(np.abs(off).mean())
-    found = describe(cluster_means(items))
-    ends = [abs(end) for end in (found.ci_low, found.ci_high, found.mean) if end is not None]
+    ends = [abs(end) for end in (*interval_of(items), float(off.mean())) if end is not None]
     return 100 * math.expm1(max(ends)) if items.metric == "nll" else 100 * max(ends)
 
 

@@ -7,7 +7,7 @@ Satterthwaite (1946). A few seeds say little of others: with two there is one de
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -16,9 +16,11 @@ from scipy.special import stdtr, stdtrit
 from benchsuite.comparing.kinds import kind_of, shown_name
 from benchsuite.comparing.measured import Paired
 from benchsuite.comparing.pairs import PairedItems
-from benchsuite.comparing.spread import cluster_means
+from benchsuite.comparing.spread import differences_of
 from benchsuite.comparing.verdict import measured, outcomes_of, overall
 from benchsuite.errors import UsageError
+
+SIDES = ("base", "candidate")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def over_seeds(
         items = [each[metric] for each in named]
         losses = [measured(one, margins)[0].mean for one in items]
         edge = measured(items[0], margins)[1]
-        mean, error, freedom = _joined(losses, [cluster_means(one) for one in items])
+        mean, error, freedom = _joined(losses, items)
         p_values.append(_p_values(mean, error, freedom, edge))
         half = float(stdtrit(freedom, 0.975)) * error
         ends = (mean - half, mean + half)
@@ -85,15 +87,17 @@ def _ids(items: PairedItems | None) -> tuple[str, ...] | None:
     return None if items is None else items.ids
 
 
-def _joined(losses: Sequence[float], values: Sequence[np.ndarray]) -> tuple[float, float, float]:
+def _joined(losses: Sequence[float], items: Sequence[PairedItems]) -> tuple[float, float, float]:
     """Return the mean loss, its standard error, and the error's degrees of freedom.
 
-    ``values`` are the candidates' differences from the base, by item or cluster.
+    ``items`` are those of the candidates, all of the same ids.
     """
-    k, items = len(losses), np.mean(values, axis=0)
-    n = len(items)
+    k = len(losses)
+    base, candidate = (np.mean([getattr(one, side) for one in items], axis=0) for side in SIDES)
+    over = differences_of(replace(items[0], base=base, candidate=candidate))
+    n = len(over.sums)
     of_seeds = float(np.var(losses, ddof=1)) / k
-    of_items = float(np.var(items, ddof=1)) / n if n > 1 else 0.0
+    of_items = over.error**2
     both = of_seeds + of_items
     if both == 0:
         return float(np.mean(losses)), 0.0, float(k - 1)

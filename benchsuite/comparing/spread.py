@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from scipy.special import stdtrit
 
 from benchsuite.comparing.measure import Tokens
 from benchsuite.comparing.pairs import PairedItems
-from benchsuite.statistics import describe
+from benchsuite.statistics.paired_means import Differences, differences
 
 CONFIDENCE = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
 """Edges of the bins of the base's highest probability."""
@@ -48,12 +49,12 @@ class Spread:
 def kl_spread(tokens: Tokens, items: PairedItems) -> Spread:
     """Return the spread of ``tokens``' KL; ``items`` are its chunks, in clusters or not."""
     values = tokens.kl.ravel()
-    over = describe(cluster_means(items))
+    low, high = interval_of(items)
     median, p90, p99 = np.quantile(values, [0.5, 0.9, 0.99])
     return Spread(
         float(values.mean()),
-        over.ci_low,
-        over.ci_high,
+        low,
+        high,
         float(median),
         float(p90),
         float(p99),
@@ -62,13 +63,23 @@ def kl_spread(tokens: Tokens, items: PairedItems) -> Spread:
     )
 
 
-def cluster_means(items: PairedItems) -> np.ndarray:
-    """Return the differences candidate - base, float64 [items], or their means by [clusters]."""
-    differences = items.candidate - items.base
-    if items.clusters is None:
-        return differences
-    _, place = np.unique(items.clusters, return_inverse=True)
-    return np.bincount(place, differences) / np.bincount(place)
+def differences_of(items: PairedItems) -> Differences:
+    """Return the differences candidate - base, by item or summed by cluster."""
+    return differences(items.candidate - items.base, items.clusters, bounded=False)
+
+
+def interval_of(items: PairedItems) -> tuple[float | None, float | None]:
+    """Return the 95 % t-interval of the mean difference over items; None for one item or cluster.
+
+    Clusters of many items weigh more, as they do in the mean: the interval of the clusters' own
+    means would be another number's wherever they are not of one size.
+    """
+    found = differences_of(items)
+    n = len(found.sums)
+    if n < 2:
+        return None, None
+    half = float(stdtrit(n - 1, 0.975)) * found.error
+    return found.mean - half, found.mean + half
 
 
 def _bins(tokens: Tokens) -> list[Bin]:

@@ -123,7 +123,8 @@ def write_own_files(results: Sequence[StudyResults], folder: Path, columns: Colu
     """Let a study's reporter write into ``folder``; the first of the results notes what it did.
 
     Of other weights under the same models' names, and of checkpoints that were given, it writes
-    into folders of their own: a reporter knows cells by their names, and would take one for another.
+    into folders of their own: a reporter knows cells by their names, and would take one for
+    another.
     """
     first = results[0]
     if not first.study.reporter:

@@ -80,14 +80,14 @@ def told_apart(summary: Mapping[str, Any], words: str) -> dict[str, Any]:
         return {f"{model} ({words})": found for model, found in models.items()}
 
     extra: Mapping[str, Any] = summary[EXTRA]
-    told = {key: named(extra[key]) for key in ("stand_ins", "rehearsals", "published")}
+    told: dict[str, Any] = {}
+    for key in ("stand_ins", "rehearsals", "published"):
+        told[key] = named(extra[key])
     for key in ("timings", "judgements", "null_results"):
         told[key] = [row | {"model": f"{row['model']} ({words})"} for row in extra[key]]
     for key in ("over_models", "ranks"):
         settings = [", ".join(filter(None, (row["setting"], words))) for row in extra[key]]
-        told[key] = [
-            row | {"setting": s} for row, s in zip(extra[key], settings, strict=True)
-        ]
+        told[key] = [row | {"setting": s} for row, s in zip(extra[key], settings, strict=True)]
     told["missing"] = [f"{cell_id} ({words})" for cell_id in extra["missing"]]
     models = named({key: found for key, found in summary.items() if key != EXTRA})
     return {**models, EXTRA: {**extra, **told}}

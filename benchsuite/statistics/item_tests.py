@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betainc, ndtri
 
-from benchsuite.statistics.pairing import PerItem, matched, units
+from benchsuite.statistics.pairing import PerItem, matched, named, units
 from benchsuite.statistics.skewed import interval, p_value, skewness_of
 
 # Below this many, an interval over items would rest on a variance that nobody can know.
@@ -251,7 +251,7 @@ def _binary(a: Sequence[Any], b: Sequence[Any], metric: Metric) -> bool:
 def _shares(items: Any) -> bool:
     """Say whether some items share a cluster."""
     clusters = items.clusters
-    return clusters is not None and len(set(np.asarray(clusters).tolist())) < len(items)
+    return clusters is not None and len(set(named(clusters))) < len(items)
 
 
 def _aligned(a: Any, b: Any) -> list[npt.NDArray[np.float64]]:

@@ -19,6 +19,7 @@ from benchsuite.statistics import mixed
 from benchsuite.statistics.samples import as_sample, is_constant, refusal
 
 Values = Mapping[int, float]  # seed -> value
+Arms = Mapping[str, tuple[Values, Values]]  # model -> the first method's and the second's
 Array = npt.NDArray[np.float64]
 RESAMPLES = 2000
 
@@ -61,7 +62,7 @@ class OverModels:
 
 
 def compare_over_models(
-    arms: Mapping[str, tuple[Values, Values]],
+    arms: Arms,
     *,
     log: bool = False,
     by_seed: bool = False,
@@ -70,9 +71,13 @@ def compare_over_models(
     """Compare two methods over models; ``arms`` maps a model to seed -> value of each method.
 
     ``log`` compares logarithms, for a metric such as perplexity; ``by_seed`` says that a seed fixes
-    randomness which both methods share, so that its two values are a pair. The test is two-sided.
-    Seeds need not be the same for both methods or for all models.
+    randomness which both methods share, so that its two values are a pair; a value without its twin
+    is then left out, and ``reason`` says so. The test is two-sided. Seeds need not be the same for
+    both methods or for all models.
     """
+    left_out = ""
+    if by_seed:
+        arms, left_out = _twins(arms)
     n_values = sum(len(one) + len(two) for one, two in arms.values())
     empty = OverModels(len(arms), n_values, log)
     reason = _refused(arms, log)
@@ -85,10 +90,36 @@ def compare_over_models(
     rng = np.random.default_rng(rng_seed)
     told |= _bootstrapped([(_array(a), _array(b)) for a, b in shown.values()], rng)
     told |= {"per_model": per_model, "n_lower": int((differences < 0).sum())}
+    told["reason"] = "; ".join(filter(None, (told.get("reason", ""), left_out)))
     return OverModels(**{**empty.__dict__, **told})
 
 
-def _refused(arms: Mapping[str, tuple[Values, Values]], log: bool) -> str:
+def _twins(arms: Arms) -> tuple[Arms, str]:
+    """Return the arms over the seeds that both methods have on a model, and what is left out.
+
+    Differences of pairs and single values are on other scales, and cannot be rows of one table. A
+    method that never varies has a value for every seed.
+    """
+    if any(_still(arms)):
+        return arms, ""
+    kept: dict[str, tuple[Values, Values]] = {}
+    odd = []
+    for model, (one, two) in arms.items():
+        shared = sorted(one.keys() & two.keys())
+        kept[model] = {s: one[s] for s in shared}, {s: two[s] for s in shared}
+        if alone := sorted(one.keys() ^ two.keys()):
+            odd.append(f"{', '.join(map(str, alone))} of {model}")
+    reason = f"seeds that one method alone has are no pairs and are left out: {'; '.join(odd)}"
+    return kept, reason if odd else ""
+
+
+def _still(arms: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Say of the first method and the second whether it varies on no model."""
+    one, two = (all(is_constant(as_sample(p[i].values())) for p in arms.values()) for i in (0, 1))
+    return one, two
+
+
+def _refused(arms: Arms, log: bool) -> str:
     if len(arms) < 2:
         return "one model: there is nothing to ask over models"
     for model, pair in arms.items():
@@ -139,13 +170,13 @@ def _rows(shown: Mapping[str, Any], by_seed: bool) -> list[mixed.Row]:
 
     A method that never varies has no seeds: the other's values stand against that one number.
     """
-    still = [all(is_constant(as_sample(p[i].values())) for p in shown.values()) for i in (0, 1)]
+    still = _still(shown)
     rows = []
     for model, (one, two) in shown.items():
         if still[1] or still[0]:
             seeds = two if still[0] else one
             pairs = {s: (one.get(s, _mean(one)), two.get(s, _mean(two))) for s in seeds}
-        elif by_seed and sorted(one) == sorted(two):
+        elif by_seed:
             pairs = {s: (one[s], two[s]) for s in one}
         else:
             rows += [mixed.Row(model, s, True, v) for s, v in sorted(one.items())]

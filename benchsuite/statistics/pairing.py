@@ -35,10 +35,24 @@ class PerItem:
 
     def only(self, kept: npt.NDArray[np.bool_]) -> "PerItem":
         """Return the items where ``kept`` bool [n] is true."""
-        found: dict[str, Any] = {
-            k: None if v is None else np.asarray(v)[kept] for k, v in vars(self).items()
-        }
-        return replace(self, **found)
+        return replace(self, **{name: where(kept, v) for name, v in vars(self).items()})
+
+
+def named(column: Any) -> list[Hashable]:
+    """Return ids or clusters [n] as a list of their own values.
+
+    An array made of them would turn tuples into rows, mix numbers with their texts, and cut NULs.
+    """
+    found: list[Hashable] = column.tolist() if isinstance(column, np.ndarray) else list(column)
+    return found
+
+
+def where(kept: npt.NDArray[np.bool_], column: Any) -> Any:
+    """Return the entries of a column [n], or of None, where ``kept`` is true."""
+    if column is None or isinstance(column, np.ndarray):
+        return None if column is None else column[kept]
+    entries = list(column)
+    return [entries[place] for place in np.flatnonzero(kept)]
 
 
 @dataclass(frozen=True)
@@ -90,7 +104,7 @@ def matched(a: Mapping[int, Any] | Sequence[Any], b: Mapping[int, Any] | Sequenc
         return Matched(reason="an arm keeps no items")
     if any(items.ids is None for items in every):
         return _by_place(first, second)
-    if any(len(set(np.asarray(items.ids).tolist())) < len(items) for items in every):
+    if any(len(set(named(items.ids))) < len(items) for items in every):
         return Matched(reason="some ids name several items of one seed")
     one, two = (_ids(arm.values()) for arm in (first, second))
     left = [_kept(seed, items, second, two) for seed, items in sorted(first.items())]
@@ -117,10 +131,10 @@ def units(
     numbered = []
     spaces = [""] * len(samples) if namespaces is None else list(namespaces)
     for items, space in zip(samples, spaces, strict=True):
-        names = range(len(items)) if items.ids is None else np.asarray(items.ids).tolist()
+        names = range(len(items)) if items.ids is None else named(items.ids)
         groups: Iterable[Hashable] = names
         if clusters and items.clusters is not None:
-            groups = [("cluster", group) for group in np.asarray(items.clusters).tolist()]
+            groups = [("cluster", group) for group in named(items.clusters)]
         places = []
         for name, group in zip(names, groups, strict=True):
             if (space, name) not in of_item:
@@ -131,12 +145,12 @@ def units(
 
 
 def _ids(samples: Iterable[Any]) -> set[Hashable]:
-    return {name for items in samples for name in np.asarray(items.ids).tolist()}
+    return {name for items in samples for name in named(items.ids)}
 
 
 def _kept(seed: int, items: Any, others: Mapping[int, Any], every: set[Hashable]) -> Any:
     allowed = _ids([others[seed]]) if seed in others else every
-    names = np.asarray(items.ids).tolist()
+    names = named(items.ids)
     return items.only(np.array([name in allowed for name in names], bool))
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy.special import expit, logit, stdtrit
 
 from benchsuite.statistics.item_tests import ItemDifference
-from benchsuite.statistics.pairing import by_seed, matched, units
+from benchsuite.statistics.pairing import by_seed, matched, units, where
 from benchsuite.statistics.skewed import interval, p_value
 
 # With 1, 3 and 5 wrong answers of 400 the intervals of nominally 95 % cover 3, 78 and 89 %.
@@ -97,10 +97,7 @@ class Term:
     def only(self, kept: npt.NDArray[np.bool_]) -> "Term":
         """Return the items where ``kept`` bool [n] is true."""
         names = ("positive", "scores", "ids", "clusters")
-        columns: dict[str, Any] = {name: getattr(self, name) for name in names}
-        found: dict[str, Any] = {
-            k: None if v is None else np.asarray(v)[kept] for k, v in columns.items()
-        }
+        found: dict[str, Any] = {name: where(kept, getattr(self, name)) for name in names}
         return replace(self, **found)
 
 

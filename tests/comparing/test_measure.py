@@ -1,14 +1,17 @@
 """What two models say of one text, against float64 and the rooms that measured it before."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from benchsuite.comparing import measure
+from benchsuite.comparing.pairs import PairedItems
 from benchsuite.comparing.rounded import rounded_activations
-from benchsuite.comparing.spread import CONFIDENCE, kl_spread
+from benchsuite.comparing.spread import CONFIDENCE, interval_of, kl_spread
 from benchsuite.errors import BenchsuiteError
 from benchsuite.evaluation.divergence import divergence
 from benchsuite.evaluation.perplexity import perplexity
@@ -147,3 +150,23 @@ def test_tokenizers_are_one_or_it_is_said_why_not():
     vocabulary = ours.get_vocab()
     swapped.get_vocab = lambda: vocabulary | {"a": vocabulary["b"], "b": vocabulary["a"]}
     assert "(2 differ)" in measure.same_vocabulary(ours, swapped, "some text")
+
+
+def test_the_interval_of_uneven_groups_is_that_of_the_mean_that_is_shown():
+    """Its middle was once the mean of the groups' means: .14 where .07 was shown."""
+    rng = np.random.default_rng(1)
+    names = tuple(map(str, range(10)))
+    groups = tuple(str(i // 3) for i in range(10))
+    far = np.append(rng.gamma(2, 0.01, 9), 0.5)
+    items = PairedItems("kl", names, np.zeros(10), far, groups)
+
+    low, high = interval_of(items)
+
+    assert (low + high) / 2 == pytest.approx(far.mean())
+    sums, sizes = np.add.reduceat(far, [0, 3, 6, 9]), np.array([3, 3, 3, 1])
+    off = sums - sizes * far.mean()
+    error = np.sqrt(4 / 3 * (off**2).sum()) / 10  # Cochran 1977, 9A.2: clusters of unequal sizes
+    assert high - far.mean() == pytest.approx(3.182446 * error, rel=1e-5)
+    alone = interval_of(replace(items, clusters=None))
+    assert alone == pytest.approx(stats.ttest_1samp(far, 0).confidence_interval())
+    assert interval_of(replace(items, clusters=("one",) * 10)) == (None, None)

@@ -1,8 +1,10 @@
 """Reports folders brought together, compared and measured again by the command line."""
 
+import csv
 import json
 import os
 import shutil
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import numpy as np
@@ -335,3 +337,51 @@ def test_of_many_files_that_cannot_be_read_three_are_named_and_the_rest_counted(
 
     assert len(notes) == 4
     assert notes[-1] == f"left out 2 further files of {one}"
+
+
+def test_a_given_checkpoint_never_takes_the_place_of_the_models_own(tmp_path):
+    """It once did in summary_stats.json, and the quantizers' tables averaged the two."""
+    cells = [
+        cell
+        for cell in study("quantizers").cells()
+        if cell.model == "tiny_llama_1m" and cell.method in ("fp16", "gptq_w4")
+    ]
+    own = {c.id: record(c, 8.0 if c.method == "fp16" else 8.3) for c in cells}
+    given = {
+        i: replace(
+            found,
+            source=replace(found.source, weights="checkpoint"),
+            fingerprint=replace(found.fingerprint, inputs=f"given {i}"),
+            values={**found.values, "perplexity": 20.0},
+        )
+        for i, found in own.items()
+        if found.cell.method == "gptq_w4"
+    }
+    a, b = folder(tmp_path / "a", own), folder(tmp_path / "b", given)
+
+    assert main(["report", str(a), str(b), "--reports-dir", str(tmp_path / "out")]) == 0
+
+    out = tmp_path / "out/quantizers"
+    summary = json.loads((out / "summary_stats.json").read_text())
+    means = {
+        model: {m: found["ppl"]["mean"] for m, found in methods.items() if "ppl" in found}
+        for model, methods in summary.items()
+        if model != "_benchsuite"
+    }
+    assert means == {
+        "tiny_llama_1m": {"fp16": 8.0, "gptq_w4": pytest.approx(8.3)},
+        "tiny_llama_1m (checkpoint)": {"gptq_w4": 20.0},
+    }
+    judged_of = {j["model"] for j in summary["_benchsuite"]["judgements"]}
+    assert judged_of == {"tiny_llama_1m", "tiny_llama_1m (checkpoint)"}
+    for place, value, n in (("", 8.3, 3), ("other_weights/checkpoint/", 20.0, 3)):
+        rows = list(csv.DictReader((out / f"{place}accuracy.csv").open()))
+        (row,) = (r for r in rows if r["method"] == "gptq_w4")
+        assert (float(row["perplexity"]), int(row["n_seeds"])) == (pytest.approx(value), n)
+    kinds = [row["kind"] for row in csv.DictReader((out / "records.csv").open())]
+    assert kinds == ["real"] * 4 + ["real, checkpoint"] * 3
+    classes = {c.get("classname") for c in ET.parse(tmp_path / "out/claims.xml").iter("testcase")}
+    assert classes == {f"quantizers.{model}" for model in means}
+    only = tmp_path / "only"
+    assert main(["report", str(b), "--reports-dir", str(only)]) == 0
+    assert "| gptq_w4 | a given checkpoint (3) |" in (only / "coverage.md").read_text()

@@ -231,3 +231,25 @@ def test_mcnemar_is_the_sign_test_of_the_discordant_pairs(answers):
 
 def test_mcnemar_refuses_unequal_lengths():
     assert "cannot be paired" in mcnemar([True], [True, False]).reason
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [("set", i) for i in range(120)],
+        [i if i % 2 else str(i + 1) for i in range(120)],
+        ["q" + "\0" * i for i in range(120)],
+        [2**70 + i for i in range(120)],
+    ],
+    ids=["tuples", "numbers and their texts", "NULs", "large"],
+)
+def test_items_are_paired_by_whatever_names_them(ids):
+    order = np.random.default_rng(0).permutation(120)
+    other = NLL + RNG.normal(0, 0.1, size=120)
+
+    found = item_difference(one(other[order], [ids[i] for i in order]), one(NLL, ids))
+    fewer = item_difference(one(other[:50], ids[:50]), one(NLL, ids))
+
+    expected = item_difference(one(other, IDS), one(NLL, IDS))
+    assert (found.n_items, found.p_value) == (120, pytest.approx(expected.p_value))
+    assert (fewer.n_items, fewer.n_left_out) == (50, 70)

@@ -239,3 +239,27 @@ def test_seven_models_show_what_one_does_not_and_null_ones_seldom_do():
     assert real["single"] < 0.3
     assert real["mixed"] > 0.75 - 3 * error
     assert null["mixed"] < 0.05 + 3 * math.sqrt(0.05 * 0.95 / rounds)
+
+
+def test_a_seed_without_its_twin_is_left_out_and_never_mixed_with_differences():
+    """Seeds may be added to one method alone; such a model's values once stood beside others'
+    differences of pairs, as ten times the mean difference."""
+    rng = np.random.default_rng(0)
+    arms = {
+        model: tuple({s: 10 + rng.normal(0, 0.1) for s in range(5)} for _ in range(2))
+        for model in ("a", "b", "c")
+    }
+    longer = {**arms, "b": ({**arms["b"][0], 5: 11.0, 6: 9.0}, arms["b"][1])}
+
+    for order in (["a", "b", "c"], ["b", "c", "a"]):
+        found = compare_over_models({m: longer[m] for m in order}, by_seed=True)
+        expected = compare_over_models({m: arms[m] for m in order}, by_seed=True)
+        assert found.difference == pytest.approx(means(arms).mean())
+        assert found.p_value == pytest.approx(expected.p_value)
+        assert found.per_model == pytest.approx(expected.per_model)
+        assert found.reason == (
+            "seeds that one method alone has are no pairs and are left out: 5, 6 of b"
+        )
+    assert expected.reason == ""
+    apart = {**arms, "b": (arms["b"][0], {9: 10.0})}
+    assert "n = 0 for b" in compare_over_models(apart, by_seed=True).reason

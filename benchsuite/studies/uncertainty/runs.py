@@ -92,7 +92,10 @@ def runs_of(records: Sequence[Record], columns: Columns) -> list[Run]:
         axes = record.cell.axes
         key = tuple(axes[name] for name in ("model", "precision", "dataset", "seed"))
         found.setdefault(key, {})[axes["method"]] = record
-    return [Run(*key, by_method, columns) for key, by_method in found.items()]
+    return [
+        Run(model, precision, dataset, seed, by_method, columns)
+        for (model, precision, dataset, seed), by_method in found.items()
+    ]
 
 
 def setting_of(records: Sequence[Record]) -> str:

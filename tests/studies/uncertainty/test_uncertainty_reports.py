@@ -2,13 +2,14 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from benchsuite.studies.uncertainty import analysis
 from benchsuite.studies.uncertainty.questions import answer_questions
-from benchsuite.studies.uncertainty.report import write
+from benchsuite.studies.uncertainty.report import summarise, write
 from benchsuite.studies.uncertainty.runs import contrast, runs_of, sizes
 from tests.studies.uncertainty.grid import EASY, HARD, Grid, document, embedded
 
@@ -273,3 +274,54 @@ def test_no_text_of_a_figure_is_cut_off(models, tmp_path, monkeypatch):
                     extent = text.get_window_extent()
                     inside = whole.x0 <= extent.x0 and extent.x1 <= whole.x1
                     assert inside, (name, text.get_text())
+
+
+def test_runs_of_another_setting_are_no_twins():
+    """A default run in 16 bits once answered for the 8-bit run of other settings."""
+    grid = Grid(document)
+    other = Grid(lambda c: document(c) and c["precision"] == "8bit", lambda cell: 3.0)
+    changed = [
+        replace(r, cell=replace(r.cell, changed={"max_new_tokens": 20})) for r in other.records
+    ]
+
+    def columns(record):
+        return (other if record.cell.changed else grid).columns(record)
+
+    both = [*changed, *grid.records]
+    assert answer_questions(runs_of(both, columns)) == findings_of(grid)
+    summary = summarise(runs_of(both, columns), both)
+    assert summary["setting"] == {}
+    assert summary["left_out"]["other_records"] == len(changed)
+    assert summarise(runs_of(changed, columns), changed)["setting"] == {"max_new_tokens": 20}
+
+
+def findings_of(grid):
+    return answer_questions(runs_of(grid.records, grid.columns))
+
+
+def test_few_runs_have_the_p_value_of_all_their_orders():
+    """Student's approximation says 0 of four runs in one order, which is 1 of 12 by chance."""
+    grid = Grid(lambda c: document(c) and "llama" in c.model and c["precision"] == "fp16")
+    runs = runs_of(grid.records, grid.columns)
+    for run, accuracy, area in zip(runs, (0.1, 0.2, 0.3, 0.4), (0.5, 0.6, 0.7, 0.8), strict=True):
+        run.any_record.values.update(accuracy=accuracy, auroc=area)
+    found = analysis.accuracy_and_auroc(runs)
+    assert found["spearman"] == pytest.approx(1)
+    assert found["p_value"] == pytest.approx(2 / 24)
+
+
+def test_the_error_by_position_counts_each_question_once():
+    grid = Grid(document, lambda cell: 6.0)
+    same = replace_rows(grid)
+    runs = runs_of(grid.records, same)
+    (one,) = (r for r in runs if r.label == "llama3_2_1b" and r.dataset == "squad_v2")
+    alone = analysis.token_view([one])["squad_v2"]["right"][0]
+    often = analysis.token_view([r for r in runs if r.dataset == "squad_v2"])["squad_v2"]
+    assert often["right"][0]["n"] == 10 * alone["n"]
+    assert often["right"][0]["error"] == pytest.approx(alone["error"])
+
+
+def replace_rows(grid):
+    """Return a reader by which every model answered as the first one did."""
+    first = {r.cell.axes["dataset"]: r for r in grid.records[::-1] if r.cell.method == "g_nll"}
+    return lambda record: grid.columns(first[record.cell.axes["dataset"]])
