@@ -30,7 +30,7 @@ from benchsuite.reporting.tables import to_csv, to_latex, to_markdown, to_yaml
 logger = logging.getLogger("benchsuite")
 
 OTHER_WEIGHTS = "other_weights"
-"""The folder in a study's own, in whose folders its reporter writes of other weights."""
+"""The folder in a study's own that has files of other weights under the same models' names."""
 
 
 class Reporter(Protocol):
@@ -131,14 +131,18 @@ def write_own_files(results: Sequence[StudyResults], folder: Path, columns: Colu
         return
     apart: dict[Path, list[Record]] = {}
     for one in results:
-        place = folder
-        if one.apart:
-            place = folder / OTHER_WEIGHTS / one.apart.replace(", ", " ").replace(" ", "_")
+        place = place_of(one, folder)
         mine = [one.records[cell.id] for cell in one.cells if cell.id in one.records]
         apart.setdefault(place, []).extend(mine)
     for place, records in apart.items():
         if records:
             _write_own(first, records, place, folder.parent, columns)
+
+
+def place_of(results: StudyResults, folder: Path) -> Path:
+    """Return where files of results go whose names a study's other results have too."""
+    slug = results.apart.replace(", ", " ").replace(" ", "_")
+    return folder / OTHER_WEIGHTS / slug if slug else folder
 
 
 def _write_own(
@@ -168,7 +172,7 @@ def _draw(results: StudyResults, reports_dir: Path) -> None:
     from benchsuite.reporting.figures.ranks import write_critical_difference
     from benchsuite.reporting.figures.seeds import write_figures
 
-    folder = reports_dir / results.study.name / "figures"
+    folder = place_of(results, reports_dir / results.study.name) / "figures"
     drawn = write_figures(results, folder)
     ranks = mean_ranks(results.study, groups_of(results.cells, results.records))
     for setting, found in ranks.items():

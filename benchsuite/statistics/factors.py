@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import fdtrc
 
-from benchsuite.statistics.samples import as_sample
+from benchsuite.statistics.samples import as_sample, refusal
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,12 @@ def anova(values: Iterable[float], factors: Mapping[str, Sequence[str]]) -> Anov
 
     A factor's sum of squares is what leaving it out adds to the residual (type II, so the order of
     factors does not matter and cells may be missing). A factor of one level, or one that the others
-    determine, has no effect of its own and says so.
+    determine, has no effect of its own and says so. Raises ``ValueError`` where values are missing
+    or infinite.
     """
     y = as_sample(values)
+    if reason := refusal(("the values", y), least=1):
+        raise ValueError(reason)
     full = _design(factors, len(y))
     rank = int(np.linalg.matrix_rank(full))
     residual_df, left = len(y) - rank, _residual(full, y)
@@ -70,8 +73,8 @@ def anova(values: Iterable[float], factors: Mapping[str, Sequence[str]]) -> Anov
 def _design(factors: Mapping[str, Sequence[str]], n: int) -> np.ndarray:
     columns = [np.ones(n)]
     for levels in factors.values():
-        array = np.asarray(levels)
-        columns += [(array == level).astype(float) for level in np.unique(array)[1:]]
+        _, *others = dict.fromkeys(levels)
+        columns += [np.array([float(seen == level) for seen in levels]) for level in others]
     return np.column_stack(columns)
 
 

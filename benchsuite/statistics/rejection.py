@@ -62,6 +62,8 @@ def rejection_curve(
     labels, values = arrays(positive, scores)
     if not len(labels):
         raise ValueError("there is no item to reject")
+    if np.isnan(values).any():
+        raise ValueError("some scores are not numbers: they have no place in the order")
     expected = _kept_accuracy(labels, values)
     coverage = np.linspace(1 / points, 1, points)
     kept = np.maximum(1, np.round(coverage * len(labels)).astype(int))

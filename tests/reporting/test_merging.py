@@ -378,6 +378,7 @@ def test_a_given_checkpoint_never_takes_the_place_of_the_models_own(tmp_path):
         rows = list(csv.DictReader((out / f"{place}accuracy.csv").open()))
         (row,) = (r for r in rows if r["method"] == "gptq_w4")
         assert (float(row["perplexity"]), int(row["n_seeds"])) == (pytest.approx(value), n)
+        assert (out / f"{place}figures/tiny_llama_1m.svg").is_file()
     kinds = [row["kind"] for row in csv.DictReader((out / "records.csv").open())]
     assert kinds == ["real"] * 4 + ["real, checkpoint"] * 3
     classes = {c.get("classname") for c in ET.parse(tmp_path / "out/claims.xml").iter("testcase")}

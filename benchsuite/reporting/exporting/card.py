@@ -52,9 +52,9 @@ def data_card(
     lines += [f"- {what}: {markdown_text(value)}" for what, value in provenance_of(records)]
     lines += ["", "## Counts", "", *_counts(data), ""]
     lines += [
-        "Kinds of weights, which no table or figure of the report's page mixes. What a study's"
+        "Kinds of weights, which no table or figure of the report's page mixes. Files of other"
     ]
-    lines += ["own reporter wrote beside them is as it is.", ""]
+    lines += ["weights under the same models' names are in `other_weights`.", ""]
     kinds = sorted(set(data.counts["weights"]))
     lines += [f"- {kind}: {_WEIGHTS.get(kind, 'as the record says')}" for kind in kinds]
     lines += ["", "## Texts and licences", "", *_licences(results, data), "", "## Files", ""]

@@ -15,7 +15,7 @@ from benchsuite.reporting.exporting.tables import Table, left_out, tables_of
 from benchsuite.reporting.exporting.texts import to_csv, to_latex, to_markdown
 from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.merging import judged
-from benchsuite.reporting.report import write_own_files
+from benchsuite.reporting.report import place_of, write_own_files
 from benchsuite.reporting.results import StudyResults
 
 SUMS = "SHA256SUMS"
@@ -66,7 +66,7 @@ def _write(
                 (place / f"{table.name}.{ending}").write_text(form(table), encoding="utf-8")
         write_own_files(own, place, columns)
         for one in own:
-            write_figures(one, place / "figures")
+            write_figures(one, place_of(one, place) / "figures")
     told = list(notes)
     for one in results:
         told += [*one.notes, *one.conflicts, *left_out(one)]
