@@ -90,10 +90,11 @@ def _cells(before: Groups, after: Groups) -> Difference:
 
 
 def _failures(old: Sequence[StudyResults], new: Sequence[StudyResults]) -> Iterator[Difference]:
-    good = {(r.study.name, r.weights, cell_id) for r in old for cell_id in r.records}
+    # A cell's name has its settings: under others it may never have passed.
+    good = {(r.study.name, r.weights, one.cell.name) for r in old for one in r.records.values()}
     for results in new:
         for cell_id, record in results.failed.items():
-            if (results.study.name, results.weights, cell_id) in good:
+            if (results.study.name, results.weights, record.cell.name) in good:
                 why = record.failure.last_line if record.failure else "no message"
                 text = f"passed before, failed now: {why[:200]}"
                 yield Difference(f"{results.study.name}/{cell_id}", text, worse=True)

@@ -71,7 +71,7 @@ def anova(values: Iterable[float], factors: Mapping[str, Sequence[str]]) -> Anov
 
 
 def _design(factors: Mapping[str, Sequence[str]], n: int) -> np.ndarray:
-    columns = [np.ones(n)]
+    columns: list[np.ndarray] = [np.ones(n)]
     for levels in factors.values():
         _, *others = dict.fromkeys(levels)
         columns += [np.array([float(seen == level) for seen in levels]) for level in others]

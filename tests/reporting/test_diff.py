@@ -90,6 +90,16 @@ def test_a_cell_that_fails_now_is_worse():
     assert any("failed now: out of memory" in text for text in worse(found))
 
 
+def test_a_cell_that_fails_under_other_settings_passed_never_before():
+    cells = grid("llama2_7b", methods=["random"])
+    other = grid("llama2_7b", methods=["random"], settings={"quant_bits": 3})
+    before = results(cells, drawn(cells))
+    failed = {other[0].id: record(other[0], failure=("quant", "out of memory"))}
+    now = [results(cells, drawn(cells)), results(other, {}, failed=failed)]
+    assert worse(differences([before], now)) == []
+    assert worse(differences([before, results(other, drawn(other))], now)) != []
+
+
 def test_timings_are_compared_on_one_device_and_refused_across_two():
     def timed(seconds, **environment):
         def change(cell):
