@@ -65,6 +65,11 @@ class Bench:
         )
 
     @property
+    def numeric(self) -> dict[str, Any]:
+        """What of the environment may change a number: versions, device, threads."""
+        return environment.numeric_identity(self.environment)
+
+    @property
     def torch_devices(self) -> list[str]:
         """The torch devices of a cell in this process, its models' own first."""
         if self.device.kind != "cuda":

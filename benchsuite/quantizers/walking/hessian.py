@@ -132,10 +132,12 @@ def weighted_norm(rows: Tensor, hessian: Tensor) -> Tensor:
 def error_norms(weight: Tensor, rounded: Tensor, hessian: Tensor) -> tuple[Tensor, Tensor]:
     """Return tr(E H E^T) with E = ``weight`` - ``rounded``, and tr(W H W^T): lost and had.
 
-    Both are scalars; ``rounded`` has the dtype of ``hessian``, to which ``weight`` is brought.
+    Both are scalars; weights are brought to the dtype of ``hessian``.
     """
     weight = weight.detach().to(hessian.dtype)
-    return weighted_norm(weight - rounded, hessian), weighted_norm(weight, hessian)
+    return weighted_norm(weight - rounded.to(hessian.dtype), hessian), weighted_norm(
+        weight, hessian
+    )
 
 
 @dataclass(frozen=True)
