@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchsuite.errors import UsageError, unknown_name
+from benchsuite.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def _vllm(quantization: str, kernel: str, description: str, **rest: Any) -> Vari
     return Variant("vllm", quantization, kernel, description, settings=settings, **rest)
 
 
-VARIANTS: dict[str, Variant] = {
+_SHIPPED: dict[str, Variant] = {
     "awq_marlin": _vllm(
         "awq_marlin",
         'Marlin, by linear_backend="marlin"',
@@ -202,21 +202,19 @@ VARIANTS: dict[str, Variant] = {
         note="blocks of 32 weights; embeddings and head stay in F16",
     ),
 }
+
+VARIANTS = Registry("variant", _SHIPPED)
 """Every variant by its name, the method of its cells."""
 
 
 def register_variant(name: str, variant: Variant) -> None:
     """Add a variant under ``name``; a name that stands for another one is a usage error."""
-    if VARIANTS.get(name, variant) != variant:
-        raise UsageError(f"the variant {name!r} is already registered", fix="Choose another name")
-    VARIANTS[name] = variant
+    VARIANTS.add(name, variant)
 
 
 def variant(name: str) -> Variant:
     """Return a variant's entry; an unknown name is a usage error naming the nearest."""
-    if name not in VARIANTS:
-        raise unknown_name("variant", name, VARIANTS)
-    return VARIANTS[name]
+    return VARIANTS.find(name)
 
 
 def describe(name: str) -> str:

@@ -11,6 +11,7 @@ from benchsuite.errors import CellCannotRun, UsageError
 from benchsuite.harness.options import Options
 from benchsuite.records import environment
 from benchsuite.records.environment import Device
+from benchsuite.registry import added_entries
 from benchsuite.study import Study, study
 from benchsuite.study.cell import Cell
 
@@ -72,8 +73,10 @@ def of_cell(declared: Study, cell: Cell, options: Options) -> Mapping[str, Any]:
         tasks |= {f"{name} examples": _examples_digest(name, sources) for name in asked}
     files = [_file_digest(path) for path in declared.files(cell)]
     own = catalog.model(cell.model)
+    registered = _registered(cell)
     return {
         **({"files": files} if files else {}),
+        **({"registered": registered} if registered else {}),
         # The prompts are written with the model's own tokenizer, whichever checkpoint reads them.
         **({"tokenizer": hub_digest(own.hub_id, own.revision)} if published else {}),
         "study": cell.study,
@@ -85,6 +88,18 @@ def of_cell(declared: Study, cell: Cell, options: Options) -> Mapping[str, Any]:
         "checkpoint": _checkpoint_digest(cell, options),
         "trusted": sorted(sources.trusted & set(weights)),
     }
+
+
+def _registered(cell: Cell) -> dict[str, Any]:
+    """Return what a user's conftest registered under the cell's names: settings, targets, engines.
+
+    Where an engine's own code lies is no part of what it is.
+    """
+    found = added_entries((*cell.axes.values(), *cell.parameters.values()))
+    for entry in found.values():
+        if isinstance(entry, dict) and isinstance(entry.get("environment"), dict):
+            entry["environment"].pop("PYTHONPATH", None)
+    return found
 
 
 def _examples_digest(name: str, sources: Sources) -> str:

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,8 +12,15 @@ import numpy as np
 import pytest
 from benchsuite.fixtures.calibration import _StoredFeatures
 
+from benchsuite.calibration.registry import SAMPLERS
+from benchsuite.catalog import Sources
+from benchsuite.determinism.variants import VARIANTS, Variant
+from benchsuite.engines.registry import ENGINES, EngineEntry
+from benchsuite.harness import inputs
+from benchsuite.quantizers.registry import QUANTIZERS, Quantizer
 from benchsuite.records.reading import read
 from benchsuite.records.store import Store
+from benchsuite.study import study
 from tests import forked
 
 ROOT = Path(__file__).parents[2]
@@ -108,3 +116,32 @@ def test_the_original_is_asked_again_behind_other_worked_examples(tmp_path):
     assert len(digests) == 2
     kept = tmp_path / "r/store/artefacts"
     assert len(os.listdir(kept)) >= 2
+
+
+def test_what_a_conftest_registers_is_part_of_its_cells(monkeypatch):
+    """A quantizer registered with other settings was served the earlier ones' records."""
+
+    def given(method):
+        cell = next(c for c in study("quantizers").cells() if c.model == "tiny_llama_1m")
+        options = SimpleNamespace(sources=Sources(), checkpoint={})
+        cell = replace(cell, axes={**cell.axes, "method": method})
+        return inputs.of_cell(study("quantizers"), cell, options)
+
+    def known(name, entry, registry):
+        monkeypatch.setitem(registry, name, entry)
+        monkeypatch.setitem(registry.added, name, entry)
+        return given(name).get("registered")
+
+    assert "registered" not in given("gptq_w4")
+    for bits in (2, 3):
+        found = known("coarse", Quantizer("my.coarse", {"bits": bits}), QUANTIZERS)
+        assert found["quantizer coarse"]["settings"] == {"bits": bits}
+    assert known("longest", "my.longest:select", SAMPLERS) == {
+        "sampler longest": "my.longest:select"
+    }
+    here = {"PYTHONPATH": "/home/somebody", "FAST": "1"}
+    known("parrot", EngineEntry("my.parrot", (), "", environment=here), ENGINES)
+    found = known("parrots", Variant("parrot", "none", "none", "Repeats"), VARIANTS)
+    assert found["engine parrot"]["environment"] == {"FAST": "1"}
+    assert found["variant parrots"]["engine"] == "parrot"
+    assert here["PYTHONPATH"] == "/home/somebody"
