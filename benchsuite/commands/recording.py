@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -13,6 +13,7 @@ from benchsuite.comparing.gating import Gated, judged_metrics
 from benchsuite.comparing.keeping import Part
 from benchsuite.comparing.kinds import margin_of
 from benchsuite.comparing.measured import Beside, Settings
+from benchsuite.comparing.questions import QuestionSet
 from benchsuite.comparing.subject import identity
 from benchsuite.records import environment
 from benchsuite.records.code import code_digest
@@ -160,10 +161,16 @@ def _asked(settings: Settings) -> dict[str, Any]:
         "seq_len": settings.seq_len,
         "group": settings.group,
         "questions": {
-            asked.name: [asked.digest, asked.form, len(asked.items), len(asked.examples)]
+            asked.name: [asked.digest, asked.form, len(asked.items), *_shown_before(asked)]
             for asked in settings.sets
         },
     }
+
+
+def _shown_before(asked: QuestionSet) -> list[Any]:
+    """Return how many worked examples a set is asked after, and the digest of those."""
+    examples = [asdict(example) for example in asked.examples]
+    return [len(examples), digest(examples)] if examples else [0]
 
 
 # --- names: a record names none of this machine's folders

@@ -1,12 +1,15 @@
 """A comparison is a record: the same command is served from it, and a broken one goes on."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from benchsuite.catalog import Sources
 from benchsuite.commands.main import main
+from benchsuite.commands.recording import asked_of_gate, asked_of_pairs
 from benchsuite.comparing import questions
-from benchsuite.comparing.measured import Beside
+from benchsuite.comparing.measured import Beside, Settings
 from benchsuite.errors import CorruptRecord
 from benchsuite.records.comparisons import Comparisons
 from benchsuite.records.plain_data import as_json, of_json
@@ -158,3 +161,20 @@ def test_a_field_of_another_kind_is_named(recorded, where, value, told):
     inner[where[-1]] = value
     with pytest.raises(CorruptRecord, match=told):
         of_json(Beside, body)
+
+
+def test_questions_behind_other_worked_examples_are_other_questions(folder):
+    """A comparison was served from the record of the examples that a train file held before."""
+
+    def asked(answer, shots=1):
+        for split, index in (("test", 0), ("train", answer)):
+            row = {"question": "Which?", "choices": ["a", "b", "c", "d"], "answer": index}
+            (folder / f"{split}.jsonl").write_text(json.dumps({"id": split, **row}) + "\n")
+        sources = Sources(local={"four_choices": folder})
+        sets = (questions.question_set("four_choices", 1, shots, sources),)
+        settings = Settings(SimpleNamespace(digest="of the text"), 0, 0, sets)
+        return json.dumps([asked_of_pairs(settings), asked_of_gate(settings)])
+
+    assert asked(1) != asked(2)
+    assert asked(1) == asked(1)
+    assert asked(1, shots=0) == asked(2, shots=0)
