@@ -8,6 +8,7 @@ from typing import Any
 from benchsuite import catalog
 from benchsuite.records.record import Record
 from benchsuite.reporting.rows import shown
+from benchsuite.reporting.settings import signature, together
 from benchsuite.study.cell import Cell
 from benchsuite.study.plan import plain
 
@@ -64,10 +65,14 @@ class Group:
     @property
     def marks(self) -> list[str]:
         """What tells the group from others of its model: further axes, changed parameters."""
-        cell = self.cells[0]
-        changed = {k: v for k, v in cell.changed.items() if k not in cell.additions}
-        told = [f"{name.replace('_', ' ')} {shown(value)}" for name, value in changed.items()]
-        return [*_further(cell), *told]
+        firsts = [cells[0] for cells in self.methods.values()]
+        changed = {
+            k: v for cell in firsts for k, v in cell.changed.items() if k not in cell.additions
+        }
+        told = [
+            f"{name.replace('_', ' ')} {shown(value)}" for name, value in sorted(changed.items())
+        ]
+        return [*_further(firsts[0]), *told]
 
     @property
     def stand_in(self) -> str | None:
@@ -82,17 +87,11 @@ def groups_of(
     """Return the groups of a grid in its order; failed records never count.
 
     ``records`` is keyed by cell id, or a sequence of records. A model whose records are of two
-    kinds gives two groups, each over all its cells.
+    kinds gives two groups, each over all its cells. A method that lacks a parameter which another
+    has stands beside it at each of that parameter's values.
     """
     by_id = _by_id(records)
-    grids: dict[str, list[Cell]] = {}
-    keys: dict[tuple[str, ...], str] = {}
-    for cell in cells:
-        # The key is the same for all seeds, and costs more than to look it up.
-        alike = (*_further(cell), cell.model, repr(cell.parameters), repr(cell.defaults))
-        if alike not in keys:
-            keys[alike] = group_key(cell)
-        grids.setdefault(keys[alike], []).append(cell)
+    grids = _grids(cells)
     groups = []
     for key, members in grids.items():
         found: dict[str, dict[str, Record]] = {}
@@ -107,21 +106,38 @@ def groups_of(
     return groups
 
 
-def group_key(cell: Cell) -> str:
-    """Return the name of the cell's group: document name, further axes, changed parameters."""
-    additions = {k: v for k, v in cell.parameters.items() if k in cell.additions}
-    plain = replace(cell, parameters={**cell.parameters, **_own(cell.defaults, additions)})
-    unchanged = replace(plain, defaults=plain.parameters)
-    changed = plain.name[len(unchanged.name) :].strip("_")
-    return "__".join([catalog.document_name(cell.model), *_further(cell), *filter(None, [changed])])
+def _grids(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
+    """Return the cells of each group by its key, in the grid's order."""
+    # What makes a setting is the same for all seeds, and costs more than to look it up.
+    places: dict[tuple[str, ...], dict[tuple[str, str], list[tuple[int, Cell]]]] = {}
+    for place, cell in enumerate(cells):
+        alike = repr(cell.parameters), repr(cell.defaults)
+        where = places.setdefault((cell.model, *_further(cell)), {})
+        where.setdefault(alike, []).append((place, cell))
+    grids: dict[str, list[Cell]] = {}
+    for kinds in map(list, (found.values() for found in places.values())):
+        firsts = [members[0][1] for members in kinds]
+        signs = [signature(c.parameters, c.changed, c.additions) for c in firsts]
+        for setting in together(signs):
+            members = sorted((pair for i in setting for pair in kinds[i]), key=lambda pair: pair[0])
+            key = group_key([firsts[i] for i in setting])
+            grids.setdefault(key, []).extend(cell for _, cell in members)
+    return grids
+
+
+def group_key(cells: Sequence[Cell]) -> str:
+    """Return a group's name: document name, further axes, changed parameters of its methods."""
+    cell = cells[0]
+    changed = {k: v for c in cells for k, v in c.changed.items() if k not in c.additions}
+    defaults = {k: v for c in cells for k, v in c.defaults.items()}
+    whole = replace(cell, parameters=defaults | changed, defaults=defaults)
+    plain = replace(whole, parameters=defaults)
+    told = whole.name[len(plain.name) :].strip("_")
+    return "__".join([catalog.document_name(cell.model), *_further(cell), *filter(None, [told])])
 
 
 def _further(cell: Cell) -> list[str]:
     return [str(v) for k, v in cell.axes.items() if k not in ("model", "method", "seed")]
-
-
-def _own(defaults: Mapping[str, Any], additions: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: defaults.get(k) for k in additions}
 
 
 def _by_id(records: Mapping[str, Record] | Sequence[Record]) -> dict[str, list[Record]]:

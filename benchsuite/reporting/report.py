@@ -129,14 +129,14 @@ def write_own_files(results: Sequence[StudyResults], folder: Path, columns: Colu
     first = results[0]
     if not first.study.reporter:
         return
-    apart: dict[Path, list[Record]] = {}
+    # A record that several settings have is one.
+    apart: dict[Path, dict[int, Record]] = {}
     for one in results:
-        place = place_of(one, folder)
-        mine = [one.records[cell.id] for cell in one.cells if cell.id in one.records]
-        apart.setdefault(place, []).extend(mine)
+        mine = (one.records[cell.id] for cell in one.cells if cell.id in one.records)
+        apart.setdefault(place_of(one, folder), {}).update({id(record): record for record in mine})
     for place, records in apart.items():
         if records:
-            _write_own(first, records, place, folder.parent, columns)
+            _write_own(first, list(records.values()), place, folder.parent, columns)
 
 
 def place_of(results: StudyResults, folder: Path) -> Path:

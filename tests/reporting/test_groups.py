@@ -4,7 +4,8 @@ from dataclasses import replace
 import pytest
 
 from benchsuite.reporting import groups_of
-from tests.reporting.factory import drawn, grid, record
+from benchsuite.reporting.settings import together
+from tests.reporting.factory import drawn, grid, record, results
 
 BOTH = ["random", "cola_zero"]
 
@@ -105,3 +106,35 @@ def test_a_record_read_from_json_fills_the_cell_of_a_tuple():
     (group,) = groups_of(cells, read)
 
     assert len(group.records) == len(cells)
+
+
+def test_a_parameter_of_few_methods_takes_no_comparison_away():
+    """With another scoring model cola_zero stood alone, and no claim about it was judged."""
+    methods = ["random", "cola_zero", "gptq_default"]
+    plain = grid("llama2_7b", methods=methods)
+    scored = grid("llama2_7b", methods=methods, settings={"scoring_model": "qwen3_0_6b"})
+
+    (group,) = groups_of(scored, drawn(scored))
+
+    assert group.key == "llama-2-7b-hf__scoring_model-qwen3_0_6b"
+    assert group.marks == ["scoring model qwen3_0_6b"]
+    assert set(group.methods) == set(methods)
+    judged = [
+        [(j.claim.sentence, j.evidence.get("family_size")) for j in results(cells).judgements]
+        for cells in (plain, scored)
+    ]
+    assert judged[0] == judged[1]
+    both = groups_of([*plain, *(c for c in scored if c.method == "cola_zero")], {})
+    assert {g.key: len(g.cells) for g in both} == {
+        "llama-2-7b-hf": len(plain),
+        "llama-2-7b-hf__scoring_model-qwen3_0_6b": len(plain),
+    }
+
+
+def test_settings_are_what_cells_may_have_together():
+    same, plain, one, two = {"bits": ""}, {"bits": "", "of": ""}, {"of": "1"}, {"and": "2"}
+    assert together([same, plain, {"bits": "", "of": "1"}]) == [[0, 1], [0, 2]]
+    assert together([same, one, two]) == [[0, 1, 2]]
+    assert together([{"bits": "3"}, same, one]) == [[0, 2], [1, 2]]
+    assert together([same, same]) == [[0, 1]]
+    assert together([]) == []

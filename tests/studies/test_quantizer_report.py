@@ -184,3 +184,19 @@ def test_floating_point_codes_are_named_so_and_stand_in_the_kind_of_their_arithm
     assert {name: precision(name) for name in named} == named
     kinds = {"fp8_block": "W8A8", "nvfp4_gptq_w4a16": "weight-only 4 bit", "mxfp4_w4a4": "W4A4"}
     assert {name: kind(name) for name in kinds} == kinds
+
+
+def test_a_setting_of_few_methods_keeps_its_original():
+    """With another strength SmoothQuant stood without the original, and its losses were blank."""
+    settings = {"alpha": 0.5}
+    chosen = [
+        cell
+        for cell in study("quantizers").cells(settings=settings)
+        if cell.model == "tiny_llama_1m" and cell.method in ("fp16", "smoothquant_w8a8")
+    ]
+    rows = accuracy(grouped(map(measured, chosen)))
+    assert [(row["model"], row["method"], row["n_seeds"]) for row in rows] == [
+        ("tiny_llama_1m__alpha-0.5", "fp16", 1),
+        ("tiny_llama_1m__alpha-0.5", "smoothquant_w8a8", 3),
+    ]
+    assert rows[1]["delta_arc_macro_f1"] == pytest.approx(-0.05)

@@ -18,6 +18,7 @@ from benchsuite.records.record import Record
 from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.report import write_text
 from benchsuite.reporting.rows import Row, rows_as_csv, rows_as_markdown
+from benchsuite.reporting.settings import by_setting, changed_in
 from benchsuite.reporting.summary import on_device
 
 BASELINE = "fp16"
@@ -44,12 +45,20 @@ def write(records: Sequence[Record], folder: Path, columns: Columns) -> list[Pat
 
 
 def grouped(records: Iterable[Record]) -> Groups:
-    """Return the records by (model with its changed parameters, kind of weights, method)."""
-    found: Groups = {}
+    """Return the records by (model with its changed parameters, kind of weights, method).
+
+    A method without a parameter that was changed stands beside those that have it.
+    """
+    models: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        cell = record.cell
-        name = "__".join([cell.model, *(f"{key}-{value}" for key, value in cell.changed.items())])
-        found.setdefault((name, record.kind, cell.method), []).append(record)
+        models.setdefault((record.cell.model, record.kind), []).append(record)
+    found: Groups = {}
+    for (model, kind), mine in models.items():
+        for members in by_setting(mine):
+            changed = changed_in(members)
+            name = "__".join([model, *(f"{key}-{changed[key]}" for key in sorted(changed))])
+            for record in members:
+                found.setdefault((name, kind, record.cell.method), []).append(record)
     return found
 
 

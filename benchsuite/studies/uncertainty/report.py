@@ -10,9 +10,10 @@ from typing import Any
 from benchsuite.records.record import Record
 from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.report import write_text
+from benchsuite.reporting.settings import changed_in
 from benchsuite.studies.uncertainty import analysis
 from benchsuite.studies.uncertainty.questions import answer_questions
-from benchsuite.studies.uncertainty.runs import PRIMARY, Run, contrast, runs_of, setting_of, sized
+from benchsuite.studies.uncertainty.runs import PRIMARY, Run, contrast, runs_of, sized
 
 
 def write(records: Sequence[Record], folder: Path, columns: Columns) -> list[Path]:
@@ -48,7 +49,7 @@ def summarise(runs: Sequence[Run], records: Sequence[Record]) -> dict[str, Any]:
     return {
         "population": "embedded models" if _embedded(runs) else "hub models",
         "n_runs": len(runs),
-        "setting": json.loads(setting_of(records)),
+        "setting": changed_in(record for run in runs for record in run.records.values()),
         "left_out": {
             "rehearsals": kinds.count("rehearsal"),
             "stand_ins": kinds.count("stand_in"),

@@ -1,7 +1,5 @@
 """The records of one generation pass as one thing: a model at a precision on a data set."""
 
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +9,7 @@ import numpy as np
 from benchsuite import catalog
 from benchsuite.records.record import Record
 from benchsuite.reporting.judging import Columns, ranking_of
+from benchsuite.reporting.settings import by_setting, changed_in
 from benchsuite.statistics.item_tests import ItemDifference
 from benchsuite.statistics.ranking import Term, auroc_contrast
 from benchsuite.studies.uncertainty.declaration import family
@@ -83,12 +82,10 @@ def runs_of(records: Sequence[Record], columns: Columns) -> list[Run]:
     """Return the runs of real weights in the records' order.
 
     Where there are hub models, the embedded ones are left out: they know another world. Of several
-    settings one is taken, see ``setting_of``: a difference between two settings would pass for one
-    between the models.
+    settings one is taken, see ``in_one_setting``.
     """
-    setting = setting_of(records)
     found: dict[tuple[Any, ...], dict[str, Record]] = {}
-    for record in (r for r in _known(records) if _setting(r) == setting):
+    for record in in_one_setting(records):
         axes = record.cell.axes
         key = tuple(axes[name] for name in ("model", "precision", "dataset", "seed"))
         found.setdefault(key, {})[axes["method"]] = record
@@ -98,24 +95,20 @@ def runs_of(records: Sequence[Record], columns: Columns) -> list[Run]:
     ]
 
 
-def setting_of(records: Sequence[Record]) -> str:
-    """Return the changed parameters, as JSON, of the setting in which most records were measured.
+def in_one_setting(records: Sequence[Record]) -> list[Record]:
+    """Return the records of the setting in which most were measured, in their order.
 
-    Of two with as many it is the one with fewer changes; ``{}`` are the study's defaults.
+    Of two with as many it is the one with fewer changes. A difference between two settings would
+    pass for one between the models.
     """
-    often = Counter(map(_setting, _known(records)))
-    return min(often, key=lambda setting: (-often[setting], len(setting)), default="{}")
-
-
-def _known(records: Sequence[Record]) -> list[Record]:
     real = [r for r in records if r.kind == "real" and r.source.weights != "checkpoint"]
     if any(r.source.weights != "embedded" for r in real):
         real = [r for r in real if r.source.weights != "embedded"]
-    return real
 
+    def rank(mine: list[Record]) -> tuple[int, int]:
+        return -len(mine), len(changed_in(mine))
 
-def _setting(record: Record) -> str:
-    return json.dumps(record.cell.changed, sort_keys=True)
+    return min(by_setting(real), key=rank, default=[])
 
 
 def sizes(runs: Sequence[Run]) -> dict[str, str]:

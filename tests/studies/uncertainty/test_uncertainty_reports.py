@@ -11,7 +11,7 @@ from benchsuite.studies.uncertainty import analysis
 from benchsuite.studies.uncertainty.questions import answer_questions
 from benchsuite.studies.uncertainty.report import summarise, write
 from benchsuite.studies.uncertainty.runs import contrast, runs_of, sizes
-from tests.studies.uncertainty.grid import EASY, HARD, Grid, document, embedded
+from tests.studies.uncertainty.grid import EASY, HARD, METHODS, Grid, document, embedded
 
 FIGURES = (
     *("auroc_heatmap", "family_comparison", "size_effect", "dataset_effect", "accuracy_vs_auroc"),
@@ -325,3 +325,16 @@ def replace_rows(grid):
     """Return a reader by which every model answered as the first one did."""
     first = {r.cell.axes["dataset"]: r for r in grid.records[::-1] if r.cell.method == "g_nll"}
     return lambda record: grid.columns(first[record.cell.axes["dataset"]])
+
+
+def test_scores_without_a_changed_parameter_stay_beside_those_that_have_it():
+    grid = Grid(document)
+    records = [
+        replace(r, cell=replace(r.cell, changed={"similarity_model": "minilm_l6_v2"}))
+        if r.cell.method == "sar"
+        else r
+        for r in grid.records
+    ]
+    runs = runs_of(records, grid.columns)
+    assert {tuple(run.records) for run in runs} == {METHODS}
+    assert summarise(runs, records)["setting"] == {"similarity_model": "minilm_l6_v2"}
