@@ -145,3 +145,10 @@ def test_what_a_conftest_registers_is_part_of_its_cells(monkeypatch):
     assert found["engine parrot"]["environment"] == {"FAST": "1"}
     assert found["variant parrots"]["engine"] == "parrot"
     assert here["PYTHONPATH"] == "/home/somebody"
+
+
+def test_downstream_tasks_are_known_by_the_library_that_asks_them():
+    selection = study("calibration_selection")
+    for asked, packages in ((False, ()), (True, ("lm_eval",))):
+        cell = next(selection.cells(settings={"downstream_tasks": asked}))
+        assert selection.packages(cell) == packages

@@ -64,6 +64,11 @@ def _streams(cell: Cell) -> bool:
     return cell.method in methods and not cell["downstream_tasks"]
 
 
+def _packages(cell: Cell) -> tuple[str, ...]:
+    """Another version of what asks the downstream tasks may score them otherwise."""
+    return ("lm_eval",) if cell["downstream_tasks"] else ()
+
+
 register_study(
     Study(
         name="calibration_selection",
@@ -123,6 +128,7 @@ register_study(
             lower("perplexity", "random", than="shuffled_hessian", control=True),
         ),
         code=_code,
+        packages=_packages,
         streams=_streams,
         metrics=(
             PERPLEXITY,
