@@ -75,9 +75,10 @@ def _groups(results: Sequence[StudyResults]) -> Groups:
 def _cells(before: Groups, after: Groups) -> Difference:
     def digests(groups: Groups) -> dict[tuple[Any, ...], Any]:
         return {
-            (key, cell_id): record.results_sha256 or record.value(study.ranked_by.name)
-            for key, (study, group) in groups.items()
-            for cell_id, record in group.records.items()
+            (study_name, record.cell.name, *kinds): record.results_sha256
+            or record.value(study.ranked_by.name)
+            for (study_name, _, *kinds), (study, group) in groups.items()
+            for record in group.records.values()
         }
 
     old, new = digests(before), digests(after)
@@ -146,29 +147,43 @@ class _Moved:
         return untested and change.difference is not None and abs(change.difference) < self.margin
 
 
+def _methods(groups: Iterable[Group]) -> Iterator[tuple[int, str]]:
+    """Yield the place of each group with each of its methods, once.
+
+    One without a parameter that others have stands in several groups with the same records.
+    """
+    seen = set()
+    for place, group in enumerate(groups):
+        for method in group.methods:
+            mine = (group.kind, *(r.cell.name for r in group.records_of(method).values()))
+            if mine not in seen or len(mine) == 1:
+                seen.add(mine)
+                yield place, method
+
+
 def _metrics(pairs: Sequence[tuple[Study, Group, Group]]) -> Iterator[Difference]:
     """Compare every metric of a study: its methods are one family, its seeds another."""
     arms: list[_Moved] = []
     seeds: list[_Moved] = []
-    for study, before, after in pairs:
-        for method in before.methods:
-            for metric in study.metrics:
-                old, new = (_numbers(group, method, metric.name) for group in (before, after))
-                if not old or not new or old == new:
-                    continue
-                where = f"{study.name}/{after.label}/{method}"
-                change = arm_change(old, new)
-                if change.outcome == "equal":
-                    continue
-                what = f"{where} {metric.name}"
-                told = _spread(metric, old), _spread(metric, new)
-                margin = absolute(metric.margin, fmean(old.values()), metric.scale)
-                arms.append(_Moved(metric, what, *told, change, margin))
-                for seed, now in new.items():
-                    was = numbers.one(metric, old[seed], 6) if seed in old else "no value"
-                    what, change = f"{where} seed {seed} {metric.name}", seed_change(old, seed, now)
-                    is_now = numbers.one(metric, now, 6)
-                    seeds.append(_Moved(metric, what, was, is_now, change, margin))
+    for place, method in _methods(before for _, before, _ in pairs):
+        study, before, after = pairs[place]
+        for metric in study.metrics:
+            old, new = (_numbers(group, method, metric.name) for group in (before, after))
+            if not old or not new or old == new:
+                continue
+            where = f"{study.name}/{after.label}/{method}"
+            change = arm_change(old, new)
+            if change.outcome == "equal":
+                continue
+            what = f"{where} {metric.name}"
+            told = _spread(metric, old), _spread(metric, new)
+            margin = absolute(metric.margin, fmean(old.values()), metric.scale)
+            arms.append(_Moved(metric, what, *told, change, margin))
+            for seed, now in new.items():
+                was = numbers.one(metric, old[seed], 6) if seed in old else "no value"
+                what, change = f"{where} seed {seed} {metric.name}", seed_change(old, seed, now)
+                is_now = numbers.one(metric, now, 6)
+                seeds.append(_Moved(metric, what, was, is_now, change, margin))
     yield from (_difference(moved) for moved in _settled(arms))
     for moved in _settled(seeds):
         if moved.change.outcome == "beyond_noise" and moved.change.p_value is not None:
@@ -223,16 +238,16 @@ def _is_worse(metric: Metric, change: Change) -> bool:
 def _timings(pairs: Sequence[tuple[Group, Group]]) -> Iterator[Difference]:
     refused: dict[tuple[str, str], int] = {}
     tested: list[tuple[str, float, float, Change]] = []
-    for before, after in pairs:
-        for method in before.methods:
-            one, two = (list(g.records_of(method).values()) for g in (before, after))
-            if not one or not two:
-                continue
-            devices = (_devices(one), _devices(two))
-            if devices[0] == devices[1] and _is_one_device((*one, *two)):
-                tested += _times(f"{after.label}/{method}", one, two)
-            else:
-                refused[devices] = refused.get(devices, 0) + 1
+    for place, method in _methods(before for before, _ in pairs):
+        after = pairs[place][1]
+        one, two = (list(g.records_of(method).values()) for g in pairs[place])
+        if not one or not two:
+            continue
+        devices = (_devices(one), _devices(two))
+        if devices[0] == devices[1] and _is_one_device((*one, *two)):
+            tested += _times(f"{after.label}/{method}", one, two)
+        else:
+            refused[devices] = refused.get(devices, 0) + 1
     for (old, new), n in refused.items():
         yield Difference("timings", f"of {count(n, 'method')} not compared: {old} against {new}")
     changes = settled([change for *_, change in tested])

@@ -11,7 +11,7 @@ from benchsuite.errors import UsageError
 from benchsuite.printable import count
 from benchsuite.records.record import Record
 from benchsuite.reporting import numbers
-from benchsuite.reporting.groups import Group, groups_of
+from benchsuite.reporting.groups import Group, group_key, groups_of
 from benchsuite.reporting.merging import read_sources, results_of
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.weights import are_apart, identity
@@ -126,7 +126,8 @@ def series_of(nights: Sequence[Night], *, alpha: float = ALPHA) -> list[Series]:
                 for method in group.methods if group.kind == "real" else ():
                     arm = _numbers(group.values(method, metric.name))
                     if arm:
-                        key = (one.study.name, group.label, method)
+                        # By its own setting: in others' groups it stands with the same records.
+                        key = (one.study.name, group_key(group.methods[method][:1]), method)
                         values.setdefault(key, [{} for _ in nights])[place] = arm
                         code.setdefault(key, [""] * len(nights))[place] = _code(group, method)
                         met = {identity(r) for r in group.records_of(method).values()}

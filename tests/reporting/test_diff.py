@@ -171,3 +171,21 @@ def test_a_constant_arm_is_worse_from_its_margin_on():
     assert told.endswith("did not vary over seeds before; too small to matter")
     assert worse(small) == []
     assert any("gptq_default perplexity: 5.8000 ± 0 before" in told for told in worse(large))
+
+
+def test_a_method_that_stands_in_several_settings_is_compared_once():
+    def both(rng_seed):
+        made = []
+        for settings in ({}, {"scoring_model": "qwen3_0_6b"}):
+            cells = grid("llama2_7b", methods=["random", "cola_zero"], settings=settings)
+            made.append(results(cells, drawn(cells, rng_seed=rng_seed, means=MOVED[rng_seed])))
+        return made
+
+    found = [str(d) for d in differences(both(0), both(1))]
+    assert "cells: 0 bit-identical, 15 changed" in found
+    arms = [text for text in found if "perplexity: " in text and "seed 4" not in text]
+    assert len(arms) == 3
+    assert sum("/random perplexity" in text for text in arms) == 1
+
+
+MOVED = {0: MEANS, 1: {method: mean + 1 for method, mean in MEANS.items()}}
