@@ -6,6 +6,7 @@ paired by their ids. What one side alone has is named and left out.
 """
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -161,6 +162,8 @@ def _inspect(path: Path, metric: str, found: Samples) -> None:
     task = str((log.get("eval") or {}).get("task") or path.stem).rpartition("/")[2]
     epochs: dict[tuple[str, str], list[float]] = defaultdict(list)
     for sample in samples:
+        if sample.get("input"):
+            found.questions[f"{task}/{sample.get('id')}"] = _digest_of(sample["input"])
         for scorer, score in (sample.get("scores") or {}).items():
             for name, value in _grades(scorer, score.get("value")):
                 if metric and metric != name:
@@ -172,6 +175,17 @@ def _inspect(path: Path, metric: str, found: Samples) -> None:
     for (name, key), values in epochs.items():
         # An item that was asked in several epochs counts once, by its mean.
         found.values[name][key] = math.fsum(values) / len(values)
+
+
+def _digest_of(asked: Any) -> str:
+    """Return the digest of a sample's input: a text, or messages, whose own ids are drawn anew.
+
+    Inspect numbers samples by their place where a data set has no ids, so that in another version,
+    or shuffled, they are other questions.
+    """
+    if isinstance(asked, list):
+        asked = [[m.get("role"), m.get("content")] for m in asked if isinstance(m, Mapping)]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def _grades(scorer: str, value: Any) -> Iterator[tuple[str, float | None]]:
@@ -240,7 +254,11 @@ def _own_columns(path: Path, columns: tuple[str, str], found: Samples) -> None:
     key, value = columns
     for where, row in _table(path):
         for column in columns:
-            if row.get(column) is None:
+            if column in row and row[column] is None:
+                raise UsageError(
+                    f"{where} has nothing in {column!r}", fix="leave that item out on both sides"
+                )
+            if column not in row:
                 raise UsageError(
                     f"{where} has no column {column!r}",
                     fix=f"it has {', '.join(map(str, row))}; name two of them: --columns ID,VALUE",

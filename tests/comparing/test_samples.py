@@ -216,6 +216,35 @@ def test_inspects_logs_are_read_as_json_and_as_eval(tmp_path):
     assert found.notes == ("gsm8k/match: 1 item (4) only in the candidate, left out",)
 
 
+def test_ids_that_inspect_numbered_by_place_stand_for_one_question(tmp_path):
+    """Samples without ids are counted: shuffled, the first of one log is the third of another."""
+
+    def log(name, *questions, message=""):
+        made = inspects({place + 1: "C" for place in range(len(questions))})
+        for sample, question in zip(made["samples"], questions, strict=True):
+            words = {"id": f"{name} {question}", "role": "user", "content": question}
+            sample["input"] = [words] if message else question
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(made))
+        return path
+
+    base = log("a", "1+1", "2+2", "3+3")
+    assert paired(base, log("b", "1+1", "2+2")).items[0].ids == ("1", "2")
+    told = "2 of 3 ids stand for other questions on either side, the first is gsm8k/1"
+    with pytest.raises(UsageError, match=told):
+        paired(base, log("c", "3+3", "2+2", "1+1"))
+    chats = [log(name, "1+1", "2+2", message="user") for name in "de"]
+    assert len(paired(*chats).items[0].ids) == 2
+
+
+def test_an_item_without_a_value_is_named(tmp_path):
+    """It was said that the column is not there, with its name among those that are."""
+    file = tmp_path / "own.jsonl"
+    file.write_text('{"id": 1, "right": 1}\n{"id": 2, "right": null}\n')
+    with pytest.raises(UsageError, match="own.jsonl:2 has nothing in 'right'"):
+        paired(file, file, columns=("id", "right"))
+
+
 def test_a_file_of_inspect_itself_is_read():
     """Written by inspect_ai 0.3.285, which packs by Zstandard: four sums, of which one is wrong."""
     path = Path(__file__).with_name("inspect_sums.eval")
