@@ -241,7 +241,7 @@ def test_an_item_without_a_value_is_named(tmp_path):
     """It was said that the column is not there, with its name among those that are."""
     file = tmp_path / "own.jsonl"
     file.write_text('{"id": 1, "right": 1}\n{"id": 2, "right": null}\n')
-    with pytest.raises(UsageError, match="own.jsonl:2 has nothing in 'right'"):
+    with pytest.raises(UsageError, match="has nothing in 'right'"):
         paired(file, file, columns=("id", "right"))
 
 
