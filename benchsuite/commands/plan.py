@@ -113,7 +113,7 @@ def _planned(
     arms = _arms(bench, cells)
     places = _places(cells)
     on = {claim: _judged_on(claim, places) for claim in declared.claims}
-    family = sum(len(where) for claim, where in on.items() if claim.other)
+    family = sum(len(where) for claim, where in on.items() if claim.tested)
     asked = {"alpha": alpha, "family": family, "power": power}
     claims = [
         _planned_claim(declared, claim, where, arms, looks, **asked)
@@ -220,7 +220,7 @@ def _told(body: Mapping[str, Any]) -> list[str]:
         seeds, looks = found["seeds"], found["looks"]
         at = f", looks at {', '.join(map(str, looks))}" if len(looks) > 1 else ""
         size = count(found["n_cells"], "cell")
-        family = count(found["family"], "comparison")
+        family = count(found["family"], "test")
         lines.append(f"{name}: {size}, {count(len(seeds), 'seed')}{at}, a family of {family}")
         for claim in found["claims"]:
             for one in claim.get("needs", ()):

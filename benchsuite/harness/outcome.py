@@ -176,7 +176,7 @@ def _judged(judgements: "Iterable[Judgement]") -> "Iterator[tuple[str, str, tupl
     """Yield the comparisons that have been tested, with the seeds that they rest on."""
     for judgement in judgements:
         seen = judgement.evidence
-        if judgement.claim.other and seen.get("p_holm") is not None:
+        if seen.get("p_holm") is not None:
             seeds = {*seen.get("seeds", ()), *seen.get("seeds_other", ())}
             yield judgement.claim.sentence, judgement.model, tuple(sorted(seeds))
 

@@ -28,7 +28,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
-from benchsuite.statistics.paired_shares import MOST_ITEMS, fewest, p_below, rough_items
+from benchsuite.statistics.paired_shares import (
+    MOST_ITEMS,
+    fewest,
+    items_needed,
+    p_below,
+    rough_items,
+)
 
 _Row = npt.NDArray[np.float64]
 # From so many items or clusters that differ on, the t-test decides: see docs/gate.md.
@@ -137,12 +143,19 @@ def mean_items_needed(
 ) -> int | None:
     """Return the items that show a true ``mean`` to be less than ``edge``, by the scatter seen.
 
-    None where it is not less, where there is no scatter, or beyond ``MOST_ITEMS``. For a mean
-    above an edge give both, and the differences, with the other sign.
+    None where it is not less, or beyond ``MOST_ITEMS``. Without any scatter it is told by the number
+    of units alone, as in `mean_below`. For a mean above an edge give both, and the differences, with
+    the other sign.
     """
     scatter = found.error * math.sqrt(len(found.sums))
-    if mean >= edge or scatter == 0:
+    if mean >= edge:
         return None
+    if found.few and not found.differing:
+        seldom = 0.5 / (len(found.sums) + 1)  # that none has differed does not say that none will
+        units = items_needed(edge, loss=mean, differing=seldom, alpha=alpha, power=power)
+        return None if units is None else math.ceil(units * float(found.sizes.mean()))
+    if scatter == 0:
+        return math.ceil(math.ceil(-math.log2(alpha)) * float(found.sizes.mean()))
 
     def enough(n: int) -> bool:
         bound = float(stdtrit(n - 1, 1 - alpha))

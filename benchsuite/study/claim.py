@@ -29,9 +29,19 @@ class Claim:
     over_items: bool = False
 
     @property
+    def tested(self) -> bool:
+        """Whether a test decides it, so that it counts in its family."""
+        return is_tested(self.kind)
+
+    @property
     def fails_session(self) -> bool:
         """Whether a violation fails the session without ``--strict-claims``."""
         return self.kind == "identical"
+
+
+def is_tested(kind: str) -> bool:
+    """Say whether claims of a kind are decided by a test: all but those that read bits or truths."""
+    return kind not in ("identical", "true")
 
 
 def lower(

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchsuite.errors import UsageError
 from benchsuite.study.cell import Cell
-from benchsuite.study.claim import Claim
+from benchsuite.study.claim import Claim, is_tested
 from benchsuite.study.study import Study
 
 SCHEMA_VERSION = 1
@@ -44,8 +44,8 @@ class StudyPlan:
 
     @property
     def family(self) -> int:
-        """How many comparisons are corrected together: each claim counts once a model."""
-        return sum(len(claim["on"]) for claim in self.claims if claim["other"])
+        """How many tests are corrected together: each claim counts once a model."""
+        return sum(len(claim["on"]) for claim in self.claims if is_tested(claim["kind"]))
 
     def check(self, grid: Iterable[Cell], where: str) -> None:
         """Raise ``UsageError`` unless the study's grid still has each cell, with its parameters."""

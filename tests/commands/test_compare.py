@@ -271,3 +271,19 @@ def test_what_is_mistyped_is_one_paragraph(words, told, capsys, tmp_path, monkey
     assert told in said.err
     assert not said.out
     assert not list(tmp_path.iterdir())
+
+
+def test_copies_of_one_model_keep_their_names_and_say_what_decides(tmp_path, capsys):
+    for name in ("first", "second"):
+        tiny.checkpoint(tmp_path / name)
+    words = ["compare", "first", "second", "--tokens", "192", "--seq-len", "64", "--no-speed"]
+
+    assert main(words) == 0
+
+    said = capsys.readouterr().out
+    assert "candidate second:" in said
+    assert "undecided (5 would decide)" in said
+    assert "next token right" in said
+    shares = [line for line in said.splitlines() if line.startswith(("same top", "next token"))]
+    assert len(shares) == 2
+    assert not any("exact" in line for line in shares)

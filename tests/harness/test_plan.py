@@ -140,7 +140,7 @@ def test_a_session_runs_the_plan_alone_and_says_so_everywhere(frozen, run, proje
     assert told["sha256"] == json.loads((project.path / "plan.json").read_text())["sha256"]
     page = (project.path / "reports/index.html").read_text()
     assert "As planned (plan.json, sha256" in page
-    assert "The family has 4 comparisons, alpha is 0.05." in page
+    assert "The family has 4 tests, alpha is 0.05." in page
 
 
 def test_claims_of_the_plan_that_have_not_run_count_in_its_family(frozen, run, command, project):

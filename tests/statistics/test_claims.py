@@ -172,6 +172,18 @@ def test_equivalence_needs_its_margin_shown():
     assert "neither shown within nor beyond" in unclear.sentence
 
 
+def test_a_scatter_that_has_not_run_counts_in_its_family():
+    """As a comparison does: else the first seeds of the rest are judged in a smaller one."""
+    waiting = Question(cv_below("perplexity", "a", 2.0), "m", Arm({}, missing=["m-a-seed1"]))
+    still = Question(cv_below("perplexity", "b", 2.0), "m", constant(5.0))
+    ready = Question(COLA_BELOW_RANDOM, "m", arm(5.70, 0.02), arm(5.79, 0.02, rng_seed=2))
+
+    judged = judge_family([ready, waiting, still])
+
+    assert judged[0].evidence["family_size"] == 2
+    assert [j.outcome for j in judged[1:]] == ["not_run", "held"]
+
+
 def test_holm_covers_all_comparisons_of_the_family():
     claim = lower("perplexity", "a", than="b")
     asked = [

@@ -104,6 +104,20 @@ def test_items_of_one_cluster_count_once():
     assert repeated.error == pytest.approx(alone.error)
 
 
+@pytest.mark.parametrize(("n", "bounded"), [(4, False), (40, True)])
+def test_equal_items_say_how_many_would_decide(n, bounded):
+    """Two copies of one model, over too little text: nothing scatters, and more items decide."""
+    seen = differences(np.zeros(n), bounded=bounded)
+    edge = 0.01
+    assert mean_below(seen, edge) > 0.05
+
+    needed = mean_items_needed(seen, edge, mean=0.0, alpha=0.05, power=0.8)
+
+    assert needed is not None
+    assert mean_below(differences(np.zeros(needed), bounded=bounded), edge) <= 0.05
+    assert needed == 5 or bounded
+
+
 def test_the_items_needed_have_the_power_that_was_asked():
     rng = np.random.default_rng(4)
     seen = differences(stats.norm.ppf((np.arange(200) + 0.5) / 200), bounded=False)

@@ -43,6 +43,8 @@ class ClaimLike(Protocol):
     @property
     def over_items(self) -> bool: ...  # noqa: D102
     @property
+    def tested(self) -> bool: ...  # noqa: D102
+    @property
     def fails_session(self) -> bool: ...  # noqa: D102
 
 
@@ -169,8 +171,8 @@ def judge_family(
 ) -> list[Judgement]:
     """Judge all claims of a pre-declared family; comparisons are corrected together by Holm.
 
-    The family is what was asked for, not what has run: a comparison that has no p-value yet counts
-    like one that is never significant. Exact comparisons are no tests and do not count.
+    The family is what was asked for, not what has run: a comparison or a scatter that has no p-value
+    yet counts like one that is never significant. What is exact is no test and does not count.
     ``declared`` is the least size of the family, where more was declared than is asked here. With a
     ``plan`` seeds were added look by look: a comparison's p-value is then the least alpha at which
     one of the looks so far would have decided it, and its interval is that of the look told.
@@ -179,7 +181,7 @@ def judge_family(
     if plan is None:
         drafts = [_draft(question) for question in asked]
     else:
-        n = max(declared, sum(bool(q.claim.other) and q.asked for q in asked))
+        n = max(declared, sum(q.claim.tested and q.asked for q in asked))
         drafts = [_draft_by_looks(question, alpha, plan, n) for question in asked]
     family = [_in_family(*pair) for pair in zip(asked, drafts, strict=True)]
     known = sum(p is not None for p in family)
@@ -202,8 +204,8 @@ def judge_family(
 
 def _in_family(question: Question, draft: verdicts.Draft) -> float | None:
     """Return the p-value with which a question counts in its family; None if it does not count."""
-    comparison = bool(question.claim.other) and draft.evidence.get("test") != "exact"
-    if draft.p_value is None and question.asked and comparison:
+    exact = draft.evidence.get("test") == "exact" or draft.outcome == "held"
+    if draft.p_value is None and question.asked and question.claim.tested and not exact:
         return 1.0
     return draft.p_value
 
