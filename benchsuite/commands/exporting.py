@@ -6,6 +6,7 @@ from pathlib import Path
 from benchsuite.commands.collecting import register_own
 from benchsuite.commands.parser import Parser
 from benchsuite.printable import count
+from benchsuite.study.plan import read_plan
 
 
 def export(arguments: Sequence[str]) -> int:
@@ -21,10 +22,14 @@ def export(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--to", type=Path, required=True, metavar="FOLDER", help="an earlier export there gives way"
     )
+    parser.add_argument(
+        "--plan", type=Path, metavar="FILE", help="a frozen plan: its cells alone, judged by it"
+    )
     chosen = parser.parse_args(arguments)
     from benchsuite.reporting.exporting.folder import write_export
 
     register_own()
-    files = write_export(list(map(Path, chosen.folders)), chosen.to)
+    plan = None if chosen.plan is None else read_plan(chosen.plan)
+    files = write_export(list(map(Path, chosen.folders)), chosen.to, plan)
     print(f"{count(len(files), 'file')}; begin with {chosen.to / 'README.md'}")
     return 0

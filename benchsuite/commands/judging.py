@@ -7,6 +7,7 @@ from benchsuite.commands.collecting import collect, joined, register_own
 from benchsuite.errors import UsageError
 from benchsuite.harness.place import usual_words
 from benchsuite.printable import count
+from benchsuite.study.plan import read_plan
 
 
 def claims(arguments: Sequence[str]) -> int:
@@ -29,7 +30,7 @@ def report(arguments: Sequence[str]) -> int:
 
     `benchsuite report machine_a machine_b --reports-dir both` brings several machines' records
     together, the source documents' own files among them. Where two records of a cell differ, the
-    first folder's counts and the report says so.
+    first folder's counts and the report says so. With `--plan plan.json` they are judged by it.
     """
     from benchsuite.harness.outcome import judge
 
@@ -59,13 +60,17 @@ def _report_folders(folders: Sequence[str], others: Sequence[str]) -> int:
     from benchsuite.reporting import write_report
     from benchsuite.reporting.merging import judged
 
-    target = None
+    target, plan = None, None
     for word in others:
         option, equals, value = word.partition("=")
         if option == "--reports-dir" and equals:
             target = Path(value)
+        elif option == "--plan" and equals:
+            plan = read_plan(Path(value))
         elif word.startswith("-"):
-            raise UsageError(f"{word} does not go with folders", fix="give --reports-dir at most")
+            raise UsageError(
+                f"{word} does not go with folders", fix="give --reports-dir and --plan at most"
+            )
         elif Path(word).is_dir():
             print(f"{word} holds no records")
         else:
@@ -78,7 +83,7 @@ def _report_folders(folders: Sequence[str], others: Sequence[str]) -> int:
             fix=f"write benchsuite report {' '.join(folders)} --reports-dir DIR",
         )
     register_own()
-    sources, results = judged(folders, target)
+    sources, results = judged(folders, target, plan)
     for note in sources.notes:
         print(note)
     conflicts, agreeing = len(sources.conflicts), sources.agreeing

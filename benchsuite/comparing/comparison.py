@@ -166,7 +166,9 @@ class _Base:
     def _facts(self, subject: Side, place: int, *, timed: bool) -> Facts:
         ids = self.ids if timed else None
         kept = self._keep((place,), "facts", Facts, lambda: facts(subject, ids))
-        return replace(kept, name=subject.name)  # a copy of another side has its facts, not its name
+        return replace(
+            kept, name=subject.name
+        )  # a copy of another side has its facts, not its name
 
     def _ask(self, subject: Side, place: int, rounded: bool = False) -> list[Answers | None]:
         """Return a side's answers set by set, None to a set that it cannot be asked."""

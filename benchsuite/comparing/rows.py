@@ -24,10 +24,10 @@ SHARES = {
 class Row:
     """One metric: values as they are shown, ``difference`` = candidate - base in ``unit``.
 
-    ``low`` and ``high`` bound it at 95 %, None where that has no answer, as where nothing scatters. ``floor`` is a difference
-    of the base from itself, in the same unit: the KL, the share of changed predictions or answers,
-    or the farther end of the 95 % interval of the perplexities' difference. ``margin`` is as
-    declared, empty for a metric that is not judged; ``verdict`` is then None.
+    ``low`` and ``high`` bound it at 95 %, None where that has no answer, as where nothing scatters.
+    ``floor`` is a difference of the base from itself, in the same unit: the KL, the share of changed
+    predictions or answers, or the farther end of the 95 % interval of the perplexities' difference.
+    ``margin`` is as declared, empty for a metric that is not judged; ``verdict`` is then None.
     """
 
     label: str

@@ -47,7 +47,9 @@ def plan_of(bench: Bench, name: str) -> "Plan | None":
     """Return when ``--until-decided`` looks at a study, or None without that option."""
     most, frozen = bench.options.until_decided, bench.options.plan
     if frozen is not None:
-        return _looks_of(frozen, name)
+        from benchsuite.reporting.planned import looks_of
+
+        return looks_of(frozen, name)
     if not most:
         return None
     declared, tour = study(name), study(name).tour
@@ -60,16 +62,6 @@ def plan_of(bench: Bench, name: str) -> "Plan | None":
     from benchsuite.statistics.inference.sequential import planned
 
     return planned(tuple(seeds), most)
-
-
-def _looks_of(frozen: "FrozenPlan", name: str) -> "Plan | None":
-    """Return the looks that a frozen plan has at a study; None if it looks once."""
-    from benchsuite.statistics.inference.sequential import Plan
-
-    planned = frozen.studies.get(name)
-    if planned is None or len(planned.looks) < 2:
-        return None
-    return Plan(planned.seeds, planned.looks, planned.spending)
 
 
 def gather(bench: Bench, name: str, benchmark: Path) -> StudyResults:

@@ -23,6 +23,7 @@ from benchsuite.records.fingerprint import Fingerprint, digest
 from benchsuite.records.record import CellFacts, Failure, Record
 from benchsuite.records.store import Store
 from benchsuite.study import Cell, study
+from benchsuite.study.grid import grid_under
 
 PROPERTY = "benchsuite"
 
@@ -97,18 +98,13 @@ class Bench:
 
     def grid(self, name: str, seeds: Sequence[int]) -> list[Cell]:
         """Return the study's grid under the options in force, over its own or other ``seeds``."""
-        declared = study(name)
-        first = dict.fromkeys(declared.additions, True)
-        every = first if self.options.downstream == "all" else {}
-        lender = declared.under_todays_names(self.options.settings.get(declared.settings_of, {}))
-        lent = {k: v for k, v in lender.items() if k in declared.parameters}
-        return list(
-            declared.cells(
-                seeds=seeds or None,
-                settings=every | lent | dict(self.options.settings.get(name, {})),
-                first_seed=first if self.options.downstream == "first" else None,
-                tour=self.options.tour,
-            )
+        chosen = self.options
+        return grid_under(
+            name,
+            seeds,
+            settings=chosen.settings,
+            tour=chosen.tour,
+            downstream=chosen.downstream,
         )
 
     def weights_of(self, cell: Cell) -> str:

@@ -27,6 +27,7 @@ from benchsuite.reporting.load import record_files
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.weights import Variants, described
 from benchsuite.study import Cell, Study, names, study
+from benchsuite.study.plan import FrozenPlan
 
 Key = tuple[str, str, str, int]
 
@@ -201,12 +202,20 @@ def same_bits(a: Record, b: Record) -> bool:
 
 
 def judged(
-    directories: Iterable[str | Path], links: Path | None = None
+    directories: Sequence[str | Path], links: Path | None = None, plan: FrozenPlan | None = None
 ) -> tuple[Sources, list[StudyResults]]:
-    """Return what the directories hold, as results with their claims judged."""
+    """Return what the directories hold, as results with their claims judged.
+
+    Under a frozen ``plan`` they are its cells alone, judged as it says. Its margins hold from then
+    on.
+    """
     from benchsuite.reporting import judge_study
 
     sources = read_sources(directories)
+    if plan is not None:
+        from benchsuite.reporting.merged_plan import judged_under
+
+        return sources, judged_under(plan, sources, directories, links)
     results = results_of(sources, links)
     for one in results:
         one.judgements = judge_study(one, columns=sources.columns)
@@ -294,16 +303,29 @@ def _results(
         measured = _as_declared(found.record.cell.parameters)
         if known is None or dict(known.parameters) != measured:
             grid[cell_id] = _cell(declared, found.record)
+    made = results_over(declared, list(grid.values()), good, failed, sources, links)
+    made.notes = _other_weights(good.values()) if variant else []
+    made.weights = _weights(kinds, variant)
+    return made
+
+
+def results_over(
+    declared: Study,
+    cells: list[Cell],
+    good: Mapping[str, Found],
+    failed: Mapping[str, Found],
+    sources: Sources,
+    links: Path | None,
+) -> StudyResults:
+    """Return a study's cells beside the records that were found of them, by cell id."""
     mine = {f.path for f in good.values()}
     made = StudyResults(
         declared,
-        list(grid.values()),
+        cells,
         records={i: f.record for i, f in good.items()},
         failed={i: f.record for i, f in failed.items()},
-        missing=[i for i in grid if i not in good and i not in failed],
+        missing=[c.id for c in cells if c.id not in good and c.id not in failed],
         conflicts=[_told(c) for c in sources.conflicts if c.kept.path in mine],
-        notes=_other_weights(good.values()) if variant else [],
-        weights=_weights(kinds, variant),
     )
     if links is not None:
         parents = {f.path.parent for f in good.values()}

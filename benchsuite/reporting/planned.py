@@ -3,7 +3,7 @@
 import datetime
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchsuite.printable import count
 from benchsuite.records.judged import Look
@@ -11,6 +11,9 @@ from benchsuite.records.record import Record
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.study import Cell, Study
 from benchsuite.study.plan import CLAIM_FIELDS, FrozenPlan, StudyPlan, margins_of
+
+if TYPE_CHECKING:
+    from benchsuite.statistics.inference.sequential import Plan
 
 MOST_TOLD = 4
 Arm = tuple[str, str]
@@ -78,6 +81,16 @@ def standing(
         len(records),
         tuple(told),
     )
+
+
+def looks_of(frozen: FrozenPlan, name: str) -> "Plan | None":
+    """Return the looks that a frozen plan has at a study; None if it looks once."""
+    from benchsuite.statistics.inference.sequential import Plan
+
+    planned = frozen.studies.get(name)
+    if planned is None or len(planned.looks) < 2:
+        return None
+    return Plan(planned.seeds, planned.looks, planned.spending)
 
 
 def unpaid_looks(

@@ -143,9 +143,9 @@ def mean_items_needed(
 ) -> int | None:
     """Return the items that show a true ``mean`` to be less than ``edge``, by the scatter seen.
 
-    None where it is not less, or beyond ``MOST_ITEMS``. Without any scatter it is told by the number
-    of units alone, as in `mean_below`. For a mean above an edge give both, and the differences, with
-    the other sign.
+    None where it is not less, or beyond ``MOST_ITEMS``. Without any scatter it is told by the
+    number of units alone, as in `mean_below`. For a mean above an edge give both, and the
+    differences, with the other sign.
     """
     scatter = found.error * math.sqrt(len(found.sums))
     if mean >= edge:

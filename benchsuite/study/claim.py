@@ -40,7 +40,7 @@ class Claim:
 
 
 def is_tested(kind: str) -> bool:
-    """Say whether claims of a kind are decided by a test: all but those that read bits or truths."""
+    """Say whether a test decides claims of a kind: all but those that read bits or truths."""
     return kind not in ("identical", "true")
 
 

@@ -156,6 +156,33 @@ def test_claims_of_the_plan_that_have_not_run_count_in_its_family(frozen, run, c
     assert " of 4" in judged.stdout.str()
 
 
+@pytest.mark.stress
+def test_halves_that_two_machines_ran_are_judged_under_their_plan(frozen, run, project):
+    """Where the machines differ no store can hold both halves; a report over both folders can."""
+    frozen()
+    run("--plan=plan.json", "-k", "one", "--reports-dir=first")
+    run("--plan=plan.json", "-k", "two", "--reports-dir=second")
+    run("-k", "far and 1", "--reports-dir=second")
+    words = ("first", "second", "--plan", "plan.json")
+
+    told = project.run(
+        sys.executable, "-m", "benchsuite", "report", *words, "--reports-dir", "reports"
+    )
+
+    assert told.ret == 0, told.stderr.str()
+    told.stdout.fnmatch_lines(["left out 4 records: no cells of plan.json"])
+    assert summary(project)["plan"]["as_planned"]
+    assert summary(project)["plan"]["n_done"] == 18
+    assert families(project) == {4}
+
+    exported = project.run(sys.executable, "-m", "benchsuite", "export", *words, "--to", "paper")
+    assert exported.ret == 0, exported.stderr.str()
+    assert "as planned (plan.json" in (project.path / "paper/README.md").read_text()
+    claims = [path.read_text() for path in (project.path / "paper").rglob("*__claims.csv")]
+    assert len(claims) == 2
+    assert all("of 4" in text for text in claims)
+
+
 def test_the_last_failed_of_a_plan_run_again(frozen, run, project):
     frozen()
     body = (project.path / "test_claimed.py").read_text()

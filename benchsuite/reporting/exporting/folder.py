@@ -17,13 +17,18 @@ from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.merging import judged
 from benchsuite.reporting.report import place_of, write_own_files
 from benchsuite.reporting.results import StudyResults
+from benchsuite.study.plan import FrozenPlan
 
 SUMS = "SHA256SUMS"
 _FORMS = {"tex": to_latex, "md": to_markdown, "csv": to_csv}
 
 
-def write_export(directories: Sequence[Path], folder: Path) -> list[Path]:
+def write_export(
+    directories: Sequence[Path], folder: Path, plan: FrozenPlan | None = None
+) -> list[Path]:
     """Export the records under some reports folders; return the files, relative to ``folder``.
+
+    Under a frozen ``plan`` tables and figures are of its cells; the Parquet files are of all.
 
     ::
 
@@ -37,7 +42,7 @@ def write_export(directories: Sequence[Path], folder: Path) -> list[Path]:
     `UsageError` before anything is written.
     """
     _refuse_what_is_no_export(folder)
-    sources, results = judged(directories)
+    sources, results = judged(directories, plan=plan)
     place = folder.resolve()
     place.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-"))
@@ -69,6 +74,7 @@ def _write(
             write_figures(one, place_of(one, place) / "figures")
     told = list(notes)
     for one in results:
+        told += [one.standing.sentence] if one.standing else []
         told += [*one.notes, *one.conflicts, *left_out(one)]
     told = [without_places(text, directories) for text in told]
     sums = {name: (draft / name).stat().st_size for name in _below(draft)}

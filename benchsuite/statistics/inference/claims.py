@@ -171,8 +171,9 @@ def judge_family(
 ) -> list[Judgement]:
     """Judge all claims of a pre-declared family; comparisons are corrected together by Holm.
 
-    The family is what was asked for, not what has run: a comparison or a scatter that has no p-value
-    yet counts like one that is never significant. What is exact is no test and does not count.
+    The family is what was asked for, not what has run: a comparison or a scatter that has no
+    p-value yet counts like one that is never significant. What is exact is no test and does not
+    count.
     ``declared`` is the least size of the family, where more was declared than is asked here. With a
     ``plan`` seeds were added look by look: a comparison's p-value is then the least alpha at which
     one of the looks so far would have decided it, and its interval is that of the look told.
