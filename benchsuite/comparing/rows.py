@@ -25,8 +25,9 @@ class Row:
     """One metric: values as they are shown, ``difference`` = candidate - base in ``unit``.
 
     ``low`` and ``high`` bound it at 95 %, None where that has no answer, as where nothing scatters.
-    ``floor`` is a difference of the base from itself, in the same unit: the KL, the share of changed
-    predictions or answers, or the farther end of the 95 % interval of the perplexities' difference.
+    ``floor`` is a difference of the base from itself, in the same unit: the KL, the share of
+    changed predictions or answers, or the farther end of the 95 % interval of the perplexities'
+    difference.
     ``margin`` is as declared, empty for a metric that is not judged; ``verdict`` is then None.
     """
 
@@ -87,8 +88,6 @@ def _judged(
 def _share(items: PairedItems, floor: PairedItems | None) -> Row:
     low, high = interval_of(items)
     scale = _times(100)
-    # Predictions that did not change here may change in other text: no scatter, and no interval.
-    low, high = (None, None) if found.constant else (found.ci_low, found.ci_high)
     return Row(
         SHARES[items.metric],
         "points",

@@ -12,10 +12,24 @@ from matplotlib.figure import Figure
 
 from benchsuite.records.files import write_whole
 
+
+class _Again:
+    """A row of signs that begins again after its last: there may be more things than signs."""
+
+    def __init__(self, *signs: str) -> None:
+        self._signs = signs
+
+    def __getitem__(self, place: int) -> str:
+        return self._signs[place % len(self._signs)]
+
+
 # Okabe and Ito (2008): eight colours that all kinds of colour vision tell apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--")
+COLOURS = _Again(
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+)
+# One more than the colours, so that the ninth thing is none of the first eight.
+MARKERS = _Again("o", "s", "^", "D", "v", "P", "X", "*", "h")
+HATCHES = _Again("", "//", "..", "xx", "\\\\", "++", "oo", "--", "**")
 GREY = "#6E6E6E"
 _LABEL = 30  # letters of a line of a row's name
 

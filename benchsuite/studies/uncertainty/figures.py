@@ -31,6 +31,7 @@ from benchsuite.studies.uncertainty.figures_parts import (
     model_rows,
     names,
     panels,
+    scores,
 )
 from benchsuite.studies.uncertainty.runs import PRIMARY, Run
 
@@ -138,7 +139,8 @@ def radar_chart(runs: Sequence[Run], summary: Summary) -> Figure | None:
 
 def overall_statistics(runs: Sequence[Run], summary: Summary) -> Figure:
     """Every score's AUROC over all runs: each run a point, the mean a bar."""
-    methods = [m for m in TITLES if m in summary["overall"]]
+    titles = scores(runs)
+    methods = list(titles)
     datasets = names(runs, "dataset")
     figure = new_figure(7, max(2.6, 1.4 + 0.45 * len(methods)))
     axes = figure.subplots()
@@ -168,7 +170,7 @@ def overall_statistics(runs: Sequence[Run], summary: Summary) -> Figure:
             axes.annotate(
                 f"{mean:.2f}", (1.01, row), xycoords=("axes fraction", "data"), va="center"
             )
-    axes.set_yticks(range(len(methods)), [TITLES[m] for m in methods])
+    axes.set_yticks(range(len(methods)), titles.values())
     axes.invert_yaxis()
     axes.set_xlabel("AUROC of wrong answers (bar and number: mean)")
     chance_line(axes, vertical=True)
@@ -232,8 +234,8 @@ def key_findings(runs: Sequence[Run], summary: Summary) -> Figure:
         )
     asked = [f"{q['question'].split(':')[0]}\n{_folded(q['contrast'])}" for q in questions]
     axes.set_yticks(range(len(questions)), asked)
-    axes.invert_yaxis()
-    axes.margins(x=0.15, y=0.12)
+    axes.set_ylim(len(questions) - 0.5, -0.5)  # room for those that have no point
+    axes.margins(x=0.15)
     axes.axvline(0, color=GREY, linewidth=1, zorder=0.5)
     axes.set_xlabel(f"difference of AUROC ({TITLES[PRIMARY]}), 95 % interval over questions")
     axes.set_title("Filled: Holm-corrected p below .05 over the five questions")

@@ -17,7 +17,6 @@ from benchsuite.reporting.figures.style import (
 from benchsuite.studies.uncertainty.figures_parts import (
     AUROC,
     CHANCE,
-    TITLES,
     Summary,
     intervals,
     known,
@@ -26,6 +25,7 @@ from benchsuite.studies.uncertainty.figures_parts import (
     names,
     or_nan,
     panels,
+    scores,
 )
 from benchsuite.studies.uncertainty.runs import Run
 
@@ -33,7 +33,8 @@ from benchsuite.studies.uncertainty.runs import Run
 def heatmap(runs: Sequence[Run], summary: Summary) -> Figure:
     """AUROC of every score (columns) for every model (rows), one panel per data set."""
     datasets = names(runs, "dataset")
-    methods = [m for m in TITLES if any(m in run.records for run in runs)]
+    titles = scores(runs)
+    methods = list(titles)
     labels = names(runs, "label")
     # Room for the colour bar and long names, however few models and scores there are.
     width, height = max(4.0, 1.2 + 0.62 * len(methods)), max(3.4, 2.0 + 0.34 * len(labels))
@@ -48,7 +49,7 @@ def heatmap(runs: Sequence[Run], summary: Summary) -> Figure:
             text = "–" if np.isnan(value) else f"{value:.2f}"
             ink = "white" if value < 0.7 else "black"
             axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=8)
-        axes.set_xticks(range(len(methods)), [TITLES[m] for m in methods], rotation=90)
+        axes.set_xticks(range(len(methods)), titles.values(), rotation=90)
         axes.set_yticks(range(len(labels)), labels)
         axes.set_title(dataset)
         axes.tick_params(length=0)

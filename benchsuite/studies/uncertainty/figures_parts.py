@@ -31,6 +31,7 @@ TITLES = {
     "p_true": "p(True)",
     "shuffled": "shuffled (control)",
 }
+CONTROL = "shuffled"
 CHANCE = 0.5
 AUROC = f"AUROC of wrong answers, {TITLES[PRIMARY]}"
 Summary = Mapping[str, Any]
@@ -52,6 +53,15 @@ def panels(
 def names(runs: Sequence[Run], attribute: str) -> list[str]:
     """Return the different values of an attribute, in the order of the runs."""
     return list(dict.fromkeys(getattr(run, attribute) for run in runs))
+
+
+def scores(runs: Sequence[Run]) -> dict[str, str]:
+    """Return the runs' scores with their titles: a project's own before the control, by name."""
+    met = {method for run in runs for method in run.records}
+    own = {method: method.replace("_", " ") for method in sorted(met - set(TITLES))}
+    first = {method: title for method, title in TITLES.items() if method != CONTROL}
+    every = {**first, **own, CONTROL: TITLES[CONTROL]}
+    return {method: title for method, title in every.items() if method in met}
 
 
 def known(runs: Any) -> list[Run]:

@@ -1,5 +1,6 @@
 """The records of one generation pass as one thing: a model at a precision on a data set."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,10 @@ LARGER = 1.5
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One model at one precision on one data set: a record and per-question rows by score."""
+    """One model at one precision on one data set: a record and per-question rows by score.
+
+    ``seeds`` counts the runs that differ from it in their seed alone, itself included.
+    """
 
     model: str
     precision: str
@@ -31,6 +35,7 @@ class Run:
     seed: int
     records: Mapping[str, Record]
     read: Columns
+    seeds: int = 1
     _known: dict[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
@@ -57,8 +62,12 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The name under which the run is shown: its model, and its precision if reduced."""
-        return self.model if self.precision == "fp16" else f"{self.model} {self.precision}"
+        """The name under which the run is shown: its model, a reduced precision, its seed of many.
+
+        Without the seed two runs would share one place in a figure, and one number hide the other.
+        """
+        name = self.model if self.precision == "fp16" else f"{self.model} {self.precision}"
+        return name if self.seeds == 1 else f"{name} seed {self.seed}"
 
     @property
     def any_record(self) -> Record:
@@ -89,9 +98,9 @@ def runs_of(records: Sequence[Record], columns: Columns) -> list[Run]:
         axes = record.cell.axes
         key = tuple(axes[name] for name in ("model", "precision", "dataset", "seed"))
         found.setdefault(key, {})[axes["method"]] = record
+    alike = Counter(key[:3] for key in found)
     return [
-        Run(model, precision, dataset, seed, by_method, columns)
-        for (model, precision, dataset, seed), by_method in found.items()
+        Run(*key, by_method, columns, seeds=alike[key[:3]]) for key, by_method in found.items()
     ]
 
 

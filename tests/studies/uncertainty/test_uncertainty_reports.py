@@ -254,6 +254,35 @@ def test_points_of_reduced_models_stand_beside_or_around_their_twins():
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["134 M"]
 
 
+def test_a_score_of_a_project_and_every_seed_have_a_place_in_the_heat_map():
+    """Figures once left a project's scores out, and of two seeds one hid the other's number."""
+    from benchsuite.studies.uncertainty.figures_effects import heatmap
+
+    chosen = ("g_nll", "sar", "shuffled")
+    grid = Grid(
+        lambda c: (c.model, c["dataset"]) == ("tiny_llama_1m", "passages") and c.method in chosen
+    )
+
+    def moved(record, auroc, **axes):
+        cell = replace(record.cell, axes={**record.cell.axes, **axes})
+        return replace(record, cell=cell, values={**record.values, "auroc": auroc})
+
+    own = {"sar": "first_token"}
+    records = [
+        moved(r, 0.6 + seed / 1000, seed=seed, method=own.get(r.cell.method, r.cell.method))
+        for r in grid.records
+        for seed in (42, 43)
+    ]
+    runs = runs_of(records, grid.columns)
+    (axes, _) = heatmap(runs, {}).axes
+
+    titles = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert titles == ["G-NLL", "first token", "shuffled (control)"]
+    rows = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert rows == ["tiny_llama_1m seed 42", "tiny_llama_1m seed 43"]
+    assert axes.images[0].get_array()[:, 1].tolist() == [0.642, 0.643]
+
+
 @pytest.mark.stress
 @pytest.mark.parametrize("models", [("tiny_llama_1m",), ("llama3_2_1b", "qwen2_5_1_5b")])
 def test_no_text_of_a_figure_is_cut_off(models, tmp_path, monkeypatch):
