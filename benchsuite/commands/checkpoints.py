@@ -21,7 +21,10 @@ def verify(arguments: Sequence[str]) -> int:
     sources = Sources(trusted=frozenset([folder]) if chosen.trust else frozenset())
     found = checkpoints.verify(checkpoints.open_model(folder, sources))
     ratio = found.original_bytes / found.size_bytes
-    print(f"quantized layers   {found.n_layers}")
+    if found.types:
+        print(f"tensors            {', '.join(f'{n} {kind}' for kind, n in found.types.items())}")
+    else:
+        print(f"quantized layers   {found.n_layers}")
     print(f"size               {found.size_bytes / 1e6:.2f} MB, compression {ratio:.2f}")
     if found.perplexity is not None:
         print(f"perplexity         {found.perplexity:.4g} on the embedded text")

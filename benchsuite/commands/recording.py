@@ -194,6 +194,4 @@ def _environment(device: str) -> dict[str, Any]:
     """Return versions and the device, as records have them."""
     import torch
 
-    kind, _, index = device.partition(":")
-    found = environment.gpus()[int(index or 0)] if kind == "cuda" else environment.cpu()
-    return environment.describe(found, torch.get_num_threads())
+    return environment.describe(environment.named(device), torch.get_num_threads())

@@ -4,6 +4,7 @@ It reads the embedded text, so that neither network nor data are needed.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,7 @@ from benchsuite.corpora import load_text
 from benchsuite.decoding.loop import evaluating, greedy
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.evaluation.perplexity import begun_chunks, perplexity, tokenize_protocol
-from benchsuite.models import soundness, source
+from benchsuite.models import gguf, soundness, source
 from benchsuite.quantizers import checkpoint
 from benchsuite.quantizers.linear import (
     model_digest,
@@ -44,10 +45,13 @@ class Opened:
 class Verified:
     """What is true of a checkpoint; sizes in bytes, ``faults`` in words (none: it works).
 
-    A GGUF's size is the file's, beside which half precision is the original.
+    The original is in the dtype that its weights are stored in, where the metadata names a model of
+    the catalogue, and in the layers' own otherwise. A GGUF, whose layers are dequantized here, has
+    its tensors by type in ``types``; its size is the file's, and half precision is the original.
     """
 
     n_layers: int
+    types: Mapping[str, int]
     size_bytes: int
     original_bytes: int
     perplexity: float | None
@@ -115,11 +119,12 @@ def verify(opened: Opened) -> Verified:
         text = opened.tokenizer.decode(_generated(model, ids[None, :64])[0].tolist())
     if not text.strip():
         faults.append("it generates nothing but blanks")
-    size = _size(opened)
-    original = size + _saved_bytes(layers.values())
+    original = _original_bytes(opened, layers)
+    types: Mapping[str, int] = {}
     if file:
         original = 2 * sum(parameter.numel() for parameter in model.parameters())
-    return Verified(len(layers), size, original, value, text, tuple(faults))
+        types = gguf.describe(file).types
+    return Verified(len(layers), types, _size(opened), original, value, text, tuple(faults))
 
 
 def _file(opened: Opened) -> Path | None:
@@ -159,6 +164,23 @@ def _generated(model: nn.Module, ids: Tensor) -> Tensor:
     return torch.stack([tokens for tokens, _ in steps], 1).cpu()
 
 
-def _saved_bytes(layers: Any) -> int:
-    """Return how many bytes more the layers took with weights of their own dtype."""
-    return sum(m.in_features * m.out_features * m.dtype.itemsize - m.packed_bytes for m in layers)
+def _original_bytes(opened: Opened, layers: Mapping[str, Any]) -> int:
+    """Return how many bytes the model took before its layers were packed.
+
+    A CPU runs, and keeps, a model of half precision in float32: that is no size of the original's.
+    """
+    entry = catalog.MODELS.get(str(opened.metadata.get("model")))
+    stored = getattr(torch, entry.dtype).itemsize if entry else 8
+    state = opened.model.state_dict(keep_vars=True)
+    inside = tuple(f"{name}." for name in layers)
+    outside = {t.data_ptr(): t for name, t in state.items() if not name.startswith(inside)}
+    rest = sum(
+        t.numel() * (min(t.itemsize, stored) if t.is_floating_point() else t.itemsize)
+        for t in outside.values()
+    )
+    packed = sum(
+        m.in_features * m.out_features * min(m.dtype.itemsize, stored)
+        + (stored_bytes(m) - m.packed_bytes)
+        for m in layers.values()
+    )
+    return rest + packed

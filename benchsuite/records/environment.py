@@ -220,6 +220,12 @@ def choose_device(wish: str) -> Device:
     return cpu()
 
 
+def named(torch_name: str) -> Device:
+    """Return the device that PyTorch calls by a name: ``cpu``, ``cuda`` or ``cuda:1``."""
+    kind, _, index = torch_name.partition(":")
+    return gpus()[int(index or 0)] if kind == "cuda" else cpu()
+
+
 def _numeric_packages(device_kind: str) -> tuple[str, ...]:
     return NUMERIC_PACKAGES + (_CUDA_PACKAGES if device_kind == "cuda" else ())
 

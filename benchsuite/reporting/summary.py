@@ -190,18 +190,24 @@ def comparison(judgement: Judgement) -> dict[str, Any]:
 def times(study: Study, records: Sequence[Record]) -> dict[str, Any]:
     """Return mean times of the stages that make what is tried, and of all of them.
 
-    None over several device kinds: never averaged.
+    None over several device kinds, which are never averaged, and where nothing was made.
     """
     kinds = sorted({r.device_kind for r in records})
     out: dict[str, Any] = {}
     for stage in (*study.making, "total"):
         name = f"{stage}_time_sec"
-        seen = [seconds for r in records if (seconds := r.value(name)) is not None]
+        made = [r for r in records if stage != "total" or _made(study, r)]
+        seen = [seconds for r in made if (seconds := r.value(name)) is not None]
         mean = sum(seen) / len(seen) if seen and len(kinds) == 1 else None
         out[f"{name}_mean"] = mean
     out["device_kind"] = kinds[0] if len(kinds) == 1 else kinds
     out["contended"] = any(r.times.contended for r in records)
     return out
+
+
+def _made(study: Study, record: Record) -> bool:
+    """Say whether a cell made anything: an original has no time of making, not one of 0 s."""
+    return bool(record.times.making) or not set(study.making).isdisjoint(record.times.all())
 
 
 def timings(study: Study, groups: Sequence[Group]) -> list[dict[str, Any]]:

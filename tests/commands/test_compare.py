@@ -151,6 +151,15 @@ def test_markdown_has_a_table_and_a_model_card(compared):
     lines = [line for line in page.splitlines() if line.startswith("| perplexity")]
     assert {line.count("|") for line in lines} == {8, 6}  # the comment's, the card's
     assert page.count("```markdown") == 2
+    card = page.partition("```markdown")[2].partition("```")[0]
+    for said in (
+        "chunks of 128 tokens",
+        "items: perplexity 16",
+        "perplexity 2%",
+        "cpu: ",
+        "torch ",
+    ):
+        assert said in card
 
 
 def test_the_page_shows_the_worst_chunks_and_flipped_answers(compared, told):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from scipy import stats
 
-from benchsuite.records.record import Items
+from benchsuite.records.record import Items, Times
 from benchsuite.reporting import groups_of, summarise
 from benchsuite.reporting.best import best_method
 from benchsuite.study import study
@@ -367,3 +367,20 @@ def test_chunks_are_paired_by_their_names_and_neighbours_taken_together():
     found = next(j for j in judged if j.claim.kind == "lower").evidence["items"]
     assert (found["by"], found["n_items"], found["n_left_out"]) == ("id", 70, 20)
     assert found["n_units"] < found["n_items"]
+
+
+def test_what_made_nothing_has_no_time_of_making(cells, records):
+    """An original is only read: its making is not 0 s long."""
+    read = {
+        i: replace(r, times=Times({"evaluation": 3.0}, making=0.0))
+        if r.cell.method == "gptq_default"
+        else r
+        for i, r in records.items()
+    }
+
+    times = {
+        m: v["times"] for m, v in summary_of(cells, read)["llama-2-7b-hf"].items() if m in THREE
+    }
+
+    assert times["gptq_default"]["total_time_sec_mean"] is None
+    assert times["random"]["total_time_sec_mean"] > 0

@@ -9,7 +9,13 @@ from typing import Any
 from benchsuite import __version__
 from benchsuite.comparing.measured import Comparison, Facts, Paired
 from benchsuite.comparing.pairs import PairedItems
-from benchsuite.reporting.comparison.terminal import OUTCOMES, all_rows, cells, of_seeds
+from benchsuite.reporting.comparison.terminal import (
+    OUTCOMES,
+    all_rows,
+    cells,
+    measured_on,
+    of_seeds,
+)
 from benchsuite.reporting.junit import clean
 
 FORM = 1
@@ -22,6 +28,7 @@ def to_json(comparison: Comparison, *, seeds: bool = False) -> str:
         "form": FORM,
         "benchsuite": __version__,
         "device": comparison.device,
+        "measured_on": measured_on(comparison),
         "text": {"name": settings.text.name, "sha256": settings.text.digest},
         "chunk_tokens": settings.seq_len,
         "questions": {

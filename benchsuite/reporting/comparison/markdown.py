@@ -6,10 +6,13 @@ from benchsuite.comparing.measured import Comparison, Paired
 from benchsuite.printable import printable
 from benchsuite.reporting.comparison.terminal import (
     HEAD,
+    ONE_QUANTIZATION,
     OUTCOMES,
     bins_line,
     facts_text,
     items_text,
+    margins_text,
+    measured_on,
     of_seeds,
     read_text,
     seed_line,
@@ -38,6 +41,7 @@ def to_markdown(comparison: Comparison, *, seeds: bool = False) -> str:
             "and with its activations rounded once more (of a server: asked again): differences "
             "of that size mean nothing."
         )
+    parts.append(f"Measured on {_text(measured_on(comparison))}.")
     return printable("\n\n".join(parts)) + "\n"
 
 
@@ -60,13 +64,21 @@ def _pair(comparison: Comparison, pair: Paired, seeds: bool) -> list[str]:
 def model_card(comparison: Comparison, pair: Paired) -> str:
     """Return a block for the candidate's model card: what was measured, how, and its verdict."""
     base, settings = comparison.base, comparison.settings
+    text = f"{settings.text.name}, chunks of {settings.seq_len} tokens"
+    said = [
+        *([f"text: {text}"] if read_text(pair) else []),
+        items_text(comparison, pair),
+        margins_text(comparison, pair),
+        *(f"{base.name}: {note}" for note in base.notes),
+        *(f"this model: {note}" for note in pair.facts.notes),
+    ]
     rows = "\n".join(f"| {' | '.join(map(_text, row[:5]))} |" for row in table(comparison, pair))
     return (
         f"### Compared with {_text(base.name)}\n\n"
         f"| metric | {_text(base.name)} | this model | difference [95 % interval] | noise floor |\n"
         f"|---|---|---|---|---|\n{rows}\n\n"
-        f"Text: {_text(settings.text.name)}, chunks of {settings.seq_len} tokens. Verdict: "
-        f"{OUTCOMES[pair.verdict.outcome]}, by the margins declared. Measured with benchsuite."
+        f"{_text('; '.join(said))}. Verdict by these margins: {OUTCOMES[pair.verdict.outcome]} "
+        f"({ONE_QUANTIZATION}). Measured on {_text(measured_on(comparison))}."
     )
 
 

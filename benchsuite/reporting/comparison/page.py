@@ -10,6 +10,7 @@ from benchsuite.reporting.comparison.terminal import (
     bins_line,
     facts_text,
     items_text,
+    measured_on,
     of_seeds,
     seed_line,
     sentences,
@@ -46,6 +47,7 @@ def to_page(comparison: Comparison, *, seeds: bool = False) -> str:
     return environment.get_template("comparison.html.j2").render(
         base=comparison.base.name,
         facts=facts_text("base", comparison.base),
+        measured=f"Measured on {measured_on(comparison)}.",
         text=comparison.settings.text.name,
         head=HEAD,
         seeds=over,

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+from benchsuite import __version__
 from benchsuite.comparing.measured import BOTH, Comparison, Facts, Paired
 from benchsuite.comparing.rows import Row, rows_of
 from benchsuite.comparing.seeds import OverSeeds, over_seeds
 from benchsuite.comparing.spread import Spread
 from benchsuite.printable import count
+from benchsuite.records.environment import named, version
 from benchsuite.statistics.rounding import plain, short, with_interval
 
 HEAD = ("metric", "base", "candidate", "difference, 95 %", "floor", "margin", "verdict")
@@ -77,6 +79,12 @@ def verdict_text(row: Row) -> str:
         return word
     needed = found.items_needed
     return f"{word} ({needed:,} would decide)" if needed else f"{word} (too near the margin)"
+
+
+def margins_text(comparison: Comparison, pair: Paired) -> str:
+    """Return the margin that each judged metric was held against."""
+    judged = [row for row in all_rows(comparison, pair) if row.verdict is not None]
+    return "margins: " + ", ".join(f"{row.label} {row.margin}" for row in judged)
 
 
 def items_text(comparison: Comparison, pair: Paired) -> str:
@@ -172,21 +180,32 @@ def layer_lines(pair: Paired, most: int | None = MOST_LAYERS) -> list[str]:
     return ["layers alone, KL in nats and ||W' - W|| / ||W||, the costliest first:", *lines, *rest]
 
 
+def measured_on(comparison: Comparison) -> str:
+    """Return the device and the versions: without them speeds and last digits say nothing."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
+    return f"{_hardware(comparison)}, benchsuite {__version__}, {versions}"
+
+
+def _hardware(comparison: Comparison) -> str:
+    device = named(comparison.device)
+    return f"{device.kind}: {device.name}"
+
+
 def _read(comparison: Comparison) -> str:
     settings = comparison.settings
     read = [pair.reading for pair in comparison.pairs if pair.reading is not None]
     if not read and not any(read_text(pair) for pair in comparison.pairs):
-        return f"device {comparison.device}"
+        return f"device {_hardware(comparison)}"
     if not read:
         return (
             f"{settings.text.name}: chunks of {settings.seq_len:,} tokens, read by each alone "
-            f"({comparison.device})"
+            f"({_hardware(comparison)})"
         )
     seconds = ", ".join(f"{each.seconds:.3g} s" for each in read)
     by = "both" if {each.how for each in read} == {BOTH} else "one after the other"
     return (
         f"{settings.text.name}: {read[0].n_chunks:,} chunks of {read[0].seq_len:,} tokens, read by "
-        f"{by} in {seconds} ({comparison.device})"
+        f"{by} in {seconds} ({_hardware(comparison)})"
     )
 
 
