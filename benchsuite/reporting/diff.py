@@ -273,11 +273,19 @@ def _contended(record: Record) -> bool:
 def _times(
     what: str, old: Sequence[Record], new: Sequence[Record]
 ) -> Iterator[tuple[str, float, float, Change]]:
-    """Compare the logarithms of each stage's seconds: times scatter by ratio."""
-    for name in [f"{stage}{TIME}" for stage in (*old[0].times.all(), "total")]:
-        one, two = ({r.cell.seed: s for r in rs if (s := _positive(r, name))} for rs in (old, new))
+    """Compare the logarithms of each stage's seconds: times scatter by ratio.
+
+    What is computed once for many cells was timed once: it is one value, and left out of the
+    stages that hold it, for it would give every seed the same luck. What a cell spent says who
+    came first.
+    """
+    every = [stage for stage in old[0].times.all() if not stage.endswith("_spent")]
+    for stage in (*every, "total"):
+        one, two = (_seconds(records, stage) for records in (old, new))
         if one and two and one != two:
             change = arm_change(_logs(one), _logs(two))
+            own = any(_shared(r, stage) for r in (*old, *new))
+            name = f"{stage}{TIME}{' but for what is shared' if own else ''}"
             yield (
                 f"{what} {name}",
                 math.exp(sum(_logs(one).values()) / len(one)),
@@ -286,9 +294,20 @@ def _times(
             )
 
 
-def _positive(record: Record, name: str) -> float | None:
-    seconds = record.value(name)
-    return float(seconds) if isinstance(seconds, int | float) and seconds > 0 else None
+def _seconds(records: Sequence[Record], stage: str) -> dict[int, float]:
+    """Return seed -> seconds of a stage, without what is shared; a shared time once."""
+    found: dict[int, float] = {}
+    for record in records:
+        seconds = record.value(f"{stage}{TIME}")
+        if isinstance(seconds, int | float) and (own := seconds - _shared(record, stage)) > 0:
+            found[record.cell.seed] = float(own)
+    return dict(list(found.items())[:1]) if stage.endswith("_shared") else found
+
+
+def _shared(record: Record, stage: str) -> float:
+    if stage == "total":
+        return record.times.shared
+    return record.times.reported.get(f"{stage}_shared", 0.0)
 
 
 def _logs(times: Mapping[int, float]) -> dict[int, float]:

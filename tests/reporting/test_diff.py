@@ -118,6 +118,26 @@ def test_timings_are_compared_on_one_device_and_refused_across_two():
     assert worse(same) == worse(across) == []
 
 
+def test_a_time_that_cells_share_was_measured_once():
+    """One value in every seed's record has no noise of seeds: it tells of one moment."""
+
+    def timed(shared, noise=0.0):
+        def change(cell):
+            own = 5 + cell.seed / 100 + noise
+            parts = {"selection": shared + own, "selection_shared": shared}
+            return {"times": Times({"quant": own}, {**parts, "selection_spent": 99.0 * noise})}
+
+        return made(change=change)
+
+    found = differences([timed(40.0)], [timed(30.0)])
+    slower = differences([timed(40.0)], [timed(40.0, noise=5.0)])
+
+    assert not [str(d) for d in found if "time_sec" in str(d)]
+    told = [str(d) for d in slower if "time_sec" in str(d)]
+    assert any("selection_time_sec but for what is shared: 5.4" in text for text in told)
+    assert not any("spent" in text for text in told)
+
+
 def test_contended_timings_are_refused():
     busy = made(change=lambda c: {"times": Times({"quant": 99.0}, contended=True)})
 

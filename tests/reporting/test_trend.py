@@ -14,6 +14,7 @@ from tests.reporting.factory import ENVIRONMENT, MEANS, drawn, grid, stored
 
 METHODS = ["gptq_default", "random", "cola_zero"]
 TORCH = ("2.12.0", "2.12.0", "2.13.0")
+_LINE = re.compile(r'class="edge" d="([^"]*)"')
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,23 @@ def test_the_command_prints_it_and_writes_the_page(folders, tmp_path, capsys):
     assert text.count('class="change worse"') == 2
     assert "<b>2.13.0</b>" in text
     assert "<b>2.12.0</b>" not in text
+
+
+def test_equal_numbers_are_a_level_line_and_what_does_not_matter_a_small_step(nights):
+    """Means of three and of two equal seeds once differed in their last bit, drawn as a fall."""
+    series = {one.method: one for one in trend.series_of(nights[:2])}
+
+    def drawn_line(*values):
+        one = replace(series["gptq_default"], values=[dict(enumerate(v)) for v in values])
+        page = render_trend(nights[:2], [one])
+        return [float(y) for y in re.findall(r"[ML][0-9.]+ ([0-9.]+)", _LINE.search(page)[1])]
+
+    first, last = drawn_line([11.987031695240251] * 3, [11.987031695240251] * 2)
+    assert first == last
+    first, last = drawn_line([10.0], [10.01])  # a fifth of what matters
+    assert 0 < first - last < 10
+    first, last = drawn_line([10.0], [11.0])
+    assert first - last > 50
 
 
 def test_one_night_is_no_trend(folders, capsys):

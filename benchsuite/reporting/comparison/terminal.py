@@ -183,7 +183,11 @@ def layer_lines(pair: Paired, most: int | None = MOST_LAYERS) -> list[str]:
 def measured_on(comparison: Comparison) -> str:
     """Return the device and the versions: without them speeds and last digits say nothing."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
-    return f"{_hardware(comparison)}, benchsuite {__version__}, {versions}"
+    sides = (comparison.base, *(pair.facts for pair in comparison.pairs))
+    server = (
+        "; a server does not tell its own" if any(s.memory_bytes is None for s in sides) else ""
+    )
+    return f"{_hardware(comparison)}, benchsuite {__version__}, {versions}{server}"
 
 
 def _hardware(comparison: Comparison) -> str:

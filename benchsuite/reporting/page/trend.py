@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from statistics import fmean, stdev
 from typing import Any
 
 from scipy.special import stdtrit
@@ -10,6 +9,8 @@ from scipy.special import stdtrit
 from benchsuite.reporting import numbers, strip
 from benchsuite.reporting.page.rendering import templates
 from benchsuite.reporting.trend import ALPHA, FACTS, Night, Series, lines, what_changed
+from benchsuite.statistics.margins import absolute
+from benchsuite.statistics.samples import as_sample, mean_of, std_of
 
 WIDTH, HEIGHT = 420, 64  # of a series' picture
 EDGE = 10
@@ -43,8 +44,7 @@ def _view(nights: Sequence[Night], one: Series) -> dict[str, Any]:
     shown = [[v * one.metric.scale for v in values.values()] for values in one.values]
     bands = [_band(one, shown, night) for night in range(len(shown))]
     inside = [v for values in shown for v in values] + [e for b in bands if b for e in b]
-    low, high = min(inside), max(inside)
-    axis = strip.Axis(low, high, ()) if low < high else strip.Axis(low - 1, high + 1, ())
+    axis = _axis(one, min(inside), max(inside))
 
     def x(night: int) -> float:
         return round(EDGE + night / max(1, len(shown) - 1) * (WIDTH - 2 * EDGE), 1)
@@ -53,7 +53,7 @@ def _view(nights: Sequence[Night], one: Series) -> dict[str, Any]:
         return round(HEIGHT * (1 - axis.place(value) / 100), 1)
 
     measured = [night for night, values in enumerate(shown) if values]
-    means = {night: fmean(shown[night]) for night in measured}
+    means = {night: mean_of(as_sample(shown[night])) for night in measured}
     marks = [
         {
             "x": x(night),
@@ -91,6 +91,18 @@ def _band(one: Series, shown: Sequence[Sequence[float]], night: int) -> tuple[fl
     base = shown[one.stretch_of(night)]
     if len(base) < 2:
         return None
-    reach = float(stdtrit(len(base) - 1, 0.975)) * stdev(base)
+    sample = as_sample(base)
+    reach = float(stdtrit(len(base) - 1, 0.975)) * std_of(sample)
     reach *= math.sqrt(1 / len(base) + 1 / len(shown[night]))
-    return fmean(base) - reach, fmean(base) + reach
+    return mean_of(sample) - reach, mean_of(sample) + reach
+
+
+def _axis(one: Series, low: float, high: float) -> strip.Axis:
+    """Return a picture's axis: as high as twice what matters at least, or nothing looks like much.
+
+    ``low`` and ``high`` are what it has to show, in the unit shown.
+    """
+    scale, middle = one.metric.scale, (low + high) / 2
+    matters = absolute(one.metric.margin, middle / scale, scale) * abs(scale)
+    half = max((high - low) / 2, matters) or 1.0
+    return strip.Axis(middle - half, middle + half, ())
