@@ -61,7 +61,7 @@ def shared_axis(arms: Sequence[Mapping[str, Any]]) -> Axis:
     """
     values = [v for arm in arms for v in arm["values"]]
     low, high = min(values), max(values)
-    room = (high - low) / 2 or abs(high) * 1e-3 or 1.0
+    room = (high - low) / 2 or abs(high) * 0.02 or 1.0
     ends = [end for arm in arms if arm["ci95"] for end in arm["ci95"]]
     low = max(min([low, *ends]), low - room)
     high = min(max([high, *ends]), high + room)

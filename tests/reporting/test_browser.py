@@ -45,7 +45,11 @@ def folder(tmp_path_factory):
         files=[wide, mixed, Path(f"calibration_selection/{LONG}.json")],
     )
     stand_in = results(plain, drawn(plain, change=lambda cell: {"stand_in": f"not {LONG}"}))
-    (folder / "index.html").write_text(render_page([made, stand_in], folder=folder))
+    many = {"n_calibration_samples": 16, "seq_len": 512, "quant_bits": 3, "group_size": 64}
+    many |= {"evaluation_tokens": 4096, "pool_documents": 500, "damp_percent": 0.05}
+    cells = grid("tiny_qwen_1m", methods=["random"], settings=many)
+    pages = [made, stand_in, results(cells)]
+    (folder / "index.html").write_text(render_page(pages, folder=folder))
     return folder
 
 
@@ -63,6 +67,16 @@ def test_the_page_is_never_wider_than_the_screen(tab, folder, width):
     for opened in ("false", "true"):
         tab.run(f"document.querySelectorAll('details').forEach(d => d.open = {opened})")
         assert tab.run("document.documentElement.scrollWidth") == width
+
+
+@needs_chromium
+def test_what_became_of_a_study_stands_on_the_screen_whatever_its_settings(tab, folder):
+    """Tags of many settings in one line once pushed the counts off the page."""
+    tab.resize(1280)
+    tab.open(folder / "index.html")
+    ends = "[...document.querySelectorAll('nav .pill')].map(e => e.getBoundingClientRect().right)"
+    assert tab.run("document.querySelectorAll('nav .tag').length") >= 7
+    assert 0 < max(tab.run(ends)) < 1280
 
 
 @needs_chromium
