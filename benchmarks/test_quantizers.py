@@ -25,10 +25,13 @@ def test_quantizers(
 ):
     """Quantize, then ask what it saved and what it cost."""
     network, seq_len = model.model, cell["seq_len"]
-    with record.stage("selection"):
-        batch = None if model.weights == "checkpoint" else calibrate("random", cell.seed)
-    with record.stage("quant"):
-        quantized = quantize(cell, model, batch, progress)
+    given, batch, quantized = model.weights == "checkpoint", None, None
+    if cell.method in quantizers.QUANTIZERS and quantizers.quantizer(cell.method).calibrated:
+        with record.stage("selection"):
+            batch = None if given else calibrate("random", cell.seed)
+    if given or cell.method != "fp16":
+        with record.stage("quant"):
+            quantized = quantize(cell, model, batch, progress)
     record.update(**sizes(original.model, quantized, model.entry.dtype))
     save_model(model, quantized)
     with record.stage("evaluation"), quantizers.using_kernel(network, "held"):
@@ -52,15 +55,13 @@ def test_quantizers(
 
 
 def quantize(cell, model, batch, progress):
-    """Quantize with the cell's method; the reference is left alone, the control broken.
+    """Quantize with the cell's method; the control is broken.
 
     A checkpoint that was given is what the method made.
     """
     network = model.model
     if model.weights == "checkpoint":
         return quantizers.given(cell.method, network, model.file_bytes)
-    if cell.method == "fp16":
-        return None
     if cell.method == "zeroed_layer":
         return quantizers.zero_first_mlp(network)
     return quantizers.apply(

@@ -214,3 +214,11 @@ def test_a_model_with_a_chat_template_is_asked_in_it_and_the_record_says_so(tmp_
 
 def test_the_study_says_what_each_column_of_its_records_is(records):
     assert undescribed(records["fp16"]["reports"]) == []
+
+
+def test_only_what_reads_calibration_text_is_charged_for_choosing_it(records):
+    """Rounding to nearest, and the original, once had seconds of selection."""
+    charged = {name for name, record in records.items() if "selection_time_sec" in record}
+    assert charged == {"gptq_w3", "smoothquant_w8a8"}
+    assert "quant_time_sec" not in records["fp16"]
+    assert records["rtn_w3"]["quant_time_sec"] > 0
