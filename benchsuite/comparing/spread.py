@@ -71,12 +71,13 @@ def differences_of(items: PairedItems) -> Differences:
 def interval_of(items: PairedItems) -> tuple[float | None, float | None]:
     """Return the 95 % t-interval of the mean difference over items; None for one item or cluster.
 
+    None too where all differ alike: predictions that did not change here may change in other text.
     Clusters of many items weigh more, as they do in the mean: the interval of the clusters' own
     means would be another number's wherever they are not of one size.
     """
     found = differences_of(items)
     n = len(found.sums)
-    if n < 2:
+    if n < 2 or not found.error:
         return None, None
     half = float(stdtrit(n - 1, 0.975)) * found.error
     return found.mean - half, found.mean + half
