@@ -100,7 +100,8 @@ def runs_of(records: Sequence[Record], columns: Columns) -> list[Run]:
         found.setdefault(key, {})[axes["method"]] = record
     alike = Counter(key[:3] for key in found)
     return [
-        Run(*key, by_method, columns, seeds=alike[key[:3]]) for key, by_method in found.items()
+        Run(model, precision, dataset, seed, by_method, columns, alike[model, precision, dataset])
+        for (model, precision, dataset, seed), by_method in found.items()
     ]
 
 
