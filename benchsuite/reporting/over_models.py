@@ -76,7 +76,7 @@ def ranks_sentence(setting: str, ranks: Ranks) -> str:
     assert cd is not None
     said = (
         f"Mean ranks of {k} methods over {count(ranks.n_models, 'model')}{_of(setting)} (1 is "
-        f"best): {told}. Friedman's test (Iman and Davenport): {p_text(ranks.p_value)}. "
+        f"best): {told}. Friedman's test, its orders counted: {p_text(ranks.p_value)}. "
     )
     if cd > k - 1:
         said += (

@@ -3,12 +3,16 @@
 Source: Demsar, "Statistical comparisons of classifiers over multiple data sets", 2006.
 """
 
+import itertools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+
+MOST_ORDERS, DRAWN = 50_000, 20_000
 
 
 @dataclass(frozen=True)
@@ -16,8 +20,9 @@ class Ranks:
     """Mean ranks of methods over models, 1 the best; None where ``reason`` says why.
 
     ``statistic`` is Friedman's chi-square with k - 1 degrees of freedom, ``f`` Iman and Davenport's
-    with k - 1 and (k - 1)(n - 1), whose ``p_value`` is the less conservative one; ``f`` is None
-    where all models agree, whose p is exact. Two methods differ at .05, after correction for all
+    with k - 1 and (k - 1)(n - 1), None where all models agree. ``p_value`` is neither's: it counts
+    the orders of each model's ranks, all of them or 20,000. With three methods on three models F
+    rejects 19 % at 5 %. Two methods differ at .05, after correction for all
     pairs, if their mean ranks do by ``critical_difference``. ``pairs`` are Nemenyi's p-values.
     """
 
@@ -47,6 +52,8 @@ def rank_methods(
     from scipy import stats
 
     values = np.array([[table[model][name] for name in names] for model in models])
+    if not np.isfinite(values).all():
+        return Ranks(n, reason="some values are not finite: they have no rank")
     ranks = stats.rankdata(values if lower_is_better else -values, axis=1)
     means = ranks.mean(axis=0)
     told = dict(zip(names, means.tolist(), strict=True))
@@ -54,8 +61,6 @@ def rank_methods(
         return Ranks(n, told, reason="every method is equal on every model")
     chi = float(stats.friedmanchisquare(*values.T).statistic)
     room = n * (k - 1) - chi
-    # All models agree on every rank: F has no denominator. So many agree by chance this often.
-    agreed = float(math.factorial(k)) ** (1 - n)
     f = (n - 1) * chi / room if room > 1e-9 else math.inf
     return Ranks(
         n,
@@ -63,10 +68,39 @@ def rank_methods(
         chi,
         float(stats.chi2.sf(chi, k - 1)),
         f if math.isfinite(f) else None,
-        float(stats.f.sf(f, k - 1, (k - 1) * (n - 1))) if math.isfinite(f) else agreed,
+        _as_far(ranks),
         critical_difference(k, n, alpha=alpha),
         *_nemenyi(values, names),
     )
+
+
+def _as_far(ranks: npt.NDArray[np.float64]) -> float:
+    """Return how often ranks [models, methods] would be as far apart if each model's were shuffled.
+
+    Ties shuffled, Friedman's statistic grows with the sum of the methods' squared sums of ranks.
+    """
+    n, k = ranks.shape
+    seen = float((ranks.sum(0) ** 2).sum()) - 1e-6
+    # Methods that share a rank may change places without another order.
+    orders = [
+        math.factorial(k) // math.prod(map(math.factorial, Counter(row).values()))
+        for row in ranks.tolist()
+    ]
+    if (ranks == ranks[0]).all():  # what agrees in every rank is one order of the first's
+        return float(orders[0]) ** (1 - n)
+    if math.factorial(k) ** (n - 1) <= MOST_ORDERS:
+        shuffled = np.array(list(itertools.permutations(range(k))))
+        sums = ranks[:1]
+        for row in ranks[1:]:
+            sums = (sums[:, None] + row[shuffled][None]).reshape(-1, k)
+        return float(np.mean((sums**2).sum(1) >= seen))
+    rng, beyond, drawn = np.random.default_rng(0), 0, 0
+    some = max(1, 2_000_000 // ranks.size)
+    while drawn < DRAWN:
+        shuffled = rng.permuted(np.broadcast_to(ranks, (some, n, k)), axis=2)
+        beyond += int(np.count_nonzero((shuffled.sum(1) ** 2).sum(1) >= seen))
+        drawn += some
+    return (1 + beyond) / (1 + drawn)
 
 
 def critical_difference(k: int, n: int, *, alpha: float = 0.05) -> float:

@@ -1,5 +1,6 @@
 """Mean ranks, Friedman's and Nemenyi's tests against Demsar's own example and scipy."""
 
+import itertools
 import math
 
 import numpy as np
@@ -63,6 +64,33 @@ def test_models_that_all_agree_have_an_exact_p():
     found = rank_methods(table, lower_is_better=True)
     assert found.f is None
     assert found.p_value == pytest.approx(1 / 36)
+
+
+def test_what_agrees_but_for_ties_is_that_likely():
+    """Two methods that always tie have three orders, not six: p was .005 for .037."""
+    table = {m: {"a": 1.0, "b": 1.0, "c": 2.0} for m in "wxyz"}
+    assert rank_methods(table, lower_is_better=True).p_value == pytest.approx(3**-3)
+
+
+@pytest.mark.parametrize(("n", "k"), [(3, 3), (2, 4)])
+def test_the_p_value_is_that_of_all_orders(n, k):
+    """Iman and Davenport's F gives .049 for the second of 3 by 3, which chance gives in .194."""
+    orders = [dict(zip("abcde", order, strict=False)) for order in itertools.permutations(range(k))]
+    found = [
+        rank_methods(dict(enumerate(rows)), lower_is_better=True).p_value
+        for rows in itertools.product(orders[:1], *[orders] * (n - 1))
+    ]
+    for p in set(found):
+        assert np.mean(np.array(found) <= p + 1e-9) == pytest.approx(p)
+
+
+def test_many_orders_are_drawn():
+    found = rank_methods(TABLE, lower_is_better=False)
+    exact = stats.f.sf(found.f, 3, 39)  # good for fourteen sets
+    assert found.p_value == pytest.approx(exact, abs=0.01)
+    assert found == rank_methods(TABLE, lower_is_better=False)
+    broken = {**TABLE, "set 3": {**TABLE["set 3"], "C4.5": math.nan}}
+    assert "not finite" in rank_methods(broken, lower_is_better=False).reason
 
 
 def test_without_scikit_posthocs_the_rest_stands(monkeypatch):
