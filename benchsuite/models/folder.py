@@ -267,6 +267,13 @@ def answering_files(folder: Path) -> dict[str, Path]:
     return dict(sorted(counted.items()))
 
 
+# What a tokenizer is read from, its chat template and its special tokens too.
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("chat_template.jinja", "chat_template.json", "tokenizer.model", "vocab.json", "merges.txt"),
+)
+
+
 def folder_digest(folder: Path, cache_file: Path | None = None) -> str:
     """Return the sha256 of a model or checkpoint folder: all its ``answering_files``.
 
@@ -279,9 +286,10 @@ def folder_digest(folder: Path, cache_file: Path | None = None) -> str:
 
         try:
             found = identity(digests.sha256(folder))
-            beside = folder.parent / "tokenizer.json"
-            if beside.is_file() and describe(folder, digests).numbered:
-                found += f":{digests.sha256(beside)[:16]}"
+            beside = [file for n in _TOKENIZER_FILES if (file := folder.parent / n).is_file()]
+            if beside and describe(folder, digests).numbered:
+                told = "".join(f"{file.name}\0{digests.sha256(file)}\0" for file in beside)
+                found += f":{hashlib.sha256(told.encode()).hexdigest()[:16]}"
         except OSError as error:
             raise _broken(folder, str(error.strerror)) from error
         digests.save()

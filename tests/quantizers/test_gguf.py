@@ -187,9 +187,11 @@ def test_a_tokenizer_that_is_not_in_the_file_is_read_from_beside_it(tmp_path, mo
     file = tmp_path / "saved" / "model.gguf"
     opened = open_model(str(tmp_path / "saved"))
     assert opened.tokenizer("It's 12").input_ids == tokenizer("It's 12").input_ids
-    digest = folder_digest(file)
-    (file.parent / "tokenizer.json").write_text("{}")
-    assert folder_digest(file) != digest
+    digests = [folder_digest(file)]
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (file.parent / name).write_text('{"bos_token": "none"}')
+        digests.append(folder_digest(file))
+    assert len(set(digests)) == 4, "prompts are of the configuration and the template too"
     alone = shutil.copy(file, tmp_path / "alone.gguf")
     with pytest.raises(BenchsuiteError, match="numbers in place of its tokens"):
         open_model(str(alone))
