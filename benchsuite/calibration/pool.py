@@ -175,7 +175,10 @@ class Account:
 
 
 def capped(candidates: np.ndarray, at_most: int | None) -> np.ndarray:
-    """Return at most so many of the candidates, in their order: the same ones for every seed."""
+    """Return at most so many of the candidates, int64 ``[n]``, in their order.
+
+    They are the same ones for every seed.
+    """
     if at_most is None or len(candidates) <= at_most:
         return candidates
     generator = np.random.default_rng(_CAP_SEED)

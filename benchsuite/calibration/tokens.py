@@ -200,7 +200,7 @@ def require_tokens(found: int, needed: int, purpose: str) -> None:
 
 
 def as_batch(pool: CalibrationPool, chunks: np.ndarray) -> torch.Tensor:
-    """Return chunks as the selection's batch, int64 on the CPU, sharing no memory.
+    """Return chunks ``[n_samples, seq_len]`` as the selection's batch, int64 on the CPU, a copy.
 
     Of a model that reads no text without its first token each begins with it: it stands before
     one token less of the text, unless it is there already.

@@ -91,7 +91,10 @@ def _read(model: nn.Module, chunks: Tensor, progress: Progress | None) -> Said:
 
 
 def items(base: Said, other: Said, chunks: Tensor, group: int = 1) -> dict[str, PairedItems]:
-    """Return ``nll``, ``next_token`` and, where the tokens are known, ``same_top`` by chunk."""
+    """Return ``nll``, ``next_token`` and, where the tokens are known, ``same_top`` by chunk.
+
+    ``chunks`` int64 [n, T] are what both read; ``group`` neighbours count as one cluster.
+    """
     n, targets = len(base.top), chunks[:, 1:].cpu().numpy()
     known = (base.top != UNKNOWN) & (other.top != UNKNOWN)
     columns: dict[str, tuple[Any, Any]] = {

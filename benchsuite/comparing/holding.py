@@ -41,7 +41,10 @@ def held(
     floor: bool = False,
     progress: Progress | None = None,
 ) -> Held:
-    """Let a model read the text and keep what a KL needs: block by block on ``device``, if told."""
+    """Let a model read ``token_ids`` int64 [N] and keep what a KL needs, see `hold`.
+
+    With ``device`` it goes there block by block.
+    """
     if device is None:
         return hold(model, token_ids, seq_len=seq_len, floor=floor, progress=progress)
     return hold_by_blocks(

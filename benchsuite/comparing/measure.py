@@ -203,7 +203,10 @@ def running(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def logits_reader(model: nn.Module, chunks: Tensor) -> LogitsFunction:
-    """Return how to get ids' hidden states and the head on them; ``chunks`` are of those ids."""
+    """Return how to get hidden states and the head on them of ids, int64 [B, T].
+
+    ``chunks`` int64 [n, T] are such ids, by which it is tried.
+    """
     device = next(model.parameters()).device
     probe = chunks[:1, :16].to(device)
     logits_of = _scaled_reader(model, probe) or logits_function(model, probe)
@@ -228,7 +231,10 @@ def _scaled_reader(model: nn.Module, probe: Tensor) -> LogitsFunction | None:
 
 
 def again(base: nn.Module, reader: Callable[[Tensor], Seen], batch: Tensor) -> Seen:
-    """Return the base's hidden states of a batch read in another order, one row more, rounded."""
+    """Return the base's hidden states of a batch [B, T] read otherwise, by which its floor is told.
+
+    The rows go in another order, one more than there are, and activations are rounded.
+    """
     rows = torch.cat([batch.flip(0), batch[:1]])
     with rounded_activations(base):
         hidden, head = reader(rows)

@@ -88,6 +88,9 @@ def first(valid: Tensor, n_kept: int, layers: int, kv_heads: int) -> Kept:
 def r_kv(
     queries: Tensor, keys: Tensor, rows: Tensor, valid: Tensor, *, n_kept: int, mix: float
 ) -> Kept:
-    """Return what R-KV keeps: the best of ``mix`` * importance + (1 - ``mix``) * redundancy."""
+    """Return what R-KV keeps: the best of ``mix`` * importance + (1 - ``mix``) * redundancy.
+
+    The tensors are those of `importance` and `redundancy`.
+    """
     scores = mix * importance(queries, keys, rows, valid) + (1 - mix) * redundancy(keys, valid)
     return evict(scores, valid, n_kept)

@@ -81,7 +81,7 @@ def kv_loss(
 
 
 def deviation(values: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Return the standard deviation over ``dims``, kept, never below 1e-6."""
+    """Return the standard deviation over ``dims``, which stay as 1 each, never below 1e-6."""
     return values.std(dims, correction=0, keepdim=True).clamp(min=1e-6)
 
 

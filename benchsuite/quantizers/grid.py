@@ -117,7 +117,7 @@ class QuantizationGrid:
         return best_scale, best_zero
 
     def encode(self, weights: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
-        """Return the nearest codes, of the dtype of ``weights``; scale and zero broadcast."""
+        """Return the nearest codes, shaped and typed as ``weights``; scale and zero broadcast."""
         return (weights / scale).round_().add_(zero).clamp_(0, self.max_code)
 
     def decode(self, codes: Tensor, scale: Tensor, zero: Tensor) -> Tensor:

@@ -72,7 +72,10 @@ def sensitivities(
     fused: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, list[float]]:
-    """Return of each unit the KL in nats where it alone is rounded to nearest on each grid."""
+    """Return of each unit the KL in nats where it alone is rounded to nearest on each grid.
+
+    ``chunks`` int64 [n, seq_len] are the text that the KL is of.
+    """
     architecture = architecture_of(model)
 
     def rounded(

@@ -77,6 +77,7 @@ def _norm(block: nn.Module, group: InputGroup) -> Any:
 def smooth_group(block: nn.Module, group: InputGroup, maximum: Tensor, alpha: float) -> None:
     """Divide what the group's norm puts out by s and multiply the columns that read it by s.
 
+    ``maximum`` [columns] is max|X_j| of the calibration inputs; s [columns] is `smoothing_scale`'s.
     Norm and linears get new parameters; the old ones are only read.
     """
     norm = _norm(block, group)

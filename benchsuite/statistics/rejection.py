@@ -56,7 +56,8 @@ def rejection_curve(
 ) -> RejectionCurve:
     """Return the accuracy when the items of the highest scores are rejected.
 
-    ``positive`` are the wrong ones. Items of equal score are kept in the proportion of right ones
+    ``positive`` bool [n] are the wrong ones, ``scores`` [n] say how unsure. Raises ``ValueError``
+    where there is no item. Items of equal score are kept in the proportion of right ones
     among them, as if drawn at random, so that their order does not matter.
     """
     labels, values = arrays(positive, scores)

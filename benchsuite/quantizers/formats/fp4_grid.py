@@ -39,7 +39,7 @@ LARGEST_BYTE = 254  # 255 is no number
 
 
 def round_e2m1(x: Tensor) -> Tensor:
-    """Return x rounded to E2M1 numbers, of its dtype; -0.1 becomes -0, which has a code."""
+    """Return x rounded to E2M1 numbers, of its shape and dtype; -0.1 becomes -0, a code too."""
     size = x.abs().clamp_(max=LARGEST)
     # Numbers lie 1/2 apart below 2, 1 below 4, 2 above; halves go to even, as the codes do.
     step = torch.where(size < 2, 0.5, torch.where(size < 4, 1.0, 2.0)).to(x.dtype)
@@ -47,7 +47,7 @@ def round_e2m1(x: Tensor) -> Tensor:
 
 
 def codes_of(numbers: Tensor) -> Tensor:
-    """Return the codes, uint8, of E2M1 numbers; those of no sign but a zero's are its own."""
+    """Return the codes of E2M1 numbers, uint8 of their shape: 0 to 7, and 8 more with a minus."""
     size = numbers.abs()
     # 2 m up to 2, then m + 2 up to 4, then m / 2 + 4: the least of the three.
     code = torch.minimum(torch.minimum(2 * size, size + 2), size / 2 + 4).to(torch.uint8)
@@ -55,7 +55,7 @@ def codes_of(numbers: Tensor) -> Tensor:
 
 
 def numbers_of(codes: Tensor) -> Tensor:
-    """Return what codes stand for, float32."""
+    """Return what codes stand for, float32 of their shape."""
     return table((*VALUES, *(-value for value in VALUES)), codes.device)[codes.long()]
 
 
@@ -79,9 +79,9 @@ class Fp4Format:
         return scale.nan_to_num_(nan=1.0, posinf=1.0)
 
     def scale_bytes(self, largest: Tensor, of_tensor: Tensor | None) -> Tensor:
-        """Return the scales, uint8 bit by bit, of groups with max|x| = ``largest``.
+        """Return the scales, uint8 bit by bit, of groups with max|x| = ``largest`` [..., groups].
 
-        ``of_tensor`` is g, which broadcasts.
+        ``of_tensor`` is g, float32 [1] or what broadcasts; None where the format has none.
         """
         if of_tensor is not None:
             largest = largest.float()
@@ -94,7 +94,7 @@ class Fp4Format:
         return (power + 127).clamp_(0, LARGEST_BYTE).masked_fill_(largest == 0, 0).to(torch.uint8)
 
     def scales(self, octets: Tensor, of_tensor: Tensor | None) -> Tensor:
-        """Return what codes are multiplied by, float32, from scales uint8 and g."""
+        """Return what codes are multiplied by, float32 of the shape of ``octets``, scales uint8."""
         if of_tensor is not None:
             return octets.view(E4M3).float() / of_tensor
         bits = octets.to(torch.int32) << 23  # the exponent of a float32

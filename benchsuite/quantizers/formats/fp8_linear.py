@@ -37,7 +37,7 @@ SCHEMES = ("static", "dynamic", "block")
 
 
 def scale_of(largest: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return the scale, in ``dtype``, of numbers whose greatest magnitude is ``largest``.
+    """Return the scales, in ``dtype``, of numbers whose greatest magnitudes are ``largest``.
 
     Where all are zero it is the dtype's epsilon, as in compressed-tensors; any would do.
     """
@@ -48,7 +48,10 @@ def scale_of(largest: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def encode(values: Tensor, scale: Tensor) -> Tensor:
-    """Return ``values / scale`` rounded to nearest even, E4M3; what lies beyond 448 becomes 448."""
+    """Return ``values / scale``, which broadcasts, rounded to nearest even, E4M3.
+
+    What lies beyond 448 becomes 448.
+    """
     return (values.float() / scale.float()).clamp_(-LARGEST, LARGEST).to(E4M3)
 
 

@@ -53,10 +53,11 @@ def unpack(packed: Tensor, bits: int, n_codes: int) -> Tensor:
 
 
 def words(octets: Tensor) -> Tensor:
-    """View rows of bytes as rows of int32 (flat, since a one-row tensor may have odd strides)."""
+    """View bytes [rows, 4 n] as int32 [rows, n]."""
+    # Flat, since a tensor of one row may have odd strides.
     return octets.flatten().contiguous().view(torch.int32).reshape(len(octets), -1)
 
 
 def octets(words: Tensor) -> Tensor:
-    """View rows of int32 as rows of bytes."""
+    """View int32 [rows, n] as bytes [rows, 4 n]; the inverse of ``words``."""
     return words.flatten().contiguous().view(torch.uint8).reshape(len(words), -1)

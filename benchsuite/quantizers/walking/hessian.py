@@ -150,7 +150,7 @@ class UpperFactor:
 
 
 def revive_dead(hessian: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (a copy of H with H_ii = 1 where an input never fired, the mask of those inputs)."""
+    """Return a copy of H [n, n] with H_ii = 1 where an input never fired, and those, bool [n]."""
     dead = hessian.diagonal() == 0
     revived = hessian.clone()
     revived.diagonal().masked_fill_(dead, 1)
@@ -201,7 +201,7 @@ class Factorisation:
 def upper_factor(
     hessian: Tensor, damp_percent: float, where: str, first: Factorisation | None = None
 ) -> UpperFactor:
-    """Factor H + damp * mean(diag H) * I; a failed Cholesky raises damp tenfold.
+    """Factor H + damp * mean(diag H) * I, H [n, n]; a failed Cholesky raises damp tenfold.
 
     ``first`` is the factorisation with ``damp_percent``, if it has been started. Raises
     BenchsuiteError when H holds non-finite numbers.

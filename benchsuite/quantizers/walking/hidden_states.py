@@ -104,7 +104,7 @@ class HiddenStates:
         return replace(self, states=states)
 
     def run(self, block: nn.Module, index: int, part: slice) -> Tensor:
-        """Run block ``index`` on one micro-batch and return its hidden states.
+        """Run block ``index`` on one micro-batch; return its hidden states [part, seq_len, width].
 
         The block gets a copy: what a method keeps of its inputs is to outlive the next block's.
         """
