@@ -39,7 +39,8 @@ def select(
 
     Every sequence has its own stream of uniform numbers, made from ``seed`` and its place, so that
     no other sequence has a say in it. ``batch_size`` of them are written at a time, as many as
-    ``decoding.ways.at_once`` says unless told; it changes logits in their last bits only.
+    ``decoding.ways.at_once`` says unless told; it changes logits in their last bits only. Raises
+    ``UsageError`` where ``seq_len`` leaves nothing to write.
     """
     if seq_len < 2:
         raise UsageError(

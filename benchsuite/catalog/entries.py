@@ -141,7 +141,10 @@ def unregister(entry: ModelEntry) -> None:
 
 
 def register(entry: ModelEntry | CorpusEntry | TaskEntry) -> None:
-    """Add an entry under its name; a user's own ``conftest.py`` calls this too."""
+    """Add an entry under its name; a user's own ``conftest.py`` calls this too.
+
+    Raises ``UsageError`` for a name that stands for another entry.
+    """
     tables: dict[type, Any] = {ModelEntry: MODELS, CorpusEntry: CORPORA, TaskEntry: TASKS}
     table = tables[type(entry)]
     if isinstance(entry, ModelEntry):

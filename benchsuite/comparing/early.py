@@ -62,7 +62,10 @@ def chosen(items: PairedItems, rows: np.ndarray) -> PairedItems:
 
 
 def joined(first: PairedItems, second: PairedItems) -> PairedItems:
-    """Return the items of both, which are of one metric and have no item in common."""
+    """Return the items of both, which are of one metric and have no item in common.
+
+    Raises ``ValueError`` otherwise.
+    """
     twice = set(first.ids) & set(second.ids)
     if (
         first.metric != second.metric

@@ -81,7 +81,10 @@ def parse_endpoint(word: str) -> Endpoint:
 
 
 def checked_key(name: str, value: str | None) -> str | None:
-    """Return the key that the variable ``name`` holds, None for none; it is never shown."""
+    """Return the key that the variable ``name`` holds, None for none; it is never shown.
+
+    Raises ``UsageError`` for a key that no HTTP header takes.
+    """
     if not value:
         return None
     if not _KEY.fullmatch(value):

@@ -78,8 +78,9 @@ def _names(metric: str) -> tuple[str, ...]:
 def edge_of(metric: str, declared: str, base: float) -> float:
     """Return a declared margin in the unit of the stored differences: nats, or a share.
 
-    ``base`` is the base's mean, of which a relative margin is a part; a perplexity's is that of
-    its exponential, and its edge a logarithm of a ratio.
+    ``base`` is the base's mean, of which a relative margin is a part; a perplexity's is that of its
+    exponential, and its edge a logarithm of a ratio. Raises ``UsageError`` for a margin that cannot
+    be read, or that no value can lose.
     """
     kind = kind_of(metric)
     try:
@@ -103,7 +104,10 @@ def edge_of(metric: str, declared: str, base: float) -> float:
 
 
 def parse_margins(texts: Iterable[str]) -> dict[str, str]:
-    """Return name -> margin of ``METRIC=VALUE``; a name is a kind's, or one metric's of it."""
+    """Return name -> margin of ``METRIC=VALUE``; a name is a kind's, or one metric's of it.
+
+    Raises ``UsageError`` for a text that is none, and an unknown name.
+    """
     found = {}
     known = {kind.label for kind in KINDS.values()} | set(KINDS)
     for text in texts:

@@ -75,7 +75,11 @@ class Loss:
 
 
 def loss_of(items: PairedItems) -> Loss:
-    """Return the loss of one metric's paired items."""
+    """Return the loss of one metric's paired items.
+
+    Raises ``BenchsuiteError`` where there are no items, and for values that are not finite or no
+    shares.
+    """
     kind, name = kind_of(items.metric), shown_name(items.metric)
     both = np.concatenate([items.base, items.candidate])
     if not len(items.ids):

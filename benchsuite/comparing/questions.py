@@ -69,6 +69,7 @@ def question_set(
     """Return the first ``n_questions`` of a catalogued task, 0 for all, after ``shots`` examples.
 
     Of a set without a split for examples they are its last questions, which are not asked then.
+    Raises ``UsageError`` where these leave nothing to ask.
     """
     entry = catalog.task(name)
     found = load_task(name, entry.split, sources)

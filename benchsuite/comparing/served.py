@@ -127,7 +127,10 @@ class ServedModel(Elsewhere):
     def said(
         self, rows: Sequence[Sequence[int]], *, progress: Progress | None = None
     ) -> list[Said]:
-        """Return what the model says of each row's own tokens."""
+        """Return what the model says of each row's own tokens.
+
+        Raises ``UsageError`` of a server that gives no log-probabilities.
+        """
         if not self.way:
             raise UsageError(
                 f"{self.endpoint.name} gives no log-probabilities of a prompt",

@@ -32,7 +32,10 @@ class Text:
 
 
 def open_text(word: str, sources: Sources = Sources()) -> Text:
-    """Return the test split of a catalogued corpus, or the text of the file that ``word`` names."""
+    """Return the test split of a catalogued corpus, or the text of the file that ``word`` names.
+
+    Raises ``UsageError`` for what is neither, and for a file that is not UTF-8.
+    """
     if word in catalog.CORPORA:
         found = load_text(word, "test", sources)
         return Text(word, found.joined, found.digest)

@@ -132,7 +132,10 @@ def measured(items: PairedItems, margins: Mapping[str, str]) -> tuple[Loss, floa
 
 
 def decide(found: Sequence[Evidence], *, alpha: float, power: float, looks: int = 1) -> Verdict:
-    """Return the verdict that the metrics' p-values give together."""
+    """Return the verdict that the metrics' p-values give together.
+
+    Raises ``UsageError`` without a metric.
+    """
     if not found:
         raise UsageError(
             "no metric was measured under both", fix="compare results of the same task"

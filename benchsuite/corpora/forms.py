@@ -108,6 +108,7 @@ def place(value: Any, n: int, column: str) -> int:
     """Return the index of the right one of ``n`` options.
 
     It may be written in digits, or as 1.0: a column in which a number is missing has no integers.
+    Raises ``ValueError`` for anything else.
     """
     digits = isinstance(value, str) and value.strip().isdecimal()
     whole = type(value) is int or (isinstance(value, float) and value.is_integer())

@@ -49,7 +49,10 @@ def read_rows(
 def checked(
     table: Table, columns: Sequence[str], optional: Collection[str] = ()
 ) -> Iterator[tuple[int, Row]]:
-    """Yield a table's numbered rows; every one has ``columns``, and text that can be written."""
+    """Yield a table's numbered rows; every one has ``columns``, and text that can be written.
+
+    ``BenchsuiteError`` names the row and the column of one that has not.
+    """
     wanted = {*columns, *optional}
     for number, row in table.read(wanted):
         if not row.keys() >= set(columns):

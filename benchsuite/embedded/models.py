@@ -14,7 +14,10 @@ NAMES = tuple(name for name, entry in catalog.MODELS.items() if entry.embedded)
 
 
 def path(name: str) -> Path:
-    """Return the folder of a model: configuration, weights, tokenizer and card."""
+    """Return the folder of a model: configuration, weights, tokenizer and card.
+
+    Raises ``BenchsuiteError`` where it has no weights, ``UsageError`` for an unknown name.
+    """
     if name not in NAMES:
         raise unknown_name("embedded model", name, NAMES)
     folder = ROOT / name

@@ -36,7 +36,8 @@ def items(task: str, split: str) -> tuple[Item, ...]:
     """Return a task's items: ``Question``, ``Choice`` or ``Problem`` by the task's schema.
 
     ``closed_book`` train holds every fact in its two trained wordings; the other train splits hold
-    8,000 items, validation 500 and test 1,000, without repeated items.
+    8,000 items, validation 500 and test 1,000, without repeated items. Raises ``BenchsuiteError``
+    where they have not the digest that is pinned.
     """
     _check(task, split)
     found = _closed_book(split) if task == "closed_book" else _first(task, split)

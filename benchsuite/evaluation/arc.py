@@ -117,7 +117,10 @@ def evaluate(
 def score(
     predictions: Sequence[int | None], items: Sequence[Choice], texts: Sequence[str] = ()
 ) -> ArcScores:
-    """Return the scores of given predictions: the options' indices, None for an unreadable one."""
+    """Return the scores of given predictions: the options' indices, None for an unreadable one.
+
+    Raises ``ValueError`` without an item.
+    """
     if not items:
         raise ValueError("there is no question to score")
     _check(items, "letters")

@@ -62,7 +62,8 @@ class Verified:
 def open_model(name: str, sources: Sources = Sources(), *, device: str = "cpu") -> Opened:
     """Load a checkpoint folder, a GGUF, or a catalogued model in full precision by its name.
 
-    Its own code runs where ``sources`` trust that folder or name, spelt as here.
+    Its own code runs where ``sources`` trust that folder or name, spelt as here. Raises
+    ``UsageError`` for a name of none of these.
     """
     if name in catalog.MODELS:
         loaded = models.load(catalog.model(name), sources, device=device)
@@ -83,7 +84,10 @@ def open_model(name: str, sources: Sources = Sources(), *, device: str = "cpu") 
 
 
 def original_of(name: str) -> str:
-    """Return the name of the model that a checkpoint was made of, from its metadata."""
+    """Return the name of the model that a checkpoint was made of, from its metadata.
+
+    Raises ``UsageError`` where nothing says so.
+    """
     folder = Path(name)
     if not folder.is_dir():
         raise UsageError(
@@ -139,7 +143,10 @@ def _size(opened: Opened) -> int:
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
-    """Return what a saved cell's ``metadata.json`` says; empty where there is none."""
+    """Return what a saved cell's ``metadata.json`` says; empty where there is none.
+
+    Raises ``BenchsuiteError`` for what is no JSON.
+    """
     try:
         found = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -109,7 +109,7 @@ def sample(
     own, at temperature 1. Every answer has its own stream of uniform numbers, made from ``seed``,
     the prompt's place and the sample's, so that neither batch size nor device chooses the answers.
     ``batch_size`` counts answers, ``at_once`` says how many unless told; a prompt is read once for
-    all of its own.
+    all of its own. Raises ``UsageError`` for a temperature of 0 or less.
     """
     if n_samples == 0:
         return [Generation((), (), (), ()) for _ in prompts]

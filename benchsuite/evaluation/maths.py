@@ -83,7 +83,10 @@ def evaluate(
 def score(
     predictions: Sequence[float | None], items: Sequence[Problem], texts: Sequence[str] = ()
 ) -> MathsScores:
-    """Return the scores of given numbers, None for an unreadable answer."""
+    """Return the scores of given numbers, None for an unreadable answer.
+
+    Raises ``ValueError`` without an item.
+    """
     if not items:
         raise ValueError("there is no problem to score")
     found = np.array([math.nan if p is None else p for p in predictions], np.float64)

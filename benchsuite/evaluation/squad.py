@@ -94,7 +94,10 @@ def score(
     items: Sequence[Question],
     generated: Generation | None = None,
 ) -> SquadScores:
-    """Return the scores of given predictions; an empty one says that there is no answer."""
+    """Return the scores of given predictions; an empty one says that there is no answer.
+
+    Raises ``ValueError`` without an item.
+    """
     if not items:
         raise ValueError("there is no question to score")
     pairs = list(zip(predictions, items, strict=True))

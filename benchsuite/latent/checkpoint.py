@@ -77,7 +77,10 @@ def save(folder: Path, net: Reasoner, card: Mapping[str, Any]) -> None:
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """Return what a finished checkpoint says of itself."""
+    """Return what a finished checkpoint says of itself.
+
+    Raises ``UsageError`` for a folder that is no checkpoint, or not whole.
+    """
     try:
         card = json.loads((folder / _CARD).read_text())
     except OSError as error:

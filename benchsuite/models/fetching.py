@@ -15,6 +15,7 @@ def download(entry: ModelEntry) -> Path:
     """Return the snapshot folder of a hub model after fetching what the cache lacks.
 
     A packaged model comes under terms that ``benchsuite models get`` shows: it is not fetched here.
+    Raises ``CellCannotRun`` where there are no safetensors, or the hub does not give them.
     """
     if entry.packaged:
         raise CellCannotRun(

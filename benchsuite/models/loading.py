@@ -270,7 +270,7 @@ def load_tokenizer(entry: ModelEntry, folder: Path, *, trusted: bool = False) ->
 
     An embedded model's, and one of a GGUF, are taken as their files say: transformers' own class
     for a model type may rebuild it with tokens that the model does not know (Qwen's adds an end of
-    text).
+    text). Raises ``BenchsuiteError`` where there is none that can be loaded.
     """
     if entry.embedded:
         from benchsuite.embedded import tokenizer

@@ -65,7 +65,10 @@ class Lease:
 
     @property
     def model(self) -> nn.Module:
-        """The leased module tree; gone once the lease is released."""
+        """The leased module tree; gone once the lease is released.
+
+        Raises ``RuntimeError`` then.
+        """
         if self._model is None:
             raise RuntimeError(f"the lease of {self.entry.name} was already released")
         return self._model

@@ -53,7 +53,10 @@ def build(entry: ModelEntry, *, device: str, dtype: str, seed: int) -> nn.Module
 
 
 def without_storage(entry: ModelEntry, dtype: str) -> nn.Module:
-    """Return the causal language model of ``entry.shape`` on the meta device."""
+    """Return the causal language model of ``entry.shape`` on the meta device.
+
+    Raises ``CellCannotRun`` for an entry whose shape is in a file that is not here.
+    """
     import_transformers()
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -78,7 +81,10 @@ def without_storage(entry: ModelEntry, dtype: str) -> nn.Module:
 
 
 def rehearsal_tokenizer(entry: ModelEntry) -> Any:
-    """Return the embedded models' tokenizer: its ids (< 2,048) exist in every vocabulary."""
+    """Return the embedded models' tokenizer: its ids (< 2,048) exist in every vocabulary.
+
+    Raises ``BenchsuiteError`` for a vocabulary that is smaller.
+    """
     from benchsuite.embedded import tokenizer as embedded_tokenizer
 
     tokenizer = embedded_tokenizer.load()

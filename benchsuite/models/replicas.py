@@ -108,6 +108,7 @@ def share_work(model: nn.Module, devices: Sequence[torch.device | str]) -> None:
     """Let what works through the whole of ``model`` use these devices, the model's own first.
 
     What is shared out comes from there and goes back there, so that the model stays where it is.
+    Raises ``UsageError`` unless the first is the model's own and all are of its kind.
     """
     home = next(model.parameters()).device
     found = tuple(_numbered(torch.device(device)) for device in devices)

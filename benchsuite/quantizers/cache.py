@@ -116,7 +116,8 @@ def quantize(
 
     ``batch``, int64 [n_samples, seq_len], is what fixed scales are found on, in the model as it is.
     The result's ``recorded`` has ``cache_bits`` per number, and ``cache_bytes_per_token`` of a
-    token's keys and values in all layers.
+    token's keys and values in all layers. Raises ``UsageError`` for an unknown cache, a streamed
+    model, and fixed scales without data.
     """
     if numbers not in NUMBERS:
         raise UsageError(f"unknown cache {numbers!r}", fix=f"Known: {', '.join(NUMBERS)}")

@@ -81,7 +81,8 @@ def quantize(
     """Round every block linear of ``model`` to nearest in FP4, in place on its module tree.
 
     ``activations`` rounds their inputs too, in simulation: the result says so. ``batch``, int64
-    [n_samples, seq_len], is then NVFP4's calibration data; nothing else needs any.
+    [n_samples, seq_len], is then NVFP4's calibration data; nothing else needs any. Raises
+    ``UsageError`` where that is missing.
     """
     kind = format_named(format)
     if not activations:

@@ -233,7 +233,8 @@ def rotate(model: nn.Module, width: int) -> Architecture:
     """Rotate every block linear of ``model`` and its inputs, in place on its module tree.
 
     The model computes what it did before; tensors of the given one are only read. Returns its
-    architecture with the linears where they are now.
+    architecture with the linears where they are now. Raises ``UsageError`` for a streamed model,
+    and for inputs that the rotation does not divide.
     """
     architecture = architecture_of(model)
     if is_streamed(model):

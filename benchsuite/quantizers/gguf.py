@@ -167,7 +167,8 @@ def quantize(
 
     ``batch``, int64 [n_samples, seq_len], is what an ``imatrix`` is collected on; nothing else
     needs data. The result's ``recorded`` has ``tensor_types`` (by path in a block, a type for each
-    block), ``bits_per_weight`` of the blocks' matrices, and that of all matrices.
+    block), ``bits_per_weight`` of the blocks' matrices, and that of all matrices. Raises
+    ``UsageError`` for an unknown mix, and for an importance matrix without data.
     """
     if mix not in MIXES:
         raise UsageError(f"unknown GGUF mix {mix!r}", fix=f"Known: {', '.join(MIXES)}")

@@ -91,7 +91,10 @@ def quantize_block(
 
 
 def fuses(name: str, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether the column loop ``torch``, ``triton`` or ``auto`` (where it can run) is Triton's."""
+    """Whether the column loop ``torch``, ``triton`` or ``auto`` (where it can run) is Triton's.
+
+    Raises ``UsageError`` for another name, and for Triton where it cannot run.
+    """
     if name not in ("auto", "torch", "triton"):
         raise UsageError(f"unknown block kernel {name!r}", fix="Known: auto, torch, triton")
     can_fuse = device.type == "cuda" and dtype == torch.float32

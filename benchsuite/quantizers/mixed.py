@@ -106,7 +106,7 @@ def choose(
 ) -> dict[str, int]:
     """Return each unit's place in ``widths``: the least sum of costs at ``bits`` in the mean.
 
-    ``weights`` counts those of each unit.
+    ``weights`` counts those of each unit. Raises ``UsageError`` where ``bits`` is below all widths.
     """
     divisor = math.gcd(*weights.values())
     shares = [weights[unit] // divisor for unit in costs]

@@ -63,7 +63,10 @@ def read(content: bytes) -> Record:
 
 
 def sealed_object(content: bytes) -> dict[str, Any]:
-    """Return the checked object of a file if it is what was written."""
+    """Return the checked object of a file if it is what was written.
+
+    Raises ``CorruptRecord`` otherwise, and `DocumentFile` for one of the source documents.
+    """
     body = parsed(content)
     if SEAL not in body:
         if {"model", "method", "seed"} <= set(body) and not {"cell", "schema_version"} & set(body):
@@ -75,7 +78,10 @@ def sealed_object(content: bytes) -> dict[str, Any]:
 
 
 def read_file(path: Path) -> Record:
-    """Return the record of a file; in a store's folder its name must be that of its fingerprint."""
+    """Return the record of a file; in a store's folder its name must be that of its fingerprint.
+
+    Raises ``CorruptRecord`` for what is none, naming the file.
+    """
     try:
         refuse_endless(path)
         record = read(path.read_bytes())
@@ -100,7 +106,10 @@ def check_place(record: Record, stem: str) -> None:
 
 
 def parsed(content: bytes) -> dict[str, Any]:
-    """Return the JSON object of a file, every text and number in it checked."""
+    """Return the JSON object of a file, every text and number in it checked.
+
+    Raises ``CorruptRecord`` for anything else.
+    """
     try:
         body = json.loads(content.decode(), parse_constant=_no_constant)
         _check_values(body)
@@ -116,7 +125,10 @@ def parsed(content: bytes) -> dict[str, Any]:
 
 
 def record_of(body: Mapping[str, Any]) -> Record:
-    """Return the record of a checked object, of whatever version; its seal is not looked at."""
+    """Return the record of a checked object, of whatever version; its seal is not looked at.
+
+    Raises ``CorruptRecord`` for one that is malformed, `LaterVersion` for one of a later version.
+    """
     version = body.get("schema_version")
     if version == NESTED and not isinstance(version, bool | float):
         record = _nested(Fields(body))

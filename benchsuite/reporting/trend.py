@@ -77,7 +77,10 @@ class Series:
 
 
 def read_nights(folders: Sequence[str | Path]) -> list[Night]:
-    """Return the nights in the order of their last records; two at least."""
+    """Return the nights in the order of their last records; two at least.
+
+    Raises ``UsageError`` of fewer.
+    """
     nights = {os.path.realpath(folder): Path(folder) for folder in folders}
     if len(nights) < 2:
         raise UsageError(

@@ -64,7 +64,8 @@ def calibration(right: npt.ArrayLike, probability: npt.ArrayLike) -> Calibration
     """Return how ``probability`` float [n] in 0 ... 1 bears out ``right`` bool [n].
 
     Brier 1950; Naeini, Cooper and Hauskrecht 2015 with bins of equal size (Nguyen and O'Connor
-    2015), whose bias is told by its value under calibration (Vaicenavicius et al. 2019).
+    2015), whose bias is told by its value under calibration (Vaicenavicius et al. 2019). Raises
+    ``ValueError`` for two of unequal length.
     """
     hits, stated = np.asarray(right, bool), np.asarray(probability, np.float64)
     if hits.shape != stated.shape or hits.ndim != 1:

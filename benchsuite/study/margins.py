@@ -25,7 +25,10 @@ def as_given(metric: Metric) -> Metric:
 
 
 def parse_margin(text: str, known: frozenset[str]) -> tuple[str, str]:
-    """Return name and margin of ``METRIC=VALUE``; ``known`` are the metrics that there are."""
+    """Return name and margin of ``METRIC=VALUE``; ``known`` are the metrics that there are.
+
+    Raises ``UsageError`` for a text that is none, and an unknown metric.
+    """
     name, equals, value = text.partition("=")
     if not equals or not value:
         raise UsageError(

@@ -118,7 +118,10 @@ def check_reads(reads: str) -> None:
 
 
 def parse_setting(text: str) -> tuple[str, str, Any]:
-    """Parse ``STUDY.PARAMETER=VALUE`` into study, parameter and a Python value."""
+    """Parse ``STUDY.PARAMETER=VALUE`` into study, parameter and a Python value.
+
+    Raises ``UsageError`` for a text that is none.
+    """
     match = re.fullmatch(r"([a-z0-9_]+)\.([A-Za-z0-9_]+)=(.*)", text)
     if not match:
         raise UsageError(

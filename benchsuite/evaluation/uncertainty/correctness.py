@@ -50,7 +50,8 @@ def grade(
 
     ``rule`` is ``f1`` (at least ``THRESHOLD``), ``exact``, or ``judge``: then ``judge`` decides
     about the answerable questions, and abstaining about the others. Under the protocol
-    ``published`` no answer to an unanswerable question is right, whatever the rule.
+    ``published`` no answer to an unanswerable question is right, whatever the rule. Raises
+    ``ValueError`` for the rule ``judge`` without one.
     """
     given = [squad.prediction(one.greedy.text) for one in asked]
     pairs = [(text, one.question.aliases) for text, one in zip(given, asked, strict=True)]

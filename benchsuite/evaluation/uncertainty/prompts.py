@@ -40,7 +40,10 @@ def asked(
 
 
 def as_question(item: Item) -> Question:
-    """Return a question as it is, and a word problem as a question whose answer is its number."""
+    """Return a question as it is, and a word problem as a question whose answer is its number.
+
+    Raises ``UsageError`` for a four-choice question.
+    """
     if isinstance(item, Question):
         return item
     if isinstance(item, Problem):

@@ -227,7 +227,10 @@ class Gguf:
 
 
 def library() -> ModuleType:
-    """Return the ``gguf`` package (numpy only), an optional part of the installation."""
+    """Return the ``gguf`` package (numpy only), an optional part of the installation.
+
+    Raises ``CellCannotRun`` where it is not installed.
+    """
     try:
         import gguf
     except ImportError as error:

@@ -36,7 +36,8 @@ def fake_quantize_groups(x: Tensor, bits: int, group_size: int, clip_ratio: floa
     """Round x [..., channels] asymmetrically, each group of ``group_size`` channels on its own.
 
     A group covers clip_ratio * [min(x, 0), max(x, 0)] with 2^bits levels, of which one is 0. A
-    narrower last dimension is one group; otherwise it must hold whole groups.
+    narrower last dimension is one group; otherwise it must hold whole groups. Raises ``UsageError``
+    where it does not.
     """
     top = 2**bits - 1
     width = min(group_size, x.shape[-1])

@@ -83,7 +83,7 @@ class Fp4Linear(QuantizedLinear):
         """Choose ``dequantize``, which rebuilds the weight in every call, ``held`` or ``triton``.
 
         The last reads the packed codes on CUDA for up to 8 tokens at once, and rebuilds the weight,
-        in one kernel, for more.
+        in one kernel, for more. Raises ``UsageError`` for another.
         """
         if kernel not in ("dequantize", "held", "triton"):
             raise UsageError(f"an FP4 layer has no kernel {kernel!r}")

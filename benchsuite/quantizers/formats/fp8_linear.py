@@ -161,7 +161,10 @@ class Fp8Linear(QuantizedLinear):
         return (self.weight_codes.float() * scales).to(dtype or self.dtype)
 
     def use(self, kernel: str) -> "Fp8Linear":
-        """Choose ``dequantize`` or ``held``, which differ where FP8 products are simulated."""
+        """Choose ``dequantize`` or ``held``, which differ where FP8 products are simulated.
+
+        Raises ``UsageError`` for another.
+        """
         if kernel not in ("dequantize", "held"):
             raise UsageError(f"an FP8 layer has no kernel {kernel!r}")
         self._operand, self.kernel = None, kernel

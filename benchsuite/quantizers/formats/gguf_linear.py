@@ -53,7 +53,10 @@ class GgufLinear(QuantizedLinear):
         return decode(self.packed, self.kind).to(dtype or self.dtype)
 
     def use(self, kernel: str) -> "GgufLinear":
-        """Choose ``dequantize``, which rebuilds the weight in every call, or ``held``."""
+        """Choose ``dequantize``, which rebuilds the weight in every call, or ``held``.
+
+        Raises ``UsageError`` for another.
+        """
         if kernel not in ("dequantize", "held"):
             raise UsageError(f"a layer of ggml's blocks has no kernel {kernel!r}")
         self._operand, self.kernel = None, kernel

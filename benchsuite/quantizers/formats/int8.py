@@ -66,7 +66,7 @@ class Int8Linear(QuantizedLinear):
     def use(self, kernel: str) -> "Int8Linear":
         """Choose ``triton``, two kernels for up to `MOST_TOKENS` on CUDA, or PyTorch's product.
 
-        That is what ``dequantize`` and ``held`` both mean here.
+        That is what ``dequantize`` and ``held`` both mean here. Raises ``UsageError`` for another.
         """
         if kernel not in ("dequantize", "held", "triton"):
             raise UsageError(f"an 8-bit integer layer has no kernel {kernel!r}")

@@ -105,7 +105,10 @@ class SparseLinear(QuantizedLinear):
         return self.use(self.kernel)
 
     def use(self, kernel: str) -> "SparseLinear":
-        """Choose ``dequantize`` or ``held``; there is no other kernel for a sparse layer."""
+        """Choose ``dequantize`` or ``held``; there is no other kernel for a sparse layer.
+
+        Raises ``UsageError`` for another.
+        """
         if kernel not in ("dequantize", "held"):
             raise UsageError(f"a 2:4 sparse layer has no kernel {kernel!r}")
         self._operand, self.kernel = None, kernel

@@ -63,7 +63,8 @@ class Plan:
 def planned(seeds: Sequence[int], most: int, spending: str = "pocock") -> Plan:
     """Return the plan that begins with the declared ``seeds`` and adds as many at each look.
 
-    The further seeds are the integers after the largest; ``most`` is the last look.
+    The further seeds are the integers after the largest; ``most`` is the last look. Raises
+    ``ValueError`` where that leaves no look.
     """
     step = len(seeds)
     if step < 2 or most < step:
