@@ -10,7 +10,7 @@ from benchsuite.comparing import EarlyEnd, judge
 from benchsuite.comparing.early import batches, joined, last_level
 from benchsuite.comparing.pairs import PairedItems
 from benchsuite.errors import UsageError
-from tests.comparing.test_verdict import answers, chunks
+from tests.comparing.paired import answers, chunks
 
 
 def renamed(items, prefix):

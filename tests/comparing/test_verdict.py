@@ -8,22 +8,7 @@ import pytest
 from benchsuite.comparing import PairedItems, judge, parse_margins
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.statistics.paired_shares import p_above, p_below
-
-
-def answers(n, lost, gained, right=0.5, name="accuracy:arc"):
-    """Questions of which the base alone has ``lost`` right, the candidate alone ``gained``."""
-    base = np.zeros(n)
-    base[: lost + int(right * n)] = 1
-    candidate = base.copy()
-    candidate[:lost] = 0
-    candidate[n - gained :] = 1
-    return PairedItems(name, tuple(map(str, range(n))), base, candidate)
-
-
-def chunks(differences, metric="nll"):
-    base = np.full(len(differences), 2.0) if metric == "nll" else np.zeros(len(differences))
-    ids = tuple(map(str, range(len(differences))))
-    return PairedItems(metric, ids, base, base + np.asarray(differences))
+from tests.comparing.paired import answers, chunks
 
 
 def only(items, **options):

@@ -9,8 +9,7 @@ import pytest
 
 from benchsuite.engines import EngineError, EngineProcess, Launcher
 from tests.engines.conftest import ENTRY
-
-BANNER = "#!/bin/sh\nprintf 'Welcome to the cluster\\n\\377\\376 {}'\n"
+from tests.engines.interpreters import BANNER, script
 
 
 def told(raised, process):
@@ -98,12 +97,6 @@ def test_every_request_checks_its_answer(failing, call, answer):
         call(failing)
     told(raised, failing)
     assert failing.load(threads=1) == {"threads": 1}
-
-
-def script(path, text, exec_="exec "):
-    path.write_text(f'{text}\n{exec_}{sys.executable} "$@"\n')
-    path.chmod(0o755)
-    return str(path)
 
 
 @pytest.mark.parametrize("exec_", ["exec ", ""])

@@ -7,7 +7,7 @@ import pytest
 
 from benchsuite.engines import EngineEntry, EngineError, EngineProcess, Launcher
 from benchsuite.records.environment import versions_in
-from tests.engines.test_failing import BANNER, script
+from tests.engines.interpreters import BANNER, script
 
 NOISY = Path(__file__).parents[1] / "determinism"
 ENTRY = EngineEntry("noisy_engine", (), "", environment={"PYTHONPATH": str(NOISY)})

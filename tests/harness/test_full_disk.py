@@ -1,12 +1,11 @@
 """A disk that takes no more, or nothing at all: what is measured is kept, the rest is told."""
 
 import json
-import shutil
-import subprocess
 import sys
 
 import pytest
 
+from tests.harness.disks import mounts
 from tests.harness.shaky import BODY, CONFTEST
 
 FILLS = """
@@ -14,14 +13,6 @@ FILLS = """
                 while ballast.write(bytes(4096)) == 4096:
                     pass
 """
-
-
-def mounts():
-    """Say whether this machine lets us mount file systems of our own."""
-    if not shutil.which("unshare"):
-        return False
-    mount = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
-    return subprocess.run(mount, capture_output=True, check=False).returncode == 0
 
 
 pytestmark = pytest.mark.skipif(not mounts(), reason="this machine lets no user mount a tmpfs")

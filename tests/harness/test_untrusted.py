@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from benchsuite.records.forms import as_text, sealed
+from tests.harness.disks import mounts
 from tests.harness.shaky import BODY, CONFTEST
-from tests.harness.test_full_disk import mounts
 
 ESCAPE = "\x1b[31mred\x1b]0;title\x07 \u202e"
 FILE = "test_shaky.py"

@@ -89,6 +89,35 @@ def saved_by_llm_compressor(
     return said
 
 
+def with_varied_norms(model):
+    """Give every norm a weight (and bias) of its own: fresh ones are all ones and zeros."""
+    generator = torch.Generator().manual_seed(5)
+    for name, module in model.named_modules():
+        for part in ("weight", "bias"):
+            tensor = getattr(module, part, None)
+            if "norm" in name.rpartition(".")[2] and tensor is not None:
+                values = (part == "weight") + 0.3 * torch.randn(len(tensor), generator=generator)
+                setattr(module, part, nn.Parameter(values.to(tensor.dtype)))
+    return model
+
+
+def oneshot(model, scheme, batch, monkeypatch, folder):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(folder)  # it writes its log into the working folder
+    llmcompressor = pytest.importorskip("llmcompressor")
+    from llmcompressor.modifiers.quantization import QuantizationModifier
+
+    rows = [{"input_ids": row, "attention_mask": torch.ones_like(row)} for row in batch]
+    llmcompressor.oneshot(
+        model=model,
+        dataset=torch.utils.data.DataLoader(rows, batch_size=1),
+        recipe=[QuantizationModifier(scheme=scheme, targets=["Linear"], ignore=["lm_head"])],
+        num_calibration_samples=len(batch),
+        max_seq_length=batch.shape[1],
+    )
+    return model.eval()
+
+
 @pytest.fixture(autouse=True)
 def _one_thread():
     threads = torch.get_num_threads()

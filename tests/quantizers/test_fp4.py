@@ -302,7 +302,7 @@ def test_codes_and_scales_are_llm_compressor_s(name, activations, monkeypatch, t
     from compressed_tensors.compressors import BaseCompressor
     from transformers import AutoModelForCausalLM
 
-    from tests.quantizers.test_fp8 import oneshot
+    from tests.quantizers.conftest import oneshot
 
     path = embedded.path("tiny_llama_1m")
     original = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()

@@ -24,7 +24,7 @@ from benchsuite.quantizers.formats.fp8_linear import (
 )
 from benchsuite.quantizers.linear import model_digest, quantized_linears
 from benchsuite.quantizers.registry import QUANTIZERS, apply
-from tests.quantizers.conftest import build, logits
+from tests.quantizers.conftest import build, logits, oneshot
 
 
 def e4m3_numbers():
@@ -271,23 +271,6 @@ def test_narrower_groups_of_inputs_run_and_are_not_saved(tmp_path):
 
 
 # --- llm-compressor
-
-
-def oneshot(model, scheme, batch, monkeypatch, folder):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.chdir(folder)  # it writes its log into the working folder
-    llmcompressor = pytest.importorskip("llmcompressor")
-    from llmcompressor.modifiers.quantization import QuantizationModifier
-
-    rows = [{"input_ids": row, "attention_mask": torch.ones_like(row)} for row in batch]
-    llmcompressor.oneshot(
-        model=model,
-        dataset=torch.utils.data.DataLoader(rows, batch_size=1),
-        recipe=[QuantizationModifier(scheme=scheme, targets=["Linear"], ignore=["lm_head"])],
-        num_calibration_samples=len(batch),
-        max_seq_length=batch.shape[1],
-    )
-    return model.eval()
 
 
 @pytest.mark.stress

@@ -14,22 +14,10 @@ from benchsuite.quantizers import gptq, quarot, rotation
 from benchsuite.quantizers.formats.activations import ActivationQuantizer, fake_quantize_groups
 from benchsuite.quantizers.hadamard import largest_order, transform
 from benchsuite.quantizers.linear import quantized_linears
-from tests.quantizers.conftest import logits
+from tests.quantizers.conftest import logits, with_varied_norms
 
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "opt"]
 SIXTEEN = {"activation_bits": 16, "kv_bits": 16}
-
-
-def with_varied_norms(model):
-    """Give every norm a weight (and bias) of its own: fresh ones are all ones and zeros."""
-    generator = torch.Generator().manual_seed(5)
-    for name, module in model.named_modules():
-        for part in ("weight", "bias"):
-            tensor = getattr(module, part, None)
-            if "norm" in name.rpartition(".")[2] and tensor is not None:
-                values = (part == "weight") + 0.3 * torch.randn(len(tensor), generator=generator)
-                setattr(module, part, nn.Parameter(values.to(tensor.dtype)))
-    return model
 
 
 def with_outliers(model):

@@ -10,9 +10,8 @@ from benchsuite.quantizers import checkpoint, gptq, rotated, rotation, rtn
 from benchsuite.quantizers.checkpoint import packed
 from benchsuite.quantizers.hadamard import hadamard_matrix
 from benchsuite.quantizers.linear import quantized_linears
-from tests.quantizers.conftest import logits, word_tokenizer
+from tests.quantizers.conftest import logits, with_varied_norms, word_tokenizer
 from tests.quantizers.families import build
-from tests.quantizers.test_quarot import with_varied_norms
 
 MODELS = {
     "llama": {},
