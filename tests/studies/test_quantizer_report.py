@@ -64,12 +64,33 @@ def test_kinds_and_widths_are_ranked_apart(records):
     assert kind("quarot_w4a16") == "weight-only 4 bit"
 
 
+def test_one_seed_of_a_method_that_draws_has_no_rank():
+    """Six methods of one seed each were once ranked 1 to 6."""
+    every = [c for c in cells(["rtn_w8", "gptq_w4", "awq_w4"]) if c.method != "gptq_w4"]
+    one = next(c for c in cells(["gptq_w4"]))
+    rows = {row["method"]: row for row in accuracy(grouped(map(measured, [*every, one])))}
+    assert {m: row["rank"] for m, row in rows.items()} == {
+        "rtn_w8": 1,
+        "gptq_w4": None,
+        "awq_w4": 1,
+    }
+
+
+def test_tables_say_whose_weights_and_times_these_are(records):
+    assert {row["weights"] for row in accuracy(grouped(records))} == {"embedded"}
+    busy = [measured(cell, weights="dequantized", contended=True) for cell in cells()]
+    told = {(r["weights"], r["device"], r["contended"]) for r in sizes(grouped(busy))}
+    assert told == {("dequantized", "cuda: NVIDIA H200", True)}
+    assert {r["contended"] for r in sizes(grouped(records))} == {False}
+
+
 def test_differences_are_points_against_the_original(records):
     rows = {row["method"]: row for row in accuracy(grouped(records))}
     assert rows["fp16"]["delta_arc_macro_f1"] == 0
     assert rows["awq_w4"]["delta_arc_macro_f1"] == pytest.approx(-0.4)
     assert rows["gptq_w4"]["n_seeds"] == 3
     assert rows["gptq_w4"]["flipped_ci95"] == [43, 46]
+    assert rows["fp16"]["flipped_ci95"] is None
 
 
 def test_a_score_that_was_hardly_read_says_so(tmp_path):

@@ -2,7 +2,8 @@
 
 They have the rows and columns of the six-quantizer comparison. Methods are ranked by perplexity
 among their own kind and width alone: a W4A4 model is no worse method than a weight-only one, it
-does more. A rank orders means; what the seeds support is in the claims.
+does more. A rank orders means; what the seeds support is in the claims. A method that draws and has
+one seed has no mean, and no rank.
 """
 
 import json
@@ -67,16 +68,28 @@ def sizes(groups: Groups) -> list[Row]:
     return [
         {
             "model": model,
-            "weights": weights,
+            "weights": _weights(weights, found),
             "method": method,
             "precision": _precision(method, found),
             "size_mb": mean(found, "size_after_mb"),
             "compression": mean(found, "compression_ratio"),
             "quantization_seconds": _on_one_device(found, "quant_time_sec"),
             "peak_memory_mb": _mega(_on_one_device(found, "peak_memory_bytes")),
+            "device": " and ".join(sorted({device for device, _ in map(on_device, found)})),
+            "contended": any(crowded for _, crowded in map(on_device, found)),
         }
         for (model, weights, method), found in groups.items()
     ]
+
+
+def _weights(kind: str, records: Sequence[Record]) -> str:
+    """Return whose weights these are: ``embedded``, ``hub``; or that they stand in, or are random.
+
+    "Real" would call those of a GGUF, dequantized, what they are not.
+    """
+    if kind != "real":
+        return kind
+    return " and ".join(sorted({record.source.weights or "unknown" for record in records}))
 
 
 def _precision(method: str, records: Sequence[Record]) -> str:
@@ -108,7 +121,8 @@ def accuracy(groups: Groups) -> list[Row]:
         if weights == "rehearsal":
             continue
         original = groups.get((model, weights, BASELINE), [])
-        row: Row = {"model": model, "weights": weights, "kind": kind(method), "rank": None}
+        own = _weights(weights, found)
+        row: Row = {"model": model, "weights": own, "kind": kind(method), "rank": None}
         row |= {"method": method, "n_seeds": len(found), "perplexity": mean(found, "perplexity")}
         for key in QUALITY:
             value, base = mean(found, key), mean(original, key)
@@ -116,7 +130,9 @@ def accuracy(groups: Groups) -> list[Row]:
             row[f"delta_{key}"] = None if value is None or base is None else value - base
             row |= {beside: mean(found, beside) for beside in BESIDE.get(key, ())}
         row |= {key: mean(found, key) for key in ("kl", "flipped")}
-        rows.append(row | {"flipped_ci95": _widest(found, "flipped_ci95")})
+        # The original beside itself flips nothing: that is no share of a sample.
+        flips = None if method == BASELINE else _widest(found, "flipped_ci95")
+        rows.append(row | {"flipped_ci95": flips})
     return _ranked(rows)
 
 
@@ -129,7 +145,7 @@ def latency(groups: Groups) -> list[Row]:
             rows.append(
                 {
                     "model": model,
-                    "weights": weights,
+                    "weights": _weights(weights, mine),
                     "method": method,
                     "device": device,
                     "contended": crowded,
@@ -187,12 +203,18 @@ def _ranked(rows: list[Row]) -> list[Row]:
 
     rows = sorted(rows, key=lambda row: (*place(row), row["perplexity"] or float("inf")))
     before, rank = None, 0
-    for row in rows:
+    for row in filter(_has_a_mean, rows):
         rank = rank + 1 if place(row) == before else 1
         before = place(row)
         if row["kind"] not in ("reference", "control"):
             row["rank"] = rank
     return rows
+
+
+def _has_a_mean(row: Row) -> bool:
+    entry = QUANTIZERS.get(row["method"])
+    draws = entry is not None and (entry.calibrated or entry.seeded)
+    return row["perplexity"] is not None and (row["n_seeds"] > 1 or not draws)
 
 
 def mean(records: Sequence[Record], key: str) -> float | None:
