@@ -9,7 +9,7 @@ from tests.reporting.factory import record
 
 
 def completed(cell, log_probs, **changes):
-    stats = {"tokens_identical": True, "logprobs_exact": True, "l2_mean": 0.0}
+    stats = {"tokens_identical": True, "logprobs_exact": True, "l2_mean": 0.0, "repetitions": 3}
     baseline = {"stats": stats, "tokens": [[1, 2]], "logprobs": [log_probs]}
     found = record(cell, success=True, engine="torch", baseline=baseline)
     return replace(found, cell=replace(found.cell, **changes))
@@ -40,3 +40,15 @@ def test_variants_are_compared_within_one_setting_and_seed(tmp_path):
         "tiny_llama_1m (seed 42)",
         "tiny_llama_1m (seed 43)",
     ]
+
+
+def test_units_and_repetitions_stand_beside_the_numbers_and_a_stand_in_says_so(tmp_path):
+    one = next(c for c in study("determinism").cells() if c.model == "tiny_llama_1m")
+    found = completed(one, [-1.0, -1.0])
+    write_files([found], tmp_path, lambda record: {})
+    text = (tmp_path / "variants.md").read_text()
+    assert "| L2 mean, nats |" in text
+    assert "Run to run: 3 repetitions." in text
+    other = replace(found, source=replace(found.source, weights="local", stand_in="owner/other"))
+    write_files([other], tmp_path, lambda record: {})
+    assert "## tiny_llama_1m (stand-in)\n" in (tmp_path / "variants.md").read_text()

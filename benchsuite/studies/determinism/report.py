@@ -18,13 +18,19 @@ _AXES = (
     "other_gpu",
     "quantizer",
 )
-_HEAD = ("variant", "engine", "kernel", "run to run", "L2 mean", *_AXES, "deterministic mode")
+_HEAD = ("variant", "engine", "kernel", "run to run", "L2 mean, nats", *_AXES, "deterministic mode")
+_KINDS = {"rehearsal": "random weights", "stand_in": "stand-in"}
+"""What is said of weights that are not the model's own, by the record's kind."""
 
 
 def to_markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a table of the results and one of their distances; a result as ``read`` returns it."""
     rows = [_row(name, result) for name, result in results.items()]
     lines = _table([h.replace("_", " ") for h in _HEAD], rows)
+    times = sorted({n for r in results.values() if (n := _repetitions(r))})
+    if times:
+        told = " or ".join(map(str, times))
+        lines += ["", f'Run to run: {told} repetitions. After "differs" the largest L2, in nats.']
     distances = cross_variant(results)
     if distances:
         lines += ["", "How far the first completions are apart:", ""]
@@ -32,7 +38,7 @@ def to_markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
             (d["one"], d["other"], f"{d['l2']:.3g}", _index(d["first_divergent_index"]))
             for d in distances
         ]
-        lines += _table(("variant", "other", "L2", "tokens first differ at"), shown)
+        lines += _table(("variant", "other", "L2, nats", "tokens first differ at"), shown)
     return "\n".join(lines) + "\n"
 
 
@@ -76,7 +82,7 @@ def _place(record: Record, *, with_seed: bool) -> str:
     cell = record.cell
     told = [f"{name} {value}" for name, value in sorted(cell.changed.items())]
     told += [f"seed {cell.seed}"] if with_seed else []
-    told += ["random weights"] if record.kind == "rehearsal" else []
+    told += [_KINDS[record.kind]] if record.kind in _KINDS else []
     return f"{cell.model} ({', '.join(told)})" if told else cell.model
 
 
@@ -131,6 +137,10 @@ def _row(name: str, result: Mapping[str, Any]) -> list[str]:
         *(_axis(axes.get(axis, {})) for axis in _AXES),
         _deterministic(result.get("deterministic", {})),
     ]
+
+
+def _repetitions(result: Mapping[str, Any]) -> int:
+    return int(result.get("baseline", {}).get("stats", {}).get("repetitions") or 0)
 
 
 def _kernel(kernel: Mapping[str, Any]) -> str:
