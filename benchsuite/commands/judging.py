@@ -58,7 +58,7 @@ def _holds_records(word: str) -> bool:
 def _report_folders(folders: Sequence[str], others: Sequence[str]) -> int:
     from benchsuite.records.store import unwritable
     from benchsuite.reporting import write_report
-    from benchsuite.reporting.merging import judged
+    from benchsuite.reporting.merged_plan import judged_under
 
     target, plan = None, None
     for word in others:
@@ -83,7 +83,7 @@ def _report_folders(folders: Sequence[str], others: Sequence[str]) -> int:
             fix=f"write benchsuite report {' '.join(folders)} --reports-dir DIR",
         )
     register_own()
-    sources, results = judged(folders, target, plan)
+    sources, results = judged_under(plan, folders, target)
     for note in sources.notes:
         print(note)
     conflicts, agreeing = len(sources.conflicts), sources.agreeing

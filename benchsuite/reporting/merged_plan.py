@@ -1,11 +1,19 @@
 """The records of several reports folders under one frozen plan: half of it was run elsewhere."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchsuite.printable import count
 from benchsuite.records.judged import JudgedLog, Look
-from benchsuite.reporting.merging import OTHERS, Found, Key, Sources, results_over
+from benchsuite.reporting.merging import (
+    OTHERS,
+    Found,
+    Key,
+    Sources,
+    judged,
+    read_sources,
+    results_over,
+)
 from benchsuite.reporting.planned import Arm, looks_of, standing
 from benchsuite.reporting.results import StudyResults
 from benchsuite.study import Cell, study, use_margins
@@ -14,13 +22,23 @@ from benchsuite.study.plan import FrozenPlan
 
 
 def judged_under(
-    frozen: FrozenPlan, sources: Sources, directories: Iterable[str | Path], links: Path | None
-) -> list[StudyResults]:
-    """Return the plan's cells in the records, judged by the plan: its family, alpha and looks.
+    frozen: FrozenPlan | None, directories: Sequence[str | Path], links: Path | None = None
+) -> tuple[Sources, list[StudyResults]]:
+    """Return what the directories hold, judged by the plan: its cells, family, alpha and looks.
 
-    What the plan does not have is left out, and noted in ``sources``. The looks that sessions took
-    at their own folders count. Raises ``UsageError`` for a plan of other cells than the studies'.
+    What the plan does not have is left out, and noted. The looks that sessions took at their own
+    folders count, and the plan's margins hold from then on. Without a plan it is `merging.judged`.
+    Raises ``UsageError`` for a plan of other cells than the studies'.
     """
+    if frozen is None:
+        return judged(directories, links)
+    sources = read_sources(directories)
+    return sources, _judged(frozen, sources, directories, links)
+
+
+def _judged(
+    frozen: FrozenPlan, sources: Sources, directories: Sequence[str | Path], links: Path | None
+) -> list[StudyResults]:
     from benchsuite.reporting import judge_study
 
     use_margins(frozen.margins)

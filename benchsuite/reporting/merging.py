@@ -27,7 +27,6 @@ from benchsuite.reporting.load import record_files
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.weights import Variants, described
 from benchsuite.study import Cell, Study, names, study
-from benchsuite.study.plan import FrozenPlan
 
 Key = tuple[str, str, str, int]
 
@@ -202,20 +201,12 @@ def same_bits(a: Record, b: Record) -> bool:
 
 
 def judged(
-    directories: Sequence[str | Path], links: Path | None = None, plan: FrozenPlan | None = None
+    directories: Iterable[str | Path], links: Path | None = None
 ) -> tuple[Sources, list[StudyResults]]:
-    """Return what the directories hold, as results with their claims judged.
-
-    Under a frozen ``plan`` they are its cells alone, judged as it says. Its margins hold from then
-    on.
-    """
+    """Return what the directories hold, as results with their claims judged."""
     from benchsuite.reporting import judge_study
 
     sources = read_sources(directories)
-    if plan is not None:
-        from benchsuite.reporting.merged_plan import judged_under
-
-        return sources, judged_under(plan, sources, directories, links)
     results = results_of(sources, links)
     for one in results:
         one.judgements = judge_study(one, columns=sources.columns)

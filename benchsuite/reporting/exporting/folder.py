@@ -14,7 +14,7 @@ from benchsuite.reporting.exporting.figures import write_figures
 from benchsuite.reporting.exporting.tables import Table, left_out, tables_of
 from benchsuite.reporting.exporting.texts import to_csv, to_latex, to_markdown
 from benchsuite.reporting.judging import Columns
-from benchsuite.reporting.merging import judged
+from benchsuite.reporting.merged_plan import judged_under
 from benchsuite.reporting.report import place_of, write_own_files
 from benchsuite.reporting.results import StudyResults
 from benchsuite.study.plan import FrozenPlan
@@ -42,7 +42,7 @@ def write_export(
     `UsageError` before anything is written.
     """
     _refuse_what_is_no_export(folder)
-    sources, results = judged(directories, plan=plan)
+    sources, results = judged_under(plan, directories)
     place = folder.resolve()
     place.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-"))
