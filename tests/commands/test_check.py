@@ -33,6 +33,10 @@ CSV = "method,mean,std,cv_percent\nrandom,5.79,0.12,{cv}\ncola_zero,5.72,0.08,1.
         ("table.csv", CSV.format(cv=3.1), 1, "row 1 (random): cv 3.1 %"),
         ("table.tsv", CSV.format(cv=3.1).replace(",", "\t"), 1, "row 1 (random): cv 3.1 %"),
         ("empty.csv", "", 5, "nothing was checked"),
+        ("huge.json", f'{{"mean": 1{"0" * 400}, "std": 1.0, "n": 3}}', 5, "nothing was checked"),
+        ("twice.json", '{"mean": 5.0, "std": 1.0, "mean": 6.0}', 4, "'mean' is there twice"),
+        ("twice.yaml", "a: {mean: 5, std: 1, mean: 6}", 4, "'mean' is there twice"),
+        ("twice.csv", "mean,std,mean\n5,1,6\n", 4, "two columns 'mean'"),
     ],
 )
 def test_the_status_says_what_was_found(tmp_path, capsys, name, text, status, words):
@@ -40,7 +44,7 @@ def test_the_status_says_what_was_found(tmp_path, capsys, name, text, status, wo
     path.write_text(text)
 
     assert main(["check", str(path)]) == status
-    assert words in capsys.readouterr().out
+    assert words in "".join(capsys.readouterr())
 
 
 def test_a_file_of_which_nothing_was_read_spoils_the_others_pass(tmp_path, capsys):

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+from collections import Counter
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -27,13 +29,15 @@ def read(path: Path) -> Any:
     kind = path.suffix.lower()
     if kind in (".csv", ".tsv"):
         rows = csv.DictReader(io.StringIO(text), delimiter="\t" if kind == ".tsv" else ",")
+        if twice := _twice(filter(None, rows.fieldnames or ())):
+            raise UsageError(f"{path} has two columns {twice!r}", fix="name them apart")
         return [{k: v for k, v in row.items() if k and v} for row in rows]
     return _yaml(path, text) if kind in (".yaml", ".yml") else _json(path, text)
 
 
 def _json(path: Path, text: str) -> Any:
     try:
-        return json.loads(text, parse_float=Decimal)
+        return json.loads(text, parse_float=Decimal, object_pairs_hook=_as_object)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON: {error}", fix=FIX) from error
 
@@ -41,7 +45,25 @@ def _json(path: Path, text: str) -> Any:
 def _yaml(path: Path, text: str) -> Any:
     import yaml
 
+    class Loader(yaml.BaseLoader):
+        """Texts for numbers, and no key twice."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            pairs = self.construct_pairs(node, deep=True)
+            return _as_object([(k if isinstance(k, str) else str(k), v) for k, v in pairs])
+
     try:
-        return yaml.load(text, Loader=yaml.BaseLoader)
-    except yaml.YAMLError as error:
+        return yaml.load(text, Loader=Loader)
+    except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{path} is not YAML: {error}", fix=FIX) from error
+
+
+def _as_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; of two values under one key nobody knows which was printed."""
+    if twice := _twice(name for name, _ in pairs):
+        raise ValueError(f"the key {twice!r} is there twice in one object")
+    return dict(pairs)
+
+
+def _twice(names: Iterable[str]) -> str | None:
+    return next((name for name, n in Counter(names).items() if n > 1), None)

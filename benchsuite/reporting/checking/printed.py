@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -61,7 +62,9 @@ def printed(value: Any) -> Number | None:
             value = float(str(value.dtype.type(value)))
         else:
             value = value.item()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if abs(value) > sys.float_info.max or value != value:  # a whole number may be of any size
         return None
     return _rounded(float(value), _last_digit(repr(value)), precision)
 
