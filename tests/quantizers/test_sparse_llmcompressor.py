@@ -1,0 +1,66 @@
+"""Our 2:4 pruning against llm-compressor's on an embedded model, same samples, whole pipeline."""
+
+import copy
+
+import pytest
+import torch
+
+from benchsuite import catalog
+from benchsuite.corpora.text import load_text
+from benchsuite.evaluation.perplexity import tokenize_protocol
+from benchsuite.models.architecture import architecture_of
+from benchsuite.models.pool import ModelPool
+from benchsuite.quantizers import sparsegpt, wanda
+from benchsuite.quantizers.linear import QuantizedLinear
+
+
+def weights(model):
+    """The weights of the blocks' linears by name; llm-compressor prunes a tied head besides."""
+    return {
+        name: one.dequantize() if isinstance(one, QuantizedLinear) else one.weight.detach()
+        for name, one in architecture_of(model).named_linears(model)
+    }
+
+
+def by_llm_compressor(model, batch, modifier, monkeypatch):
+    from datasets import Dataset
+    from llmcompressor import oneshot
+    from llmcompressor.pipelines.cache import IntermediatesCache
+
+    # Pinned memory needs a GPU.
+    monkeypatch.setattr(IntermediatesCache, "pin_memory", lambda *args, **kwargs: None)
+    columns = {"input_ids": batch.tolist(), "attention_mask": torch.ones_like(batch).tolist()}
+    with torch.random.fork_rng():
+        oneshot(
+            model=model,
+            dataset=Dataset.from_dict(columns),
+            recipe=[modifier(sparsity=0.5, mask_structure="2:4", targets=["Linear"])],
+            max_seq_length=batch.shape[1],
+            num_calibration_samples=len(batch),
+            batch_size=1,
+            shuffle_calibration_samples=False,
+        )
+    return model
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize(("method", "name"), [(wanda, "Wanda"), (sparsegpt, "SparseGPT")])
+def test_every_layer_keeps_the_same_weights(method, name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # it writes its recipe's log into the working folder
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    pruning = pytest.importorskip("llmcompressor.modifiers.pruning")
+    modifier = {"Wanda": "WandaPruningModifier", "SparseGPT": "SparseGPTModifier"}[name]
+    pool, entry = ModelPool(), catalog.model("tiny_llama_4m")
+    with pool.lease(entry) as lease:
+        text = load_text("embedded_text", "train").joined[:40_000]
+        batch = tokenize_protocol(lease.tokenizer, text).flatten()[: 16 * 256].reshape(16, 256)
+        model = copy.deepcopy(lease.model).float()
+        theirs = copy.deepcopy(model)
+        method.quantize(model, batch)
+    theirs = by_llm_compressor(theirs, batch, getattr(pruning, modifier), monkeypatch)
+
+    expected = weights(theirs)
+    for path, found in weights(model).items():
+        same = (found - expected[path]).abs() <= 1e-3
+        # A last bit of the inputs may tip a choice. SparseGPT's errors then reach the rest of the row.
+        assert same.float().mean() > (0.9999 if name == "Wanda" else 0.99), path
