@@ -6,7 +6,7 @@ from hypothesis import given
 from scipy import stats
 
 from benchsuite.statistics import describe, proportion_interval
-from benchsuite.statistics.inference.verdicts import compared
+from benchsuite.statistics.inference.arms import compared
 from benchsuite.statistics.samples import mean_of, std_of, variance_of
 from tests.statistics.samples_for_tests import anything, clean, varied
 

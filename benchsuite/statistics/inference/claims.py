@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from benchsuite.statistics.compare import holm
-from benchsuite.statistics.inference import items, verdicts, wording
+from benchsuite.statistics.inference import arms, items, verdicts, wording
 from benchsuite.statistics.inference.sequential import (
     Plan,
     looks_taken,
@@ -272,7 +272,7 @@ def _draft(question: Question) -> verdicts.Draft:
     if other is None or claim.kind not in ("lower", "higher", "equivalent"):
         raise ValueError(f"the claim {claim.sentence!r} is of the unknown kind {claim.kind!r}")
     names = (claim.method, claim.other or "")
-    evidence = verdicts.compared(arm.values, other.values, question.by_seed, names)
+    evidence = arms.compared(arm.values, other.values, question.by_seed, names)
     evidence |= items.item_evidence(arm, other, question.by_seed)
     still = evidence["test"] == "exact" or (arm.constant and other.constant)
     if claim.kind == "equivalent":

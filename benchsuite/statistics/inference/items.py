@@ -6,7 +6,8 @@ from typing import Any
 
 from benchsuite.statistics.descriptive import describe
 from benchsuite.statistics.equivalence import tost_over_items
-from benchsuite.statistics.inference.verdicts import Draft, of_arms, ordered
+from benchsuite.statistics.inference.arms import of_arms
+from benchsuite.statistics.inference.verdicts import Draft, ordered
 from benchsuite.statistics.item_tests import ItemDifference, item_difference
 from benchsuite.statistics.ranking import auroc_difference
 from benchsuite.statistics.two_levels import TwoLevels, auroc_over_both, means_over_both
