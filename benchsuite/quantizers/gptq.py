@@ -47,8 +47,7 @@ from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, Workin
 from benchsuite.quantizers.walking.visit import Visit
 from benchsuite.quantizers.walking.walk import Turns, walk
 
-BLOCK_COLUMNS = 128
-PANEL_COLUMNS = 512
+BLOCK_COLUMNS, PANEL_COLUMNS = 128, 512
 
 BlockQuantizer = Callable[..., tuple[Tensor, Tensor]]
 """`quantize_block`, or one like it; that of `gptaq` is given its P after U."""
@@ -91,10 +90,7 @@ def quantize_block(
 
 
 def fuses(name: str, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether the column loop ``torch``, ``triton`` or ``auto`` (where it can run) is Triton's.
-
-    Raises ``UsageError`` for another name, and for Triton where it cannot run.
-    """
+    """Whether ``torch``, ``triton`` or ``auto`` is Triton's loop; ``UsageError`` if it cannot run."""
     if name not in ("auto", "torch", "triton"):
         raise UsageError(f"unknown block kernel {name!r}", fix="Known: auto, torch, triton")
     can_fuse = device.type == "cuda" and dtype == torch.float32
