@@ -90,7 +90,7 @@ def quantize_block(
 
 
 def fuses(name: str, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether ``torch``, ``triton`` or ``auto`` is Triton's loop; ``UsageError`` if it cannot run."""
+    """Whether ``torch``, ``triton`` or ``auto`` is Triton's; ``UsageError`` where it cannot be."""
     if name not in ("auto", "torch", "triton"):
         raise UsageError(f"unknown block kernel {name!r}", fix="Known: auto, torch, triton")
     can_fuse = device.type == "cuda" and dtype == torch.float32

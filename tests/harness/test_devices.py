@@ -2,9 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
 from collections import defaultdict
 
 import pytest
@@ -12,6 +9,7 @@ import pytest
 from benchsuite.harness.scheduling.devices import take_gpus
 from benchsuite.records import environment
 from tests.conftest import read_flat
+from tests.harness.gpu_holder import Holder
 from tests.harness.shaky import CONFTEST
 
 ONE, TWO = "GPU-1c0ffee1-0000", "GPU-2badcafe-0000"
@@ -90,36 +88,6 @@ def test_an_nvidia_smi_that_fails_means_no_gpu(smi):
     smi("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n", 9)
     assert environment.gpus() == ()
     assert take_gpus() is None
-
-
-HOLDER = """
-import sys
-from benchsuite.harness.scheduling.devices import take_gpus
-taken = take_gpus(int(sys.argv[1]))
-print(*(f"{slot.gpu.uuid} {slot.rank}" for slot in taken._slots), flush=True)
-for line in sys.stdin:
-    print(taken.shared(), flush=True)
-"""
-
-
-class Holder:
-    """A process that has taken GPUs; ``uuid`` and ``rank`` are those of the first."""
-
-    def __init__(self, count: int) -> None:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen([sys.executable, "-c", HOLDER, str(count)], **pipes)
-        told = self.process.stdout.readline().split()
-        self.uuids, self.ranks = told[::2], [int(rank) for rank in told[1::2]]
-        self.uuid, self.rank = self.uuids[0], self.ranks[0]
-
-    def shares(self) -> bool:
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return self.process.stdout.readline() == "True\n"
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.communicate()
 
 
 @pytest.fixture

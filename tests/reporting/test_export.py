@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -28,35 +27,10 @@ from benchsuite.reporting.latex import latex_escape
 from benchsuite.reporting.results import StudyResults
 from benchsuite.study import study
 from tests.reporting.factory import drawn, grid, record, results, stored, stored_with_items
+from tests.reporting.page_rows import Rows
 
 QUANTIZERS = study("quantizers")
 METHODS = ("fp16", "rtn_w4", "gptq_w4", "hqq_w4", "awq_w4")
-
-
-class Rows(HTMLParser):
-    """The texts of each row of a page's tables, cell by cell, without what is drawn."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.rows, self.open = [], []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        found = dict(attributes)
-        if tag == "tr" or found.get("role") == "row":
-            self.rows.append([])
-        if tag in ("td", "th") or found.get("role") == "cell":
-            self.rows[-1].append([])
-        if tag not in ("meta", "link", "br", "wbr"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        while self.open.pop() != tag:
-            pass
-
-    def handle_data(self, text):
-        if text.strip() and self.rows and self.rows[-1] and not {"svg", "script"} & {*self.open}:
-            self.rows[-1][-1].append(text.strip())
 
 
 def quantized(**changes):
