@@ -31,6 +31,21 @@ def test_changed_parameters_make_another_group():
     assert {r.cell.parameters["quant_bits"] for r in groups[1].records.values()} == {3}
 
 
+def test_a_record_read_from_json_fills_the_cell_of_a_tuple():
+    cells = [
+        replace(cell, parameters={**cell.parameters, "widths": (2, 4), "alpha": 1})
+        for cell in grid("llama2_7b", methods=["random"])
+    ]
+    read = {}
+    for cell, made in zip(cells, drawn(cells).values(), strict=True):
+        parameters = json.loads(json.dumps(made.cell.parameters, sort_keys=True))
+        read[cell.id] = replace(made, cell=replace(made.cell, parameters=parameters))
+
+    (group,) = groups_of(cells, read)
+
+    assert len(group.records) == len(cells)
+
+
 def test_downstream_on_the_first_seed_keeps_the_seeds_together():
     from benchsuite.study import study
 
@@ -91,21 +106,6 @@ def test_a_record_of_other_parameters_does_not_fill_a_cell():
     (group,) = groups_of(cells, other)
 
     assert not group.records
-
-
-def test_a_record_read_from_json_fills_the_cell_of_a_tuple():
-    cells = [
-        replace(cell, parameters={**cell.parameters, "widths": (2, 4), "alpha": 1})
-        for cell in grid("llama2_7b", methods=["random"])
-    ]
-    read = {}
-    for cell, made in zip(cells, drawn(cells).values(), strict=True):
-        parameters = json.loads(json.dumps(made.cell.parameters, sort_keys=True))
-        read[cell.id] = replace(made, cell=replace(made.cell, parameters=parameters))
-
-    (group,) = groups_of(cells, read)
-
-    assert len(group.records) == len(cells)
 
 
 def test_a_parameter_of_few_methods_takes_no_comparison_away():

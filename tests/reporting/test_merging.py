@@ -69,6 +69,32 @@ def test_evidence_that_was_changed_is_left_out_by_name(tmp_path):
     assert sources.notes == [f"left out {side}: changed after it was written"]
 
 
+def test_a_cell_that_failed_on_one_machine_and_passed_on_another_is_done(tmp_path):
+    (cell, *_) = cells = grid("llama2_7b", methods=["random"])
+    a = tmp_path / "a"
+    store = Store(a)
+    store.prepare()
+    store.write(record(cell, failure=("quant", "out of memory")))
+    b = folder(tmp_path / "b", drawn(cells))
+
+    assert [found.record.cell.id for found in read_sources([a]).failed.values()] == [cell.id]
+    for order in ([a, b], [b, a]):
+        sources = read_sources(order)
+        assert sources.failed == {}
+        assert len(sources.good) == len(cells)
+
+
+def test_of_many_files_that_cannot_be_read_three_are_named_and_the_rest_counted(tmp_path):
+    one = folder(tmp_path / "a", drawn(grid("llama2_7b", methods=["random"])))
+    for number in range(5):
+        (one / f"store/records/{number}.json").write_text("{")
+
+    notes = read_sources([one]).notes
+
+    assert len(notes) == 4
+    assert notes[-1] == f"left out 2 further files of {one}"
+
+
 def test_equal_bits_agree(tmp_path):
     records = drawn(grid("llama2_7b", methods=["random"]))
     a, b = folder(tmp_path / "a", records), folder(tmp_path / "b", records)
@@ -311,32 +337,6 @@ def test_a_pipe_in_the_place_of_a_record_is_left_out(tmp_path):
     os.mkfifo(one / "store/records/feed.json")
 
     assert "it is a pipe" in read_sources([one]).notes[0]
-
-
-def test_a_cell_that_failed_on_one_machine_and_passed_on_another_is_done(tmp_path):
-    (cell, *_) = cells = grid("llama2_7b", methods=["random"])
-    a = tmp_path / "a"
-    store = Store(a)
-    store.prepare()
-    store.write(record(cell, failure=("quant", "out of memory")))
-    b = folder(tmp_path / "b", drawn(cells))
-
-    assert [found.record.cell.id for found in read_sources([a]).failed.values()] == [cell.id]
-    for order in ([a, b], [b, a]):
-        sources = read_sources(order)
-        assert sources.failed == {}
-        assert len(sources.good) == len(cells)
-
-
-def test_of_many_files_that_cannot_be_read_three_are_named_and_the_rest_counted(tmp_path):
-    one = folder(tmp_path / "a", drawn(grid("llama2_7b", methods=["random"])))
-    for number in range(5):
-        (one / f"store/records/{number}.json").write_text("{")
-
-    notes = read_sources([one]).notes
-
-    assert len(notes) == 4
-    assert notes[-1] == f"left out 2 further files of {one}"
 
 
 def test_a_given_checkpoint_never_takes_the_place_of_the_models_own(tmp_path):
