@@ -108,10 +108,12 @@ def records_csv(results: Sequence[StudyResults]) -> str:
     metrics = [metric for metric in study.metrics if not metric.parts]
     heads = [metric.stored_heading for metric in metrics]
     writer.writerow(["cell", "model", "method", "seed", *heads, "kind", "device", "file"])
+    seen = set()  # a record that several settings have is one
     for one in results:
         for cell in one.cells:
             record = one.records.get(cell.id)
-            if record is not None:
+            if record is not None and id(record) not in seen:
+                seen.add(id(record))
                 numbers = [record.value(metric.name) for metric in metrics]
                 kind = ", ".join(filter(None, (record.kind, one.apart)))
                 facts = [kind, record.device_name, record_href(record, one.links)]

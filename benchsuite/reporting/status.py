@@ -14,8 +14,12 @@ def status_rows(results: Sequence[StudyResults]) -> list[Row]:
     Failed, stale and missing cells are named by seed; a failed one with its reason in short.
     """
     counts: dict[tuple[str, str], Row] = {}
+    seen = set()  # a cell that several settings have is one
     for one in results:
         for cell in one.cells:
+            if (one.weights, cell.name) in seen:
+                continue
+            seen.add((one.weights, cell.name))
             row = counts.setdefault(
                 (cell.model, cell.method),
                 {"model": cell.model, "method": cell.method, "status": ""}

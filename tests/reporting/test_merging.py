@@ -386,3 +386,27 @@ def test_a_given_checkpoint_never_takes_the_place_of_the_models_own(tmp_path):
     only = tmp_path / "only"
     assert main(["report", str(b), "--reports-dir", str(only)]) == 0
     assert "| gptq_w4 | a given checkpoint (3) |" in (only / "coverage.md").read_text()
+
+
+def test_a_record_that_two_settings_have_is_counted_once(tmp_path):
+    methods = ["random", "cola_zero"]
+    plain = grid("llama2_7b", methods=methods)
+    scored = grid("llama2_7b", methods=["cola_zero"], settings={"scoring_model": "qwen3_0_6b"})
+    a, b = folder(tmp_path / "a", drawn(plain)), folder(tmp_path / "b", drawn(scored))
+
+    assert main(["report", str(a), str(b), "--reports-dir", str(tmp_path / "out")]) == 0
+
+    out = tmp_path / "out/calibration_selection"
+    rows = list(csv.DictReader((out / "records.csv").open()))
+    assert len(rows) == len({row["cell"] for row in rows}) == 15
+    status = {row["method"]: row for row in csv.DictReader((out / "status.csv").open())}
+    assert (status["random"]["done"], status["cola_zero"]["done"]) == ("5", "10")
+    summary = json.loads((out / "summary_stats.json").read_text())
+    assert {
+        model: sorted(m for m in found if "_vs_" not in m)
+        for model, found in summary.items()
+        if model != "_benchsuite"
+    } == {
+        "llama-2-7b-hf": ["cola_zero", "random"],
+        "llama-2-7b-hf__scoring_model-qwen3_0_6b": ["cola_zero", "random"],
+    }
