@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -383,6 +384,8 @@ def test_a_given_checkpoint_never_takes_the_place_of_the_models_own(tmp_path):
     assert kinds == ["real"] * 4 + ["real, checkpoint"] * 3
     classes = {c.get("classname") for c in ET.parse(tmp_path / "out/claims.xml").iter("testcase")}
     assert classes == {f"quantizers.{model}" for model in means}
+    heads = re.findall(r"<h2[^>]*>.*?</h2>", (tmp_path / "out/index.html").read_text(), re.DOTALL)
+    assert ["checkpoint" in head for head in heads if "quantizers" in head] == [False, True]
     only = tmp_path / "only"
     assert main(["report", str(b), "--reports-dir", str(only)]) == 0
     assert "| gptq_w4 | a given checkpoint (3) |" in (only / "coverage.md").read_text()

@@ -85,7 +85,7 @@ def study_view(results: StudyResults) -> dict[str, Any]:
     provenance = provenance_of(list(results.records.values()))
     return {
         "name": results.study.name,
-        "marks": marks_of_all(groups),
+        "marks": [*marks_of_all(groups), *filter(None, [results.apart])],
         "question": results.study.question,
         "metric": results.study.ranked_by.heading,
         "counts": counts,
