@@ -50,7 +50,7 @@ def task_in_force(cell: Cell, parameter: str, options: Options) -> str:
 
 def of_cell(declared: Study, cell: Cell, options: Options) -> Mapping[str, Any]:
     """Return everything that decides the cell's numbers apart from code and environment."""
-    from benchsuite.corpora import task_digest, text_digest
+    from benchsuite.corpora import text_digest
     from benchsuite.models import hub_digest, weights_digest
 
     sources = options.sources
@@ -66,11 +66,7 @@ def of_cell(declared: Study, cell: Cell, options: Options) -> Mapping[str, Any]:
         for parameter, split in declared.reading("corpus").items()
         if parameter in cell.parameters
     }
-    asked = [task_in_force(cell, parameter, options) for parameter in declared.reading("task")]
-    tasks = {name: task_digest(name, catalog.task(name).split, sources) for name in asked}
-    shown = [name for name, parameter in declared.parameters.items() if parameter.examples]
-    if any(cell.parameters.get(name) for name in shown):
-        tasks |= {f"{name} examples": _examples_digest(name, sources) for name in asked}
+    tasks = _task_digests(declared, cell, options)
     files = [_file_digest(path) for path in declared.files(cell)]
     own = catalog.model(cell.model)
     registered = _registered(cell)
@@ -90,6 +86,25 @@ def of_cell(declared: Study, cell: Cell, options: Options) -> Mapping[str, Any]:
     }
 
 
+def _task_digests(declared: Study, cell: Cell, options: Options) -> dict[str, str]:
+    """Return what identifies the items of the cell's tasks, and of all splits that it reads."""
+    from benchsuite.corpora import task_digest
+
+    sources = options.sources
+    beside = {task_in_force(cell, p, options): s for p, s in declared.reading("task").items()}
+    found = {name: task_digest(name, catalog.task(name).split, sources) for name in beside}
+    for name, split in beside.items():
+        # The digests of the package's sets and of the hub's are of all their splits.
+        if split and sources.folder(name) is not None:
+            found[f"{name} {split}"] = _split_digest(name, split, sources)
+    shown = [name for name, parameter in declared.parameters.items() if parameter.examples]
+    if any(cell.parameters.get(name) for name in shown):
+        for name in beside:
+            split = catalog.task(name).examples
+            found[f"{name} examples"] = _split_digest(name, split, sources)
+    return found
+
+
 def _registered(cell: Cell) -> dict[str, Any]:
     """Return what a user's conftest registered under the cell's names: settings, targets, engines.
 
@@ -102,13 +117,13 @@ def _registered(cell: Cell) -> dict[str, Any]:
     return found
 
 
-def _examples_digest(name: str, sources: Sources) -> str:
-    """Return the digest of a task's split of examples, "" where it has none and asks its own."""
+def _split_digest(name: str, split: str, sources: Sources) -> str:
+    """Return the digest of a further split of a task, "" where it has none and asks its own."""
     from benchsuite.corpora import task_digest
     from benchsuite.corpora.files import MissingSplit
 
     try:
-        return task_digest(name, catalog.task(name).examples, sources)
+        return task_digest(name, split, sources)
     except MissingSplit:
         return ""
 

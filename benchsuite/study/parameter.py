@@ -15,8 +15,12 @@ READ: Mapping[str, Mapping[str, Any]] = {
     "corpus:train": catalog.CORPORA,
     "corpus:test": catalog.CORPORA,
     "task": catalog.TASKS,
+    "task:validation": catalog.TASKS,
 }
-"""What a parameter or an axis may read, and the catalogue that its values are names of."""
+"""What a parameter or an axis may read, and the catalogue that its values are names of.
+
+Of a task its entry's own split is read, and that of the colon beside it.
+"""
 
 
 @dataclass(frozen=True)

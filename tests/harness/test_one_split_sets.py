@@ -81,7 +81,7 @@ def test_changed_examples_change_what_a_cell_that_shows_them_is_known_by(tmp_pat
     def written(split, answer):
         row = {"question": "How many?", "answer": f"#### {answer}"}
         (tmp_path / f"{split}.jsonl").write_text(json.dumps(row) + "\n")
-        return inputs._examples_digest("gsm8k", Sources(local={"gsm8k": tmp_path}))
+        return inputs._split_digest("gsm8k", "train", Sources(local={"gsm8k": tmp_path}))
 
     assert written("test", 1) == "", "no split of examples: they are of the asked one"
     assert len({written("train", 1), written("train", 2), ""}) == 3

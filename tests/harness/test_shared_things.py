@@ -152,3 +152,21 @@ def test_downstream_tasks_are_known_by_the_library_that_asks_them():
     for asked, packages in ((False, ()), (True, ("lm_eval",))):
         cell = next(selection.cells(settings={"downstream_tasks": asked}))
         assert selection.packages(cell) == packages
+
+
+def test_a_training_is_known_by_its_held_out_problems_too(tmp_path):
+    training = study("latent_training")
+    cell = next(
+        c for c in training.cells() if (c.model, c["steps"]) == ("llama3_2_1b", "equations")
+    )
+    options = SimpleNamespace(sources=Sources(local={"gsm8k_aug": tmp_path}), checkpoint={})
+
+    def known(split, answer):
+        row = {"question": "How many?", "steps": ["<<1+1=2>>"], "answer": answer}
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps(row) + "\n")
+        return inputs._task_digests(training, cell, options)
+
+    known("train", "2")
+    found = [known("validation", "2"), known("validation", "3"), known("train", "4")]
+    assert len({json.dumps(digests) for digests in found}) == 3
+    assert set(found[0]) == {"gsm8k_aug", "gsm8k_aug validation"}
