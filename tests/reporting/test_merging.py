@@ -13,6 +13,8 @@ import pytest
 
 from benchsuite.commands.main import main
 from benchsuite.records.store import Store
+from benchsuite.reporting import write_report
+from benchsuite.reporting.coverage import coverage_markdown
 from benchsuite.reporting.merging import judged, read_sources
 from benchsuite.study import study
 from tests.reporting.factory import DOCUMENT, drawn, grid, record, stored
@@ -386,9 +388,7 @@ def test_a_given_checkpoint_never_takes_the_place_of_the_models_own(tmp_path):
     assert classes == {f"quantizers.{model}" for model in means}
     heads = re.findall(r"<h2[^>]*>.*?</h2>", (tmp_path / "out/index.html").read_text(), re.DOTALL)
     assert ["checkpoint" in head for head in heads if "quantizers" in head] == [False, True]
-    only = tmp_path / "only"
-    assert main(["report", str(b), "--reports-dir", str(only)]) == 0
-    assert "| gptq_w4 | a given checkpoint (3) |" in (only / "coverage.md").read_text()
+    assert "| gptq_w4 | a given checkpoint (3) |" in coverage_markdown(judged([b])[1])
 
 
 def test_a_record_that_two_settings_have_is_counted_once(tmp_path):
@@ -397,7 +397,7 @@ def test_a_record_that_two_settings_have_is_counted_once(tmp_path):
     scored = grid("llama2_7b", methods=["cola_zero"], settings={"scoring_model": "qwen3_0_6b"})
     a, b = folder(tmp_path / "a", drawn(plain)), folder(tmp_path / "b", drawn(scored))
 
-    assert main(["report", str(a), str(b), "--reports-dir", str(tmp_path / "out")]) == 0
+    write_report(tmp_path / "out", judged([a, b])[1])
 
     out = tmp_path / "out/calibration_selection"
     rows = list(csv.DictReader((out / "records.csv").open()))
