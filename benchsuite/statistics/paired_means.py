@@ -1,8 +1,8 @@
 """Two systems' values on the same items: is the mean difference less, or more, than an edge?
 
 Items that come in clusters (the questions of one passage, the chunks of one document) are not
-independent. The clusters then are what is counted: the standard error is that of their sums around
-the mean, the degrees of freedom are the clusters less one.
+independent. The clusters then are what is counted: the standard error is the jackknife's, which
+leaves out one after the other, the degrees of freedom are the clusters less one.
 
 The test is a paired t-test, taken twice: as it is, and corrected for the skewness of the
 differences (Hall 1992). The larger p-value counts. Without the correction a KL, or a score that
@@ -65,13 +65,25 @@ class Differences:
         n = len(self.sums)
         if n < 2:
             return 0.0
-        off = self.sums - self.sizes * self.mean
-        return math.sqrt(n / (n - 1) * float(off @ off)) / float(self.sizes.sum())
+        off = self._off
+        return math.sqrt((n - 1) / n * float(off @ off)) / float(self.sizes.sum())
+
+    @property
+    def _off(self) -> _Row:
+        """How far the units' sums are from what the others' mean makes of them: the jackknife.
+
+        A unit that holds most items is near any mean that it is part of, and would seem to have no
+        scatter. Of units of one size it is the sums around the mean.
+        """
+        if len(self.sums) < 2:
+            return np.zeros_like(self.sums)
+        left = 1 - self.sizes / self.sizes.sum()
+        return np.asarray((self.sums - self.sizes * self.mean) / left)
 
     @property
     def skew(self) -> float:
         """The skewness of the units' sums around the mean over the square root of their number."""
-        off = self.sums - self.sizes * self.mean
+        off = self._off
         spread = float(off @ off)
         return float((off**3).sum()) / spread**1.5 if spread else 0.0
 
