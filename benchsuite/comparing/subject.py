@@ -261,6 +261,9 @@ def checkpoint_of(word: str) -> Path:
     """Return the folder of the model that a word names; raises as `folder_of`, or without one."""
     folder = folder_of(word)
     if not (folder / "config.json").is_file():
+        from benchsuite.evaluation.checkpoints import refuse_unsaved
+
+        refuse_unsaved(folder)
         raise UsageError(
             f"{word!r} is neither a catalogued model nor a folder with a config.json, nor a GGUF",
             fix="Give a folder that save_pretrained or --save-models wrote",

@@ -70,6 +70,7 @@ def open_model(name: str, sources: Sources = Sources(), *, device: str = "cpu") 
         return Opened(name, loaded.model, loaded.tokenizer, {})
     folder = source.within(Path(name))
     if not is_gguf(folder) and not (folder / "config.json").is_file():
+        refuse_unsaved(folder)
         raise UsageError(
             f"{name!r} is neither a catalogued model nor a folder with a config.json, nor a GGUF",
             fix="Give a folder that --save-models wrote, or a name that benchsuite list shows",
@@ -140,6 +141,17 @@ def _file(opened: Opened) -> Path | None:
 def _size(opened: Opened) -> int:
     file = _file(opened)
     return file.stat().st_size if file else stored_bytes(opened.model)
+
+
+def refuse_unsaved(folder: Path) -> None:
+    """Refuse a folder of ``--save-models`` that says why it holds no model."""
+    why = read_metadata(folder).get("not_saved") if folder.is_dir() else None
+    if why:
+        raise UsageError(
+            f"no model is in this folder, as its metadata.json says: {why}",
+            str(folder),
+            "Name the folder of a method whose format holds this model",
+        )
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:

@@ -64,3 +64,14 @@ def test_predictions_that_are_not_finite_are_a_fault(saved):
 def test_a_folder_that_is_none_is_one_paragraph(capsys, tmp_path):
     assert cli.main(["verify", str(tmp_path)]) == pytest.ExitCode.USAGE_ERROR
     assert "neither a catalogued model nor a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["verify"], ["compare", MODEL]])
+def test_a_model_that_was_not_saved_says_why(capsys, tmp_path, words):
+    """Such a folder is one that --save-models wrote: to ask for one is no help."""
+    why = "Not saved: a phi3 with this rope is not written as GGUF."
+    (tmp_path / "metadata.json").write_text(json.dumps({"format": None, "not_saved": why}))
+    assert cli.main([*words, str(tmp_path)]) == pytest.ExitCode.USAGE_ERROR
+    said = capsys.readouterr().err
+    assert why in said
+    assert str(tmp_path) in said
