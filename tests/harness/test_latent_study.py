@@ -192,3 +192,14 @@ def test_a_checkpoint_of_another_seed_or_configuration_is_refused(reports, tmp_p
 
 def test_the_study_says_what_each_column_of_its_records_is(reports):
     assert undescribed(reports) == []
+
+
+def test_every_evaluation_is_charged_with_its_training(reports):
+    """The second cell of a training once took 0.00 s to make what it asked."""
+    records = found(reports)
+    trained = records["latent_training", "kava", 42]
+    asked = records["latent_reasoning", "kava", 42]
+    assert asked["training_time_sec"] == trained["training_time_sec"] == trained["training_seconds"]
+    assert asked["total_time_sec"] == asked["training_time_sec"] > 0
+    spent = [r["training_spent_time_sec"] for r in (asked, trained)]
+    assert min(spent) < asked["training_time_sec"] <= max(spent)
