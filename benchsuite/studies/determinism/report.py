@@ -7,6 +7,7 @@ from typing import Any
 
 from benchsuite.determinism.document import cross_variant
 from benchsuite.determinism.verification import LEVEL, Served, pairs
+from benchsuite.printable import count
 from benchsuite.records.files import write_whole
 from benchsuite.records.record import Record
 
@@ -29,8 +30,8 @@ def to_markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
     lines = _table([h.replace("_", " ") for h in _HEAD], rows)
     times = sorted({n for r in results.values() if (n := _repetitions(r))})
     if times:
-        told = " or ".join(map(str, times))
-        lines += ["", f'Run to run: {told} repetitions. After "differs" the largest L2, in nats.']
+        told = " or ".join(count(n, "repetition") for n in times)
+        lines += ["", f'Run to run: {told}. After "differs" the largest L2, in nats.']
     distances = cross_variant(results)
     if distances:
         lines += ["", "How far the first completions are apart:", ""]
