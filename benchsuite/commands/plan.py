@@ -107,6 +107,13 @@ def _planned(
     declared = study(name)
     chosen = [cell for _, cell, _ in collected.cells if cell.study == name]
     looks = plan_of(bench, name)
+    typed = bench.options.seeds
+    if looks and typed and typed != looks.seeds[: looks.looks[0]]:
+        raise UsageError(
+            f"--seeds {','.join(map(str, typed))} does not go with --until-decided, which looks at "
+            f"the first {', '.join(map(str, looks.looks))} of the seeds of study {name}",
+            fix="leave --seeds away, or freeze these seeds with one look: without --until-decided",
+        )
     cells = _with_further_looks(bench, chosen, looks.seeds) if looks else chosen
     seeds = looks.seeds if looks else tuple(dict.fromkeys(cell.seed for cell in cells))
     looks = looks or Plan(seeds, (len(seeds),))

@@ -124,6 +124,18 @@ def test_the_file_can_be_read_and_has_exactly_the_chosen_cells(frozen, command, 
     again.stderr.fnmatch_lines(["*plan.json is there, and a frozen plan stays*"])
 
 
+def test_other_seeds_than_the_looks_are_not_passed_over(command, project):
+    """The looks are at the study's own seeds: others were left out of the plan without a word."""
+    words = ("--until-decided=9", "--out", "plan.json", *CHOSEN)
+
+    result = command("plan", "--seeds=1,2", *words)
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--seeds 1,2 does not go with --until-decided*3, 6, 9*"])
+    assert not (project.path / "plan.json").exists()
+    assert command("plan", "--seeds=1,2,3", *words).ret == 0
+
+
 @pytest.mark.parametrize("workers", [pytest.param("0", marks=pytest.mark.stress), "2"])
 def test_a_session_runs_the_plan_alone_and_says_so_everywhere(frozen, run, project, workers):
     frozen()
