@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from benchsuite.harness.isolation import free_memory
-from benchsuite.harness.outcome import Outcome, judge, plan_of
+from benchsuite.harness.outcome import Outcome, judge, plan_of, seeds_of
 from benchsuite.harness.session import Bench
 from benchsuite.printable import count
 from benchsuite.reporting.results import StudyResults
@@ -33,6 +33,10 @@ def further_looks(config: pytest.Config, outcome: Outcome | None, status: int) -
         return status
     free_memory(None)
     benchmarks = {results.study.name: results.benchmark for results in outcome.studies}
+    for name in benchmarks:
+        if plan_of(bench, name) is None:
+            begun = count(len(seeds_of(bench, name)), "seed")
+            print(f"{name}: --until-decided {bench.options.until_decided} adds none to its {begun}")
     for look in range(1, _most_looks(bench, outcome)):
         ran = False
         for results in outcome.studies:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchsuite import catalog
-from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.errors import BenchsuiteError
 from benchsuite.harness.planning import seeds_measured
 from benchsuite.harness.session import Bench
 from benchsuite.records.judged import JudgedLog
@@ -44,7 +44,10 @@ class Outcome:
 
 
 def plan_of(bench: Bench, name: str) -> "Plan | None":
-    """Return when ``--until-decided`` looks at a study, or None without that option."""
+    """Return when ``--until-decided`` looks at a study, or None where it adds no seeds.
+
+    That is so without the option, of a study with one seed, and where that has more from the start.
+    """
     most, frozen = bench.options.until_decided, bench.options.plan
     if frozen is not None:
         from benchsuite.reporting.planned import looks_of
@@ -52,16 +55,18 @@ def plan_of(bench: Bench, name: str) -> "Plan | None":
         return looks_of(frozen, name)
     if not most:
         return None
-    declared, tour = study(name), study(name).tour
-    seeds = tour.seeds if bench.options.tour and tour is not None else declared.seeds
+    seeds = seeds_of(bench, name)
     if len(seeds) < 2 or most < len(seeds):
-        raise UsageError(
-            f"--until-decided {most} is less than the {len(seeds)} seeds of study {name}",
-            fix=f"give at least {max(2, len(seeds))}, the seeds of the first look",
-        )
+        return None
     from benchsuite.statistics.inference.sequential import planned
 
-    return planned(tuple(seeds), most)
+    return planned(seeds, most)
+
+
+def seeds_of(bench: Bench, name: str) -> tuple[int, ...]:
+    """Return the seeds that a study begins with: its own, or its tour's."""
+    declared, tour = study(name), study(name).tour
+    return tuple(tour.seeds if bench.options.tour and tour is not None else declared.seeds)
 
 
 def gather(bench: Bench, name: str, benchmark: Path) -> StudyResults:

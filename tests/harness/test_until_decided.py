@@ -84,8 +84,11 @@ def test_the_budget_ends_it(run, pytester):
     assert seeds(pytester)["close"] == {1, 2, 3, 4, 5}
 
 
-def test_a_budget_below_the_first_look_is_one_paragraph(run):
+def test_a_budget_below_the_first_look_adds_nothing_and_the_session_ends_as_ever(run, pytester):
+    """Once it ended in a traceback after the last cell, and without a report."""
     result = run("--until-decided=2")
 
-    assert result.ret != 0
-    assert "less than the 3 seeds of study claimed" in result.stdout.str() + result.stderr.str()
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["claimed: --until-decided 2 adds none to its 3 seeds"])
+    assert seeds(pytester)["close"] == {1, 2, 3}
+    assert list(pytester.path.glob("**/index.html"))
