@@ -304,7 +304,10 @@ def test_auto_is_a_worker_for_so_many_gpus_and_the_number_is_no_identity(cells, 
     smi(LISTED_FOUR)
     records = cells("-n", "auto", "--gpus-per-cell", "2")
     pairs = [{",".join(FOUR[:2])}, {",".join(FOUR[2:])}]
-    assert sorted(by_process(records).values(), key=str) == pairs
+    used = list(by_process(records).values())
+    # A worker that starts late may find no cell left.
+    assert all(pair in pairs for pair in used)
+    assert len(used) == len({min(pair) for pair in used})
     assert {r["environment"]["gpus"] for r in records} == {2}
     assert {r["timings"]["contended"] for r in records} == {False}
     again = pytester.runpytest_subprocess("test_shaky.py", "--gpus-per-cell", "4")
