@@ -81,6 +81,19 @@ class Group:
         return "; ".join(sorted(reasons)) or None
 
 
+def short_names(groups: Iterable[Group]) -> dict[str, str]:
+    """Return label -> the label without the settings that all of the groups have in common."""
+    groups = list(groups)
+    parts = [group.key.split("__") for group in groups]
+    shared = set.intersection(*(set(found[1:]) for found in parts)) if parts else set()
+    return {
+        group.label: group.label.replace(
+            group.key, "__".join(found[:1] + [part for part in found[1:] if part not in shared])
+        )
+        for group, found in zip(groups, parts, strict=True)
+    }
+
+
 def groups_of(
     cells: Iterable[Cell], records: Mapping[str, Record] | Sequence[Record]
 ) -> list[Group]:

@@ -6,6 +6,7 @@ from benchsuite.printable import count
 from benchsuite.reporting import numbers
 from benchsuite.reporting.commands import rerun_command
 from benchsuite.reporting.devices import mixed_devices
+from benchsuite.reporting.groups import groups_of, short_names
 from benchsuite.reporting.results import Line, StudyResults
 from benchsuite.reporting.unread import unread
 from benchsuite.reporting.waiting import waiting
@@ -38,7 +39,7 @@ def terminal_lines(results: StudyResults, *, verbose: bool = False) -> list[Line
         lines.append((f"  {results.standing.sentence}", {"yellow": departs}))
     told = (*results.notes, *unread(results), *mixed_devices(results))
     lines += [(f"  {note}", {"yellow": True}) for note in told]
-    lines += _claims(results.study, results.judgements, verbose)
+    lines += _claims(results, verbose)
     lines += _waiting(results) if verbose else ()
     lines += _absent("failed", results, list(results.failed), {"red": True})
     lines += _absent("stale", results, list(results.stale), {"yellow": True})
@@ -58,7 +59,9 @@ def _count(results: StudyResults) -> str:
     return "; ".join(parts)
 
 
-def _claims(study: Study, judgements: Sequence[Judgement], verbose: bool) -> Iterable[Line]:
+def _claims(results: StudyResults, verbose: bool) -> Iterable[Line]:
+    study, judgements = results.study, results.judgements
+    names = short_names(groups_of(results.cells, results.records))
     outcomes = ("violated", "inconclusive", *(("held",) if verbose else ()))
     told = [j for outcome in outcomes for j in judgements if j.outcome == outcome]
     few = [] if verbose else [j for j in told if _is_smoke(j)]
@@ -71,7 +74,8 @@ def _claims(study: Study, judgements: Sequence[Judgement], verbose: bool) -> Ite
     for judgement in told[:most]:
         word = _word(judgement)
         said = judgement.sentence if verbose else _brief(study, judgement)
-        text = f"  {word}: {judgement.claim.sentence} [{judgement.model}]: {said}"
+        name = names.get(judgement.model, judgement.model)
+        text = f"  {word}: {judgement.claim.sentence} [{name}]: {said}"
         yield text, MARKUP[judgement.outcome]
     if len(told) > most:
         yield f"  and {count(len(told) - most, 'more such claim')} in the report", {}

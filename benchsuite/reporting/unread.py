@@ -2,7 +2,7 @@
 
 from statistics import fmean
 
-from benchsuite.reporting.groups import Group, groups_of
+from benchsuite.reporting.groups import Group, groups_of, short_names
 from benchsuite.reporting.results import StudyResults
 from benchsuite.study import Study
 
@@ -17,15 +17,16 @@ def unread(results: StudyResults) -> list[str]:
     Controls are broken on purpose and rehearsals know nothing: both are left out.
     """
     groups = groups_of(results.cells, results.records)
+    names = short_names(groups)
     return [
         sentence
         for group in groups
         if group.kind != "rehearsal"
-        for sentence in _of_group(results.study, group)
+        for sentence in _of_group(results.study, group, names[group.label])
     ]
 
 
-def _of_group(study: Study, group: Group) -> list[str]:
+def _of_group(study: Study, group: Group, name: str) -> list[str]:
     scores: dict[str, list[str]] = {}
     for metric in study.metrics:
         if metric.parse_rate:
@@ -43,7 +44,7 @@ def _of_group(study: Study, group: Group) -> list[str]:
             told = [f"{method} {mean:.1f} %" for method, mean in low.items()][:MOST_METHODS]
             more = f" and {len(low) - MOST_METHODS} more" if len(low) > MOST_METHODS else ""
             found.append(
-                f"{' and '.join(names)} [{group.key}]: less than {ENOUGH:g} % of the answers could "
+                f"{' and '.join(names)} [{name}]: less than {ENOUGH:g} % of the answers could "
                 f"be read ({', '.join(told)}{more}); an unread answer counts as wrong, so that "
                 "the score tells the form of the answers as much as what they say"
             )

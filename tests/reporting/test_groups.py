@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from benchsuite.reporting import groups_of
+from benchsuite.reporting.groups import short_names
 from benchsuite.reporting.settings import together
 from tests.reporting.factory import drawn, grid, record, results
 
@@ -138,3 +139,19 @@ def test_settings_are_what_cells_may_have_together():
     assert together([{"bits": "3"}, same, one]) == [[0, 2], [1, 2]]
     assert together([same, same]) == [[0, 1]]
     assert together([]) == []
+
+
+def test_a_short_name_leaves_out_what_all_groups_have_in_common():
+    few = {"quant_bits": 3, "group_size": 64}
+    cells = grid("llama2_7b", "opt_6_7b", methods=["random"], settings=few)
+    groups = groups_of(cells, {})
+    assert list(short_names(groups).values()) == ["llama-2-7b-hf", "opt-6.7b"]
+    assert all("quant_bits-3" in label for label in short_names(groups))
+
+    apart = [*cells, *grid("llama2_7b", methods=["random"], settings={"group_size": 64})]
+    assert list(short_names(groups_of(apart, {})).values()) == [
+        "llama-2-7b-hf__quant_bits-3",
+        "llama-2-7b-hf",
+        "opt-6.7b__quant_bits-3",
+    ]
+    assert short_names([]) == {}
