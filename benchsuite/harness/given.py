@@ -34,7 +34,7 @@ def read(values: list[str], where: Path) -> tuple[dict[str, ModelEntry], dict[st
     for text in values:
         name, equals, source = text.partition("=")
         known = catalog.MODELS.get(name)
-        if known and name not in entries and source in ("", *_hub_words(known)):
+        if known and name not in entries and (not equals or source in _hub_words(known)):
             entries[name] = known
             continue
         if known or name in entries:
@@ -95,12 +95,19 @@ def _of_hub(name: str, source: str) -> ModelEntry:
     entry = ModelEntry(name, hub_id, revision=revision or "main")
     here = places.locate(entry).folder
     if here is None:
-        # Its shape is the catalogue's if that knows the id: enough to estimate and to rehearse.
-        known = [one for one in catalog.MODELS.values() if one.hub_id == hub_id]
-        return replace(known[0], name=name, revision=entry.revision) if known else entry
+        return _shaped(entry)
     folder.refuse_quantized(here, name)
     config, dtype = folder.read_config(here), folder.stored_dtype(here)
     return stand_in.entry_of_config(name, hub_id, config, dtype, entry.revision)
+
+
+def _shaped(entry: ModelEntry) -> ModelEntry:
+    """Return a hub model with the shape that the catalogue has of it: to estimate and rehearse."""
+    for known in catalog.MODELS.values():
+        if (known.hub_id, known.revision) == (entry.hub_id, entry.revision):
+            kind, shape, dtype = known.model_type, known.shape, known.dtype
+            return replace(entry, model_type=kind, shape=shape, dtype=dtype, gated=known.gated)
+    return entry
 
 
 def join(entries: Mapping[str, ModelEntry]) -> None:

@@ -187,9 +187,9 @@ class QuantizedLinear(nn.Module):
         ``held`` keeps the dequantized weight from its first use until another choice: fastest for
         large batches, at the memory of the original. ``int4_cpu`` runs PyTorch's own 4-bit kernel
         (symmetric or not, group size 32, 64, 128 or 256, no g_idx): fastest for a few tokens in
-        bfloat16 on a CPU. ``triton`` reads the packed codes of any layer on CUDA for up to 8 tokens
-        at once, and rebuilds the weight, in one kernel, for more: fastest for generating. Raises
-        ``UsageError`` for an unknown kernel.
+        bfloat16 on a CPU. ``triton`` reads the packed codes of any layer on CUDA for up to
+        `FEW_TOKENS` at once, and rebuilds the weight, in one kernel, for more: fastest for
+        generating. Raises ``UsageError`` for an unknown kernel.
         """
         if kernel not in KERNELS:
             raise UsageError(f"unknown kernel {kernel!r}", fix=f"Known: {', '.join(KERNELS)}")

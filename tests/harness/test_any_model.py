@@ -120,6 +120,7 @@ def test_any_model_runs_in_a_shipped_study_and_its_record_names_what_it_was(phi3
         ("my_model=no/such/folder", "there is no no/such/folder, and it is no hub id"),
         ("My-Model=x/y", "Write --model NAME=SOURCE"),
         ("my_model=", "Write --model NAME=SOURCE"),
+        ("tiny_llama_1m=", "the name 'tiny_llama_1m' is taken"),
         ("my_model=.", "the folder holds no config.json"),
     ],
 )
@@ -154,6 +155,21 @@ def test_what_the_catalogue_knows_joins_every_study_with_its_shape(run):
     for name in ("llama3_1_8b_instruct", "qwen3_8b", "mine"):
         told = rf"1 cell cannot run: {name} needs 1\d\.\d GiB"
         assert re.search(told, done.stdout), done.stdout + done.stderr
+
+
+def test_a_hub_id_has_the_catalogue_s_shape_of_that_revision_and_nothing_else_of_it():
+    """An embedded model's id once made an embedded model, which has no files under its new name."""
+    sources = ("benchsuite/tiny_llama_1m", "Qwen/Qwen3-8B", "Qwen/Qwen3-8B@v2")
+    found = []
+    for source in sources:
+        entries, _ = given.read([f"mine={source}"], ROOT)
+        found.append(entries["mine"])
+    assert [one.shape for one in found] == [
+        catalog.model("tiny_llama_1m").shape,
+        catalog.model("qwen3_8b").shape,
+        {},
+    ]
+    assert all(one.from_hub for one in found)
 
 
 def test_its_dtype_is_that_of_its_files_whatever_its_config_is_like(tmp_path):

@@ -16,33 +16,16 @@ from benchsuite.evaluation.perplexity import perplexity, tokenize_protocol
 from benchsuite.models.pool import ModelPool
 from benchsuite.quantizers import awq, awq_search
 from benchsuite.quantizers.linear import using_kernel
+from tests.quantizers.compressors import llm_compressor
 
 
-def llm_compressor(model, batch, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    llmcompressor = pytest.importorskip("llmcompressor")
-    from datasets import Dataset
+def by_llm_compressor(model, batch, monkeypatch):
+    pytest.importorskip("llmcompressor")
     from llmcompressor.modifiers.quantization import QuantizationModifier
     from llmcompressor.modifiers.transform.awq import AWQModifier
-    from llmcompressor.pipelines.cache import IntermediatesCache
 
-    # Pinned memory needs a GPU.
-    monkeypatch.setattr(IntermediatesCache, "pin_memory", lambda *args, **kwargs: None)
-    columns = {"input_ids": batch.tolist(), "attention_mask": torch.ones_like(batch).tolist()}
-    with torch.random.fork_rng():
-        llmcompressor.oneshot(
-            model=model,
-            dataset=Dataset.from_dict(columns),
-            recipe=[
-                AWQModifier(duo_scaling=False),
-                QuantizationModifier(scheme="W4A16_ASYM", targets=["Linear"], ignore=["lm_head"]),
-            ],
-            max_seq_length=batch.shape[1],
-            num_calibration_samples=len(batch),
-            batch_size=1,
-            shuffle_calibration_samples=False,
-        )
-    return model
+    rounded = QuantizationModifier(scheme="W4A16_ASYM", targets=["Linear"], ignore=["lm_head"])
+    return llm_compressor(model, batch, [AWQModifier(duo_scaling=False), rounded], monkeypatch)
 
 
 @pytest.mark.stress
@@ -58,7 +41,7 @@ def test_the_whole_method_agrees(monkeypatch, tmp_path):
         held_out = tokenize_protocol(lease.tokenizer, held_out).flatten()
         with torch.no_grad():
             goal = original.model(input_ids=batch).logits
-        theirs = llm_compressor(copy.deepcopy(original.model), batch, monkeypatch)
+        theirs = by_llm_compressor(copy.deepcopy(original.model), batch, monkeypatch)
         monkeypatch.setattr(awq_search, "EXPONENTS", tuple(i / 19 for i in range(20)))
         awq.quantize(lease.model, batch, clip=False)
         found = []

@@ -12,6 +12,7 @@ from benchsuite.models.architecture import architecture_of
 from benchsuite.models.pool import ModelPool
 from benchsuite.quantizers import sparsegpt, wanda
 from benchsuite.quantizers.linear import QuantizedLinear
+from tests.quantizers.compressors import llm_compressor
 
 
 def weights(model):
@@ -22,32 +23,10 @@ def weights(model):
     }
 
 
-def by_llm_compressor(model, batch, modifier, monkeypatch):
-    from datasets import Dataset
-    from llmcompressor import oneshot
-    from llmcompressor.pipelines.cache import IntermediatesCache
-
-    # Pinned memory needs a GPU.
-    monkeypatch.setattr(IntermediatesCache, "pin_memory", lambda *args, **kwargs: None)
-    columns = {"input_ids": batch.tolist(), "attention_mask": torch.ones_like(batch).tolist()}
-    with torch.random.fork_rng():
-        oneshot(
-            model=model,
-            dataset=Dataset.from_dict(columns),
-            recipe=[modifier(sparsity=0.5, mask_structure="2:4", targets=["Linear"])],
-            max_seq_length=batch.shape[1],
-            num_calibration_samples=len(batch),
-            batch_size=1,
-            shuffle_calibration_samples=False,
-        )
-    return model
-
-
 @pytest.mark.stress
 @pytest.mark.parametrize(("method", "name"), [(wanda, "Wanda"), (sparsegpt, "SparseGPT")])
 def test_every_layer_keeps_the_same_weights(method, name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # it writes its recipe's log into the working folder
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     pruning = pytest.importorskip("llmcompressor.modifiers.pruning")
     modifier = {"Wanda": "WandaPruningModifier", "SparseGPT": "SparseGPTModifier"}[name]
     pool, entry = ModelPool(), catalog.model("tiny_llama_4m")
@@ -57,7 +36,8 @@ def test_every_layer_keeps_the_same_weights(method, name, monkeypatch, tmp_path)
         model = copy.deepcopy(lease.model).float()
         theirs = copy.deepcopy(model)
         method.quantize(model, batch)
-    theirs = by_llm_compressor(theirs, batch, getattr(pruning, modifier), monkeypatch)
+    recipe = [getattr(pruning, modifier)(sparsity=0.5, mask_structure="2:4", targets=["Linear"])]
+    theirs = llm_compressor(theirs, batch, recipe, monkeypatch)
 
     expected = weights(theirs)
     for path, found in weights(model).items():

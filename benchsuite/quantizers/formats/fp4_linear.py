@@ -82,8 +82,8 @@ class Fp4Linear(QuantizedLinear):
     def use(self, kernel: str) -> "Fp4Linear":
         """Choose ``dequantize``, which rebuilds the weight in every call, ``held`` or ``triton``.
 
-        The last reads the packed codes on CUDA for up to 8 tokens at once, and rebuilds the weight,
-        in one kernel, for more. Raises ``UsageError`` for another.
+        The last reads the packed codes on CUDA for up to `FEW_TOKENS` at once, and rebuilds the
+        weight, in one kernel, for more. Raises ``UsageError`` for another.
         """
         if kernel not in ("dequantize", "held", "triton"):
             raise UsageError(f"an FP4 layer has no kernel {kernel!r}")
