@@ -22,7 +22,7 @@ from benchsuite.latent.network import Reasoner
 from benchsuite.latent.transfer import Route, taken
 from benchsuite.models.replay import nothing_collected
 
-KEPT = 16  # graphs, of the shapes used last
+KEPT = 64  # graphs, of the shapes used last: one memory for all of them, some MiB of launches each
 ALIGNED = 64  # bytes
 
 Shape = tuple[tuple[tuple[int, ...], torch.dtype], ...]
