@@ -177,6 +177,15 @@ def test_an_absent_engine_is_skipped_with_the_install_command(results):
     )
 
 
+@pytest.mark.stress
+def test_a_model_that_gpus_share_needs_as_many_for_a_cell(tmp_path):
+    cell = "cell(study='determinism', model='tiny_llama_1m', method='vllm_half')"
+    command = [sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", "-m", cell]
+    command += ["--set=determinism.tensor_parallel=2", f"--reports-dir={tmp_path}"]
+    output = " ".join(forked.run(command, ROOT).stdout.split())
+    assert "determinism.tensor_parallel=2: a cell has 1 GPU. Add --gpus-per-cell 2" in output
+
+
 def test_what_draws_by_numbers_of_its_own_is_not_verified(results):
     told = results[0]["silent"]["verification"]
     assert told == {

@@ -54,7 +54,9 @@ register_study(
                 choices=("float16", "bfloat16"),
                 help="in which vLLM and SGLang compute",
             ),
-            "tensor_parallel": Parameter(1, least=1, help="GPUs that share the model"),
+            "tensor_parallel": Parameter(
+                1, least=1, help="GPUs that share the model, at most --gpus-per-cell"
+            ),
             "gpu_memory_utilization": Parameter(0.9, help="vLLM's share of a GPU's memory"),
             "kv_cache_gib": Parameter(
                 0.0, help="a fixed cache for vLLM, in GiB, instead of that share; 0 is none"
