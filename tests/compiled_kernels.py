@@ -23,6 +23,7 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from benchsuite.decoding import slot_kernel
+from benchsuite.latent import loss_kernels, training_kernels
 from benchsuite.models import fused_kernels
 from benchsuite.quantizers import fp4_gptq_kernel, gptq_kernel, sparsegpt_kernel
 from benchsuite.quantizers.formats import (
@@ -42,6 +43,8 @@ MODULES = (
     sparsegpt_kernel,
     slot_kernel,
     fused_kernels,
+    training_kernels,
+    loss_kernels,
 )
 HOPPER = GPUTarget("cuda", 90, 32)
 TYPES = {
@@ -149,6 +152,7 @@ def launches():
             yield from fp4_products(dtype, group, g)
     yield from integer_products()
     yield from forwards()
+    yield from trainings()
 
 
 def octets(*shape):
@@ -240,6 +244,31 @@ def forwards():
     yield "bfloat16", partial(fused_kernels.rms_norm, x, x[0, 0, 0], 1e-6)
     yield "bfloat16", partial(fused_kernels.rotate, x, x, angles, angles)
     yield "bfloat16", partial(fused_kernels.gated, x, x)
+
+
+def trainings():
+    """Half a block each way at Llama-3.2-1B's widths and others, and the loss of its logits."""
+    of = training_kernels
+    how = of.Dropout.of(torch.zeros(1, dtype=torch.int64), 0.1, 0.25)
+    for width, dtype in ((2048, torch.bfloat16), (896, torch.bfloat16), (32, torch.float32)):
+        x, name = torch.zeros(16, width, dtype=dtype), str(dtype).removeprefix("torch.")
+        for n, added in ((3, None), (3, x), (2, x), (0, x)):
+            told = f"{name}, {width} columns, {n} copies{', a sum' if added is not None else ''}"
+            yield told, partial(of.normed, x, added, x[0], 1e-5, how, 7, n)
+            several = torch.zeros(n, *x.shape, dtype=dtype)
+            given = (x, several, x, x[0], x if n else None)
+            yield told, partial(of.normed_backward, *given, 1e-5, how, 7)
+    x = torch.zeros(16, 8192, dtype=torch.bfloat16)
+    for added in (None, x):
+        told = "bfloat16" + (", a sum" if added is not None else "")
+        yield told, partial(of.dropped, x, how, 7, added)
+    yield "bfloat16", partial(of.gated, x, x, how, 7)
+    yield "bfloat16", partial(of.gated_backward, x, x, x, x, how, 7)
+    for dtype in (torch.bfloat16, torch.float32):
+        logits, targets = torch.zeros(3, 128256, dtype=dtype), torch.zeros(3, dtype=torch.int64)
+        name, each = str(dtype).removeprefix("torch."), torch.zeros(3)
+        yield name, partial(loss_kernels.nll, logits, targets)
+        yield name, partial(loss_kernels.nll_backward, logits, targets, each, each)
 
 
 def all_compiled():

@@ -1,12 +1,15 @@
 """What a KaVa step costs at Llama-3.2-1B shapes with random weights, beside the machine limit.
 
-    python benchmarks/speed/latent_cuda.py [--steps 20] [--batch 128] [--compile] [--graphs]
+    python benchmarks/speed/latent_cuda.py [--steps 20] [--batch 128] [--compile] [--graphs] [--plain]
     python benchmarks/speed/latent_cuda.py --small      # a smoke run, on a CPU too
 
 Prints tokens per second, peak memory, the projected time of the whole configuration, and the share
 of the bf16 matrix product's rate that this machine reached in the same run. What is timed are steps
 over batches that were all trained on before, so that everything is compiled and captured; the host
 waits for no loss in between, as a configuration's 30,000 steps do once in 600.
+
+``--plain`` first takes the same steps by the plain operations, with nothing fused
+(``benchsuite.latent.fused``): its figures stand in front, and the ratio of the two at the end.
 
 Work is counted, not guessed, by reading the batches with an outline of the network: 2 operations
 per weight and token forward and 2 backward through frozen weights (their own gradient is not
@@ -17,15 +20,18 @@ work, and in the time.
 
 import argparse
 import datetime
+import gc
 import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 
 from benchsuite import catalog
+from benchsuite.latent import fused
 from benchsuite.latent.config import Config, load_config
 from benchsuite.latent.examples import Example, Format
 from benchsuite.latent.graphs import outline
@@ -125,6 +131,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=128, help="rows a step: the document's 128")
     parser.add_argument("--compile", action="store_true", help="training.torch_compile")
     parser.add_argument("--graphs", action="store_true", help="training.cuda_graphs")
+    parser.add_argument("--plain", action="store_true", help="the plain operations too, first")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--out", type=Path, help="keep the figures here as JSON")
     return parser.parse_args()
@@ -133,7 +140,29 @@ def options() -> argparse.Namespace:
 def main() -> None:
     """Measure and print."""
     chosen = options()
+    found = {}
+    if chosen.plain:
+        with fused.plain_operations():
+            found["plain"] = measured(chosen)
+    found["fused" if not chosen.compile else "compiled"] = measured(chosen)
+    for name, figures in found.items():
+        print(f"-- {name}", flush=True)
+        for key, value in figures.items():
+            print(f"{key:28} {f'{value:.4g}' if isinstance(value, float) else value}", flush=True)
+    if chosen.plain:
+        before, after = (each["seconds_per_step"] for each in found.values())
+        print(f"{'times as fast':28} {before / after:.3f}")
+    if chosen.out:
+        chosen.out.write_text(json.dumps(found, indent=1))
+
+
+def measured(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of a network that is built anew."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     entry = catalog.model("tiny_llama_1m" if chosen.small else "llama3_2_1b")
     batch = 4 if chosen.small else chosen.batch
     config = config_of("kava", load_config("llama1b_aug")).changed(
@@ -163,7 +192,7 @@ def main() -> None:
     reserved = torch.cuda.max_memory_reserved() if device == "cuda" else 0
     rate, limit = work.operations() / seconds, ceiling(device, 512 if chosen.small else 8192)
     epochs = config.training.num_train_epochs
-    found = {
+    return {
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "model": entry.name,
         "batch": batch,
@@ -181,10 +210,6 @@ def main() -> None:
         "transformers": transformers.__version__,
         "date": datetime.date.today().isoformat(),
     }
-    for name, value in found.items():
-        print(f"{name:28} {f'{value:.4g}' if isinstance(value, float) else value}", flush=True)
-    if chosen.out:
-        chosen.out.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

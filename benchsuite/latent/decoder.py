@@ -15,6 +15,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from benchsuite.errors import UsageError
 from benchsuite.latent.attention import Layout, attend
+from benchsuite.latent.fused import FusedBlocks, fuses
 
 KINDS = ("llama", "mistral", "qwen2")
 NOTHING = torch.empty(0)
@@ -46,7 +47,7 @@ class Decoder(nn.Module):
                 fix=f"use one of {', '.join(KINDS)}",
             )
         self.model = model
-        self._compiled = before_attention, after_attention
+        self._compiled: Any = None
 
     def compile_training(self) -> None:
         """Let torch.compile fuse what lies between the attentions, in training."""
@@ -66,29 +67,61 @@ class Decoder(nn.Module):
 
         ``watched`` int64 [W] are rows of the tokens.
         """
-        cos, sin = self.model.rotary_emb(tokens, layout.positions[None])
-        plain = before_attention, after_attention
-        before, after = self._compiled if self.training else plain
-        if before is not plain[0] and torch.is_grad_enabled() and not tokens.requires_grad:
-            tokens = tokens.detach().requires_grad_()  # or all is compiled twice
-        keys, values, layers, queries = [], [], [], []
-        for number, block in enumerate(self.model.layers):
-            query, key, value = before(block, tokens, cos[0], sin[0])
+        blocks = self._blocks(tokens, *self.model.rotary_emb(tokens, layout.positions[None]))
+        if isinstance(blocks, _Plain) and blocks.compiled:
+            tokens = _wanted(tokens)
+        added, keys, values, layers, queries = None, [], [], [], []
+        for number in range(len(self.model.layers)):
+            tokens, query, key, value = blocks.before(number, tokens, added)
+            if watched is not None and number:
+                layers.append(tokens.index_select(0, watched))  # of the block before
             key, value = layout.new.pad(key), layout.new.pad(value)
             if past is not None:
                 key = torch.cat([past[number][0], key], 1)
                 value = torch.cat([past[number][1], value], 1)
-            tokens = after(block, tokens, attend(query, key, value, layout))
+            tokens, added = blocks.after(number, tokens, attend(query, key, value, layout))
             keys.append(key)
             values.append(value)
             if watched is not None:
-                layers.append(tokens.index_select(0, watched))
                 queries.append(query.detach().index_select(0, watched))
-        decoded = Decoded(self.model.norm(tokens), tuple(keys), tuple(values))
+        decoded = Decoded(blocks.norm(tokens, added), tuple(keys), tuple(values))
         if watched is None:
             return decoded
-        layers[-1] = decoded.hidden.index_select(0, watched)
+        layers.append(decoded.hidden.index_select(0, watched))
         return replace(decoded, layers=torch.stack(layers), queries=torch.stack(queries))
+
+    def _blocks(self, tokens: Tensor, cos: Tensor, sin: Tensor) -> Any:
+        """Return how this call's blocks are computed: ``_Plain`` or ``FusedBlocks``."""
+        if self.training and self._compiled is None and fuses(self.model, tokens, cos):
+            return FusedBlocks(self.model, tokens, cos[0], sin[0])
+        return _Plain(self.model, cos[0], sin[0], self._compiled if self.training else None)
+
+
+class _Plain:
+    """Blocks by transformers' and PyTorch's own operations, or compiled ones."""
+
+    def __init__(self, model: Any, cos: Tensor, sin: Tensor, compiled: Any) -> None:
+        self._model, self._angles, self.compiled = model, (cos, sin), compiled is not None
+        self._before, self._after = compiled or (before_attention, after_attention)
+
+    def before(self, number: int, tokens: Tensor, _: None) -> tuple[Tensor, ...]:
+        """Return the tokens, their rotated queries and keys, and values."""
+        return tokens, *self._before(self._model.layers[number], tokens, *self._angles)
+
+    def after(self, number: int, tokens: Tensor, attended: Tensor) -> tuple[Tensor, None]:
+        """Return the block's output, and that nothing is to be added."""
+        return self._after(self._model.layers[number], tokens, attended), None
+
+    def norm(self, tokens: Tensor, _: None) -> Tensor:
+        """Return the last norm."""
+        return self._model.norm(tokens)
+
+
+def _wanted(tokens: Tensor) -> Tensor:
+    """Return tokens that want a gradient, or all is compiled twice."""
+    if torch.is_grad_enabled() and not tokens.requires_grad:
+        return tokens.detach().requires_grad_()
+    return tokens
 
 
 def before_attention(

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchsuite.latent.fused import nll
 from benchsuite.latent.transfer import rounded, send
 
 Parts = dict[str, Tensor]  # a loss' named, weighted parts
@@ -35,8 +36,7 @@ def token_loss(
         for t in (wanted.flatten().nonzero()[:, 0], targets[wanted], share[wanted])
     )
     logits = head(hidden.flatten(0, 1).index_select(0, places))
-    nll = F.cross_entropy(logits.float(), chosen, reduction="none")
-    return (nll * weights).sum()
+    return (nll(logits, chosen) * weights).sum()
 
 
 def codi_loss(student: Tensor, teacher: Tensor) -> Tensor:
