@@ -1,6 +1,6 @@
 """What a KaVa step costs at Llama-3.2-1B shapes with random weights, beside the machine limit.
 
-    python benchmarks/speed/latent_cuda.py [--steps 20] [--batch 128] [--compile] [--graphs] [--plain]
+    python benchmarks/speed/latent_cuda.py --graphs [--plain] [--compile] [--steps 20] [--batch 128]
     python benchmarks/speed/latent_cuda.py --small      # a smoke run, on a CPU too
 
 Prints tokens per second, peak memory, the projected time of the whole configuration, and the share

@@ -65,7 +65,7 @@ def main() -> None:
         again = gradients(net, batch, config)
         with fused.plain_operations():
             plain = gradients(net, batch, config)
-            with mock.patch.object(attention, "_takes_packed", lambda *_: False):
+            with mock.patch.object(attention, "_takes_packed", return_value=False):
                 padded = gradients(net, batch, config)
         print(f"rows {first} to {first + 7}")
         print(f"  fused again:               {apart(again, found)}")

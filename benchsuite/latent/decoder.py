@@ -102,7 +102,8 @@ class _Plain:
 
     def __init__(self, model: Any, cos: Tensor, sin: Tensor, compiled: Any) -> None:
         self._model, self._angles, self.compiled = model, (cos, sin), compiled is not None
-        self._before, self._after = compiled or (before_attention, after_attention)
+        how: Any = compiled or (before_attention, after_attention)
+        self._before, self._after = how
 
     def before(self, number: int, tokens: Tensor, _: None) -> tuple[Tensor, ...]:
         """Return the tokens, their rotated queries and keys, and values."""

@@ -121,7 +121,14 @@ class _BeforeAttention(torch.autograd.Function):
         back = None
         if wanted:
             back = kernels.normed_backward(
-                h, through, x, block.norms[0], passing.contiguous(), block.eps[0], block.how, block.site
+                h,
+                through,
+                x,
+                block.norms[0],
+                passing.contiguous(),
+                block.eps[0],
+                block.how,
+                block.site,
             )
         return back, back if ctx.needs_input_grad[1] else None, None, *found
 
@@ -181,7 +188,8 @@ def _backward(
     The first two, [N, in] and [n, N, in], are None where they are not ``wanted``.
     """
     through = torch.empty_like(copies) if wanted else None
-    whole, found = None, []
+    whole: Tensor | None = None
+    found: list[Tensor] = []
     for number, (layer, gradient) in enumerate(zip(layers, gradients, strict=True)):
         into = None if through is None else through[number]
         found += layer.backward(gradient, copies[number], lows[number], into)
@@ -198,7 +206,7 @@ def _rotated(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tens
 
     d = cos.shape[-1]
     heads = (t.reshape(len(t), -1, d).transpose(0, 1)[None] for t in (query, key))
-    query, key = fused_kernels.rotate(*heads, cos[None], sin[None])
+    query, key = fused_kernels.rotate(next(heads), next(heads), cos[None], sin[None])
     return query[0].transpose(0, 1), key[0].transpose(0, 1)
 
 
@@ -239,7 +247,10 @@ class FusedBlocks:
         p = getattr(first.lora_dropout["default"], "p", 0.0)
         self._how = Dropout.of(seed, p, first.scaling["default"])
         self._trained = [
-            {name: (x.lora_A["default"].weight, x.lora_B["default"].weight) for name, x in each.items()}
+            {
+                name: (x.lora_A["default"].weight, x.lora_B["default"].weight)
+                for name, x in each.items()
+            }
             for each in linears
         ]
         halves = iter(_cast([t for each in self._trained for two in each.values() for t in two]))
@@ -352,7 +363,8 @@ class _Nll(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
         from benchsuite.latent import loss_kernels
 
-        return loss_kernels.nll_backward(*ctx.saved_tensors, gradient.contiguous()), None
+        logits, targets, lse = ctx.saved_tensors
+        return loss_kernels.nll_backward(logits, targets, lse, gradient.contiguous()), None
 
 
 def nll(logits: Tensor, targets: Tensor) -> Tensor:

@@ -203,7 +203,16 @@ def _warps(width: int) -> int:
 
 @triton.jit(do_not_specialize=["site"])
 def _dropped_kernel(
-    x_ptr, added_ptr, out_ptr, seed_ptr, site, dropped, scale, n, ADDED: tl.constexpr, N: tl.constexpr
+    x_ptr,
+    added_ptr,
+    out_ptr,
+    seed_ptr,
+    site,
+    dropped,
+    scale,
+    n,
+    ADDED: tl.constexpr,
+    N: tl.constexpr,
 ):
     program = tl.program_id(0)
     place = program.to(tl.int64) * N + tl.arange(0, N)

@@ -218,7 +218,7 @@ def test_nll_is_the_cross_entropy_of_float32_logits(words, dtype):
     wide = logits.detach().double().requires_grad_()
     expected = F.cross_entropy(wide, targets, reduction="none")
     (theirs,) = torch.autograd.grad((expected * weights).sum(), wide)
-    assert found.dtype == torch.float32 and gradient.dtype == dtype
+    assert (found.dtype, gradient.dtype) == (torch.float32, dtype)
     near([found], [expected], 1e-6)
     near([gradient], [theirs], 4e-3 if dtype == torch.bfloat16 else 1e-5)
 
