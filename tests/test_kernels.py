@@ -71,9 +71,9 @@ def test_kernels_give_the_numbers_of_plain_operations_when_they_are_interpreted(
     """Their own tests, by Triton's interpreter on the CPU: a process that starts with it."""
     names = ("formats/test_rounding_kernels", "formats/test_fp4_few_tokens")
     names += ("formats/test_few_tokens", "test_fp4_gptq_kernel", "test_gptq_kernel")
+    files = [f"tests/quantizers/{name}.py" for name in names] + ["tests/latent/test_fused.py"]
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-W", "ignore"]
-        + [f"tests/quantizers/{name}.py" for name in names],
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-W", "ignore", *files],
         cwd=ROOT,
         env=os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
