@@ -1,0 +1,275 @@
+"""Ours beside other libraries in one run on one GPU: quantizing a layer, answering a question.
+
+    python benchmarks/speed/peers_cuda.py --gguf SmolLM2-135M-Instruct.gguf --vllm-python PYTHON \\
+        --local arc_challenge=data/arc_challenge gsm8k=data/gsm8k
+    python benchmarks/speed/peers_cuda.py --small      # a smoke run, on a CPU too
+
+Every row is a process of its own: what a library sets or breaks stays there, and one that is not
+installed, fails or hangs is named while the rest runs.
+
+Quantizing: one model of true shapes with random weights, random tokens, equal settings, W4. Each
+quantizes a layer to warm up, then 1 layer and 1 + ``--layers`` layers; the difference is the price
+of a layer, whole models are extrapolated. A speed counts only for a right result, so the output
+error on new tokens, ||f_q(x) - f(x)||^2 / ||f(x)||^2 of the logits, stands beside it.
+
+Answering: the same strings to all. ARC-Challenge by the options' log-likelihoods, and greedy
+answers to GSM8K after worked examples, each from strings to choices or texts, after a warm-up on
+other questions. lm-eval's classes are called as its tasks call them. ``as ours`` counts the choices
+and the whole texts that are equal to ours.
+
+The limit is what cannot be left out: for GPTQ the bare calls of ``engine_cuda``; for SignRound the
+products of all forwards and backwards; for HQQ reading weights and writing codes once; for ARC the
+products; for GSM8K those of the prompts, and weights, keys and values read once a step. Rates of
+products and copies are measured.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import peers_answering as answering
+import peers_quantizing as quantizing
+from peers_quantizing import BATCH, Asked, Start
+
+# --- the rows
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One process: whose it is, its fast path in words, and the distribution that it needs."""
+
+    question: str
+    who: str
+    way: str
+    run: Callable[[Asked], dict[str, Any]]
+    package: str = ""
+
+
+def layers(question: str, who: str, way: str, start: Start, package: str = "") -> Peer:
+    """Return the row of a library that quantizes."""
+    return Peer(question, who, way, lambda asked: quantizing.measured(start, asked), package)
+
+
+PEERS = (
+    Peer("limits", "limit", "", quantizing.limits),
+    layers("GPTQ", "ours", "gptq_w4", quantizing.ours("gptq_w4")),
+    layers(
+        "GPTQ",
+        "llm-compressor",
+        "Triton",
+        quantizing.llm_compressor,
+        "llmcompressor",
+    ),
+    layers("GPTQ", "gptqmodel", "not offloaded", quantizing.gptqmodel, "gptqmodel"),
+    layers("SignRound", "ours", "signround_w4", quantizing.ours("signround_w4")),
+    layers("SignRound", "auto-round", "compiled blocks", quantizing.auto_round, "auto-round"),
+    layers("HQQ", "ours", "hqq_w4", quantizing.ours("hqq_w4")),
+    layers("HQQ", "hqq", "its default solver", quantizing.hqq, "hqq"),
+    Peer("answers", "ours", "slots, CUDA graphs", answering.our_answers),
+    Peer("answers", "lm-eval hf", "large batches", answering.lm_eval_hf, "lm_eval"),
+    Peer("answers", "lm-eval vllm", "CUDA graphs", answering.lm_eval_vllm, "vllm"),
+)
+
+
+def outcome(peer: Peer, asked: Asked, python: str, folder: Path) -> dict[str, Any]:
+    """Return what a row's process found, or why it found nothing."""
+    name = f"{peer.question}/{peer.who}"
+    told, out = folder / "asked.json", folder / "found.json"
+    told.write_text(json.dumps(asked))
+    out.unlink(missing_ok=True)
+    command = [python, __file__, "--row", name, "--asked", str(told), "--found", str(out)]
+    try:
+        ran = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=asked["timeout"],
+            cwd=folder,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"},
+        )
+    except subprocess.TimeoutExpired:
+        return {"why": f"not done in {asked['timeout']} s"}
+    if out.exists():
+        return json.loads(out.read_text())
+    said = [line for line in ran.stderr.splitlines() if line.strip()]
+    print(f"--- {name} failed\n" + "\n".join(said[-15:]), file=sys.stderr, flush=True)
+    return {"why": f"failed: {said[-1].strip() if said else ran.returncode}"[:160]}
+
+
+def row(name: str, asked: Asked) -> dict[str, Any]:
+    """Run one row in this process."""
+    (peer,) = [one for one in PEERS if f"{one.question}/{one.who}" == name]
+    try:
+        found = peer.run(asked)
+    except ModuleNotFoundError as error:
+        needs = f"pip install {peer.package}" if peer.package else "pip install benchsuite"
+        return {"why": f"missing: there is no {error.name} here; {needs}"}
+    return {"version": version(peer.package) if peer.package else "", **found}
+
+
+def questions(told: argparse.Namespace) -> dict[str, Any]:
+    """Return the folder of the model that answers, and the strings that all are asked."""
+    from benchsuite.corpora import load_task
+    from benchsuite.embedded import models
+    from benchsuite.evaluation import arc, forms, maths
+    from benchsuite.models.gguf.folder import model_folder
+
+    if told.small:
+        folder, tasks = models.path("tiny_llama_1m"), ("four_choices", "word_problems")
+    else:
+        folder, tasks = model_folder(told.gguf), ("arc_challenge", "gsm8k")
+    local = dict(pair.split("=", 1) for pair in told.local)
+    choices, problems = (load_task(t, "test", local=local.get(t)).questions for t in tasks)
+    worked = load_task(tasks[1], "train", local=local.get(tasks[1])).questions[: told.examples]
+    pairs = [
+        (forms.asked(item, form="likelihood"), forms.scored_texts(item, "likelihood"))
+        for item in arc.with_four_options(choices)
+    ]
+    texts = [forms.asked(item, examples=worked) for item in problems]
+    n, m, warm = min(told.choices, len(pairs) - told.warm), told.problems, told.warm
+    return {
+        "folder": str(folder),
+        "stop": list(maths.STOP),
+        "items": {"ARC": pairs[:n], "GSM8K": texts[:m]},
+        "warm": {"ARC": pairs[n : n + warm], "GSM8K": texts[m : m + warm]},
+    }
+
+
+# --- the tables
+
+
+def quantizing_table(found: dict[tuple[str, str], dict[str, Any]], limit: dict[str, Any]) -> None:
+    """Print a line for each library and question."""
+    print("\n| W4 | who | s a layer | times ours' | 1 layer s | whole s | GiB | output error |")
+    print("|---|---|---|---|---|---|---|---|")
+    for (question, who), got in found.items():
+        if "inner" in got:
+            best = got["inner"] / found[question, "ours"].get("inner", float("nan"))
+            figures = f"{got['inner']:.3f} | {best:.2f} | {got['first']:.2f} | {got['whole']:.1f}"
+            print(f"| {question} | {who} | {figures} | {got['peak']:.1f} | {got['error']:.4f} |")
+        elif question in ("GPTQ", "SignRound", "HQQ"):
+            print(f"| {question} | {who} | {got['why']} | | | | | |")
+        if who == "ours" and question in limit:
+            print(f"| {question} | limit | {limit[question]:.3f} | | | | | |")
+
+
+def answering_table(found: dict[tuple[str, str], dict[str, Any]], asked: Asked) -> None:
+    """Print a line for each engine and question."""
+    print("\n| asked | who | items/s | times ours' | s | as ours |\n|---|---|---|---|---|---|")
+    own = found.get(("answers", "ours"), {})
+    for question, items in asked.get("items", {}).items():
+        n = len(items)
+        for (kind, who), got in found.items():
+            if kind != "answers":
+                continue
+            if question not in got:
+                print(f"| {question} | {who} | {got['why']} | | | |")
+                continue
+            seconds, said = got[question]["seconds"], got[question]["said"]
+            if question in own:
+                same = sum(a == b for a, b in zip(said, own[question]["said"], strict=True))
+                beside = f"{seconds / own[question]['seconds']:.2f} | {seconds:.2f} | {same} of {n}"
+            else:
+                beside = f" | {seconds:.2f} | "
+            print(f"| {question} | {who} | {n / seconds:.1f} | {beside} |")
+        if question in own:
+            least = own[question]["limit"]
+            tokens = f"{own[question]['tokens']} tokens said or scored"
+            print(f"| {question} | limit | {n / least:.0f} | | {least:.2f} | {tokens} |")
+
+
+def parsed() -> argparse.Namespace:
+    """Return the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--small", action="store_true", help="a smoke run at tiny shapes")
+    parser.add_argument("--gguf", type=Path, help="the model that answers; without it, none does")
+    parser.add_argument("--local", nargs="+", default=[], metavar="TASK=PATH")
+    parser.add_argument("--vllm-python", default=sys.executable, help="it has vLLM and lm-eval")
+    parser.add_argument("--only", nargs="+", help="rows, as GPTQ/ours or answers/ours")
+    parser.add_argument("--layers", type=int, default=3, help="layers timed beyond the first")
+    parser.add_argument("--steps", type=int, default=200, help="of SignRound")
+    parser.add_argument("--choices", type=int, default=1100)
+    parser.add_argument("--problems", type=int, default=512)
+    parser.add_argument("--timeout", type=int, default=150, help="seconds that a row may take")
+    parser.add_argument("--out", type=Path, help="keep the figures here as JSON")
+    for name in ("--row", "--asked", "--found"):
+        parser.add_argument(name, help=argparse.SUPPRESS)
+    told = parser.parse_args()
+    told.examples, told.warm, told.new = (1, 2, 16) if told.small else (5, 32, 256)
+    if told.small:
+        told.choices, told.problems, told.layers, told.steps = 6, 4, 1, 3
+    return told
+
+
+def main() -> int:
+    """Measure every row and print the tables."""
+    told = parsed()
+    if told.row:
+        found = row(told.row, json.loads(Path(told.asked).read_text()))
+        Path(told.found).write_text(json.dumps(found))
+        return 0
+    import machine
+    import torch
+
+    from benchsuite import catalog
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" and not told.small:
+        sys.exit("no GPU: only --small runs here")
+    name = "tiny_llama_1m" if told.small else "llama3_2_1b_instruct"
+    asked: Asked = {
+        "device": device,
+        "small": told.small,
+        "model": name,
+        "whole": catalog.model(name).shape["num_hidden_layers"],
+        "layers": told.layers,
+        "steps": told.steps,
+        "samples": BATCH if told.small else 128,
+        "seq_len": 64 if told.small else 2048,
+        "dtype": "float16" if device == "cuda" else "float32",
+        "batch": 256,
+        "new": told.new,
+        "timeout": told.timeout,
+    }
+    answers = told.small or told.gguf
+    asked |= questions(told) if answers else {}
+    wanted = [p for p in PEERS if answers or p.question != "answers"]
+    wanted = [p for p in wanted if not told.only or f"{p.question}/{p.who}" in told.only]
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        asked["scratch"] = folder
+        for peer in wanted:
+            python = told.vllm_python if peer.package == "vllm" else sys.executable
+            began = time.perf_counter()
+            got = outcome(peer, asked, python, Path(folder))
+            found[peer.question, peer.who] = got
+            if peer.question == "limits":
+                asked |= {key: got[key] for key in ("product", "copy") if key in got}
+            took = f"{time.perf_counter() - began:.0f} s in all"
+            what = f"{peer.package} {got['version']}" if got.get("version") else peer.who
+            about = f"{what}, {peer.way}; {got.get('why', took)}"
+            print(f"{peer.question}/{peer.who}: {about}", flush=True)
+    limit = found.pop(("limits", "limit"), {})
+    quantizing_table(found, limit)
+    answering_table(found, asked)
+    shape = f"{asked['samples']} x {asked['seq_len']} tokens, {told.steps} steps of SignRound"
+    print(f"\n{name}'s shapes, {shape}; {told.gguf or 'no GGUF'}; {machine.line(device)}")
+    if told.out:
+        rows = {"/".join(key): value for key, value in found.items()}
+        facts = {"facts": machine.facts(device), "limits": limit, "rows": rows}
+        told.out.write_text(json.dumps(facts, indent=1) + "\n")
+    return 0 if all("why" not in got for (_, who), got in found.items() if who == "ours") else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
