@@ -37,7 +37,6 @@ def our_answers(asked: Asked) -> dict[str, Any]:
     import numpy as np
     from transformers import AutoTokenizer
 
-    from benchsuite.evaluation import reading
     from benchsuite.evaluation.chat import continued
     from benchsuite.evaluation.generation import generate, log_likelihoods
     from benchsuite.models.loading import load_folder
@@ -62,18 +61,30 @@ def our_answers(asked: Asked) -> dict[str, Any]:
         return list(made.texts)
 
     found = timed(arc, gsm8k, asked)
+    for name, lengths in kept.items():
+        said = sum(then for _, then in lengths)
+        found[name] |= {"tokens": said, "limit": least_seconds(model, name, lengths, asked)}
+    return found
+
+
+def least_seconds(
+    model: Any, question: str, lengths: list[tuple[int, int]], asked: Asked
+) -> float | None:
+    """Return the limit for texts of (read, said or scored) tokens, None without the rates."""
+    from benchsuite.evaluation import reading
+
+    if "product" not in asked:
+        return None
     blocks = sum(p.numel() for p in model.model.layers.parameters())
     head = model.get_output_embeddings().weight.numel()
-    for name, lengths in kept.items():
-        first, then = (sum(x) for x in zip(*lengths, strict=True))
-        read = first + (then if name == "ARC" else 0)
-        least = 2 * (read * blocks + then * head) / asked["product"]
-        if name == "GSM8K":
-            rows = min(256, len(lengths))
-            step = reading.step_bytes(model, rows, (first + then / 2) / len(lengths))
-            least += then / rows * step / asked["copy"]
-        found[name] |= {"limit": least, "tokens": then}
-    return found
+    first, then = (sum(one) for one in zip(*lengths, strict=True))
+    read = first + (then if question == "ARC" else 0)
+    products = 2 * (read * blocks + then * head) / asked["product"]
+    if question == "ARC":
+        return products
+    rows = min(asked["batch"], len(lengths))
+    step = reading.step_bytes(model, rows, (first + then / 2) / len(lengths))
+    return products + then / rows * step / asked["copy"]
 
 
 def by_lm_eval(lm: Any, asked: Asked) -> dict[str, Any]:

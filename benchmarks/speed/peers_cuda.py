@@ -124,10 +124,10 @@ def questions(told: argparse.Namespace) -> dict[str, Any]:
     from benchsuite.evaluation import arc, forms, maths
     from benchsuite.models.gguf.folder import model_folder
 
-    if told.small:
-        folder, tasks = models.path("tiny_llama_1m"), ("four_choices", "word_problems")
-    else:
+    if told.gguf:
         folder, tasks = model_folder(told.gguf), ("arc_challenge", "gsm8k")
+    else:
+        folder, tasks = models.path("tiny_llama_1m"), ("four_choices", "word_problems")
     local = dict(pair.split("=", 1) for pair in told.local)
     choices, problems = (load_task(t, "test", local=local.get(t)).questions for t in tasks)
     worked = load_task(tasks[1], "train", local=local.get(tasks[1])).questions[: told.examples]
@@ -154,7 +154,8 @@ def quantizing_table(found: dict[tuple[str, str], dict[str, Any]], limit: dict[s
     print("|---|---|---|---|---|---|---|---|")
     for (question, who), got in found.items():
         if "inner" in got:
-            best = got["inner"] / found[question, "ours"].get("inner", float("nan"))
+            own = found.get((question, "ours"), {}).get("inner", float("nan"))
+            best = got["inner"] / own
             figures = f"{got['inner']:.3f} | {best:.2f} | {got['first']:.2f} | {got['whole']:.1f}"
             print(f"| {question} | {who} | {figures} | {got['peak']:.1f} | {got['error']:.4f} |")
         elif question in ("GPTQ", "SignRound", "HQQ"):
@@ -182,7 +183,7 @@ def answering_table(found: dict[tuple[str, str], dict[str, Any]], asked: Asked) 
             else:
                 beside = f" | {seconds:.2f} | "
             print(f"| {question} | {who} | {n / seconds:.1f} | {beside} |")
-        if question in own:
+        if own.get(question, {}).get("limit"):
             least = own[question]["limit"]
             tokens = f"{own[question]['tokens']} tokens said or scored"
             print(f"| {question} | limit | {n / least:.0f} | | {least:.2f} | {tokens} |")
@@ -200,7 +201,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=200, help="of SignRound")
     parser.add_argument("--choices", type=int, default=1100)
     parser.add_argument("--problems", type=int, default=512)
-    parser.add_argument("--timeout", type=int, default=150, help="seconds that a row may take")
+    parser.add_argument("--timeout", type=int, default=180, help="seconds that a row may take")
     parser.add_argument("--out", type=Path, help="keep the figures here as JSON")
     for name in ("--row", "--asked", "--found"):
         parser.add_argument(name, help=argparse.SUPPRESS)
