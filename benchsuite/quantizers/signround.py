@@ -173,8 +173,12 @@ def quantize(
         for group in here.groups:
             linears |= group_linears(here.block, group, here.name)
         with here.clock.measure("learn"):
-            every = torch.arange(len(batch)).split(original.step)
-            goal = torch.cat([_outputs(here.block, here.index, original, s).cpu() for s in every])
+            # In the GPU's memory where it fits: every step reads some of it.
+            like = original.states
+            goal = memory.allocate(tuple(like.shape), like.dtype, original.device)
+            for part in original.slices():
+                samples = torch.arange(part.start, part.stop)
+                goal[part] = _outputs(here.block, here.index, original, samples)
             refuse_infinite_outputs(goal, here.name)
             learned = {path: LearnedLinear(linear, grid) for path, linear in linears.items()}
             for path, one in learned.items():
@@ -182,7 +186,7 @@ def quantize(
             first, least = learn(
                 here,
                 learned,
-                goal if goal.numel() > 2**28 else goal.to(original.device),
+                goal,
                 steps=steps,
                 batch_size=size,
                 generator=generator,
