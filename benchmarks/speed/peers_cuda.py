@@ -40,6 +40,8 @@ import peers_answering as answering
 import peers_quantizing as quantizing
 from peers_quantizing import BATCH, Asked, Start
 
+Found = dict[tuple[str, str], dict[str, Any]]
+
 # --- the rows
 
 
@@ -53,6 +55,11 @@ class Peer:
     run: Callable[[Asked], dict[str, Any]]
     package: str = ""
 
+    @property
+    def name(self) -> str:
+        """The row as ``--only`` names it."""
+        return f"{self.question}/{self.who}"
+
 
 def layers(question: str, who: str, way: str, start: Start, package: str = "") -> Peer:
     """Return the row of a library that quantizes."""
@@ -62,13 +69,7 @@ def layers(question: str, who: str, way: str, start: Start, package: str = "") -
 PEERS = (
     Peer("limits", "limit", "", quantizing.limits),
     layers("GPTQ", "ours", "gptq_w4", quantizing.ours("gptq_w4")),
-    layers(
-        "GPTQ",
-        "llm-compressor",
-        "Triton",
-        quantizing.llm_compressor,
-        "llmcompressor",
-    ),
+    layers("GPTQ", "llm-compressor", "Triton", quantizing.llm_compressor, "llmcompressor"),
     layers("GPTQ", "gptqmodel", "not offloaded", quantizing.gptqmodel, "gptqmodel"),
     layers("SignRound", "ours", "signround_w4", quantizing.ours("signround_w4")),
     layers("SignRound", "auto-round", "compiled blocks", quantizing.auto_round, "auto-round"),
@@ -82,33 +83,29 @@ PEERS = (
 
 def outcome(peer: Peer, asked: Asked, python: str, folder: Path) -> dict[str, Any]:
     """Return what a row's process found, or why it found nothing."""
-    name = f"{peer.question}/{peer.who}"
-    told, out = folder / "asked.json", folder / "found.json"
+    told, out, log = (folder / name for name in ("asked.json", "found.json", "log"))
     told.write_text(json.dumps(asked))
     out.unlink(missing_ok=True)
-    command = [python, __file__, "--row", name, "--asked", str(told), "--found", str(out)]
-    try:
-        ran = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=asked["timeout"],
-            cwd=folder,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"},
-        )
-    except subprocess.TimeoutExpired:
-        return {"why": f"not done in {asked['timeout']} s"}
+    command = [python, __file__, "--row", peer.name, "--asked", str(told), "--found", str(out)]
+    settings = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
+    why = "failed"
+    # Into a file: a pipe would wait for processes that a library leaves behind.
+    with log.open("w") as stream:
+        try:
+            where = {"cwd": folder, "env": settings, "stdout": stream, "stderr": stream}
+            subprocess.run(command, check=False, timeout=asked["timeout"], **where)
+        except subprocess.TimeoutExpired:
+            why = f"not done in {asked['timeout']} s"
     if out.exists():
         return json.loads(out.read_text())
-    said = [line for line in ran.stderr.splitlines() if line.strip()]
-    print(f"--- {name} failed\n" + "\n".join(said[-15:]), file=sys.stderr, flush=True)
-    return {"why": f"failed: {said[-1].strip() if said else ran.returncode}"[:160]}
+    said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    print(f"--- {peer.name} {why}\n" + "\n".join(said[-15:]), file=sys.stderr, flush=True)
+    return {"why": f"{why}: {said[-1].strip() if said else 'it said nothing'}"[:160]}
 
 
 def row(name: str, asked: Asked) -> dict[str, Any]:
     """Run one row in this process."""
-    (peer,) = [one for one in PEERS if f"{one.question}/{one.who}" == name]
+    (peer,) = [one for one in PEERS if one.name == name]
     try:
         found = peer.run(asked)
     except ModuleNotFoundError as error:
@@ -148,7 +145,7 @@ def questions(told: argparse.Namespace) -> dict[str, Any]:
 # --- the tables
 
 
-def quantizing_table(found: dict[tuple[str, str], dict[str, Any]], limit: dict[str, Any]) -> None:
+def quantizing_table(found: Found, limit: dict[str, Any]) -> None:
     """Print a line for each library and question."""
     print("\n| W4 | who | s a layer | times ours' | 1 layer s | whole s | GiB | output error |")
     print("|---|---|---|---|---|---|---|---|")
@@ -164,7 +161,7 @@ def quantizing_table(found: dict[tuple[str, str], dict[str, Any]], limit: dict[s
             print(f"| {question} | limit | {limit[question]:.3f} | | | | | |")
 
 
-def answering_table(found: dict[tuple[str, str], dict[str, Any]], asked: Asked) -> None:
+def answering_table(found: Found, asked: Asked) -> None:
     """Print a line for each engine and question."""
     print("\n| asked | who | items/s | times ours' | s | as ours |\n|---|---|---|---|---|---|")
     own = found.get(("answers", "ours"), {})
@@ -196,7 +193,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--gguf", type=Path, help="the model that answers; without it, none does")
     parser.add_argument("--local", nargs="+", default=[], metavar="TASK=PATH")
     parser.add_argument("--vllm-python", default=sys.executable, help="it has vLLM and lm-eval")
-    parser.add_argument("--only", nargs="+", help="rows, as GPTQ/ours or answers/ours")
+    parser.add_argument("--only", nargs="+", help="rows by name, as GPTQ/ours")
     parser.add_argument("--layers", type=int, default=3, help="layers timed beyond the first")
     parser.add_argument("--steps", type=int, default=200, help="of SignRound")
     parser.add_argument("--choices", type=int, default=1100)
@@ -206,27 +203,24 @@ def parsed() -> argparse.Namespace:
     for name in ("--row", "--asked", "--found"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     told = parser.parse_args()
+    names = [peer.name for peer in PEERS]
+    for name in set(told.only or ()) - set(names):
+        parser.error(f"no row {name!r}: there are {', '.join(map(repr, names))}")
+    for pair in told.local:
+        if "=" not in pair:
+            parser.error(f"--local {pair}: write it as TASK=PATH")
+    if told.gguf and not told.gguf.is_file():
+        parser.error(f"--gguf {told.gguf}: there is no such file")
     told.examples, told.warm, told.new = (1, 2, 16) if told.small else (5, 32, 256)
     if told.small:
         told.choices, told.problems, told.layers, told.steps = 6, 4, 1, 3
     return told
 
 
-def main() -> int:
-    """Measure every row and print the tables."""
-    told = parsed()
-    if told.row:
-        found = row(told.row, json.loads(Path(told.asked).read_text()))
-        Path(told.found).write_text(json.dumps(found))
-        return 0
-    import machine
-    import torch
-
+def asked_of(told: argparse.Namespace, device: str) -> Asked:
+    """Return what every row is asked, as JSON has it."""
     from benchsuite import catalog
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu" and not told.small:
-        sys.exit("no GPU: only --small runs here")
     name = "tiny_llama_1m" if told.small else "llama3_2_1b_instruct"
     asked: Asked = {
         "device": device,
@@ -242,34 +236,55 @@ def main() -> int:
         "new": told.new,
         "timeout": told.timeout,
     }
-    answers = told.small or told.gguf
-    asked |= questions(told) if answers else {}
-    wanted = [p for p in PEERS if answers or p.question != "answers"]
-    wanted = [p for p in wanted if not told.only or f"{p.question}/{p.who}" in told.only]
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    return asked | (questions(told) if told.small or told.gguf else {})
+
+
+def measured(asked: Asked, told: argparse.Namespace) -> Found:
+    """Return what every row's process found, one after the other, and say how it went."""
+    found: Found = {}
     with tempfile.TemporaryDirectory() as folder:
         asked["scratch"] = folder
-        for peer in wanted:
+        for peer in PEERS:
+            unasked = peer.question == "answers" and "items" not in asked
+            if unasked or (told.only and peer.name not in told.only):
+                continue
             python = told.vllm_python if peer.package == "vllm" else sys.executable
             began = time.perf_counter()
-            got = outcome(peer, asked, python, Path(folder))
-            found[peer.question, peer.who] = got
+            got = found[peer.question, peer.who] = outcome(peer, asked, python, Path(folder))
             if peer.question == "limits":
                 asked |= {key: got[key] for key in ("product", "copy") if key in got}
-            took = f"{time.perf_counter() - began:.0f} s in all"
-            what = f"{peer.package} {got['version']}" if got.get("version") else peer.who
-            about = f"{what}, {peer.way}; {got.get('why', took)}"
-            print(f"{peer.question}/{peer.who}: {about}", flush=True)
+            what = f"{peer.package} {got['version']}, " if got.get("version") else ""
+            how = got.get("why") or f"{time.perf_counter() - began:.0f} s in all"
+            print(f"{peer.name}: {what}{peer.way}; {how}", flush=True)
+    return found
+
+
+def main() -> int:
+    """Measure every row and print the tables; 1 where a row of ours found nothing."""
+    told = parsed()
+    if told.row:
+        found = row(told.row, json.loads(Path(told.asked).read_text()))
+        Path(told.found).write_text(json.dumps(found))
+        return 0
+    import machine
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" and not told.small:
+        sys.exit("no GPU: only --small runs here")
+    asked = asked_of(told, device)
+    found = measured(asked, told)
     limit = found.pop(("limits", "limit"), {})
     quantizing_table(found, limit)
     answering_table(found, asked)
     shape = f"{asked['samples']} x {asked['seq_len']} tokens, {told.steps} steps of SignRound"
-    print(f"\n{name}'s shapes, {shape}; {told.gguf or 'no GGUF'}; {machine.line(device)}")
+    answers = f"{told.gguf or 'its weights'} answers in {asked['dtype']}"
+    print(f"\n{asked['model']}'s shapes, {shape}; {answers}; {machine.line(device)}")
     if told.out:
         rows = {"/".join(key): value for key, value in found.items()}
         facts = {"facts": machine.facts(device), "limits": limit, "rows": rows}
         told.out.write_text(json.dumps(facts, indent=1) + "\n")
-    return 0 if all("why" not in got for (_, who), got in found.items() if who == "ours") else 1
+    return int(any("why" in got for (_, who), got in found.items() if who == "ours"))
 
 
 if __name__ == "__main__":
