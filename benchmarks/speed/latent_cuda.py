@@ -11,6 +11,8 @@ waits for no loss in between, as a configuration's 30,000 steps do once in 600.
 ``--plain`` first takes the same steps by the plain operations, with nothing fused
 (``benchsuite.latent.fused``): its figures stand in front, and the ratio of the two at the end.
 
+``--profile`` prints the longest kernels of two steps.
+
 Work is counted, not guessed, by reading the batches with an outline of the network: 2 operations
 per weight and token forward and 2 backward through frozen weights (their own gradient is not
 computed), 6 for LoRA's and the projection's; the head on the rows whose loss is taken. Only tokens
@@ -124,6 +126,17 @@ def timed(steps: Steps, batches: list[list[Example]], passes: int, device: str) 
     return seconds
 
 
+def profile(steps: Steps, batches: list[list[Example]]) -> None:
+    """Print what the kernels of a step over each batch take, the longest first."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
+        timed(steps, batches, 0, "cuda")
+    found = sorted(seen.key_averages(), key=lambda each: -each.self_device_time_total)
+    whole = sum(each.self_device_time_total for each in found)
+    print(f"-- kernels, {whole / 1000:.1f} ms in {len(batches)} steps", flush=True)
+    for each in found[:30]:
+        print(f"{each.self_device_time_total / 1000:9.2f} ms {each.count:6} x {each.key[:110]}")
+
+
 def options() -> argparse.Namespace:
     """Return what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -132,6 +145,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true", help="training.torch_compile")
     parser.add_argument("--graphs", action="store_true", help="training.cuda_graphs")
     parser.add_argument("--plain", action="store_true", help="the plain operations too, first")
+    parser.add_argument("--profile", action="store_true", help="kernels' milliseconds in two steps")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--out", type=Path, help="keep the figures here as JSON")
     return parser.parse_args()
@@ -190,6 +204,8 @@ def measured(chosen: argparse.Namespace) -> dict[str, Any]:
     steps = Steps(net, method("kava"), config, form, examples)
     seconds = timed(steps, batches, passes, device)
     reserved = torch.cuda.max_memory_reserved() if device == "cuda" else 0
+    if chosen.profile and device == "cuda":
+        profile(steps, batches[:2])
     rate, limit = work.operations() / seconds, ceiling(device, 512 if chosen.small else 8192)
     epochs = config.training.num_train_epochs
     return {
