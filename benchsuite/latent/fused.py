@@ -66,7 +66,9 @@ class Adapted:
 
 def _float_product(a: Tensor, b: Tensor) -> Tensor:
     """Return a b in float32, which is not rounded on the way."""
-    return torch.mm(a, b, out_dtype=torch.float32) if a.is_cuda else a.float() @ b.float()
+    if a.is_cuda and a.dtype != torch.float32:
+        return torch.mm(a, b, out_dtype=torch.float32)
+    return a.float() @ b.float()
 
 
 @dataclass(frozen=True)

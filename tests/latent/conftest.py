@@ -50,3 +50,13 @@ def examples(form):
 @pytest.fixture
 def config():
     return load_config("tiny").changed({"latent": {"n_latents": 5, "passes": 2}})
+
+
+@pytest.fixture
+def deterministic(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # Not filled, memory that is read before it is written would show.
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)

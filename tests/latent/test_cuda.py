@@ -17,16 +17,6 @@ from tests.latent.conftest import network
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
 
-@pytest.fixture
-def deterministic(monkeypatch):
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # Not filled, memory that is read before it is written would show.
-    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 def fresh(lora_r, bf16):
     net = network(lora_r=lora_r, lora_dropout=0.3).float()
     if bf16 and lora_r:

@@ -302,7 +302,7 @@ def count(monkeypatch):
     return found
 
 
-def test_dropout_follows_torchs_seed(form, examples, short):
+def test_dropout_follows_torchs_seed(form, examples, short, deterministic):
     pytest.importorskip("peft")
     net, batch, found = reasoner("llama", dropout=0.3), form.batch(examples[:FEW]), []
     for seed in (1, 2, 1):
