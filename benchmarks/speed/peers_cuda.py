@@ -255,6 +255,7 @@ def measured(asked: Asked, told: argparse.Namespace) -> Found:
                 asked |= {key: got[key] for key in ("product", "copy") if key in got}
             what = f"{peer.package} {got['version']}, " if got.get("version") else ""
             how = got.get("why") or f"{time.perf_counter() - began:.0f} s in all"
+            how += f"; no output error: {got['unknown']}" if got.get("unknown") else ""
             print(f"{peer.name}: {what}{peer.way}; {how}", flush=True)
     return found
 

@@ -164,13 +164,17 @@ def measured(start: Start, asked: Asked) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats()
     more, result, goal = timed(1 + further, asked)
     peak = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else 0.0
-    off = outputs(result()) - goal
-    error = float(off.square().mean() / goal.square().mean())
+    try:
+        off = outputs(result()) - goal
+        error, unknown = float(off.square().mean() / goal.square().mean()), ""
+    except Exception as problem:  # The seconds stand, whatever a library's own way back raises.
+        error, unknown = float("nan"), f"{type(problem).__name__}: {problem}"[:300]
     return {
         "first": first,
         "inner": (more - first) / further,
         "peak": peak,
         "error": error,
+        "unknown": unknown,
         "whole": first + (asked["whole"] - 1) * (more - first) / further,
     }
 
