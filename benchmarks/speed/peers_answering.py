@@ -41,7 +41,8 @@ def our_answers(asked: Asked) -> dict[str, Any]:
     from benchsuite.evaluation.generation import generate, log_likelihoods
     from benchsuite.models.loading import load_folder
 
-    folder, kept = asked["folder"], {}
+    folder = asked["folder"]
+    kept: dict[str, Any] = {}
     model: Any = load_folder(Path(folder), folder, asked["device"], asked["dtype"]).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
@@ -56,12 +57,13 @@ def our_answers(asked: Asked) -> dict[str, Any]:
     def gsm8k(items: list[str]) -> list[str]:
         limits = {"max_new_tokens": asked["new"], "stop": asked["stop"]}
         made = generate(model, tokenizer, items, **limits)
-        prompts = tokenizer(items, verbose=False)["input_ids"]
-        kept["GSM8K"] = [(len(p), len(t)) for p, t in zip(prompts, made.token_ids, strict=True)]
+        kept["made"] = made.token_ids
         return list(made.texts)
 
     found = timed(arc, gsm8k, asked)
-    for name, lengths in kept.items():
+    prompts = tokenizer(asked["items"]["GSM8K"], verbose=False)["input_ids"]
+    made = [(len(p), len(t)) for p, t in zip(prompts, kept["made"], strict=True)]
+    for name, lengths in (("ARC", kept["ARC"]), ("GSM8K", made)):
         said = sum(then for _, then in lengths)
         found[name] |= {"tokens": said, "limit": least_seconds(model, name, lengths, asked)}
     return found

@@ -194,7 +194,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--local", nargs="+", default=[], metavar="TASK=PATH")
     parser.add_argument("--vllm-python", default=sys.executable, help="it has vLLM and lm-eval")
     parser.add_argument("--only", nargs="+", help="rows by name, as GPTQ/ours")
-    parser.add_argument("--layers", type=int, default=3, help="layers timed beyond the first")
+    parser.add_argument("--layers", type=int, default=2, help="layers timed beyond the first")
     parser.add_argument("--steps", type=int, default=200, help="of SignRound")
     parser.add_argument("--choices", type=int, default=1100)
     parser.add_argument("--problems", type=int, default=512)
