@@ -48,7 +48,7 @@ def our_answers(asked: Asked) -> dict[str, Any]:
 
     def arc(items: list[Any]) -> list[int]:
         rows = [continued(tokenizer, context, options) for context, options in items]
-        kept["ARC"] = [(len(first), len(x)) for first, options in rows for x in options]
+        kept["ARC"] = [(len(first), sum(map(len, options))) for first, options in rows]
         prefixes = [first for first, options in rows for _ in options]
         found = log_likelihoods(model, prefixes, [x for _, options in rows for x in options])
         sums = np.array([values.sum() for values in found]).reshape(len(items), -1)
@@ -62,30 +62,34 @@ def our_answers(asked: Asked) -> dict[str, Any]:
 
     found = timed(arc, gsm8k, asked)
     prompts = tokenizer(asked["items"]["GSM8K"], verbose=False)["input_ids"]
-    made = [(len(p), len(t)) for p, t in zip(prompts, kept["made"], strict=True)]
-    for name, lengths in (("ARC", kept["ARC"]), ("GSM8K", made)):
-        said = sum(then for _, then in lengths)
-        found[name] |= {"tokens": said, "limit": least_seconds(model, name, lengths, asked)}
+    alike = len(os.path.commonprefix(prompts))
+    own = [(len(p) - alike, len(t)) for p, t in zip(prompts, kept["made"], strict=True)]
+    for name, lengths, shared in (("ARC", kept["ARC"], 0), ("GSM8K", own, alike)):
+        least = least_seconds(model, name, lengths, shared, asked)
+        found[name] |= {"tokens": sum(then for _, then in lengths), "limit": least}
     return found
 
 
 def least_seconds(
-    model: Any, question: str, lengths: list[tuple[int, int]], asked: Asked
+    model: Any, question: str, lengths: list[tuple[int, int]], shared: int, asked: Asked
 ) -> float | None:
-    """Return the limit for texts of (read, said or scored) tokens, None without the rates."""
+    """Return the limit, None without the machine's rates.
+
+    Of each question its own tokens read, and those said or scored; before it are ``shared`` tokens
+    that all begin with. What several texts begin with is read once.
+    """
     from benchsuite.evaluation import reading
 
     if "product" not in asked:
         return None
     blocks = sum(p.numel() for p in model.model.layers.parameters())
     head = model.get_output_embeddings().weight.numel()
-    first, then = (sum(one) for one in zip(*lengths, strict=True))
-    read = first + (then if question == "ARC" else 0)
-    products = 2 * (read * blocks + then * head) / asked["product"]
+    own, then = (sum(one) for one in zip(*lengths, strict=True))
+    products = 2 * ((shared + own + then) * blocks + then * head) / asked["product"]
     if question == "ARC":
         return products
     rows = min(asked["batch"], len(lengths))
-    step = reading.step_bytes(model, rows, (first + then / 2) / len(lengths))
+    step = reading.step_bytes(model, rows, shared + (own + then / 2) / len(lengths))
     return products + then / rows * step / asked["copy"]
 
 

@@ -18,9 +18,9 @@ other questions. lm-eval's classes are called as its tasks call them. ``as ours`
 and the whole texts that are equal to ours.
 
 The limit is what cannot be left out: for GPTQ the bare calls of ``engine_cuda``; for SignRound the
-products of all forwards and backwards; for HQQ reading weights and writing codes once; for ARC the
-products; for GSM8K those of the prompts, and weights, keys and values read once a step. Rates of
-products and copies are measured.
+products of all forwards and backwards; for HQQ reading weights and writing codes once; for answers
+the products, what several texts begin with read once; for GSM8K also reading weights, keys and
+values once a step. Rates of products and copies are measured.
 """
 
 import argparse
