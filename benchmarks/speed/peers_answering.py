@@ -37,6 +37,7 @@ def our_answers(asked: Asked) -> dict[str, Any]:
     import numpy as np
     from transformers import AutoTokenizer
 
+    from benchsuite.decoding.ways import grows_in_slots
     from benchsuite.evaluation.chat import continued
     from benchsuite.evaluation.generation import generate, log_likelihoods
     from benchsuite.models.loading import load_folder
@@ -67,7 +68,7 @@ def our_answers(asked: Asked) -> dict[str, Any]:
     for name, lengths, shared in (("ARC", kept["ARC"], 0), ("GSM8K", own, alike)):
         least = least_seconds(model, name, lengths, shared, asked)
         found[name] |= {"tokens": sum(then for _, then in lengths), "limit": least}
-    return found
+    return found | {"path": "slots, CUDA graphs" if grows_in_slots(model) else "the plain loop"}
 
 
 def least_seconds(

@@ -47,7 +47,8 @@ Found = dict[tuple[str, str], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Peer:
-    """One process: whose it is, its fast path in words, and the distribution that it needs."""
+    """One process: whose it is, its fast path in words where it does not say which it took, and
+    the distribution that it needs."""
 
     question: str
     who: str
@@ -67,16 +68,16 @@ def layers(question: str, who: str, way: str, start: Start, package: str = "") -
 
 
 PEERS = (
-    Peer("limits", "limit", "", quantizing.limits),
+    Peer("limits", "limit", "rates and bare calls", quantizing.limits),
     layers("GPTQ", "ours", "gptq_w4", quantizing.ours("gptq_w4")),
-    layers("GPTQ", "llm-compressor", "Triton", quantizing.llm_compressor, "llmcompressor"),
+    layers("GPTQ", "llm-compressor", "", quantizing.llm_compressor, "llmcompressor"),
     layers("GPTQ", "gptqmodel", "not offloaded", quantizing.gptqmodel, "gptqmodel"),
     layers("SignRound", "ours", "signround_w4", quantizing.ours("signround_w4")),
-    layers("SignRound", "auto-round", "compiled blocks", quantizing.auto_round, "auto-round"),
+    layers("SignRound", "auto-round", "", quantizing.auto_round, "auto-round"),
     layers("HQQ", "ours", "hqq_w4", quantizing.ours("hqq_w4")),
     layers("HQQ", "hqq", "its default solver", quantizing.hqq, "hqq"),
-    Peer("answers", "ours", "slots, CUDA graphs", answering.our_answers),
-    Peer("answers", "lm-eval hf", "large batches", answering.lm_eval_hf, "lm_eval"),
+    Peer("answers", "ours", "", answering.our_answers),
+    Peer("answers", "lm-eval hf", "batches of 256", answering.lm_eval_hf, "lm_eval"),
     Peer("answers", "lm-eval vllm", "CUDA graphs", answering.lm_eval_vllm, "vllm"),
 )
 
@@ -256,7 +257,7 @@ def measured(asked: Asked, told: argparse.Namespace) -> Found:
             what = f"{peer.package} {got['version']}, " if got.get("version") else ""
             how = got.get("why") or f"{time.perf_counter() - began:.0f} s in all"
             how += f"; no output error: {got['unknown']}" if got.get("unknown") else ""
-            print(f"{peer.name}: {what}{peer.way}; {how}", flush=True)
+            print(f"{peer.name}: {what}{got.get('path') or peer.way}; {how}", flush=True)
     return found
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 BATCH = 8
 """Samples of a step, for all who let one choose."""
@@ -34,11 +35,11 @@ def ours(method: str) -> Start:
 
 
 def llm_compressor(model: Any, batch: Any, asked: Asked) -> Any:
-    """Start llm-compressor's GPTQ: its Triton kernels are chosen by itself."""
+    """Start llm-compressor's GPTQ; whether its Triton kernel ran is seen by counting."""
     import torch
     from compressed_tensors.offload import remove_dispatch
     from llmcompressor import oneshot, reset_session
-    from llmcompressor.modifiers.gptq import GPTQModifier
+    from llmcompressor.modifiers.gptq import GPTQModifier, gptq_quantize
 
     from benchsuite.embedded import models
     from benchsuite.quantizers.external import guest
@@ -46,19 +47,27 @@ def llm_compressor(model: Any, batch: Any, asked: Asked) -> Any:
     model.config._name_or_path = str(models.path("tiny_llama_1m"))  # It wants one with a name.
     rows: Any = [{"input_ids": row, "attention_mask": torch.ones_like(row)} for row in batch]
     recipe = GPTQModifier(targets="Linear", scheme="W4A16", ignore=["lm_head"], actorder=None)
+    kernel, launches = gptq_quantize.fused_gptq_block_update, []
+
+    def counted(*arguments: Any) -> None:  # a Mock would keep all tensors
+        launches.append(1)
+        kernel(*arguments)
 
     def run() -> None:
-        oneshot(
-            model=model,
-            recipe=recipe,
-            dataset=torch.utils.data.DataLoader(rows, batch_size=BATCH),
-            processor=guest.placeholder_tokenizer(),
-            num_calibration_samples=len(batch),
-            max_seq_length=batch.shape[1],
-            sequential_offload_device=asked["device"],
-        )
+        with patch.object(gptq_quantize, "fused_gptq_block_update", counted):
+            oneshot(
+                model=model,
+                recipe=recipe,
+                dataset=torch.utils.data.DataLoader(rows, batch_size=BATCH),
+                processor=guest.placeholder_tokenizer(),
+                num_calibration_samples=len(batch),
+                max_seq_length=batch.shape[1],
+                sequential_offload_device=asked["device"],
+            )
 
     def result() -> Any:
+        ran = f"Triton, {len(launches)} launches" if launches else "plain torch"
+        asked["path"] = f"{ran}, activations on {asked['device']}"
         reset_session()
         remove_dispatch(model, onload_tensors=True)
         return model.to(asked["device"])
@@ -113,7 +122,12 @@ def auto_round(model: Any, batch: Any, asked: Asked) -> Any:
         enable_torch_compile=asked["device"] == "cuda",
     )
     done: list[Any] = []
-    return lambda: done.append(rounder.quantize()[0]), lambda: done[0].to(asked["device"])
+
+    def result() -> Any:
+        asked["path"] = "compiled blocks" if rounder.enable_torch_compile else "nothing compiled"
+        return done[0].to(asked["device"])
+
+    return lambda: done.append(rounder.quantize()[0]), result
 
 
 def hqq(model: Any, batch: Any, asked: Asked) -> Any:
@@ -175,6 +189,7 @@ def measured(start: Start, asked: Asked) -> dict[str, Any]:
         "peak": peak,
         "error": error,
         "unknown": unknown,
+        "path": asked.get("path", ""),
         "whole": first + (asked["whole"] - 1) * (more - first) / further,
     }
 
