@@ -152,9 +152,9 @@ def quantizing_table(found: Found, limit: dict[str, Any]) -> None:
     print("|---|---|---|---|---|---|---|---|")
     for (question, who), got in found.items():
         if "inner" in got:
-            own = found.get((question, "ours"), {}).get("inner", float("nan"))
-            best = got["inner"] / own
-            figures = f"{got['inner']:.3f} | {best:.2f} | {got['first']:.2f} | {got['whole']:.1f}"
+            own = found.get((question, "ours"), {}).get("inner")
+            times = f"{got['inner'] / own:.2f}" if own else ""
+            figures = f"{got['inner']:.3f} | {times} | {got['first']:.2f} | {got['whole']:.1f}"
             print(f"| {question} | {who} | {figures} | {got['peak']:.1f} | {got['error']:.4f} |")
         elif question in ("GPTQ", "SignRound", "HQQ"):
             print(f"| {question} | {who} | {got['why']} | | | | | |")
