@@ -6,6 +6,7 @@ Nothing of benchsuite is imported above: vLLM may lie in an interpreter without 
 import os
 import time
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def our_answers(asked: Asked) -> dict[str, Any]:
 
     found = timed(arc, gsm8k, asked)
     prompts = tokenizer(asked["items"]["GSM8K"], verbose=False)["input_ids"]
-    alike = len(os.path.commonprefix(prompts))
+    alike = sum(1 for _ in takewhile(lambda at: len(set(at)) == 1, zip(*prompts, strict=False)))
     own = [(len(p) - alike, len(t)) for p, t in zip(prompts, kept["made"], strict=True)]
     for name, lengths, shared in (("ARC", kept["ARC"], 0), ("GSM8K", own, alike)):
         least = least_seconds(model, name, lengths, shared, asked)

@@ -257,8 +257,29 @@ def measured(asked: Asked, told: argparse.Namespace) -> Found:
             what = f"{peer.package} {got['version']}, " if got.get("version") else ""
             how = got.get("why") or f"{time.perf_counter() - began:.0f} s in all"
             how += f"; no output error: {got['unknown']}" if got.get("unknown") else ""
-            print(f"{peer.name}: {what}{got.get('path') or peer.way}; {how}", flush=True)
+            told_so = f"{peer.name}: {what}{got.get('path') or peer.way}; {how}"
+            print(f"{told_so}{in_short(got)}", flush=True)
+            keep(found, asked, told.out)
     return found
+
+
+def in_short(got: dict[str, Any]) -> str:
+    """Return a row's figures as the end of a line: a time limit may cut the tables off."""
+    if "inner" in got:
+        return f"; {got['inner']:.3f} s a layer"
+    answered = {name: value for name, value in got.items() if isinstance(value, dict)}
+    return "".join(f"; {name} {value['seconds']:.2f} s" for name, value in answered.items())
+
+
+def keep(found: Found, asked: Asked, out: Path | None) -> None:
+    """Write what was found so far."""
+    import machine
+
+    if out:
+        rows = {"/".join(key): value for key, value in found.items()}
+        limits = rows.pop("limits/limit", {})
+        facts = {"facts": machine.facts(asked["device"]), "limits": limits, "rows": rows}
+        out.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def main() -> int:
@@ -282,10 +303,6 @@ def main() -> int:
     shape = f"{asked['samples']} x {asked['seq_len']} tokens, {told.steps} steps of SignRound"
     answers = f"{told.gguf or 'its weights'} answers in {asked['dtype']}"
     print(f"\n{asked['model']}'s shapes, {shape}; {answers}; {machine.line(device)}")
-    if told.out:
-        rows = {"/".join(key): value for key, value in found.items()}
-        facts = {"facts": machine.facts(device), "limits": limit, "rows": rows}
-        told.out.write_text(json.dumps(facts, indent=1) + "\n")
     return int(any("why" in got for (_, who), got in found.items() if who == "ours"))
 
 
