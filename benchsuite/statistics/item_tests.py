@@ -9,7 +9,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betainc, ndtri
 
-from benchsuite.statistics.pairing import PerItem, matched, named, units
+from benchsuite.statistics.pairing import (
+    LEAST_WORTH,
+    ONE_CLUSTER,
+    PerItem,
+    effective_number,
+    matched,
+    named,
+    units,
+)
 from benchsuite.statistics.skewed import interval, p_value, skewness_of
 
 # Below this many, an interval over items would rest on a variance that nobody can know.
@@ -215,6 +223,10 @@ def _judged(
         return undefined.none(reason)
     if any(np.any(arm.counts.sum(1, keepdims=True) == arm.counts) for arm in (a, b)):
         return replace(undefined, reason="a seed holds one item alone")
+    # Units that hold most of the items show less scatter than their number says.
+    worth = min(effective_number(arm.counts.sum(0)) for arm in (a, b))
+    if worth < LEAST_WORTH:
+        return replace(undefined, difference=difference, reason=ONE_CLUSTER)
     influence = -(n - 1) / n * (a.without_each(metric) - b.without_each(metric))
     influence = influence - influence.mean()
     error = math.sqrt(n / (n - 1) * float(influence @ influence))
@@ -225,7 +237,7 @@ def _judged(
         low, high = interval(difference, error, df, 0.0, confidence)
         exact: dict[str, Any] = {"test": "sign_flip_items", "p_value": _flipped(moved)}
         return replace(found, **exact, ci_low=low, ci_high=high, df=df)
-    skewness, df = skewness_of(influence), n - 1.0
+    skewness, df = skewness_of(influence), worth - 1
     low, high = interval(difference, error, df, skewness, confidence)
     p = p_value(difference, error, df, skewness)
     return replace(found, p_value=p, ci_low=low, ci_high=high, df=df, skewness=skewness)

@@ -2,7 +2,8 @@
 
 Items that come in clusters (the questions of one passage, the chunks of one document) are not
 independent. The clusters then are what is counted: the standard error is the jackknife's, which
-leaves out one after the other, the degrees of freedom are the clusters less one.
+leaves out one after the other, the degrees of freedom are the clusters' effective number less one
+(Kish 1965): two that hold nine tenths of the items show no more scatter than two.
 
 The test is a paired t-test, taken twice: as it is, and corrected for the skewness of the
 differences (Hall 1992). The larger p-value counts. Without the correction a KL, or a score that
@@ -35,6 +36,7 @@ from benchsuite.statistics.paired_shares import (
     p_below,
     rough_items,
 )
+from benchsuite.statistics.pairing import LEAST_WORTH, effective_number
 
 _Row = npt.NDArray[np.float64]
 # From so many items or clusters that differ on, the t-test decides: see docs/gate.md.
@@ -81,6 +83,11 @@ class Differences:
         return np.asarray((self.sums - self.sizes * self.mean) / left)
 
     @property
+    def freedom(self) -> float:
+        """The degrees of freedom: what the units are worth by their sizes, less one."""
+        return effective_number(self.sizes) - 1
+
+    @property
     def skew(self) -> float:
         """The skewness of the units' sums around the mean over the square root of their number."""
         off = self._off
@@ -117,20 +124,20 @@ def mean_below(found: Differences, edge: float) -> float:
     """Return the p-value of "the mean is ``edge`` or more": small where it is clearly less.
 
     Identical unbounded values have no scatter to test by. Their p-value is the chance that none of
-    the units would have differed if half of all do.
+    the units would have differed if half of all do, units counted as what they are worth.
     """
-    n = len(found.sums)
+    alike = 0.5 ** (found.freedom + 1)
     if found.few:
         return _rounded_below(found, edge)
     if not found.differing:
-        return 0.5**n if edge > 0 else 1.0
-    if n < 2:
+        return alike if edge > 0 else 1.0
+    if found.freedom + 1 < LEAST_WORTH:
         return 1.0
     error = found.error
     if error == 0:  # the same difference everywhere: of no scatter, but of no proof either
-        return 0.5**n if found.mean < edge else 1.0
+        return alike if found.mean < edge else 1.0
     t = (found.mean - edge) / error
-    return float(stdtr(n - 1, max(t, _straightened(t, _cautious_skew(found)))))
+    return float(stdtr(found.freedom, max(t, _straightened(t, _cautious_skew(found)))))
 
 
 def mean_above(found: Differences, edge: float) -> float:
@@ -140,11 +147,10 @@ def mean_above(found: Differences, edge: float) -> float:
 
 def mean_interval(found: Differences, alpha: float) -> tuple[float, float]:
     """Return the edges that neither test rejects at ``alpha``: an interval at 1 - 2 alpha."""
-    n = len(found.sums)
     if found.few:
         above = Differences(-found.sums, found.sizes, True)
         return -_edge(above, alpha), _edge(found, alpha)
-    if n < 2:
+    if found.freedom + 1 < LEAST_WORTH:
         return -math.inf, math.inf
     mirrored = Differences(-found.sums, found.sizes, found.bounded)
     return -_upper(mirrored, alpha), _upper(found, alpha)
@@ -160,6 +166,7 @@ def mean_items_needed(
     differences, with the other sign.
     """
     scatter = found.error * math.sqrt(len(found.sums))
+    worth = effective_number(found.sizes) / len(found.sizes)
     if mean >= edge:
         return None
     if found.few and not found.differing:
@@ -167,13 +174,16 @@ def mean_items_needed(
         units = items_needed(edge, loss=mean, differing=seldom, alpha=alpha, power=power)
         return None if units is None else math.ceil(units * float(found.sizes.mean()))
     if scatter == 0:
-        return math.ceil(math.ceil(-math.log2(alpha)) * float(found.sizes.mean()))
+        return math.ceil(math.ceil(-math.log2(alpha)) / worth * float(found.sizes.mean()))
 
     def enough(n: int) -> bool:
-        bound = float(stdtrit(n - 1, 1 - alpha))
+        freedom = worth * n - 1
+        if freedom <= 0:
+            return False
+        bound = float(stdtrit(freedom, 1 - alpha))
         # Johnson and Welch's normal approximation to the noncentral t.
         reach = (edge - mean) / scatter * math.sqrt(n) - bound
-        return float(stdtr(math.inf, reach / math.sqrt(1 + bound**2 / (2 * (n - 1))))) >= power
+        return float(stdtr(math.inf, reach / math.sqrt(1 + bound**2 / (2 * freedom)))) >= power
 
     start = rough_items(edge - mean, scatter**2, alpha, power)
     units = fewest(enough, start) if start < MOST_ITEMS else None
@@ -182,7 +192,7 @@ def mean_items_needed(
 
 def _upper(found: Differences, alpha: float) -> float:
     """Return the edge above the mean at which either statistic is as far out as the bound."""
-    bound = float(stdtrit(len(found.sums) - 1, 1 - alpha))
+    bound = float(stdtrit(found.freedom, 1 - alpha))
     return found.mean - min(-bound, _bent(-bound, _cautious_skew(found))) * found.error
 
 

@@ -117,6 +117,20 @@ def matched(a: Mapping[int, Any] | Sequence[Any], b: Mapping[int, Any] | Sequenc
     return Matched(left, right, "id", len(shared), n_left_out)
 
 
+# Of fewer units than that (`effective_number`) nothing can be said: one holds nearly all items.
+LEAST_WORTH = 1.5
+ONE_CLUSTER = "one cluster holds nearly all items"
+
+
+def effective_number(sizes: npt.ArrayLike) -> float:
+    """Return how many units of one size say as much as units of ``sizes`` [n].
+
+    The design effect's number (Kish 1965): n where all are alike, near 1 where one holds most.
+    """
+    row = np.asarray(sizes, np.float64)
+    return float(row.sum() ** 2 / (row @ row))
+
+
 def units(
     samples: Sequence[Any], namespaces: Iterable[Hashable] | None = None, *, clusters: bool = True
 ) -> tuple[list[npt.NDArray[np.int64]], int]:

@@ -17,7 +17,15 @@ import numpy.typing as npt
 from scipy.special import expit, logit, stdtrit
 
 from benchsuite.statistics.item_tests import ItemDifference
-from benchsuite.statistics.pairing import by_seed, matched, units, where
+from benchsuite.statistics.pairing import (
+    LEAST_WORTH,
+    ONE_CLUSTER,
+    by_seed,
+    effective_number,
+    matched,
+    units,
+    where,
+)
 from benchsuite.statistics.skewed import interval, p_value
 
 # With 1, 3 and 5 wrong answers of 400 the intervals of nominally 95 % cover 3, 78 and 89 %.
@@ -156,9 +164,12 @@ def auroc_contrast(terms: Sequence[Term], *, confidence: float = 0.95) -> ItemDi
     parts = np.zeros(n)
     for term, pair, places in zip(terms, columns, numbers, strict=True):
         np.add.at(parts, places, term.weight * _influence(*pair))
-    spread = _Spread.of(parts, views, _clusters(terms, numbers, n))
-    found = replace(undefined, difference=value, error=spread.error, defined=True, df=spread.df)
-    found = replace(found, n_units=spread.n_units)
+    place, n_units = _clusters(terms, numbers, n)
+    undefined = replace(undefined, difference=value, n_units=n_units)
+    if effective_number(np.bincount(place)) < LEAST_WORTH:
+        return replace(undefined, reason=ONE_CLUSTER)
+    spread = _Spread.of(parts, views, place, n_units)
+    found = replace(undefined, error=spread.error, defined=True, df=spread.df)
     if abs(sum(term.weight for term in terms)) < 1e-9:
         low, high = interval(value, spread.error, spread.df, 0.0, confidence)
         p = p_value(value, spread.error, spread.df, 0.0)
@@ -310,30 +321,33 @@ def _clusters(
 
 @dataclass(frozen=True)
 class _Spread:
-    """The variance of a contrast: per class how many items there are, and what they add to it."""
+    """The variance of a contrast: per class how many items there are, and what they add to it.
+
+    ``worth`` is the number of clusters, or of items, by their sizes (`effective_number`).
+    """
 
     sizes: npt.NDArray[np.float64]
     variances: npt.NDArray[np.float64]
-    n_units: int
+    worth: float
 
     @classmethod
     def of(
         cls,
         parts: npt.NDArray[np.float64],
         views: Sequence[_View],
-        clusters: tuple[npt.NDArray[np.int64], int],
+        place: Places,
+        n_units: int,
     ) -> "_Spread":
-        place, n_units = clusters
         whole = float(parts @ parts)
         together = np.bincount(place, parts, n_units)
         grown = float(together @ together) * n_units / (n_units - 1)
         scale = grown / whole if n_units < len(parts) and whole > 0 else 1.0
-        found = []
+        worth, found = effective_number(np.bincount(place)), []
         for view in views:
             classes = (view.positive, ~view.positive)
             sizes = np.array([kind.sum() for kind in classes], float)
             variances = scale * np.array([float((parts[kind] ** 2).sum()) for kind in classes])
-            found.append(cls(sizes, variances, n_units))
+            found.append(cls(sizes, variances, worth))
         return min(found, key=lambda spread: spread.df)
 
     @property
@@ -342,10 +356,10 @@ class _Spread:
 
     @property
     def df(self) -> float:
-        """Satterthwaite's degrees of freedom, at most one less than there are units."""
+        """Satterthwaite's degrees of freedom, at most one less than the units are worth."""
         parts = float((self.variances**2 / (self.sizes - 1)).sum())
         df = self.error**4 / parts if parts > 0 else float(self.sizes.min()) - 1
-        return min(df, self.n_units - 1.0)
+        return min(df, self.worth - 1)
 
     def guarded(self, value: float) -> tuple[float, "_Spread"]:
         """Return value and spread with ``GUARD`` items of placement 1/2 more in each class."""

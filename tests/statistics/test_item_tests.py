@@ -124,6 +124,22 @@ def test_clusters_are_taken_as_one():
     assert len(set(neighbours(17))) == 17
 
 
+def test_two_clusters_with_most_items_scatter_like_two():
+    """Taken as forty they made a claim in one of six comparisons of nothing, at 5 %."""
+    rng, sizes = np.random.default_rng(0), [2] * 38 + [342] * 2
+    clusters = np.repeat(np.arange(40), sizes)
+    ids, base = np.arange(len(clusters)), np.zeros(len(clusters))
+    drawn = [np.repeat(rng.normal(size=40), sizes) + rng.normal(size=len(ids)) for _ in range(400)]
+    found = [item_difference(one(row, ids, clusters), one(base, ids, clusters)) for row in drawn]
+
+    assert found[0].df == pytest.approx(760**2 / (38 * 4 + 2 * 342**2) - 1)
+    assert np.mean([result.p_value < 0.05 for result in found]) < 0.08
+    lopsided = np.minimum(np.arange(760), 20)
+    nothing = item_difference(one(drawn[0], ids, lopsided), one(base, ids, lopsided))
+    assert nothing.reason == "one cluster holds nearly all items"
+    assert not nothing.defined
+
+
 def test_equal_items_have_no_difference():
     result = item_difference(one(NLL), one(NLL))
 
