@@ -9,6 +9,7 @@ from scipy.special import stdtrit
 from benchsuite.comparing.measure import Tokens
 from benchsuite.comparing.pairs import PairedItems
 from benchsuite.statistics.paired_means import Differences, differences
+from benchsuite.statistics.pairing import LEAST_WORTH
 
 CONFIDENCE = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
 """Edges of the bins of the base's highest probability."""
@@ -69,17 +70,17 @@ def differences_of(items: PairedItems) -> Differences:
 
 
 def interval_of(items: PairedItems) -> tuple[float | None, float | None]:
-    """Return the 95 % t-interval of the mean difference over items; None for one item or cluster.
+    """Return the 95 % t-interval of the mean difference over items; None for one item or cluster,
+    or where one holds nearly all.
 
     None too where all differ alike: predictions that did not change here may change in other text.
     Clusters of many items weigh more, as they do in the mean: the interval of the clusters' own
     means would be another number's wherever they are not of one size.
     """
     found = differences_of(items)
-    n = len(found.sums)
-    if n < 2 or not found.error:
+    if found.freedom + 1 < LEAST_WORTH or not found.error:
         return None, None
-    half = float(stdtrit(n - 1, 0.975)) * found.error
+    half = float(stdtrit(found.freedom, 0.975)) * found.error
     return found.mean - half, found.mean + half
 
 

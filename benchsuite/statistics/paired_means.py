@@ -161,13 +161,13 @@ def mean_items_needed(
 ) -> int | None:
     """Return the items that show a true ``mean`` to be less than ``edge``, by the scatter seen.
 
-    None where it is not less, or beyond ``MOST_ITEMS``. Without any scatter it is told by the
-    number of units alone, as in `mean_below`. For a mean above an edge give both, and the
-    differences, with the other sign.
+    None where it is not less, beyond ``MOST_ITEMS``, or where one unit holds nearly all. Without
+    any scatter it is told by the number of units alone, as in `mean_below`. For a mean above an
+    edge give both, and the differences, with the other sign.
     """
     scatter = found.error * math.sqrt(len(found.sums))
     worth = effective_number(found.sizes) / len(found.sizes)
-    if mean >= edge:
+    if mean >= edge or not (found.few or found.freedom + 1 >= LEAST_WORTH):
         return None
     if found.few and not found.differing:
         seldom = 0.5 / (len(found.sums) + 1)  # that none has differed does not say that none will

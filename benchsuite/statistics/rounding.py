@@ -107,6 +107,8 @@ def with_interval(value: float | None, low: float | None, high: float | None) ->
         return plain(value)
     if low == high:
         return f"{plain(value)} (exact)"
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return f"{plain(value)} (no interval)"
     powers = _by_powers((high - low) / 2, value, low, high)
     if powers is not None:
         return f"{_power(value, powers)} [{_power(low, powers)}, {_power(high, powers)}]"

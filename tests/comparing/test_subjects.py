@@ -90,3 +90,26 @@ def test_subjects_that_move_together_widen_the_interval():
     apart = PairedItems("accuracy:mmlu", together.ids, together.base, together.candidate)
     widths = [np.diff(loss_of(each).interval(0.05))[0] for each in (together, apart)]
     assert widths[0] > 2.5 * widths[1]
+
+
+@pytest.mark.parametrize("command", ["compare", "gate"])
+def test_a_subject_with_nearly_all_questions_leaves_no_interval(command, tmp_path, capsys):
+    small = tuple(f"s{n}" for n in range(60))
+    both = [
+        evaluation(tmp_path / name, seed, ("law",), n=2000) for seed, name in enumerate(("a", "b"))
+    ]
+    for folder, right in zip(both, (1.0, 0.0), strict=True):
+        for task in small:
+            row = {"doc_id": 0, "doc_hash": task, "metrics": ["acc"], "filter": "none"}
+            name = f"samples_mmlu_{task}_2026-11-26T12-00-00.000000.jsonl"
+            (tmp_path / folder / name).write_text(json.dumps(row | {"acc": right}))
+    written = [f"--json={tmp_path / 'json'}", f"--markdown={tmp_path / 'md'}"]
+
+    assert main([command, "--samples", *both, *written]) == (0 if command == "compare" else 3)
+
+    told = capsys.readouterr().out
+    assert "(no interval) points" in told
+    assert "accuracy:mmlu: one cluster holds nearly all, which says nothing of others" in told
+    (metric,) = json.loads((tmp_path / "json").read_text())["metrics"]
+    assert (metric["low"], metric["high"], metric["items_needed"]) == (None, None, None)
+    assert metric["n_clusters"] == 61

@@ -1,7 +1,5 @@
 """A comparison for machines: JSON with every item, and JUnit for continuous integration."""
 
-import json
-import math
 import xml.etree.ElementTree as ET
 from dataclasses import asdict
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 from benchsuite import __version__
 from benchsuite.comparing.measured import Comparison, Facts, Paired
 from benchsuite.comparing.pairs import PairedItems
+from benchsuite.reporting.comparison.gate import json_text
 from benchsuite.reporting.comparison.terminal import (
     OUTCOMES,
     all_rows,
@@ -44,7 +43,7 @@ def to_json(comparison: Comparison, *, seeds: bool = False) -> str:
     if seeds:
         outcome, found = of_seeds(comparison)
         told["over_seeds"] = {"outcome": outcome, "metrics": [asdict(one) for one in found]}
-    return json.dumps(_plain(told), indent=1, allow_nan=False) + "\n"
+    return json_text(told)
 
 
 def to_junit(comparison: Comparison) -> str:
@@ -119,12 +118,3 @@ def _items(items: PairedItems) -> dict[str, Any]:
         "candidate": items.candidate.tolist(),
         "clusters": None if items.clusters is None else list(items.clusters),
     }
-
-
-def _plain(value: Any) -> Any:
-    """Return JSON without the numbers that it has not: those become null."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,8 +1,10 @@
 """What a gate says: on the terminal, in a pull request, to a machine."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from benchsuite import __version__
 from benchsuite.comparing.verdict import NOT_WORSE, UNDECIDED, WORSE, MetricVerdict, Verdict
@@ -53,7 +55,20 @@ def to_json(base: str, candidate: str, verdict: Verdict, notes: Sequence[str] = 
         "items_needed": verdict.items_needed,
         "notes": list(notes),
     }
-    return json.dumps(told, indent=1, allow_nan=False) + "\n"
+    return json_text(told)
+
+
+def json_text(told: Any) -> str:
+    """Return JSON without the numbers that it has not: an interval's missing end becomes null."""
+    return json.dumps(_compliant(told), indent=1, allow_nan=False) + "\n"
+
+
+def _compliant(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _compliant(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_compliant(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def sentences(verdict: Verdict) -> list[str]:
@@ -76,6 +91,9 @@ def sentences(verdict: Verdict) -> list[str]:
 def needed_sentence(metric: MetricVerdict, power: float) -> str:
     """Return how many items would decide an open metric, if that is known."""
     parts = []
+    if not math.isfinite(metric.high):
+        what = "cluster" if metric.n_clusters else "item"
+        return f"{metric.metric}: one {what} holds nearly all, which says nothing of others"
     if metric.items_needed:
         parts.append(f"{metric.items_needed:,} items would decide if the loss is the one seen")
     else:
