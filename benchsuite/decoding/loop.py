@@ -123,9 +123,11 @@ def padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor,
     The padding's id is 0: any would do, since nothing attends to it.
     """
     longest = max(map(len, rows))
-    ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows])
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
-    return ids.to(device), mask.to(device)
+    ids = [[0] * (longest - len(row)) + list(row) for row in rows]
+    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+    # Said outright, for rows without a token would be float32.
+    found = (torch.tensor(each, dtype=torch.int64, device=device) for each in (ids, mask))
+    return next(found), next(found)
 
 
 def places(mask: Tensor) -> Tensor:

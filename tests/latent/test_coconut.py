@@ -10,6 +10,7 @@ from benchsuite.latent.config import load_config
 from benchsuite.latent.methods import coconut
 from benchsuite.latent.methods.base import Moment
 from benchsuite.latent.methods.registry import config_of
+from benchsuite.latent.network import BOT, EOT
 from tests.latent.conftest import network
 
 # Epochs 3 to 24 of gsm_coconut.yaml (epochs_per_stage 3, max_latent_stage 3, c_thought 2,
@@ -57,6 +58,34 @@ def test_past_the_last_latent_stage_no_step_is_learnt(progress, written, form, e
             for rows in (long, bare)
         )
     assert (whole != pytest.approx(without, abs=1e-9)) == written
+
+
+@pytest.mark.parametrize(("progress", "skipped", "n"), [(0.1, 1, 2), (0.2, 2, 4), (0.5, 9, 6)])
+def test_a_stages_loss_is_the_rest_behind_its_latents_row_by_row(
+    progress, skipped, n, form, examples, config
+):
+    """One token after another, without padding: question, <bot>, latents, <eot>, what is left."""
+    net, how = network(projection=False), config_of("coconut", config)
+    rows = [examples[0], max(examples, key=lambda e: len(e.steps)), examples[2]]
+
+    def behind(read, embedding):
+        return net.extend(read.context, embedding)
+
+    def nll(row):
+        ids = [*(i for step in row.steps[skipped:] for i in step), *form.marker, *row.answer]
+        read = net.extend(None, net.embed(torch.tensor([row.question])))
+        read = behind(read, net.token(BOT, 1))
+        for _ in range(n):
+            read = behind(read, read.hidden[:, -1:])
+        read, found = behind(read, net.token(EOT, 1)), 0.0
+        for token in ids:
+            found -= float(net.logits(read.hidden[0, -1]).log_softmax(-1)[token])
+            read = behind(read, net.embed(torch.tensor([[token]])))
+        return found / len(ids)
+
+    with torch.no_grad():
+        parts = coconut.METHOD.loss(net, form.batch(rows), how, Moment(progress, torch.Generator()))
+        assert float(parts["answer"]) == pytest.approx(sum(map(nll, rows)) / 3, rel=1e-6)
 
 
 def test_the_answer_is_announced_six_latents_after_the_question(form, examples, config):

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
     reason="needs a CUDA GPU, or TRITON_INTERPRET=1 with Triton",
 )
 FEW = 1 if INTERPRETED else 8  # problems; the interpreter takes half a minute for three
-WIDTH, HEADS, KV_HEADS, GATED, RANK, N = 24, 4, 2, 40, 3, 11
+WIDTH, HEADS, KV_HEADS, GATED, RANK, N = 56, 4, 2, 40, 3, 11
 WIDTHS = {
     "q_proj": (WIDTH, HEADS * 8),
     "k_proj": (WIDTH, KV_HEADS * 8),
@@ -154,6 +154,23 @@ def test_half_a_block_before_attention(kernels):
         gradients(found, [x, added, *trained(of, names)]),
         gradients(expected, [a, b, *plain.trained(names)]),
     )
+
+
+def test_before_the_first_block_nothing_is_added(kernels):
+    of, names = block(kernels), fused.ATTENTION
+    x, plain = drawn(N, WIDTH, seed=1).requires_grad_(), Plain(kernels, of)
+    a = x.detach().double().requires_grad_()
+    found = fused._BeforeAttention.apply(x, None, of, *trained(of, names))
+    expected = plain.before(a, 0)
+    near(found, expected)
+    near(
+        gradients(found, [x, *trained(of, names)]),
+        gradients(expected, [a, *plain.trained(names)]),
+    )
+    # Of embeddings that are frozen too, as a question's are.
+    found = fused._BeforeAttention.apply(x.detach(), None, of, *trained(of, names))[1:]
+    expected = plain.before(a.detach(), 0)[1:]
+    near(gradients(found, trained(of, names)), gradients(expected, plain.trained(names)))
 
 
 def test_half_a_block_after_attention(kernels):
@@ -288,6 +305,21 @@ def test_in_bfloat16_a_step_is_near_the_plain_one(form, examples, config):
         assert parts[name] == pytest.approx(plain_parts[name], rel=1e-3)
     assert parts == pytest.approx(plain_parts, rel=3e-2)
     assert distance(found, plain) <= 0.1
+
+
+def test_no_two_layers_drop_by_the_same_numbers():
+    pytest.importorskip("peft")
+    net = reasoner("llama", dropout=0.3)
+    x, angles = torch.zeros(1, 32, device=DEVICE), torch.zeros(1, 8, device=DEVICE)
+    fused_blocks = fused.FusedBlocks(net.decoder.model, x, angles, angles)._blocks
+    assert [block.site for block in fused_blocks] == [0, len(fused.LAYERS)]
+    assert {block.how.dropped for block in fused_blocks} == {round(0.3 * 65536)}
+
+
+def test_plain_operations_end():
+    with fused.plain_operations():
+        assert fused._PLAIN.get()
+    assert not fused._PLAIN.get()
 
 
 def count(monkeypatch):

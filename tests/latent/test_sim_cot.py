@@ -6,6 +6,7 @@ import torch
 from benchsuite.latent import checkpoint, decoding, training
 from benchsuite.latent.examples import Example
 from benchsuite.latent.methods import sim_cot
+from benchsuite.latent.methods.base import Moment
 from benchsuite.latent.methods.registry import config_of, method
 from benchsuite.latent.network import Reasoner
 from tests.latent.conftest import network
@@ -37,6 +38,16 @@ def test_the_loss_is_each_steps_own_behind_its_latent(form, examples):
         pairs = [(latents[0, 0], rows[0].steps[0]), (latents[1, 0], many.steps[0])]
         expected = [nll(*pair) for pair in [*pairs, (latents[1, 1], rest)]]
     assert found == pytest.approx(sum(expected) / 3, rel=1e-5)
+
+
+def test_a_batch_without_a_step_has_no_loss_of_steps(form, examples, how):
+    """A row that answers at once may be alone in a batch: the last one, or batches of one."""
+    net = network(auxiliary=True)
+    bare = [Example(e.question, (), e.answer) for e in examples[:2]]
+    parts = method("sim_cot").loss(net, form.batch(bare), how, Moment(0.5, torch.Generator()))
+    assert float(parts["steps"].detach()) == 0
+    sum(parts.values()).backward()
+    assert net.special.grad.isfinite().all()
 
 
 def test_latents_learn_from_their_steps(form, examples, how):

@@ -21,7 +21,7 @@ from benchsuite.latent.transfer import send
 def step_loss(auxiliary: Reasoner, batch: Batch, latents: Tensor) -> Tensor:
     """Return the mean -log p per token of the steps, each behind its latent [B, n, hidden].
 
-    Averaged over the steps that there are, and the latents that have one.
+    Averaged over the latents that have a step; 0 where none has.
     """
     n = latents.shape[1]
     rows = [
@@ -34,7 +34,8 @@ def step_loss(auxiliary: Reasoner, batch: Batch, latents: Tensor) -> Tensor:
         for k in range(n)
     ]
     longest = batch.widths.thought if batch.widths else max(map(len, rows))
-    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    padded = [row + [0] * (longest - len(row)) for row in rows]
+    ids = torch.tensor(padded, dtype=torch.int64)  # no step at all would be float32
     sizes = torch.tensor([len(row) for row in rows])
     mask = (torch.arange(longest) < sizes[:, None]).long()
     read = latents.flatten(0, 1)[:, None]
