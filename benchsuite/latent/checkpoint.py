@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from benchsuite.errors import BenchsuiteError, UsageError
+from benchsuite.latent.config import Config
 from benchsuite.latent.network import Reasoner
 
 logger = logging.getLogger("benchsuite.latent")
@@ -26,6 +27,15 @@ logger = logging.getLogger("benchsuite.latent")
 _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 _CARD = "checkpoint.json"
 _WHOLE = "give the folder as the training wrote it"
+
+# What decoding depends on and the tensors' shapes do not show.
+_DECODING = (
+    *(("data", key) for key in ("task", "marker")),
+    *(("latent", key) for key in ("n_latents", "passes", "c_thought", "max_latent_stage")),
+    *(("lora", key) for key in ("r", "alpha")),
+)
+# Of Coconut also what the last stage follows from: it thinks as many latents as that one has.
+_STAGES = (("latent", "epochs_per_stage"), ("training", "num_train_epochs"))
 
 
 def keep(folder: Path, net: Reasoner, optimizer: Any, losses: list[dict[str, float]]) -> None:
@@ -54,7 +64,7 @@ def resume(folder: Path, net: Reasoner, optimizer: Any) -> list[dict[str, float]
     try:
         losses = json.loads((states[-1] / _STATE).read_text())["losses"]
         weights, tensors = (_read(states[-1] / name) for name in (_WEIGHTS, _OPTIMIZER))
-    except (BenchsuiteError, OSError, ValueError) as error:
+    except (BenchsuiteError, OSError, ValueError, LookupError) as error:
         logger.warning("the training begins anew: %s", error)
         shutil.rmtree(states[-1])
         return []
@@ -94,6 +104,30 @@ def read_card(folder: Path) -> dict[str, Any]:
         if not isinstance(card, dict) or name not in card:
             raise UsageError(f"{folder / _CARD} has no {name!r}", fix=_WHOLE)
     return card
+
+
+def refuse_another(
+    folder: Path, card: Mapping[str, Any], method: str, seed: int, config: Config
+) -> None:
+    """Raise ``UsageError`` where a checkpoint's ``card`` is of another training than the one named.
+
+    Settings that only training reads may differ.
+    """
+    for name, mine in (("method", method), ("seed", seed)):
+        if card[name] != mine:
+            raise UsageError(
+                f"{folder} was trained as {name} {card[name]}, and this cell is {mine}",
+                fix=f"select the cells of {name} {card[name]}",
+            )
+    now = config.as_dict()
+    for section, key in (*_DECODING, *(_STAGES if method == "coconut" else ())):
+        then = card["config"].get(section, {}).get(key)
+        if then != now[section][key]:
+            raise UsageError(
+                f"{folder} was trained with {section}.{key} {then!r}, and this cell has "
+                f"{now[section][key]!r}",
+                fix="name its configuration with --set latent_reasoning.config=FILE",
+            )
 
 
 def restore(folder: Path, net: Reasoner, *, model_only: bool = False) -> None:

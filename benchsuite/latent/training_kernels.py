@@ -33,7 +33,7 @@ class Dropout:
     def of(cls, seed: Tensor, p: float, times: float) -> "Dropout":
         """Return what drops with probability ``p`` and keeps the mean of ``times`` the input."""
         dropped = round(p * 65536)
-        return cls(seed, dropped, times * 65536 / (65536 - dropped))
+        return cls(seed, dropped, times * 65536 / max(1, 65536 - dropped))  # 1: of p = 1 none stays
 
 
 @triton.jit

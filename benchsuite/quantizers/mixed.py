@@ -22,6 +22,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -112,7 +113,8 @@ def choose(
     shares = [weights[unit] // divisor for unit in costs]
     sizes = [[width * share for width in widths] for share in shares]
     known = [[cost if math.isfinite(cost) else WORST for cost in row] for row in costs.values()]
-    chosen = cheapest(sizes, known, math.floor(bits * sum(shares)))
+    # By the number that was typed: 2.3 times 100 is below 230 in floating point.
+    chosen = cheapest(sizes, known, math.floor(Fraction(str(bits)) * sum(shares)))
     if chosen is None:
         raise UsageError(
             f"a mean of {bits} bits is below the narrowest width, {min(widths)}",

@@ -1,11 +1,13 @@
 """Coconut's stages: latents, steps left out and passes, as the authors' schedule has them."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
-from benchsuite.latent import decoding
+from benchsuite.errors import UsageError
+from benchsuite.latent import checkpoint, decoding
 from benchsuite.latent.config import load_config
 from benchsuite.latent.methods import coconut
 from benchsuite.latent.methods.base import Moment
@@ -86,6 +88,22 @@ def test_a_stages_loss_is_the_rest_behind_its_latents_row_by_row(
     with torch.no_grad():
         parts = coconut.METHOD.loss(net, form.batch(rows), how, Moment(progress, torch.Generator()))
         assert float(parts["answer"]) == pytest.approx(sum(map(nll, rows)) / 3, rel=1e-6)
+
+
+def test_a_checkpoint_that_ended_in_another_stage_is_refused(config):
+    """It would be asked with more latents than it was trained with, and their tensors are equal."""
+    mine = config_of("coconut", config)
+    short = mine.changed({"training": {"num_train_epochs": 6}})
+    folder = Path("given")
+
+    def ask(method, trained):
+        card = {"method": method, "seed": 1, "config": trained.as_dict()}
+        checkpoint.refuse_another(folder, card, method, 1, mine)
+
+    ask("coconut", mine.changed({"training": {"learning_rate": 1.0}}))
+    ask("kava", short)  # whose latents have no stages
+    with pytest.raises(UsageError, match=r"training\.num_train_epochs 6\.0, and this cell has 22"):
+        ask("coconut", short)
 
 
 def test_the_answer_is_announced_six_latents_after_the_question(form, examples, config):

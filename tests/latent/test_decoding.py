@@ -1,5 +1,8 @@
 """Decoding: passes that the decoder made, batches that agree with single rows, strict reading."""
 
+import copy
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -82,6 +85,61 @@ def test_scores_count_and_compare(form, short):
     assert first.texts == again.texts
     assert first.as_dict()["forward_passes"] == first.passes.mean()
     assert first.above(again)["accuracy_gain"] == 0
+
+
+def scores(correct, of, parsed=None):
+    values = np.arange(of, dtype=float)
+    passes = np.arange(of) + 3
+    right, parsed = np.arange(of) < correct, of if parsed is None else parsed
+    shares = 100 * correct / of, 100 * parsed / of
+    return decoding.Scores(*shares, of, right, values, passes, passes - 2, ("",) * of)
+
+
+def test_errors_are_those_of_proportions_worked_out_by_hand():
+    told = scores(1, 4, parsed=3).as_dict()
+    assert (told["accuracy"], told["parse_rate"], told["n_items_asked"]) == (25, 75, 4)
+    assert told["accuracy_stderr"] == pytest.approx(100 * (0.25 * 0.75 / 4) ** 0.5)
+    assert (told["forward_passes"], told["thinking_passes"]) == (4.5, 2.5)
+    # 50 of 100 after 20 of 100: variances .25 and .16 of one item each.
+    told = scores(50, 100).above(scores(20, 100))
+    assert (told["accuracy_untrained"], told["accuracy_gain"]) == (20, 30)
+    assert told["accuracy_gain_in_stderr"] == pytest.approx(0.3 / (0.41 / 100) ** 0.5)
+    # None of 100 before and one after: a variance of nothing would make that any number of errors.
+    told = scores(1, 100).above(scores(0, 100))
+    assert told["accuracy_gain_in_stderr"] == pytest.approx(0.01 / (0.02 / 100) ** 0.5)
+
+
+def test_scores_are_the_texts_own(form, short):
+    """Of an untrained model's answers nothing is right, and some have a number."""
+    net, config = network(), config_of("no_cot", short)
+    found = decoding.evaluate(net, method("no_cot"), config, form, PROBLEMS)
+    alone = decoding.answers(net, method("no_cot"), config, form, form.encode(PROBLEMS))
+    assert found.texts == tuple(form.tokenizer.decode(each.token_ids) for each in alone)
+    read = [decoding.read_number(text, method("no_cot"), form) for text in found.texts]
+    assert found.parse_rate == pytest.approx(100 * sum(n is not None for n in read) / 6)
+
+
+def test_a_row_that_ends_before_its_neighbours_keeps_what_it_said(form, short):
+    """What one row says third is the end of text: others say it later, earlier or never."""
+    net, config, kava = network(), config_of("kava", short), method("kava")
+    examples = form.encode(PROBLEMS)
+    whole = decoding.answers(net, kava, config, form, examples)
+    end = whole[0].token_ids[2]
+    early = copy.copy(form)
+    early.tokenizer = SimpleNamespace(eos_token_id=end)
+    found = decoding.answers(net, kava, config, early, examples)
+    for row, before in zip(found, whole, strict=True):
+        n = before.token_ids.index(end) + 1 if end in before.token_ids else len(before.token_ids)
+        assert row.ended == (end in before.token_ids)
+        assert (row.token_ids, row.log_probs) == (before.token_ids[:n], before.log_probs[:n])
+        assert row.passes == row.thinking_passes + n - 1
+    assert found[0].ended
+    assert not net.decoder._forward_pre_hooks
+
+
+def test_latents_words_are_json_rows():
+    assert decoding.word_rows([[["a", "ä"]], []]) == {"latents": ['[["a", "ä"]]', "[]"]}
+    assert decoding.word_rows([[], []]) == {}
 
 
 def test_out_of_memory_names_the_batch_of_the_evaluation(form, short, monkeypatch):

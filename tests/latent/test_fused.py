@@ -222,6 +222,7 @@ def test_dropout_keeps_its_share_and_its_mean_and_no_two_copies_are_alike(kernel
 def test_without_dropout_a_copy_is_the_input_scaled(kernels):
     x = drawn(3, 40)
     assert torch.equal(kernels.dropped(x, dropout(kernels, p=0.0, times=0.5), 9), 0.5 * x)
+    assert not kernels.dropped(x, dropout(kernels, p=1.0), 9).any()
 
 
 @pytest.mark.parametrize("words", [50, 9001])

@@ -152,6 +152,16 @@ def test_the_choice_is_the_best_of_all_and_no_larger_than_one_width(make_model, 
     )
 
 
+@pytest.mark.parametrize(
+    ("bits", "sizes"), [(2.3, (15, 34, 1)), (4.1, (3, 26, 1)), (4.6, (15, 9, 1))]
+)
+def test_a_mean_that_widths_meet_exactly_is_not_missed_by_a_rounding(bits, sizes):
+    """In floating point 2.3 times 50 is 114.99999999999999: the first unit did not fit in."""
+    low, weights = int(bits), dict(zip("abc", sizes, strict=True))
+    costs = {"a": [9.0, 0.0], "b": [0.5, 0.0], "c": [0.2, 0.0]}
+    assert mixed.choose(costs, weights, (low, low + 1), bits) == {"a": 1, "b": 0, "c": 0}
+
+
 @pytest.mark.parametrize("family", ["llama", pytest.param("opt", marks=pytest.mark.stress)])
 def test_of_one_width_it_is_gptq(family, make_model, tokens):
     model, reference = make_model(family), make_model(family)
