@@ -98,6 +98,32 @@ def test_act_order_is_the_formulas_on_reordered_columns():
     assert torch.equal(found.codes[:, order].double(), written_out(turned, grid, 1.0))
 
 
+def test_the_method_brings_the_drift_into_the_order_of_the_loop():
+    case = layer(5)
+    order = case.hessian.diagonal().argsort(descending=True)
+    turned = type(case)(*(each[:, order] for each in case))
+    method = gptaq.GptaqMethod(
+        None, None, 0.01, True, False, torch.float64, None, gptaq.quantize_block, alpha=0.5
+    )
+    _, passed = method._prepared(turned.factor, order, case.drift)
+    _, expected = method._prepared(turned.factor, None, turned.drift)
+    assert torch.allclose(passed, expected, rtol=1e-9, atol=1e-9)
+    assert passed.abs().max() > 1e-3
+
+
+def test_columns_with_scales_of_their_own_are_rounded_by_them():
+    """Static groups behind act order: without drift the results are GPTQ's, bit for bit."""
+    generator = torch.Generator().manual_seed(1)
+    work, scale = (torch.rand(12, 5, generator=generator, dtype=torch.float64) for _ in range(2))
+    factor = torch.rand(12, 12, generator=generator, dtype=torch.float64).triu() + torch.eye(12)
+    zero = torch.randint(0, 4, (12, 5), generator=generator).double()
+    codes, errors = gptq.quantize_block(work.clone(), factor, scale, zero, 7)
+    nothing = torch.zeros_like(factor)
+    found = gptaq.quantize_block(work.clone(), factor, nothing, scale, zero, 7)
+    assert torch.equal(found[0], codes)
+    assert torch.equal(found[1], errors)
+
+
 def test_the_first_block_of_a_model_has_gptq_s_codes(make_model, tokens):
     """Nothing lies before it that was quantized, unless each group sees the ones before."""
     one, other = make_model(), make_model()

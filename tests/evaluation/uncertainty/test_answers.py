@@ -140,6 +140,7 @@ def test_a_word_problem_is_a_question_and_a_choice_is_not():
         (" Paris", ["Paris"], 100, True, False, True),
         ("the Paris!", ["paris"], 100, True, False, True),
         ("Paris, France", ["Paris"], 200 / 3, False, False, True),
+        ("in Paris, France", ["Paris"], 50, False, False, True),
         ("in Paris, France, probably so", ["Paris"], 100 / 3, False, False, False),
         ("Québec", ["Quebec"], 0, False, False, False),
         ("Québec", ["Quebec", "québec"], 100, True, False, True),
@@ -176,6 +177,11 @@ def test_other_rules_of_correctness():
     assert correctness.grade(pair, rule="exact").correct.tolist() == [False, False]
     kind = correctness.grade(pair, rule="judge", judge=lambda asked: np.array([True, True]))
     assert kind.correct.tolist() == [True, False]
+    silent = [asked(answer("no answer")), asked(answer("Paris")), asked(answer(""), aliases=())]
+    kind = correctness.grade(
+        silent, rule="judge", judge=lambda asked: np.array([True, False, True])
+    )
+    assert kind.correct.tolist() == [False, False, True]
     with pytest.raises(ValueError, match="needs a judge"):
         correctness.grade(pair, rule="judge")
 

@@ -128,8 +128,11 @@ def test_discrete_semantic_entropy_counts_the_members_of_clusters():
     same = asked(answer(), *[answer("Paris", -1.0), answer("Lutetia", -2.0)])
     assert values("semantic_sets", same, tools=tools) == [1]
     assert values("semantic_discrete", same, tools=tools) == [0]
-    empty = score("semantic_discrete", [asked(answer(), answer(""))], tools)
-    assert empty.reasons == {"no sampled answer has a token": 1}
+    for name in ("semantic_discrete", "semantic_nli", "semantic_sets"):
+        empty = score(name, [asked(answer(), answer(""))], tools)
+        assert empty.reasons == {"no sampled answer has a token": 1}
+    unasked = score("string_entropy", [asked(answer())], tools)
+    assert unasked.reasons == {"no answer was sampled": 1}
 
 
 def test_entailment_one_way_is_not_enough_for_a_cluster():
