@@ -97,7 +97,10 @@ class Controller:
         self._chosen = ids
         if only_shows(self.config):
             return
-        declared = {cell.id for name in names() for cell in self.bench.cells(name)}
+        try:
+            declared = {cell.id for name in names() for cell in self.bench.cells(name)}
+        except BenchsuiteError as error:
+            raise pytest.UsageError(str(error)) from error
         if any(not declared.isdisjoint(possible_cells(nodeid)) for nodeid in ids):
             self._begin()
 

@@ -12,8 +12,8 @@ from benchsuite.models import resident
 from benchsuite.printable import without_surrogates
 from benchsuite.records.fingerprint import Fingerprint, digest
 from benchsuite.records.forms import RESERVED, nested, now, sealed
-from benchsuite.records.reading import record_of
-from benchsuite.records.record import TIME, CellFacts, Failure, Record, Source, Times
+from benchsuite.records.reading import Misdeclared, check_metrics, record_of
+from benchsuite.records.record import TIME, CellFacts, Failure, Record, Source, Times, inside
 from benchsuite.study import Cell, names, study
 
 if TYPE_CHECKING:
@@ -179,6 +179,7 @@ class RecordBuilder:
             found = self._plain(f"{who}({name}=...)", value, lost, name)
             self._once(who, name, table, found)
             self._free(who, name, table)
+            self._refuse_text_for_metric(who, name, found)
             table[name] = found
 
     def _plain(self, who: str, value: Any, lost: list[str], name: str = "") -> Any:
@@ -211,6 +212,13 @@ class RecordBuilder:
         for others, what in taken:
             if others is not table and name in others:
                 raise self._wrong(f"{who}: {name!r} is {what} already", "choose another name")
+
+    def _refuse_text_for_metric(self, who: str, name: str, value: Any) -> None:
+        """Raise unless a value that the study compares is a number, while somebody looks."""
+        try:
+            check_metrics(self.cell.study, lambda metric: inside({name: value}, metric))
+        except Misdeclared as error:
+            raise self._wrong(f"{who}: {error.what}", error.fix) from error
 
     def _stages(self) -> set[str]:
         return {*self.timings, *self.reported_times}

@@ -92,6 +92,10 @@ class Fields:
 
 def malformed(where: str, found: Any, wanted: str) -> CorruptRecord:
     """Return the error of a field, by its path, that is not what was ``wanted``, in words."""
+    return CorruptRecord(f"malformed: {where or 'the record'} is {kind_of(found)}, not {wanted}")
+
+
+def kind_of(found: Any) -> str:
+    """Return what a value of JSON is, in words."""
     kinds = {dict: "an object", list: "a list", str: "a text", type(None): "null or missing"}
-    kind = kinds.get(type(found), "true or false" if isinstance(found, bool) else "a number")
-    return CorruptRecord(f"malformed: {where or 'the record'} is {kind}, not {wanted}")
+    return kinds.get(type(found), "true or false" if isinstance(found, bool) else "a number")

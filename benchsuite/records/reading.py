@@ -9,12 +9,12 @@ exported views hold.
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from benchsuite.errors import BenchsuiteError, CorruptRecord
-from benchsuite.records.fields import Fields, malformed
+from benchsuite.records.fields import Fields, kind_of
 from benchsuite.records.files import refuse_endless
 from benchsuite.records.fingerprint import Fingerprint
 from benchsuite.records.forms import FLAT, NESTED, RESERVED, SEAL, seal_of
@@ -44,6 +44,13 @@ _NUMERIC_CLAIMS = ("lower", "higher", "cv_below", "equivalent")
 
 class LaterVersion(BenchsuiteError):
     """A record that a later version of benchsuite wrote: it is good, and not for us to judge."""
+
+
+class Misdeclared(BenchsuiteError):
+    """A good record whose study, as it is declared today, takes one of its values for a number.
+
+    The declaration changes without the record: it is the one to mend, and the record stays.
+    """
 
 
 class DocumentFile(CorruptRecord):
@@ -127,7 +134,8 @@ def parsed(content: bytes) -> dict[str, Any]:
 def record_of(body: Mapping[str, Any]) -> Record:
     """Return the record of a checked object, of whatever version; its seal is not looked at.
 
-    Raises ``CorruptRecord`` for one that is malformed, `LaterVersion` for one of a later version.
+    Raises ``CorruptRecord`` for one that is malformed, `LaterVersion` for one of a later version,
+    `Misdeclared` for one that its study takes for another.
     """
     version = body.get("schema_version")
     if version == NESTED and not isinstance(version, bool | float):
@@ -139,7 +147,7 @@ def record_of(body: Mapping[str, Any]) -> Record:
         raise LaterVersion(what, fix="upgrade benchsuite, or name another folder")
     else:
         raise CorruptRecord(f"malformed: schema_version is {version!r}")
-    _check_metrics(record)
+    check_metrics(record.cell.study, record.value)
     return record
 
 
@@ -328,20 +336,25 @@ def _flat_times(top: Fields) -> Times:
 # --- what a study needs
 
 
-def _check_metrics(record: Record) -> None:
-    """Raise unless what the cell's study compares is a number, or absent."""
-    if record.cell.study not in names():
+def check_metrics(of_study: str, value: Callable[[str], Any]) -> None:
+    """Raise `Misdeclared` unless what a study compares is a number, or None: ``value(name)``."""
+    if of_study not in names():
         return
-    declared = study(record.cell.study)
+    declared = study(of_study)
     compared = {c.metric for c in declared.claims if c.kind in _NUMERIC_CLAIMS}
     tables = {metric.name for metric in declared.metrics if metric.parts}
     for name in sorted(compared | {metric.name for metric in declared.metrics}):
-        _check_number(name, record.value(name), is_table=name in tables)
+        _check_number(of_study, name, value(name), is_table=name in tables)
 
 
-def _check_number(name: str, value: Any, *, is_table: bool) -> None:
+def _check_number(of_study: str, name: str, value: Any, *, is_table: bool) -> None:
     if is_table and isinstance(value, dict):
         for part, inside in value.items():
-            _check_number(f"{name}.{part}", inside, is_table=False)
+            _check_number(of_study, f"{name}.{part}", inside, is_table=False)
     elif value is not None and (is_table or not isinstance(value, int | float)):
-        raise malformed(name, value, "an object of numbers" if is_table else "a number")
+        wanted = "an object of numbers" if is_table else "a number"
+        raise Misdeclared(
+            f"{name} is {kind_of(value)}, and as a metric of study {of_study} it must be {wanted}",
+            fix=f"take {name} out of the study's metrics and claims, where columns say what it is, "
+            "or record a number under that name",
+        )

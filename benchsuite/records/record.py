@@ -186,7 +186,7 @@ class Record:
         Values, what was clocked, the source documents' times (``quant_time_sec``), the peak memory.
         """
         for table in (self.values, self.clocked):
-            found = _inside(table, name)
+            found = inside(table, name)
             if found is not None:
                 return found
         if name == "peak_memory_bytes":
@@ -197,7 +197,8 @@ class Record:
         return self.times.making if stage == "total" else self.times.of(stage)
 
 
-def _inside(table: Mapping[str, Any], name: str) -> Any:
+def inside(table: Mapping[str, Any], name: str) -> Any:
+    """Return the value of a name, None if there is none; a dot looks into the tables."""
     if name in table:
         return table[name]
     found: Any = table

@@ -42,7 +42,7 @@ from benchsuite.records.files import (
     write_whole,
 )
 from benchsuite.records.forms import SEAL, as_text, flat, nested, sealed
-from benchsuite.records.reading import check_place, parsed, read
+from benchsuite.records.reading import Misdeclared, check_place, parsed, read
 from benchsuite.records.record import Items, Record
 from benchsuite.records.running import Running
 from benchsuite.study.cell import Cell
@@ -287,7 +287,10 @@ class Store:
             return None
         if not isinstance(value, str) or not re.fullmatch("[0-9a-f]+", value):
             return None
-        record = self.read(value)
+        try:
+            record = self.read(value)
+        except Misdeclared:  # an earlier record, which is in nobody's way
+            return None
         mine = record is not None and (record.cell.study, record.cell.id) == (cell.study, cell.id)
         return record if mine else None
 

@@ -224,13 +224,21 @@ class Study:
                 yield Cell(self.name, {**point, "seed": seed}, mine, defaults, self.additions)
 
     def _defaults(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        entry = catalog.model(point["model"])
+        entry = self._entry(point["model"])
         kind = {"embedded": entry.embedded, "packaged": entry.packaged is not None}
         return {
             name: parameter.value(**kind)
             for name, parameter in self.parameters.items()
             if parameter.applies(point)
         }
+
+    def _entry(self, model: str) -> catalog.ModelEntry:
+        try:
+            return catalog.model(model)
+        except UsageError as error:
+            own = "One of your own: register(ModelEntry(...)) in conftest.py"
+            where = f"study {self.name}"
+            raise UsageError(error.what, where, f"{error.fix}. {own}") from error
 
     def _checked(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         settings = self.under_todays_names(settings)

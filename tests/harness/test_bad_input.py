@@ -83,7 +83,7 @@ def test_a_study_whose_cells_could_not_be_told_apart_is_refused(changed, told):
 
 def test_a_study_over_an_unknown_model_names_the_nearest():
     axes = {"model": ("llama2_7", "opt_6_7b"), "method": ("a",)}
-    with pytest.raises(UsageError, match=r"unknown model: 'llama2_7'\. Did you mean 'llama2_7b'"):
+    with pytest.raises(UsageError, match=r"'llama2_7' \(study own\)\. Did you mean 'llama2_7b'"):
         list(Study("own", "?", axes, (1,)).cells())
 
 
@@ -117,6 +117,15 @@ def test_an_impossible_option_ends_the_run_with_status_4(bench, words, told):
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([told])
     assert "Traceback" not in result.stderr.str()
+
+
+def test_a_study_over_an_unknown_model_ends_a_session_with_workers_in_one_paragraph(bench, project):
+    conftest = (project.path / "conftest.py").read_text()
+    project.makeconftest(conftest + "\nMODELS = ('toy_c',)\ntoy('lost', ('a',))\n")
+    result = bench("-n", "1")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*unknown model: 'toy_c' (study lost)*toy_b*conftest.py*"])
+    assert "Traceback" not in result.stdout.str()
 
 
 def test_a_malformed_configuration_file_is_named(bench, project):

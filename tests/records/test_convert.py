@@ -96,10 +96,11 @@ def test_what_is_not_finite_fails_the_cell_by_name_and_is_kept_as_null(builder, 
     assert builder.finish("failed", failure=Failure("no", "a")).values["x"] == [1.0, None]
 
 
-def test_a_metric_that_is_a_text_fails_the_cell(builder):
-    builder.update(perplexity="5.5")
-    with pytest.raises(BenchsuiteError, match="perplexity is a text, not a number"):
-        builder.finish("passed")
+def test_a_metric_that_is_a_text_fails_the_cell_and_leaves_its_record_whole(builder):
+    builder.update(size_mb=3.0)
+    with pytest.raises(BenchsuiteError, match="perplexity is a text, and as a metric of study"):
+        builder.update(perplexity="5.5")
+    assert builder.finish("failed", failure=Failure("no", "a")).values == {"size_mb": 3.0}
 
 
 COLUMNS = {

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from benchsuite.errors import BenchsuiteError, CorruptRecord
 from benchsuite.records.fingerprint import Fingerprint
 from benchsuite.records.forms import as_text, flat, nested, sealed
-from benchsuite.records.reading import LaterVersion, read
+from benchsuite.records.reading import LaterVersion, Misdeclared, read
 from benchsuite.records.record import CellFacts, Record, Source, Times
 from benchsuite.study import study
 
@@ -131,8 +131,6 @@ WRONG = {
     "seconds are true": ("times.spent.quant", True),
     "contended is null": ("times.contended", None),
     "values are null": ("values", None),
-    "the metric is a text": ("values.perplexity", "5.5"),
-    "the metric is a list": ("values.perplexity", [5.5]),
     "the metric is beyond doubles": ("values.perplexity", 10**400),
     "a number far inside is beyond doubles": ("values.selection.layers", [[10**309]]),
     "half of a surrogate pair": ("values.note", "\ud83d"),
@@ -176,6 +174,13 @@ def test_a_number_that_json_does_not_have_is_named(number):
     text = as_text(sealed(nested(made()))).replace(b"5.5", number.encode())
     with pytest.raises(CorruptRecord, match="malformed"):
         read(text)
+
+
+@pytest.mark.parametrize(("value", "kind"), [("5.5", "a text"), ([5.5], "a list")])
+def test_a_record_whose_study_makes_a_metric_of_another_value_is_not_called_damaged(value, kind):
+    body = changed(nested(made()), "values.perplexity", value)
+    with pytest.raises(Misdeclared, match=f"perplexity is {kind}, and as a metric of study"):
+        read(as_text(sealed(body)))
 
 
 def test_a_record_of_a_later_version_is_not_called_damaged():

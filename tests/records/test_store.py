@@ -17,6 +17,7 @@ from benchsuite.records.fingerprint import Fingerprint
 from benchsuite.records.forms import as_text, sealed
 from benchsuite.records.record import CellFacts, Failure
 from benchsuite.records.store import Store, unwritable
+from benchsuite.study import Metric, register_study, study
 from benchsuite.study.cell import Cell
 
 CELL = Cell(
@@ -240,7 +241,7 @@ def test_a_failed_attempt_under_a_good_records_name_is_moved_aside(store):
 @pytest.mark.parametrize(
     "change",
     [
-        *({"items": "x"}, {"cell": [1]}, {"values": {"perplexity": "5"}}, {"environment": 1}),
+        *({"items": "x"}, {"cell": [1]}, {"values": None}, {"environment": 1}),
         {"outcome": "failed", "failure": None},
     ],
 )
@@ -331,6 +332,22 @@ def test_a_record_of_a_later_version_stays_where_it_is(store):
     with pytest.raises(BenchsuiteError, match="a later version of benchsuite wrote it"):
         store.read(VALUE)
     assert path.exists()
+
+
+def test_a_record_whose_study_is_declared_otherwise_now_stays_where_it_is(store):
+    made = builder()
+    made.update(verdict="fine")
+    written = store.write(made.finish("passed"))
+    was = study(written.cell.study)
+    register_study(replace(was, metrics=(*was.metrics, Metric("verdict"))))
+    try:
+        with pytest.raises(BenchsuiteError, match="verdict is a text, and as a metric of study"):
+            store.read(VALUE)
+        assert list(store.all_records()) == []
+        assert "verdict is a text" in store.notices[0]
+    finally:
+        register_study(was)
+    assert store.read(VALUE) == written
 
 
 def test_whole_numbers_as_keys_are_sealed_as_they_are_read_back(store):
