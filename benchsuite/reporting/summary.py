@@ -1,6 +1,7 @@
 """The source document's ``summary_stats.json``, and what it leaves out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from benchsuite.records.record import Record
@@ -9,7 +10,8 @@ from benchsuite.reporting.best import best_method
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.judging import judge_groups
 from benchsuite.statistics.descriptive import describe
-from benchsuite.statistics.inference.claims import Judgement
+from benchsuite.statistics.inference.claims import ClaimLike, Judgement
+from benchsuite.statistics.inference.wording import seeds_run
 from benchsuite.study import Metric, Study
 from benchsuite.study.cell import Cell
 
@@ -109,12 +111,20 @@ def model_summary(study: Study, group: Group, judgements: Sequence[Judgement]) -
             out[method] |= {metric.document_key: found} if found else {}
         if method == best:
             out[method]["best"] = True
-    for judgement in judgements:
-        claim = judgement.claim
-        if claim.other:
-            which = "" if claim.metric == study.ranked_by.name else f"__{claim.metric}"
-            out[f"ttest_{claim.method}_vs_{claim.other}{which}"] = comparison(judgement)
+    # The document's key is that of a difference, where its equivalence is claimed too.
+    for judgement in sorted(judgements, key=lambda j: j.claim.kind == "equivalent"):
+        if judgement.claim.other:
+            out[_comparison_key(study, judgement.claim, out)] = comparison(judgement)
     return out
+
+
+def _comparison_key(study: Study, claim: ClaimLike, taken: Collection[str]) -> str:
+    """Return the source document's key of a comparison; a further claim on its arms is told."""
+    which = "" if claim.metric == study.ranked_by.name else f"__{claim.metric}"
+    key = f"ttest_{claim.method}_vs_{claim.other}{which}"
+    kind = f"{key}__{claim.kind}"
+    further = (f"{kind}_{n}" for n in itertools.count(2))
+    return next(name for name in itertools.chain((key, kind), further) if name not in taken)
 
 
 def described(values: Mapping[int, float]) -> dict[str, Any]:
@@ -140,7 +150,8 @@ def comparison(judgement: Judgement) -> dict[str, Any]:
 
     ``t_stat`` and ``p_value`` are Student's for two seeded arms, as the source document has them,
     and the one-sample (or paired) test's otherwise; ``test`` says which. ``decided_by`` is the test
-    that the claim was judged with, after Holm's correction. ``ci95`` is uncorrected, as the
+    that the claim was judged with, after Holm's correction; an equivalence is judged by
+    ``p_equivalence``, at the edge of its margin. ``ci95`` is uncorrected, as the
     document's is; ``ci_simultaneous`` is the corrected verdict's own.
     """
     seen, claim = judgement.evidence, judgement.claim
@@ -150,6 +161,7 @@ def comparison(judgement: Judgement) -> dict[str, Any]:
         return {"t_stat": None, "p_value": None, "cohens_d": None, "test": None, **what, **missing}
     two_arms = seen["test"] == "welch" and seen["student"]["statistic"] is not None
     shown = seen["student"] if two_arms else seen
+    n, n_other = seeds_run(seen)
     return {
         "t_stat": shown["statistic"],
         "p_value": shown["p_value"],
@@ -157,8 +169,8 @@ def comparison(judgement: Judgement) -> dict[str, Any]:
         "test": "student" if two_arms else seen["test"],
         **what,
         "df": shown["df"],
-        "n": seen["n"],
-        "n_other": seen["n_other"],
+        "n": n,
+        "n_other": n_other,
         "hedges_g": seen["hedges_g"],
         "effect": seen.get("effect"),
         "effect_name": seen.get("effect_name"),
@@ -171,6 +183,7 @@ def comparison(judgement: Judgement) -> dict[str, Any]:
         "welch": seen["welch"],
         "exact_p": seen["exact_p"],
         "p_guarded": seen.get("p_guarded"),
+        "p_equivalence": seen.get("p_equivalence"),
         "p_holm": seen.get("p_holm"),
         "family_size": seen.get("family_size"),
         "looks": seen.get("looks"),

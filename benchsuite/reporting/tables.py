@@ -161,14 +161,15 @@ def _markdown_models(mark: str, models: Mapping[str, Any], summary: Mapping[str,
         tested = list(comparisons(methods))
         if tested:
             lines += [
-                f"| comparison | difference ({_intervals(tested)}) | test | p | Holm p | effect |",
-                "|---|---|---|---|---|---|",
+                f"| comparison | metric | difference ({_intervals(tested)}) | test | p | Holm p "
+                "| effect |",
+                "|---|---|---|---|---|---|---|",
             ]
         for method, other, found in tested:
             lines.append(
-                f"| {method} − {other} | {_difference(summary, found)} "
-                f"| {found['decided_by']} | {_p(_decisive_p(found))} | {_p(found['p_holm'])} "
-                f"| {_effect(found)} |"
+                f"| {method} − {other} | {_heading(summary, found)} "
+                f"| {_difference(summary, found)} | {_test(found)} | {_p(_decisive_p(found))} "
+                f"| {_p(found['p_holm'])} | {_effect(found)} |"
             )
         lines += [""] if tested else []
     return lines
@@ -196,7 +197,7 @@ def to_latex(summary: Mapping[str, Any]) -> str:
         tables += "\n" + latex_table(
             f"{study}: comparisons (difference with its interval, simultaneous 95\\,\\% over those "
             "tested, $p$ of the deciding test, Holm-corrected $p$, effect in standard deviations)",
-            ["Comparison", "Difference", "$p$", r"$p_{\mathrm{Holm}}$", "Effect"],
+            ["Comparison", "Metric", "Difference", "$p$", r"$p_{\mathrm{Holm}}$", "Effect"],
             tests,
         )
     return tables
@@ -221,6 +222,16 @@ def _difference(summary: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     return numbers.interval(metric_of(summary, found["metric"]), found["difference"], low, high)
 
 
+def _heading(summary: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """Return what a comparison is of, with the unit of its difference."""
+    return metric_of(summary, found["metric"]).heading
+
+
+def _test(found: Mapping[str, Any]) -> str:
+    tested = found["decided_by"]
+    return tested if found.get("p_equivalence") is None else f"equivalence, {tested}"
+
+
 def _effect(found: Mapping[str, Any]) -> str:
     """Return a comparison's effect size in its own unit: g, or d_z where seeds are paired."""
     name = found.get("effect_name")
@@ -239,6 +250,7 @@ def _latex_comparisons(methods: Mapping[str, Any], summary: Mapping[str, Any]) -
         difference = latex_escape(_difference(summary, found))
         rows.append(
             rf"{latex_escape(method)} vs {latex_escape(other)} & "
+            rf"{latex_escape(_heading(summary, found))} & "
             rf"{difference} & {latex_escape(_p(_decisive_p(found)))} & "
             rf"{latex_escape(_p(found['p_holm']))} & "
             rf"{latex_escape(_effect(found))}"
@@ -285,6 +297,8 @@ def _latex_number(metric: Metric, mean: float | None, std: float | None) -> str:
 
 
 def _decisive_p(found: Mapping[str, Any]) -> float | None:
+    if found.get("p_equivalence") is not None:
+        return found["p_equivalence"]
     decided = found["decided_by"]
     return found["welch"]["p_value"] if decided == "welch" else found["p_value"]
 

@@ -7,7 +7,14 @@ from benchsuite.reporting import numbers
 from benchsuite.statistics.inference.claims import Judgement
 from benchsuite.statistics.inference.interpret import guide
 from benchsuite.statistics.inference.sizes import EQUIVALENT, TRIVIAL
-from benchsuite.statistics.inference.wording import TEST_NAMES, margin_sentence, power_sentence
+from benchsuite.statistics.inference.wording import (
+    ENDS,
+    TEST_NAMES,
+    margin_sentence,
+    power_sentence,
+    ran_once,
+    seeds_run,
+)
 from benchsuite.statistics.rounding import p_text, signed
 from benchsuite.study import Study
 
@@ -39,10 +46,12 @@ def null_result(study: Study, judgement: Judgement, parameters: Mapping[str, Any
     first, second = (names.get(m or "", m) for m in (claim.method, claim.other))
     arms = [
         f"{metric.label or metric.name}="
-        + numbers.spread(metric, seen[f"mean{end}"], seen[f"std{end}"]).replace(" ± ", "±")
-        for end in ("", "_other")
+        + numbers.spread(metric, seen[f"mean{end}"], None if once else seen[f"std{end}"]).replace(
+            " ± ", "±"
+        )
+        for end, once in zip(ENDS, ran_once(seen), strict=True)
     ]
-    n, n_other = seen["n"], seen["n_other"]
+    n, n_other = seeds_run(seen)
     size = f"N={n}" if n == n_other else f"N={n} and {n_other}"
     name, found = "d", seen["cohens_d"]
     if found is None:
@@ -61,7 +70,7 @@ def null_result(study: Study, judgement: Judgement, parameters: Mapping[str, Any
 
 def _variation(seen: Mapping[str, Any]) -> str:
     cvs = [seen["cv_percent"], seen["cv_percent_other"]]
-    if None in cvs:
+    if None in cvs or any(ran_once(seen)):
         return ""
     one, two = (f"{cv:.2g}%" if cv >= 0.01 or cv == 0 else "<0.01%" for cv in cvs)
     if max(cvs) > LOW_CV:

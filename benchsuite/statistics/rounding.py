@@ -138,8 +138,10 @@ def short(value: float) -> str:
     """Return a positive number with two significant digits, for prose."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    decimals = 1 - math.floor(math.log10(abs(value)))
-    return _fixed(value, decimals) if 0 <= decimals <= MOST_DECIMALS else f"{value:.2g}"
+    decimals = max(0, 1 - math.floor(math.log10(abs(value))))
+    if decimals > MOST_DECIMALS or abs(value) >= 10**6:
+        return f"{value:.2g}"
+    return _fixed(value, decimals)
 
 
 def signed(value: float | None, decimals: int = 2) -> str:

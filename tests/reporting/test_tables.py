@@ -3,12 +3,14 @@ import io
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 
 from benchsuite.reporting import summarise, to_csv, to_latex, to_markdown
 from benchsuite.reporting.latex import latex_escape
-from benchsuite.study import study
+from benchsuite.statistics.equivalence import tost
+from benchsuite.study import PERPLEXITY, Metric, equivalent, lower, study
 from tests.reporting.factory import CALIBRATION, drawn, grid
 
 CLEAR = {"gptq_default": 5.80, "random": 5.79, "cola_zero": 5.50}
@@ -32,6 +34,34 @@ def test_csv_has_one_unrounded_row_per_model_and_method():
     assert float(rows[4]["mean"]) == mean
 
 
+def test_comparisons_say_of_which_metric_they_are_and_none_takes_the_place_of_another():
+    pair = ("cola_zero", "random")
+    claims = (
+        lower("perplexity", pair[0], than=pair[1]),
+        lower("quant_time_sec", pair[0], than=pair[1]),
+        equivalent("perplexity", pair[0], to=pair[1], within=0.6),
+        lower("perplexity", pair[0], than=pair[1], by_seed=True),
+    )
+    seconds = Metric("quant_time_sec", better="lower", unit="s")
+    mine = replace(study(CALIBRATION), claims=claims, metrics=(PERPLEXITY, seconds))
+    cells = grid("tiny_llama_1m", methods=pair)
+    judged = summarise(mine, cells, drawn(cells, means=CLEAR))
+
+    found = {k: v for k, v in judged["tiny_llama_1m"].items() if k.startswith("ttest_")}
+    key = "ttest_cola_zero_vs_random"
+    assert list(found) == [key, f"{key}__quant_time_sec", f"{key}__lower", f"{key}__equivalent"]
+    assert [one["decided_by"] for one in found.values()] == ["welch", "exact", "paired", "welch"]
+    arms = [[judged["tiny_llama_1m"][m]["ppl"]["values"] for m in pair][i] for i in (0, 1)]
+    edge = tost(*arms, 0.6).p_either
+    rows = [line for line in to_markdown(judged).splitlines() if line.startswith("| cola_zero −")]
+    assert [row.split(" | ")[1] for row in rows] == ["perplexity", "quant_time_sec (s)"] + [
+        "perplexity"
+    ] * 2
+    assert rows[3].split(" | ")[3] == "equivalence, welch"
+    assert edge < float(rows[3].split(" | ")[4].removeprefix("<")) < 0.05
+    assert r"cola\_zero vs random & quant\_time\_sec (s) & " in to_latex(judged)
+
+
 def test_latex_escapes_underscores_and_balances():
     text = to_latex(made())
 
@@ -43,7 +73,7 @@ def test_latex_escapes_underscores_and_balances():
     assert "−" not in text
     body = [line for line in text.splitlines() if line.endswith(r"\\")]
     columns = {line.count(" & ") for line in body if "multicolumn" not in line}
-    assert columns == {3, 4}
+    assert columns == {3, 5}
 
 
 def test_latex_numbers_follow_their_uncertainty():

@@ -53,6 +53,19 @@ def test_a_comparison_has_one_of_five_verdicts(shift, std, outcome, verdict):
     assert inside == (verdict in ("trivially different", "equivalent"))
 
 
+def test_a_sentence_says_that_one_arm_ran_once_and_its_margin_as_it_was_given():
+    seeds = arm(5.7, 0.05)
+    once = Arm(dict.fromkeys(seeds.values, 5.7), constant=True)
+    shown = Metric("perplexity", better="lower", margin="1.25")
+
+    (judged,) = judge_family([question(COLA_BELOW_RANDOM, once, seeds, shown=shown)])
+
+    assert judged.outcome == "inconclusive"
+    assert f"n = 1 and {len(seeds.values)}, p = " in judged.sentence
+    assert "5.7000 against 5." in judged.sentence
+    assert "within ±1.25." in judged.sentence
+
+
 def test_a_control_asks_whether_a_difference_is_seen_at_all():
     claim = lower("perplexity", "random", than="noise_tokens", control=True)
 

@@ -76,9 +76,12 @@ def test_a_number_alone_has_four_decimals_or_four_digits(value, text):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0"), (3.14, "3.1"), (31.4, "31"), (0.00314, "0.0031"), (3.14e-12, "3.1e-12")],
+    [
+        *((0.0, "0"), (3.14, "3.1"), (31.4, "31"), (0.00314, "0.0031"), (3.14e-12, "3.1e-12")),
+        *((125.0, "125"), (31415.9, "31416"), (3.14e7, "3.1e+07")),
+    ],
 )
-def test_prose_has_two_digits(value, text):
+def test_prose_has_two_digits_or_whole_numbers(value, text):
     assert rounding.short(value) == text
 
 

@@ -273,6 +273,7 @@ def _draft(question: Question) -> verdicts.Draft:
         raise ValueError(f"the claim {claim.sentence!r} is of the unknown kind {claim.kind!r}")
     names = (claim.method, claim.other or "")
     evidence = arms.compared(arm.values, other.values, question.by_seed, names)
+    evidence["once"] = [arm.constant, other.constant]
     evidence |= items.item_evidence(arm, other, question.by_seed)
     still = evidence["test"] == "exact" or (arm.constant and other.constant)
     if claim.kind == "equivalent":

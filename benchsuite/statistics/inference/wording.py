@@ -15,6 +15,8 @@ from benchsuite.statistics.rounding import (
     with_interval,
 )
 
+ENDS = ("", "_other")
+"""The ends of the evidence's keys that tell the first arm's facts from the second's."""
 MOST_IDS = 3
 MOST_VALUES = 10
 # By so much unequal variances must be able to raise a p-value before a sentence says so.
@@ -73,6 +75,17 @@ def _identical(claim: Any, outcome: str, evidence: Mapping[str, Any], how: Displ
     )
     more = f"; and {len(found) - MOST_VALUES} more" if len(found) > MOST_VALUES else ""
     return f"{evidence['distinct']} different values of {claim.metric} ({groups}{more})."
+
+
+def ran_once(evidence: Mapping[str, Any]) -> Sequence[bool]:
+    """Say of both arms whether one run stands for every seed, so that it has no scatter."""
+    return evidence.get("once") or (False, False)
+
+
+def seeds_run(evidence: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return of how many seeds each arm has results of its own."""
+    pairs = zip(ENDS, ran_once(evidence), strict=True)
+    return tuple(1 if once else evidence[f"n{end}"] for end, once in pairs)
 
 
 def _few(seeds: Sequence[int]) -> str:
@@ -195,9 +208,10 @@ def _between(how: Display, ends: Sequence[float]) -> str:
 
 
 def _margin(evidence: Mapping[str, Any], how: Display) -> str:
-    text = _size(how, evidence["margin"])
-    declared = evidence["margin_declared"]
-    return f"{text} ({declared.removesuffix('%').strip()} %)" if "%" in declared else text
+    declared = evidence["margin_declared"].strip()
+    if "%" not in declared:  # as it was given: it is in the unit shown
+        return in_unit(how, f"{float(declared):g}")
+    return f"{_size(how, evidence['margin'])} ({declared.removesuffix('%').strip()} %)"
 
 
 def _warning(claim: Any, evidence: Mapping[str, Any]) -> str:
@@ -234,8 +248,10 @@ def _without_normality(beside: Mapping[str, Any]) -> str:
 
 
 def _difference(evidence: Mapping[str, Any], how: Display) -> str:
-    first = spread(how, evidence["mean"], evidence["std"])
-    second = spread(how, evidence["mean_other"], evidence["std_other"])
+    first, second = (
+        spread(how, evidence[f"mean{end}"], None if once else evidence[f"std{end}"])
+        for end, once in zip(ENDS, ran_once(evidence), strict=True)
+    )
     text = f"{first} against {second}"
     if evidence["difference"] is None:
         return text
@@ -251,7 +267,7 @@ def _difference(evidence: Mapping[str, Any], how: Display) -> str:
 
 def _test(evidence: Mapping[str, Any]) -> str:
     name = TEST_NAMES.get(evidence["test"], evidence["test"])
-    n = evidence.get("n_items") or f"{evidence['n']} and {evidence['n_other']}"
+    n = evidence.get("n_items") or "{} and {}".format(*seeds_run(evidence))
     text = f"{name}, n = {n}, {p_text(evidence['p_value'])}"
     if evidence.get("n_left_out"):
         text += f", without {evidence['n_left_out']} items that one of them alone has"
