@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 
 from benchsuite.printable import count
-from benchsuite.reporting import numbers
 from benchsuite.reporting.commands import rerun_command
 from benchsuite.reporting.devices import mixed_devices
 from benchsuite.reporting.groups import groups_of, short_names
@@ -11,6 +10,7 @@ from benchsuite.reporting.results import Line, StudyResults
 from benchsuite.reporting.unread import unread
 from benchsuite.reporting.waiting import waiting
 from benchsuite.statistics.inference.claims import Judgement
+from benchsuite.statistics.inference.wording import both_arms
 from benchsuite.statistics.rounding import in_unit, p_text, short
 from benchsuite.study import Cell, Study
 
@@ -113,12 +113,11 @@ def _brief(study: Study, judgement: Judgement) -> str:
     if evidence.get("p_holm") is None or "mde_corrected" not in evidence:
         return judgement.sentence
     metric = study.metric(judgement.claim.metric)
-    first = numbers.spread(metric, evidence["mean"], evidence["std"])
-    second = numbers.spread(metric, evidence["mean_other"], evidence["std_other"])
+    arms = " against ".join(both_arms(evidence, metric))
     least = in_unit(metric, short(evidence["mde_corrected"] * metric.scale))
     seen = f"; 80 % power from {least} on"
     decided = not judgement.is_open
-    return f"{first} against {second}, Holm {p_text(evidence['p_holm'])}{'' if decided else seen}"
+    return f"{arms}, Holm {p_text(evidence['p_holm'])}{'' if decided else seen}"
 
 
 def _absent(

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from benchsuite.reporting import numbers
 from benchsuite.statistics.inference.claims import Judgement
 from benchsuite.statistics.inference.interpret import guide
 from benchsuite.statistics.inference.sizes import EQUIVALENT, TRIVIAL
 from benchsuite.statistics.inference.wording import (
-    ENDS,
     TEST_NAMES,
+    both_arms,
     margin_sentence,
     power_sentence,
     ran_once,
@@ -44,13 +43,8 @@ def null_result(study: Study, judgement: Judgement, parameters: Mapping[str, Any
     seen, claim = judgement.evidence, judgement.claim
     metric, names = study.metric(claim.metric), study.document.methods
     first, second = (names.get(m or "", m) for m in (claim.method, claim.other))
-    arms = [
-        f"{metric.label or metric.name}="
-        + numbers.spread(metric, seen[f"mean{end}"], None if once else seen[f"std{end}"]).replace(
-            " ± ", "±"
-        )
-        for end, once in zip(ENDS, ran_once(seen), strict=True)
-    ]
+    name = metric.label or metric.name
+    arms = [f"{name}={told.replace(' ± ', '±')}" for told in both_arms(seen, metric)]
     n, n_other = seeds_run(seen)
     size = f"N={n}" if n == n_other else f"N={n} and {n_other}"
     name, found = "d", seen["cohens_d"]

@@ -15,8 +15,7 @@ from benchsuite.statistics.rounding import (
     with_interval,
 )
 
-ENDS = ("", "_other")
-"""The ends of the evidence's keys that tell the first arm's facts from the second's."""
+_ENDS = ("", "_other")  # of the evidence's keys, by arm
 MOST_IDS = 3
 MOST_VALUES = 10
 # By so much unequal variances must be able to raise a p-value before a sentence says so.
@@ -82,9 +81,17 @@ def ran_once(evidence: Mapping[str, Any]) -> Sequence[bool]:
     return evidence.get("once") or (False, False)
 
 
+def both_arms(evidence: Mapping[str, Any], how: Display) -> list[str]:
+    """Return both arms' mean ± standard deviation, alone where one run stands for every seed."""
+    return [
+        spread(how, evidence[f"mean{end}"], None if once else evidence[f"std{end}"])
+        for end, once in zip(_ENDS, ran_once(evidence), strict=True)
+    ]
+
+
 def seeds_run(evidence: Mapping[str, Any]) -> tuple[int, ...]:
     """Return of how many seeds each arm has results of its own."""
-    pairs = zip(ENDS, ran_once(evidence), strict=True)
+    pairs = zip(_ENDS, ran_once(evidence), strict=True)
     return tuple(1 if once else evidence[f"n{end}"] for end, once in pairs)
 
 
@@ -248,11 +255,7 @@ def _without_normality(beside: Mapping[str, Any]) -> str:
 
 
 def _difference(evidence: Mapping[str, Any], how: Display) -> str:
-    first, second = (
-        spread(how, evidence[f"mean{end}"], None if once else evidence[f"std{end}"])
-        for end, once in zip(ENDS, ran_once(evidence), strict=True)
-    )
-    text = f"{first} against {second}"
+    text = " against ".join(both_arms(evidence, how))
     if evidence["difference"] is None:
         return text
     low, high = evidence.get("ci_simultaneous") or evidence["ci95"] or (None, None)
