@@ -86,7 +86,8 @@ def to_csv(summary: Mapping[str, Any]) -> str:
 def to_yaml(summary: Mapping[str, Any]) -> str:
     """Return a source document's ``summary.yaml`` per model and method.
 
-    Each holds ``<metric>_mean``, ``<metric>_std`` and ``n_seeds`` for every metric of the study.
+    Each holds ``n_seeds``, and ``<metric>_mean`` and ``<metric>_std`` for every metric of the
+    study; one that fewer seeds hold has ``<metric>_n_seeds`` of its own.
     """
     import yaml
 
@@ -109,7 +110,9 @@ def _yaml_row(found: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, A
     for key, metric in names.items():
         if key in found:
             row |= {f"{metric}_mean": found[key]["mean"], f"{metric}_std": found[key]["std"]}
-            row["n_seeds"] = found[key]["n"]
+            n_seeds = row.setdefault("n_seeds", found[key]["n"])
+            if found[key]["n"] != n_seeds:
+                row[f"{metric}_n_seeds"] = found[key]["n"]
     return row
 
 

@@ -78,6 +78,21 @@ def test_further_metrics_reach_every_output():
     assert "Further metrics" in page
 
 
+def test_a_further_metric_says_of_how_many_seeds_it_is_where_some_hold_none():
+    one = made()
+    further = Metric("peak_memory_bytes", format=".0f")
+    one.study = replace(one.study, metrics=(one.study.ranked_by, further))
+    without = next(i for i in one.records if i.startswith("llama2_7b-random-"))
+    one.records[without] = replace(one.records[without], peak_memory_bytes=None)
+
+    told = yaml.safe_load(to_yaml(summarise(one.study, one.cells, one.records)))
+    row = told["llama-2-7b-hf"]["random"]
+    assert (row["n_seeds"], row["peak_memory_bytes_n_seeds"]) == (5, 4)
+    assert "n_seeds" in told["llama-2-7b-hf"]["cola_zero"]
+    assert "peak_memory_bytes_n_seeds" not in told["llama-2-7b-hf"]["cola_zero"]
+    assert render_page([one]).count(f"{17 * 2**30} ± 0 (n = 4)") == 1
+
+
 def test_a_title_of_many_settings_has_room(tmp_path):
     """One method, and a dozen settings that are named above it: the axes collapsed to nothing."""
     settings = {name: 7 for name in ("n_calibration_samples", "seq_len", "evaluation_tokens")}

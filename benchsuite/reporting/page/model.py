@@ -164,12 +164,16 @@ def further_view(study: Study, group: Group) -> dict[str, Any] | None:
     for method in group.methods:
         arms = [described(v) if (v := group.values(method, m.name)) else None for m in metrics]
         if any(arms):
-            told = [
-                numbers.spread(m, a["mean"], a["std"], unit=False) if a else "–"
-                for m, a in zip(metrics, arms, strict=True)
-            ]
+            n = len(group.records_of(method))
+            told = [_further(m, a, n) if a else "–" for m, a in zip(metrics, arms, strict=True)]
             rows.append({"method": method, "values": told})
     return {"metrics": [metric.heading for metric in metrics], "rows": rows} if rows else None
+
+
+def _further(metric: Metric, arm: Mapping[str, Any], n: int) -> str:
+    """Return a further metric of ``n`` records, with the number of those that hold it."""
+    told = numbers.spread(metric, arm["mean"], arm["std"], unit=False)
+    return told if arm["n"] == n else f"{told} (n = {arm['n']})"
 
 
 def record_href(record: Record, links: Mapping[str, str] | None) -> str | None:
