@@ -9,7 +9,7 @@ from benchsuite.printable import count
 from benchsuite.reporting import numbers
 from benchsuite.reporting.latex import latex_escape
 from benchsuite.reporting.summary import EXTRA
-from benchsuite.statistics.rounding import p_text, signed
+from benchsuite.statistics.rounding import p_text, short, signed
 from benchsuite.study import Metric
 
 STATISTICS = ("n", "mean", "std", "cv_percent", "min", "max")
@@ -311,4 +311,4 @@ def _p(p_value: float | None) -> str:
 
 
 def _cv(cv: float | None) -> str:
-    return "–" if cv is None else f"{cv:.2g}"
+    return "–" if cv is None else short(cv)

@@ -130,7 +130,9 @@ def _absent(
     shown = ", ".join(cell.id for cell in known[:3])
     more = f" and {len(known) - 3} more" if len(known) > 3 else ""
     yield f"  {len(known)} {word}: {shown}{more}", markup
-    yield f"    {rerun_command(results.study, known, results.options, results.where)}", {}
+    grid = results.cells
+    command = rerun_command(results.study, known, results.options, results.where, grid=grid)
+    yield f"    {command}", {}
 
 
 def cells_by_id(cells: Iterable[Cell]) -> dict[str, Cell]:

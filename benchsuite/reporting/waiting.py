@@ -51,7 +51,9 @@ def _told(results: StudyResults, cells: Sequence[Cell]) -> Waiting:
     for cell in cells:
         by_method.setdefault(cell.method, []).append(cell)
     arms = " and ".join(_arm(method, found) for method, found in by_method.items())
-    command = rerun_command(results.study, cells, results.options, results.where, by_method=True)
+    command = rerun_command(
+        results.study, cells, results.options, results.where, grid=results.cells, by_method=True
+    )
     return Waiting(_place(cells[0]), arms, command)
 
 

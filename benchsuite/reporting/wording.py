@@ -14,7 +14,7 @@ from benchsuite.statistics.inference.wording import (
     ran_once,
     seeds_run,
 )
-from benchsuite.statistics.rounding import p_text, signed
+from benchsuite.statistics.rounding import p_text, short, signed
 from benchsuite.study import Study
 
 # The documents call coefficients of variation of 1.4 and 2.1 % low.
@@ -66,7 +66,7 @@ def _variation(seen: Mapping[str, Any]) -> str:
     cvs = [seen["cv_percent"], seen["cv_percent_other"]]
     if None in cvs or any(ran_once(seen)):
         return ""
-    one, two = (f"{cv:.2g}%" if cv >= 0.01 or cv == 0 else "<0.01%" for cv in cvs)
+    one, two = (f"{short(cv)}%" if cv >= 0.01 or cv == 0 else "<0.01%" for cv in cvs)
     if max(cvs) > LOW_CV:
         return f"The coefficient of variation (CV) was {one} and {two} respectively."
     return (

@@ -129,6 +129,22 @@ def test_the_command_carries_a_parameter_that_only_some_methods_have():
     assert "--set quantizers.iterations=20" in rerun_command(quantizers, cells)
 
 
+def test_the_command_selects_nothing_beyond_the_grid_that_was_asked_for():
+    """The study has five seeds, and AdaRound alone has iterations."""
+    quantizers = study("quantizers").with_models("tiny_llama_1m")
+    asked = {"seeds": [42, 43], "settings": {"iterations": 20}}
+    cells = list(quantizers.cells(**asked))
+    missing = [c for c in cells if c.method == "gptq_w4" and c.seed == 43]
+    assert len(quantizers.seeds) > 2
+
+    command = rerun_command(quantizers, missing, grid=cells)
+
+    assert command.endswith("--set quantizers.iterations=20 --seeds 42,43")
+    whole = list(quantizers.cells())
+    assert "--set" not in (command := rerun_command(quantizers, whole[-2:], grid=whole))
+    assert "--seeds" not in command
+
+
 def test_rehearsals_are_named_as_such():
     cells = grid("opt_6_7b", methods=["random"])
 

@@ -12,6 +12,7 @@ from benchsuite.reporting.figures import tradeoff
 from benchsuite.reporting.groups import Group
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.summary import described
+from benchsuite.statistics.rounding import short
 from benchsuite.study import Metric, Study
 
 # Beyond this a study's dots are drawn without a name each, and its records listed in a file.
@@ -133,7 +134,7 @@ def method_view(
         "n_declared": len(group.methods[method]),
         "value": numbers.spread(metric, arm["mean"], arm["std"]),
         "interval": interval if low != high else "",
-        "cv": "" if arm["cv_percent"] is None else f"{arm['cv_percent']:.2g} %",
+        "cv": "" if arm["cv_percent"] is None else f"{short(arm['cv_percent'])} %",
         "reason": _without_interval(arm),
         "strip": drawn,
         "path": strip.path(drawn) if links is None else "",

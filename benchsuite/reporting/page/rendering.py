@@ -220,7 +220,9 @@ def absent_view(results: StudyResults) -> list[dict[str, Any]]:
                 "word": word,
                 "n": len(known),
                 **_alike(known, table),
-                "command": rerun_command(results.study, known, results.options, results.where),
+                "command": rerun_command(
+                    results.study, known, results.options, results.where, grid=results.cells
+                ),
             }
         )
     return found

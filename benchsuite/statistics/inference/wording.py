@@ -110,13 +110,13 @@ def _true(claim: Any, evidence: Mapping[str, Any]) -> str:
 def _cv(outcome: str, evidence: Mapping[str, Any]) -> str:
     if "reason" in evidence:
         return f"n = {evidence['n']}: {evidence['reason']}."
-    text = f"cv = {evidence['cv_percent']:.2g} % over {evidence['n']} seeds"
+    text = f"cv = {short(evidence['cv_percent'])} % over {evidence['n']} seeds"
     if evidence["std"] == 0:
         return f"{text}: every seed gives the same value."
     low, high = evidence["cv_simultaneous"]
     n = evidence["family_size"]
     over = f", simultaneous over {n} tests" if n > 1 else ""
-    text += f" (95 % interval {low:.2g} to {high:.2g} %{over}; {p_text(evidence['p_value'])}"
+    text += f" (95 % interval {short(low)} to {short(high)} %{over}; {p_text(evidence['p_value'])}"
     text += f", Holm {p_text(evidence['p_holm'])})" if n > 1 else ")"
     if outcome == "inconclusive":
         text += f": neither shown below {evidence['limit']:g} % nor above"
