@@ -7,11 +7,13 @@ paired by their ids. What one side alone has is named and left out.
 
 import csv
 import hashlib
+import io
 import json
 import math
 import os
 import re
 import struct
+import sys
 import zipfile
 import zlib
 from collections import defaultdict
@@ -23,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchsuite.comparing.pairs import PairedItems
+from benchsuite.comparing.senses import kind_of_values
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.printable import count
 
@@ -79,7 +82,8 @@ def paired(
                 notes.append(f"{name}: {_some(alone)} only in the {side}, left out")
         if common:
             x, y = (np.array([values[key] for key in common]) for values in (a, b))
-            found.append(PairedItems(_kind(name, x, y) + _label(name, first), tuple(common), x, y))
+            kind = kind_of_values(name, x, y) + _label(name, first)
+            found.append(PairedItems(kind, tuple(common), x, y))
     if not found:
         raise BenchsuiteError(
             f"{base} and {candidate} have no item in common" + "".join(f"; {n}" for n in notes[:3]),
@@ -151,7 +155,7 @@ def _take(
             f"{where}: the item {key} of {shown} is there twice",
             fix="keep one run in the file, or one file of the task in the folder",
         )
-    found.values[shown][key] = float(value)
+    found.values[shown][key] = _as_float(value)
 
 
 # --- Inspect
@@ -196,7 +200,7 @@ def _grades(scorer: str, value: Any) -> Iterator[tuple[str, float | None]]:
     elif isinstance(value, str):
         yield scorer, _GRADES.get(value.upper(), _as_number(value))
     else:
-        yield scorer, float(value) if _is_number(value) else None
+        yield scorer, _as_float(value) if _is_number(value) else None
 
 
 def _whole(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -264,7 +268,7 @@ def _own_columns(path: Path, columns: tuple[str, str], found: Samples) -> None:
                     fix=f"it has {', '.join(map(str, row))}; name two of them: --columns ID,VALUE",
                 )
         number = row[value]
-        number = float(number) if _is_number(number) else _as_number(str(number))
+        number = _as_float(number) if _is_number(number) else _as_number(str(number))
         if number is None:
             raise UsageError(
                 f"{where}: {row[value]!r} is no number", fix="give 0 and 1, or a score"
@@ -279,29 +283,25 @@ def _table(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if path.suffix not in (".csv", ".tsv"):
         yield from _rows(path)
         return
-    lines = _text(path).splitlines()
+    # A field may hold lines and whatever else str.splitlines would break at, and be a whole prompt.
+    lines = io.StringIO(_text(path), newline="")
+    csv.field_size_limit(sys.maxsize)
     reader = csv.DictReader(lines, delimiter="\t" if path.suffix == ".tsv" else ",")
-    for row in reader:
-        yield f"{path}:{reader.line_num}", row
+    names = [name.strip() for name in reader.fieldnames or ()]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"{path} has two columns {twice!r}", fix="give each a name of its own")
+    reader.fieldnames = names
+    try:
+        for row in reader:
+            yield f"{path}:{reader.line_num}", row
+    except csv.Error as error:
+        raise UsageError(
+            f"{path}:{reader.line_num}: {error}", fix="give it as JSON lines"
+        ) from None
 
 
 # --- what all of them share
-
-
-def _kind(name: str, base: np.ndarray, candidate: np.ndarray) -> str:
-    """Return the kind of a metric, by its name or by its values."""
-    short = name.rpartition("/")[2].partition(",")[0]
-    if short in ("nll", "kl"):
-        return short
-    both = np.concatenate([base, candidate])
-    if np.isin(both, (0.0, 1.0)).all():
-        return "accuracy"
-    if ((both >= 0) & (both <= 1)).all():
-        return "f1" if short == "f1" else "score"
-    raise UsageError(
-        f"{name} has values from {both.min():g} to {both.max():g}: it is not known what a loss is",
-        fix="give shares from 0 to 1, more being better, or name the column nll or kl (in nats)",
-    )
 
 
 def _label(name: str, samples: Samples) -> str:
@@ -359,6 +359,14 @@ def _json(text: str, where: str) -> Any:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (bool, int, float))
+
+
+def _as_float(number: float) -> float:
+    """Return a number as a double; a whole one beyond doubles is infinite, which is told later."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 def _as_number(text: str) -> float | None:

@@ -4,6 +4,7 @@ import codecs
 import csv
 import gzip
 import json
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,6 +193,7 @@ def _delimited_rows(
 def _cells(file: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Yield the line that each row of a CSV or TSV file ends in, and its cells."""
     delimiter = "\t" if file.suffix == ".tsv" else ","
+    csv.field_size_limit(sys.maxsize)  # a cell may be a whole document: Python's is 128 KiB
     reader = csv.reader((line for _, line in _lines(file)), delimiter=delimiter, strict=True)
     try:
         for cells in reader:

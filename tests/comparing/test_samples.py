@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchsuite.comparing.loss import loss_of
 from benchsuite.comparing.samples import paired
 from benchsuite.errors import BenchsuiteError, UsageError
 from tests.models import tiny
@@ -321,6 +322,58 @@ def test_a_column_of_nats_is_one_of_nats(tmp_path):
     (items,) = paired(path, path, columns=("chunk", "nll")).items
 
     assert items.metric == "nll:nll"
+
+
+@pytest.mark.parametrize("name", ["NLL", "chunk_nll"])
+def test_a_name_that_holds_nll_is_of_nats_whatever_its_values(name, tmp_path):
+    """Between 0 and 1 it was a score, of which more was better: the verdict turned round."""
+    path = jsonl(tmp_path / "a.jsonl", [{"chunk": i, name: 0.1 * i} for i in range(3)])
+
+    (items,) = paired(path, path, columns=("chunk", name)).items
+
+    assert items.metric == f"nll:{name}"
+
+
+@pytest.mark.parametrize("name", ["loss", "is_wrong", "Brier", "token_error"])
+def test_a_name_of_what_is_better_when_smaller_is_refused(name, tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", [{"id": i, name: 0.5} for i in range(3)])
+
+    with pytest.raises(UsageError, match="in its name says that it is better when smaller"):
+        paired(path, path, columns=("id", name))
+
+
+def test_log_probabilities_under_the_name_of_nats_are_refused(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", [{"id": i, "nll": -1.5} for i in range(3)])
+
+    with pytest.raises(UsageError, match=r"nll is -1.5 on average.*minus the log-probability"):
+        paired(path, path, columns=("id", "nll"))
+
+
+@pytest.mark.parametrize("value", [10**400, float("nan")], ids=["whole", "nan"])
+def test_an_item_that_is_no_finite_number_is_named_by_its_loss(value, tmp_path):
+    rows = [{"id": f"q{i}", "right": value if i == 3 else 1} for i in range(5)]
+    path = jsonl(tmp_path / "a.jsonl", rows)
+
+    (items,) = paired(path, path, columns=("id", "right")).items
+
+    with pytest.raises(BenchsuiteError, match="1 of 5 items are not finite, the first is q3"):
+        loss_of(items)
+
+
+def test_a_field_of_a_csv_may_hold_a_whole_prompt(tmp_path):
+    prompt = "a\u2028b\x0bc\n" * 40_000
+    (tmp_path / "a.csv").write_text(f' id , right ,prompt\n7,1,"{prompt}"\n8,0,short\n')
+
+    (items,) = paired(tmp_path / "a.csv", tmp_path / "a.csv", columns=("id", "right")).items
+
+    assert (items.ids, items.base.tolist()) == (("7", "8"), [1, 0])
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("id,right,right\n7,1,0\n")
+
+    with pytest.raises(UsageError, match="two columns 'right'"):
+        paired(tmp_path / "a.csv", tmp_path / "a.csv", columns=("id", "right"))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from benchsuite.corpora import load_text
+from benchsuite.corpora.table import opened
 from benchsuite.errors import BenchsuiteError
 from tests.corpora.local import at
 
@@ -125,3 +126,10 @@ def test_what_was_written_is_read(rows, ending, encoding, tmp_path_factory):
     folder = tmp_path_factory.mktemp("rows")
     corpus = _read(folder, f"train.{ending}", WRITTEN[ending](rows).encode(encoding))
     assert corpus.documents == tuple(rows)
+
+
+def test_a_cell_of_a_csv_file_may_hold_a_whole_document(tmp_path):
+    document = "An owl sees.\n" * 20_000
+    (tmp_path / "test.csv").write_bytes(_delimited([document, "It flies."]).encode())
+    ((_, first), (_, second)) = opened(tmp_path / "test.csv").read(("text",))
+    assert (first["text"], second["text"]) == (document, "It flies.")
