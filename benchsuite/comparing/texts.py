@@ -14,6 +14,7 @@ from benchsuite.errors import UsageError, unknown_name
 from benchsuite.evaluation.elsewhere import Elsewhere
 from benchsuite.evaluation.fitting import context_of, refuse_beyond
 from benchsuite.evaluation.perplexity import begun_chunks, tokenize_protocol
+from benchsuite.printable import count
 
 SEQ_LEN = 512
 """Tokens a chunk: enough context to predict by, and many chunks for an interval."""
@@ -80,7 +81,8 @@ def chunk_ids(
     n_chunks = min(len(ids), tokens or len(ids)) // seq_len
     if n_chunks < 2:
         raise UsageError(
-            f"{text.name} gives {n_chunks} chunks of {seq_len} tokens, and an interval needs two",
+            f"{text.name} gives {count(n_chunks, 'chunk')} of {seq_len} tokens, and an interval "
+            "needs two",
             fix="Give more --tokens, a longer text or a shorter --seq-len",
         )
     if n_chunks <= group:
