@@ -39,7 +39,7 @@ _CLOCKED = re.compile(
     r"|model_not_saved"
 )
 
-_NUMERIC_CLAIMS = ("lower", "higher", "cv_below", "equivalent")
+_NUMERIC_CLAIMS = ("lower", "higher", "cv_below", "equivalent", "true")
 
 
 class LaterVersion(BenchsuiteError):
@@ -337,7 +337,10 @@ def _flat_times(top: Fields) -> Times:
 
 
 def check_metrics(of_study: str, value: Callable[[str], Any]) -> None:
-    """Raise `Misdeclared` unless what a study compares is a number, or None: ``value(name)``."""
+    """Raise `Misdeclared` unless what a study compares is a number, or None: ``value(name)``.
+
+    A text is no truth either: every text but the empty one would count as true, "failed" too.
+    """
     if of_study not in names():
         return
     declared = study(of_study)
@@ -352,7 +355,7 @@ def _check_number(of_study: str, name: str, value: Any, *, is_table: bool) -> No
         for part, inside in value.items():
             _check_number(of_study, f"{name}.{part}", inside, is_table=False)
     elif value is not None and (is_table or not isinstance(value, int | float)):
-        wanted = "an object of numbers" if is_table else "a number"
+        wanted = "an object of numbers" if is_table else "a number, true or false"
         raise Misdeclared(
             f"{name} is {kind_of(value)}, and as a metric of study {of_study} it must be {wanted}",
             fix=f"take {name} out of the study's metrics and claims, where columns say what it is, "

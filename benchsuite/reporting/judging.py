@@ -94,16 +94,18 @@ def _arm(group: Group, study: Study, claim: Claim, method: str, columns: Columns
     if claim.over_items:
         return _ranked_arm(group, metric, method, values, columns)
     missing = [c.id for c in group.methods[method] if c.seed not in values]
-    constant = method in study.once
+    ran = {record.cell.id for record in group.records_of(method).values()}
+    empty = [i for i in missing if i in ran]
+    arm = Arm(values, missing=missing, constant=method in study.once, empty=empty)
     if metric.items is None:
-        return Arm(values, missing=missing, constant=constant)
+        return arm
     items = {}
     if columns is not None and claim.other and not missing:
         for seed, record in group.records_of(method).items():
             found = items_of(columns(record), metric) if record.items else None
             if found is not None:
                 items[seed] = found
-    return Arm(values, items, missing, metric.items[1], constant=constant)
+    return replace(arm, items=items, item_metric=metric.items[1])
 
 
 def items_of(columns: Mapping[str, Any], metric: Metric) -> PerItem | None:

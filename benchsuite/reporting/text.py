@@ -94,8 +94,9 @@ def _waiting(results: StudyResults) -> Iterable[Line]:
         found = waiting(results, judgement, cells)
         if found is not None:
             claim = judgement.claim.sentence
-            yield f"  not run: {claim} on {found.place}: waits for {found.arms}", MARKUP["not_run"]
-            yield f"    {found.command}", {}
+            yield f"  not run: {claim} on {found.place}: {found.told}", MARKUP["not_run"]
+            if found.command:
+                yield f"    {found.command}", {}
 
 
 def _is_smoke(judgement: Judgement) -> bool:

@@ -14,11 +14,15 @@ MOST_SEEDS = 5
 
 @dataclass(frozen=True)
 class Waiting:
-    """Cells of a claim in words: where they are, their arms with the seeds, their command."""
+    """Cells of a claim in words: where they are, their arms with the seeds, their command.
+
+    ``told`` says what the claim waits for, or that nothing is left to run.
+    """
 
     place: str
     arms: str
     command: str
+    told: str
 
 
 def waiting(
@@ -31,7 +35,12 @@ def waiting(
     awaited = [cells[i] for i in judgement.evidence.get("missing", ()) if i in cells]
     if judgement.outcome != "not_run" or not awaited:
         return None
-    return _told(results, awaited)
+    missing = [cell for cell in awaited if cell.id not in results.records]
+    if missing:
+        return _told(results, missing)
+    seeds = _arms(awaited)  # that ran and kept nothing: to run them again would change nothing
+    told = f"{judgement.claim.metric} is in no record of {seeds}: nothing is left to run"
+    return Waiting(_place(awaited[0]), seeds, "", told)
 
 
 def deciding(results: StudyResults, judgement: Judgement, group: Group | None) -> Waiting | None:
@@ -47,14 +56,18 @@ def deciding(results: StudyResults, judgement: Judgement, group: Group | None) -
 
 
 def _told(results: StudyResults, cells: Sequence[Cell]) -> Waiting:
-    by_method: dict[str, list[Cell]] = {}
-    for cell in cells:
-        by_method.setdefault(cell.method, []).append(cell)
-    arms = " and ".join(_arm(method, found) for method, found in by_method.items())
+    arms = _arms(cells)
     command = rerun_command(
         results.study, cells, results.options, results.where, grid=results.cells, by_method=True
     )
-    return Waiting(_place(cells[0]), arms, command)
+    return Waiting(_place(cells[0]), arms, command, f"waits for {arms}")
+
+
+def _arms(cells: Sequence[Cell]) -> str:
+    by_method: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_method.setdefault(cell.method, []).append(cell)
+    return " and ".join(_arm(method, found) for method, found in by_method.items())
 
 
 def _arm(method: str, cells: Sequence[Cell]) -> str:

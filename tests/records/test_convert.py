@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from benchsuite.errors import BenchsuiteError
+from benchsuite.records.building import RecordBuilder
+from benchsuite.records.fingerprint import Fingerprint
 from benchsuite.records.record import Failure
+from benchsuite.study import study
 
 
 class Colour(enum.Enum):
@@ -101,6 +104,14 @@ def test_a_metric_that_is_a_text_fails_the_cell_and_leaves_its_record_whole(buil
     with pytest.raises(BenchsuiteError, match="perplexity is a text, and as a metric of study"):
         builder.update(perplexity="5.5")
     assert builder.finish("failed", failure=Failure("no", "a")).values == {"size_mb": 3.0}
+
+
+def test_a_text_is_no_truth_of_a_claim():
+    cell = next(study("determinism").with_models("tiny_llama_1m").cells())
+    told = RecordBuilder(cell, Fingerprint("i", "c", "e"), {})
+    with pytest.raises(BenchsuiteError, match="bit_exact is a text, and as a metric of study"):
+        told.update(bit_exact="failed")
+    told.update(bit_exact=False)
 
 
 COLUMNS = {

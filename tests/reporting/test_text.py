@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from benchsuite.reporting import rerun_command, terminal_lines
+from benchsuite.reporting import render_page, rerun_command, terminal_lines
 from benchsuite.study import study
 from tests.reporting.factory import CALIBRATION, drawn, grid, record, results
 
@@ -79,6 +79,23 @@ def test_a_claim_that_was_not_run_names_what_it_waits_for_and_the_command():
         "model='llama2_7b', method='random')\" --set calibration_selection.quant_bits=3"
     )
     assert not [t for t in texts if "not run" in t and "__" in t]
+
+
+def test_a_claim_whose_cells_ran_without_its_value_waits_for_nothing():
+    cells = grid("llama2_7b", methods=["random", "cola_zero"])
+    records = drawn(cells)
+    empty = next(c for c in cells if (c.method, c.seed) == ("random", 43))
+    records[empty.id] = record(empty, None)
+    found = results(cells, records)
+
+    (judged,) = [j for j in found.judgements if j.claim.other == "random"]
+    assert judged.outcome == "not_run"
+    assert judged.sentence.startswith(f"perplexity is in no record of {empty.id}: nothing is left")
+    texts = [text for text, _ in terminal_lines(found, verbose=True)]
+    told = "perplexity is in no record of random (seed 43): nothing is left to run"
+    at = texts.index(f"  not run: {judged.claim.sentence} on llama2_7b: {told}")
+    assert not texts[at + 1 :] or "pytest" not in texts[at + 1]
+    assert told in render_page([found])
 
 
 def test_a_command_by_method_takes_in_no_other_method():

@@ -77,7 +77,8 @@ class Arm:
     seed to which items are positive and their scores, of which the metric is the AUROC. A
     ``constant`` arm has no randomness of its own: one seed's value stands for all. ``missing``
     are the ids of declared cells without a usable record: a claim is judged on the seeds declared
-    for it, because judging while they come in would raise the rate of false positives.
+    for it, because judging while they come in would raise the rate of false positives. ``empty``
+    are those of them whose record is there and holds no value.
     """
 
     values: Mapping[int, Any]
@@ -86,6 +87,7 @@ class Arm:
     item_metric: Callable[[Any], Any] = identity
     rankings: Mapping[int, Ranking] = field(default_factory=dict)
     constant: bool = False
+    empty: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,9 @@ def judge_family(
         if draft.p_value is not None:
             facts = {"p_holm": p_holm, "family_size": size, "alpha": alpha}
             draft = replace(draft, evidence={**draft.evidence, **facts})
+        if draft.outcome == "not_run":
+            empty = [*question.arm.empty, *(question.other.empty if question.other else ())]
+            draft = replace(draft, evidence={**draft.evidence, "empty": empty})
         draft = verdicts.decide(draft, question.shown, control=question.claim.control)
         told = wording.sentence(question.claim, question.model, draft, question.shown)
         judged = (question.claim, question.model, draft.outcome, told, draft.evidence)

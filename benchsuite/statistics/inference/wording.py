@@ -37,7 +37,7 @@ def sentence(claim: Any, model: str, draft: Draft, how: Display) -> str:
     """Return one sentence for a judged claim on one model; ``how`` its metric is shown."""
     evidence = draft.evidence
     if draft.outcome == "not_run":
-        text = _not_run(evidence)
+        text = _not_run(claim, evidence)
     elif claim.kind == "identical":
         text = _identical(claim, draft.outcome, evidence, how)
     elif claim.kind == "true":
@@ -53,13 +53,20 @@ def sentence(claim: Any, model: str, draft: Draft, how: Display) -> str:
     return text
 
 
-def _not_run(evidence: Mapping[str, Any]) -> str:
-    missing = evidence["missing"]
+def _not_run(claim: Any, evidence: Mapping[str, Any]) -> str:
+    empty = evidence.get("empty", ())
+    missing = [one for one in evidence["missing"] if one not in empty]
+    if empty and not missing:
+        return f"{claim.metric} is in no record of {_some(empty)}: nothing is left to run."
     if not missing:
         return "The grid holds no cell for it."
+    return f"Waiting for {_some(missing)}."
+
+
+def _some(missing: Sequence[str]) -> str:
     shown = ", ".join(missing[:MOST_IDS])
     more = f" and {len(missing) - MOST_IDS} more" if len(missing) > MOST_IDS else ""
-    return f"Waiting for {shown}{more}."
+    return f"{shown}{more}"
 
 
 def _identical(claim: Any, outcome: str, evidence: Mapping[str, Any], how: Display) -> str:
