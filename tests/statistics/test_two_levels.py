@@ -1,9 +1,12 @@
 """Seeds and items drawn together: against the variances of a known crossed design."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from benchsuite.statistics import PerItem, Ranking, auroc_over_both, means_over_both
+from benchsuite.statistics.two_levels import MOST_UNITS
 
 IDS = np.array([f"q{i}" for i in range(60)])
 
@@ -72,6 +75,19 @@ def test_clusters_are_drawn_as_a_whole():
     found = means_over_both(*arms)
     assert (found.n_units, found.n_items) == (15, 60)
     assert found.error_items == pytest.approx(moved[::4].std(ddof=1) / np.sqrt(15), rel=0.1)
+
+
+def test_more_items_than_are_drawn_one_by_one_have_the_variance_that_they_have():
+    rng, n = np.random.default_rng(6), 2 * MOST_UNITS + 1
+    arms = [{s: PerItem(rng.normal(size=n) * scale) for s in range(2)} for scale in (1, 3)]
+    tracemalloc.start()
+    found = means_over_both(*arms)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    means = [np.mean([one.values for one in arm.values()], axis=0) for arm in arms]
+    assert found.error_items == pytest.approx((means[0] - means[1]).std(ddof=1) / n**0.5, rel=0.08)
+    assert found.n_units == found.n_items == n
+    assert peak < 2.5 * 8 * 500 * MOST_UNITS  # bytes: the draws as they come, and as numbers
 
 
 def test_an_auroc_has_both_sources_too():
