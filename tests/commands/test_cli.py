@@ -213,6 +213,9 @@ def test_estimate_names_what_is_finished_what_has_a_basis_and_what_has_none(comm
             "3 cells have no basis for an upper bound: rehearse one first",
         ]
     )
+    again = command("estimate", "-k", "two_models and toy_a", "--rerun").stdout.str()
+    assert "two_models toy_a same: 3 x " in again
+    assert "cost nothing" not in again
 
 
 def test_a_plan_of_the_shipped_cells_names_the_command_that_runs_it(folder, capsys):

@@ -27,7 +27,7 @@ def forecast(bench: "Bench", cells: Sequence[tuple[Cell, Path]]) -> Iterator[str
     records = measured_here(bench.store.all_records(), device.name, each)
     finished, impossible, open_cells = 0, dict[str, int](), list[Cell]()
     for cell, path in cells:
-        if bench.decide(cell, path).state == "cached":
+        if bench.decide(cell, path).state == "cached" and not bench.options.rerun:
             finished += 1
             continue
         try:
