@@ -84,6 +84,21 @@ def test_the_layer_puts_out_what_is_nearer_the_original_s(bits):
     assert fmean(found) < 0.85
 
 
+def test_act_order_is_the_two_steps_on_reordered_columns():
+    """The method is given the drift of columns as they lie, and a factor in the loop's order."""
+    case, grid = layer(5), QuantizationGrid(3, 8)
+    order = case.hessian.diagonal().argsort(descending=True)
+    turned, drift = type(case)(*(each[:, order] for each in case)), case.drift
+    drift.mean()
+    how = {"damp_percent": 0.01, "desc_act": True, "static_groups": False, "shuffle": None}
+    method = qronos.QronosMethod(
+        None, grid, dtype=torch.float64, quantize_block=quantize_block, **how
+    )
+    prepared = method._prepared(turned.factor, order, drift)
+    found = method._round(case.weight.t().clone(), turned.factor, order, *prepared)
+    assert torch.equal(found.codes[:, order].double(), written_out(turned, grid))
+
+
 @pytest.mark.parametrize("order", [False, True])
 def test_the_first_group_of_a_model_has_gptq_s_codes(order, make_model, tokens):
     """Nothing lies before it that was quantized."""
