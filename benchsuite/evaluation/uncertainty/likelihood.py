@@ -40,6 +40,9 @@ def _predictive_entropy(one: Asked) -> float | Undefined:
 
 
 def shuffled(asked: Sequence[Asked], tools: Tools) -> list[float]:
-    """The negative control: G-NLL of another question's answer, drawn by the seed."""
+    """The negative control: the questions' G-NLL in an order that the seed draws.
+
+    About one question in all keeps its own.
+    """
     values = np.array(g_nll(asked, tools))
     return np.random.default_rng([tools.seed, 2]).permutation(values).tolist()

@@ -3,7 +3,8 @@
 In stage k the first k steps give way to k * ``c_thought`` latents, each the last hidden state
 itself; the rest of the steps and the answer are learnt. Past ``max_latent_stage`` no step is
 written any more and the latents stay as many, as in the authors' ``dataset.py``: their
-``gsm_coconut.yaml`` has 22 epochs at 3 a stage, so that stages 4 to 8 train without any step.
+``gsm_coconut.yaml`` goes on from a chain of thought's checkpoint for 22 epochs at 3 a stage, so
+that stages 4 to 8 train without any step.
 Decoding thinks as many latents as the last stage has, and then writes on by itself.
 """
 

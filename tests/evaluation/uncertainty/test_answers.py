@@ -1,5 +1,6 @@
 """The generation pass, its tokens, its file, its prompts, and grading."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from benchsuite.embedded import tasks
 from benchsuite.embedded.schema import Choice, Problem, Question
 from benchsuite.errors import UsageError
-from benchsuite.evaluation.generation import TOLERANCE, log_likelihoods
+from benchsuite.evaluation.generation import TOLERANCE, generate, log_likelihoods
+from benchsuite.evaluation.squad import STOP
 from benchsuite.evaluation.uncertainty import answers, correctness, judge, p_true, prompts
 from benchsuite.evaluation.uncertainty.scores import Tools, Undefined
 from tests.evaluation import embedded_model
@@ -33,6 +35,22 @@ def test_log_probs_are_those_of_the_generated_ids(pass_):
     for one, expected in zip(pass_, forced, strict=True):
         np.testing.assert_allclose(one.greedy.log_probs, expected, atol=TOLERANCE)
         assert one.greedy.nll == pytest.approx(-expected.sum(), abs=20 * TOLERANCE)
+
+
+def test_settings_reach_the_model(pass_):
+    """Next to no temperature samples the greedy answer; a chat's prompt is another prompt."""
+    model, tokenizer = embedded_model.load()
+    how = {"form": "embedded", "n_samples": 1, "seed": 1, "max_new_tokens": 16}
+    cold = answers.ask(model, tokenizer, QUESTIONS[:3], temperature=1e-4, **how).asked
+    for one, before in zip(cold, pass_, strict=False):
+        assert one.samples[0].token_ids.tolist() == before.greedy.token_ids.tolist()
+        assert len(before.greedy.entropies) == len(before.greedy.token_ids) > 0
+    talking = copy.copy(tokenizer)
+    talking.chat_template = "{% for m in messages %}{{ m.content }} Say:{% endfor %}"
+    (told,) = answers.ask(model, talking, QUESTIONS[:1], chat=True, **how).asked
+    text = f"{prompts.prompt(QUESTIONS[0], form='embedded')} Say:"
+    expected = generate(model, tokenizer, [text], max_new_tokens=16, stop=STOP)
+    assert told.greedy.text == expected.texts[0] != pass_[0].greedy.text
 
 
 def test_pieces_make_the_text_and_leaving_one_out_is_one_token_less(pass_):
