@@ -30,7 +30,7 @@ FAMILIES = {
 
 def build(family, **changes):
     """A random model whose norms are not all alike; equal calls return equal models."""
-    shape = SHAPE | FAMILIES[family] | changes
+    shape = SHAPE | FAMILIES.get(family, {}) | changes
     config = AutoConfig.for_model(family.split()[0], **shape)
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -124,7 +124,10 @@ def test_a_replica_has_modules_and_hooks_of_its_own():
 def test_arguments_are_moved_once_and_keep_their_form():
     to, mask, cosine = Counterparts(torch.device("meta")), torch.ones(2), torch.ones(3)
     first = to.of_all({"mask": mask, "turn": (cosine, [cosine]), "cache": None, "flag": True})
+    moved = to.moved()
     second = to.of_all({"mask": mask})
+    assert [id(tensor) for tensor in to.moved()] == [id(tensor) for tensor in moved]
+    assert len(moved) == 2
     assert first["mask"].is_meta
     assert first["turn"][1][0].is_meta
     assert (first["cache"], first["flag"]) == (None, True)
