@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from benchsuite.engines import serving
-from benchsuite.errors import UsageError
+from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.quantizers import checkpoint, sparsegpt, wanda
 from benchsuite.quantizers.formats.sparse import SparseLinear, kept
 from benchsuite.quantizers.linear import quantized_linears, stored_bytes
@@ -151,6 +151,26 @@ def test_errors_are_the_pruned_weights_and_fall_by_compensation(make_model, toke
         errors = [(m(input_ids=tokens).logits - goal).norm() for m in (model, other)]
     assert errors[0] < errors[1]
     assert all(0 < line.relative_error < 0.5 for line in lines)
+
+
+def test_wanda_prunes_a_model_by_the_inputs_that_its_layers_have(make_model, tokens):
+    model, inputs = make_model(), []
+    with torch.no_grad():
+        query = model.model.layers[0].self_attn.q_proj
+        handle = query.register_forward_hook(lambda _, given, __: inputs.append(given[0]))
+        model(input_ids=tokens)
+        handle.remove()
+        expected = by_wanda(query.weight.double(), inputs[0].flatten(0, 1).double())
+        wanda.quantize(model, tokens)
+    found = model.model.layers[0].self_attn.q_proj.dequantize(torch.float64)
+    assert torch.equal(found, expected)
+
+
+def test_wanda_refuses_inputs_whose_squares_overflow(make_model, tokens):
+    model = make_model()
+    model.model.layers[0].input_layernorm.weight.data.fill_(1e25)
+    with pytest.raises(BenchsuiteError, match=r"layers\.0\.q"):
+        wanda.quantize(model, tokens)
 
 
 @pytest.mark.parametrize("name", METHODS)
