@@ -162,6 +162,16 @@ def test_a_mean_that_widths_meet_exactly_is_not_missed_by_a_rounding(bits, sizes
     assert mixed.choose(costs, weights, (low, low + 1), bits) == {"a": 1, "b": 0, "c": 0}
 
 
+def test_costs_are_told_of_the_first_tokens_alone(make_model, tokens):
+    model, other = (make_model(num_hidden_layers=1) for _ in range(2))
+    few = {"widths": (3,), "bits": 3, "group_size": 32, "sensitivity_tokens": tokens.shape[1] + 1}
+    found = {
+        each.name: each.details["kl_alone"] for each in mixed.quantize(model, tokens, **few).layers
+    }
+    expected = mixed.sensitivities(other, tokens[:1], [QuantizationGrid(3, 32)])
+    assert found == pytest.approx({name: cost for name, (cost,) in expected.items()}, rel=1e-6)
+
+
 @pytest.mark.parametrize("family", ["llama", pytest.param("opt", marks=pytest.mark.stress)])
 def test_of_one_width_it_is_gptq(family, make_model, tokens):
     model, reference = make_model(family), make_model(family)

@@ -45,6 +45,36 @@ def nearest_with_signs(weight, bits):
     )
 
 
+@pytest.mark.parametrize("sym", [True, False])
+def test_a_layer_computes_the_same_while_it_is_learned_and_packed(sym):
+    """With its bias, and of weights too small for a scale in half precision."""
+    linear, inputs = nn.Linear(64, 8), torch.randn(3, 64)
+    linear.bias.data.normal_(std=3)
+    linear.weight.data[1] *= 1e-9
+    learned = LearnedLinear(linear, QuantizationGrid(4, 32, sym))
+    with torch.no_grad():
+        learned.offset.uniform_(-0.5, 0.5)
+        learned.high.uniform_(0.5, 1)
+        found, expected = learned(inputs), learned.packed(linear)(inputs)
+    assert found.isfinite().all()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(found, linear(inputs), atol=1e-2)
+
+
+def test_what_was_best_is_kept_and_not_what_came_last(make_model, tokens):
+    """One of two steps moves everything by a half, and what it finds is worse."""
+    found = []
+    for steps in (1, 2):
+        model = make_model(num_hidden_layers=1)
+        result = signround.quantize(model, tokens, bits=4, steps=steps, batch_size=len(tokens))
+        (told,) = {tuple(layer.details.items()) for layer in result.layers}
+        found.append((dict(told), result.weights_sha256))
+    (one, nearest), (two, kept) = found
+    assert one["first_loss"] == one["least_loss"] > 0
+    assert two == one
+    assert kept == nearest
+
+
 def test_no_code_of_a_symmetric_grid_is_spared():
     weight = torch.randn(64, 32, generator=torch.Generator().manual_seed(1))
     linear = nn.Linear(32, 64)
