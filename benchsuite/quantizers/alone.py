@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchsuite.decoding.loop import evaluating
-from benchsuite.errors import CellCannotRun
+from benchsuite.errors import CellCannotRun, UsageError
 from benchsuite.models.architecture import architecture_of
 from benchsuite.models.fused import fused_forwards
 from benchsuite.models.heads import after_blocks, head_of
@@ -41,8 +41,15 @@ def kl_alone(
 
     ``chunks`` int64 [n, seq_len] is what both read. ``replacements(index, block)`` yields, for a
     block, keys and what is to stand at paths inside it. The model's tree is changed and put back.
-    It has to be on its device whole: a streamed one is ``CellCannotRun``.
+    It has to be on its device whole: a streamed one is ``CellCannotRun``. Raises ``UsageError`` for
+    rows of one token, which predict nothing.
     """
+    if chunks.shape[1] < 2:
+        raise UsageError(
+            "the KL of a part alone is of predictions, and rows of one token hold none",
+            "sensitivity",
+            "give longer calibration sequences",
+        )
     if is_streamed(model):
         raise CellCannotRun(
             "the KL of a part alone reads all of a model again and again, and this one's blocks "

@@ -254,6 +254,8 @@ def test_equal_inputs_give_equal_models_and_the_original_s_tensors_stay(make_mod
 def test_a_mean_below_the_narrowest_and_a_quantized_model_are_refused(make_model, tokens):
     with pytest.raises(UsageError, match=r"a mean of 1\.5 bits is below the narrowest width, 2"):
         mixed.quantize(make_model(), tokens, bits=1.5)
+    with pytest.raises(UsageError, match=r"rows of one token hold none .* longer"):
+        mixed.quantize(make_model(), tokens[:, :1])
     model = make_model()
     rtn.quantize(model, group_size=32)
     with pytest.raises(UsageError, match="freshly leased"):
