@@ -128,8 +128,9 @@ def test_an_answer_that_ends_early_gives_its_slot_away_and_is_cut_where_it_ended
         assert len(answer.log_probs) == len(answer.ids)
 
 
-def test_drawn_answers_are_drawn_by_their_own_numbers_whatever_the_slots():
-    model, heat, copies = build("llama"), 1.3, 3
+@pytest.mark.parametrize("heat", [1.3, (4.0, 0.3)])  # one for all tokens; the first one's, then
+def test_drawn_answers_are_drawn_by_their_own_numbers_whatever_the_slots(heat):
+    model, copies = build("llama"), 3
     numbers = np.random.default_rng(5).random((len(PROMPTS), copies, NEW))
     few = in_slots(model, PROMPTS, 3, copies=copies, numbers=numbers, heat=heat)
     many = in_slots(model, PROMPTS, 18, copies=copies, numbers=numbers, heat=heat)
