@@ -121,6 +121,20 @@ def test_a_replica_has_modules_and_hooks_of_its_own():
     assert block.scale.device.type == "cpu"
 
 
+def test_what_is_one_piece_of_memory_is_moved_once_and_tensors_without_any_stay_apart():
+    to, shared = Counterparts(torch.device("cpu")), nn.Linear(2, 2)
+    twin = replica(nn.Sequential(shared, nn.Sequential(shared)), to)
+    assert twin[0] is twin[1][0]
+    to.of(shared.weight.detach())
+    assert len(to.moved()) == 2  # weight and bias
+    to.of(shared.weight.t())
+    assert len(to.moved()) == 3  # read in another way
+    away = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)).to("meta")
+    nowhere = Counterparts(torch.device("meta"))
+    replica(away, nowhere)
+    assert len(nowhere.moved()) == 4
+
+
 def test_arguments_are_moved_once_and_keep_their_form():
     to, mask, cosine = Counterparts(torch.device("meta")), torch.ones(2), torch.ones(3)
     first = to.of_all({"mask": mask, "turn": (cosine, [cosine]), "cache": None, "flag": True})
