@@ -12,7 +12,8 @@ from benchsuite.evaluation.uncertainty.answers import Asked
 from benchsuite.evaluation.uncertainty.scores import Tools, Undefined
 
 MAX_NEW_TOKENS = 10
-_NUMBER = re.compile(r"(\d*\.\d+|\d+)\s*(%?)")
+# .8, 0,8, 80 %, 8/10, 8 out of 10
+_NUMBER = re.compile(r"(-?)(\d*[.,]\d+|\d+)\s*(?:(%)|(?:/|out of)\s*(\d+))?")
 NONE_SAID = Undefined("the model said no probability")
 
 
@@ -41,10 +42,15 @@ def prompt(one: Asked) -> str:
 
 
 def probability(text: str) -> float | None:
-    """Return the first number of a text as a probability, or None; above 1 it is percent."""
+    """Return the first number of a text as a probability, or None; above 1 it is percent.
+
+    A comma before digits is a decimal one, and a fraction is what it says.
+    """
     match = _NUMBER.search(text)
-    if match is None:
+    if match is None or match[1]:
         return None
-    value = float(match[1])
-    value = value / 100 if match[2] or value > 1 else value
+    value = float(match[2].replace(",", "."))
+    if match[4]:
+        return value / int(match[4]) if value <= int(match[4]) > 0 else None
+    value = value / 100 if match[3] or value > 1 else value
     return value if value <= 1 else None
