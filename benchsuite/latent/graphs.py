@@ -22,7 +22,7 @@ from benchsuite.latent.network import Reasoner
 from benchsuite.latent.transfer import Route, taken
 from benchsuite.models.replay import nothing_collected
 
-KEPT = 64  # graphs, of the shapes used last: one memory for all of them, some MiB of launches each
+KEPT = 64  # graphs, of the shapes used last; one memory serves all of them
 ALIGNED = 64  # bytes
 
 Shape = tuple[tuple[tuple[int, ...], torch.dtype], ...]

@@ -17,7 +17,15 @@ import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
 from benchsuite.statistics.item_tests import LEAST_ITEMS, Metric, Seeds, identity
-from benchsuite.statistics.pairing import Matched, by_seed, matched, units
+from benchsuite.statistics.pairing import (
+    LEAST_WORTH,
+    ONE_CLUSTER,
+    Matched,
+    by_seed,
+    effective_number,
+    matched,
+    units,
+)
 from benchsuite.statistics.ranking import Rankings, few_of_a_class, terms_of, weighted_areas
 
 ROUNDS = 500
@@ -73,10 +81,10 @@ def means_over_both(
     pair = matched(a, b)
     if pair.reason:
         return TwoLevels(reason=pair.reason)
-    numbers, n, n_units = _drawable(pair)
+    numbers, counted = _drawable(pair)
 
     def values(seeds: Sequence[Any], places: Sequence[npt.NDArray[np.int64]]) -> Values:
-        rows = [np.asarray(items.values, np.float64) for items in seeds]
+        n, rows = counted.drawn, [np.asarray(items.values, np.float64) for items in seeds]
         totals = np.array([np.bincount(u, row, n) for u, row in zip(places, rows, strict=True)])
         counts = np.array([np.bincount(u, minlength=n) for u in places], np.float64)
         return lambda weights: np.asarray(metric((totals @ weights) / (counts @ weights)))
@@ -84,7 +92,7 @@ def means_over_both(
     split = len(pair.a)
     arms = values(pair.a, numbers[:split]), values(pair.b, numbers[split:])
     shared = shared_seeds and sorted(by_seed(a)) == sorted(by_seed(b))
-    return _drawn(*arms, pair, n, n_units, shared, rng_seed)
+    return _drawn(*arms, pair, counted, shared, rng_seed)
 
 
 def auroc_over_both(
@@ -95,7 +103,7 @@ def auroc_over_both(
     reason = pair.reason or few_of_a_class([*pair.a, *pair.b])
     if reason:
         return TwoLevels(reason=reason)
-    numbers, n, n_units = _drawable(pair)
+    numbers, counted = _drawable(pair)
 
     def values(seeds: Sequence[Any], places: Sequence[npt.NDArray[np.int64]]) -> Values:
         return lambda weights: np.array(
@@ -105,16 +113,31 @@ def auroc_over_both(
     split = len(pair.a)
     arms = values(pair.a, numbers[:split]), values(pair.b, numbers[split:])
     shared = shared_seeds and sorted(by_seed(a)) == sorted(by_seed(b))
-    return _drawn(*arms, pair, n, n_units, shared, rng_seed)
+    return _drawn(*arms, pair, counted, shared, rng_seed)
 
 
-def _drawable(pair: Matched) -> tuple[list[npt.NDArray[np.int64]], int, int]:
-    """Return the number of each item's unit by sample, how many are drawn, how many there are."""
+@dataclass(frozen=True)
+class _Units:
+    """How many units of items are ``drawn``, how many there ``are``, and what they are ``worth``.
+
+    The last is by their sizes (`effective_number`): two clusters with nine tenths of the items vary
+    like two.
+    """
+
+    drawn: int
+    are: int
+    worth: float
+
+
+def _drawable(pair: Matched) -> tuple[list[npt.NDArray[np.int64]], _Units]:
+    """Return the number of each item's unit by sample, and the units."""
     numbers, n = units([*pair.a, *pair.b])
-    if n <= MOST_UNITS:
-        return numbers, n, n
-    group = np.random.default_rng(n).permutation(n) % MOST_UNITS
-    return [group[one] for one in numbers], MOST_UNITS, n
+    sizes = sum(np.bincount(one, minlength=n) for one in numbers)
+    found = _Units(min(n, MOST_UNITS), n, effective_number(sizes))
+    if n > MOST_UNITS:
+        group = np.random.default_rng(n).permutation(n) % MOST_UNITS
+        numbers = [group[one] for one in numbers]
+    return numbers, found
 
 
 def _areas(term: Any, place: npt.NDArray[np.int64], weights: Weights) -> npt.NDArray[np.float64]:
@@ -125,11 +148,14 @@ def _areas(term: Any, place: npt.NDArray[np.int64], weights: Weights) -> npt.NDA
 
 
 def _drawn(
-    a: Values, b: Values, pair: Matched, n: int, n_units: int, shared: bool, rng_seed: int
+    a: Values, b: Values, pair: Matched, counted: _Units, shared: bool, rng_seed: int
 ) -> TwoLevels:
+    n = counted.drawn
     if n < LEAST_ITEMS:
         what = "items" if n == pair.n_items else "clusters of items"
         return TwoLevels(reason=f"n = {n} {what}: fewer than {LEAST_ITEMS}")
+    if counted.worth < LEAST_WORTH:
+        return TwoLevels(reason=ONE_CLUSTER)
     whole = np.ones((n, 1))
     once = [arm(whole)[:, 0] for arm in (a, b)]
     if not all(np.isfinite(values).all() for values in once):
@@ -149,7 +175,7 @@ def _drawn(
     total = seeds + items
     if total == 0 or error == 0:
         return TwoLevels(reason="neither other seeds nor other items would change it")
-    df = total**2 / (seeds**2 / df_seeds + items**2 / (n - 1))
+    df = total**2 / (seeds**2 / df_seeds + items**2 / (counted.worth - 1))
     half, share = float(stdtrit(df, 0.975)) * error, seeds / total
     return TwoLevels(
         difference,
@@ -164,7 +190,7 @@ def _drawn(
         "seeds" if share >= DOMINANT else "items" if share <= 1 - DOMINANT else "both",
         (len(once[0]), len(once[1])),
         pair.n_items,
-        n_units,
+        counted.are,
     )
 
 

@@ -77,6 +77,25 @@ def test_clusters_are_drawn_as_a_whole():
     assert found.error_items == pytest.approx(moved[::4].std(ddof=1) / np.sqrt(15), rel=0.1)
 
 
+def test_two_clusters_with_most_items_vary_like_two():
+    rng, sizes = np.random.default_rng(0), [2] * 28 + [126] * 2
+    clusters = np.repeat(np.arange(30), sizes)
+    ids = np.arange(len(clusters))
+
+    def arm(place):
+        moved = np.repeat(rng.normal(size=30), sizes)
+        return {s: PerItem(moved + 0.01 * rng.normal(size=len(ids)), ids, place) for s in (1, 2, 3)}
+
+    found = means_over_both(arm(clusters), arm(clusters))
+
+    assert found.n_units == 30
+    assert found.df < 2 * (308**2 / (28 * 4 + 2 * 126**2) - 1)
+    lopsided = np.minimum(ids, 20)
+    assert means_over_both(arm(lopsided), arm(lopsided)).reason == (
+        "one cluster holds nearly all items"
+    )
+
+
 def test_more_items_than_are_drawn_one_by_one_have_the_variance_that_they_have():
     rng, n = np.random.default_rng(6), 2 * MOST_UNITS + 1
     arms = [{s: PerItem(rng.normal(size=n) * scale) for s in range(2)} for scale in (1, 3)]
