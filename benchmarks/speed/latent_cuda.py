@@ -1,6 +1,7 @@
 """What a KaVa step costs at Llama-3.2-1B shapes with random weights, beside the machine limit.
 
     python benchmarks/speed/latent_cuda.py --graphs [--plain] [--compile] [--steps 20] [--batch 128]
+    python benchmarks/speed/latent_cuda.py --graphs --steps 10 --micro-batches 4    # as shipped
     python benchmarks/speed/latent_cuda.py --small      # a smoke run, on a CPU too
 
 Prints tokens per second, peak memory, the projected time of the whole configuration, and the share
@@ -112,21 +113,25 @@ class Work:
         return blocks + self.rows * 4 * self.head + self.latents * 6 * self.projection
 
 
-def timed(steps: Steps, batches: list[list[Example]], passes: int, device: str) -> float:
+Batches = list[list[list[Example]]]
+"""A step's micro-batches, step by step."""
+
+
+def timed(steps: Steps, batches: Batches, passes: int, device: str) -> float:
     """Return the seconds of one step over each batch, after so many passes over all of them."""
     parts, begin = {}, 0.0
     for _ in range(passes + 1):
         _wait(device)
         begin = time.perf_counter()
-        for step, examples in enumerate(batches):
-            parts = steps([examples], Moment(0.5, torch.Generator().manual_seed(step)))
+        for step, micro_batches in enumerate(batches):
+            parts = steps(micro_batches, Moment(0.5, torch.Generator().manual_seed(step)))
     _wait(device)
     seconds = time.perf_counter() - begin
     assert all(torch.isfinite(part) for part in parts.values())
     return seconds
 
 
-def profile(steps: Steps, batches: list[list[Example]]) -> None:
+def profile(steps: Steps, batches: Batches) -> None:
     """Print what the kernels of a step over each batch take, the longest first."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
         timed(steps, batches, 0, "cuda")
@@ -142,6 +147,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch", type=int, default=128, help="rows a step: the document's 128")
+    parser.add_argument("--micro-batches", type=int, default=1, help="of one step, one by one")
     parser.add_argument("--compile", action="store_true", help="training.torch_compile")
     parser.add_argument("--graphs", action="store_true", help="training.cuda_graphs")
     parser.add_argument("--plain", action="store_true", help="the plain operations too, first")
@@ -178,12 +184,12 @@ def measured(chosen: argparse.Namespace) -> dict[str, Any]:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     entry = catalog.model("tiny_llama_1m" if chosen.small else "llama3_2_1b")
-    batch = 4 if chosen.small else chosen.batch
+    batch, parts = 4 if chosen.small else chosen.batch, chosen.micro_batches
     config = config_of("kava", load_config("llama1b_aug")).changed(
         {
             "training": {
-                "per_device_train_batch_size": batch,
-                "gradient_accumulation_steps": 1,
+                "per_device_train_batch_size": batch // parts,
+                "gradient_accumulation_steps": parts,
                 "torch_compile": chosen.compile,
                 "cuda_graphs": chosen.graphs,
             },
@@ -195,10 +201,11 @@ def measured(chosen: argparse.Namespace) -> dict[str, Any]:
     del lm
     form = Format(random_weights.rehearsal_tokenizer(entry), config.data.marker)
     examples = draw(batch * chosen.steps, entry.shape["vocab_size"])
-    batches = [examples[n : n + batch] for n in range(0, len(examples), batch)]
+    several = [examples[n : n + batch // parts] for n in range(0, len(examples), batch // parts)]
     work = Work(net, config)
-    for each in batches:
+    for each in several:
         work.add(form, each)
+    batches = [several[n : n + parts] for n in range(0, len(several), parts)]
     # The first batch of a shape is trained on as ever, the second is captured.
     passes = 2 if chosen.graphs else 1
     steps = Steps(net, method("kava"), config, form, examples)
@@ -212,6 +219,7 @@ def measured(chosen: argparse.Namespace) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "model": entry.name,
         "batch": batch,
+        "micro_batches": parts,
         "compiled": chosen.compile,
         "graphs": chosen.graphs,
         "seconds_per_step": seconds / chosen.steps,
