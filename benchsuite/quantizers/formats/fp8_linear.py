@@ -13,7 +13,8 @@ What shares a scale is the scheme:
 
 On a GPU with FP8 units the codes are multiplied as they are (``torch._scaled_mm``, sums in
 float32). Elsewhere both sides are rounded in the same way and multiplied as the numbers that their
-codes stand for: quality is then real, speed is not.
+codes stand for: quality is then real, speed is not. On any CUDA GPU the kernel of `fp8_few_tokens`
+multiplies the codes of a few tokens.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchsuite.errors import UsageError
-from benchsuite.quantizers.linear import QuantizedLinear
+from benchsuite.quantizers.linear import FEW_TOKENS, QuantizedLinear
 
 E4M3 = torch.float8_e4m3fn
 LARGEST = 448.0
@@ -163,16 +164,19 @@ class Fp8Linear(QuantizedLinear):
     def use(self, kernel: str) -> "Fp8Linear":
         """Choose ``dequantize`` or ``held``, which differ where FP8 products are simulated.
 
-        Raises ``UsageError`` for another.
+        ``triton`` multiplies the codes of up to `FEW_TOKENS` in a kernel on CUDA, with FP8 units or
+        without; for more it is ``dequantize``. Raises ``UsageError`` for another.
         """
-        if kernel not in ("dequantize", "held"):
+        if kernel not in ("dequantize", "held", "triton"):
             raise UsageError(f"an FP8 layer has no kernel {kernel!r}")
+        if kernel == "triton":
+            self._check_triton()
         self._operand, self.kernel = None, kernel
         return self
 
     def fastest_for_few_tokens(self) -> str:
-        """Return the kernel as it is: FP8 units take any number of tokens."""
-        return self.kernel
+        """Return ``triton`` where it can run, else the kernel as it is."""
+        return "triton" if self.packed.is_cuda and find_spec("triton") else self.kernel
 
     def round_inputs(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return (codes E4M3 [tokens, in], scales float32 [1], [tokens, 1] or [tokens, groups]).
@@ -207,6 +211,9 @@ class Fp8Linear(QuantizedLinear):
         """Return [..., out] for inputs [..., in], of their dtype."""
         flat = inputs.reshape(-1, self.in_features)
         codes, scales = self.round_inputs(flat)
+        if self.kernel == "triton" and len(flat) <= FEW_TOKENS:
+            made = self._by_triton(codes, scales, len(flat), inputs.dtype)
+            return made.reshape(*inputs.shape[:-1], self.out_features)
         if self.runs_in_fp8:
             weight_scales = self.scales.float()
             made = scaled_product(codes, scales, self.weight_codes, weight_scales, inputs.dtype)
@@ -221,6 +228,15 @@ class Fp8Linear(QuantizedLinear):
         if weight is None or weight.dtype != inputs.dtype:
             weight = self.dequantize(inputs.dtype)
         return F.linear(rounded, weight, self.bias)
+
+    def _by_triton(
+        self, codes: Tensor, scales: Tensor, n_tokens: int, dtype: torch.dtype
+    ) -> Tensor:
+        from benchsuite.quantizers.formats import fp8_few_tokens
+
+        weight = (self.packed, self.scales, self.bias)
+        told = {"n_tokens": n_tokens, "scheme": self.scheme, "dtype": dtype}
+        return fp8_few_tokens.product(codes, scales, *weight, **told)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Fp8Linear":
         """Move like any module, but keep the dtypes of stored scales."""
