@@ -29,13 +29,16 @@ from benchsuite.quantizers import fp4_gptq_kernel, gptq_kernel, sparsegpt_kernel
 from benchsuite.quantizers.formats import (
     few_tokens,
     fp4_few_tokens,
+    fp8_few_tokens,
     int8_few_tokens,
     rounding_kernels,
 )
+from benchsuite.quantizers.formats.fp8_linear import SCHEMES
 
 MODULES = (
     few_tokens,
     fp4_few_tokens,
+    fp8_few_tokens,
     int8_few_tokens,
     rounding_kernels,
     gptq_kernel,
@@ -150,6 +153,7 @@ def launches():
         yield from roundings(dtype)
         for group, g in ((16, torch.ones(1)), (32, None)):
             yield from fp4_products(dtype, group, g)
+        yield from fp8_products(dtype)
     yield from integer_products()
     yield from forwards()
     yield from trainings()
@@ -187,7 +191,9 @@ def roundings(dtype):
     name, wide = str(dtype).removeprefix("torch."), torch.zeros(3, 14336, dtype=dtype)
     x = wide[:, :4096].contiguous()
     yield f"per token, {name}", partial(rounding_kernels.round_tokens, x)
+    many = wide[:1].expand(64, -1)
     yield f"per token of 14336, {name}", partial(rounding_kernels.round_tokens, wide)
+    yield f"64 tokens of 14336, {name}", partial(rounding_kernels.round_tokens, many)
     yield f"blocks, {name}", partial(rounding_kernels.round_groups, x, 128, 4)
     yield f"fixed, {name}", partial(rounding_kernels.round_fixed, x, torch.ones(1))
     for group, g in ((16, torch.ones(1)), (32, None)):
@@ -203,6 +209,21 @@ def fp4_products(dtype, group, g):
             x = torch.zeros(tokens, n, dtype=dtype)
             yield f"{told}, {tokens} tokens", partial(fp4_few_tokens.product, x, *weight)
         yield told, partial(fp4_few_tokens.unpacked, *weight, n_columns=n, dtype=dtype)
+
+
+def fp8_products(dtype):
+    """Of E4M3 weights, with a scale a tensor, a row and a block."""
+    name, n = str(dtype).removeprefix("torch."), 4096
+    for scheme in SCHEMES:
+        shape = {"static": (1,), "dynamic": (256, 1), "block": (2, n // 128)}[scheme]
+        for tokens in (1, 2, 8):
+            codes = octets(tokens, n)
+            shared = {"static": (1,), "dynamic": (tokens, 1), "block": (tokens, n // 128)}[scheme]
+            weight = (octets(256, n), torch.ones(shape), torch.zeros(256, dtype=dtype))
+            given = (codes, torch.ones(shared), *weight)
+            how = {"n_tokens": tokens, "scheme": scheme, "dtype": dtype}
+            told = f"{scheme}, {tokens} tokens, {name}"
+            yield told, partial(fp8_few_tokens.product, *given, **how)
 
 
 def integer_products():

@@ -59,17 +59,26 @@ def test_packed_weights_are_read_sixteen_bytes_at_once(found):
     products = [
         one
         for one in found
-        if one.name.endswith(("few_tokens._grouped_kernel", "fp4_few_tokens._product_kernel"))
+        if one.name.startswith(("few_tokens._grouped", "fp4_few_tokens._product", "fp8_few_tokens"))
     ]
-    assert products
+    assert len({one.name for one in products}) == 3
     for one in products:
         assert "ld.global.v4.b32" in one.ptx, one.case
+
+
+def test_e4m3_codes_pass_through_subnormal_numbers_that_nothing_makes_zero(found):
+    products = [one for one in found if one.name.startswith("fp8_few_tokens")]
+    assert products
+    for one in products:
+        assert one.options["enable_fp_fusion"] is False, one.case
+        assert ".ftz" not in one.ptx, one.case
 
 
 @pytest.mark.stress
 def test_kernels_give_the_numbers_of_plain_operations_when_they_are_interpreted():
     """Their own tests, by Triton's interpreter on the CPU: a process that starts with it."""
     names = ("formats/test_rounding_kernels", "formats/test_fp4_few_tokens")
+    names += ("formats/test_fp8_few_tokens",)
     names += ("formats/test_few_tokens", "test_fp4_gptq_kernel", "test_gptq_kernel")
     files = [f"tests/quantizers/{name}.py" for name in names] + ["tests/latent/test_fused.py"]
     run = subprocess.run(

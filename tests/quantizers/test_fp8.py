@@ -3,6 +3,7 @@
 import copy
 import json
 from fractions import Fraction
+from importlib.util import find_spec
 from itertools import pairwise
 
 import pytest
@@ -201,8 +202,11 @@ def test_only_fixed_scales_need_data_and_unknown_schemes_are_refused(make_model)
         fp8.quantize(make_model(), scheme="static")
     with pytest.raises(UsageError, match="unknown FP8 scheme 'tensor'"):
         fp8.quantize(make_model(), scheme="tensor")
-    with pytest.raises(UsageError, match="no kernel 'triton'"):
-        fp8.fp8_linear(torch.nn.Linear(16, 16), "dynamic").use("triton")
+    with pytest.raises(UsageError, match="no kernel 'int4_cpu'"):
+        fp8.fp8_linear(torch.nn.Linear(16, 16), "dynamic").use("int4_cpu")
+    if not find_spec("triton"):
+        with pytest.raises(UsageError, match="needs the package triton"):
+            fp8.fp8_linear(torch.nn.Linear(16, 16), "dynamic").use("triton")
 
 
 @pytest.mark.parametrize(("scheme", "family"), [("static", "opt"), ("dynamic", "mixtral")])

@@ -2,8 +2,8 @@
 
 As in `few_tokens`, what counts is the bytes read for a token: one a weight, which
 ``torch._scaled_mm`` reads slowly for so few tokens. A thread reads sixteen bytes of each of four
-rows at once. What it does with them must be little too: four codes become numbers by seven
-operations on their word, and no GPU with FP8 units is needed.
+rows at once. What it does with them must be little too: a code becomes a float32 by two shifts and
+a mask on its word of four. No GPU with FP8 units is needed.
 """
 
 import torch
@@ -12,32 +12,34 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchsuite.quantizers.formats.few_tokens import BYTES_PER_STEP, WIDEST_STEP, tokens_at_once
+from benchsuite.quantizers.formats.few_tokens import tokens_at_once
 from benchsuite.quantizers.formats.packing import words
 
-ROWS_PER_STEP = 4  # of BYTES_PER_STEP each, so that enough bytes are under way
+ROWS_PER_PROGRAM = 4
+WORDS_PER_WARP = 128  # of a row: sixteen bytes for each of 32 threads
+MOST_WARPS = 4
 BLOCK = 128
-
-
-@triton.jit
-def _halves(pairs):
-    low = (pairs & 0xFFFF).to(tl.int16).to(tl.float16, bitcast=True)
-    high = (pairs >> 16).to(tl.int16).to(tl.float16, bitcast=True)
-    return low.to(tl.float32), high.to(tl.float32)
+# Codes are decoded as 2^-120 of their numbers. What brings inputs up, and products of the two.
+LIFT, REST = tl.constexpr(2.0**127), tl.constexpr(2.0**113)
 
 
 @triton.jit
 def _numbers(codes):
-    """2^-8 of what the four E4M3 codes of each int32 stand for, float32, the lowest byte first.
+    """2^-120 of what the four E4M3 codes of each int32 stand for, float32, the lowest byte first.
 
-    As float16, whose exponent's bias is 15 and not 7, a code's bits are 2^-8 of its number; those
-    of two codes are put in place at once. The codes must be numbers.
+    As float32, whose exponent's bias is 127 and not 7, a code's bits are 2^-120 of its number, the
+    small ones as subnormals. The sign's copies on the way there are masked. No code 0x7F is one.
     """
-    even = ((codes << 8) & -0x7FFF8000) | ((codes << 7) & 0x3F803F80)
-    odd = (codes & -0x7FFF8000) | ((codes >> 1) & 0x3F803F80)
-    first, third = _halves(even)
-    second, fourth = _halves(odd)
-    return first, second, third, fourth
+    first = ((codes << 24) >> 4) & -0x78100000
+    second = ((codes << 16) >> 4) & -0x78100000
+    third = ((codes << 8) >> 4) & -0x78100000
+    fourth = (codes >> 4) & -0x78100000
+    return (
+        first.to(tl.float32, bitcast=True),
+        second.to(tl.float32, bitcast=True),
+        third.to(tl.float32, bitcast=True),
+        fourth.to(tl.float32, bitcast=True),
+    )
 
 
 @triton.jit
@@ -63,6 +65,8 @@ def _plus_product(
     inside = (word < row_words) & (token < n_tokens)
     codes = tl.load(codes_ptr + token * row_words + word, mask=inside, other=0)
     a, b, c, d = _numbers(codes)
+    # By 2^127, so that products are 2^-113 of what they stand for, multiples of 2^-131.
+    a, b, c, d = a * LIFT, b * LIFT, c * LIFT, d * LIFT
     # A code 0x7F is no number: a word with one of them makes the token's outputs none.
     a = tl.where(((codes & 0x7F7F7F7F) + 0x01010101) & -0x7F7F7F80 != 0, float("nan"), a)
     # Products of two E4M3 numbers are exact in float32; the order of their sums is written here.
@@ -75,7 +79,7 @@ def _plus_product(
         place = token_scales_ptr + token * token_stride + block * block_stride
         known = (block < n_blocks) & (token < n_tokens)
         scale = tl.load(place, mask=known, other=0.0) * block_scales
-        part *= scale[None, :]
+        part = part * REST * scale[None, :]
     return sums + part
 
 
@@ -95,10 +99,10 @@ def _store(
     HAS_BIAS: tl.constexpr,
 ):
     there = (rows < n_rows) & (token < n_tokens)
-    total = tl.sum(sums, axis=1) * 65536.0  # 2^8 for each of the two
+    total = tl.sum(sums, axis=1)
     if not PER_BLOCK:
         scale = tl.load(token_scales_ptr + token * token_stride, mask=token < n_tokens, other=0.0)
-        total = total * scale * row_scales
+        total = total * REST * scale * row_scales
     if HAS_BIAS:
         total += tl.load(bias_ptr + rows, mask=there, other=0.0).to(tl.float32)
     place = outputs_ptr + token * n_rows + rows
@@ -136,9 +140,8 @@ def _product_kernel(
     two, three, four = one, one, one
     for start in range(0, row_words, WORDS):
         word = start + tl.arange(0, WORDS)
-        both = real[:, None] & (word < row_words)[None, :]
-        codes = tl.load(starts + word[None, :], mask=both, other=0)
-        a, b, c, d = _numbers(codes)
+        inside = real[:, None] & (word < row_words)[None, :]
+        a, b, c, d = _numbers(tl.load(starts + word[None, :], mask=inside, other=0))
         # The rows of a program lie in one block, and so do the sixteen columns of a piece.
         block = (start + 4 * tl.arange(0, PIECES)) // BLOCK_WORDS
         block_scales = tl.full((PIECES,), 1.0, tl.float32)
@@ -213,9 +216,8 @@ def product(
     if codes.shape[1] < row_bytes:  # packed rows come in eights
         codes = F.pad(codes, (0, row_bytes - codes.shape[1]))
     outputs = torch.empty(n_tokens, n_rows, dtype=dtype, device=packed.device)
-    columns = max(16, min(WIDEST_STEP, triton.next_power_of_2(row_bytes)))
-    rows = min(BLOCK, ROWS_PER_STEP * BYTES_PER_STEP // columns)
-    tokens = tokens_at_once(n_tokens)
+    warps = min(MOST_WARPS, triton.next_power_of_2(triton.cdiv(row_bytes, 4 * WORDS_PER_WARP)))
+    rows, tokens = ROWS_PER_PROGRAM, tokens_at_once(n_tokens)
     one_each = scheme == "static"
     if n_tokens:
         with torch.cuda.device_of(packed):
@@ -237,8 +239,9 @@ def product(
                 HAS_BIAS=bias is not None,
                 BLOCK_WORDS=BLOCK // 4,
                 ROWS=rows,
-                WORDS=columns // 4,
+                WORDS=warps * WORDS_PER_WARP,
                 TOKENS=tokens,
+                num_warps=warps,
                 enable_fp_fusion=False,
             )
     return outputs

@@ -17,6 +17,7 @@ from torch import Tensor
 NUMBERS_PER_PROGRAM = 2048
 # What a program holds of a token at once; wider tokens are read twice.
 WIDEST_TOKEN = 8192
+FEW_TOKENS = 16
 
 
 @triton.jit
@@ -115,7 +116,13 @@ def _scale_of(largest_bits):
 
 @triton.jit
 def _token_kernel(
-    inputs_ptr, codes_ptr, scales_ptr, n_columns, inputs_stride, COLUMNS: tl.constexpr
+    inputs_ptr,
+    codes_ptr,
+    scales_ptr,
+    n_columns,
+    inputs_stride,
+    COLUMNS: tl.constexpr,
+    ENCODED: tl.constexpr,
 ):
     token = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, COLUMNS)
@@ -127,7 +134,8 @@ def _token_kernel(
         largest = tl.maximum(largest, size_bits(values))
     scale = _scale_of(tl.max(largest, axis=0, keep_dims=True))
     tl.store(scales_ptr + token + tl.arange(0, 1), scale)
-    for start in range(0, n_columns, COLUMNS):
+    columns = tl.arange(0, ENCODED)
+    for start in range(tl.program_id(1) * ENCODED, n_columns, tl.num_programs(1) * ENCODED):
         inside = start + columns < n_columns
         values = tl.load(inputs + start + columns, mask=inside, other=0.0).to(tl.float32)
         tl.store(codes + start + columns, _clamped_codes(values, scale), mask=inside)
@@ -205,15 +213,20 @@ def round_tokens(inputs: Tensor) -> tuple[Tensor, Tensor]:
     n_tokens, n_columns = inputs.shape
     codes = torch.empty(inputs.shape, dtype=torch.uint8, device=inputs.device)
     scales = torch.empty(n_tokens, 1, dtype=torch.float32, device=inputs.device)
+    width = min(WIDEST_TOKEN, triton.next_power_of_2(n_columns))
+    # Few tokens leave processors idle: several look for a token's largest, each encodes a part.
+    shared = n_tokens <= FEW_TOKENS and width > NUMBERS_PER_PROGRAM
+    encoded = NUMBERS_PER_PROGRAM if shared else width
     if inputs.numel():
         with torch.cuda.device_of(inputs):
-            _token_kernel[(n_tokens,)](
+            _token_kernel[(n_tokens, triton.cdiv(n_columns, encoded) if shared else 1)](
                 inputs,
                 codes,
                 scales,
                 n_columns,
                 inputs.stride(0),
-                COLUMNS=min(WIDEST_TOKEN, triton.next_power_of_2(n_columns)),
+                COLUMNS=width,
+                ENCODED=encoded,
                 num_warps=8,
                 enable_fp_fusion=False,
             )

@@ -48,7 +48,7 @@ def inputs(dtype, tokens, columns):
     return x.to(DEVICE)
 
 
-SHAPES = [(6, 640), (5, 1000), (1, 7), (9, 128), (2, 9001), (0, 64)]
+SHAPES = [(6, 640), (5, 1000), (1, 7), (9, 128), (2, 9001), (17, 8200), (0, 64)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
