@@ -3,6 +3,7 @@
 Needs a CUDA GPU, or Triton's interpreter: TRITON_INTERPRET=1 with the package triton installed.
 """
 
+import copy
 import os
 from importlib.util import find_spec
 
@@ -99,8 +100,8 @@ def test_every_code_is_its_number():
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_more_tokens_are_multiplied_as_without_it(scheme):
-    quantized = layer(scheme, 48, 512)
-    x = tokens_of(FEW_TOKENS + 1, 512)
+    quantized = layer(scheme, 48, 512, dtype=torch.bfloat16)
+    x = tokens_of(FEW_TOKENS + 1, 512, torch.bfloat16)
     expected = quantized(x)
     assert torch.equal(quantized.use("triton")(x), expected)
     assert quantized(x[:0]).shape == (0, 48)
@@ -133,6 +134,7 @@ def test_a_decoder_s_widths_on_a_gpu(scheme, tokens):
     for rows, columns in ((4096, 4096), (1024, 14336)):
         quantized = layer(scheme, rows, columns, dtype=torch.bfloat16)
         assert quantized.fastest_for_few_tokens() == "triton"
+        assert copy.deepcopy(quantized).cpu().fastest_for_few_tokens() == "dequantize"
         x = tokens_of(tokens, columns, torch.bfloat16)
         expected, size = expected_of(quantized, x)
         found = quantized.use("triton")(x)
@@ -140,6 +142,5 @@ def test_a_decoder_s_widths_on_a_gpu(scheme, tokens):
             found.double(), expected, rtol=1.01 * 2**-7, atol=2e-5 * float(size)
         )
         plain = quantized.use("dequantize")(x)
-        torch.testing.assert_close(found, plain, rtol=2**-6, atol=2e-4 * float(size))
+        torch.testing.assert_close(found, plain, rtol=2**-6, atol=1e-3 * float(size))
         assert torch.equal(quantized.use("triton")(x), found)
-    assert quantized.cpu().fastest_for_few_tokens() == "triton"
