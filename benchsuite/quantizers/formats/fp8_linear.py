@@ -235,8 +235,9 @@ class Fp8Linear(QuantizedLinear):
         from benchsuite.quantizers.formats import fp8_few_tokens
 
         weight = (self.packed, self.scales, self.bias)
-        told = {"n_tokens": n_tokens, "scheme": self.scheme, "dtype": dtype}
-        return fp8_few_tokens.product(codes, scales, *weight, **told)
+        return fp8_few_tokens.product(
+            codes, scales, *weight, n_tokens=n_tokens, scheme=self.scheme, dtype=dtype
+        )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Fp8Linear":
         """Move like any module, but keep the dtypes of stored scales."""
