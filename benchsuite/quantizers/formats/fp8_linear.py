@@ -212,7 +212,7 @@ class Fp8Linear(QuantizedLinear):
         flat = inputs.reshape(-1, self.in_features)
         codes, scales = self.round_inputs(flat)
         if self.kernel == "triton" and len(flat) <= FEW_TOKENS:
-            made = self._by_triton(codes, scales, len(flat), inputs.dtype)
+            made = self._few_tokens(codes, scales, len(flat), inputs.dtype)
             return made.reshape(*inputs.shape[:-1], self.out_features)
         if self.runs_in_fp8:
             weight_scales = self.scales.float()
@@ -229,7 +229,7 @@ class Fp8Linear(QuantizedLinear):
             weight = self.dequantize(inputs.dtype)
         return F.linear(rounded, weight, self.bias)
 
-    def _by_triton(
+    def _few_tokens(
         self, codes: Tensor, scales: Tensor, n_tokens: int, dtype: torch.dtype
     ) -> Tensor:
         from benchsuite.quantizers.formats import fp8_few_tokens
