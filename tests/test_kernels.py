@@ -59,11 +59,22 @@ def test_packed_weights_are_read_sixteen_bytes_at_once(found):
     products = [
         one
         for one in found
-        if one.name.startswith(("few_tokens._grouped", "fp4_few_tokens._product", "fp8_few_tokens"))
+        if one.name.startswith(("fp4_few_tokens._product", "fp8_few_tokens._product"))
     ]
-    assert len({one.name for one in products}) == 3
+    assert len({one.name for one in products}) == 2
     for one in products:
         assert "ld.global.v4.b32" in one.ptx, one.case
+
+
+def test_weights_of_whole_groups_stay_in_the_thread_that_read_their_word(found):
+    products = [one for one in found if one.name == "few_tokens._grouped_kernel"]
+    assert products
+    for one in products:
+        loop = one.ptx[: one.ptx.rindex("bra")]
+        assert "ld.global.v4.b32" in loop, one.case  # eight inputs
+        assert "bar.sync" not in loop, one.case
+        zeros = re.findall(r"cvt\.rn\.f32\.[su]", loop)  # of four rows, and no code
+        assert len(zeros) == (4 if "zeros" in one.case else 0), one.case
 
 
 def test_e4m3_codes_pass_through_subnormal_numbers_that_nothing_makes_zero(found):

@@ -3,9 +3,10 @@
 Generating one token after another reads every weight once per token and computes little, so what
 counts is the bytes read: the packed codes here, not a weight that was unpacked to memory before.
 Codes of any width from 2 to 8 bits are taken from their bit stream (``packing``) in registers. Of
-4 and 8 bits in groups that follow each other a thread reads sixteen bytes at once, a scale once a
-group, and unpacks them for up to four tokens; other widths and orders take a byte, a scale and a
-token at a time.
+4 and 8 bits in groups that follow each other a thread takes eight columns of each of four rows at
+once, as one word, and unpacks them for up to four tokens; other widths and orders take a byte, a
+scale and a token at a time. There is little time for an unpacked weight: a token of a model of
+8 billion has a quarter of a picosecond for each.
 """
 
 import torch
@@ -15,40 +16,16 @@ from torch import Tensor
 
 ROWS_PER_PROGRAM = 4
 COLUMNS_PER_STEP = 512
-# Of whole groups: sixteen bytes for each of 128 threads, in rows of this many columns at most.
-BYTES_PER_STEP, WIDEST_STEP = 2048, 2048
-NARROWEST_PIECE = 32
+WORDS_PER_STEP = 128  # of eight columns, one for each thread
+TWO_TO_23 = 0x4B000000
+"""The bits of 2^23 as a float32: the numbers from there to 2^24 are its integers."""
+PACKS = not triton.knobs.runtime.interpret
+"""Whether a line of assembler rounds to bfloat16, which the interpreter cannot read."""
 
 
 def tokens_at_once(n_tokens: int) -> int:
     """Return for how many tokens a program unpacks its weights: more need too many registers."""
     return min(4, triton.next_power_of_2(n_tokens))
-
-
-@triton.jit
-def _plus_product(sums, weights, inputs_ptr, token, n_tokens, columns, n_columns):
-    inside = (columns < n_columns) & (token < n_tokens)
-    part = tl.load(inputs_ptr + token * n_columns + columns, mask=inside, other=0.0)
-    return sums + weights * tl.reshape(part.to(tl.float32), (1, weights.shape[1], weights.shape[2]))
-
-
-@triton.jit
-def plus_products(
-    first, second, third, fourth, weights, inputs_ptr, token, n_tokens, columns, n_columns,
-    TOKENS: tl.constexpr,
-):  # fmt: skip
-    """The sums of ``TOKENS`` tokens and their products with weights [rows, pieces, piece].
-
-    A token beyond the last counts as zeros. What is summed for a token, and in which order, does
-    not depend on the tokens beside it.
-    """
-    first = _plus_product(first, weights, inputs_ptr, token, n_tokens, columns, n_columns)
-    if TOKENS > 1:
-        second = _plus_product(second, weights, inputs_ptr, token + 1, n_tokens, columns, n_columns)
-    if TOKENS > 2:
-        third = _plus_product(third, weights, inputs_ptr, token + 2, n_tokens, columns, n_columns)
-        fourth = _plus_product(fourth, weights, inputs_ptr, token + 3, n_tokens, columns, n_columns)
-    return first, second, third, fourth
 
 
 @triton.jit
@@ -72,57 +49,116 @@ def store_sums(
 
 
 @triton.jit
+def _eight_inputs(inputs_ptr, token, n_tokens, word, n_columns, WORDS: tl.constexpr):
+    """The inputs of words of eight columns, as four pairs of neighbours [words, 2], float32."""
+    columns = word[:, None] * 8 + tl.arange(0, 8)[None, :]
+    inside = (columns < n_columns) & (token < n_tokens)
+    part = tl.load(inputs_ptr + token * n_columns + columns, mask=inside, other=0.0)
+    low, high = tl.split(tl.permute(tl.reshape(part, (WORDS, 2, 2, 2)), (0, 3, 2, 1)))
+    first, second = tl.split(low)
+    third, fourth = tl.split(high)
+    return (
+        first.to(tl.float32),
+        second.to(tl.float32),
+        third.to(tl.float32),
+        fourth.to(tl.float32),
+    )
+
+
+@triton.jit
+def _level(part, zero, exponent, WHOLE: tl.constexpr, BIT: tl.constexpr, BITS: tl.constexpr):
+    """2^BIT times (code - zero), float32, of the codes that begin at ``BIT`` of each int32.
+
+    A code is put into the mantissa of 2^23, where its place is the number's own, and 2^23 taken
+    away: the units that turn integers into numbers are few.
+    """
+    held = ((part & (((1 << BITS) - 1) << BIT)) | exponent).to(tl.float32, bitcast=True)
+    if WHOLE:  # and so exact in one difference
+        return held - (8388608.0 + zero * (1 << BIT))
+    return (held - 8388608.0) - zero * (1 << BIT)
+
+
+@triton.jit
+def _pair_of_weights(
+    codes, scale, zero, exponent, dtype: tl.constexpr, WHOLE: tl.constexpr, PAIR: tl.constexpr,
+    BITS: tl.constexpr, PACKS: tl.constexpr,
+):  # fmt: skip
+    """The weights of two neighbouring columns of each word, float32 [rows, words, 2].
+
+    They are rounded to ``dtype`` as the unpacked weight is, so that only the order of the sums
+    differs. A code's place is a power of 2, which its scale takes back without a rounding.
+    """
+    BIT: tl.constexpr = 2 * PAIR * BITS % 16
+    part = (codes >> (2 * PAIR * BITS - BIT)).to(tl.int32)
+    one = _level(part, zero, exponent, WHOLE, BIT, BITS) * (scale * (1 / (1 << BIT)))
+    two = _level(part, zero, exponent, WHOLE, BIT + BITS, BITS) * (scale * (1 / (1 << BIT + BITS)))
+    both = tl.join(one, two)
+    if dtype == tl.bfloat16 and PACKS:
+        # Triton rounds one number at a time to bfloat16, which takes a slow unit.
+        both = tl.inline_asm_elementwise(
+            "cvt.rn.bf16x2.f32 $0, $2, $1;", "=r,r,r", [both], tl.bfloat16, is_pure=True, pack=2
+        )
+    return both.to(dtype).to(tl.float32)
+
+
+@triton.jit
 def _grouped_kernel(
     inputs_ptr,
-    packed_ptr,
+    words_ptr,
     scales_ptr,
     zeros_ptr,
     outputs_ptr,
     n_tokens,
     n_rows,
     n_columns,
-    row_bytes,
+    row_words,
     n_groups,
-    group_size,
+    nothing,
+    exponent,
+    GROUP_WORDS: tl.constexpr,
     BITS: tl.constexpr,
     SYMMETRIC: tl.constexpr,
+    PACKS: tl.constexpr,
     ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    PIECE: tl.constexpr,
+    WORDS: tl.constexpr,
     TOKENS: tl.constexpr,
 ):
-    PIECES: tl.constexpr = COLUMNS // PIECE
-    BYTES: tl.constexpr = COLUMNS * BITS // 8
+    dtype: tl.constexpr = inputs_ptr.dtype.element_ty
+    WHOLE: tl.constexpr = SYMMETRIC or not zeros_ptr.dtype.element_ty.is_floating()
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     token = tl.program_id(1) * TOKENS
-    real = rows < n_rows
-    octets = packed_ptr + rows.to(tl.int64)[:, None] * row_bytes
-    first = tl.zeros((ROWS, PIECES, PIECE), dtype=tl.float32)
+    starts = words_ptr + rows.to(tl.int64)[:, None] * row_words
+    first = tl.zeros((ROWS, WORDS, 2), dtype=tl.float32)
     second, third, fourth = first, first, first
-    for start in range(0, n_columns, COLUMNS):
-        byte = start * BITS // 8 + tl.arange(0, BYTES)
-        both = real[:, None] & (byte < row_bytes)[None, :]
-        codes = tl.load(octets + byte[None, :], mask=both, other=0)
-        if BITS == 4:
-            codes = tl.reshape(tl.join(codes & 15, codes >> 4), (ROWS, COLUMNS))
-        codes = tl.reshape(codes, (ROWS, PIECES, PIECE)).to(tl.float32)
-        # A piece lies in one group; what reaches beyond the last column meets inputs of 0.
-        edge = start + tl.arange(0, PIECES) * PIECE
-        parameter = rows[:, None] * n_groups + (edge // group_size)[None, :]
-        known = real[:, None] & (edge < n_columns)[None, :]
-        scale = tl.load(scales_ptr + parameter, mask=known, other=0.0).to(tl.float32)
+    for start in range(0, row_words, WORDS):
+        # ``nothing`` is 0, which Triton does not know. If it saw that the words are neighbours it
+        # would give a thread four of them but one word's inputs, and bring all weights from one
+        # thread to another.
+        word = start + (tl.arange(0, WORDS) ^ nothing)
+        both = (rows < n_rows)[:, None] & (word < row_words)[None, :]
+        codes = tl.load(starts + word[None, :], mask=both, other=0)
+        parameter = rows[:, None] * n_groups + (word // GROUP_WORDS)[None, :]
+        scale = tl.load(scales_ptr + parameter, mask=both, other=0.0).to(tl.float32)
         if SYMMETRIC:
-            levels = codes - (1 << (BITS - 1))
+            zero = 1.0 * (1 << (BITS - 1))
         else:
-            zero = tl.load(zeros_ptr + parameter, mask=known, other=0).to(tl.float32)
-            levels = codes - zero[:, :, None]
-        # Rounded as the unpacked weight is, so that only the order of the sums differs.
-        weights = (levels * scale[:, :, None]).to(inputs_ptr.dtype.element_ty).to(tl.float32)
-        columns = start + tl.arange(0, COLUMNS)
-        first, second, third, fourth = plus_products(
-            first, second, third, fourth, weights, inputs_ptr, token, n_tokens, columns, n_columns,
-            TOKENS,
-        )  # fmt: skip
+            zero = tl.load(zeros_ptr + parameter, mask=both, other=0).to(tl.float32)
+        a = _eight_inputs(inputs_ptr, token, n_tokens, word, n_columns, WORDS)
+        if TOKENS > 1:
+            b = _eight_inputs(inputs_ptr, token + 1, n_tokens, word, n_columns, WORDS)
+        if TOKENS > 2:
+            c = _eight_inputs(inputs_ptr, token + 2, n_tokens, word, n_columns, WORDS)
+            d = _eight_inputs(inputs_ptr, token + 3, n_tokens, word, n_columns, WORDS)
+        for pair in tl.static_range(4):
+            weights = _pair_of_weights(
+                codes, scale, zero, exponent, dtype, WHOLE, pair, BITS, PACKS
+            )
+            first += weights * a[pair][None, :]
+            if TOKENS > 1:
+                second += weights * b[pair][None, :]
+            if TOKENS > 2:
+                third += weights * c[pair][None, :]
+                fourth += weights * d[pair][None, :]
     store_sums(first, second, third, fourth, outputs_ptr, token, n_tokens, rows, n_rows, TOKENS)
 
 
@@ -196,42 +232,86 @@ def product(
     ``groups`` int32 [in] the group of each column (None: column // group_size). Sums are float32,
     the result has the inputs' dtype. Deterministic: no sum depends on what runs beside it.
     """
-    inputs = inputs.contiguous()
-    (n_tokens, n_columns), n_rows = inputs.shape, len(packed)
-    outputs = torch.empty(n_tokens, n_rows, dtype=inputs.dtype, device=inputs.device)
-    piece = _piece(n_columns, bits, group_size) if groups is None else 0
-    tensors = (inputs, packed, scales, scales if zeros is None else zeros)
-    sizes = (n_rows, n_columns, packed.shape[1], scales.shape[1], group_size)
+    inputs, n_rows = inputs.contiguous(), len(packed)
+    outputs = torch.empty(len(inputs), n_rows, dtype=inputs.dtype, device=inputs.device)
+    n_groups = scales.shape[1]
+    weight, grid = (packed, scales, zeros), {"bits": bits, "group_size": group_size}
     with torch.cuda.device_of(inputs):
-        if piece:
-            columns = min(WIDEST_STEP, triton.next_power_of_2(n_columns))
-            rows = max(1, BYTES_PER_STEP * 8 // bits // columns)
-            tokens = tokens_at_once(n_tokens)
-            _grouped_kernel[(triton.cdiv(n_rows, rows), triton.cdiv(n_tokens, tokens))](
-                *tensors,
-                outputs,
-                n_tokens,
-                *sizes,
-                BITS=bits,
-                SYMMETRIC=zeros is None,
-                ROWS=rows,
-                COLUMNS=columns,
-                PIECE=min(piece, columns),
-                TOKENS=tokens,
-            )
+        if groups is None and bits in (4, 8) and (n_groups == 1 or group_size % 8 == 0):
+            _run_by_words(outputs, inputs, *weight, **grid)
         else:
-            _product_kernel[(triton.cdiv(n_rows, ROWS_PER_PROGRAM), n_tokens)](
-                *tensors,
-                packed if groups is None else groups,
-                outputs,
-                *sizes,
-                BITS=bits,
-                SYMMETRIC=zeros is None,
-                ORDERED=groups is not None,
-                ROWS=ROWS_PER_PROGRAM,
-                COLUMNS=COLUMNS_PER_STEP,
-            )
+            _run_by_codes(outputs, inputs, *weight, groups, **grid)
     return outputs
+
+
+def _run_by_words(
+    outputs: Tensor,
+    inputs: Tensor,
+    packed: Tensor,
+    scales: Tensor,
+    zeros: Tensor | None,
+    *,
+    bits: int,
+    group_size: int,
+) -> None:
+    """Fill ``outputs`` where eight neighbouring columns, of 4 or 8 bits, have one scale."""
+    (n_tokens, n_columns), n_rows = inputs.shape, len(packed)
+    words, n_groups = _words(packed, bits), scales.shape[1]
+    width, tokens = words.shape[1], tokens_at_once(n_tokens)
+    _grouped_kernel[(triton.cdiv(n_rows, ROWS_PER_PROGRAM), triton.cdiv(n_tokens, tokens))](
+        inputs,
+        words,
+        scales,
+        scales if zeros is None else zeros,
+        outputs,
+        n_tokens,
+        n_rows,
+        n_columns,
+        width,
+        n_groups,
+        0,
+        TWO_TO_23,
+        GROUP_WORDS=width if n_groups == 1 else group_size // 8,
+        BITS=bits,
+        SYMMETRIC=zeros is None,
+        PACKS=PACKS,
+        ROWS=ROWS_PER_PROGRAM,
+        WORDS=min(WORDS_PER_STEP, triton.next_power_of_2(width)),
+        TOKENS=tokens,
+    )
+
+
+def _run_by_codes(
+    outputs: Tensor,
+    inputs: Tensor,
+    packed: Tensor,
+    scales: Tensor,
+    zeros: Tensor | None,
+    groups: Tensor | None,
+    *,
+    bits: int,
+    group_size: int,
+) -> None:
+    """Fill ``outputs`` for any width, group and order of columns."""
+    (n_tokens, n_columns), n_rows = inputs.shape, len(packed)
+    _product_kernel[(triton.cdiv(n_rows, ROWS_PER_PROGRAM), n_tokens)](
+        inputs,
+        packed,
+        scales,
+        scales if zeros is None else zeros,
+        packed if groups is None else groups,
+        outputs,
+        n_rows,
+        n_columns,
+        packed.shape[1],
+        scales.shape[1],
+        group_size,
+        BITS=bits,
+        SYMMETRIC=zeros is None,
+        ORDERED=groups is not None,
+        ROWS=ROWS_PER_PROGRAM,
+        COLUMNS=COLUMNS_PER_STEP,
+    )
 
 
 @triton.jit
@@ -309,11 +389,8 @@ def unpacked(
     return weight
 
 
-def _piece(n_columns: int, bits: int, group_size: int) -> int:
-    """Return how many columns, a power of 2, surely share a scale; 0 where they are too few."""
-    if bits not in (4, 8):
-        return 0
-    if group_size >= n_columns:
-        return WIDEST_STEP
-    piece = group_size & -group_size
-    return piece if piece >= NARROWEST_PIECE else 0
+def _words(packed: Tensor, bits: int) -> Tensor:
+    """View bytes [rows, ``bits`` n] as int32 or int64 [rows, n]: eight codes of 4 or 8 bits."""
+    dtype = torch.int32 if bits == 4 else torch.int64
+    # Flat, since a tensor of one row may have odd strides.
+    return packed.flatten().view(dtype).reshape(len(packed), -1)

@@ -11,14 +11,37 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from benchsuite.quantizers.formats.few_tokens import (
-    BYTES_PER_STEP,
-    WIDEST_STEP,
-    plus_products,
-    store_sums,
-    tokens_at_once,
-)
+from benchsuite.quantizers.formats.few_tokens import store_sums, tokens_at_once
 from benchsuite.quantizers.formats.rounding_kernels import e2m1_numbers, group_scale
+
+# Sixteen bytes for each of 128 threads, in rows of this many columns at most.
+BYTES_PER_STEP, WIDEST_STEP = 2048, 2048
+
+
+@triton.jit
+def _plus_product(sums, weights, inputs_ptr, token, n_tokens, columns, n_columns):
+    inside = (columns < n_columns) & (token < n_tokens)
+    part = tl.load(inputs_ptr + token * n_columns + columns, mask=inside, other=0.0)
+    return sums + weights * tl.reshape(part.to(tl.float32), (1, weights.shape[1], weights.shape[2]))
+
+
+@triton.jit
+def _plus_products(
+    first, second, third, fourth, weights, inputs_ptr, token, n_tokens, columns, n_columns,
+    TOKENS: tl.constexpr,
+):  # fmt: skip
+    """The sums of ``TOKENS`` tokens and their products with weights [rows, pieces, piece].
+
+    A token beyond the last counts as zeros. What is summed for a token, and in which order, does
+    not depend on the tokens beside it.
+    """
+    first = _plus_product(first, weights, inputs_ptr, token, n_tokens, columns, n_columns)
+    if TOKENS > 1:
+        second = _plus_product(second, weights, inputs_ptr, token + 1, n_tokens, columns, n_columns)
+    if TOKENS > 2:
+        third = _plus_product(third, weights, inputs_ptr, token + 2, n_tokens, columns, n_columns)
+        fourth = _plus_product(fourth, weights, inputs_ptr, token + 3, n_tokens, columns, n_columns)
+    return first, second, third, fourth
 
 
 @triton.jit
@@ -100,7 +123,7 @@ def _product_kernel(
         # Rounded as the unpacked weight is, so that only the order of the sums differs.
         weights = weights.to(inputs_ptr.dtype.element_ty).to(tl.float32)
         columns = start + tl.arange(0, COLUMNS)
-        first, second, third, fourth = plus_products(
+        first, second, third, fourth = _plus_products(
             first, second, third, fourth, weights, inputs_ptr, token, n_tokens, columns, n_columns,
             TOKENS,
         )  # fmt: skip

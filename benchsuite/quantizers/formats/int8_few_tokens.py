@@ -9,7 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from benchsuite.quantizers.formats.few_tokens import BYTES_PER_STEP, WIDEST_STEP
+# Sixteen bytes for each of 128 threads, in rows of this many columns at most.
+BYTES_PER_STEP, WIDEST_STEP = 2048, 2048
 
 
 @triton.jit
