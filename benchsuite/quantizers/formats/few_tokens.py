@@ -235,12 +235,12 @@ def product(
     inputs, n_rows = inputs.contiguous(), len(packed)
     outputs = torch.empty(len(inputs), n_rows, dtype=inputs.dtype, device=inputs.device)
     n_groups = scales.shape[1]
-    weight, grid = (packed, scales, zeros), {"bits": bits, "group_size": group_size}
+    weight = (packed, scales, zeros)
     with torch.cuda.device_of(inputs):
         if groups is None and bits in (4, 8) and (n_groups == 1 or group_size % 8 == 0):
-            _run_by_words(outputs, inputs, *weight, **grid)
+            _run_by_words(outputs, inputs, *weight, bits=bits, group_size=group_size)
         else:
-            _run_by_codes(outputs, inputs, *weight, groups, **grid)
+            _run_by_codes(outputs, inputs, *weight, groups, bits=bits, group_size=group_size)
     return outputs
 
 
