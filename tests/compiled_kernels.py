@@ -25,7 +25,7 @@ from triton.runtime.jit import JITFunction
 from benchsuite.decoding import slot_kernel
 from benchsuite.latent import loss_kernels, training_kernels
 from benchsuite.models import fused_kernels
-from benchsuite.quantizers import fp4_gptq_kernel, gptq_kernel, sparsegpt_kernel
+from benchsuite.quantizers import fp4_gptq_kernel, gptq_kernel, grid_kernel, sparsegpt_kernel
 from benchsuite.quantizers.formats import (
     few_tokens,
     fp4_few_tokens,
@@ -43,6 +43,7 @@ MODULES = (
     rounding_kernels,
     gptq_kernel,
     fp4_gptq_kernel,
+    grid_kernel,
     sparsegpt_kernel,
     slot_kernel,
     fused_kernels,
@@ -182,6 +183,11 @@ def loops():
     drifted = gptq_kernel.quantize_drifted_block
     yield "128 drifted columns", partial(drifted, block, square, square, scale, scale, 15)
     yield "128 columns to prune", partial(sparsegpt_kernel.prune_block, block, square)
+    limits = {"max_code": 15, "smallest": 2.0**-24, "norm": 2.4}
+    for sym in (True, False):
+        given = (torch.zeros(128, 512).t(), torch.zeros(512), torch.zeros(512), torch.ones(80))
+        told = f"a group of 128{'' if sym else ', zeros'}"
+        yield told, partial(grid_kernel.best_range, *given, sym=sym, **limits)
     for width, g in ((16, torch.ones(512)), (32, None)):
         yield f"{width} columns", partial(fp4_gptq_kernel.fit, torch.zeros(width, 512), g)
 

@@ -89,7 +89,7 @@ def test_e4m3_codes_pass_through_subnormal_numbers_that_nothing_makes_zero(found
 def test_kernels_give_the_numbers_of_plain_operations_when_they_are_interpreted():
     """Their own tests, by Triton's interpreter on the CPU: a process that starts with it."""
     names = ("formats/test_rounding_kernels", "formats/test_fp4_few_tokens")
-    names += ("formats/test_fp8_few_tokens",)
+    names += ("formats/test_fp8_few_tokens", "test_grid_kernel")
     names += ("formats/test_few_tokens", "test_fp4_gptq_kernel", "test_gptq_kernel")
     files = [f"tests/quantizers/{name}.py" for name in names] + ["tests/latent/test_fused.py"]
     run = subprocess.run(

@@ -7,6 +7,8 @@ a step while both signs share one step.
 """
 
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -102,6 +104,10 @@ class QuantizationGrid:
     def _search(
         self, weights: Tensor, dim: int, low: Tensor, high: Tensor
     ) -> tuple[Tensor, Tensor]:
+        half = self.scale_dtype == torch.float16 and weights.dtype == torch.float32
+        if half and weights.is_cuda and find_spec("triton"):
+            shrink = self.searched_by_kernel(weights, dim, low, high)
+            return self._parameters(shrink * low, shrink * high)
         best_error = torch.full_like(low, float("inf"))
         best_scale, best_zero = torch.empty_like(low), torch.empty_like(low)
         for step in range(self.SHRINK_STEPS):
@@ -115,6 +121,26 @@ class QuantizationGrid:
             best_scale = torch.where(better, scale, best_scale)
             best_zero = torch.where(better, zero, best_zero)
         return best_scale, best_zero
+
+    def searched_by_kernel(self, weights: Tensor, dim: int, low: Tensor, high: Tensor) -> Tensor:
+        """Return what the range from ``low`` to ``high`` of each slice shrinks to, of their shape.
+
+        All are float32 and on CUDA.
+        """
+        from benchsuite.quantizers import grid_kernel
+
+        shrinks = _shrinks(weights.device)
+        best = grid_kernel.best_range(
+            weights.movedim(dim, -1).flatten(0, -2),
+            low.flatten(),
+            high.flatten(),
+            shrinks,
+            max_code=self.max_code,
+            sym=self.sym,
+            smallest=SMALLEST_HALF,
+            norm=self.NORM,
+        )
+        return shrinks[best].view(low.shape)
 
     def encode(self, weights: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
         """Return the nearest codes, shaped and typed as ``weights``; scale and zero broadcast."""
@@ -150,3 +176,10 @@ class QuantizationGrid:
         """Repeat per-group parameters [rows, groups] for each column: [rows, n_columns]."""
         width = self.columns_per_group(n_columns)
         return parameters.repeat_interleave(width, 1)[:, :n_columns]
+
+
+@cache
+def _shrinks(device: torch.device) -> Tensor:
+    """Return what `QuantizationGrid` tries to shrink a range to, float32 [80], on a device."""
+    steps, of = QuantizationGrid.SHRINK_STEPS, QuantizationGrid.SHRINK_GRID
+    return torch.tensor([1 - step / of for step in range(steps)], device=device)
