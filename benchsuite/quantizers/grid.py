@@ -106,8 +106,8 @@ class QuantizationGrid:
     ) -> tuple[Tensor, Tensor]:
         half = self.scale_dtype == torch.float16 and weights.dtype == torch.float32
         if half and weights.is_cuda and find_spec("triton"):
-            shrink = self.searched_by_kernel(weights, dim, low, high)
-            return self._parameters(shrink * low, shrink * high)
+            shrunk = self.searched_by_kernel(weights, dim, low, high)
+            return self._parameters(shrunk * low, shrunk * high)
         best_error = torch.full_like(low, float("inf"))
         best_scale, best_zero = torch.empty_like(low), torch.empty_like(low)
         for step in range(self.SHRINK_STEPS):
