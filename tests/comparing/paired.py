@@ -1,4 +1,4 @@
-"""Paired items of made-up models, as a comparison gives them."""
+"""Paired items of made-up models, as a comparison gives them; those of a comparison by name."""
 
 import numpy as np
 
@@ -19,3 +19,8 @@ def chunks(differences, metric="nll"):
     base = np.full(len(differences), 2.0) if metric == "nll" else np.zeros(len(differences))
     ids = tuple(map(str, range(len(differences))))
     return PairedItems(metric, ids, base, base + np.asarray(differences))
+
+
+def by_metric(found):
+    """Return the items of a comparison's pair by their metric."""
+    return {items.metric: items for items in found.items}
