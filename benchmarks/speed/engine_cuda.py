@@ -184,7 +184,7 @@ def pieces(case: Case, device: str) -> dict[str, float]:
         found["forward"] = 2 * seconds(partial(forward, lanes, block), 1)
         steps = sum(len(list(lane.slices())) for lane in lanes)
         step_tokens = len(lanes[0].states[next(lanes[0].slices())]) * case.seq_len
-        kernel = gptq.block_quantizer("auto", torch.device(device), torch.float32)
+        kernel = gptq.block_quantizer(torch.device(device))
         for group in architecture.groups:
             linears = [block.get_submodule(path) for path in group.linears]
             rows, columns = sum(m.out_features for m in linears), linears[0].in_features

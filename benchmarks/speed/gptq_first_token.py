@@ -79,9 +79,9 @@ def part_of(architecture: Architecture, kinds: tuple[str, ...]) -> Architecture:
 def by_gptq(model: Any, batch: Tensor, architecture: Architecture, group_size: int) -> None:
     """Quantize the linears of ``architecture`` at the calibration study's settings."""
     device = next(model.parameters()).device
-    kernel = gptq.block_quantizer("auto", device, torch.float32)
+    kernel = gptq.block_quantizer(device)
     grid = QuantizationGrid(4, group_size, True)
-    method = Gptq(Account(model), grid, 0.01, False, False, torch.float32, None, kernel)
+    method = Gptq(Account(model), grid, 0.01, False, kernel)
     walk(model, batch, method, architecture=architecture)
 
 

@@ -56,9 +56,9 @@ def quantized(base: Any, batch: Tensor, group_size: int, desc_act: bool = False)
     """Return a copy of the model quantized by GPTQ, at the calibration study's settings."""
     model = copy.deepcopy(base)
     device = next(model.parameters()).device
-    kernel = gptq.block_quantizer("auto", device, torch.float32)
+    kernel = gptq.block_quantizer(device)
     grid = QuantizationGrid(4, group_size, True)
-    method = Gptq(Account(model), grid, 0.01, desc_act, False, torch.float32, None, kernel)
+    method = Gptq(Account(model), grid, 0.01, desc_act, kernel)
     walk(model, batch, method, architecture=architecture_of(model))
     return model
 

@@ -153,9 +153,7 @@ def loops(device: str) -> Iterator[Row]:
         factor = upper_factor(inputs.t() @ inputs / n_in, 0.01, "layer").upper
         order = torch.randperm(n_in, device=device)
         integer = QuantizationGrid(4, 128)
-        run = _loop(
-            weight, factor, integer, None, gptq.block_quantizer("auto", weight.device, weight.dtype)
-        )
+        run = _loop(weight, factor, integer, None, gptq.block_quantizer(weight.device))
         yield {"grid": "int4 g128", "out": n_out, "in": n_in} | _seconds(run, device)
         for name, format in FORMATS.items():
             g = format.global_scale(weight.abs().amax().expand(n_out))

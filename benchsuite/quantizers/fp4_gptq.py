@@ -282,7 +282,7 @@ def quantize(
     so.
     """
     kind, account = format_named(format), Account(model)
-    fused = fuses(block_kernel, next(model.parameters()).device, torch.float32)
+    fused = fuses(next(model.parameters()).device, name=block_kernel)
     architecture = rotate(model, kind.group_size) if rotate_groups else None
     grid: Any = Fp4Grid(kind, None, fused=fused)
     method = Fp4GptqMethod(
@@ -290,10 +290,8 @@ def quantize(
         grid,
         damp_percent=damp_percent,
         desc_act=rotate_groups,
-        static_groups=rotate_groups,
-        dtype=torch.float32,
-        shuffle=None,
         quantize_block=block_quantizer(fused),
+        static_groups=rotate_groups,
         format=kind,
         activations=activations,
     )

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchsuite.models.architecture import Architecture, InputGroup
+from benchsuite.models.architecture import InputGroup
 from benchsuite.quantizers.gptq import BlockQuantizer, GptqMethod, fuses
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.layers import Progress
@@ -70,9 +70,9 @@ def quantize_block(
     return levels.add_(zero).to(torch.uint8), errors.div_(diagonal)
 
 
-def block_quantizer(name: str, device: torch.device, dtype: torch.dtype) -> BlockQuantizer:
-    """Return the column loop by its name: see `gptq.fuses`."""
-    if not fuses(name, device, dtype):
+def block_quantizer(device: torch.device) -> BlockQuantizer:
+    """Return the column loop for a device: see `gptq.fuses`."""
+    if not fuses(device):
         return quantize_block
     # Triton exists only beside CUDA, so this import waits until a kernel is wanted.
     from benchsuite.quantizers.gptq_kernel import quantize_drifted_block
@@ -112,15 +112,9 @@ def quantize(
     alpha: float = 0.25,
     damp_percent: float = 0.01,
     desc_act: bool = False,
-    static_groups: bool = False,
     true_sequential: bool = True,
-    mse: bool = False,
-    scale_dtype: torch.dtype = torch.float16,
-    hessian_dtype: torch.dtype = torch.float32,
-    block_kernel: str = "auto",
     memory: WorkingMemory = CHOSEN_BY_DEVICE,
     progress: Progress | None = None,
-    architecture: Architecture | None = None,
 ) -> QuantizationResult:
     """Quantize every block linear of ``model`` with GPTAQ, in place on its module tree.
 
@@ -129,16 +123,12 @@ def quantize(
     authors' setting. A layer's ``error`` is GPTQ's, of the same inputs for W and W^.
     """
     account = Account(model)
-    device = next(model.parameters()).device
     method = GptaqMethod(
         account,
-        QuantizationGrid(bits, group_size, sym, mse, scale_dtype),
+        QuantizationGrid(bits, group_size, sym),
         damp_percent=damp_percent,
         desc_act=desc_act,
-        static_groups=static_groups,
-        dtype=hessian_dtype,
-        shuffle=None,
-        quantize_block=block_quantizer(block_kernel, device, hessian_dtype),
+        quantize_block=block_quantizer(next(model.parameters()).device),
         alpha=alpha,
     )
     seconds = walk(
@@ -149,6 +139,5 @@ def quantize(
         beside_original=True,
         memory=memory,
         progress=progress,
-        architecture=architecture,
     )
     return account.close(seconds)

@@ -89,7 +89,7 @@ def quantize_block(
     return levels.add_(zero).to(torch.uint8), errors.div_(diagonal)
 
 
-def fuses(name: str, device: torch.device, dtype: torch.dtype) -> bool:
+def fuses(device: torch.device, dtype: torch.dtype = torch.float32, name: str = "auto") -> bool:
     """Whether ``torch``, ``triton`` or ``auto`` is Triton's; ``UsageError`` where it cannot be."""
     if name not in ("auto", "torch", "triton"):
         raise UsageError(f"unknown block kernel {name!r}", fix="Known: auto, torch, triton")
@@ -103,9 +103,11 @@ def fuses(name: str, device: torch.device, dtype: torch.dtype) -> bool:
     return can_fuse and name != "torch"
 
 
-def block_quantizer(name: str, device: torch.device, dtype: torch.dtype) -> BlockQuantizer:
-    """Return the column loop by its name: see `fuses`."""
-    if not fuses(name, device, dtype):
+def block_quantizer(
+    device: torch.device, dtype: torch.dtype = torch.float32, name: str = "auto"
+) -> BlockQuantizer:
+    """Return the column loop for a device: see `fuses`."""
+    if not fuses(device, dtype, name):
         return quantize_block
     # Triton exists only beside CUDA, so this import waits until a kernel is wanted.
     from benchsuite.quantizers.gptq_kernel import quantize_block as fused_quantize_block
@@ -255,10 +257,10 @@ class GptqMethod:
     grid: QuantizationGrid
     damp_percent: float
     desc_act: bool
-    static_groups: bool
-    dtype: torch.dtype
-    shuffle: torch.Generator | None
     quantize_block: BlockQuantizer
+    static_groups: bool = False
+    dtype: torch.dtype = torch.float32
+    shuffle: torch.Generator | None = None
 
     def __post_init__(self) -> None:
         # Every layer of a kind has the same shapes.
@@ -372,20 +374,20 @@ def quantize(
     ``architecture`` says where the linears are in a model whose modules were moved. The codes are
     the same on any number of devices of one kind (`share_work`).
     """
-    device = next(model.parameters()).device
-    shuffle = None
-    if hessian_permutation_seed is not None:
-        shuffle = torch.Generator().manual_seed(hessian_permutation_seed)
+    seed = hessian_permutation_seed
+    shuffle = None if seed is None else torch.Generator().manual_seed(seed)
     account = Account(model)
     method = GptqMethod(
         account,
         QuantizationGrid(bits, group_size, sym, mse, scale_dtype),
         damp_percent=damp_percent,
         desc_act=desc_act,
+        quantize_block=block_quantizer(
+            next(model.parameters()).device, hessian_dtype, block_kernel
+        ),
         static_groups=static_groups,
         dtype=hessian_dtype,
         shuffle=shuffle,
-        quantize_block=block_quantizer(block_kernel, device, hessian_dtype),
     )
     seconds = walk(
         model,

@@ -172,7 +172,6 @@ def quantize(
     damp_percent: float = 0.01,
     fused: bool = False,
     sensitivity_tokens: int = SENSITIVITY_TOKENS,
-    block_kernel: str = "auto",
     progress: Progress | None = None,
 ) -> QuantizationResult:
     """Quantize every block linear of ``model`` at a width of its own, in place on its module tree.
@@ -193,18 +192,9 @@ def quantize(
     with clock.measure("sensitivity"):
         costs = sensitivities(model, chunks, grids, fused=fused, progress=progress)
         chosen = choose(costs, weights, widths, bits)
-    quantize_block = block_quantizer(block_kernel, device, torch.float32)
+    loop = block_quantizer(device)
     methods = {
-        grid.bits: GptqMethod(
-            account,
-            grid,
-            damp_percent=damp_percent,
-            desc_act=False,
-            static_groups=False,
-            dtype=torch.float32,
-            shuffle=None,
-            quantize_block=quantize_block,
-        )
+        grid.bits: GptqMethod(account, grid, damp_percent, desc_act=False, quantize_block=loop)
         for grid in grids
     }
     width_of = {path: widths[chosen[unit]] for unit, inside in paths.items() for path in inside}

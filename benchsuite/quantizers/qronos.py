@@ -26,7 +26,7 @@ in w: (z, v_>0) = w + w S (`shift`), and S is 0 where nothing has drifted.
 import torch
 from torch import Tensor, nn
 
-from benchsuite.models.architecture import Architecture, InputGroup
+from benchsuite.models.architecture import InputGroup
 from benchsuite.quantizers.gptq import (
     GptqMethod,
     Rounded,
@@ -90,15 +90,9 @@ def quantize(
     sym: bool = True,
     damp_percent: float = 0.01,
     desc_act: bool = False,
-    static_groups: bool = False,
     true_sequential: bool = True,
-    mse: bool = False,
-    scale_dtype: torch.dtype = torch.float16,
-    hessian_dtype: torch.dtype = torch.float32,
-    block_kernel: str = "auto",
     memory: WorkingMemory = CHOSEN_BY_DEVICE,
     progress: Progress | None = None,
-    architecture: Architecture | None = None,
 ) -> QuantizationResult:
     """Quantize every block linear of ``model`` with Qronos, in place on its module tree.
 
@@ -107,16 +101,12 @@ def quantize(
     inputs for W and W^.
     """
     account = Account(model)
-    device = next(model.parameters()).device
     method = QronosMethod(
         account,
-        QuantizationGrid(bits, group_size, sym, mse, scale_dtype),
+        QuantizationGrid(bits, group_size, sym),
         damp_percent=damp_percent,
         desc_act=desc_act,
-        static_groups=static_groups,
-        dtype=hessian_dtype,
-        shuffle=None,
-        quantize_block=block_quantizer(block_kernel, device, hessian_dtype),
+        quantize_block=block_quantizer(next(model.parameters()).device),
     )
     seconds = walk(
         model,
@@ -126,6 +116,5 @@ def quantize(
         beside_original=True,
         memory=memory,
         progress=progress,
-        architecture=architecture,
     )
     return account.close(seconds)

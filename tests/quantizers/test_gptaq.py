@@ -103,7 +103,7 @@ def test_the_method_brings_the_drift_into_the_order_of_the_loop():
     order = case.hessian.diagonal().argsort(descending=True)
     turned = type(case)(*(each[:, order] for each in case))
     method = gptaq.GptaqMethod(
-        None, None, 0.01, True, False, torch.float64, None, gptaq.quantize_block, alpha=0.5
+        None, None, 0.01, True, gptaq.quantize_block, dtype=torch.float64, alpha=0.5
     )
     _, passed = method._prepared(turned.factor, order, case.drift)
     _, expected = method._prepared(turned.factor, None, turned.drift)

@@ -90,10 +90,7 @@ def test_act_order_is_the_two_steps_on_reordered_columns():
     order = case.hessian.diagonal().argsort(descending=True)
     turned, drift = type(case)(*(each[:, order] for each in case)), case.drift
     drift.mean()
-    how = {"damp_percent": 0.01, "desc_act": True, "static_groups": False, "shuffle": None}
-    method = qronos.QronosMethod(
-        None, grid, dtype=torch.float64, quantize_block=quantize_block, **how
-    )
+    method = qronos.QronosMethod(None, grid, 0.01, True, quantize_block, dtype=torch.float64)
     prepared = method._prepared(turned.factor, order, drift)
     found = method._round(case.weight.t().clone(), turned.factor, order, *prepared)
     assert torch.equal(found.codes[:, order].double(), written_out(turned, grid))
