@@ -30,6 +30,16 @@ def test_no_circle_ties_files_or_rooms():
     assert not layout.file_circles(ROOT)
 
 
+def test_a_module_has_at_most_400_lines():
+    files = [
+        p
+        for top in ("benchsuite", "benchmarks", "fixtures", "tests")
+        for p in (ROOT / top).rglob("*.py")
+    ]
+    lines = {str(p.relative_to(ROOT)): len(p.read_text("utf-8").splitlines()) for p in files}
+    assert {name: n for name, n in lines.items() if n > 400} == {}
+
+
 def test_few_files_lie_loose():
     loose = [path.name for path in (ROOT / "benchsuite").glob("*.py")]
     assert len(loose) <= 8, loose

@@ -376,15 +376,14 @@ def quantize(
     """
     seed = hessian_permutation_seed
     shuffle = None if seed is None else torch.Generator().manual_seed(seed)
+    loop = block_quantizer(next(model.parameters()).device, hessian_dtype, block_kernel)
     account = Account(model)
     method = GptqMethod(
         account,
         QuantizationGrid(bits, group_size, sym, mse, scale_dtype),
         damp_percent=damp_percent,
         desc_act=desc_act,
-        quantize_block=block_quantizer(
-            next(model.parameters()).device, hessian_dtype, block_kernel
-        ),
+        quantize_block=loop,
         static_groups=static_groups,
         dtype=hessian_dtype,
         shuffle=shuffle,
