@@ -117,6 +117,7 @@ def row(name: str, asked: Asked) -> dict[str, Any]:
 
 def questions(told: argparse.Namespace) -> dict[str, Any]:
     """Return the folder of the model that answers, and the strings that all are asked."""
+    from benchsuite.catalog import Sources
     from benchsuite.corpora import load_task
     from benchsuite.embedded import models
     from benchsuite.evaluation import arc, forms, maths
@@ -126,9 +127,9 @@ def questions(told: argparse.Namespace) -> dict[str, Any]:
         folder, tasks = model_folder(told.gguf), ("arc_challenge", "gsm8k")
     else:
         folder, tasks = models.path("tiny_llama_1m"), ("four_choices", "word_problems")
-    local = dict(pair.split("=", 1) for pair in told.local)
-    choices, problems = (load_task(t, "test", local=local.get(t)).questions for t in tasks)
-    worked = load_task(tasks[1], "train", local=local.get(tasks[1])).questions[: told.examples]
+    sources = Sources(local=dict(pair.split("=", 1) for pair in told.local))
+    choices, problems = (load_task(t, "test", sources).questions for t in tasks)
+    worked = load_task(tasks[1], "train", sources).questions[: told.examples]
     pairs = [
         (forms.asked(item, form="likelihood"), forms.scored_texts(item, "likelihood"))
         for item in arc.with_four_options(choices)

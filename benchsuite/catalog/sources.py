@@ -1,7 +1,7 @@
 """Where catalogued names come from: the hub, folders of the user's, or a random generator."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,6 @@ class Sources:
         """Return the folder (or GGUF) that the user named for a model, corpus or task, or None."""
         path = self.local.get(name)
         return None if path is None else Path(path).expanduser()
-
-    def at(self, name: str, path: Path | str | None) -> "Sources":
-        """Return the same with one name taken from a folder or file; None leaves it as it is."""
-        if path is None:
-            return self
-        return replace(self, local={**self.local, name: Path(path)})
 
     def trusts(self, name: str) -> bool:
         """Say whether the own code of a name may run."""

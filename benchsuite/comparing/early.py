@@ -29,9 +29,9 @@ SPENDING = "obrien_fleming"
 LOOKS = 5
 
 
-def last_level(alpha: float, looks: int = LOOKS) -> float:
-    """Return the level of a one-sided test at the last of evenly planned looks."""
-    return _levels(tuple((i + 1) / looks for i in range(looks)), alpha)[-1]
+def last_level(alpha: float) -> float:
+    """Return the level of a one-sided test at the last of `LOOKS` evenly planned looks."""
+    return _levels(tuple((i + 1) / LOOKS for i in range(LOOKS)), alpha)[-1]
 
 
 def batches(items: PairedItems, looks: int = LOOKS, *, rng_seed: int = 0) -> list[PairedItems]:

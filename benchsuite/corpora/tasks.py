@@ -47,10 +47,8 @@ class TaskSet:
             ) from None
 
 
-def load_task(
-    name: str, split: str, sources: Sources = Sources(), *, local: Path | str | None = None
-) -> TaskSet:
-    """Return one split of a catalogued task; ``local`` is its place, in ``sources`` or here.
+def load_task(name: str, split: str, sources: Sources = Sources()) -> TaskSet:
+    """Return one split of a catalogued task, from the place that ``sources`` names or the hub.
 
     An embedded task is generated. A task from a folder, a file or the hub has one of the forms of
     its public set (``public.ADAPTERS``), or else the fields of its schema (``id``, ``question``,
@@ -58,7 +56,7 @@ def load_task(
     ``BenchsuiteError`` naming the file, the columns found and those expected, and
     ``files.MissingSplit``.
     """
-    entry, place = catalog.task(name), sources.at(name, local).folder(name)
+    entry, place = catalog.task(name), sources.folder(name)
     if place is None and entry.embedded:
         from benchsuite.embedded import tasks
 

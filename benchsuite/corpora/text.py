@@ -40,17 +40,15 @@ class TextCorpus:
         return "\n\n".join(self.rows or self.documents)
 
 
-def load_text(
-    name: str, split: str, sources: Sources = Sources(), *, local: Path | str | None = None
-) -> TextCorpus:
-    """Return one split of a catalogued corpus; ``local`` is its place, in ``sources`` or here.
+def load_text(name: str, split: str, sources: Sources = Sources()) -> TextCorpus:
+    """Return one split of a catalogued corpus.
 
     A folder or file of ``sources`` stands in for the hub: a snapshot with parquet, jsonl, csv or
     text files, a ``save_to_disk`` folder, or a hub cache. Without it an embedded corpus is
     benchsuite's own file, any other is taken from the hub's cache or, unless ``HF_HUB_OFFLINE`` is
     set, downloaded. Raises ``BenchsuiteError`` for a missing split or column, or no text.
     """
-    entry, place = catalog.corpus(name), sources.at(name, local).folder(name)
+    entry, place = catalog.corpus(name), sources.folder(name)
     if place is not None:
         found = _local_files(entry, place, split)
         revision = files.digest(found, entry.column)

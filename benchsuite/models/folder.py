@@ -53,7 +53,7 @@ class _Chosen:
     index: Path | None = None
 
 
-def weight_files(folder: Path, where: str = "") -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """Return the safetensors files of a checkpoint folder, as transformers chooses them.
 
     That is the file or index which ``config.json`` names as ``transformers_weights``, else
@@ -62,7 +62,7 @@ def weight_files(folder: Path, where: str = "") -> list[Path]:
     ``BenchsuiteError`` where there are none, only pickled ones, fewer than indexed, or several
     that could be meant.
     """
-    return _choose(folder, where or str(folder)).files
+    return _choose(folder, str(folder)).files
 
 
 def _choose(folder: Path, where: str) -> _Chosen:

@@ -81,15 +81,14 @@ def load(
     *,
     device: str = "cpu",
     dtype: str | None = None,
-    local: Path | str | None = None,
     streamed: bool = False,
 ) -> LoadedModel:
-    """Load ``entry`` from ``sources`` (or from the folder ``local``) onto ``device`` in ``dtype``.
+    """Load ``entry`` from ``sources`` onto ``device`` in ``dtype``.
 
     The dtype is ``source.default_dtype`` unless asked. A ``streamed`` model's blocks are left where
     they are and come when they are worked on (`models.streaming`).
     """
-    sources, known = sources.at(entry.name, local), entry
+    known = entry
     asked, dtype = dtype, dtype or source.default_dtype(entry, device)
     place = source.locate(entry, sources)
     if place.weights == "random":

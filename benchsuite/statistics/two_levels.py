@@ -95,9 +95,7 @@ def means_over_both(
     return _drawn(*arms, pair, counted, shared, rng_seed)
 
 
-def auroc_over_both(
-    a: Rankings, b: Rankings, *, shared_seeds: bool = False, rng_seed: int = 0
-) -> TwoLevels:
+def auroc_over_both(a: Rankings, b: Rankings, *, rng_seed: int = 0) -> TwoLevels:
     """Return the difference of the arms' AUROCs; each arm maps seed to ``Ranking``."""
     pair = matched(terms_of(a, 1), terms_of(b, -1))
     reason = pair.reason or few_of_a_class([*pair.a, *pair.b])
@@ -112,8 +110,7 @@ def auroc_over_both(
 
     split = len(pair.a)
     arms = values(pair.a, numbers[:split]), values(pair.b, numbers[split:])
-    shared = shared_seeds and sorted(by_seed(a)) == sorted(by_seed(b))
-    return _drawn(*arms, pair, counted, shared, rng_seed)
+    return _drawn(*arms, pair, counted, False, rng_seed)
 
 
 @dataclass(frozen=True)

@@ -165,11 +165,11 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:,.4g} MB" if size < 1e9 else f"{size / 1e6:,.0f} MB"
 
 
-def layer_lines(pair: Paired, most: int | None = MOST_LAYERS) -> list[str]:
+def layer_lines(pair: Paired) -> list[str]:
     """Return the costliest layers: KL alone, relative error of the weight, name."""
     if not pair.layers:
         return []
-    shown = pair.layers[:most]
+    shown = pair.layers[:MOST_LAYERS]
     lines = [
         f"  {short(layer.kl):>10}  {'–' if layer.error is None else f'{layer.error:.4f}':>8}  "
         f"{layer.name}"

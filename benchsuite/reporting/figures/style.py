@@ -87,10 +87,10 @@ def row_labels(names: Iterable[str]) -> list[str]:
     ]
 
 
-def chance_line(axes: Any, *, vertical: bool = False, at: float = 0.5) -> None:
-    """Draw the value of a score that knows nothing."""
+def chance_line(axes: Any, *, vertical: bool = False) -> None:
+    """Draw the AUROC of a score that knows nothing."""
     draw = axes.axvline if vertical else axes.axhline
-    draw(at, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=0.5)
+    draw(0.5, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=0.5)
 
 
 def errors(values: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> list[Any]:

@@ -11,6 +11,7 @@ from benchsuite.embedded.schema import Problem, Question
 from benchsuite.evaluation.uncertainty import correctness
 from benchsuite.evaluation.uncertainty.prompts import prompt
 from benchsuite.evaluation.uncertainty.protocol import questions
+from tests.corpora.local import at
 from tests.evaluation.uncertainty.answers_for_tests import answer, asked
 
 DATA = Path(__file__).parents[4] / "shared/data"
@@ -57,7 +58,7 @@ def test_trivia_qa_is_asked_with_its_passages_where_the_files_have_them(tmp_path
         "answers": {"text": ["Jane Austen", "Austen"], "answer_start": [0, 5]},
     }
     (tmp_path / "validation.jsonl").write_text(json.dumps(row) + "\n")
-    items = load_task("trivia_qa", "validation", local=tmp_path).items
+    items = load_task("trivia_qa", "validation", at("trivia_qa", tmp_path)).items
     (one,), lacking = published("trivia_qa", *items)
     assert one == Question("t1", row["question"], ("Jane Austen", "Austen"), row["context"])
     assert lacking == ""
@@ -79,7 +80,7 @@ def test_bioasq_has_all_its_exact_answers(tmp_path):
     ]
     file = tmp_path / "validation.json"
     file.write_text(json.dumps({"questions": rows}))
-    items = load_task("bioasq", "validation", local=tmp_path).items
+    items = load_task("bioasq", "validation", at("bioasq", tmp_path)).items
     assert [one.aliases for one in items] == [("A1", "B2"), ("yes",)]
     twice = [Question("1", "Which genes?", ("A1",)), Question("2", "Which genes?", ("B2",))]
     assert [one.aliases for one in published("bioasq", *twice)[0]] == [("A1", "B2")]
