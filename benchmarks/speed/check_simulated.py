@@ -257,23 +257,28 @@ def latent(rng):
     return {"gsm8k": summary, "seed_42": {"gsm8k": seed}}
 
 
+def altered_latent(rng, what):
+    """Return a latent-reasoning summary in which one number is not what it should be."""
+    data = latent(rng)
+    summary, seed = data["gsm8k"], data["seed_42"]["gsm8k"]
+    if what.endswith("std < 0"):
+        summary["accuracy_std"] *= -1
+    elif what.endswith("n_seeds"):
+        summary["n_seeds"] += int(rng.choice([-1, 1, 2]))
+    elif what.endswith("stability"):
+        known = ("highly stable", "normal variation", "high variance")
+        summary["stability"] = rng.choice([k for k in known if k != summary["stability"]])
+    else:
+        end = int(rng.integers(2))
+        seed["accuracy_ci95"][end] += 3 * rng.choice([-1, 1])
+    return data
+
+
 def altered(rng, what):
     """Return an unrounded table in which one number is not what it should be."""
     factor = float(rng.choice([rng.uniform(0.5, 0.9), rng.uniform(1.1, 2.0)]))
     if what.startswith("latent"):
-        data = latent(rng)
-        summary, seed = data["gsm8k"], data["seed_42"]["gsm8k"]
-        if what.endswith("std < 0"):
-            summary["accuracy_std"] *= -1
-        elif what.endswith("n_seeds"):
-            summary["n_seeds"] += int(rng.choice([-1, 1, 2]))
-        elif what.endswith("stability"):
-            known = ("highly stable", "normal variation", "high variance")
-            summary["stability"] = rng.choice([k for k in known if k != summary["stability"]])
-        else:
-            end = int(rng.integers(2))
-            seed["accuracy_ci95"][end] += 3 * rng.choice([-1, 1])
-        return data
+        return altered_latent(rng, what)
     table = drawn(rng, str(rng.choice(TESTS[:2])))
     one = table["arms"][int(rng.integers(2))]
     test = {

@@ -7,7 +7,6 @@ they decide the split, whatever the kind.
 """
 
 import operator
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -140,11 +139,6 @@ def stream(kind: str, split: str, draws: Draws) -> Iterator[Problem]:
         numbers = sorted(n for _, told in story.text for n in told.values())
         if split_of(numbers) == split:
             yield _written(story, kind)
-
-
-def operands(problem: Problem) -> tuple[int, ...]:
-    """Return all the numbers in the problem's question, in ascending order."""
-    return tuple(sorted(int(number) for number in re.findall(r"\d+", problem.question)))
 
 
 def _story(kind: str, draws: Draws) -> _Story | None:

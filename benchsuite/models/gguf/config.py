@@ -80,24 +80,8 @@ def read_model(file: Gguf) -> Model:
     """Return the model that the metadata describe. Raises ``BenchsuiteError``."""
     architecture = architecture_of(file)
     keys = _Keys(file, architecture)
-    hidden, heads = keys.count("embedding_length"), keys.count("attention.head_count")
-    kv_heads = keys.count("attention.head_count_kv", heads)
-    head_dim = keys.count("attention.key_length", hidden // heads)
-    if keys.count("attention.value_length", head_dim) != head_dim:
-        raise keys.unread("attention.value_length", "another length than that of the keys")
-    n_blocks, feed_forward = keys.count("block_count"), keys.count("feed_forward_length")
-    sizes = {
-        "hidden": hidden,
-        "ff": feed_forward,
-        "gate_up": 2 * feed_forward,
-        "heads": heads,
-        "kv_heads": kv_heads,
-        "hd": head_dim,
-        "q": heads * head_dim,
-        "kv": kv_heads * head_dim,
-        "qkv": (heads + 2 * kv_heads) * head_dim,
-        "vocabulary": file.tensors["token_embd.weight"].shape[0],
-    }
+    sizes, n_blocks = _sizes(file, keys), keys.count("block_count")
+    hidden, heads, head_dim = sizes["hidden"], sizes["heads"], sizes["hd"]
     if architecture == "phi3" and head_dim != hidden // heads:
         raise keys.unread("attention.key_length", "another length than embedding_length / heads")
     model_type = _model_type(file, keys)
@@ -106,10 +90,10 @@ def read_model(file: Gguf) -> Model:
         "model_type": model_type,
         "vocab_size": sizes["vocabulary"],
         "hidden_size": hidden,
-        "intermediate_size": feed_forward,
+        "intermediate_size": sizes["ff"],
         "num_hidden_layers": n_blocks,
         "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
+        "num_key_value_heads": sizes["kv_heads"],
         "head_dim": head_dim,
         "max_position_embeddings": keys.count("context_length"),
         "rms_norm_eps": keys.number("attention.layer_norm_rms_epsilon"),
@@ -129,6 +113,28 @@ def read_model(file: Gguf) -> Model:
         config["original_max_position_embeddings"] = original
     keys.refuse_unread()
     return Model(architecture, n_blocks, sizes, config)
+
+
+def _sizes(file: Gguf, keys: "_Keys") -> Sizes:
+    """Return the lengths that the shapes of tensors are made of, by the names of `names`."""
+    hidden, heads = keys.count("embedding_length"), keys.count("attention.head_count")
+    kv_heads = keys.count("attention.head_count_kv", heads)
+    head_dim = keys.count("attention.key_length", hidden // heads)
+    if keys.count("attention.value_length", head_dim) != head_dim:
+        raise keys.unread("attention.value_length", "another length than that of the keys")
+    feed_forward = keys.count("feed_forward_length")
+    return {
+        "hidden": hidden,
+        "ff": feed_forward,
+        "gate_up": 2 * feed_forward,
+        "heads": heads,
+        "kv_heads": kv_heads,
+        "hd": head_dim,
+        "q": heads * head_dim,
+        "kv": kv_heads * head_dim,
+        "qkv": (heads + 2 * kv_heads) * head_dim,
+        "vocabulary": file.tensors["token_embd.weight"].shape[0],
+    }
 
 
 class _Keys:
