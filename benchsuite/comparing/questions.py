@@ -76,7 +76,7 @@ def question_set(
     shown, examples_from = worked_examples(name, found, shots, sources)
     items: Sequence[Any] = found.questions
     if entry.schema == "choice":
-        items, shown = arc.with_four_options(items), tuple(arc.with_four_options(shown))  # type: ignore[arg-type]
+        items, shown = arc.with_four_options(items), tuple(arc.with_four_options(shown))
     examples = tuple(shown[:shots])
     if shots and examples_from == found.split:
         items, examples = items[:-shots], tuple(items[-shots:])

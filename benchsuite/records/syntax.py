@@ -172,7 +172,7 @@ def _plugins(tree: ast.Module) -> tuple[str, ...]:
 
 def _literal(node: ast.AST) -> Any:
     try:
-        return ast.literal_eval(node)  # type: ignore[arg-type]
+        return ast.literal_eval(node)
     except ValueError:
         return None
 

@@ -137,7 +137,7 @@ def _welch_dfs(n: int) -> tuple[_Row, _Row]:
     return (n - 1) / (share**2 + (1 - share) ** 2), weights / weights.sum()
 
 
-def _over_std(inner, df: int, most: float) -> float:  # type: ignore[no-untyped-def]
+def _over_std(inner, df: int, most: float) -> float:
     """Return the mean of ``inner(s)`` over s = sqrt(chi2_df / df), for s up to ``most``."""
     from scipy.integrate import quad
 
@@ -156,7 +156,7 @@ def _over_std(inner, df: int, most: float) -> float:  # type: ignore[no-untyped-
     return float(quad(weighted, bottom, top, limit=200, epsabs=1e-12, epsrel=1e-10)[0])
 
 
-def _solve(excess) -> float:  # type: ignore[no-untyped-def]
+def _solve(excess) -> float:
     from scipy.optimize import brentq
 
     high = 1.0

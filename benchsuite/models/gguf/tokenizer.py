@@ -181,7 +181,7 @@ class _Vocabulary:
                     "of two tokens into a third",
                     "Convert the model again, or download the file again",
                 )
-        return pairs  # type: ignore[return-value]
+        return pairs
 
     def scores(self) -> list[float]:
         """Return the pieces' scores: the highest is merged first."""
