@@ -1,8 +1,8 @@
 """`grid`'s search for a group's clipping as a CUDA kernel; imported only where Triton can run.
 
 PyTorch's operations take some sixteen hundred launches for a group's 80 ranges, and GPTQ searches a
-group of 128 columns at a time: at the shapes of a model of 8 billion that was five sixths of the
-method's time. Here a launch is a group. The arithmetic is the plain search's, but for the power,
+group of 128 columns at a time: at the shapes of a model of 8 billion, nearly ten thousand times.
+Here a launch is a group. The arithmetic is the plain search's, but for the power,
 which is approximate, and for the order of sums: of two ranges that are equally good to a millionth
 it may take the other.
 """

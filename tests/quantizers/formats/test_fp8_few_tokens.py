@@ -129,18 +129,21 @@ def test_an_input_that_is_no_number_is_not_hidden(scheme, place):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("tokens", [1, 2, 8])
+@pytest.mark.parametrize("tokens", [1, 2, FEW_TOKENS, 8])
 def test_a_decoder_s_widths_on_a_gpu(scheme, tokens):
     for rows, columns in ((4096, 4096), (1024, 14336)):
         quantized = layer(scheme, rows, columns, dtype=torch.bfloat16)
         assert quantized.fastest_for_few_tokens() == "triton"
         assert copy.deepcopy(quantized).cpu().fastest_for_few_tokens() == "dequantize"
         x = tokens_of(tokens, columns, torch.bfloat16)
-        expected, size = expected_of(quantized, x)
+        plain = quantized.use("dequantize")(x)
         found = quantized.use("triton")(x)
+        assert torch.equal(quantized(x), found)
+        if tokens > FEW_TOKENS:  # the card's product, whose sums are less exact
+            assert torch.equal(found, plain)
+            continue
+        expected, size = expected_of(quantized, x)
         torch.testing.assert_close(
             found.double(), expected, rtol=1.01 * 2**-7, atol=2e-5 * float(size)
         )
-        plain = quantized.use("dequantize")(x)
         torch.testing.assert_close(found, plain, rtol=2**-6, atol=1e-3 * float(size))
-        assert torch.equal(quantized.use("triton")(x), found)
