@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchsuite.errors import BenchsuiteError
 from benchsuite.registry import Registry
 
 REFERENCE = "fp16"
@@ -247,12 +248,22 @@ def apply(name: str, model: Any, batch: Any, *, seed: int, progress: Any, **opti
     """Quantize ``model`` in place with a registered method and return its QuantizationResult.
 
     ``batch`` is int64 [n_samples, seq_len], None for methods that need no data. Of ``options``
-    (study parameters) each method takes those that its entry names.
+    (study parameters) each method takes those that its entry names. A method that returns anything
+    else fails its cell: nothing would be known of what it made.
     """
+    from benchsuite.quantizers.result import QuantizationResult
+
     entry = quantizer(name)
     arguments: dict[str, Any] = {k: v for k, v in options.items() if k in entry.options}
     if entry.seeded:
         arguments["seed"] = seed
     data = (batch,) if entry.calibrated else ()
     quantize = importlib.import_module(entry.module).quantize
-    return quantize(model, *data, **entry.settings, **arguments, progress=progress)
+    made = quantize(model, *data, **entry.settings, **arguments, progress=progress)
+    if not isinstance(made, QuantizationResult):
+        raise BenchsuiteError(
+            f"the method {name!r} returned {type(made).__name__}, not a QuantizationResult",
+            entry.module,
+            "change the model in place and return what Account(model).close() gives",
+        )
+    return made

@@ -99,13 +99,15 @@ def _arm(group: Group, study: Study, claim: Claim, method: str, columns: Columns
     arm = Arm(values, missing=missing, constant=method in study.once, empty=empty)
     if metric.items is None:
         return arm
-    items = {}
+    items, others = {}, False
     if columns is not None and claim.other and not missing:
         for seed, record in group.records_of(method).items():
             found = items_of(columns(record), metric) if record.items else None
+            others |= bool(record.items)
             if found is not None:
                 items[seed] = found
-    return replace(arm, items=items, item_metric=metric.items[1])
+    lacking = metric.items[0] if others and not items else ""
+    return replace(arm, items=items, item_metric=metric.items[1], lacking=lacking)
 
 
 def items_of(columns: Mapping[str, Any], metric: Metric) -> PerItem | None:

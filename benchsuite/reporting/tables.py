@@ -30,8 +30,16 @@ def rows(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for kind, models in (("real", models_of(summary)), ("stand_in", summary[EXTRA]["stand_ins"])):
         for model, methods in models.items():
             for method, found in methods.items():
-                if isinstance(found, Mapping) and metric.document_key in found:
+                if _is_method(found) and metric.document_key in found:
                     yield _row(kind, model, method, found, metric)
+
+
+def _is_method(found: Any) -> bool:
+    """Tell a method from the comparisons beside it, whose keys may be a metric's name: ``other``.
+
+    Methods alone have times, and no metric is named so.
+    """
+    return isinstance(found, Mapping) and "times" in found
 
 
 def _row(
@@ -70,7 +78,7 @@ def metric_of(summary: Mapping[str, Any], name: str = "") -> Metric:
 def comparisons(methods: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield (method, other, comparison) of one model's tests that were run."""
     for name, found in methods.items():
-        if name.startswith("ttest_") and found["test"] is not None:
+        if not _is_method(found) and name.startswith("ttest_") and found["test"] is not None:
             yield found["method"], found["other"], found
 
 
@@ -98,7 +106,7 @@ def to_yaml(summary: Mapping[str, Any]) -> str:
         model: {
             method: _yaml_row(found, names)
             for method, found in methods.items()
-            if isinstance(found, Mapping) and set(names) & set(found)
+            if _is_method(found) and set(names) & set(found)
         }
         for model, methods in models_of(summary).items()
     }
@@ -150,7 +158,7 @@ def _markdown_models(mark: str, models: Mapping[str, Any], summary: Mapping[str,
             "|---|---|---|---|---|",
         ]
         for method, found in methods.items():
-            if key in found:
+            if _is_method(found) and key in found:
                 seen = found[key]
                 text = numbers.spread(metric, seen["mean"], seen["std"], unit=False)
                 text = f"**{text}**" if found.get("best") else text
@@ -209,7 +217,7 @@ def to_latex(summary: Mapping[str, Any]) -> str:
 def _latex_methods(methods: Mapping[str, Any], metric: Metric) -> list[str]:
     rows, key = [], metric.document_key
     for method, found in methods.items():
-        if key in found:
+        if _is_method(found) and key in found:
             seen = found[key]
             text = _latex_number(metric, seen["mean"], seen["std"])
             text = rf"\textbf{{{text}}}" if found.get("best") else text

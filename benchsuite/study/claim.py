@@ -1,6 +1,10 @@
 """Claims: assertions over many cells, declared with the study and judged after the run."""
 
+import math
 from dataclasses import dataclass, replace
+from typing import Any
+
+from benchsuite.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,25 @@ def true(metric: str, method: str, sentence: str) -> Claim:
 
 def cv_below(metric: str, method: str, percent: float) -> Claim:
     """Claim that the coefficient of variation over seeds stays below ``percent``."""
+    _check_limit("cv_below", percent, "percent", "2.5")
     sentence = f"{method}'s {metric} varies by less than {percent:g} % (cv) over seeds"
     return Claim(sentence, "cv_below", metric, method, limit=percent)
 
 
 def equivalent(metric: str, method: str, *, to: str, within: float, by_seed: bool = False) -> Claim:
     """Claim that ``method`` is equivalent to ``to`` within a margin set beforehand."""
+    _check_limit("equivalent", within, "within", "0.05")
     sentence = f"{method} is equivalent to {to} within {within:g} {metric}"
     return Claim(sentence, "equivalent", metric, method, to, limit=within, by_seed=by_seed)
+
+
+def _check_limit(kind: str, limit: Any, name: str, example: str) -> None:
+    """Raise unless a limit is a positive number: within nothing no two methods are equivalent."""
+    number = isinstance(limit, int | float) and not isinstance(limit, bool)
+    if not number or not math.isfinite(limit) or limit <= 0:
+        raise UsageError(
+            f"a claim {kind}(...) has {name}={limit!r}",
+            fix=f"give a positive number in the unit of the stored values, as {name}={example}"
+            if kind == "equivalent"
+            else f"give a positive number of percent, as percent={example}",
+        )

@@ -3,6 +3,7 @@
 What several studies measure stands here, each once. A study's own metrics stand with it.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -52,18 +53,30 @@ class Metric:
     margin: str = "0.5%"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise UsageError(f"a metric has the name {self.name!r}", fix="give the record's key")
         if self.better not in BETTER:
-            raise UsageError(
-                f"metric {self.name!r} has better={self.better!r}",
-                fix="write better='lower' or better='higher', or leave it out",
-            )
+            raise self._wrong("better", "write better='lower' or better='higher', or leave it out")
+        if not isinstance(self.scale, int | float) or not 0 < self.scale < math.inf:
+            raise self._wrong("scale", "write a positive number: shown is the stored one times it")
+        try:
+            format(1.0, self.format)
+        except (TypeError, ValueError):
+            raise self._wrong("format", "write one of Python's, as '.1f'") from None
         try:
             absolute(self.margin, 1.0)
-        except ValueError:
+        except (AttributeError, ValueError):
             raise UsageError(
                 f"the margin {self.margin!r} of {self.name} cannot be read",
                 fix="write a positive number in the unit shown, as in 1, or a relative one: 0.5%",
             ) from None
+        if not _is_of(self.items, str, Callable):
+            raise self._wrong("items", "write items=('column', itself): what makes it of the mean")
+        if not _is_of(self.ranking, str, str):
+            raise self._wrong("ranking", "write ranking=('right', 'unsure'), two columns")
+
+    def _wrong(self, field: str, fix: str) -> UsageError:
+        return UsageError(f"metric {self.name!r} has {field}={getattr(self, field)!r}", fix=fix)
 
     @property
     def heading(self) -> str:
@@ -96,6 +109,14 @@ class Cost:
 
     metric: Metric
     unless: str = ""
+
+
+def _is_of(pair: Any, first: Any, second: Any) -> bool:
+    """Say whether a field is left out, or a tuple of these two kinds."""
+    if pair is None:
+        return True
+    two = isinstance(pair, tuple) and len(pair) == 2
+    return two and isinstance(pair[0], first) and isinstance(pair[1], second)
 
 
 def itself(mean: Any) -> Any:

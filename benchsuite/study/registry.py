@@ -3,6 +3,7 @@
 import importlib
 
 from benchsuite.errors import unknown_name
+from benchsuite.study.declared import check_claimed_methods
 from benchsuite.study.study import Study
 
 STUDIES: dict[str, Study] = {}
@@ -14,7 +15,11 @@ SHIPPED = "benchsuite.studies.shipped"
 
 
 def register_study(study: Study) -> Study:
-    """Add a study, or replace the one of its name; a user's own ``conftest.py`` calls this too."""
+    """Add a study, or replace the one of its name; a user's own ``conftest.py`` calls this too.
+
+    A claim over a method that the study has not is a usage error naming the nearest.
+    """
+    check_claimed_methods(study.name, study.claims, study.axes)
     STUDIES[study.name] = study
     return study
 

@@ -15,6 +15,7 @@ from benchsuite.errors import UsageError, unknown_name
 from benchsuite.study.cell import Cell
 from benchsuite.study.claim import Claim
 from benchsuite.study.column import Column
+from benchsuite.study.declared import checked_claims, checked_metrics
 from benchsuite.study.document import Document
 from benchsuite.study.margins import as_given
 from benchsuite.study.metric import PERPLEXITY, Cost, Metric
@@ -141,10 +142,8 @@ class Study:
         object.__setattr__(self, "parameters", declared)
         self._check_name_and_seeds()
         self._check_axes()
-        if not self.metrics:
-            raise UsageError(
-                f"study {self.name!r} has no metric", fix="name in `metrics` what ranks its methods"
-            )
+        object.__setattr__(self, "metrics", checked_metrics(self.name, self.metrics))
+        object.__setattr__(self, "claims", checked_claims(self.name, self.claims))
         for claim in self.claims:
             if claim.over_items and self.metric(claim.metric).ranking is None:
                 raise UsageError(

@@ -1,11 +1,15 @@
 """One method is one file: what a cell's numbers hang on, derived from the imports themselves."""
 
+import re
+import sys
+import types
 from pathlib import Path
 
 import pytest
 
 from benchsuite.calibration.registry import SAMPLERS
-from benchsuite.quantizers.registry import QUANTIZERS
+from benchsuite.errors import BenchsuiteError
+from benchsuite.quantizers.registry import QUANTIZERS, Quantizer, apply
 from benchsuite.records.code import Place, code_of
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +37,17 @@ def test_no_quantizer_s_cells_hang_on_another_s_file(module):
     found = reached("quantizers", module)
     assert found & METHODS == {module} | BUILDS_ON.get(module, set())
     assert {"benchsuite.quantizers.linear", "benchsuite.evaluation.perplexity"} < found
+
+
+@pytest.mark.parametrize("made", [None, {"weights_sha256": "x"}, (1, 2)])
+def test_a_method_that_returns_no_account_of_what_it_made_fails_by_name(made, monkeypatch):
+    own = types.ModuleType("own_rounding")
+    own.quantize = lambda model, *, progress=None: made
+    monkeypatch.setitem(sys.modules, "own_rounding", own)
+    monkeypatch.setitem(QUANTIZERS, "own", Quantizer("own_rounding", calibrated=False))
+    told = f"'own' returned {type(made).__name__}, not a QuantizationResult (own_rounding)"
+    with pytest.raises(BenchsuiteError, match=re.escape(told)):
+        apply("own", None, None, seed=1, progress=None)
 
 
 @pytest.mark.parametrize("module", sorted(CHOOSERS))

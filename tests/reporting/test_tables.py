@@ -6,12 +6,13 @@ import subprocess
 from dataclasses import replace
 
 import pytest
+import yaml
 
-from benchsuite.reporting import summarise, to_csv, to_latex, to_markdown
+from benchsuite.reporting import summarise, to_csv, to_latex, to_markdown, to_yaml
 from benchsuite.reporting.latex import latex_escape
 from benchsuite.statistics.equivalence import tost
 from benchsuite.study import PERPLEXITY, Metric, equivalent, lower, study
-from tests.reporting.factory import CALIBRATION, drawn, grid
+from tests.reporting.factory import CALIBRATION, drawn, grid, record
 
 CLEAR = {"gptq_default": 5.80, "random": 5.79, "cola_zero": 5.50}
 
@@ -60,6 +61,32 @@ def test_comparisons_say_of_which_metric_they_are_and_none_takes_the_place_of_an
     assert rows[3].split(" | ")[3] == "equivalence, welch"
     assert edge < float(rows[3].split(" | ")[4].removeprefix("<")) < 0.05
     assert r"cola\_zero vs random & quant\_time\_sec (s) & " in to_latex(judged)
+
+
+@pytest.mark.parametrize("name", ["other", "n", "test", "effect", "margin", "reason", "df"])
+def test_a_metric_may_be_named_as_a_comparisons_own_keys_are(name):
+    claims = (lower(name, "cola_zero", than="random"),)
+    mine = replace(study(CALIBRATION), claims=claims, metrics=(Metric(name, better="lower"),))
+    cells = grid("tiny_llama_1m", methods=["cola_zero", "random"])
+    records = drawn(cells, means=CLEAR, change=lambda cell: {name: 1.5 + cell.seed / 1e6})
+    judged = summarise(mine, cells, records)
+
+    rows = list(csv.DictReader(io.StringIO(to_csv(judged))))
+    assert [row["method"] for row in rows] == ["random", "cola_zero"]
+    assert to_markdown(judged).count("| 5 |") == 2
+    assert list(yaml.safe_load(to_yaml(judged))["tiny_llama_1m"]) == ["random", "cola_zero"]
+    assert to_latex(judged).count("& 5 &") == 2
+
+
+def test_a_method_may_be_named_as_comparisons_are():
+    own = replace(study(CALIBRATION), claims=()).with_methods("ttest_time")
+    cells = [c for c in own.cells(seeds=[1, 2]) if c.method in ("random", "ttest_time")]
+    cells = [c for c in cells if c.model == "tiny_llama_1m"]
+    judged = summarise(own, cells, {c.id: record(c, 5 + c.seed) for c in cells})
+
+    assert "ttest_time" in to_csv(judged)
+    assert r"ttest\_time" in to_latex(judged)
+    assert "| ttest_time | 2 |" in to_markdown(judged)
 
 
 def test_latex_escapes_underscores_and_balances():

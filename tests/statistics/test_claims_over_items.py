@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,6 +81,19 @@ def test_two_deterministic_arms_are_compared_over_their_items():
     assert same.outcome == "inconclusive"
     assert "With these 60 items" in same.sentence
     json.dumps(judged.as_dict())
+
+
+def test_two_numbers_whose_items_no_record_holds_say_so():
+    claim = higher("accuracy", "a", than="b")
+    arms = [Arm({1: value, 2: value}, lacking="rihgt") for value in (97.5, 95.0)]
+    for judged in (
+        judge(claim, "m", *arms),
+        judge(equivalent("accuracy", "a", to="b", within=5), "m", *arms),
+    ):
+        assert judged.outcome == "held"
+        assert "No record holds the items 'rihgt', which would say whether" in judged.sentence
+    seeded = [replace(arm(mean, 0.1), lacking="rihgt") for mean in (5.6, 5.7)]
+    assert "rihgt" not in judge(claim, "m", *seeded).sentence
 
 
 def test_claims_over_items_are_corrected_with_the_others():

@@ -1,5 +1,7 @@
 """Metrics: every study's are declared, and numbers are shown as they say."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,42 @@ def test_a_study_without_a_metric_is_refused():
     axes = {"model": ("tiny_llama_1m",), "method": ("a",)}
     with pytest.raises(UsageError, match="has no metric"):
         Study("own", "?", axes, (1,), metrics=())
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"scale": 0}, "scale=0"),
+        ({"scale": -100}, "scale=-100"),
+        ({"format": "%.2f"}, "format='%.2f'"),
+        ({"margin": 0.01}, "margin 0.01 of v cannot be read"),
+        ({"items": "right"}, "items='right'"),
+        ({"items": ("right", "mean")}, "items="),
+        ({"ranking": ("right",)}, "ranking="),
+        ({"name": ""}, "name ''"),
+    ],
+)
+def test_a_field_that_no_report_could_read_is_refused_where_it_is_declared(fields, told):
+    with pytest.raises(UsageError, match=re.escape(told)):
+        Metric(**{"name": "v", **fields})
+
+
+@pytest.mark.parametrize(
+    ("metrics", "told"),
+    [
+        ((Metric("v", better="higher"), Metric("v", better="lower")), "two metrics"),
+        ((Metric("v"), Metric("w", key="v")), "two metrics under the name 'v'"),
+        ((Metric("v"), Metric("times")), "the key 'times'"),
+        ((Metric("v"), Metric("w", key="best")), "the key 'best'"),
+        (("v",), "`metrics` with 'v'"),
+        ("v", "`metrics` with 'v'"),
+        (Metric("v"), "give a tuple of Metrics"),
+    ],
+)
+def test_metrics_of_one_name_or_of_another_kind_are_refused(metrics, told):
+    axes = {"model": ("tiny_llama_1m",), "method": ("a",)}
+    with pytest.raises(UsageError, match=f"(?i){re.escape(told)}"):
+        Study("own", "?", axes, (1,), metrics=metrics)
 
 
 def test_items_make_the_metric():

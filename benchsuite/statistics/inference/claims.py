@@ -78,7 +78,8 @@ class Arm:
     ``constant`` arm has no randomness of its own: one seed's value stands for all. ``missing``
     are the ids of declared cells without a usable record: a claim is judged on the seeds declared
     for it, because judging while they come in would raise the rate of false positives. ``empty``
-    are those of them whose record is there and holds no value.
+    are those of them whose record is there and holds no value. ``lacking`` is the column of items
+    that the metric declares, where records keep items and none has it.
     """
 
     values: Mapping[int, Any]
@@ -88,6 +89,7 @@ class Arm:
     rankings: Mapping[int, Ranking] = field(default_factory=dict)
     constant: bool = False
     empty: Sequence[str] = ()
+    lacking: str = ""
 
 
 @dataclass(frozen=True)
@@ -281,6 +283,10 @@ def _draft(question: Question) -> verdicts.Draft:
     evidence["once"] = [arm.constant, other.constant]
     evidence |= items.item_evidence(arm, other, question.by_seed)
     still = evidence["test"] == "exact" or (arm.constant and other.constant)
+    lacking = arm.lacking or other.lacking
+    if still and lacking:
+        # Where nothing varies over seeds the items would decide: whoever reads it should know.
+        evidence["lacking"] = lacking
     if claim.kind == "equivalent":
         over_items = items.constant_equivalent(claim.limit, evidence) if still else None
         return over_items or verdicts.equivalent(

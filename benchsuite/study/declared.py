@@ -1,0 +1,74 @@
+"""What a study declares, looked at when it is declared: a slip costs no night of measuring."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from benchsuite.errors import UsageError, unknown_name
+from benchsuite.study.claim import Claim
+from benchsuite.study.metric import Metric
+
+TAKEN = ("times", "best")
+"""Keys that a method has in ``summary_stats.json`` beside its metrics."""
+
+
+def checked_metrics(study: str, declared: Any) -> tuple[Metric, ...]:
+    """Return a study's metrics; what is no metric, or there twice, is a usage error."""
+    found: tuple[Metric, ...] = _all("metrics", study, declared, Metric)
+    if not found:
+        raise UsageError(
+            f"study {study!r} has no metric", fix="name in `metrics` what ranks its methods"
+        )
+    names: dict[str, str] = {}
+    for metric in found:
+        for name in {metric.name, metric.document_key}:
+            if name in TAKEN:
+                raise UsageError(
+                    f"study {study!r} has a metric under the key {name!r}, which a summary has "
+                    "for something else",
+                    fix="give it another name, or another `key`",
+                )
+            if name in names:
+                raise UsageError(
+                    f"study {study!r} has two metrics under the name {name!r}",
+                    fix="declare each once, with a `key` of its own if it has one",
+                )
+            names[name] = metric.name
+    return found
+
+
+def checked_claims(study: str, declared: Any) -> tuple[Claim, ...]:
+    """Return a study's claims, each once: one that is there twice would count as two tests."""
+    found: tuple[Claim, ...] = tuple(dict.fromkeys(_all("claims", study, declared, Claim)))
+    for claim in found:
+        if claim.method == claim.other:
+            raise UsageError(
+                f"study {study!r} claims {claim.sentence!r}: a method beside itself",
+                fix="name two methods",
+            )
+    return found
+
+
+def check_claimed_methods(
+    study: str, claims: Iterable[Claim], axes: Mapping[str, Collection[str]]
+) -> None:
+    """Raise where a claim is over a method that a study has not: nothing would ever judge it.
+
+    Asked of what is registered. A part of a study, as a folder may hold, keeps all its claims.
+    """
+    for claim in claims if "method" in axes else ():
+        for method in filter(None, (claim.method, claim.other)):
+            if method not in axes["method"]:
+                raise unknown_name(f"method in a claim of study {study}", method, axes["method"])
+
+
+def _all(what: str, study: str, declared: Any, kind: type) -> tuple[Any, ...]:
+    single = not isinstance(declared, Iterable) or isinstance(declared, str)
+    found = (declared,) if single else tuple(declared)
+    odd = [one for one in found if not isinstance(one, kind)]
+    if single or odd:
+        shown = odd[0] if odd else declared
+        raise UsageError(
+            f"study {study!r} has `{what}` with {str(shown)[:60]!r}",
+            fix=f"give a tuple of {kind.__name__}s; one alone is written (it,)",
+        )
+    return found
