@@ -94,8 +94,9 @@ def _share(items: PairedItems, floor: PairedItems | None) -> Row:
         scale(float(items.base.mean())),
         scale(float(items.candidate.mean())),
         scale(float((items.candidate - items.base).mean())),
-        None if low is None else scale(low),
-        None if high is None else scale(high),
+        # Of two shares: t may reach beyond what a difference of them can be.
+        None if low is None else scale(max(low, -1.0)),
+        None if high is None else scale(min(high, 1.0)),
         None if floor is None else _floor(floor),
         "",
         len(items.ids),

@@ -114,7 +114,8 @@ def _templated(tokenizer: Any, turns: Sequence[Turn], **options: Any) -> Any:
     except TemplateError as error:
         raise BenchsuiteError(
             f"the tokenizer's chat template refuses a conversation: {error}",
-            fix="Ask without it: set chat_template to off",
+            fix="correct it in the model's folder, or let a study ask without it: "
+            "--set STUDY.chat_template=off",
         ) from error
 
 

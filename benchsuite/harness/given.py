@@ -5,6 +5,7 @@ catalogue knows needs none. The model joins the studies that can take it while t
 ``-k any_model`` selects the cells of all such models.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -49,7 +50,7 @@ def read(values: list[str], where: Path) -> tuple[dict[str, ModelEntry], dict[st
                 fix="write --model NAME=SOURCE, with a NAME of a-z, 0-9 and _, and as SOURCE a "
                 "folder, a .gguf file or a hub id, or a NAME that `benchsuite models` shows",
             )
-        path = places.within((where / Path(source).expanduser()).resolve())
+        path = places.within(Path(os.path.realpath(where / Path(source).expanduser())))
         if path.exists():
             paths[name] = path
             entries[name] = _of_path(name, path)

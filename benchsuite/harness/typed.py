@@ -80,7 +80,8 @@ def named_paths(flag: str, values: list[str], where: Path) -> dict[str, Path]:
                 f"{flag} names {name!r}, which is not in the catalogue",
                 fix=f"{hint}`benchsuite list` shows the names",
             )
-        found[name] = (where / path).resolve()
+        # Not Path.resolve, which raises where links go in a circle.
+        found[name] = Path(os.path.realpath(where / path))
         if not found[name].exists():
             raise UsageError(f"{flag} {name}: there is no {found[name]}", fix="check the path")
     return found

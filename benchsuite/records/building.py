@@ -111,6 +111,7 @@ class RecordBuilder:
         for name, array in found.items():
             if name in self.columns and _digest_of(self.columns[name]) != _digest_of(array):
                 raise self._wrong(f"record.items: the column {name!r} has other items already")
+            self._refuse_texts_for_metric(name, array)
         self.columns |= found
 
     def provenance(self, **facts: str | None) -> None:
@@ -219,6 +220,18 @@ class RecordBuilder:
             check_metrics(self.cell.study, lambda metric: inside({name: value}, metric))
         except Misdeclared as error:
             raise self._wrong(f"{who}: {error.what}", error.fix) from error
+
+    def _refuse_texts_for_metric(self, name: str, column: "np.ndarray[Any, Any]") -> None:
+        """Raise if a column of which the study makes a metric holds no numbers."""
+        declared = study(self.cell.study).metrics if self.cell.study in names() else ()
+        for metric in declared:
+            read = {*(metric.items or ())[:1], *(metric.ranking or ())}
+            if name in read and column.dtype.kind not in "biuf":
+                raise self._wrong(
+                    f"record.items: the column {name!r} holds texts, and the metric {metric.name} "
+                    f"of study {self.cell.study} is made of it",
+                    "hand over numbers, or true and false",
+                )
 
     def _stages(self) -> set[str]:
         return {*self.timings, *self.reported_times}

@@ -111,9 +111,14 @@ def _arm(group: Group, study: Study, claim: Claim, method: str, columns: Columns
 
 
 def items_of(columns: Mapping[str, Any], metric: Metric) -> PerItem | None:
-    """Return a metric's values of a record's items, with their names, where the record has them."""
+    """Return a metric's values of a record's items, with their names, where the record has them.
+
+    A column of texts, which a metric was declared of later, is none of them.
+    """
     found = columns.get(metric.items[0]) if metric.items else None
-    return None if found is None else PerItem(found, *_names(columns, metric, len(found)))
+    if found is None or found.dtype.kind not in "biuf":
+        return None
+    return PerItem(found, *_names(columns, metric, len(found)))
 
 
 def _names(columns: Mapping[str, Any], metric: Metric, n: int) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy import stats
 from benchsuite.comparing import measure
 from benchsuite.comparing.pairs import PairedItems
 from benchsuite.comparing.rounded import rounded_activations
+from benchsuite.comparing.rows import rows_of
 from benchsuite.comparing.spread import CONFIDENCE, interval_of, kl_spread
 from benchsuite.errors import BenchsuiteError
 from benchsuite.evaluation.divergence import divergence
@@ -150,6 +152,16 @@ def test_tokenizers_are_one_or_it_is_said_why_not():
     vocabulary = ours.get_vocab()
     swapped.get_vocab = lambda: vocabulary | {"a": vocabulary["b"], "b": vocabulary["a"]}
     assert "(2 differ)" in measure.same_vocabulary(ours, swapped, "some text")
+
+
+def test_the_interval_of_a_share_ends_where_shares_do():
+    """Of two models that agree nowhere it went on to -100.13 points."""
+    agreed = np.array([0.0, 0, 0.01, 0, 0, 0.003, 0, 0])
+    items = PairedItems("same_top", tuple("abcdefgh"), np.ones(8), agreed)
+    nothing = SimpleNamespace(metrics=())
+    (row,) = rows_of(SimpleNamespace(items=(), verdict=nothing, shares=[items], floor={}), {})
+    high = stats.ttest_1samp(agreed - 1, 0).confidence_interval().high
+    assert (row.low, row.high) == (-100, pytest.approx(100 * high))
 
 
 def test_the_interval_of_uneven_groups_is_that_of_the_mean_that_is_shown():

@@ -11,8 +11,9 @@ from transformers import Phi3Config, Phi3ForCausalLM
 
 from benchsuite import catalog
 from benchsuite.embedded import tokenizer as embedded
-from benchsuite.errors import BenchsuiteError
+from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.harness import given
+from benchsuite.harness.typed import named_paths
 from tests import forked
 from tests.conftest import read_flat
 from tests.models import tiny
@@ -131,6 +132,14 @@ def test_what_cannot_be_meant_is_refused_in_one_paragraph(source, told, run):
     assert "Traceback" not in done.stderr
 
 
+def test_links_in_a_circle_are_a_path_that_is_not_there(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UsageError, match="embedded_text: there is no .*loop"):
+        named_paths("--local", ["embedded_text=loop"], tmp_path)
+    with pytest.raises(UsageError, match="there is no loop, and it is no hub id"):
+        given.read(["my_model=loop"], tmp_path)
+
+
 def test_a_hub_id_joins_the_studies_before_anything_is_downloaded(run):
     done = run(
         "-p",
@@ -226,6 +235,7 @@ import json, sys
 from pathlib import Path
 from benchsuite import catalog
 from benchsuite.harness import given
+from benchsuite.harness.typed import named_paths
 from benchsuite.study import study
 seen = []
 names = ("one", "two", "llama3_1_8b", "llama3_2_1b_instruct")

@@ -106,6 +106,12 @@ def test_a_metric_that_is_a_text_fails_the_cell_and_leaves_its_record_whole(buil
     assert builder.finish("failed", failure=Failure("no", "a")).values == {"size_mb": 3.0}
 
 
+def test_items_that_are_texts_make_no_metric(builder):
+    with pytest.raises(BenchsuiteError, match="'chunk_nll' holds texts, and the metric perplexity"):
+        builder.items(chunk=["a", "b"], chunk_nll=["1.5", "2.5"])
+    builder.items(chunk=["a", "b"], chunk_nll=[1.5, 2.5])
+
+
 def test_a_text_is_no_truth_of_a_claim():
     cell = next(study("determinism").with_models("tiny_llama_1m").cells())
     told = RecordBuilder(cell, Fingerprint("i", "c", "e"), {})

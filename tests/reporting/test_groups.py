@@ -1,11 +1,14 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from benchsuite.reporting import groups_of
 from benchsuite.reporting.groups import short_names
+from benchsuite.reporting.judging import items_of
 from benchsuite.reporting.settings import together
+from benchsuite.study import PERPLEXITY
 from tests.reporting.factory import drawn, grid, record, results
 
 BOTH = ["random", "cola_zero"]
@@ -155,3 +158,9 @@ def test_a_short_name_leaves_out_what_all_groups_have_in_common():
         "opt-6.7b__quant_bits-3",
     ]
     assert short_names([]) == {}
+
+
+def test_a_column_of_texts_makes_no_metric_that_was_declared_of_it_later():
+    texts, numbers = np.array(["yes", "no"]), np.array([1.5, 2.5])
+    assert items_of({"chunk_nll": texts, "chunk": texts}, PERPLEXITY) is None
+    assert items_of({"chunk_nll": numbers, "chunk": texts}, PERPLEXITY).values is numbers
