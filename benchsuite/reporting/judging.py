@@ -143,9 +143,15 @@ def _ranked_arm(
     """Return an arm whose metric is the AUROC of its items; a value may be undefined there."""
     found = group.records_of(method)
     missing = [c.id for c in group.methods[method] if c.seed not in found]
-    read = columns or (lambda record: {})
-    rankings = {seed: ranking_of(read(r), metric) for seed, r in found.items() if columns}
-    return Arm(values, missing=missing, rankings=rankings)
+    rankings, lacking = {}, ""
+    for seed, record in found.items():
+        told = columns(record) if columns else {}
+        absent = [name for name in metric.ranking or () if name not in told]
+        lacking = lacking or "".join(absent[:1])
+        if not absent:
+            rankings[seed] = ranking_of(told, metric)
+    lacking = "" if rankings or not columns else lacking
+    return Arm(values, missing=missing, rankings=rankings, lacking=lacking)
 
 
 def ranking_of(columns: Mapping[str, Any], metric: Metric) -> Ranking:

@@ -134,7 +134,7 @@ def test_what_cannot_be_meant_is_refused_in_one_paragraph(source, told, run):
 
 def test_links_in_a_circle_are_a_path_that_is_not_there(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(UsageError, match="embedded_text: there is no .*loop"):
+    with pytest.raises(UsageError, match=r"embedded_text: there is no .*loop"):
         named_paths("--local", ["embedded_text=loop"], tmp_path)
     with pytest.raises(UsageError, match="there is no loop, and it is no hub id"):
         given.read(["my_model=loop"], tmp_path)

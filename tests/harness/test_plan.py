@@ -231,7 +231,7 @@ def test_other_spacing_is_no_other_plan(frozen, run, project):
 def test_a_study_that_has_changed_is_refused_before_anything_runs(frozen, run, project):
     frozen()
 
-    project.makeconftest(CONFTEST.replace("METHODS", '("clear", "worse")'))
+    project.makeconftest(CONFTEST.replace("METHODS", METHODS).replace("close", "closer"))
     assert (
         "the plan has cells that study 'claimed' does not: one-close-seed1, one-close-seed2, "
         "one-close-seed3 and 3 more" in refused(run("--plan=plan.json"))

@@ -96,6 +96,14 @@ def test_two_numbers_whose_items_no_record_holds_say_so():
     assert "rihgt" not in judge(claim, "m", *seeded).sentence
 
 
+def test_a_ranking_whose_columns_no_record_holds_is_open_and_names_them():
+    alone = Arm({1: 0.8, 2: 0.9}, lacking="unsuer")
+    judged = judge(RANKS, "m", alone, alone)
+    assert judged.outcome == "inconclusive"
+    assert "an arm keeps no items" in judged.sentence
+    assert "No record holds the items 'unsuer'" in judged.sentence
+
+
 def test_claims_over_items_are_corrected_with_the_others():
     rng = np.random.default_rng(1)
     chunks = rng.normal(2, 0.5, size=60)

@@ -271,7 +271,10 @@ def _draft(question: Question) -> verdicts.Draft:
         return verdicts.true(arm.values, arm.missing)
     missing = [*arm.missing, *(other.missing if other else ())]
     if claim.over_items and other is not None and not missing:
-        return items.ranked(arm, other, claim.kind)
+        ranked = items.ranked(arm, other, claim.kind)
+        lacking = arm.lacking or other.lacking
+        told = {"lacking": lacking} if lacking else {}
+        return replace(ranked, evidence={**ranked.evidence, **told})
     if missing or not arm.values or (claim.other and (other is None or not other.values)):
         return verdicts.not_run(missing)
     if claim.kind == "cv_below":
