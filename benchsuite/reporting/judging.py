@@ -4,6 +4,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from benchsuite.records.record import Record
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.results import StudyResults
@@ -106,8 +108,19 @@ def _arm(group: Group, study: Study, claim: Claim, method: str, columns: Columns
             others |= bool(record.items)
             if found is not None:
                 items[seed] = found
+    if any(_make_another_number(items[seed], metric, values[seed]) for seed in items):
+        return replace(arm, unlike=metric.items[0])
     lacking = metric.items[0] if others and not items else ""
     return replace(arm, items=items, item_metric=metric.items[1], lacking=lacking)
+
+
+def _make_another_number(found: PerItem, metric: Metric, value: float) -> bool:
+    """Say whether items are grossly not what a metric is made of: percents for shares, a sign."""
+    numbers = np.asarray(found.values, float)
+    if metric.items is None or not numbers.size or not np.isfinite(numbers).all():
+        return False
+    made = float(metric.items[1](numbers.mean()))
+    return abs(made - value) > max(abs(made), abs(value)) / 2 + 1e-6
 
 
 def items_of(columns: Mapping[str, Any], metric: Metric) -> PerItem | None:

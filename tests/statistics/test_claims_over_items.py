@@ -96,6 +96,12 @@ def test_two_numbers_whose_items_no_record_holds_say_so():
     assert "rihgt" not in judge(claim, "m", *seeded).sentence
 
 
+def test_items_that_make_another_number_are_named():
+    arms = [replace(arm(mean, 0.1), unlike="percents") for mean in (5.6, 5.7)]
+    told = judge(higher("accuracy", "a", than="b"), "m", *arms).sentence
+    assert "The items 'percents' make quite another number, and were left out." in told
+
+
 def test_a_ranking_whose_columns_no_record_holds_is_open_and_names_them():
     alone = Arm({1: 0.8, 2: 0.9}, lacking="unsuer")
     judged = judge(RANKS, "m", alone, alone)

@@ -90,6 +90,7 @@ class Arm:
     constant: bool = False
     empty: Sequence[str] = ()
     lacking: str = ""
+    unlike: str = ""
 
 
 @dataclass(frozen=True)
@@ -290,6 +291,8 @@ def _draft(question: Question) -> verdicts.Draft:
     if still and lacking:
         # Where nothing varies over seeds the items would decide: whoever reads it should know.
         evidence["lacking"] = lacking
+    if unlike := arm.unlike or other.unlike:
+        evidence["unlike"] = unlike
     if claim.kind == "equivalent":
         over_items = items.constant_equivalent(claim.limit, evidence) if still else None
         return over_items or verdicts.equivalent(

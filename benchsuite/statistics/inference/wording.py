@@ -309,6 +309,8 @@ def _items(evidence: Mapping[str, Any], how: Display) -> str:
     if both and both["difference"] is not None:
         interval = _interval(how, both["difference"], both["ci_low"], both["ci_high"])
         text += f" Over seeds and items together: {interval}; {_source(both)}."
+    if name := evidence.get("unlike"):
+        text += f" The items {name!r} make quite another number, and were left out."
     if name := evidence.get("lacking"):
         text += f" No record holds the items {name!r}, which would say whether other ones agree."
     return text
