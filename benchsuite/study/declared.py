@@ -58,7 +58,9 @@ def check_claimed_methods(
     for claim in claims if "method" in axes else ():
         for method in filter(None, (claim.method, claim.other)):
             if method not in axes["method"]:
-                raise unknown_name(f"method in a claim of study {study}", method, axes["method"])
+                odd = unknown_name(f"method in a claim of study {study}", method, axes["method"])
+                fix = f"{odd.fix}. If you took the method away, take its claims away too"
+                raise UsageError(odd.what, fix=fix)
 
 
 def _all(what: str, study: str, declared: Any, kind: type) -> tuple[Any, ...]:
