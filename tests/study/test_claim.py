@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from benchsuite.errors import UsageError
-from benchsuite.study import Study, cv_below, equivalent, lower, register_study
+from benchsuite.study import Study, cv_below, equivalent, lower, register_study, registry
 
 AXES = {"model": ("tiny_llama_1m",), "method": ("plain", "rotated")}
 BETTER = lower("perplexity", "rotated", than="plain")
@@ -30,6 +30,16 @@ def test_a_claim_over_a_method_that_the_study_has_not_is_refused_with_the_neares
         register_study(typed_wrong)
     with pytest.raises(UsageError, match=r"'plane'.*plain"):
         register_study(declared(replace(BETTER, other="plane")))
+
+
+def test_a_study_that_somebody_narrows_keeps_its_claims(monkeypatch):
+    monkeypatch.setattr(registry, "STUDIES", dict(registry.STUDIES))
+    whole = declared(BETTER)
+    register_study(whole)
+    narrowed = replace(whole, axes=AXES | {"method": ("plain",)})
+    assert register_study(narrowed).claims == (BETTER,)
+    with pytest.raises(UsageError, match="'rotatd'"):
+        register_study(replace(narrowed, claims=(replace(BETTER, method="rotatd"),)))
 
 
 def test_a_method_beside_itself_and_what_is_no_claim_are_refused():
