@@ -115,11 +115,17 @@ def _arm(group: Group, study: Study, claim: Claim, method: str, columns: Columns
 
 
 def _make_another_number(found: PerItem, metric: Metric, value: float) -> bool:
-    """Say whether items are grossly not what a metric is made of: percents for shares, a sign."""
+    """Say whether items are grossly not what a metric is made of: percents for shares, a sign.
+
+    A study's own function that makes it, and raises, makes no number.
+    """
     numbers = np.asarray(found.values, float)
     if metric.items is None or not numbers.size or not np.isfinite(numbers).all():
         return False
-    made = float(metric.items[1](numbers.mean()))
+    try:
+        made = float(metric.items[1](numbers.mean()))
+    except Exception:
+        return True
     return abs(made - value) > max(abs(made), abs(value)) / 2 + 1e-6
 
 

@@ -168,15 +168,21 @@ def test_a_column_of_texts_makes_no_metric_that_was_declared_of_it_later():
 
 
 @pytest.mark.parametrize(
-    ("items", "decided_by", "told"),
-    [((0.0, 0.0), "exact", "left out"), ((1.61, 1.63), "item_t", "paired t-test over items")],
+    ("items", "make", "decided_by", "told"),
+    [
+        ((0.0, 0.0), np.exp, "exact", "left out"),
+        ((1.61, 1.63), np.exp, "item_t", "paired t-test over items"),
+        ((1.61, 1.63), lambda mean: 1 / 0, "exact", "left out"),
+    ],
 )
 def test_items_decide_where_they_make_the_metric_and_another_number_is_left_out(
-    items, decided_by, told
+    items, make, decided_by, told
 ):
     """Shares beside percents said 4278 points of a difference of 43, by the same sentence."""
     spread = np.linspace(-0.1, 0.1, 60)
-    mine = replace(study("calibration_selection"), once=("random", "cola_zero"))
+    metrics = (replace(PERPLEXITY, items=("chunk_nll", make)),)
+    once = ("random", "cola_zero")
+    mine = replace(study("calibration_selection"), once=once, metrics=metrics)
     claims = (lower("perplexity", "cola_zero", than="random"),)
     cells = [
         c
