@@ -253,6 +253,10 @@ def integer_products():
         for dtype in (torch.float16, torch.bfloat16, torch.float32):
             unpacked = {"n_columns": 4096, "dtype": dtype}
             yield told, partial(few_tokens.unpacked, *given, **grid, **unpacked)
+    wide = (octets(2048, 2048), torch.zeros(2048, 32).half(), None, None)
+    for tokens in (1, 4):
+        given = partial(few_tokens.product, x.expand(tokens, -1), *wide, bits=4, group_size=128)
+        yield f"4 bits, 2048 rows, {tokens} tokens", given
     whole = torch.zeros(64, 4096, dtype=torch.int8)
     yield "W8A8", partial(int8_few_tokens.integer_product, x, whole, scales[:, :1], None)
 

@@ -17,6 +17,8 @@ from torch import Tensor
 ROWS_PER_PROGRAM = 4
 COLUMNS_PER_STEP = 512
 WORDS_PER_STEP = 128  # of eight columns, one for each thread
+FEW_ROWS = 1024
+"""Up to here a program takes half the rows and twice the words: else there are too few programs."""
 TWO_TO_23 = 0x4B000000
 """The bits of 2^23 as a float32: the numbers from there to 2^24 are its integers."""
 PACKS = not triton.knobs.runtime.interpret
@@ -258,7 +260,9 @@ def _run_by_words(
     (n_tokens, n_columns), n_rows = inputs.shape, len(packed)
     words, n_groups = _words(packed, bits), scales.shape[1]
     width, tokens = words.shape[1], tokens_at_once(n_tokens)
-    _grouped_kernel[(triton.cdiv(n_rows, ROWS_PER_PROGRAM), triton.cdiv(n_tokens, tokens))](
+    halves = 2 if n_rows <= FEW_ROWS else 1
+    rows, at_once = ROWS_PER_PROGRAM // halves, WORDS_PER_STEP * halves
+    _grouped_kernel[(triton.cdiv(n_rows, rows), triton.cdiv(n_tokens, tokens))](
         inputs,
         words,
         scales,
@@ -275,8 +279,8 @@ def _run_by_words(
         BITS=bits,
         SYMMETRIC=zeros is None,
         PACKS=PACKS,
-        ROWS=ROWS_PER_PROGRAM,
-        WORDS=min(WORDS_PER_STEP, triton.next_power_of_2(width)),
+        ROWS=rows,
+        WORDS=min(at_once, triton.next_power_of_2(width)),
         TOKENS=tokens,
     )
 

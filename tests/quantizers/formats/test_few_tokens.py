@@ -65,7 +65,10 @@ def test_any_packing_gives_the_product_of_the_unpacked_weight(bits, zeros, order
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize(
     ("rows", "columns", "group_size"),
-    [(8, 96, 32), (5, 1000, -1), (7, 576, 128), (3, 2304, 64), (4, 100, 20), (1, 72, 8)],
+    [
+        *((8, 96, 32), (5, 1000, -1), (7, 576, 128), (3, 2304, 64), (4, 100, 20), (1, 72, 8)),
+        (1030, 72, 8),
+    ],
 )
 def test_half_precision_and_odd_shapes(dtype, bits, rows, columns, group_size):
     group_size = columns if group_size == -1 else group_size
