@@ -1,7 +1,7 @@
 """What a KaVa step costs at Llama-3.2-1B shapes with random weights, beside the machine limit.
 
     python benchmarks/speed/latent_cuda.py --graphs [--plain] [--compile] [--steps 20] [--batch 128]
-    python benchmarks/speed/latent_cuda.py --graphs --steps 10 --micro-batches 4    # as shipped
+    python benchmarks/speed/latent_cuda.py --graphs --steps 10 --micro-batches 2    # as shipped
     python benchmarks/speed/latent_cuda.py --small      # a smoke run, on a CPU too
 
 Prints tokens per second, peak memory, the projected time of the whole configuration, and the share
@@ -154,7 +154,10 @@ def options() -> argparse.Namespace:
     parser.add_argument("--profile", action="store_true", help="kernels' milliseconds in two steps")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--out", type=Path, help="keep the figures here as JSON")
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    if chosen.batch % chosen.micro_batches:
+        parser.error("--batch must be a multiple of --micro-batches")
+    return chosen
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
 """`grid`'s search for a group's clipping as a CUDA kernel; imported only where Triton can run.
 
-PyTorch's operations take some sixteen hundred launches for a group's 80 ranges, and GPTQ searches a
-group of 128 columns at a time: at the shapes of a model of 8 billion, nearly ten thousand times.
-Here a launch is a group. The arithmetic is the plain search's, but for the power,
-which is approximate, and for the order of sums: of two ranges that are equally good to a millionth
-it may take the other.
+PyTorch's operations take some seventeen hundred launches for a group's 80 ranges, and GPTQ searches
+a group of 128 columns at a time: at the shapes of a model of 8 billion, nearly ten thousand times.
+Here a launch is a group. The arithmetic is the plain search's, but for the power, which is
+approximate, and for the order of sums: of two ranges that are equally good to a millionth it may
+take the other.
 """
 
 import torch
@@ -12,10 +12,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from benchsuite.quantizers.formats.rounding_kernels import nearest
+
 SLICES_PER_PROGRAM = 16
 NUMBERS_PER_STEP = 128
-# Nothing added to it and taken away again leaves a fraction: halves go to the even.
-WHOLE = tl.constexpr(12582912.0)
 
 
 @triton.jit
@@ -52,7 +52,7 @@ def _best_range_kernel(
         scale = tl.maximum(scale, smallest)
         zero = tl.full((SLICES,), (TOP + 1) // 2, dtype=tl.float32)
         if not SYMMETRIC:
-            zero = (tl.div_rn(-lowest, scale) + WHOLE) - WHOLE
+            zero = nearest(tl.div_rn(-lowest, scale))
             zero = tl.minimum(tl.maximum(zero, 0.0), TOP)
         total = tl.zeros((SLICES,), dtype=tl.float32)
         for start in range(0, width, NUMBERS):
@@ -60,7 +60,7 @@ def _best_range_kernel(
             both = real[:, None] & (place < width)[None, :]
             numbers = tl.load(starts + place[None, :] * number_stride, mask=both, other=0.0)
             wide = tl.broadcast_to(scale[:, None], (SLICES, NUMBERS))
-            code = (tl.div_rn(numbers, wide) + WHOLE) - WHOLE + zero[:, None]
+            code = nearest(tl.div_rn(numbers, wide)) + zero[:, None]
             code = tl.minimum(tl.maximum(code, 0.0), TOP) - zero[:, None]
             # No error is 2 to the power of minus infinity: 0.
             total += tl.sum(tl.exp2(norm * tl.log2(tl.abs(code * wide - numbers))), axis=1)

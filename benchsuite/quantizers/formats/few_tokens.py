@@ -14,6 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from benchsuite.quantizers.formats.packing import words
+
 ROWS_PER_PROGRAM = 4
 COLUMNS_PER_STEP = 512
 WORDS_PER_STEP = 128  # of eight columns, one for each thread
@@ -258,13 +260,14 @@ def _run_by_words(
 ) -> None:
     """Fill ``outputs`` where eight neighbouring columns, of 4 or 8 bits, have one scale."""
     (n_tokens, n_columns), n_rows = inputs.shape, len(packed)
-    words, n_groups = _words(packed, bits), scales.shape[1]
-    width, tokens = words.shape[1], tokens_at_once(n_tokens)
+    # Eight codes of 4 or 8 bits each.
+    eights = words(packed, torch.int32 if bits == 4 else torch.int64)
+    (_, width), n_groups, tokens = eights.shape, scales.shape[1], tokens_at_once(n_tokens)
     halves = 2 if n_rows <= FEW_ROWS else 1
     rows, at_once = ROWS_PER_PROGRAM // halves, WORDS_PER_STEP * halves
     _grouped_kernel[(triton.cdiv(n_rows, rows), triton.cdiv(n_tokens, tokens))](
         inputs,
-        words,
+        eights,
         scales,
         scales if zeros is None else zeros,
         outputs,
@@ -391,10 +394,3 @@ def unpacked(
             COLUMNS=COLUMNS_PER_STEP,
         )
     return weight
-
-
-def _words(packed: Tensor, bits: int) -> Tensor:
-    """View bytes [rows, ``bits`` n] as int32 or int64 [rows, n]: eight codes of 4 or 8 bits."""
-    dtype = torch.int32 if bits == 4 else torch.int64
-    # Flat, since a tensor of one row may have odd strides.
-    return packed.flatten().view(dtype).reshape(len(packed), -1)

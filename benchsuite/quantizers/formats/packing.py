@@ -52,10 +52,10 @@ def unpack(packed: Tensor, bits: int, n_codes: int) -> Tensor:
     return codes.to(torch.uint8).reshape(rows, -1)[:, :n_codes]
 
 
-def words(octets: Tensor) -> Tensor:
-    """View bytes [rows, 4 n] as int32 [rows, n]."""
+def words(octets: Tensor, dtype: torch.dtype = torch.int32) -> Tensor:
+    """View bytes [rows, width n] as integers of ``dtype``, ``width`` bytes each, [rows, n]."""
     # Flat, since a tensor of one row may have odd strides.
-    return octets.flatten().contiguous().view(torch.int32).reshape(len(octets), -1)
+    return octets.flatten().contiguous().view(dtype).reshape(len(octets), -1)
 
 
 def octets(words: Tensor) -> Tensor:

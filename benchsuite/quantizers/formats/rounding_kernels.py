@@ -17,7 +17,7 @@ from torch import Tensor
 NUMBERS_PER_PROGRAM = 2048
 # What a program holds of a token at once; wider tokens are read twice.
 WIDEST_TOKEN = 8192
-FEW_TOKENS = 16
+MOST_SHARED = 16  # tokens, each of which several programs encode
 
 
 @triton.jit
@@ -215,7 +215,7 @@ def round_tokens(inputs: Tensor) -> tuple[Tensor, Tensor]:
     scales = torch.empty(n_tokens, 1, dtype=torch.float32, device=inputs.device)
     width = min(WIDEST_TOKEN, triton.next_power_of_2(n_columns))
     # Few tokens leave processors idle: several look for a token's largest, each encodes a part.
-    shared = n_tokens <= FEW_TOKENS and width > NUMBERS_PER_PROGRAM
+    shared = n_tokens <= MOST_SHARED and width > NUMBERS_PER_PROGRAM
     encoded = NUMBERS_PER_PROGRAM if shared else width
     if inputs.numel():
         with torch.cuda.device_of(inputs):
