@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchsuite.quantizers.formats.few_tokens import tokens_at_once
-from benchsuite.quantizers.formats.fp8_linear import BLOCK
 from benchsuite.quantizers.formats.packing import words
 
 ROWS_PER_PROGRAM = 4
 WORDS_PER_WARP = 128  # of a row: sixteen bytes for each of 32 threads
 MOST_WARPS = 4
+BLOCK = 128  # as in `fp8_linear`, which calls this module
 # Codes are decoded as 2^-120 of their numbers. What brings inputs up, and products of the two.
 LIFT, REST = tl.constexpr(2.0**127), tl.constexpr(2.0**113)
 
