@@ -56,19 +56,35 @@ class Experts(nn.ModuleList):
 
         ``top_k_index`` and ``top_k_weights`` are [tokens, k].
         """
+        top_k_index, ascending = top_k_index.sort(-1)
+        weights = top_k_weights.gather(-1, ascending).flatten()
+        # What is sent to one expert lies together, and the host asks once for all how much it is.
+        sent, order = top_k_index.flatten().sort(stable=True)
+        counts = torch.bincount(sent, minlength=len(self)).tolist()
+        if self.calibrated and self.routed is not None:
+            # Counted first: who collects statistics may leave the block before its end.
+            self.routed = [before + new for before, new in zip(self.routed, counts, strict=True)]
+        token = order // top_k_index.shape[1]
+        outputs = torch.cat(
+            [
+                self._outputs(number, hidden, part)
+                for number, part in enumerate(token.split(counts))
+                if len(part) or self.calibrated
+            ]
+        )
+        outputs = (outputs * weights[order, None]).to(hidden.dtype)
+        back = torch.empty_like(outputs)
+        back[order] = outputs
+        # In the order of the experts, as they would be added one after the other.
         total = torch.zeros_like(hidden)
-        for number, expert in enumerate(self):
-            token, place = torch.where(top_k_index == number)
-            if self.calibrated and self.routed is not None:
-                self.routed[number] += len(token)
-                outputs = expert(hidden)[token]
-            elif len(token):
-                outputs = expert(hidden[token])
-            else:
-                continue
-            outputs = outputs * top_k_weights[token, place, None]
-            total.index_add_(0, token, outputs.to(total.dtype))
+        for of_each in back.view(*top_k_index.shape, -1).unbind(1):
+            total += of_each
         return total
+
+    def _outputs(self, number: int, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """Return an expert's outputs for its tokens; while calibrated it is shown every one."""
+        expert = self[number]
+        return expert(hidden)[tokens] if self.calibrated else expert(hidden[tokens])
 
 
 def unfuse_experts(model: nn.Module) -> None:
