@@ -269,7 +269,10 @@ def forwards():
             cache = torch.zeros(rows, 8, length, 128).half()
             given = (q, kv, kv, cache, cache, torch.zeros(rows, dtype=torch.int64))
             told = f"{rows} rows{', capped' if softcap else ''}"
-            yield told, partial(slot_kernel.attend, *given, scaling=0.1, softcap=softcap)
+            how = {"scaling": 0.1, "softcap": softcap}
+            yield told, partial(slot_kernel.attend, *given, **how)
+            prefix = (torch.zeros(8, 512, 128).half(),) * 2
+            yield f"{told}, a prefix", partial(slot_kernel.attend, *given, **how, prefix=prefix)
     x = torch.zeros(2, 8, 16, 128, dtype=torch.bfloat16)
     angles = torch.zeros(1, 16, 128, dtype=torch.bfloat16)
     yield "bfloat16", partial(fused_kernels.rms_norm, x, x[0, 0, 0], 1e-6)

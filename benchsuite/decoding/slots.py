@@ -22,8 +22,8 @@ from benchsuite.errors import out_of_memory
 from benchsuite.models.fused import fused_forwards
 from benchsuite.models.replay import nothing_collected
 
-# Tokens read at once when prompts take slots.
-_READ_TOKENS = 16_384
+# Tokens read at once when prompts take slots, and keys that they see, those of a prefix included.
+_READ_TOKENS, _SEEN_TOKENS = 16_384, 65_536
 _IMPLEMENTATION = "benchsuite_slots"
 
 
@@ -42,6 +42,7 @@ class Attend(Protocol):
         scaling: float,
         window: int | None = None,
         softcap: float | None = None,
+        prefix: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Return the attention [rows, heads, width]; ``keys`` and ``values`` take the token in."""
 
@@ -49,6 +50,8 @@ class Attend(Protocol):
 class Slots(Cache):  # type: ignore[misc]
     """Slots of ``length`` tokens each, and the model that goes on in them.
 
+    ``prefix`` are tokens that every prompt begins with, see ``ways.shared_prefix``: they are read
+    once and lie in memory once, and a slot's ``length`` counts what comes after them.
     ``tokens`` int64 and ``log_probs`` float64 [slots, steps] hold what was generated since a slot
     was taken; ``entropies`` keeps the entropy of each step's distribution beside them. With a
     ``temperature`` tokens are drawn by the numbers that ``take`` is given, none
@@ -68,6 +71,7 @@ class Slots(Cache):  # type: ignore[misc]
         temperature: Heat | None = None,
         banned: Tensor | None = None,
         entropies: bool = False,
+        prefix: Sequence[int] = (),
     ) -> None:
         super().__init__(layers=[])
         device = next(model.parameters()).device
@@ -79,6 +83,8 @@ class Slots(Cache):  # type: ignore[misc]
             self._heat = torch.tensor(each, device=device)
         else:
             self._heat = temperature
+        self._prefix, self._reads_prefix = list(prefix), False
+        self._prefixes: dict[int, tuple[Tensor, Tensor]] = {}
         self._length, self._reading = length, torch.zeros(0)
         self._roundings = roundings_of(model)
         self._keys: dict[int, Tensor] = {}
@@ -117,7 +123,9 @@ class Slots(Cache):  # type: ignore[misc]
         A step's own are kept by the attention, which is told where. Rounded ones are kept rounded;
         the prompts' own attention rounds what is returned.
         """
-        if len(self._reading):
+        if self._reads_prefix:
+            self._prefixes[layer_idx] = (key[0].contiguous(), value[0].contiguous())
+        elif len(self._reading):
             kept = (key, value)
             if layer_idx in self._roundings:
                 _, *kept = self._roundings[layer_idx](key, key, value)
@@ -129,19 +137,23 @@ class Slots(Cache):  # type: ignore[misc]
             for cache, new in zip((self._keys, self._values), kept, strict=True):
                 new = new.repeat_interleave(copies, 0) if copies > 1 else new
                 cache[layer_idx][self._reading, :, : new.shape[2]] = new
+            if layer_idx in self._prefixes:
+                before = (x.expand(len(key), -1, -1, -1) for x in self._prefixes[layer_idx])
+                pairs = zip(before, (key, value), strict=True)
+                key, value = (torch.cat(pair, 2) for pair in pairs)
         return key, value
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return 0: prompts are read from their beginning, and steps bring their positions."""
-        return 0
+        """Return what prompts that are being read come after; steps bring their positions."""
+        return len(self._prefix) if len(self._reading) and self._prefixes else 0
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
-        """Return 0, as above."""
-        return 0
+        """Return the same."""
+        return self.get_seq_length()
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
-        """Return the tokens that a mask covers: the prompt's own."""
-        return query_length, 0
+        """Return the tokens that a mask covers, the prefix among them, and the first: 0."""
+        return self.get_seq_length() + query_length, 0
 
     def attention(
         self, module: Any, query: Tensor, key: Tensor, value: Tensor, **how: Any
@@ -160,6 +172,7 @@ class Slots(Cache):  # type: ignore[misc]
             scaling=how["scaling"],
             window=how.get("sliding_window"),
             softcap=how.get("softcap"),
+            prefix=self._prefixes.get(layer),
         )
         return out[:, None], None
 
@@ -169,6 +182,8 @@ class Slots(Cache):  # type: ignore[misc]
     def running(self) -> Iterator["Slots"]:
         """Prepare the step, as a CUDA graph where it can be one, and let steps be made inside."""
         with torch.no_grad(), fused_forwards(self._model):
+            if self._prefix:
+                self._read_prefix()
             # One token is read for the cache to have its shapes.
             self._read([[0]], torch.zeros(1, dtype=torch.int64, device=self._ids.device))
             if self._ids.is_cuda:
@@ -187,9 +202,9 @@ class Slots(Cache):  # type: ignore[misc]
         last token is left to the first step.
         """
         device, copies = self._ids.device, len(slots) // len(prompts)
-        where = torch.tensor(slots, device=device)
-        for start, stop in _parts([len(prompt) for prompt in prompts]):
-            rows = [prompt[:-1] for prompt in prompts[start:stop]]
+        where, first = torch.tensor(slots, device=device), len(self._prefix)
+        for start, stop in _parts([len(prompt) - first for prompt in prompts], first):
+            rows = [prompt[first:-1] for prompt in prompts[start:stop]]
             if max(map(len, rows)):
                 self._read(rows, where[start * copies : stop * copies])
         ends = torch.tensor([[prompt[-1], len(prompt) - 1] for prompt in prompts], device=device)
@@ -206,6 +221,14 @@ class Slots(Cache):  # type: ignore[misc]
         else:
             with _attending(self._model, self):
                 self._step()
+
+    def _read_prefix(self) -> None:
+        self._reads_prefix = True
+        ids = torch.tensor([self._prefix], device=self._ids.device)
+        try:
+            self._model(input_ids=ids, past_key_values=self, use_cache=True, logits_to_keep=1)
+        finally:
+            self._reads_prefix = False
 
     def _read(self, rows: Sequence[Sequence[int]], where: Tensor) -> None:
         """Read rows of tokens into slots; what is filled up on the right, nothing ever sees."""
@@ -240,7 +263,7 @@ class Slots(Cache):  # type: ignore[misc]
             self.entropies.scatter_(1, at, entropy(logits)[:, None])
         self._ids.copy_(tokens)
         # A slot whose answer has ended goes on in its last place until another prompt takes it.
-        self._places.add_(1).clamp_(max=self._length - 1)
+        self._places.add_(1).clamp_(max=len(self._prefix) + self._length - 1)
         self._made.add_(1).clamp_(max=self.tokens.shape[1] - 1)
 
     def _chosen(self, logits: Tensor, at: Tensor) -> Tensor:
@@ -313,12 +336,16 @@ def _interface(
 AttentionInterface.register(_IMPLEMENTATION, _interface)
 
 
-def _parts(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield (start, stop) of prompts that are read together, by the tokens that they fill."""
+def _parts(lengths: Sequence[int], before: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, stop) of prompts that are read together, by the tokens that they fill and see.
+
+    ``before`` are the tokens of the prefix.
+    """
     start, longest = 0, 0
     for i, length in enumerate(lengths):
-        longest = max(longest, length)
-        if i > start and longest * (i + 1 - start) > _READ_TOKENS:
+        longest, n = max(longest, length), i + 1 - start
+        too_many = longest * n > _READ_TOKENS or (before + longest) * n > _SEEN_TOKENS
+        if i > start and too_many:
             yield start, i
             start, longest = i, length
     yield start, len(lengths)

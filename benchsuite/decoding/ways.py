@@ -1,6 +1,8 @@
 """Which way a model decodes where it lies, how many rows at once, and what its cache takes."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -10,6 +12,10 @@ from torch import nn
 SLOT_MODELS = frozenset(
     ["gemma2", "gemma3_text", "granite", "llama", "mistral", "phi3", "qwen2", "qwen3", "smollm3"]
 )
+
+PREFIX_UNIT = 64
+"""Tokens of which a shared prefix is a multiple: no block of the attention lies on its end."""
+_LEAST_PREFIX = 128  # shorter ones are not worth a read of their own
 
 ROUNDED = "benchsuite_rounded"
 """The attention of `rounded`, by the name under which transformers knows it."""
@@ -43,6 +49,29 @@ def at_once(model: nn.Module, n_tokens: int) -> int:
         return 32
     whole = torch.cuda.get_device_properties(device).total_memory
     return int(min(256, max(32, whole // 20 // (cache_bytes(model) * n_tokens))))
+
+
+def shared_prefix(model: nn.Module, prompts: Sequence[list[int]]) -> list[int]:
+    """Return the tokens that all ``prompts`` begin with, where slots read them once for all.
+
+    None where the model rounds its keys and values: how may depend on what is read together.
+    """
+    if not grows_in_slots(model) or model.config._attn_implementation == ROUNDED:  # type: ignore[union-attr]
+        return []
+    return common_start(prompts)
+
+
+def common_start(prompts: Sequence[list[int]]) -> list[int]:
+    """Return what all ``prompts`` begin with: a multiple of ``PREFIX_UNIT`` tokens, or none.
+
+    At least a token of every prompt is left.
+    """
+    first, last = min(prompts), max(prompts)  # what these two begin with, all do
+    pairs = zip(first, last, strict=False)
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    length = min(alike, min(map(len, prompts)) - 1) // PREFIX_UNIT * PREFIX_UNIT
+    worth_it = len(prompts) > 1 and length >= _LEAST_PREFIX
+    return list(first[:length]) if worth_it else []
 
 
 def cache_bytes(model: nn.Module) -> int:

@@ -25,7 +25,7 @@ from benchsuite.decoding.loop import (
     padded,
     places,
 )
-from benchsuite.decoding.ways import at_once, grows_in_slots
+from benchsuite.decoding.ways import at_once, grows_in_slots, shared_prefix
 from benchsuite.errors import UsageError
 from benchsuite.evaluation.chat import encoded, turn_end
 from benchsuite.evaluation.elsewhere import Elsewhere
@@ -216,8 +216,9 @@ def _answers(
     _check_lengths(model, ids, max_new_tokens)
     longest = max(map(len, ids)) + max_new_tokens
     copies = draws.uniform.shape[1] if draws else 1
+    prefix = shared_prefix(model, ids)
     if batch_size is None:
-        batch_size = at_once(model, longest)
+        batch_size = at_once(model, longest - len(prefix))
     ends = _end_ids(model, tokenizer)
     new = [[Answer(tokenizer, stop, ends) for _ in range(copies)] for _ in ids]
 
@@ -230,7 +231,9 @@ def _answers(
         if grows_in_slots(model):
             n_slots = n_prompts * copies
             _in_slots(
-                model, ids, new, draws, max_new_tokens, longest, n_slots, done, entropies=entropies
+                *(model, ids, new, draws, max_new_tokens, longest - len(prefix), n_slots, done),
+                entropies=entropies,
+                prefix=prefix,
             )
         else:
             _in_batches(
@@ -250,13 +253,22 @@ def _in_slots(
     done: Callable[[int], None],
     *,
     entropies: bool,
+    prefix: Sequence[int] = (),
 ) -> None:
     # Asked for where it can run: it needs Triton, and seconds of transformers.
     from benchsuite.decoding.slots import Slots
 
     steps = max_new_tokens + 2 * LOOK_EVERY  # It is seen two looks late that an answer has ended.
     temperature = draws.temperature if draws else None
-    slots = Slots(model, n_slots, length, steps, temperature=temperature, entropies=entropies)
+    slots = Slots(
+        model,
+        n_slots,
+        length,
+        steps,
+        temperature=temperature,
+        entropies=entropies,
+        prefix=prefix,
+    )
     with slots.running():
         numbers = draws.uniform if draws else None
         SlotGrowth(slots, ids, answers, max_new_tokens, numbers).run(done)

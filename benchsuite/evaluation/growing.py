@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,6 +47,21 @@ class Answer:
             if cut is not None:
                 self.ended_by = "stop"
                 self._cut(cut)
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Take several tokens, as ``add`` takes each: their text is looked at once for all.
+
+        Only where a stop string may be among them are they taken one by one.
+        """
+        new = list(takewhile(lambda token: token not in self._ends, tokens))
+        text = self._decode(self.ids[-self._window :] + new) if self._stop else ""
+        if self.ended_by or self._cut_at(text) is not None:
+            for token in tokens:
+                self.add(token)
+            return
+        self.ids += new
+        if len(new) < len(tokens):
+            self.ended_by = "end"
 
     def close(self, log_probs: np.ndarray, entropies: np.ndarray | None = None) -> None:
         """Keep the log-probabilities, float64 [steps], of the tokens that are left.
@@ -192,8 +208,7 @@ class SlotGrowth:
             until = min(group.seen + LOOK_EVERY, self._limit)
             answers = self._answers[group.prompt]
             for slot, answer in zip(group.slots, answers, strict=True):
-                for token in tokens[slot, group.seen : until].tolist():
-                    answer.add(token)
+                answer.extend(tokens[slot, group.seen : until].tolist())
             group.seen = until
             if until == self._limit or all(answer.ended_by for answer in answers):
                 for slot, answer in zip(group.slots, answers, strict=True):

@@ -39,14 +39,32 @@ def build(family, **changes):
     return model.requires_grad_(False)
 
 
-def attend_plainly(query, key, value, keys, values, places, *, scaling, window=None, softcap=None):
+def attend_plainly(
+    query,
+    key,
+    value,
+    keys,
+    values,
+    places,
+    *,
+    scaling,
+    window=None,
+    softcap=None,
+    prefix=None,
+):
     """The attention of ``slot_kernel.attend``, one row after another."""
-    out = torch.empty_like(query)
+    out, none = torch.empty_like(query), keys[0, :, :0]
+    before = prefix or (none, none)
     for row, place in enumerate(places.tolist()):
-        keys[row, :, place], values[row, :, place] = key[row], value[row]
+        own = place - before[0].shape[1]
+        keys[row, :, own], values[row, :, own] = key[row], value[row]
         seen = slice(max(0, place + 1 - window) if window else 0, place + 1)
-        k = keys[row, :, seen].repeat_interleave(query.shape[1] // keys.shape[1], 0)
-        v = values[row, :, seen].repeat_interleave(query.shape[1] // keys.shape[1], 0)
+        k, v = (
+            torch.cat((first, rest[row]), 1)[:, seen].repeat_interleave(
+                query.shape[1] // keys.shape[1], 0
+            )
+            for first, rest in zip(before, (keys, values), strict=True)
+        )
         scores = torch.einsum("hd,hld->hl", query[row].float(), k.float()) * scaling
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)

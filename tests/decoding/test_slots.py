@@ -10,7 +10,7 @@ import torch
 from benchsuite.decoding.loop import decode, drawing, entropy, evaluating
 from benchsuite.decoding.rounded import round_in_attention
 from benchsuite.decoding.slots import Slots
-from benchsuite.decoding.ways import SLOT_MODELS, grows_in_slots
+from benchsuite.decoding.ways import SLOT_MODELS, common_start, grows_in_slots
 from benchsuite.evaluation.generation import TOLERANCE
 from benchsuite.evaluation.growing import LOOK_EVERY, Answer, SlotGrowth
 from benchsuite.quantizers import cache, quarot
@@ -33,8 +33,9 @@ class Words:
 def in_slots(
     model, prompts, n_slots, *, copies=1, stop=(), ends=(), numbers=None, heat=None, **kept
 ):
+    """``kept`` are the slots' ``entropies`` and ``prefix``."""
     answers = [[Answer(Words(), stop, frozenset(ends)) for _ in range(copies)] for _ in prompts]
-    length = max(map(len, prompts)) + NEW
+    length = max(map(len, prompts)) + NEW - len(kept.get("prefix", ()))
     slots = Slots(
         model,
         n_slots,
@@ -87,6 +88,61 @@ def test_answers_are_those_of_the_whole_text_read_anew_in_every_step(family):
         np.testing.assert_allclose(answer.log_probs, other.log_probs, atol=TOLERANCE)
         np.testing.assert_allclose(answer.entropies, other.entropies, atol=TOLERANCE)
     assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_all_prompts_begin_with_is_read_once_and_answers_stay(family):
+    """Prompts of a token beyond the prefix, and of more than an attention's window."""
+    model = build(family)
+    start = [3 + 7 * i % 250 for i in range(130)]
+    prompts = [start + prompt for prompt in PROMPTS] + [start[:129]]
+    expected, lengths = plainly(model, prompts, stop="\u0105"), []
+
+    def seen(module, args, kwargs):
+        lengths.append(kwargs["input_ids"].shape[1])
+
+    model.register_forward_pre_hook(seen, with_kwargs=True)
+    prefix = common_start(prompts)
+    assert prefix == start[:128]
+    found = in_slots(model, prompts, n_slots=3, prefix=prefix, stop="\u0105")
+
+    assert sorted(lengths)[-2:] == [38, 128]  # 167 tokens less the prefix and the last
+    for (answer,), other in zip(found, expected, strict=True):
+        assert answer.ids == other.ids
+        np.testing.assert_allclose(answer.log_probs, other.log_probs, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "length"),
+    [
+        ([[5] * 300, [5] * 299 + [6]], 256),
+        ([[5] * 257, [5] * 300], 256),  # a token of each is left
+        ([[5] * 256, [5] * 300], 192),
+        ([[5] * 300], 0),  # one is read once anyhow
+        ([[5] * 127 + [6] * 90, [5] * 300], 0),  # too few to be worth it
+        ([[1, *([5] * 300)], [2, *([5] * 300)]], 0),
+    ],
+)
+def test_what_prompts_have_in_common(prompts, length):
+    assert common_start(prompts) == prompts[0][:length]
+    assert common_start(prompts[::-1]) == prompts[0][:length]
+
+
+@pytest.mark.parametrize("stop", [(), ("\u0103\u0104",), ("\u0105", "\u0103\u0104\u0103")])
+@pytest.mark.parametrize("ends", [(), (7,)])
+def test_tokens_by_eights_end_an_answer_where_single_ones_do(stop, ends):
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        tokens = rng.integers(3, 9, 40).tolist()
+        one, several = (Answer(Words(), stop, frozenset(ends)) for _ in range(2))
+        for i in range(0, 40, 8):
+            several.extend(tokens[i : i + 8])
+            for token in tokens[i : i + 8]:
+                one.add(token)
+        for answer in (one, several):
+            answer.close(np.arange(40.0))
+        assert (several.ids, several.text, several.ended_by) == (one.ids, one.text, one.ended_by)
+        assert several.log_probs.tolist() == one.log_probs.tolist()
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma3_text"])

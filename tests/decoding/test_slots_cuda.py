@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchsuite.decoding.loop import evaluating, greedy
-from benchsuite.decoding.ways import grows_in_slots
+from benchsuite.decoding.ways import grows_in_slots, shared_prefix
 from benchsuite.evaluation import generation
 from benchsuite.evaluation.growing import Answer, grow_together
 from benchsuite.quantizers import cache
@@ -79,24 +79,52 @@ def test_few_rows_of_a_long_cache_are_attended_in_parts(
         assert torch.equal(values, other[1])
 
 
-def by_graphs_and_plainly(model, monkeypatch):
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize(("heads", "kv_heads", "width"), [(9, 3, 64), (32, 8, 128), (4, 1, 256)])
+@pytest.mark.parametrize(("window", "softcap"), [(None, None), (70, None), (None, 5.0)])
+@pytest.mark.parametrize("rows", [7, 1])  # one row alone is attended in parts
+def test_a_prefix_is_seen_by_all_rows(dtype, heads, kv_heads, width, window, softcap, rows):
+    from benchsuite.decoding import slot_kernel
+
+    rng = torch.Generator("cuda").manual_seed(1)
+
+    def drawn(*shape):
+        return torch.randn(*shape, device="cuda", generator=rng).to(dtype)
+
+    length, shared = 200, 384
+    assert (slot_kernel._parts(rows * kv_heads, length + shared) > 1) == (rows == 1)
+    q, k, v = (drawn(rows, n, width) for n in (heads, kv_heads, kv_heads))
+    keys, values = (drawn(rows, kv_heads, length, width) for _ in range(2))
+    prefix = drawn(kv_heads, shared, width), drawn(kv_heads, shared, width)
+    how = {"scaling": width**-0.5, "window": window, "softcap": softcap, "prefix": prefix}
+    for first in (0, 1, 63, 64, 140):
+        places = shared + first + torch.arange(rows, device="cuda")
+        other = keys.clone(), values.clone()
+        found = slot_kernel.attend(q, k, v, keys, values, places, **how)
+        expected = attend_plainly(q, k, v, *other, places, **how)
+        torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCES[dtype])
+        assert torch.equal(keys, other[0])
+        assert torch.equal(values, other[1])
+
+
+def by_graphs_and_plainly(model, monkeypatch, prompts=PROMPTS):
     """The prompts' answers by graphs, and by the plain loop."""
     from benchsuite.decoding.slots import Slots
 
     graphs, own = [], Slots._capture
     monkeypatch.setattr(Slots, "_capture", lambda self: graphs.append((own(self), self._graph)))
     assert grows_in_slots(model)
-    expected = [[Answer(Words(), (), frozenset())] for _ in PROMPTS]
-    found = [[Answer(Words(), (), frozenset())] for _ in PROMPTS]
+    expected = [[Answer(Words(), (), frozenset())] for _ in prompts]
+    found = [[Answer(Words(), (), frozenset())] for _ in prompts]
     with evaluating(model):
-        for prompt, (answer,) in zip(PROMPTS, expected, strict=True):
+        for prompt, (answer,) in zip(prompts, expected, strict=True):
             ids = torch.tensor([prompt], device="cuda")
             steps = greedy(model, ids)
             grow_together([answer], (next(steps) for _ in range(NEW)))
-        longest = max(map(len, PROMPTS)) + NEW
-        generation._in_slots(
-            model, PROMPTS, found, None, NEW, longest, 2, lambda n: None, entropies=False
-        )
+        prefix = shared_prefix(model, prompts)
+        longest = max(map(len, prompts)) + NEW - len(prefix)
+        how = (NEW, longest, 2, lambda n: None)
+        generation._in_slots(model, prompts, found, None, *how, entropies=False, prefix=prefix)
 
     assert [graph is not None for _, graph in graphs] == [True]
     return zip(*([answer for (answer,) in answers] for answers in (found, expected)), strict=True)
@@ -109,10 +137,21 @@ def test_answers_by_graphs_are_the_plain_loop_s(family, monkeypatch):
         np.testing.assert_allclose(answer.log_probs, other.log_probs, atol=generation.TOLERANCE)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_answers_after_a_shared_prefix_are_the_plain_loop_s(family, monkeypatch):
+    model, start = build(family).cuda(), [3 + 7 * i % 250 for i in range(130)]
+    prompts = [start + prompt for prompt in PROMPTS]
+    assert shared_prefix(model, prompts) == start[:128]
+    for answer, other in by_graphs_and_plainly(model, monkeypatch, prompts):
+        assert answer.ids == other.ids
+        np.testing.assert_allclose(answer.log_probs, other.log_probs, atol=generation.TOLERANCE)
+
+
 @pytest.mark.parametrize("numbers", cache.NUMBERS)
 def test_a_rounded_cache_is_read_by_graphs_too(numbers, monkeypatch):
     model = build("llama").cuda()
     cache.quantize(model, torch.arange(3, 67)[None], numbers=numbers)
+    assert shared_prefix(model, [[5] * 300] * 2) == []
     for answer, other in by_graphs_and_plainly(model, monkeypatch):
         # A last bit of a key may decide between two levels.
         assert answer.log_probs[0] == pytest.approx(other.log_probs[0], abs=0.05)
