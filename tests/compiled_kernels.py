@@ -25,7 +25,13 @@ from triton.runtime.jit import JITFunction
 from benchsuite.decoding import slot_kernel
 from benchsuite.latent import loss_kernels, training_kernels
 from benchsuite.models import fused_kernels
-from benchsuite.quantizers import fp4_gptq_kernel, gptq_kernel, grid_kernel, sparsegpt_kernel
+from benchsuite.quantizers import (
+    fp4_gptq_kernel,
+    gptq_kernel,
+    grid_kernel,
+    hqq_kernel,
+    sparsegpt_kernel,
+)
 from benchsuite.quantizers.formats import (
     few_tokens,
     fp4_few_tokens,
@@ -44,6 +50,7 @@ MODULES = (
     gptq_kernel,
     fp4_gptq_kernel,
     grid_kernel,
+    hqq_kernel,
     sparsegpt_kernel,
     slot_kernel,
     fused_kernels,
@@ -165,7 +172,7 @@ def octets(*shape):
 
 
 def loops():
-    """GPTQ's, on integer and on FP4 grids, GPTAQ's and SparseGPT's."""
+    """GPTQ's, on integer and on FP4 grids, GPTAQ's and SparseGPT's; HQQ's solver."""
     cases = (
         (gptq_kernel, 128, False),
         (gptq_kernel, 128, True),
@@ -190,6 +197,12 @@ def loops():
         yield told, partial(grid_kernel.best_range, *given, sym=sym, **limits)
     for width, g in ((16, torch.ones(512)), (32, None)):
         yield f"{width} columns", partial(fp4_gptq_kernel.fit, torch.zeros(width, 512), g)
+    solver = {"norm": 0.7, "beta": 10.0, "kappa": 1.01, "iterations": 20}
+    for width, dtype in ((64, torch.bfloat16), (64, torch.float32), (8192, torch.bfloat16)):
+        groups, each = torch.zeros(512, width, dtype=dtype), torch.ones(512, 1)
+        told = f"groups of {width}, {str(dtype).removeprefix('torch.')}"
+        yield told, partial(hqq_kernel.fit_zeros, groups, each, each, 15, **solver)
+        yield told, partial(hqq_kernel.encode, groups, each, each, 15)
 
 
 def roundings(dtype):

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 # Their bits are those of plain operations: nothing may be fused, approximated or flushed to zero.
 EXACT = (
     *("gptq_kernel._block_kernel", "fp4_gptq_kernel", "sparsegpt_kernel"),
-    *("rounding_kernels", "_unpacking_kernel"),
+    *("rounding_kernels", "_unpacking_kernel", "hqq_kernel._encode_kernel"),
 )
 INEXACT = re.compile(r"\b(fma|mad)\.\S*f32|\bdiv\.(full|approx)|\brcp\.|\.ftz\b")
 
@@ -90,7 +90,7 @@ def test_e4m3_codes_pass_through_subnormal_numbers_that_nothing_makes_zero(found
 def test_kernels_give_the_numbers_of_plain_operations_when_they_are_interpreted():
     """Their own tests, by Triton's interpreter on the CPU: a process that starts with it."""
     names = ("formats/test_rounding_kernels", "formats/test_fp4_few_tokens")
-    names += ("formats/test_fp8_few_tokens", "test_grid_kernel")
+    names += ("formats/test_fp8_few_tokens", "test_grid_kernel", "test_hqq_kernel")
     names += ("formats/test_few_tokens", "test_fp4_gptq_kernel", "test_gptq_kernel")
     files = [f"tests/quantizers/{name}.py" for name in names] + ["tests/latent/test_fused.py"]
     run = subprocess.run(

@@ -12,9 +12,13 @@ while beta grows by kappa. Defaults are those of the reference package hqq 0.2.8
 64 along the inputs (axis 1), beta 10, kappa 1.01, at most 20 iterations, stopped at the first one
 that does not lower mean |x|. Zero points are real numbers, stored in the scales' dtype. Nothing is
 random and nothing is calibrated.
+
+`fit_zeros` and `encode` are the formulas as plain operations, which CPUs use. `hqq_kernel` has both
+as CUDA kernels.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +28,6 @@ from benchsuite.quantizers.grid import SMALLEST_HALF
 from benchsuite.quantizers.layers import Progress, block_linears, replace
 from benchsuite.quantizers.linear import QuantizedLinear
 from benchsuite.quantizers.result import Account, QuantizationResult
-
-ASK_EVERY = {"cuda": 5}
-"""Iterations between two looks at whether the error still falls: each makes the host wait."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ class Solver:
 
 
 def range_grid(groups: Tensor, max_code: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return (scale, zero), both [n, 1], of the grid that covers each of ``groups`` [n, width].
+    """Return (scale, zero), float32 [n, 1], of the grid that covers each of ``groups`` [n, width].
 
     The scale is rounded to ``dtype``, in which it will be stored; a constant group gets scale 1.
     At 4 bits the first zero point is an integer, as the reference has it.
     """
-    low, high = groups.amin(1, keepdim=True), groups.amax(1, keepdim=True)
+    low, high = groups.amin(1, keepdim=True).float(), groups.amax(1, keepdim=True).float()
     width = high - low
     scale = (width / max_code).masked_fill_(width == 0, 1).to(dtype).float()
     scale.clamp_(min=SMALLEST_HALF)
@@ -78,28 +79,21 @@ def fit_zeros(
 ) -> tuple[Tensor, int]:
     """Improve the zero points [n, 1] of ``groups`` [n, width]; returns them and the iterations run.
 
-    As in the reference, the error that decides when to stop is the mean over the whole tensor, and
-    the update made in the iteration that stops is kept. A GPU decides by itself which updates
-    count; the host asks only now and then whether it may stop sending them.
+    All are float32. As in the reference, the error that decides when to stop is the mean over the
+    whole tensor, and the update made in the iteration that stops is kept.
     """
-    every = ASK_EVERY.get(groups.device.type, 1)
-    beta = solver.beta
-    best = torch.full((), float("inf"), device=groups.device)
-    running = torch.ones((), dtype=torch.bool, device=groups.device)
-    iterations = torch.zeros((), dtype=torch.int64, device=groups.device)
+    beta, least = solver.beta, float("inf")
     for number in range(1, solver.iterations + 1):
         codes = encode(groups, scale, zero, max_code)
         error = groups - (codes - zero).mul_(scale)
         wanted = groups - shrink(error, beta, solver.norm)
-        zero = torch.where(running, (codes - wanted.div_(scale)).mean(1, keepdim=True), zero)
+        zero = (codes - wanted.div_(scale)).mean(1, keepdim=True)
         beta *= solver.kappa
-        iterations += running
-        size = error.abs_().mean()
-        running = running & (size < best)
-        best = torch.minimum(best, size)
-        if number % every == 0 and not running.item():
-            break
-    return zero, int(iterations)
+        mean = error.abs_().mean().item()
+        if not mean < least:
+            return zero, number
+        least = mean
+    return zero, solver.iterations
 
 
 def round_weight(
@@ -127,12 +121,20 @@ def round_weight(
             torch.cat((one[2], other[2]), 1),
             max(one[3], other[3]),
         )
-    max_code = 2**bits - 1
-    groups = weight.float().reshape(-1, width)
+    max_code, solver = 2**bits - 1, solver or Solver()
+    groups = weight.reshape(-1, width).contiguous()
     scale, zero = range_grid(groups, max_code, scale_dtype)
-    zero, iterations = fit_zeros(groups, scale, zero, max_code, solver or Solver())
-    zero = zero.to(scale_dtype)
-    codes = encode(groups, scale, zero.float(), max_code).to(torch.uint8)
+    if groups.is_cuda and find_spec("triton"):
+        from benchsuite.quantizers import hqq_kernel
+
+        zero, iterations = hqq_kernel.fit_zeros(groups, scale, zero, max_code, **asdict(solver))
+        zero = zero.to(scale_dtype)
+        codes = hqq_kernel.encode(groups, scale, zero.float(), max_code)
+    else:
+        groups = groups.float()
+        zero, iterations = fit_zeros(groups, scale, zero, max_code, solver)
+        zero = zero.to(scale_dtype)
+        codes = encode(groups, scale, zero.float(), max_code).to(torch.uint8)
     shape = (n_out, n_in // width)
     return (
         codes.reshape(n_out, n_in),
