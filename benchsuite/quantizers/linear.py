@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchsuite.errors import UsageError
+from benchsuite.quantizers.formats.last_rounded import LastRounded
 from benchsuite.quantizers.formats.packing import pack, unpack
 from benchsuite.quantizers.grid import QuantizationGrid
 
@@ -45,6 +46,8 @@ class QuantizedLinear(nn.Module):
     free_zeros: Tensor | None
     g_idx: Tensor | None
     bias: Tensor | None
+    # Shared by a model's layers while it generates: see `using_kernel`.
+    last_rounded: LastRounded | None = None
 
     def __init__(
         self,
@@ -337,17 +340,22 @@ def mean_bits(model: nn.Module) -> float:
 def using_kernel(model: nn.Module, kernel: str) -> Iterator[nn.Module]:
     """Let every quantized linear of ``model`` use ``kernel`` inside the ``with`` block.
 
-    ``few_tokens`` lets each layer choose what generates fastest: `fastest_for_few_tokens`.
+    ``few_tokens`` lets each layer choose what generates fastest: `fastest_for_few_tokens`. Layers
+    that round their inputs then do so once for all that read the same ones.
     """
     linears = quantized_linears(model).values()
-    before = [linear.kernel for linear in linears]
+    before = [(linear.kernel, linear.last_rounded) for linear in linears]
+    few = kernel == "few_tokens"
+    shared = LastRounded() if few else None
     try:
         for linear in linears:
-            linear.use(linear.fastest_for_few_tokens() if kernel == "few_tokens" else kernel)
+            linear.use(linear.fastest_for_few_tokens() if few else kernel)
+            linear.last_rounded = shared
         yield model
     finally:
-        for linear, kernel_before in zip(linears, before, strict=True):
+        for linear, (kernel_before, shared_before) in zip(linears, before, strict=True):
             linear.use(kernel_before)
+            linear.last_rounded = shared_before
 
 
 def stored_bytes(model: nn.Module) -> int:

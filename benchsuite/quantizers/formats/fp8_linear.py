@@ -210,7 +210,7 @@ class Fp8Linear(QuantizedLinear):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return [..., out] for inputs [..., in], of their dtype."""
         flat = inputs.reshape(-1, self.in_features)
-        codes, scales = self.round_inputs(flat)
+        codes, scales = self._rounded_once(inputs, flat)
         if self.kernel == "triton" and len(flat) <= FEW_TOKENS:
             made = self._few_tokens(codes, scales, len(flat), inputs.dtype)
             return made.reshape(*inputs.shape[:-1], self.out_features)
@@ -228,6 +228,13 @@ class Fp8Linear(QuantizedLinear):
         if weight is None or weight.dtype != inputs.dtype:
             weight = self.dequantize(inputs.dtype)
         return F.linear(rounded, weight, self.bias)
+
+    def _rounded_once(self, inputs: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
+        last = self.last_rounded
+        # A fixed scale is the layer's own. The codes of many tokens would fill memory for long.
+        if last is None or self.input_scale is not None or len(flat) > FEW_TOKENS:
+            return self.round_inputs(flat)
+        return last.of(inputs, self.scheme, lambda: self.round_inputs(flat))
 
     def _few_tokens(
         self, codes: Tensor, scales: Tensor, n_tokens: int, dtype: torch.dtype
