@@ -59,9 +59,9 @@ def divergence(
     Chunks are ``seq_len`` tokens each and share nothing, as perplexity's, and so many go through
     the models at a time. The models may be on different devices. Log-probabilities are taken in
     fp32 and summed in fp64, some positions at a time. Where both models were given several devices
-    (`share_work`), these take the batches in turn, which changes no value. Raises ``UsageError``
-    for a text below one chunk or unlike vocabularies, ``BenchsuiteError`` where a model's
-    predictions are not finite.
+    (`share_work`), these share the batches, which changes no value. Raises ``UsageError`` for a
+    text below one chunk or unlike vocabularies, ``BenchsuiteError`` where a model's predictions are
+    not finite.
     """
     n_chunks = len(token_ids) // seq_len
     if seq_len < 2 or n_chunks == 0:
@@ -80,7 +80,6 @@ def divergence(
         reading_text(quantized, chunks, batch_size) as other,
     ):
         pairs = list(zip(base, other, strict=False))
-        _check_vocabularies(*(reader.read(slice(1)) for reader in pairs[0]))
         parts = [slice(i, i + batch_size) for i in range(0, n_chunks, batch_size)]
 
         def batch_kl(place: int, batch: int) -> tuple[Tensor, Tensor]:
@@ -129,15 +128,6 @@ def _check_finite(chunk_kl: np.ndarray) -> None:
         )
 
 
-def _check_vocabularies(original: Seen, quantized: Seen) -> None:
-    sizes = [head(hidden[:1, 0]).shape[-1] for hidden, head in (original, quantized)]
-    if sizes[0] != sizes[1]:
-        raise UsageError(
-            f"the models' vocabularies differ: {sizes[0]} and {sizes[1]}",
-            fix="Compare a model with its own original",
-        )
-
-
 def _token_kl(original: Seen, quantized: Seen) -> Tensor:
     """Return the KL at all positions but the last, float64 [B, T - 1]."""
     rows = [hidden[:, :-1] for hidden, _ in (original, quantized)]
@@ -145,7 +135,7 @@ def _token_kl(original: Seen, quantized: Seen) -> Tensor:
     first, second = (states.flatten(0, 1) for states in rows)
     device = first.device
     with working_on(device):
-        vocabulary = original[1](first[:1]).shape[-1]
+        vocabulary = _vocabulary(original[1](first[:1]), quantized[1](second[:1]))
         step = max(1, _SLICE_BYTES.get(device.type, 2**26) // (8 * vocabulary))
         kl = torch.cat(
             [
@@ -154,6 +144,17 @@ def _token_kl(original: Seen, quantized: Seen) -> Tensor:
             ]
         )
         return kl.view(n_chunks, length)
+
+
+def _vocabulary(original: Tensor, quantized: Tensor) -> int:
+    """Return the size of the vocabulary by the logits of one position of each."""
+    sizes = [logits.shape[-1] for logits in (original, quantized)]
+    if sizes[0] != sizes[1]:
+        raise UsageError(
+            f"the models' vocabularies differ: {sizes[0]} and {sizes[1]}",
+            fix="Compare a model with its own original",
+        )
+    return sizes[0]
 
 
 def _kl(original: Tensor, quantized: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ per word) are other numbers.
 import hashlib
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ from benchsuite.models.fused import fused_forwards
 from benchsuite.models.heads import Head, Seen
 from benchsuite.models.progress import Progress
 from benchsuite.models.replayed_forwards import one_sequence_a_row, replayed
-from benchsuite.models.replicas import replicas_of
+from benchsuite.models.replicas import devices_of, replicas_of
 from benchsuite.models.streaming import is_streamed
 
 MIN_TOKENS = 4096
@@ -81,9 +82,8 @@ def perplexity(
     """Return the perplexity of a causal language model on ``token_ids`` [N].
 
     ``batch_size`` counts chunks per forward pass. ``max_tokens`` (at least 4,096) keeps only the
-    first whole chunks. The devices that the model was given (`share_work`) take the batches in
-    turn, which changes no value. A chunk whose value is not finite raises ``BenchsuiteError``
-    naming it.
+    first whole chunks. The devices that the model was given (`share_work`) share the batches,
+    which changes no value. A chunk whose value is not finite raises ``BenchsuiteError`` naming it.
     """
     chunks = chunked(token_ids, seq_len, max_tokens)
     check_context(model, seq_len)
@@ -188,30 +188,45 @@ def reading_text(model: nn.Module, chunks: torch.Tensor, size: int) -> Iterator[
     """Yield a reader of ``chunks`` [n, seq_len] for each device that shares the model's work.
 
     They are moved to each once: a later copy from another device would wait for what that one still
-    has to do. A small model's forward becomes a CUDA graph where that is known to work. A streamed
-    model has read all of them, ``size`` at a time, when this yields.
+    has to do. The model's own device may read at once, a reader elsewhere waits for its replica. A
+    small model's forward becomes a CUDA graph where that is known to work. A streamed model has
+    read all of them, ``size`` at a time, when this yields.
     """
     if is_streamed(model):
         own = chunks.to(next(model.parameters()).device)
         yield [Reader(own, seen_by_blocks(model, own, size))]
         return
+    replicas = replicas_of(model)  # Of the model's own forwards, which are fused further down.
+    models = [model, *(replica.module for replica in replicas)]
     with ExitStack() as stack:
         stack.enter_context(one_sequence_a_row())
-        models = replicas_of(model)
         for one in models:
             stack.enter_context(fused_forwards(one))
-        devices = [next(one.parameters()).device for one in models]
-        everywhere = [chunks.to(device) for device in devices]
+        everywhere = [chunks.to(device) for device in devices_of(model)]
+        threads = stack.enter_context(ThreadPoolExecutor(len(models)))
+        arrivals = [threads.submit(replica.arrive).result for replica in replicas]
         make = _split if _splits(model, everywhere[0][:1, :16]) else _whole
-        yield [_reader(one, make(one), own) for one, own in zip(models, everywhere, strict=True)]
+        parts = zip(models, everywhere, [_is_there, *arrivals], strict=True)
+        yield [_reader(one, make(one), own, arrival) for one, own, arrival in parts]
 
 
 StatesAndHead = tuple[Callable[[torch.Tensor], torch.Tensor], Head]
 
 
-def _reader(model: nn.Module, how: StatesAndHead, chunks: torch.Tensor) -> Reader:
+def _is_there() -> None:
+    """Wait for nothing: the model itself need not arrive."""
+
+
+def _reader(
+    model: nn.Module, how: StatesAndHead, chunks: torch.Tensor, arrival: Callable[[], None]
+) -> Reader:
     states_of, head = replayed(model, how[0]), how[1]
-    return Reader(chunks, lambda part: (states_of(chunks[part]), head))
+
+    def read(part: slice) -> Seen:
+        arrival()
+        return states_of(chunks[part]), head
+
+    return Reader(chunks, read)
 
 
 def _split(model: nn.Module) -> StatesAndHead:

@@ -5,9 +5,10 @@ there is room. A single thread that has filled the queue of one GPU leaves the o
 so every GPU is sent its batches by a thread of its own.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from typing import TypeVar
 
 import torch
@@ -22,9 +23,9 @@ def shared_out(
 ) -> Iterator[Made]:
     """Yield ``work(place, batch)`` of every batch, in their order.
 
-    Batch i is worked on by the device at place i modulo their number, each device's in order and
-    without gradients. What the work raises is raised when it is that batch's turn, and no batch is
-    begun any more.
+    On several GPUs each takes the next batch when it begins with its last one, so that one that
+    starts late has fewer; on a CPU they take turns. Nothing has gradients. What the work raises is
+    raised when it is that batch's turn, and no batch is begun any more.
     """
     if len(devices) > 1 and devices[0].type == "cuda":
         yield from by_threads(devices, n_batches, work)
@@ -40,17 +41,48 @@ def by_threads(
     devices: Sequence[torch.device], n_batches: int, work: Callable[[int, int], Made]
 ) -> Iterator[Made]:
     """Yield what `shared_out` does, each device's batches sent by a thread of its own."""
+    waiting = deque(range(n_batches))
+    made: list[Future[Made]] = [Future() for _ in waiting]
 
-    def run(batch: int) -> Made:
-        place = batch % len(devices)
-        # Both are a thread's own.
-        with working_on(devices[place]), torch.no_grad():
-            return work(place, batch)
+    def send(place: int) -> None:
+        device = devices[place]
+        last_sent: Callable[[], object] = _nothing
+        for batch in _taken(waiting):
+            try:
+                # Both are a thread's own.
+                with working_on(device), torch.no_grad():
+                    value = work(place, batch)
+                before, last_sent = last_sent, _end_of_what_was_sent(device)
+                before()
+                made[batch].set_result(value)
+            except BaseException as error:
+                waiting.clear()
+                made[batch].set_exception(error)
 
     with ExitStack() as stack:
-        threads = [ThreadPoolExecutor(1) for _ in devices]
-        for thread in threads:
-            stack.callback(thread.shutdown, cancel_futures=True)
-        waiting = [threads[batch % len(devices)].submit(run, batch) for batch in range(n_batches)]
-        for batch in waiting:
+        threads = stack.enter_context(ThreadPoolExecutor(len(devices)))
+        stack.callback(waiting.clear)
+        for place in range(len(devices)):
+            threads.submit(send, place)
+        for batch in made:
             yield batch.result()
+
+
+def _taken(waiting: deque[int]) -> Iterator[int]:
+    """Yield batches from the front for as long as there are any; several threads may take them."""
+    with suppress(IndexError):
+        while True:
+            yield waiting.popleft()
+
+
+def _end_of_what_was_sent(device: torch.device) -> Callable[[], object]:
+    """Return how to wait until a device has done what it was sent so far."""
+    if device.type != "cuda":
+        return _nothing
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(device))
+    return event.synchronize
+
+
+def _nothing() -> None:
+    pass

@@ -1,11 +1,11 @@
 """Modules on several devices: copies that share a structure, and tensors moved there once.
 
-One thread feeds all devices. Launches are asynchronous, so the devices work at the same time for as
-long as the host reads nothing of them; `Reading` waits for what it reads and for nothing else.
+Launches are asynchronous, so devices work at the same time for as long as the host reads nothing of
+them; `Reading` waits for what it reads and for nothing else.
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -75,30 +75,38 @@ def replica(module: nn.Module, to: Counterparts) -> nn.Module:
     see it. What else a module holds, its configuration for one, is shared: forwards only read it.
     Attributes that a class names as ``REMADE`` are not moved but made there, by its ``remake``.
     """
-    return _replica(module, to, {})
+    twin = _twin(module, {})
+    _move(twin, to)
+    _remake(twin)
+    return twin
 
 
-def _replica(module: nn.Module, to: Counterparts, made: dict[nn.Module, nn.Module]) -> nn.Module:
+def _twin(module: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
+    """Return a module tree of its own over the module's own tensors, without what is remade."""
     if module in made:
         return made[module]
     twin = made[module] = module.__new__(type(module))
-    held = dict(module.__dict__)
-    remade = getattr(module, "REMADE", ())
-    for name, value in held.items():
-        if name in remade:
-            held[name] = None
-        elif isinstance(value, Tensor):
-            held[name] = to.of(value)
-        elif isinstance(value, dict):
-            held[name] = value.copy()
-    for kind in ("_parameters", "_buffers"):
-        held[kind] = {n: None if t is None else to.of(t) for n, t in held[kind].items()}
+    held = {n: v.copy() if isinstance(v, dict) else v for n, v in module.__dict__.items()}
+    held |= dict.fromkeys(getattr(module, "REMADE", ()))
     children = held["_modules"].items()
-    held["_modules"] = {n: None if m is None else _replica(m, to, made) for n, m in children}
+    held["_modules"] = {n: None if m is None else _twin(m, made) for n, m in children}
     twin.__dict__ = held
-    if remade:
-        twin.remake()  # type: ignore[operator]
     return twin
+
+
+def _move(twin: nn.Module, to: Counterparts) -> None:
+    """Put the counterparts of a tree's tensors in their place."""
+    for module in twin.modules():
+        held = module.__dict__
+        held |= {n: to.of(v) for n, v in held.items() if isinstance(v, Tensor)}
+        for kind in ("_parameters", "_buffers"):
+            held[kind] = {n: None if t is None else to.of(t) for n, t in held[kind].items()}
+
+
+def _remake(twin: nn.Module) -> None:
+    for module in twin.modules():
+        if getattr(module, "REMADE", ()):
+            module.remake()  # type: ignore[operator]
 
 
 _SHARED: WeakKeyDictionary[nn.Module, tuple[torch.device, ...]] = WeakKeyDictionary()
@@ -125,10 +133,73 @@ def devices_of(model: nn.Module) -> tuple[torch.device, ...]:
     return _SHARED.get(model) or (next(model.parameters()).device,)
 
 
-def replicas_of(model: nn.Module) -> list[nn.Module]:
-    """Return the model, and a whole replica on every further device that shares its work."""
-    others = devices_of(model)[1:]
-    return [model, *(replica(model, Counterparts(device)) for device in others)]
+class Replica:
+    """A whole model on another device: its modules from the start, its tensors from `arrive` on.
+
+    Made in a few milliseconds and then independent of the model, whose forwards may be replaced and
+    which may work while the tensors are on their way.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self.module, self.device = _twin(model, {}), device
+        self._home = next(model.parameters()).device
+        self._arrived = False
+        self._written: torch.cuda.Event | None = None
+        if self._home.type == "cuda":
+            self._written = torch.cuda.Event()
+            self._written.record(torch.cuda.current_stream(self._home))
+
+    @torch.no_grad()
+    def arrive(self) -> None:
+        """Send the tensors to the device, unless they are there: in any thread, one at a time."""
+        if self._arrived:
+            return
+        with working_on(self.device):
+            with self._beside_the_model():
+                _move(self.module, Counterparts(self.device))
+            _remake(self.module)
+        self._arrived = True
+
+    def _beside_the_model(self) -> AbstractContextManager[Any]:
+        """Let copies leave on a stream of their own, not behind all that the model is sent.
+
+        They wait for what had been sent when the replica was made, the last to write its tensors.
+        """
+        if self._written is None:
+            return nullcontext()
+        stream = torch.cuda.Stream(self._home)
+        stream.wait_event(self._written)
+        return torch.cuda.stream(stream)
+
+
+_KEPT: WeakKeyDictionary[nn.Module, list[Replica]] = WeakKeyDictionary()
+
+
+def replicas_of(model: nn.Module) -> list[Replica]:
+    """Return a replica for every further device that shares the model's work.
+
+    Their tensors are still to `Replica.arrive`, unless `replicas_kept` has kept them.
+    """
+    found = _KEPT.get(model) or [Replica(model, device) for device in devices_of(model)[1:]]
+    if model in _KEPT:
+        _KEPT[model] = found
+    return found
+
+
+@contextmanager
+def replicas_kept(model: nn.Module) -> Iterator[nn.Module]:
+    """Let all that reads inside the block use the same replicas, which go when it ends.
+
+    Inside, the model must stay what it is: its modules, tensors, kernels and devices.
+    """
+    if model in _KEPT:
+        yield model
+        return
+    _KEPT[model] = []
+    try:
+        yield model
+    finally:
+        del _KEPT[model]
 
 
 def working_on(device: torch.device) -> AbstractContextManager[Any]:

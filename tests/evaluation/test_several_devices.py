@@ -3,7 +3,10 @@
 Several devices of a CPU are one processor under as many names.
 """
 
+import gc
 from collections import Counter
+from threading import Barrier, Event
+from weakref import ref
 
 import pytest
 import torch
@@ -13,7 +16,7 @@ from benchsuite.evaluation import side_by_side
 from benchsuite.evaluation.divergence import divergence
 from benchsuite.evaluation.perplexity import perplexity
 from benchsuite.models.pool import fresh_tree
-from benchsuite.models.replicas import replicas_of, share_work
+from benchsuite.models.replicas import Replica, replicas_kept, replicas_of, share_work
 from benchsuite.quantizers import rtn
 from benchsuite.quantizers.linear import quantized_linears, using_kernel
 from tests.models import tiny
@@ -93,7 +96,9 @@ def test_a_replica_makes_its_dequantized_weights_itself():
     model = on(2, tiny.model())
     rtn.quantize(model, bits=4, group_size=32)
     with using_kernel(model, "held"):
-        own, other = map(quantized_linears, replicas_of(model))
+        (made,) = replicas_of(model)
+        made.arrive()
+        own, other = map(quantized_linears, (model, made.module))
         for name, linear in own.items():
             assert other[name].packed.data_ptr() == linear.packed.data_ptr()
             for one in (linear, other[name]):
@@ -117,6 +122,9 @@ def test_a_thread_a_device_gives_the_same_values(monkeypatch):
     assert again.chunk_kl == pytest.approx(one[1].chunk_kl, rel=1e-5)
 
 
+CPUS = [torch.device("cpu")] * 3
+
+
 @pytest.mark.parametrize("share", [side_by_side.shared_out, side_by_side.by_threads])
 def test_batches_come_in_order_and_end_with_the_first_fault(share):
     begun = []
@@ -128,11 +136,85 @@ def test_batches_come_in_order_and_end_with_the_first_fault(share):
             raise BenchsuiteError("no memory left", "here", "use less")
         return batch
 
-    devices = [torch.device("cpu")] * 3
-    assert list(share(devices, 7, work)) == list(range(7))
-    for place in range(3):
-        assert [b for p, b in begun if p == place] == list(range(place, 7, 3))
-    made = share(devices, 1000, work)
+    assert list(share(CPUS, 7, work)) == list(range(7))
+    assert sorted(batch for _, batch in begun) == list(range(7))
+    made = share(CPUS, 1000, work)
     assert [next(made) for _ in range(7)] == list(range(7))
     with pytest.raises(BenchsuiteError, match="no memory"):
         next(made)
+    assert len(begun) < 1000
+
+
+def test_on_a_cpu_the_devices_take_turns():
+    made = side_by_side.shared_out(CPUS, 7, lambda place, batch: (place, batch))
+    assert [place for place, _ in made] == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_a_device_that_begins_late_reads_less_and_nothing_changes_its_place():
+    all_have_one, others_are_done, done = Barrier(3), Event(), []
+
+    def work(place, batch):
+        if batch < 3:
+            all_have_one.wait(60)
+        if place == 2:  # as a replica whose weights are still on their way
+            assert others_are_done.wait(60)
+        done.append((place, batch))
+        if len(done) == 10:
+            others_are_done.set()
+        return batch
+
+    assert list(side_by_side.by_threads(CPUS, 11, work)) == list(range(11))
+    assert Counter(place == 2 for place, _ in done) == {False: 10, True: 1}
+
+
+def test_a_gpu_is_never_sent_more_than_one_batch_ahead(monkeypatch):
+    """So that none keeps batches to itself that another could begin with."""
+    events = []
+
+    def end_of_what_was_sent(device):
+        sent = events[-1][1]
+        return lambda: events.append(("ended", sent))
+
+    monkeypatch.setattr(side_by_side, "_end_of_what_was_sent", end_of_what_was_sent)
+    work = lambda place, batch: events.append(("sent", batch))  # noqa: E731
+    list(side_by_side.by_threads(CPUS[:1], 4, work))
+    sent, ended = ([(kind, n) for n in range(4)] for kind in ("sent", "ended"))
+    assert events == [sent[0], sent[1], ended[0], sent[2], ended[1], sent[3], ended[2]]
+
+
+def test_replicas_are_made_once_inside_the_block_that_keeps_them():
+    model = on(3, tiny.model())
+    chunks = read_by(model)
+    alone = perplexity(tiny.model(), ids(11), seq_len=SEQ_LEN)
+    with replicas_kept(model):
+        kept = [ref(one.module) for one in replicas_of(model)]
+        for _ in range(2):
+            value = perplexity(model, ids(11), seq_len=SEQ_LEN, batch_size=1).value
+            assert value == pytest.approx(alone.value, rel=1e-6)
+        assert [one.module for one in replicas_of(model)] == [module() for module in kept]
+        assert set(chunks) == {id(one.base_model) for one in (model, *(m() for m in kept))}
+    gc.collect()
+    assert [module() for module in kept] == [None, None]
+    assert replicas_of(model)[0] is not replicas_of(model)[0]
+
+
+def test_a_replica_has_its_modules_at_once_and_its_tensors_when_they_arrive():
+    model = tiny.model()
+    made = Replica(model, torch.device("meta"))
+    model.base_model.norm.forward = None  # replaced while the replica is on its way
+    assert "forward" not in vars(made.module.base_model.norm)
+    assert all(t.device.type == "cpu" for t in made.module.parameters())
+    made.arrive()
+    assert all(t.is_meta for t in (*made.module.parameters(), *made.module.buffers()))
+    assert not any(t.is_meta for t in (*model.parameters(), *model.buffers()))
+
+
+def test_a_replica_that_cannot_be_made_ends_the_evaluation(monkeypatch):
+    """As when a further GPU has no memory left for it."""
+
+    def arrive(replica):
+        raise BenchsuiteError("no memory left", "here", "use less")
+
+    monkeypatch.setattr(Replica, "arrive", arrive)
+    with pytest.raises(BenchsuiteError, match="no memory"):
+        perplexity(on(2, tiny.model()), ids(70), seq_len=SEQ_LEN)
