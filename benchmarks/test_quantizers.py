@@ -5,7 +5,7 @@ The study is declared in ``benchsuite/studies/quantizers/``; this is its method.
 
 import pytest
 
-from benchsuite import evaluation, quantizers
+from benchsuite import evaluation, models, quantizers
 
 
 @pytest.mark.study("quantizers")
@@ -34,7 +34,11 @@ def test_quantizers(
             quantized = quantize(cell, model, batch, progress)
     record.update(**sizes(original.model, quantized, model.entry.dtype))
     save_model(model, quantized)
-    with record.stage("evaluation"), quantizers.using_kernel(network, "held"):
+    with (
+        record.stage("evaluation"),
+        quantizers.using_kernel(network, "held"),
+        models.replicas_kept(network),
+    ):
         quality = evaluation.perplexity.perplexity(network, evaluation_tokens, seq_len=seq_len)
         change = evaluation.divergence.divergence(
             original.model, network, evaluation_tokens, seq_len=seq_len

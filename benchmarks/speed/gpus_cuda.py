@@ -28,6 +28,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from gpu_courses import Course
 from torch import Tensor, nn
 
 from benchsuite import catalog
@@ -35,7 +36,7 @@ from benchsuite.evaluation.divergence import divergence
 from benchsuite.evaluation.perplexity import perplexity
 from benchsuite.models import random_weights
 from benchsuite.models.pool import fresh_tree
-from benchsuite.models.replicas import Reading, share_work
+from benchsuite.models.replicas import Reading, replicas_kept, share_work
 from benchsuite.models.streaming import stream
 from benchsuite.quantizers import apply, linear
 
@@ -299,22 +300,20 @@ def evaluations(name: str, gpus: Sequence[int], size: Size) -> None:
     quantized = fresh_tree(original)
     share_work(quantized, devices(1))
     apply("rtn_w4", quantized, tokens(original, 1, 16), seed=0, progress=None)
-    chunks = EVALUATED_CHUNKS if size.samples > 16 else 11
-    text = tokens(original, chunks, size.seq_len).flatten()
+    text = tokens(original, EVALUATED_CHUNKS, size.seq_len).flatten()
 
-    def read(number: int) -> dict[str, tuple[float, Any]]:
+    def read(number: int) -> dict[str, tuple[float, Any, str]]:
         for model in (original, quantized):
             share_work(model, devices(number))
         few = text[: 8 * number * max(size.seq_len, 8192)]
+        of_w4 = partial(perplexity, quantized, seq_len=size.seq_len)
+        kl = partial(divergence, original, quantized, seq_len=size.seq_len)
         with linear.using_kernel(quantized, "held"):
-            found = {}
-            for stage, run_one in (
-                ("perplexity", lambda ids: perplexity(quantized, ids, seq_len=size.seq_len)),
-                ("kl", lambda ids: divergence(original, quantized, ids, seq_len=size.seq_len)),
-            ):
+            for run_one in (of_w4, kl):
                 run_one(few)
-                found[stage] = timed(partial(run_one, text))
-        return found
+            with replicas_kept(quantized):  # as in a cell
+                stages = {"perplexity": of_w4, "kl": kl, "perplexity again": of_w4}
+                return {name: watched(run_one, text, number) for name, run_one in stages.items()}
 
     print(f"\n{'evaluation':18}{'GPUs':>5}{'seconds':>9}{'of each':>9}  {'values':8}peak GiB")
     one: dict[str, tuple[float, Any]] = {}
@@ -322,16 +321,23 @@ def evaluations(name: str, gpus: Sequence[int], size: Size) -> None:
         peaks(number)
         found = guarded(f"evaluations on {number}", partial(read, number)) or {}
         peak = peaks(number)
-        for stage, (seconds, result) in found.items():
+        for stage, (seconds, result, course) in found.items():
             first, expected = one.setdefault(stage, (seconds * number, result))
             same = all(map(np.array_equal, _arrays(result), _arrays(expected)))
             share = first / (number * seconds)
             told = "met" if share >= EFFICIENCY_BAR else "MISSED"
             print(
-                f"{stage:18}{number:5}{seconds:9.2f}{share:9.2f}  "
-                f"{'equal' if same else 'OTHER':8}{peak}  bar {EFFICIENCY_BAR}: {told}",
+                f"{stage:18}{number:5}{seconds:9.3f}{share:9.3f}  "
+                f"{'equal' if same else 'OTHER':8}{peak}  bar {EFFICIENCY_BAR}: {told}\n{course}",
                 flush=True,
             )
+
+
+def watched(run: Callable[[Tensor], Any], text: Tensor, n: int) -> tuple[float, Any, str]:
+    """Return the seconds in which ``n`` GPUs read the text, what they found, and their courses."""
+    course = Course(devices(n))
+    seconds, found = timed(lambda: course.of(lambda: run(text)))
+    return seconds, found, course.told(seconds)
 
 
 def _arrays(result: Any) -> list[Any]:

@@ -20,6 +20,7 @@ __getattr__, __all__ = attach(
         "load_tokenizer": "loading",
         "model_folder": "gguf.folder",
         "tokenizer_folder": "gguf.folder",
+        "replicas_kept": "replicas",
         "requirements": "source",
         "stand_in_reason": "stand_in",
         "weights_digest": "source",
