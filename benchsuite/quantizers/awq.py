@@ -40,9 +40,8 @@ from benchsuite.quantizers.awq_search import (
     Heard,
     best_clip,
     channel_scales,
-    exponent_errors,
-    linear_error,
-    module_error,
+    linear_errors,
+    module_errors,
 )
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.layers import Progress, divide_norm, replace
@@ -188,12 +187,10 @@ class AwqBlocks:
         errors = torch.zeros(len(awq_search.EXPONENTS), device=mean_size.device)
         with here.clock.measure("scales", here.device_of(group)):
             if foldable and group.module is None:
-                errors = exponent_errors(
-                    mean_size, linears, self.grid, linear_error(linears, hessian)
-                )
+                (linear,) = linears.values()
+                errors = linear_errors(linear, hessian, mean_size, self.grid)
             elif foldable and group.module is not None:
-                error = module_error(heard, group.module, linears)
-                errors = exponent_errors(mean_size, linears, self.grid, error)
+                errors = module_errors(heard, group.module, list(linears), mean_size, self.grid)
         told = Reading(torch.cat([mean_size.sum(dtype=torch.float64)[None], errors.double()]))
 
         def choose() -> Choice:

@@ -1,6 +1,6 @@
 """What AWQ searches: the exponent of a group's scales, and the clipping ranges of its weights."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,6 @@ CLIP_GRID = 20
 CLIP_MAX_SHRINK = 0.5
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
-
-OutputError = Callable[[Mapping[str, Tensor]], Tensor]
-"""The squared error, a scalar, that other weights (float32, by path) leave at a group's output."""
 
 
 @dataclass(frozen=True)
@@ -53,56 +50,76 @@ def candidate(weight: Tensor, scales: Tensor, grid: QuantizationGrid) -> Tensor:
     return rounded(weight.float() * scales, grid).div_(scales)
 
 
-def linear_error(linears: Mapping[str, nn.Linear], hessian: Tensor) -> OutputError:
-    """Measure candidates for the one linear of a group by its Hessian [in, in]."""
-    ((path, linear),) = linears.items()
-    return lambda tried: weighted_norm(tried[path] - linear.weight, hessian)
+def linear_errors(
+    linear: nn.Linear, hessian: Tensor, mean_size: Tensor, grid: QuantizationGrid
+) -> Tensor:
+    """Return the errors [20] that ``EXPONENTS`` leave at a linear's output, by H [in, in].
 
-
-def module_error(
-    lanes: Sequence[Heard], parent: str, linears: Mapping[str, nn.Linear]
-) -> OutputError:
-    """Measure candidates by running the module that holds them on what it was called with.
-
-    Each lane runs on its own device, and their errors are added up in the order of ``lanes``.
+    They are sums of squares, infinite where they are no numbers.
     """
-    modules = [heard.block.get_submodule(parent) for heard in lanes]
+    found = []
+    for exponent in EXPONENTS:
+        tried = candidate(linear.weight, channel_scales(mean_size, exponent), grid)
+        found.append(weighted_norm(tried - linear.weight, hessian))
+    return _numbers(found)
+
+
+def module_errors(
+    lanes: Sequence[Heard],
+    parent: str,
+    paths: Sequence[str],
+    mean_size: Tensor,
+    grid: QuantizationGrid,
+) -> Tensor:
+    """Return the errors [20] that ``EXPONENTS`` leave at the output of the linears' module.
+
+    As `linear_errors`, by running ``parent`` on what it was called with. Each lane runs on its own
+    device, with weights that the device rounds itself, so that none waits for another before the
+    end. Then the lanes' errors are added up in the order of ``lanes``.
+    """
     goals = [
-        [_first(module(*args, **kwargs)).float() for args, kwargs in heard.calls[parent]]
-        for module, heard in zip(modules, lanes, strict=True)
+        [_first(heard.block.get_submodule(parent)(*a, **k)).float() for a, k in heard.calls[parent]]
+        for heard in lanes
     ]
-    dtype, device = next((m.weight.dtype, m.weight.device) for m in linears.values())
+    own = {heard.device: (heard.block, mean_size.to(heard.device)) for heard in lanes}
+    of_lanes: list[list[Tensor]] = [[] for _ in lanes]
+    for exponent in EXPONENTS:
+        tried = {
+            device: {
+                f"{path[len(parent) + 1 :]}.weight": _candidate_of(
+                    block.get_submodule(path), channel_scales(size, exponent), grid
+                )
+                for path in paths
+            }
+            for device, (block, size) in own.items()
+        }
+        for found, heard, goal in zip(of_lanes, lanes, goals, strict=True):
+            found.append(_output_error(heard, parent, tried[heard.device], goal))
+    by_exponent = torch.stack([torch.stack(found).to(mean_size.device) for found in of_lanes], 1)
+    return _numbers([errors.cumsum(0)[-1] for errors in by_exponent])
 
-    def error(tried: Mapping[str, Tensor]) -> Tensor:
-        weights = {f"{p[len(parent) + 1 :]}.weight": w.to(dtype) for p, w in tried.items()}
-        there: dict[torch.device, dict[str, Tensor]] = {}
-        totals = []
-        for module, heard, of_lane in zip(modules, lanes, goals, strict=True):
-            total = torch.zeros((), device=heard.device)
-            if heard.device not in there:
-                there[heard.device] = {p: w.to(heard.device) for p, w in weights.items()}
-            for (args, kwargs), goal in zip(heard.calls[parent], of_lane, strict=True):
-                got = _first(functional_call(module, there[heard.device], args, kwargs))
-                total += (got.float() - goal).square_().sum()
-            totals.append(total)
-        return torch.stack([total.to(device) for total in totals]).cumsum(0)[-1]
 
-    return error
+def _candidate_of(linear: nn.Module, scales: Tensor, grid: QuantizationGrid) -> Tensor:
+    weight: Any = linear.weight
+    return candidate(weight, scales, grid).to(weight.dtype)
+
+
+def _output_error(
+    heard: Heard, parent: str, weights: dict[str, Tensor], goals: Sequence[Tensor]
+) -> Tensor:
+    module, total = heard.block.get_submodule(parent), torch.zeros((), device=heard.device)
+    for (args, kwargs), goal in zip(heard.calls[parent], goals, strict=True):
+        got = _first(functional_call(module, weights, args, kwargs))
+        total += (got.float() - goal).square_().sum()
+    return total
+
+
+def _numbers(errors: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(errors)).nan_to_num(float("inf"), float("inf"))
 
 
 def _first(outputs: Any) -> Tensor:
     return outputs[0] if isinstance(outputs, tuple) else outputs
-
-
-def exponent_errors(
-    mean_size: Tensor, linears: Mapping[str, nn.Linear], grid: QuantizationGrid, error: OutputError
-) -> Tensor:
-    """Return the errors [20] that ``EXPONENTS`` leave; infinite where they are no numbers."""
-    found = []
-    for exponent in EXPONENTS:
-        scales = channel_scales(mean_size, exponent)
-        found.append(error({p: candidate(m.weight, scales, grid) for p, m in linears.items()}))
-    return torch.stack(found).nan_to_num(float("inf"), float("inf"))
 
 
 def best_clip(weight: Tensor, tokens: Tensor, grid: QuantizationGrid) -> tuple[Tensor, Tensor]:

@@ -273,10 +273,9 @@ def test_scales_agree_with_gptqmodel(seed):
     grid = QuantizationGrid(4, 32, sym=False, scale_dtype=torch.float32)
     mean_size = x.abs().mean(0)
     goal = mlp(x)
-    linears = {"mlp.gate_proj": mlp.gate_proj, "mlp.up_proj": mlp.up_proj}
+    paths = ["mlp.gate_proj", "mlp.up_proj"]
     heard = awq_search.Heard(nn.ModuleDict({"mlp": mlp}), x.device, {"mlp": [((x,), {})]})
-    error = awq_search.module_error([heard], "mlp", linears)
-    errors = awq_search.exponent_errors(mean_size, linears, grid, error).tolist()
+    errors = awq_search.module_errors([heard], "mlp", paths, mean_size, grid).tolist()
     best = errors.index(min(errors))
     theirs = Gated(seed).double()
     their_scales, their_error = processor._compute_best_scale(
