@@ -90,7 +90,8 @@ class Slots(Cache):  # type: ignore[misc]
         self._keys: dict[int, Tensor] = {}
         self._values: dict[int, Tensor] = {}
         self._ids = torch.zeros(n_slots, 1, dtype=torch.int64, device=device)
-        self._places = torch.zeros(n_slots, dtype=torch.int64, device=device)
+        # The steps that a capture makes come after the prefix, as all do.
+        self._places = torch.full_like(self._ids[:, 0], len(prefix))
         self._made = torch.zeros(n_slots, dtype=torch.int64, device=device)
         self.tokens = torch.zeros(n_slots, steps, dtype=torch.int64, device=device)
         self.log_probs = torch.zeros(n_slots, steps, dtype=torch.float64, device=device)

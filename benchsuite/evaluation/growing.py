@@ -81,10 +81,9 @@ class Answer:
 
     def _cut(self, length: int) -> None:
         self.text = self._decode(self.ids)[:length]
-        needed = 0
-        while self._decode(self.ids[:needed])[:length] != self.text:
-            needed += 1
-        self.ids = self.ids[:needed]
+        # What is cut off is short: from the end, until a token is needed.
+        while self.ids and self._decode(self.ids[:-1])[:length] == self.text:
+            self.ids.pop()
 
     def _decode(self, ids: list[int]) -> str:
         return self._tokenizer.decode(
@@ -121,7 +120,7 @@ def chosen_log_probs(logits: Tensor, tokens: Tensor) -> Tensor:
     return (picked - logits.logsumexp(-1)).double()
 
 
-@dataclass
+@dataclass(eq=False)
 class _Held:
     """A prompt's answers in its slots, and how many steps of theirs were looked at."""
 

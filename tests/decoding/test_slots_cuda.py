@@ -82,7 +82,7 @@ def test_few_rows_of_a_long_cache_are_attended_in_parts(
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize(("heads", "kv_heads", "width"), [(9, 3, 64), (32, 8, 128), (4, 1, 256)])
 @pytest.mark.parametrize(("window", "softcap"), [(None, None), (70, None), (None, 5.0)])
-@pytest.mark.parametrize("rows", [7, 1])  # one row alone is attended in parts
+@pytest.mark.parametrize("rows", [129, 3])  # few are attended in parts
 def test_a_prefix_is_seen_by_all_rows(dtype, heads, kv_heads, width, window, softcap, rows):
     from benchsuite.decoding import slot_kernel
 
@@ -91,13 +91,13 @@ def test_a_prefix_is_seen_by_all_rows(dtype, heads, kv_heads, width, window, sof
     def drawn(*shape):
         return torch.randn(*shape, device="cuda", generator=rng).to(dtype)
 
-    length, shared = 200, 384
-    assert (slot_kernel._parts(rows * kv_heads, length + shared) > 1) == (rows == 1)
+    length, shared = 280, 384
+    assert (slot_kernel._parts(rows * kv_heads, length + shared) > 1) == (rows == 3)
     q, k, v = (drawn(rows, n, width) for n in (heads, kv_heads, kv_heads))
     keys, values = (drawn(rows, kv_heads, length, width) for _ in range(2))
     prefix = drawn(kv_heads, shared, width), drawn(kv_heads, shared, width)
     how = {"scaling": width**-0.5, "window": window, "softcap": softcap, "prefix": prefix}
-    for first in (0, 1, 63, 64, 140):
+    for first in (0, 1, 63, 64, 140):  # each row's is one further
         places = shared + first + torch.arange(rows, device="cuda")
         other = keys.clone(), values.clone()
         found = slot_kernel.attend(q, k, v, keys, values, places, **how)
