@@ -1,12 +1,14 @@
 """Which way a model decodes where it lies, how many rows at once, and what its cache takes."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from itertools import takewhile
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 # Models whose attention is the plain causal one, with a window or soft caps at most.
 SLOT_MODELS = frozenset(
@@ -35,6 +37,15 @@ def grows_in_slots(model: nn.Module) -> bool:
         and config.get_text_config().model_type in SLOT_MODELS
         and config._attn_implementation in ("sdpa", CAPPED, ROUNDED)
     )
+
+
+def batches_of_many_shapes() -> AbstractContextManager[None]:
+    """Let torch choose among the attentions that need no plan for every new shape of a batch.
+
+    cuDNN's does: some 70 ms each, more than most batches of questions take.
+    """
+    backends = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    return sdpa_kernel(backends)
 
 
 def at_once(model: nn.Module, n_tokens: int) -> int:

@@ -25,7 +25,12 @@ from benchsuite.decoding.loop import (
     padded,
     places,
 )
-from benchsuite.decoding.ways import at_once, grows_in_slots, shared_prefix
+from benchsuite.decoding.ways import (
+    at_once,
+    batches_of_many_shapes,
+    grows_in_slots,
+    shared_prefix,
+)
 from benchsuite.errors import UsageError
 from benchsuite.evaluation.chat import encoded, turn_end
 from benchsuite.evaluation.elsewhere import Elsewhere
@@ -158,7 +163,7 @@ def log_likelihoods(
     if batch_size is None:
         batch_size = at_once(model, max(map(len, rows), default=1))
     found: dict[int, np.ndarray] = {}
-    with evaluating(model):
+    with evaluating(model), batches_of_many_shapes():
         for batch in batches([len(row) for row in rows], batch_size):
             ids, mask = padded([rows[i] for i in batch], device)
             longest = max(len(continuations[i]) for i in batch)
@@ -226,7 +231,7 @@ def _answers(
         if progress is not None:
             progress("sampling" if draws else "generation", n, len(ids))
 
-    with evaluating(model):
+    with evaluating(model), batches_of_many_shapes():
         n_prompts = min(len(ids), max(1, batch_size // copies))
         if grows_in_slots(model):
             n_slots = n_prompts * copies
