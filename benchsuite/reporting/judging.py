@@ -11,7 +11,7 @@ from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.results import StudyResults
 from benchsuite.statistics.inference.claims import Arm, Judgement, Question, judge_family
 from benchsuite.statistics.inference.sequential import Plan
-from benchsuite.statistics.pairing import PerItem, neighbours
+from benchsuite.statistics.pairing import PerItem, grouped_alike, neighbours, per_item
 from benchsuite.statistics.ranking import Ranking
 from benchsuite.study import Claim, Metric, Study
 from benchsuite.study.metric import NEIGHBOURS
@@ -87,8 +87,15 @@ def _questions(
             if other is not None:
                 arm, other = _as_often(study, claim, arm, other)
             shown = study.metric(claim.metric)
+            if other is not None and shown.clusters and shown.clusters != NEIGHBOURS:
+                every = (*_items(arm), *_items(other))
+                arm = arm if grouped_alike(every) else replace(arm, torn=shown.clusters)
             questions.append(Question(claim, group.label, arm, other, claim.by_seed, shown, counts))
     return questions
+
+
+def _items(arm: Arm) -> list[Any]:
+    return [*map(per_item, arm.items.values()), *arm.rankings.values()]
 
 
 def _arm(group: Group, study: Study, claim: Claim, method: str, columns: Columns | None) -> Arm:
@@ -101,17 +108,19 @@ def _arm(group: Group, study: Study, claim: Claim, method: str, columns: Columns
     arm = Arm(values, missing=missing, constant=method in study.once, empty=empty)
     if metric.items is None:
         return arm
-    items, others = {}, False
+    items, others, unsaid = {}, False, {}
     if columns is not None and claim.other and not missing:
         for seed, record in group.records_of(method).items():
-            found = items_of(columns(record), metric) if record.items else None
+            told = columns(record) if record.items else {}
+            found = items_of(told, metric)
             others |= bool(record.items)
             if found is not None:
                 items[seed] = found
+                unsaid |= _unsaid(told, metric, len(found))
     if any(_make_another_number(items[seed], metric, values[seed]) for seed in items):
         return replace(arm, unlike=metric.items[0])
     lacking = metric.items[0] if others and not items else ""
-    return replace(arm, items=items, item_metric=metric.items[1], lacking=lacking)
+    return replace(arm, items=items, item_metric=metric.items[1], lacking=lacking, **unsaid)
 
 
 def _make_another_number(found: PerItem, metric: Metric, value: float) -> bool:
@@ -152,6 +161,13 @@ def _names(columns: Mapping[str, Any], metric: Metric, n: int) -> tuple[Any, Any
     return ids, clusters
 
 
+def _unsaid(columns: Mapping[str, Any], metric: Metric, n: int) -> dict[str, str]:
+    """Return the columns that the metric declares and the record lacks, by what they would say."""
+    found = zip(("unnamed", "ungrouped"), (metric.ids, metric.clusters), strict=True)
+    missing = {what: name for what, name in found if name and len(columns.get(name, ())) != n}
+    return {what: name for what, name in missing.items() if name != NEIGHBOURS}
+
+
 def _ranked_arm(
     group: Group,
     metric: Metric,
@@ -162,15 +178,16 @@ def _ranked_arm(
     """Return an arm whose metric is the AUROC of its items; a value may be undefined there."""
     found = group.records_of(method)
     missing = [c.id for c in group.methods[method] if c.seed not in found]
-    rankings, lacking = {}, ""
+    rankings, lacking, unsaid = {}, "", {}
     for seed, record in found.items():
         told = columns(record) if columns else {}
         absent = [name for name in metric.ranking or () if name not in told]
         lacking = lacking or "".join(absent[:1])
         if not absent:
             rankings[seed] = ranking_of(told, metric)
+            unsaid |= _unsaid(told, metric, len(told[(metric.ranking or ("",))[0]]))
     lacking = "" if rankings or not columns else lacking
-    return Arm(values, missing=missing, rankings=rankings, lacking=lacking)
+    return Arm(values, missing=missing, rankings=rankings, lacking=lacking, **unsaid)
 
 
 def ranking_of(columns: Mapping[str, Any], metric: Metric) -> Ranking:

@@ -1,7 +1,7 @@
 """Which items two arms share: paired by id, each id one item however many seeds met it.
 
 Items without ids are paired by their place, which is said, and only where every seed of both arms
-holds equally many.
+holds equally many. Where some have ids and others have none, nothing says which belong together.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -102,8 +102,10 @@ def matched(a: Mapping[int, Any] | Sequence[Any], b: Mapping[int, Any] | Sequenc
     every = [*first.values(), *second.values()]
     if not first or not second:
         return Matched(reason="an arm keeps no items")
-    if any(items.ids is None for items in every):
+    if all(items.ids is None for items in every):
         return _by_place(first, second)
+    if any(items.ids is None for items in every):
+        return Matched(reason="some records name their items and others do not")
     if any(len(set(named(items.ids))) < len(items) for items in every):
         return Matched(reason="some ids name several items of one seed")
     one, two = (_ids(arm.values()) for arm in (first, second))
@@ -138,13 +140,14 @@ def units(
 
     A unit is what is taken as one: a cluster, or an item where there are none (or not
     ``clusters``). Ids mean the same item only within one namespace; by default all share one. An
-    item belongs to the cluster that the first sample puts it in.
+    item belongs to the cluster that the first sample with clusters puts it in.
     """
     known: dict[Hashable, int] = {}
     of_item: dict[Hashable, int] = {}
-    numbered = []
+    numbered: dict[int, npt.NDArray[np.int64]] = {}
     spaces = [""] * len(samples) if namespaces is None else list(namespaces)
-    for items, space in zip(samples, spaces, strict=True):
+    for one in sorted(range(len(samples)), key=lambda one: samples[one].clusters is None):
+        items, space = samples[one], spaces[one]
         names = range(len(items)) if items.ids is None else named(items.ids)
         groups: Iterable[Hashable] = names
         if clusters and items.clusters is not None:
@@ -154,8 +157,25 @@ def units(
             if (space, name) not in of_item:
                 of_item[space, name] = known.setdefault((space, group), len(known))
             places.append(of_item[space, name])
-        numbered.append(np.array(places, np.int64))
-    return numbered, len(known)
+        numbered[one] = np.array(places, np.int64)
+    return [numbered[one] for one in range(len(samples))], len(known)
+
+
+def grouped_alike(samples: Iterable[Any]) -> bool:
+    """Say whether all samples that name their items put the same ones together.
+
+    What a cluster is called in each does not matter. Items that one sample alone has tell nothing.
+    """
+    of_item: dict[Hashable, Hashable] = {}
+    for items in samples:
+        if items.ids is None or items.clusters is None:
+            continue
+        mine = list(zip(named(items.ids), named(items.clusters), strict=True))
+        pairs = {(of_item[name], group) for name, group in mine if name in of_item}
+        if any(len({pair[end] for pair in pairs}) < len(pairs) for end in (0, 1)):
+            return False
+        of_item = dict(mine) | of_item
+    return True
 
 
 def _ids(samples: Iterable[Any]) -> set[Hashable]:

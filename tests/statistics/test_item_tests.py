@@ -269,3 +269,12 @@ def test_items_are_paired_by_whatever_names_them(ids):
     expected = item_difference(one(other, IDS), one(NLL, IDS))
     assert (found.n_items, found.p_value) == (120, pytest.approx(expected.p_value))
     assert (fewer.n_items, fewer.n_left_out) == (50, 70)
+
+
+def test_clusters_that_one_arm_alone_knows_count_whichever_arm_comes_first():
+    rng, ids = np.random.default_rng(3), np.arange(60)
+    known = {1: PerItem(rng.normal(size=60), ids, ids // 4)}
+    unknown = {1: PerItem(rng.normal(size=60), ids)}
+    one, other = item_difference(known, unknown), item_difference(unknown, known)
+    assert one.n_units == other.n_units == 15
+    assert one.error == pytest.approx(other.error)

@@ -79,7 +79,10 @@ class Arm:
     are the ids of declared cells without a usable record: a claim is judged on the seeds declared
     for it, because judging while they come in would raise the rate of false positives. ``empty``
     are those of them whose record is there and holds no value. ``lacking`` is the column of items
-    that the metric declares, where records keep items and none has it.
+    that the metric declares, where records keep items and none has it. ``unlike`` is that of items
+    that make quite another number. ``unnamed`` and ``ungrouped`` are the columns that would name
+    the items and say what they share, where records lack them; ``torn`` is the latter where the two
+    arms' records disagree.
     """
 
     values: Mapping[int, Any]
@@ -91,6 +94,9 @@ class Arm:
     empty: Sequence[str] = ()
     lacking: str = ""
     unlike: str = ""
+    unnamed: str = ""
+    ungrouped: str = ""
+    torn: str = ""
 
 
 @dataclass(frozen=True)
@@ -275,7 +281,7 @@ def _draft(question: Question) -> verdicts.Draft:
         ranked = items.ranked(arm, other, claim.kind)
         lacking = arm.lacking or other.lacking
         told = {"lacking": lacking} if lacking else {}
-        return replace(ranked, evidence={**ranked.evidence, **told})
+        return replace(ranked, evidence={**ranked.evidence, **told, **_of_items(question)})
     if missing or not arm.values or (claim.other and (other is None or not other.values)):
         return verdicts.not_run(missing)
     if claim.kind == "cv_below":
@@ -293,6 +299,8 @@ def _draft(question: Question) -> verdicts.Draft:
         evidence["lacking"] = lacking
     if unlike := arm.unlike or other.unlike:
         evidence["unlike"] = unlike
+    if "items" in evidence:
+        evidence |= _of_items(question)
     if claim.kind == "equivalent":
         over_items = items.constant_equivalent(claim.limit, evidence) if still else None
         return over_items or verdicts.equivalent(
@@ -301,3 +309,17 @@ def _draft(question: Question) -> verdicts.Draft:
     if still:
         return items.constant(arm, other, claim.kind, evidence)
     return verdicts.ordered(claim.kind, evidence)
+
+
+def _of_items(question: Question) -> dict[str, Any]:
+    """Return what is amiss with the items' names and clusters: the columns, by what they lack.
+
+    ``unnamed`` and ``ungrouped`` map a column to the methods whose records do not have it.
+    """
+    told: dict[str, Any] = {"torn": question.arm.torn} if question.arm.torn else {}
+    arms = ((question.claim.method, question.arm), (question.claim.other, question.other))
+    for what in ("unnamed", "ungrouped"):
+        for method, arm in arms:
+            if column := getattr(arm, what, ""):
+                told.setdefault(what, {}).setdefault(column, []).append(method)
+    return told

@@ -279,8 +279,7 @@ def _test(evidence: Mapping[str, Any]) -> str:
     name = TEST_NAMES.get(evidence["test"], evidence["test"])
     n = evidence.get("n_items") or "{} and {}".format(*seeds_run(evidence))
     text = f"{name}, n = {n}, {p_text(evidence['p_value'])}"
-    if evidence.get("n_left_out"):
-        text += f", without {evidence['n_left_out']} items that one of them alone has"
+    text += _left_out(evidence)
     guarded = evidence.get("p_guarded")
     if guarded is not None and guarded > NOTABLY * evidence["p_value"]:
         text += f" (at most {p_text(guarded).removeprefix('p = ')} whatever the variances)"
@@ -304,15 +303,42 @@ def _items(evidence: Mapping[str, Any], how: Display) -> str:
     text, items = "", evidence.get("items")
     if items and items["defined"]:
         interval = _interval(how, items["difference"], items["ci_low"], items["ci_high"])
-        text = f" Over the {items['n_items']} shared items, paired: {interval}."
+        alone = _left_out(items)
+        text = f" Over the {items['n_items']} shared items, paired{alone}: {interval}."
+    elif items:
+        text = f" Over items nothing is said: {items['reason']}."
     both = evidence.get("seeds_and_items")
     if both and both["difference"] is not None:
         interval = _interval(how, both["difference"], both["ci_low"], both["ci_high"])
         text += f" Over seeds and items together: {interval}; {_source(both)}."
     if name := evidence.get("unlike"):
         text += f" The items {name!r} make quite another number, and were left out."
+    text += _names(evidence)
     if name := evidence.get("lacking"):
         text += f" No record holds the items {name!r}, which would say whether other ones agree."
+    return text
+
+
+def _left_out(found: Mapping[str, Any]) -> str:
+    """Return how many items one method alone has, of a difference over items; else nothing."""
+    n = found.get("n_left_out")
+    return f", without {n} items that one of them alone has" if n else ""
+
+
+def _names(evidence: Mapping[str, Any]) -> str:
+    """Return what is amiss with the columns that name the items and say what they share."""
+    text, by_place = (
+        "",
+        "place" in ((evidence.get("items") or {}).get("by"), evidence.get("paired_by")),
+    )
+    for column, methods in evidence.get("unnamed", {}).items():
+        text += f" No column {column!r} names the items of {' and '.join(methods)}"
+        text += ": they are paired by place." if by_place else "."
+    for column, methods in evidence.get("ungrouped", {}).items():
+        text += f" No column {column!r} says what the items of {' and '.join(methods)} share"
+        text += ": each counts as independent." if len(methods) > 1 else "."
+    if name := evidence.get("torn"):
+        text += f" The records disagree about which items belong together by {name!r}."
     return text
 
 
