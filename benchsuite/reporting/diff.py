@@ -22,6 +22,7 @@ Key = tuple[str, str, str, str]
 Groups = dict[Key, tuple[Study, Group]]
 # Where a claim may go without being worse off than before.
 RANK = {"violated": 0, "inconclusive": 1, "held": 2}
+MOST_CLAIMS = 5
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,9 @@ def differences(old: Sequence[StudyResults], new: Sequence[StudyResults]) -> lis
     """Compare two judged sets of results, the worse first.
 
     Worse are: a metric that moved against the study's wish by more than the seeds' noise, a claim
-    that held and does not, or that is newly violated, and a cell that failed. Timings are told,
-    and only where both sides have them from the same device, uncontended.
+    that held and does not, or that is newly violated, and a cell that failed. A decided claim that
+    the new records no longer decide, because they lack its cells, is told. Timings are told, and
+    only where both sides have them from the same device, uncontended.
     """
     before, after = _groups(old), _groups(new)
     shared = [key for key in before if key in after]
@@ -112,8 +114,9 @@ def _claims(
             if (r.study.name, j.model) not in others
         }
 
-    before = judged(old)
-    for key, now in judged(new).items():
+    before, after = judged(old), judged(new)
+    yield from _undecided_now(before, after)
+    for key, now in after.items():
         study, model, sentence, _ = key
         was = before.get(key)
         if was is None or was.outcome == now.outcome or "not_run" in (was.outcome, now.outcome):
@@ -123,6 +126,25 @@ def _claims(
         )
         text = f"{sentence}: {was.outcome} before, {now.outcome} now. {now.sentence}"
         yield Difference(f"{study}/{model}", text, worse)
+
+
+def _undecided_now(before: Mapping[Key, Any], after: Mapping[Key, Any]) -> Iterator[Difference]:
+    """Tell decided claims that the new records lack cells of, or know nothing of: a line a model.
+
+    They are not worse: fewer cells may have been asked for.
+    """
+    lost: dict[tuple[str, str, str, str], list[str]] = {}
+    for key, was in before.items():
+        study, model, sentence, _ = key
+        now = after[key].outcome if key in after else "not there"
+        if was.outcome in ("held", "violated") and now in ("not_run", "not there"):
+            what = (study, model, was.outcome, now.replace("_", " "))
+            lost.setdefault(what, []).append(sentence)
+    for (study, model, was_outcome, now), sentences in lost.items():
+        shown = "; ".join(sentences[:MOST_CLAIMS])
+        more = len(sentences) - MOST_CLAIMS
+        text = f"{was_outcome} before, {now} now: {shown}{f'; and {more} more' if more > 0 else ''}"
+        yield Difference(f"{study}/{model}", text)
 
 
 # --- metrics

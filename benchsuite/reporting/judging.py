@@ -108,7 +108,8 @@ def _arm(group: Group, study: Study, claim: Claim, method: str, columns: Columns
     arm = Arm(values, missing=missing, constant=method in study.once, empty=empty)
     if metric.items is None:
         return arm
-    items, others, unsaid = {}, False, {}
+    items, others = {}, False
+    unsaid: dict[str, Any] = {}
     if columns is not None and claim.other and not missing:
         for seed, record in group.records_of(method).items():
             told = columns(record) if record.items else {}
@@ -161,7 +162,7 @@ def _names(columns: Mapping[str, Any], metric: Metric, n: int) -> tuple[Any, Any
     return ids, clusters
 
 
-def _unsaid(columns: Mapping[str, Any], metric: Metric, n: int) -> dict[str, str]:
+def _unsaid(columns: Mapping[str, Any], metric: Metric, n: int) -> dict[str, Any]:
     """Return the columns that the metric declares and the record lacks, by what they would say."""
     found = zip(("unnamed", "ungrouped"), (metric.ids, metric.clusters), strict=True)
     missing = {what: name for what, name in found if name and len(columns.get(name, ())) != n}
@@ -178,7 +179,8 @@ def _ranked_arm(
     """Return an arm whose metric is the AUROC of its items; a value may be undefined there."""
     found = group.records_of(method)
     missing = [c.id for c in group.methods[method] if c.seed not in found]
-    rankings, lacking, unsaid = {}, "", {}
+    rankings, lacking = {}, ""
+    unsaid: dict[str, Any] = {}
     for seed, record in found.items():
         told = columns(record) if columns else {}
         absent = [name for name in metric.ranking or () if name not in told]

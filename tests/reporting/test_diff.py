@@ -57,6 +57,23 @@ def test_a_claim_that_was_open_and_is_violated_is_worse_and_the_other_way_round_
     assert not any("violated before" in text for text in worse(back))
 
 
+def test_decided_claims_that_the_new_records_lack_cells_of_are_told_and_not_worse():
+    clear = MEANS | {"cola_zero": 5.0}
+    old, cells = made(means=clear), grid("llama2_7b", methods=THREE)
+    fewer = {k: r for k, r in old.records.items() if r.cell.method != "cola_zero"}
+
+    found = differences([old], [results(cells, fewer)])
+    gone = differences([old], [])
+
+    (told,) = (str(d) for d in found if "not run now" in str(d))
+    (vanished,) = (str(d) for d in gone if "held before, not there now" in str(d))
+    assert "held before, not run now: " in told
+    assert "cola_zero has lower perplexity than random" in told
+    assert "cola_zero has lower perplexity than random" in vanished
+    assert worse(found) == worse(gone) == []
+    assert not any("not run" in str(d) for d in differences([results(cells, fewer)], [old]))
+
+
 def test_cells_that_one_side_alone_has_are_counted():
     cells = grid("llama2_7b", methods=["random"])
     old = drawn(cells)
