@@ -13,17 +13,11 @@ from typing import Any
 
 from benchsuite.corpora.file_digests import FileDigests
 from benchsuite.corpora.shards import one_set
+from benchsuite.corpora.table import JSONS, TABLES, TEXTS, unpacked
 from benchsuite.errors import UsageError
 
-TABLES = (".csv", ".tsv")
 # In the order of preference where one split is there in several formats.
-FORMATS = (
-    (".parquet",),
-    (".arrow",),
-    (".jsonl", ".json", ".jsonl.gz", ".json.gz"),
-    TABLES,
-    (".txt", ".raw", ".tokens"),
-)
+FORMATS = ((".parquet",), (".arrow",), JSONS, TABLES, TEXTS)
 SUFFIXES = sum(FORMATS, ())
 # The first name that is there counts: beside ``val`` files, MMLU's ``dev`` ones are another split.
 _SPLIT_NAMES = {
@@ -70,7 +64,9 @@ def find(
         return _saved(base, split)
     if config and (base / config).is_dir():
         base = base / config
-    data = [path for path in sorted(base.rglob("*")) if _is_data(path, base)]
+    there = {path for path in base.rglob("*") if _is_data(path, base)}
+    # What lies beside its own packed form was unpacked there.
+    data = sorted(path for path in there if unpacked(path) == path or unpacked(path) not in there)
     for name in split_names(split):
         wanted = [path for path in data if name in _words(path, base)]
         for suffixes in FORMATS:
@@ -79,7 +75,7 @@ def find(
                 found = _narrowed(found, base, config)
                 parts = per_subject and suffixes == TABLES
                 return one_set(found, split, per_subject=parts, partial=partial)
-    unnamed = [path for path in data if not path.name.endswith(FORMATS[-1])]
+    unnamed = [path for path in data if not path.name.endswith(TEXTS)]
     if split == alone and len(unnamed) == 1 and not _words(unnamed[0], base) & _KNOWN_NAMES:
         return unnamed
     seen = sorted(
@@ -87,7 +83,7 @@ def find(
         for known, names in _SPLIT_NAMES.items()
         if any(_words(path, base).intersection(names) for path in data)
     )
-    raise _missing_split(base, split, seen, len(data))
+    raise _missing_split(base, split, seen, len(data)) if data else _no_files(base)
 
 
 def split_names(split: str) -> tuple[str, ...]:
@@ -109,7 +105,7 @@ def _single(file: Path, split: str, alone: str) -> list[Path]:
     raise MissingSplit(
         f"the file {file} is not the {split} split: its name says "
         f"{named[0] if named else 'no split'}",
-        fix=f"Give a folder with one file for each split, as {split}{file.suffix}",
+        fix=f"Give a folder with one file for each split, as {split}{_ending(file)}",
     )
 
 
@@ -131,7 +127,7 @@ def digest(files: list[Path], read: str) -> str:
     """
     total = hashlib.sha256(read.encode())
     for file in files:
-        ending = next(suffix for suffix in SUFFIXES if file.name.endswith(suffix))
+        ending = _ending(file)
         if ending in TABLES:
             ending = file.name
         total.update(f"\0{ending}\0{_digests.sha256(file)}".encode())
@@ -204,6 +200,20 @@ def _words(path: Path, base: Path) -> set[str]:
 
 def _split_words(text: str) -> set[str]:
     return set(re.split(r"[^a-z0-9]+", text.lower())) - {""}
+
+
+def _ending(file: Path) -> str:
+    return next(suffix for suffix in SUFFIXES if file.name.endswith(suffix))
+
+
+def _no_files(base: Path) -> MissingSplit:
+    others = sorted(path.name for path in base.rglob("*") if path.is_file())
+    there = f": it holds {', '.join(others[:3])}" if others else ""
+    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+    return MissingSplit(
+        f"no data file is under {base}{there}{more}",
+        fix=f"Expected names that end in {', '.join(SUFFIXES)}, or a save_to_disk folder",
+    )
 
 
 def _missing_split(base: Path, split: str, seen: list[str], n_files: int) -> MissingSplit:

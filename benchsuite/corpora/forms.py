@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchsuite.corpora.rows import checked, readable
-from benchsuite.corpora.table import Row, Table, opened, without_header
+from benchsuite.corpora.table import Row, Table, opened, unpacked, without_header
 from benchsuite.errors import BenchsuiteError
 
 LETTERS = "ABCD"
@@ -203,7 +203,7 @@ def _lettered(first_line: Sequence[str]) -> bool:
 
 def _subject(file: Path) -> Row:
     """Return the subject of ``high_school_biology_test.csv``."""
-    return {"subject": re.sub(r"_?(test|val|dev|train)$", "", file.stem)}
+    return {"subject": re.sub(r"_?(test|val|dev|train)$", "", unpacked(file).stem)}
 
 
 ARC = Form(

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchsuite.corpora.table import unpacked
 from benchsuite.errors import UsageError
 
 # The hub's shards, and C4's: train-00000-of-00003.parquet, c4-train.00000-of-01024.json.gz.
@@ -33,7 +34,7 @@ def one_set(found: Sequence[Path], split: str, *, per_subject: bool, partial: bo
 def _series(path: Path, per_subject: bool) -> tuple[object, ...]:
     """Return what the files of one split have in common."""
     if per_subject:
-        return path.parent, path.suffix
+        return path.parent, unpacked(path).suffix
     if shard := SHARD.fullmatch(path.name):
         return path.parent, shard["set"], int(shard["total"])
     if number := _NUMBERED.fullmatch(path.name):

@@ -15,7 +15,17 @@ from benchsuite.errors import BenchsuiteError
 Row = dict[str, Any]
 
 TEXT_COLUMN = "text"  # what the rows of a plain text file are called
-_TEXTS = (".txt", ".raw", ".tokens")
+PACKED = ".gz"
+
+
+def _with_packed(*endings: str) -> tuple[str, ...]:
+    return (*endings, *(f"{ending}{PACKED}" for ending in endings))
+
+
+# The endings of files of lines, each packed or not.
+JSONS = _with_packed(".jsonl", ".json")
+TABLES = _with_packed(".csv", ".tsv")
+TEXTS = _with_packed(".txt", ".raw", ".tokens")
 # UTF-32's mark begins with UTF-16's, so it is asked first.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -46,11 +56,16 @@ def opened(file: Path) -> Table:
     """Return a file as a table. Raises ``BenchsuiteError`` naming the line that is damaged."""
     if file.name.endswith((".parquet", ".arrow")):
         return _columnar(file)
-    if file.name.endswith(_TEXTS):
+    if file.name.endswith(TEXTS):
         return Table(file, (TEXT_COLUMN,), lambda _: enumerate(_text_rows(file), start=1))
-    if file.name.endswith((".csv", ".tsv")):
+    if file.name.endswith(TABLES):
         return _delimited(file)
     return _json(file)
+
+
+def unpacked(file: Path) -> Path:
+    """Return a file's name without the ending that says it is packed."""
+    return file.with_suffix("") if file.suffix == PACKED else file
 
 
 def without_header(table: Table, columns: Collection[str]) -> Table:
@@ -86,7 +101,7 @@ def _columnar(file: Path) -> Table:
 def _text_rows(file: Path) -> Iterator[Row]:
     # The raw WikiText files keep their line ends in the hub's rows, and blank lines are empty
     # there; a perplexity from the raw files must read the same text, whatever system copied them.
-    raw = file.suffix != ".txt"
+    raw = unpacked(file).suffix != ".txt"
     for _, line in _lines(file):
         text = line.rstrip("\r\n")
         if raw:
@@ -192,7 +207,7 @@ def _delimited_rows(
 
 def _cells(file: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Yield the line that each row of a CSV or TSV file ends in, and its cells."""
-    delimiter = "\t" if file.suffix == ".tsv" else ","
+    delimiter = "\t" if unpacked(file).suffix == ".tsv" else ","
     csv.field_size_limit(sys.maxsize)  # a cell may be a whole document: Python's is 128 KiB
     reader = csv.reader((line for _, line in _lines(file)), delimiter=delimiter, strict=True)
     try:
@@ -208,7 +223,7 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
 
     A byte that is no text is kept as half a surrogate, which tells it from all that can be decoded.
     """
-    opens: Callable[..., Any] = gzip.open if file.name.endswith(".gz") else open
+    opens: Callable[..., Any] = gzip.open if file.name.endswith(PACKED) else open
     with opens(file, "rb") as stream:
         head = stream.read(4)
     encoding = next((name for mark, name in _MARKS if head.startswith(mark)), "utf-8")

@@ -157,6 +157,43 @@ def test_a_missing_split_names_the_ones_found(tmp_path):
         text_digest("wikitext2", "test", at("wikitext2", tmp_path))
 
 
+PACKED = {
+    "train.txt.gz": "one\ntwo\n",
+    "wiki.train.raw.gz": "one\n \ntwo\n",
+    "train.csv.gz": "text\none\ntwo\n",
+    "train.tsv.gz": "text\tn\none\t1\ntwo\t2\n",
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_a_packed_file_reads_as_the_one_that_it_packs(name, tmp_path):
+    plain, packed, both = (tmp_path / part for part in ("plain", "packed", "both"))
+    for folder in (plain, packed, both):
+        folder.mkdir()
+    (plain / name.removesuffix(".gz")).write_text(PACKED[name])
+    (both / name.removesuffix(".gz")).write_text(PACKED[name])
+    for folder in (packed, both):
+        (folder / name).write_bytes(gzip.compress(PACKED[name].encode()))
+
+    expected, *found = (
+        load_text("wikitext2", "train", at("wikitext2", place))
+        for place in (plain, packed, packed / name, both)
+    )
+
+    assert [one.digest for one in found] == [expected.digest] * 3
+    assert [one.documents for one in found] == [expected.documents] * 3
+
+
+def test_a_folder_without_data_files_names_what_it_holds_and_what_is_read(tmp_path):
+    (tmp_path / "train.txt.bz2").write_bytes(b"")
+
+    with pytest.raises(
+        UsageError, match=r"no data file is under .*: it holds train.txt.bz2"
+    ) as at_:
+        load_text("wikitext2", "train", at("wikitext2", tmp_path))
+    assert ".parquet, .arrow, .jsonl, .json, .jsonl.gz, .json.gz, .csv" in str(told.value)
+
+
 def test_a_missing_split_of_a_saved_dictionary(tmp_path):
     datasets = _library()
     part = datasets.Dataset.from_dict({"text": ["one"]})
