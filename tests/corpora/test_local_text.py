@@ -189,7 +189,7 @@ def test_a_folder_without_data_files_names_what_it_holds_and_what_is_read(tmp_pa
 
     with pytest.raises(
         UsageError, match=r"no data file is under .*: it holds train.txt.bz2"
-    ) as at_:
+    ) as told:
         load_text("wikitext2", "train", at("wikitext2", tmp_path))
     assert ".parquet, .arrow, .jsonl, .json, .jsonl.gz, .json.gz, .csv" in str(told.value)
 
