@@ -7,6 +7,7 @@ from benchsuite.reporting.commands import rerun_command
 from benchsuite.reporting.devices import mixed_devices
 from benchsuite.reporting.groups import groups_of, short_names
 from benchsuite.reporting.results import Line, StudyResults
+from benchsuite.reporting.unmeasured import unmeasured
 from benchsuite.reporting.unread import unread
 from benchsuite.reporting.waiting import waiting
 from benchsuite.statistics.inference.claims import Judgement
@@ -37,7 +38,12 @@ def terminal_lines(results: StudyResults, *, verbose: bool = False) -> list[Line
     if results.standing is not None:
         departs = bool(results.standing.departures)
         lines.append((f"  {results.standing.sentence}", {"yellow": departs}))
-    told = (*results.notes, *unread(results), *mixed_devices(results))
+    told = (
+        *results.notes,
+        *unmeasured(results),
+        *unread(results),
+        *mixed_devices(results),
+    )
     lines += [(f"  {note}", {"yellow": True}) for note in told]
     lines += _claims(results, verbose)
     lines += _waiting(results) if verbose else ()

@@ -106,3 +106,32 @@ def test_a_method_of_ones_own_joins_a_study_by_one_line(claimed, pytester):
     pytester.makepyfile(test_claimed=source.replace('"worse": 6.0', '"worse": 6.0, "mine": 4.0'))
     result = pytester.runpytest_subprocess("test_claimed.py", "-k", "mine")
     result.assert_outcomes(passed=4, deselected=12)
+
+
+def test_cells_that_measure_nothing_pass_and_are_named(pytester):
+    pytester.makeconftest(CONFTEST.replace("claims=claims", "claims=()"))
+    pytester.makepyfile(
+        test_claimed="""
+        import pytest
+
+        @pytest.mark.study("claimed")
+        def test_claimed(cell, record):
+            if cell.method == "better":
+                record.update(perplexty=5.0, steps=3)
+            if cell.method == "worse":
+                record.update(perplexity=6.0)
+        """
+    )
+
+    told = pytester.runpytest_subprocess("test_claimed.py")
+
+    told.assert_outcomes(passed=12)
+    told.stdout.fnmatch_lines(
+        [
+            "  4 cells passed and recorded nothing: toy-fixed-seed1, * and 1 more",
+            "  4 cells recorded none of what the study compares (perplexity): toy-better-seed1, *; "
+            "the first holds perplexty, steps",
+        ]
+    )
+    page = (pytester.path / "reports/index.html").read_text(encoding="utf-8")
+    assert "4 cells passed and recorded nothing: toy-fixed-seed1" in page

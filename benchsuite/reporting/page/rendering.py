@@ -19,6 +19,7 @@ from benchsuite.reporting.page.model import MOST_DOTS, model_view, place_of, tit
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.summary import null_results, timings
 from benchsuite.reporting.text import OUTCOMES, cells_by_id
+from benchsuite.reporting.unmeasured import unmeasured
 from benchsuite.reporting.unread import unread
 from benchsuite.reporting.waiting import deciding, waiting
 from benchsuite.study import Study
@@ -104,7 +105,12 @@ def study_view(results: StudyResults) -> dict[str, Any]:
         "absent": absent_view(results),
         "provenance": provenance,
         "standing": results.standing and results.standing.as_dict(),
-        "notes": [*results.notes, *unread(results), *mixed_devices(results)],
+        "notes": [
+            *results.notes,
+            *unmeasured(results),
+            *unread(results),
+            *mixed_devices(results),
+        ],
         "conflicts": results.conflicts,
         "cells": f"{len(results.records)} of {count(len(results.cells), 'cell')}",
         "has_items": bool(results.item_names),
