@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from benchsuite.commands.collecting import collect, require_records
+from benchsuite.harness.decision import Decision, State
 from benchsuite.printable import count
 
 NOT_DONE = ("running", "failed", "blocked", "stale", "missing")
@@ -25,17 +26,11 @@ def status(arguments: Sequence[str]) -> int:
     missing: Counter[str] = Counter()
     for nodeid, cell, path in collected.cells:
         decision = bench.decide(cell, path)
-        state = {"cached": "done"}.get(decision.state, decision.state)
+        state = "done" if decision.state is State.CACHED else str(decision.state)
         if nodeid in running and state != "done":
             state = "running"
-        note = ""
-        if decision.error is not None:
-            note = f": {decision.error}"
-        elif decision.reasons:
-            note = f": changed {', '.join(decision.reasons)}"
-        elif state == "failed" and decision.record and decision.record.failure:
-            note = f": {decision.record.failure.last_line[:120]}"
-        states.setdefault(state, []).append(f"{cell.study}/{cell.id}{note}")
+        told = f"{cell.study}/{cell.id}{_note(decision, state)}"
+        states.setdefault(state, []).append(told)
         if state == "missing":
             missing[f"{cell.study}/{cell.model}"] += 1
     for state in NOT_DONE:
@@ -51,3 +46,14 @@ def status(arguments: Sequence[str]) -> int:
     for notice in bench.store.notices:
         print(notice)
     return 0
+
+
+def _note(decision: Decision, state: str) -> str:
+    """Return why a cell is not done, after a colon; nothing where its state says it."""
+    if decision.error is not None:
+        return f": {decision.error}"
+    if decision.reasons:
+        return f": changed {', '.join(decision.reasons)}"
+    if state == "failed" and decision.record and decision.record.failure:
+        return f": {decision.record.failure.last_line[:120]}"
+    return ""

@@ -249,13 +249,22 @@ class Options:
 
         Without the parameters, the seeds and the tour: those the cells themselves tell.
         """
-        here, sources = Path.cwd(), self.sources
-        words = []
+        here, words = Path.cwd(), []
         if self.reports_dir != rootpath / "reports":
             words += ["--reports-dir", _relative(self.reports_dir, here)]
-        for flag, value in (("--weights", sources.weights), ("--device", self.device)):
+        for flag, value in (("--weights", self.sources.weights), ("--device", self.device)):
             if value != CHOICES[flag.removeprefix("--")][0]:
                 words += [flag, value]
+        words += self._sources_again(here)
+        if self.plan is not None:
+            words += ["--plan", _relative(self.plan.path, here)]
+        if self.cell_threads != 1:
+            words += ["--cell-threads", str(self.cell_threads)]
+        return tuple(words)
+
+    def _sources_again(self, here: Path) -> list[str]:
+        """Return the words that name the models, folders and checkpoints which were given."""
+        words, sources = [], self.sources
         for name, entry in self.models.items():
             if not given.is_own(name):
                 words += ["--model", name]
@@ -267,11 +276,7 @@ class Options:
                 words += [named, f"{name}={_relative(path, here)}"]
         for name in sorted(sources.trusted):
             words += ["--trust-remote-code", name]
-        if self.plan is not None:
-            words += ["--plan", _relative(self.plan.path, here)]
-        if self.cell_threads != 1:
-            words += ["--cell-threads", str(self.cell_threads)]
-        return tuple(words)
+        return words
 
 
 def gpus_per_cell(config: pytest.Config) -> int:

@@ -70,23 +70,26 @@ def _by_rule(mix: str, role: str, block: int, width: int, model: Shape, imatrix:
         return "Q8_0" if usual == "Q8_0" or width % _block(usual) else "Q6_K"
     if role in ("attn_v", "attn_qkv"):
         return _of_values(mix, block, model)
-    n, experts = model.n_blocks, model.n_experts == _EXPERTS
+    experts = model.n_experts == _EXPERTS
     if role == "attn_k" and experts:
         return "Q8_0"
     if role == "attn_output":
         if experts and mix in ("q3_k_m", "q4_k_m", "iq4_nl"):
             return "Q5_K"
         return "Q4_K" if mix == "q3_k_m" and not experts else usual
-    if role == "ffn_down":
-        if mix == "q3_k_m":
-            return "Q5_K" if block < n // 16 else "Q4_K"
-        if mix in ("q4_k_m", "q5_k_m") and more_bits(block, n):
-            return "Q6_K"
-        if mix == "iq4_nl" and block < n // 8 and not imatrix:
-            return "Q5_K"
-        if mix == "q4_0" and block < n // 8 and imatrix:
-            return "Q4_1"
-    return usual
+    return _of_down(mix, block, model.n_blocks, imatrix) if role == "ffn_down" else usual
+
+
+def _of_down(mix: str, block: int, n: int, imatrix: bool) -> str:
+    if mix == "q3_k_m":
+        return "Q5_K" if block < n // 16 else "Q4_K"
+    if mix in ("q4_k_m", "q5_k_m") and more_bits(block, n):
+        return "Q6_K"
+    if mix == "iq4_nl" and block < n // 8 and not imatrix:
+        return "Q5_K"
+    if mix == "q4_0" and block < n // 8 and imatrix:
+        return "Q4_1"
+    return MIXES[mix]
 
 
 def _of_values(mix: str, block: int, model: Shape) -> str:

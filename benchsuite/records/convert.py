@@ -54,6 +54,11 @@ def _plain(value: Any, where: str, lost: list[str], depth: int) -> Any:
         return sorted(inside, key=lambda one: json.dumps(one, sort_keys=True))
     if isinstance(value, list | tuple | range):
         return [_plain(v, f"{where}[{i}]", lost, depth + 1) for i, v in enumerate(value)]
+    return _of_a_library(value, where, lost, depth)
+
+
+def _of_a_library(value: Any, where: str, lost: list[str], depth: int) -> Any:
+    """Return what JSON has no kind of value for: paths, dates, arrays."""
     if isinstance(value, PurePath):
         return without_surrogates(str(value))
     if isinstance(value, datetime.date | datetime.time):

@@ -160,6 +160,11 @@ class Running:
             elif marker.owner.is_gone(age(path)):
                 cut_off.append(marker.cell.id)
                 self.end(marker.fingerprint.value)
+        self._sweep_beside()
+        return cut_off
+
+    def _sweep_beside(self) -> None:
+        """Remove the files and locks of sessions and cells that are over."""
         for path in self.folder.glob("stop-*"):
             owner = Owner.of(_text(path))
             if age(path) > _UNSIGNED if owner is None else owner.is_gone(age(path)):
@@ -171,7 +176,6 @@ class Running:
             if not self._marker(path.stem).exists():
                 lock = self.folder / f"{path.stem}.lock"
                 sweep_lock(lock, beside=(self._crowded(path.stem),))
-        return cut_off
 
     def _paths(self) -> list[Path]:
         return [path for path in self.folder.glob("*.json") if not path.name.startswith(".")]

@@ -6,7 +6,7 @@ to load the model has that much less time, and workers that hold it come first, 
 loaded again only where that brings the end forward.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -110,30 +110,29 @@ def _fit(
     for worker, model in enumerate(holds):
         holders.setdefault(model, []).append(worker)
     given: _Given = [{} for _ in free]
+
+    def give(place: int, left: int, seconds: float, load: float, workers: Iterable[int]) -> int:
+        """Hand out cells of ``seconds`` each, after ``load``; return how many are left."""
+        for worker in workers:
+            n = min(left, int((sign * room[worker] - load) / seconds))
+            if n > 0:
+                room[worker] -= sign * (load + n * seconds)
+                given[worker][place] = n
+                left -= n
+                if not left:
+                    break
+        return left
+
     for place, (left, seconds, model, load) in enumerate(longest_first):
         mine = holders.setdefault(model, [])
         if len(mine) > 1:
             mine.sort(key=room.__getitem__)
-        for worker in mine:
-            n = min(left, int(sign * room[worker] / seconds))
-            if n > 0:
-                room[worker] -= sign * n * seconds
-                given[worker][place] = n
-                left -= n
-                if not left:
-                    break
-        if not left:
-            continue
-        others = [worker for worker in range(len(free)) if worker not in mine]
-        for worker in sorted(others, key=room.__getitem__):
-            n = min(left, int((sign * room[worker] - load) / seconds))
-            if n > 0:
-                room[worker] -= sign * (load + n * seconds)
-                mine.append(worker)
-                given[worker][place] = n
-                left -= n
-                if not left:
-                    break
+        left = give(place, left, seconds, 0.0, mine)
+        if left:
+            others = [worker for worker in range(len(free)) if worker not in mine]
+            others.sort(key=room.__getitem__)
+            left = give(place, left, seconds, load, others)
+            mine += [worker for worker in others if place in given[worker]]
         if left:
             return []
     return given

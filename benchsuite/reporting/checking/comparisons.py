@@ -111,19 +111,16 @@ def check(
     _explain(checked, where, seen, name, counts)
 
 
+_Tried = tuple[list[Relation], str, tuple[int, int]]
+"""Relations between the printed numbers under a test and the seeds of its arms."""
+
+
 def _explain(
     checked: Checked, where: str, seen: Printed, name: str, counts: tuple[int | None, int | None]
 ) -> None:
     """Try the tests that may have made the numbers, and keep what is told of the best."""
-    if all(c is not None for c in counts):
-        sizes = [(int(counts[0] or 0), int(counts[1] or 0))]
-    else:
-        known = counts[0] or counts[1]
-        sizes = [(known or k, known or k) for k in range(2, MOST_SEEDS + 1)]
-        sizes = sizes[:1] if known else sizes
-    tests = _candidates(seen, name)
-    tried: list[tuple[list[Relation], str, tuple[int, int]]] = []
-    for test in tests:
+    sizes, tried = _sizes(counts), list[_Tried]()
+    for test in _candidates(seen, name):
         for size in sizes:
             if (min(size) < 2 and test != ONE_SAMPLE) or max(size) < 2:
                 continue
@@ -141,7 +138,22 @@ def _explain(
         checked.count(honest[0][0])
         checked.findings.append(_no_count_fits(where, seen))
         return
-    found, test, size = min(honest, key=lambda t: sum(not r.kept for r in t[0]))
+    _tell_best(checked, where, seen, min(honest, key=lambda t: sum(not r.kept for r in t[0])))
+
+
+def _sizes(counts: tuple[int | None, int | None]) -> list[tuple[int, int]]:
+    """Return the seeds of both arms, or all that they may be where neither is told."""
+    one, two = counts
+    if one is not None and two is not None:
+        return [(one, two)]
+    if known := one or two:
+        return [(known, known)]
+    return [(k, k) for k in range(2, MOST_SEEDS + 1)]
+
+
+def _tell_best(checked: Checked, where: str, seen: Printed, best: _Tried) -> None:
+    """Keep what does not belong together under the test that explains most."""
+    found, test, size = best
     derived = fitting(seen, size) if test in INDEPENDENT else {}
     told = f". The means and stds give {_told(derived)}" if derived else ""
     checked.count(found)
@@ -164,7 +176,7 @@ def _note_pairs(
     where: str,
     seen: Printed,
     size: tuple[int, int],
-    tried: Sequence[tuple[list[Relation], str, tuple[int, int]]],
+    tried: Sequence[_Tried],
 ) -> None:
     first = next(
         (

@@ -288,6 +288,12 @@ def _draft(question: Question) -> verdicts.Draft:
         return verdicts.cv_below(arm.values, claim.limit)
     if other is None or claim.kind not in ("lower", "higher", "equivalent"):
         raise ValueError(f"the claim {claim.sentence!r} is of the unknown kind {claim.kind!r}")
+    return _compared(question, other)
+
+
+def _compared(question: Question, other: Arm) -> verdicts.Draft:
+    """Compare two arms that ran: by their seeds or, where nothing varies, by their items."""
+    claim, arm = question.claim, question.arm
     names = (claim.method, claim.other or "")
     evidence = arms.compared(arm.values, other.values, question.by_seed, names)
     evidence["once"] = [arm.constant, other.constant]
