@@ -10,7 +10,7 @@ from benchsuite.engines import serving
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.quantizers import checkpoint, sparsegpt, wanda
 from benchsuite.quantizers.formats.sparse import SparseLinear, kept
-from benchsuite.quantizers.linear import quantized_linears, stored_bytes
+from benchsuite.quantizers.linear import model_digest, quantized_linears, stored_bytes
 from benchsuite.quantizers.walking.energy import Energy
 from benchsuite.quantizers.walking.hessian import invert_upper, upper_factor, weighted_norm
 from benchsuite.studies.quantizers import report
@@ -138,8 +138,27 @@ def test_a_pruned_model_is_saved_as_any_model_is(name, make_model, tokens, tmp_p
     with torch.no_grad():
         found, expected = (m(input_ids=tokens).logits for m in (read, model))
     assert torch.equal(found, expected)
+    again = checkpoint.load(tmp_path)
+    assert model_digest(again) == result.weights_sha256
+    with torch.no_grad():
+        assert torch.equal(again(input_ids=tokens).logits, expected)
     with pytest.raises(UsageError, match="hold weights only"):
         checkpoint.save(model, tmp_path / "packed", format="gptq")
+
+
+def test_an_ordinary_model_is_told_from_a_pruned_one(make_model, tmp_path):
+    make_model().save_pretrained(tmp_path)
+    told = r"nor is it 2:4 sparse: model\.layers\.0\S+ more than two of four .* with --local"
+    with pytest.raises(BenchsuiteError, match=told):
+        checkpoint.load(tmp_path)
+
+
+def test_zeros_among_the_kept_weights_do_not_change_the_digest():
+    weight = torch.tensor([[0.5, 0.0, -0.0, 0.25, 0.0, 0.0, 0.0, 2.0]])
+    masks = torch.tensor([[1, 0, 0, 1, 0, 0, 1, 1], [1, 0, 0, 1, 1, 0, 0, 1]]).bool()
+    one, other = (SparseLinear(weight, mask[None]) for mask in masks)
+    assert one.digest == other.digest
+    assert torch.equal(one.dequantize(), weight)
 
 
 def test_errors_are_the_pruned_weights_and_fall_by_compensation(make_model, tokens):

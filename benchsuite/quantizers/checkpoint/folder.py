@@ -29,7 +29,13 @@ from benchsuite.models.folder import (
 from benchsuite.models.gguf import model_folder
 from benchsuite.models.hub_names import hub_name, tree_name
 from benchsuite.quantizers.checkpoint import dense, gguf, packed
-from benchsuite.quantizers.checkpoint.settings import FORMATS, format_of, read_settings
+from benchsuite.quantizers.checkpoint.settings import (
+    FORMATS,
+    format_of,
+    has_settings,
+    read_settings,
+    unquantized,
+)
 from benchsuite.quantizers.layers import replace
 from benchsuite.quantizers.linear import QuantizedLinear, quantized_linears
 
@@ -38,6 +44,8 @@ __all__ = ["apply", "format_for", "has_packed_head", "load", "save"]
 REINSTALL = "Save it again with --save-models, or copy it again"
 WRITTEN = FORMATS | {"dense": dense, "gguf": gguf}
 """What a model can be saved in: the last two have no quantization config to be read by."""
+_SPARSE: Mapping[str, Any] = {"quant_method": "dense"}
+"""The settings of a folder that has none: a 2:4 sparse model, or no quantized one."""
 _OF_INTEGERS = ("awq", "gptq", packed.FORMAT)  # for packed weights, in this order
 _COMPUTED = ".rotary_emb.inv_freq"  # stored by earlier versions of transformers
 
@@ -183,16 +191,17 @@ def load(folder: Path | str, *, device: str = "cpu", trusted: bool = False) -> n
 
     Reads what ``save`` writes and any AutoGPTQ, AutoAWQ, gptqmodel or llm-compressor checkpoint
     (``gptq``, ``gptq_v2``, AWQ's ``gemm``, W4A16 and the like, dynamic W8A8, FP8) of a known
-    architecture. Raises one BenchsuiteError that names the folder and every fault: missing or extra
-    tensors, wrong shapes, scales that are not finite. A GGUF is read too: its layers are ordinary
-    ones, whose weights are what the file's stand for. A folder whose own code would have to run is
-    ``CellCannotRun`` unless it is ``trusted``.
+    architecture, and ordinary ones whose every linear in the blocks is 2:4 sparse. Raises one
+    BenchsuiteError that names the folder and every fault: missing or extra tensors, wrong shapes,
+    scales that are not finite. A GGUF is read too: its layers are ordinary ones, whose weights are
+    what the file's stand for. A folder whose own code would have to run is ``CellCannotRun`` unless
+    it is ``trusted``.
     """
     folder = Path(folder)
     if is_gguf(folder):
         made = model_folder(folder)
         return loading.load_folder(made, str(folder), device, read_config(made)["dtype"]).eval()
-    settings = read_settings(folder)
+    settings = read_settings(folder) if has_settings(folder) else _SPARSE
     if has_packed_head(folder):
         raise BenchsuiteError(
             "its head is quantized, and only layers of the blocks are read",
@@ -258,7 +267,7 @@ def apply(model: nn.Module, folder: Path, settings: Mapping[str, Any]) -> None:
     kind = str(model.config.model_type)  # type: ignore[union-attr]
     linears = dict(architecture_of(model).named_linears(model))
     state = _read(folder, kind)
-    format = format_of(settings)
+    format = dense if settings is _SPARSE else format_of(settings)
     faults: list[str] = []
     packed: list[str] = []
     for name, original in linears.items():
@@ -273,6 +282,8 @@ def apply(model: nn.Module, folder: Path, settings: Mapping[str, Any]) -> None:
             faults.append(fault)
         else:
             replace(model, name, linear)
+    if format is dense and faults:
+        raise unquantized(folder, _in_words(kind, faults[0]))
     faults += _install(model, state, tuple(f"{name}." for name in packed))
     if faults:
         faults = [_in_words(kind, fault) for fault in faults]

@@ -86,9 +86,15 @@ def _found(folder: Path) -> tuple[Path, Any, str]:
             raise BenchsuiteError(
                 f"cannot read {name}: {error}", str(folder), "Copy or download the file again"
             ) from error
-    raise BenchsuiteError(
+    raise unquantized(folder)
+
+
+def unquantized(folder: Path, why: str = "") -> BenchsuiteError:
+    """Return the error for a folder that holds no quantized model; ``why`` it is not sparse."""
+    return BenchsuiteError(
         f"no readable quantization config: config.json has no {_KEY}, and neither "
-        f"{' nor '.join(_FILES)} is there",
+        f"{' nor '.join(_FILES)} is there{f'; nor is it 2:4 sparse: {why}' if why else ''}",
         str(folder),
-        "Save it again with --save-models, or copy it again",
+        "Copy the checkpoint again; a model that is not quantized is given with --local, or to "
+        "`benchsuite compare`",
     )

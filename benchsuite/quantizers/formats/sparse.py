@@ -53,8 +53,14 @@ class SparseLinear(QuantizedLinear):
     values: Tensor
 
     def __init__(self, weight: Tensor, mask: Tensor, *, bias: Tensor | None = None) -> None:
-        """Keep ``weight`` [out, in] where ``mask`` is, which holds two of every four."""
+        """Keep ``weight`` [out, in] where ``mask`` is, which holds two of every four.
+
+        Which of several zeros is kept does not matter: the first of them, so that the dense weight
+        alone gives the layer back.
+        """
         nn.Module.__init__(self)
+        weight = weight.masked_fill(~mask, 0) + 0.0  # no zero has a sign
+        mask = kept(weight.abs())
         self.out_features, self.in_features = weight.shape
         self.bits, self.group_size, self.dtype = 2, GROUP, weight.dtype
         self.kernel = "dequantize"
