@@ -32,6 +32,7 @@ from benchsuite.models.folder import (
     weight_files,
 )
 from benchsuite.models.gguf import model_folder, tokenizer_folder
+from benchsuite.models.saved import read_metadata, refuse_unsaved
 from benchsuite.quantizers import checkpoint
 from benchsuite.quantizers.checkpoint.settings import has_settings
 from benchsuite.quantizers.linear import quantized_linears
@@ -200,8 +201,6 @@ def _tokenizer(word: str, folder: Path, trusted: bool) -> Any:
     metadata = folder / "metadata.json"
     entry = _entry(word)
     if metadata.is_file():
-        from benchsuite.evaluation.checkpoints import read_metadata
-
         named = catalog.MODELS.get(str(read_metadata(folder).get("model")))
         entry = named or entry
     return loading.load_tokenizer(entry, folder, trusted=trusted)
@@ -261,8 +260,6 @@ def checkpoint_of(word: str) -> Path:
     """Return the folder of the model that a word names; raises as `folder_of`, or without one."""
     folder = folder_of(word)
     if not (folder / "config.json").is_file():
-        from benchsuite.evaluation.checkpoints import refuse_unsaved
-
         refuse_unsaved(folder)
         raise UsageError(
             f"{word!r} is neither a catalogued model nor a folder with a config.json, nor a GGUF",

@@ -3,7 +3,6 @@
 It reads the embedded text, so that neither network nor data are needed.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +19,7 @@ from benchsuite.decoding.loop import evaluating, greedy
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.evaluation.perplexity import begun_chunks, perplexity, tokenize_protocol
 from benchsuite.models import gguf, soundness, source
+from benchsuite.models.saved import read_metadata, refuse_unsaved
 from benchsuite.quantizers import checkpoint
 from benchsuite.quantizers.linear import (
     model_digest,
@@ -141,33 +141,6 @@ def _file(opened: Opened) -> Path | None:
 def _size(opened: Opened) -> int:
     file = _file(opened)
     return file.stat().st_size if file else stored_bytes(opened.model)
-
-
-def refuse_unsaved(folder: Path) -> None:
-    """Refuse a folder of ``--save-models`` that says why it holds no model."""
-    why = read_metadata(folder).get("not_saved") if folder.is_dir() else None
-    if why:
-        raise UsageError(
-            f"no model is in this folder, as its metadata.json says: {why}",
-            str(folder),
-            "Name the folder of a method whose format holds this model",
-        )
-
-
-def read_metadata(folder: Path) -> dict[str, Any]:
-    """Return what a saved cell's ``metadata.json`` says; empty where there is none.
-
-    Raises ``BenchsuiteError`` for what is no JSON.
-    """
-    try:
-        found = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise BenchsuiteError(
-            f"not readable JSON: {error}", str(folder / "metadata.json"), "Save the model again"
-        ) from error
-    return found if isinstance(found, dict) else {}
 
 
 def _text(opened: Opened) -> Tensor:

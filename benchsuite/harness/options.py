@@ -198,7 +198,7 @@ class Options:
                 digest_cache=digest_cache(reports),
             ),
             models=models,
-            checkpoint=typed.named_paths("--checkpoint", value("checkpoint"), where),
+            checkpoint=typed.checkpoints(value("checkpoint"), where),
             save_models=value("save_models"),
             wandb=typed.tracked(value("wandb")),
             downstream=value("downstream"),

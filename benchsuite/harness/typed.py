@@ -87,6 +87,21 @@ def named_paths(flag: str, values: list[str], where: Path) -> dict[str, Path]:
     return found
 
 
+def checkpoints(values: list[str], where: Path) -> dict[str, Path]:
+    """Return the models of ``--checkpoint NAME=PATH``: of a folder around a GGUF, that file.
+
+    A folder of ``--save-models`` that holds no model is refused, with the reason that it gives.
+    """
+    found = named_paths("--checkpoint", values, where)
+    if found:
+        from benchsuite.models import saved, source
+
+        found = {name: source.within(path) for name, path in found.items()}
+        for path in found.values():
+            saved.refuse_unsaved(path)
+    return found
+
+
 def interpreters(values: list[str], where: Path) -> dict[str, str]:
     """Return engine -> interpreter; the path is not resolved: a venv's python is a link."""
     found = {}

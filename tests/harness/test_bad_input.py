@@ -4,6 +4,7 @@ import pytest
 
 from benchsuite.catalog import ModelEntry, model, register
 from benchsuite.errors import UsageError
+from benchsuite.harness import typed
 from benchsuite.study import Parameter, Study, study
 
 SHAPE = dict(model("tiny_llama_1m").shape)
@@ -135,3 +136,17 @@ def test_a_malformed_configuration_file_is_named(bench, project):
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*pyproject.toml*"])
     assert "Traceback" not in result.stderr.str()
+
+
+def test_a_checkpoint_s_folder_stands_for_its_gguf_or_says_why_it_holds_no_model(tmp_path):
+    for name in ("gguf", "unsaved"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "gguf" / "model.gguf").write_bytes(b"GGUF")
+    (tmp_path / "gguf" / "metadata.json").write_text('{"not_saved": null}')
+    (tmp_path / "unsaved" / "metadata.json").write_text('{"not_saved": "no fractional zeros"}')
+
+    found = typed.checkpoints(["tiny_llama_1m=gguf"], tmp_path)
+
+    assert found == {"tiny_llama_1m": tmp_path / "gguf" / "model.gguf"}
+    with pytest.raises(UsageError, match="no model is in this folder, .* no fractional zeros"):
+        typed.checkpoints(["tiny_llama_1m=unsaved"], tmp_path)
