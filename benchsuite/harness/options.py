@@ -192,7 +192,7 @@ class Options:
             strict_cells=value("strict_cells"),
             strict_claims=value("strict_claims"),
             sources=Sources(
-                local=paths | typed.named_paths("--local", value("local"), where),
+                local=paths | typed.local(value("local"), where),
                 weights=value("weights"),
                 trusted=typed.models("--trust-remote-code", value("trust_remote_code")),
                 digest_cache=digest_cache(reports),

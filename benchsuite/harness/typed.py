@@ -87,6 +87,21 @@ def named_paths(flag: str, values: list[str], where: Path) -> dict[str, Path]:
     return found
 
 
+def local(values: list[str], where: Path) -> dict[str, Path]:
+    """Return the paths of ``--local NAME=PATH``: of a model's folder around a GGUF, that file."""
+    from benchsuite import catalog
+
+    found = named_paths("--local", values, where)
+    if not found.keys() & catalog.MODELS.keys():
+        return found
+    from benchsuite.models import source
+
+    return {
+        name: source.around_gguf(path) if name in catalog.MODELS else path
+        for name, path in found.items()
+    }
+
+
 def checkpoints(values: list[str], where: Path) -> dict[str, Path]:
     """Return the models of ``--checkpoint NAME=PATH``: of a folder around a GGUF, that file.
 

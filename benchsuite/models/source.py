@@ -83,15 +83,24 @@ def locate(entry: ModelEntry, sources: Sources = Sources()) -> Source:
 def within(path: Path) -> Path:
     """Return the model that a folder stands for, where it is not one itself.
 
-    A repository of a hub's cache (``models--OWNER--NAME``) stands for its snapshot, and the folder
-    that ``--save-models`` writes a GGUF into for that file.
+    A repository of a hub's cache (``models--OWNER--NAME``) stands for its snapshot, and a folder
+    around a GGUF for that file.
+    """
+    if not path.is_dir() or (path / "config.json").exists():
+        return path
+    file = around_gguf(path)
+    return file if file != path else _snapshot(path, "main") or path
+
+
+def around_gguf(path: Path) -> Path:
+    """Return the one GGUF of a folder without a model of its own; else the path as it is.
+
+    So ``--save-models`` keeps one, its tokenizer's files beside it.
     """
     if not path.is_dir() or (path / "config.json").exists():
         return path
     files = sorted(path.glob("*.gguf"))
-    if len(files) == 1:
-        return files[0]
-    return _snapshot(path, "main") or path
+    return files[0] if len(files) == 1 else path
 
 
 def weights_digest(

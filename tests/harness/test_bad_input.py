@@ -148,5 +148,9 @@ def test_a_checkpoint_s_folder_stands_for_its_gguf_or_says_why_it_holds_no_model
     found = typed.checkpoints(["tiny_llama_1m=gguf"], tmp_path)
 
     assert found == {"tiny_llama_1m": tmp_path / "gguf" / "model.gguf"}
-    with pytest.raises(UsageError, match="no model is in this folder, .* no fractional zeros"):
+    assert typed.local(["smollm2_135m=gguf", "wikitext2=gguf"], tmp_path) == {
+        "smollm2_135m": tmp_path / "gguf" / "model.gguf",
+        "wikitext2": tmp_path / "gguf",
+    }
+    with pytest.raises(UsageError, match=r"no model is in this folder, .* no fractional zeros"):
         typed.checkpoints(["tiny_llama_1m=unsaved"], tmp_path)
