@@ -83,6 +83,26 @@ def test_two_deterministic_arms_are_compared_over_their_items():
     json.dumps(judged.as_dict())
 
 
+@pytest.mark.parametrize("ids", [[None, range(60)], [range(60), range(100, 160)]])
+def test_two_numbers_over_items_that_cannot_be_paired_decide_nothing(ids):
+    chunks = np.random.default_rng(0).normal(2, 0.5, size=60)
+    arms = [deterministic(chunks + i, None if ids[i] is None else list(ids[i])) for i in (0, 1)]
+    for claim in (
+        lower("perplexity", "a", than="b"),
+        equivalent("perplexity", "a", to="b", within=99),
+    ):
+        judged, beside = judge_family(
+            [
+                Question(claim, "m", *arms),
+                Question(claim, "m", arm(5.7, 0.1), arm(5.7, 0.1, rng_seed=9)),
+            ]
+        )
+        assert judged.outcome == "inconclusive"
+        assert re.search("no id is shared|others do not", judged.sentence)
+        assert beside.evidence["family_size"] == 2  # it counts, as one that is not significant
+        json.dumps(judged.as_dict())
+
+
 def test_two_numbers_whose_items_no_record_holds_say_so():
     claim = higher("accuracy", "a", than="b")
     arms = [Arm({1: value, 2: value}, lacking="rihgt") for value in (97.5, 95.0)]

@@ -334,7 +334,8 @@ def _names(evidence: Mapping[str, Any]) -> str:
     for column, methods in evidence.get("unnamed", {}).items():
         text += f" No column {column!r} names the items of {' and '.join(methods)}"
         text += ": they are paired by place." if by_place else "."
-    for column, methods in evidence.get("ungrouped", {}).items():
+    compared = (evidence.get("items") or {}).get("defined") or evidence.get("n_items")
+    for column, methods in evidence.get("ungrouped", {}).items() if compared else ():
         text += f" No column {column!r} says what the items of {' and '.join(methods)} share"
         text += ": each counts as independent." if len(methods) > 1 else "."
     if name := evidence.get("torn"):
