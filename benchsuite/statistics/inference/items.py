@@ -32,15 +32,15 @@ def constant(arm: Any, other: Any, kind: str, evidence: Mapping[str, Any]) -> Dr
     """Lower or ``higher`` where neither arm has randomness: over items, or by the numbers.
 
     More seeds would repeat the same two numbers. Where both keep items, these decide: other ones
-    need not repeat them. Items that cannot be paired leave it open: the two numbers may be of
-    different ones. Without items the comparison is exact, and speaks of this text alone.
+    need not repeat them. Too few, or such as cannot be paired, leave it open: two numbers alone
+    would hold whatever was claimed. Without items the comparison is exact, of this text alone.
     """
     found = evidence.get("items") or {"defined": False, "reason": ""}
     told = {key: value for key, value in evidence.items() if key != "items"}
     if found["defined"]:
         return Draft(kind, found["p_value"], {**told, **_told(found)})
-    if _unpaired(evidence):
-        return Draft("inconclusive", evidence={**told, **_of_unpaired(found)})
+    if _tell_nothing(evidence):
+        return Draft("inconclusive", evidence={**told, **_of_undecided(found)})
     first, second = (next(iter(a.values.values())) for a in (arm, other))
     exact = {"test": "exact", "difference": first - second, "reason": found["reason"]}
     return ordered(kind, {**told, **exact})
@@ -52,8 +52,8 @@ def constant_equivalent(margin: float | None, evidence: Mapping[str, Any]) -> Dr
     As `constant`: more seeds would repeat the same two numbers. None without such items.
     """
     assert margin is not None
-    if _unpaired(evidence):
-        found = _of_unpaired(evidence["items"])
+    if _tell_nothing(evidence):
+        found = _of_undecided(evidence["items"])
         told = {key: value for key, value in evidence.items() if key != "items"}
         nothing = {"defined": False, "reason": found["reason"]}
         return Draft("inconclusive", evidence={**told, **found, "margin": margin, "tost": nothing})
@@ -67,13 +67,13 @@ def constant_equivalent(margin: float | None, evidence: Mapping[str, Any]) -> Dr
     return Draft("equivalent", result.p_either, {**told, "p_equivalence": result.p_either})
 
 
-def _unpaired(evidence: Mapping[str, Any]) -> bool:
-    """Say whether both arms keep items, and which of one is which of the other's is not known."""
+def _tell_nothing(evidence: Mapping[str, Any]) -> bool:
+    """Say whether both arms keep items that decide nothing: too few, or not to be paired."""
     found = evidence.get("items")
-    return found is not None and not found["defined"] and found["n_units"] == 0
+    return found is not None and not found["defined"]
 
 
-def _of_unpaired(found: Mapping[str, Any]) -> dict[str, Any]:
+def _of_undecided(found: Mapping[str, Any]) -> dict[str, Any]:
     return {"test": found["test"], "reason": found["reason"], "n_left_out": found["n_left_out"]}
 
 
