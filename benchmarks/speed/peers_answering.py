@@ -49,7 +49,7 @@ def our_answers(asked: Asked) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
     def arc(items: list[Any]) -> list[int]:
-        rows = [continued(tokenizer, context, options) for context, options in items]
+        rows = continued(tokenizer, items)
         kept["ARC"] = [(len(first), sum(map(len, options))) for first, options in rows]
         prefixes = [first for first, options in rows for _ in options]
         found = log_likelihoods(model, prefixes, [x for _, options in rows for x in options])

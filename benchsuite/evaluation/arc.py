@@ -18,7 +18,7 @@ from benchsuite.embedded import prompts
 from benchsuite.embedded.schema import Choice
 from benchsuite.errors import UsageError
 from benchsuite.evaluation import forms
-from benchsuite.evaluation.chat import Ids, continued
+from benchsuite.evaluation.chat import continued
 from benchsuite.evaluation.fitting import MOST_LEFT_OUT, fit, fitting
 from benchsuite.evaluation.generation import Progress, generate, log_likelihoods
 
@@ -175,10 +175,14 @@ def _scored(
     progress: Progress | None,
 ) -> ArcScores:
     """Return the scores of the options of highest log-likelihood."""
-    asked: list[tuple[Ids, list[Ids]]] = []
-    for item in items:
-        prompt = forms.asked(item, examples=examples, form=form, chat=chat)
-        asked.append(continued(tokenizer, prompt, forms.scored_texts(item, form, chat=chat)))
+    texts = [
+        (
+            forms.asked(item, examples=examples, form=form, chat=chat),
+            forms.scored_texts(item, form, chat=chat),
+        )
+        for item in items
+    ]
+    asked = continued(tokenizer, texts)
     lengths = [len(first) + max(map(len, options)) for first, options in asked]
     names = [item.id for item in items]
     kept, out = fitting(model, lengths, 0, names, most_left_out=most_left_out)

@@ -6,6 +6,7 @@ answer. A conversation gets exactly what ``apply_chat_template`` makes of it.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from benchsuite.errors import BenchsuiteError, UsageError
@@ -54,8 +55,10 @@ def encoded(tokenizer: Any, prompts: Sequence[Prompt]) -> list[Ids]:
     ]
 
 
-def continued(tokenizer: Any, prompt: Prompt, texts: Sequence[str]) -> tuple[Ids, list[Ids]]:
-    """Return the ids of a prompt, and those that each of some texts adds to it.
+def continued(
+    tokenizer: Any, asked: Sequence[tuple[Prompt, Sequence[str]]]
+) -> list[tuple[Ids, list[Ids]]]:
+    """Return the ids of every prompt, and those that each of its texts adds to it.
 
     Prompt and text are tokenized together and cut where the prompt alone ends, as lm-eval does:
     alone, a word at the beginning of a text may be another token. White space at the end of a plain
@@ -63,20 +66,26 @@ def continued(tokenizer: Any, prompt: Prompt, texts: Sequence[str]) -> tuple[Ids
     own end belongs to the prompt. (lm-eval counts its last line break as part of every text: that
     is one constant per question, which ``acc`` does not see and ``acc_norm`` does.)
     """
-    if isinstance(prompt, str):
-        begun = prompt.rstrip()
-        blanks = prompt[len(begun) :]
-        first, *whole = _plain(tokenizer, [begun, *(f"{begun}{blanks}{t}" for t in texts)])
-    else:
-        # The template's own text: it brings the special tokens itself.
-        begun = str(_templated(tokenizer, prompt, tokenize=False))
-        first = _conversation(tokenizer, prompt)
-        whole = tokenizer([begun + t for t in texts], add_special_tokens=False, verbose=False)[
-            "input_ids"
-        ]
-    added = [ids[len(first) :] for ids in whole]
-    alone = [ids or bare_ids(tokenizer, text) for ids, text in zip(added, texts, strict=True)]
-    return first, alone
+    plain: list[str] = []
+    chat: list[str] = []
+    for prompt, texts in asked:
+        if isinstance(prompt, str):
+            begun = prompt.rstrip()
+            blanks = prompt[len(begun) :]
+            plain += [begun, *(f"{begun}{blanks}{text}" for text in texts)]
+        else:
+            begun = str(_templated(tokenizer, prompt, tokenize=False))
+            chat += [begun + text for text in texts]
+    # All at once: the tokenizer shares many texts out over the cores.
+    of_plain, of_chat = iter(_plain(tokenizer, plain)), iter(_bare(tokenizer, chat))
+    found = []
+    for prompt, texts in asked:
+        rows = of_plain if isinstance(prompt, str) else of_chat
+        first = next(rows) if isinstance(prompt, str) else _conversation(tokenizer, prompt)
+        added = [ids[len(first) :] for ids in islice(rows, len(texts))]
+        alone = [ids or bare_ids(tokenizer, text) for ids, text in zip(added, texts, strict=True)]
+        found.append((first, alone))
+    return found
 
 
 def turn_end(tokenizer: Any) -> int | None:
@@ -139,4 +148,11 @@ def _behind(tokenizer: Any) -> int:
 
 def bare_ids(tokenizer: Any, text: str) -> Ids:
     """Return the ids of a text alone, without special tokens before or behind it."""
-    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    return _bare(tokenizer, [text])[0]
+
+
+def _bare(tokenizer: Any, texts: Sequence[str]) -> list[Ids]:
+    if not texts:
+        return []
+    rows = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+    return [list(row) for row in rows]

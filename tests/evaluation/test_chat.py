@@ -67,7 +67,7 @@ def test_a_conversation_has_the_template_s_own_ids(tokenizer):
     expected = tokenizer.apply_chat_template(TURNS, tokenize=True, add_generation_prompt=True)
     (found,) = chat.encoded(tokenizer, [TURNS])
     assert found == list(expected["input_ids"])
-    begun, (added,) = chat.continued(tokenizer, TURNS, ["B"])
+    ((begun, (added,)),) = chat.continued(tokenizer, [(TURNS, ["B"])])
     assert begun == found
     assert tokenizer.decode(added) == "B"
 
@@ -122,14 +122,29 @@ def test_a_tokenizer_that_ends_every_text_ends_no_prompt():
     texts = ["Hm?", "A longer one:"]
     assert chat.encoded(ENDING, texts) == STARTING(texts)["input_ids"]
     assert chat.encoded(STARTING, texts) == STARTING(texts)["input_ids"]
-    first, added = chat.continued(ENDING, "Answer:", [" red", " blue"])
+    ((first, added),) = chat.continued(ENDING, [("Answer:", [" red", " blue"])])
     assert first == STARTING("Answer:")["input_ids"]
     assert [ENDING.decode(ids) for ids in added] == [" red", " blue"]
 
 
 def test_blanks_at_the_end_of_a_prompt_belong_to_what_follows():
-    first, (added,) = chat.continued(STARTING, "It ran ", ["away"])
+    ((first, (added,)),) = chat.continued(STARTING, [("It ran ", ["away"])])
     assert (STARTING.decode(first[1:]), STARTING.decode(added)) == ("It ran", " away")
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_prompts_asked_together_have_the_ids_that_they_have_alone(name):
+    """Plain texts and conversations mixed, with no, one and several texts each."""
+    asked = [
+        ("Which? ", ["red", "", "grey one"]),
+        (TURNS, ["B", " A"]),
+        ("What", []),
+        ("Why?", [" so"]),
+        (TURNS, []),
+    ]
+    alone = [one for each in asked for one in chat.continued(TOKENIZERS[name], [each])]
+    assert chat.continued(TOKENIZERS[name], asked) == alone
+    assert chat.continued(TOKENIZERS[name], []) == []
 
 
 def test_answers_and_scores_do_not_depend_on_an_end_that_is_added():

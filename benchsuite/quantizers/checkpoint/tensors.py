@@ -77,5 +77,4 @@ def one_of(kinds: Mapping[str, T], rule: str, folder: Path) -> T:
     if len(found) == 1:
         return next(iter(found))
     names = ", ".join(list(found.values())[:2])
-    what = f"{len(found)} different grids, as in {names}" if found else "no quantized layer"
-    raise UsageError(f"{rule}, this model {what}", str(folder))
+    raise UsageError(f"{rule}, this model {len(found)} different grids, as in {names}", str(folder))
