@@ -53,9 +53,11 @@ class Answer:
 
         Only where a stop string may be among them are they taken one by one.
         """
+        if self.ended_by:
+            return
         new = list(takewhile(lambda token: token not in self._ends, tokens))
         text = self._decode(self.ids[-self._window :] + new) if self._stop else ""
-        if self.ended_by or self._cut_at(text) is not None:
+        if self._cut_at(text) is not None:
             for token in tokens:
                 self.add(token)
             return
