@@ -80,13 +80,13 @@ def save(
     if format == "gguf":
         gguf.save(model, folder, tokenizer)
         return
+    _check_layers(model, linears, format, folder)
     if not linears and format != "dense":
         raise UsageError(
             "this model has no quantized layer: it is what it was loaded from",
             str(folder),
             "quantize it first, or write it as transformers does, with save_pretrained",
         )
-    _check_layers(model, linears, format, folder)
     kind = model.config.model_type
     left = [hub_name(kind, name) for name in _left(model)]
     named = {hub_name(kind, name): linear for name, linear in linears.items()}
