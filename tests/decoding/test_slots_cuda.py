@@ -18,6 +18,12 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 TOLERANCES = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 
 
+def normal(dtype):
+    """What draws tensors of a shape on the GPU, the same ones in each test."""
+    rng = torch.Generator("cuda").manual_seed(1)
+    return lambda *shape: torch.randn(*shape, device="cuda", generator=rng).to(dtype)
+
+
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "width"), [(4, 4, 16), (9, 3, 64), (6, 2, 80), (32, 8, 128), (4, 1, 256)]
@@ -26,11 +32,7 @@ TOLERANCES = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 def test_the_kernel_attends_as_spelt_out(dtype, heads, kv_heads, width, window, softcap):
     from benchsuite.decoding.slot_kernel import attend
 
-    rng = torch.Generator("cuda").manual_seed(1)
-
-    def drawn(*shape):
-        return torch.randn(*shape, device="cuda", generator=rng).to(dtype)
-
+    drawn = normal(dtype)
     rows, length = 5, 200
     q, k, v = (
         drawn(rows, heads, 1, width),
@@ -61,11 +63,7 @@ def test_few_rows_of_a_long_cache_are_attended_in_parts(
     from benchsuite.decoding import slot_kernel
 
     assert slot_kernel._parts(rows * kv_heads, length) > 1
-    rng = torch.Generator("cuda").manual_seed(1)
-
-    def drawn(*shape):
-        return torch.randn(*shape, device="cuda", generator=rng).to(dtype)
-
+    drawn = normal(dtype)
     q, k, v = (drawn(rows, n, width) for n in (heads, kv_heads, kv_heads))
     keys, values = (drawn(rows, kv_heads, length, width) for _ in range(2))
     how = {"scaling": width**-0.5, "window": window, "softcap": softcap}
@@ -86,11 +84,7 @@ def test_few_rows_of_a_long_cache_are_attended_in_parts(
 def test_a_prefix_is_seen_by_all_rows(dtype, heads, kv_heads, width, window, softcap, rows):
     from benchsuite.decoding import slot_kernel
 
-    rng = torch.Generator("cuda").manual_seed(1)
-
-    def drawn(*shape):
-        return torch.randn(*shape, device="cuda", generator=rng).to(dtype)
-
+    drawn = normal(dtype)
     length, shared = 280, 384
     assert (slot_kernel._parts(rows * kv_heads, length + shared) > 1) == (rows == 3)
     q, k, v = (drawn(rows, n, width) for n in (heads, kv_heads, kv_heads))
