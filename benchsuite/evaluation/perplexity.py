@@ -9,9 +9,9 @@ per word) are other numbers.
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -188,9 +188,9 @@ def reading_text(model: nn.Module, chunks: torch.Tensor, size: int) -> Iterator[
     """Yield a reader of ``chunks`` [n, seq_len] for each device that shares the model's work.
 
     They are moved to each once: a later copy from another device would wait for what that one still
-    has to do. The model's own device may read at once, a reader elsewhere waits for its replica. A
-    small model's forward becomes a CUDA graph where that is known to work. A streamed model has
-    read all of them, ``size`` at a time, when this yields.
+    has to do. A reader's first batch brings its replica there, one reader after the other. A small
+    model's forward becomes a CUDA graph where that is known to work. A streamed model has read all
+    of them, ``size`` at a time, when this yields.
     """
     if is_streamed(model):
         own = chunks.to(next(model.parameters()).device)
@@ -203,28 +203,41 @@ def reading_text(model: nn.Module, chunks: torch.Tensor, size: int) -> Iterator[
         for one in models:
             stack.enter_context(fused_forwards(one))
         everywhere = [chunks.to(device) for device in devices_of(model)]
-        threads = stack.enter_context(ThreadPoolExecutor(len(models)))
-        arrivals = [threads.submit(replica.arrive).result for replica in replicas]
         make = _split if _splits(model, everywhere[0][:1, :16]) else _whole
-        parts = zip(models, everywhere, [_is_there, *arrivals], strict=True)
-        yield [_reader(one, make(one), own, arrival) for one, own, arrival in parts]
+        arrivals = [_is_there, *(replica.arrive for replica in replicas)]
+        turn = Lock()
+        parts = zip(models, everywhere, arrivals, strict=True)
+        yield [_reader(one, make(one), own, arrive, turn) for one, own, arrive in parts]
 
 
 StatesAndHead = tuple[Callable[[torch.Tensor], torch.Tensor], Head]
 
 
 def _is_there() -> None:
-    """Wait for nothing: the model itself need not arrive."""
+    """Bring nothing: the model itself need not arrive."""
 
 
 def _reader(
-    model: nn.Module, how: StatesAndHead, chunks: torch.Tensor, arrival: Callable[[], None]
+    model: nn.Module,
+    how: StatesAndHead,
+    chunks: torch.Tensor,
+    arrive: Callable[[], None],
+    turn: Lock,
 ) -> Reader:
     states_of, head = replayed(model, how[0]), how[1]
+    begun = False
 
     def read(part: slice) -> Seen:
-        arrival()
-        return states_of(chunks[part]), head
+        nonlocal begun
+        if begun:
+            return states_of(chunks[part]), head
+        # Threads that launch at the same time hand the interpreter to each other at every launch.
+        # In turn the first GPU computes while the next one's weights and launches are sent.
+        with turn:
+            arrive()
+            states = states_of(chunks[part])
+        begun = True
+        return states, head
 
     return Reader(chunks, read)
 
