@@ -5,7 +5,8 @@ with models that gain or lose at random (``slope``), and with seeds that move al
 one method (``shared``), in standard deviations of one seed's value. *Real* rows have the difference
 ``d`` on every model. Beside the mixed model that decides stand Wilcoxon's test and t over the
 models' means, which take the seeds of different models for independent, and the share of the single
-models whose own claim (Welch, uncorrected) holds.
+models whose own claim (Welch, uncorrected) holds. The second table holds the mean difference
+against a margin: at its edge every verdict is false, without any difference "within" is right.
 
     python benchmarks/speed/over_models_simulated.py
 """
@@ -21,6 +22,7 @@ from scipy import stats
 
 from benchsuite.records import environment
 from benchsuite.statistics import welch
+from benchsuite.statistics.equivalence import p_either
 from benchsuite.statistics.over_models import compare_over_models
 
 ALPHA = 0.05
@@ -35,6 +37,18 @@ CASES = (
     (3, 5, 0.0, 0.5, 0.0, False),
     (7, 5, 0.8, 0.0, 0.0, False),
     (7, 5, 0.8, 0.5, 0.0, False),
+)
+
+# models, seeds, slope, shared, margin, of which the true difference is a share
+MARGINS = (
+    (7, 5, 0.0, 0.0, 0.5, 1.0),
+    (7, 5, 0.5, 0.0, 0.5, 1.0),
+    (7, 5, 0.5, 0.5, 0.5, 1.0),
+    (3, 5, 0.5, 0.0, 0.5, 1.0),
+    (7, 5, 0.0, 0.0, 0.5, 0.0),
+    (7, 5, 0.0, 0.0, 1.0, 0.0),
+    (7, 5, 0.5, 0.0, 1.0, 0.0),
+    (7, 5, 0.0, 0.0, 0.5, 3.0),
 )
 
 
@@ -65,8 +79,19 @@ def simulate(rng, rounds, models, seeds, d, slope, shared, pairs):
     return {name: n / rounds for name, n in seen.items()}
 
 
+def at_the_margin(rng, rounds, models, seeds, slope, shared, margin, share):
+    """Return the shares of rounds whose difference comes out within the margin, and beyond it."""
+    seen = {"within": 0, "beyond": 0}
+    for _ in range(rounds):
+        arms = drawn(rng, models, seeds, share * margin, slope, shared)
+        found = compare_over_models(arms, margin_of=lambda _: margin)
+        if p_either(found.p_within, found.p_beyond) < ALPHA:
+            seen["within" if found.p_within < found.p_beyond else "beyond"] += 1
+    return {name: n / rounds for name, n in seen.items()}
+
+
 def main():
-    """Print the table; status 1 if the mixed model makes too many false claims."""
+    """Print the tables; status 1 if the mixed model makes too many false claims."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--rng-seed", type=int, default=0)
@@ -84,6 +109,13 @@ def main():
         shares = (f"{100 * seen[k]:.1f} %" for k in ("mixed", "covered", "wilcoxon", "t", "single"))
         facts = (*map(str, case[:5]), "yes" if case[5] else "no")
         print("| " + " | ".join((*facts, *shares)) + " |", flush=True)
+    heads = ("models", "seeds", "slope", "shared", "margin", "true difference", "within", "beyond")
+    print("\n| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
+    for case in MARGINS:
+        seen = at_the_margin(rng, options.rounds, *case)
+        worst = max(worst, sum(seen.values()) if case[5] == 1 else 0.0)
+        facts = (*map(str, case[:5]), f"{case[4] * case[5]:g}")
+        print("| " + " | ".join((*facts, *(f"{100 * n:.1f} %" for n in seen.values()))) + " |")
     took = time.perf_counter() - start
     print(
         f"\n{options.rounds} rounds a row, {took:.0f} s on {environment.cpu().name}, "

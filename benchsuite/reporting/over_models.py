@@ -7,20 +7,24 @@ one setting (one set of further axes and parameters), corrected together by Holm
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 from benchsuite.printable import count
+from benchsuite.reporting import over_models_wording
 from benchsuite.reporting.groups import Group
 from benchsuite.reporting.weights import kinds_of
 from benchsuite.statistics.compare import holm
+from benchsuite.statistics.equivalence import p_either
+from benchsuite.statistics.inference import sizes
+from benchsuite.statistics.margins import absolute
 from benchsuite.statistics.over_models import OverModels, compare_over_models
 from benchsuite.statistics.ranks import Ranks, rank_methods
-from benchsuite.statistics.rounding import p_text, signed, with_interval
+from benchsuite.statistics.rounding import p_text
 from benchsuite.study import Claim, Metric, Study
 from benchsuite.study.metric import exponential
 
 KINDS = ("real", "stand_in")
-TESTS = {"mixed_model": "mixed model", "t_over_models": "t over the models' means"}
 
 
 def over(study: Study, groups: Sequence[Group]) -> dict[str, Any]:
@@ -30,10 +34,12 @@ def over(study: Study, groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def answers(study: Study, groups: Sequence[Group], *, alpha: float = 0.05) -> list[dict[str, Any]]:
-    """Return each ``lower`` or ``higher`` claim over the models that have all of its seeds.
+    """Return each comparison claim over the models that have all of its seeds.
 
-    Json-able: the claim, ``outcome`` (held, violated, inconclusive), ``sentence``, ``setting``,
-    ``kind``, ``n_declared`` models, and the fields of ``OverModels`` with Holm's p.
+    Json-able: the claim, ``outcome`` (held, violated, inconclusive), ``verdict`` (of a
+    ``Judgement``), ``sentence``, ``setting``, ``kind``, ``n_declared`` models, the fields of
+    ``OverModels`` with Holm's p, and what these models would show with ``power``: ``mde``, the
+    least difference, or ``smallest_margin`` where equivalence is claimed.
     """
     return [found for kind in KINDS for found in _family(study, groups, kind, alpha)]
 
@@ -74,8 +80,9 @@ def ranks_sentence(setting: str, ranks: Ranks) -> str:
     order = sorted(ranks.mean_ranks.items(), key=lambda item: item[1])
     told = ", ".join(f"{name} {rank:.2f}" for name, rank in order)
     assert cd is not None
+    where = over_models_wording.of(setting)
     said = (
-        f"Mean ranks of {k} methods over {count(ranks.n_models, 'model')}{_of(setting)} (1 is "
+        f"Mean ranks of {k} methods over {count(ranks.n_models, 'model')}{where} (1 is "
         f"best): {told}. Friedman's test, its orders counted: {p_text(ranks.p_value)}. "
     )
     if cd > k - 1:
@@ -90,21 +97,20 @@ def ranks_sentence(setting: str, ranks: Ranks) -> str:
 
 def _family(study: Study, groups: Sequence[Group], kind: str, alpha: float) -> list[dict[str, Any]]:
     asked = list(_asked(study, [g for g in groups if g.kind == kind]))
-    corrected = holm([found.p_value for _, _, _, found in asked])
+    corrected = holm([_p_value(claim, found) for claim, _, _, found in asked])
     tested = sum(p is not None for p in corrected)
     rows = []
     for (claim, setting, declared, found), p_holm in zip(asked, corrected, strict=True):
-        outcome = _outcome(claim, found, p_holm, alpha)
-        facts = {"p_holm": p_holm, "family_size": tested, "alpha": alpha, "n_declared": declared}
         metric = study.metric(claim.metric)
+        facts = {"p_holm": p_holm, "family_size": tested, "alpha": alpha, "n_declared": declared}
+        facts |= _decided(claim, metric, {**facts, **asdict(found)})
         rows.append(
             {
                 "claim": claim.sentence,
                 **{k: getattr(claim, k) for k in ("kind", "metric", "method", "other", "control")},
                 "weights": kind,
                 "setting": setting,
-                "outcome": outcome,
-                "sentence": _sentence(claim, metric, setting, outcome, found, facts),
+                "sentence": over_models_wording.sentence(claim, metric, setting, found, facts),
                 **facts,
                 **asdict(found),
             }
@@ -112,10 +118,53 @@ def _family(study: Study, groups: Sequence[Group], kind: str, alpha: float) -> l
     return rows
 
 
+def _p_value(claim: Claim, found: OverModels) -> float | None:
+    if claim.kind == "equivalent":
+        return p_either(found.p_within, found.p_beyond)
+    return found.p_value
+
+
+def _decided(claim: Claim, metric: Metric, evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a claim came out, its verdict, and what could have been seen.
+
+    By the rules that judge it on a single model, see ``inference.verdicts``.
+    """
+    p_holm, alpha = evidence["p_holm"], evidence["alpha"]
+    open_ = {"outcome": "inconclusive", "verdict": sizes.INCONCLUSIVE}
+    if p_holm is None:
+        return open_
+    granted, differs = alpha / evidence["family_size"], p_holm < alpha
+    bounds = sizes.interval(evidence, granted)
+    assert bounds is not None
+    side = sizes.direction(evidence["difference"], metric.better or _side(claim))
+    told: dict[str, Any] = {"ci_simultaneous": list(bounds)}
+    if claim.kind == "equivalent":
+        told |= sizes.confirmable_over_items(evidence, granted)
+        if not differs:
+            return told | open_
+        if evidence["p_within"] > evidence["p_beyond"]:
+            return told | {"outcome": "violated", "verdict": side}
+        apart = bounds[0] > 0 or bounds[1] < 0
+        return told | {"outcome": "held", "verdict": sizes.TRIVIAL if apart else sizes.EQUIVALENT}
+    told |= sizes.detectable_over_items(evidence, alpha, granted)
+    small = sizes.within(bounds, evidence["margin"])
+    if not differs:
+        return told | open_ | ({"verdict": sizes.EQUIVALENT} if small else {})
+    told["verdict"] = sizes.TRIVIAL if small else side
+    if small and not claim.control:
+        return told | {"outcome": "inconclusive"}
+    is_so = (evidence["difference"] < 0) == (claim.kind == "lower")
+    return told | {"outcome": "held" if is_so else "violated"}
+
+
+def _side(claim: Claim) -> str:
+    return "" if claim.kind == "equivalent" else claim.kind
+
+
 def _asked(study: Study, groups: Sequence[Group]) -> Iterator[tuple[Claim, str, int, OverModels]]:
     for setting, mine in _settings(groups).items():
         for claim in study.claims:
-            if claim.kind not in ("lower", "higher") or not claim.other:
+            if claim.kind not in ("lower", "higher", "equivalent") or not claim.other:
                 continue
             declared = [g for g in mine if {claim.method, claim.other} <= set(g.methods)]
             arms = {}
@@ -124,13 +173,21 @@ def _asked(study: Study, groups: Sequence[Group]) -> Iterator[tuple[Claim, str, 
                 if pair[0] and pair[1]:
                     arms[group.document_name] = (pair[0], pair[1])
             if len(arms) > 1:
-                log = _as_logarithm(study.metric(claim.metric))
-                yield (
-                    claim,
-                    setting,
-                    len(declared),
-                    compare_over_models(arms, log=log, by_seed=claim.by_seed),
+                metric = study.metric(claim.metric)
+                found = compare_over_models(
+                    arms,
+                    log=_as_logarithm(metric),
+                    by_seed=claim.by_seed,
+                    margin_of=partial(_margin, claim, metric),
                 )
+                yield claim, setting, len(declared), found
+
+
+def _margin(claim: Claim, metric: Metric, mean: float) -> float:
+    """Return the smallest difference that matters beside a mean, in the stored unit."""
+    if claim.limit is not None:
+        return claim.limit
+    return absolute(metric.margin, mean, metric.scale)
 
 
 def _settings(groups: Sequence[Group]) -> dict[str, list[Group]]:
@@ -161,58 +218,3 @@ def _complete(group: Group, method: str, metric: str) -> dict[int, float] | None
 def _as_logarithm(metric: Metric) -> bool:
     """Say whether a metric is the exponential of what was measured, as a perplexity is."""
     return metric.items is not None and metric.items[1] is exponential
-
-
-def _outcome(claim: Claim, found: OverModels, p_holm: float | None, alpha: float) -> str:
-    if p_holm is None or found.difference is None or p_holm >= alpha:
-        return "inconclusive"
-    return "held" if (found.difference < 0) == (claim.kind == "lower") else "violated"
-
-
-def _sentence(
-    claim: Claim,
-    metric: Metric,
-    setting: str,
-    outcome: str,
-    found: OverModels,
-    facts: Mapping[str, Any],
-) -> str:
-    """Return the answer in words: n models, interval, test, and what few models cannot show."""
-    n, declared = found.n_models, facts["n_declared"]
-    some = f"{n} of {declared} declared models" if n < declared else count(n, "model")
-    said = f"{claim.sentence} over {some}{_of(setting)}: {outcome}"
-    if found.p_value is None:
-        return f"{said}; {found.reason}."
-    assert found.difference is not None
-    ends = (found.difference, found.ci_low, found.ci_high)
-    if found.log:
-        shown = [math.exp(end) if end is not None else None for end in ends]
-        effect = f"ratio {with_interval(*shown)}"
-    else:
-        shown = [end * metric.scale if end is not None else None for end in ends]
-        effect = f"difference {with_interval(*shown)}" + (f" {metric.unit}" if metric.unit else "")
-    holm_p = f", Holm {p_text(facts['p_holm'])}" if facts["family_size"] > 1 else ""
-    better = found.n_lower if claim.kind == "lower" else n - found.n_lower
-    said += (
-        f", {effect} ({TESTS[found.test]}, t({found.df:.1f}) = {signed(found.statistic)}, "
-        f"{p_text(found.p_value)}{holm_p}); {claim.kind} on {better} of {n}"
-    )
-    if found.wilcoxon_p is not None and found.wilcoxon_least is not None:
-        if found.wilcoxon_least >= facts["alpha"]:
-            said += (
-                f"; Wilcoxon's test cannot reach {facts['alpha']:g} with {count(n, 'model')} (its "
-                f"smallest p is {found.wilcoxon_least:.3g})"
-            )
-        else:
-            said += f", Wilcoxon {p_text(found.wilcoxon_p)}"
-    if found.lower_probability:
-        p, low, high = found.lower_probability
-        p, low, high = (p, low, high) if claim.kind == "lower" else (1 - p, 1 - high, 1 - low)
-        said += f"; probability of improvement {p:.2f} [{low:.2f}, {high:.2f}]"
-    return (
-        f"{said}.{' ' + found.reason[0].upper() + found.reason[1:] + '.' if found.reason else ''}"
-    )
-
-
-def _of(setting: str) -> str:
-    return f" ({setting})" if setting else ""

@@ -40,9 +40,14 @@ class Equivalence:
     @property
     def p_either(self) -> float | None:
         """The p-value of a verdict of either kind."""
-        if self.p_value is None or self.p_different is None:
-            return None
-        return min(1.0, 2 * self.p_value, 2 * self.p_different)
+        return p_either(self.p_value, self.p_different)
+
+
+def p_either(p_within: float | None, p_beyond: float | None) -> float | None:
+    """Return the two-sided p-value of the edge: of one verdict or the other; None without them."""
+    if p_within is None or p_beyond is None:
+        return None
+    return min(1.0, 2 * p_within, 2 * p_beyond)
 
 
 def tost(
@@ -70,10 +75,7 @@ def tost(
     difference, error, df = result.difference, result.error, result.df
     if difference is None or error is None or df is None or low is None or high is None:
         return Equivalence("tost", margin, reason=result.reason)
-    p_above = float(stdtr(df, -(difference + margin) / error))
-    p_below = float(stdtr(df, (difference - margin) / error))
-    p_value = max(p_above, p_below)
-    p_different = float(stdtr(df, (margin - abs(difference)) / error))
+    p_value, p_different = one_sided(difference, error, df, margin)
     return Equivalence(
         f"tost_{result.test}",
         margin,
@@ -87,6 +89,14 @@ def tost(
         result.reason,
         p_different,
     )
+
+
+def one_sided(difference: float, error: float, df: float, margin: float) -> tuple[float, float]:
+    """Return the p-values that a difference is within the margin, and that it is beyond it."""
+    p_above = float(stdtr(df, -(difference + margin) / error))
+    p_below = float(stdtr(df, (difference - margin) / error))
+    p_different = float(stdtr(df, (margin - abs(difference)) / error))
+    return max(p_above, p_below), p_different
 
 
 def tost_over_items(found: ItemDifference, margin: float, *, alpha: float = 0.05) -> Equivalence:

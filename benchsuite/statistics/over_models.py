@@ -7,7 +7,7 @@ log-ratio. Accuracies are compared in points.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from scipy.special import stdtr, stdtrit
 
 from benchsuite.statistics import mixed
+from benchsuite.statistics.equivalence import one_sided
 from benchsuite.statistics.samples import as_sample, is_constant, refusal
 
 Values = Mapping[int, float]  # seed -> value
@@ -30,7 +31,9 @@ class OverModels:
 
     ``difference``, ``error`` and ``ci_low`` to ``ci_high`` (95 %) are of the mean over models, as
     log-ratio where ``log``, else in the metric's unit. ``test`` is ``mixed_model`` or, with one
-    value an arm, ``t_over_models``; it has ``statistic``, ``df``, ``p_value``. ``per_model`` are
+    value an arm, ``t_over_models``; it has ``statistic``, ``df``, ``p_value``. ``margin`` is what
+    the mean difference is held against, on the same scale; ``p_within`` and ``p_beyond`` are
+    one-sided: that it is within, and that it is beyond. ``per_model`` are
     the models' own mean differences, of which ``n_lower`` are below zero, with Wilcoxon's
     signed-rank test: ``wilcoxon_p``, of which ``wilcoxon_least`` is the smallest that this many
     models allow.
@@ -51,6 +54,9 @@ class OverModels:
     statistic: float | None = None
     df: float | None = None
     p_value: float | None = None
+    margin: float | None = None
+    p_within: float | None = None
+    p_beyond: float | None = None
     per_model: Mapping[str, float] = field(default_factory=dict)
     n_lower: int = 0
     wilcoxon_p: float | None = None
@@ -66,9 +72,15 @@ def compare_over_models(
     *,
     log: bool = False,
     by_seed: bool = False,
+    margin_of: Callable[[float], float] | None = None,
     rng_seed: int = 0,
 ) -> OverModels:
     """Compare two methods over models; ``arms`` maps a model to seed -> value of each method.
+
+    ``margin_of`` gives the smallest difference that matters on a model, in the metric's unit, from
+    the mean of the arm compared with. The margin over models is the mean of the models' own; as a
+    log-ratio it is log(1 + margin / mean), the same both ways, as bioequivalence has its 80 to 125
+    percent.
 
     ``log`` compares logarithms, for a metric such as perplexity; ``by_seed`` says that a seed fixes
     randomness which both methods share, so that its two values are a pair; a value without its twin
@@ -87,6 +99,8 @@ def compare_over_models(
     per_model = {m: _mean(one) - _mean(two) for m, (one, two) in shown.items()}
     differences = as_sample(per_model.values())
     told: dict[str, Any] = _tested(shown, differences, by_seed) | _wilcoxon(differences)
+    if margin_of is not None:
+        told |= _held_against(_margin(arms, margin_of, log), told)
     rng = np.random.default_rng(rng_seed)
     told |= _bootstrapped([(_array(a), _array(b)) for a, b in shown.values()], rng)
     told |= {"per_model": per_model, "n_lower": int((differences < 0).sum())}
@@ -163,6 +177,22 @@ def _tested(shown: Mapping[str, Any], differences: Array, by_seed: bool) -> dict
         "variances": found.variances,
         "reason": note,
     }
+
+
+def _margin(arms: Arms, margin_of: Callable[[float], float], log: bool) -> float:
+    """Return the mean of the models' margins, on the scale that is compared."""
+    means = [_mean(two) or _mean(one) for one, two in arms.values()]
+    own = [margin_of(mean) for mean in means]
+    if log:
+        own = [math.log1p(margin / mean) for margin, mean in zip(own, means, strict=True)]
+    return math.fsum(own) / len(own)
+
+
+def _held_against(margin: float, told: Mapping[str, Any]) -> dict[str, Any]:
+    if not margin or "df" not in told:
+        return {"margin": margin or None}
+    within, beyond = one_sided(told["difference"], told["error"], told["df"], margin)
+    return {"margin": margin, "p_within": within, "p_beyond": beyond}
 
 
 def _rows(shown: Mapping[str, Any], by_seed: bool) -> list[mixed.Row]:

@@ -1,18 +1,20 @@
 """Claims over models in the summary, the page and the figures."""
 
 import json
+import math
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
 import pytest
+from scipy import stats
 
 from benchsuite.reporting import check_summary, groups_of, over_models, summarise, write_report
 from benchsuite.reporting.figures.critical import joined
 from benchsuite.reporting.figures.ranks import write_critical_difference
 from benchsuite.reporting.tables import to_markdown
 from benchsuite.statistics.ranks import Ranks
-from benchsuite.study import study
-from tests.reporting.factory import CALIBRATION, drawn, grid, results
+from benchsuite.study import equivalent, lower, study
+from tests.reporting.factory import CALIBRATION, MEANS, drawn, grid, results
 
 MODELS = ("tiny_llama_1m", "tiny_llama_4m", "tiny_qwen_1m", "tiny_qwen_4m")
 STUDY = study(CALIBRATION)
@@ -55,6 +57,72 @@ def test_a_control_that_must_come_out_does(over):
     control = next(r for r in over["over_models"] if r["other"] == "noise_tokens")
     assert control["control"]
     assert control["outcome"] == "held"
+
+
+def answer(cells, claim, means=MEANS, *, margin="0.5%", std=0.05):
+    """Return what one claim comes to over the models, its metric's smallest effect given."""
+    asked = replace(STUDY, claims=(claim,))
+    metrics = tuple(
+        replace(m, margin=margin) if m.name == "perplexity" else m for m in STUDY.metrics
+    )
+    records = drawn(cells, means=means, std=std)
+    (row,) = over_models.answers(replace(asked, metrics=metrics), groups_of(cells, records))
+    return row
+
+
+BETTER = lower("perplexity", "cola_zero", than="random")
+
+
+@pytest.mark.parametrize(
+    ("margin", "std", "outcome", "verdict", "words"),
+    [
+        ("0.1%", 0.01, "held", "better", "held, ratio 0.9"),
+        ("1.2%", 0.01, "held", "better", "it may be less than 1.2 %, from where on it matters"),
+        ("5%", 0.01, "inconclusive", "trivially different", "too small to matter, ratio 0.9"),
+        ("0.5%", 0.5, "inconclusive", "inconclusive", "what matters begins at 0.50 %, and "),
+        ("0.029", 0.5, "inconclusive", "inconclusive", "what matters begins at 0.50 %, and "),
+        ("50%", 0.5, "inconclusive", "equivalent", "no difference that would matter, ratio"),
+    ],
+)
+def test_a_difference_over_models_is_held_against_what_matters(
+    cells, margin, std, outcome, verdict, words
+):
+    row = answer(cells, BETTER, margin=margin, std=std)
+    assert (row["outcome"], row["verdict"]) == (outcome, verdict)
+    assert words in row["sentence"]
+
+
+def test_a_null_over_models_says_what_would_have_been_found(cells):
+    row = answer(cells, BETTER, std=0.5)
+    errors = stats.t.ppf(0.8, row["df"]) + stats.t.ppf(0.975, row["df"])
+    assert row["mde"] == pytest.approx(errors * row["error"])
+    assert f"{100 * math.expm1(row['mde']):.0f} % or more would be found" in row["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("within", "std", "outcome", "verdict", "words"),
+    [
+        (0.5, 0.1, "held", "equivalent", "margin ±8.6 %"),
+        (0.5, 0.01, "held", "trivially different", ": a difference, and within the margin"),
+        (0.02, 0.01, "violated", "better", ": beyond the margin"),
+        (0.07, 0.5, "inconclusive", "inconclusive", ": neither shown within nor beyond; a margin"),
+    ],
+)
+def test_equivalence_is_asked_over_models(cells, within, std, outcome, verdict, words):
+    means = {**MEANS, "cola_zero": 5.79} if verdict == "equivalent" else MEANS
+    claim = equivalent("perplexity", "cola_zero", to="random", within=within)
+
+    row = answer(cells, claim, means, std=std)
+
+    assert (row["outcome"], row["verdict"]) == (outcome, verdict)
+    assert words in row["sentence"]
+    assert "over 4 models" in row["sentence"]
+
+
+def test_a_control_counts_however_small_it_is(cells):
+    claim = replace(BETTER, control=True)
+    row = answer(cells, claim, margin="5%", std=0.01)
+    assert (row["outcome"], row["verdict"]) == ("held", "trivially different")
 
 
 def test_a_model_without_all_its_seeds_is_left_out_and_counted(cells, records):

@@ -224,6 +224,44 @@ def test_one_seed_an_arm_is_tested_over_the_models():
     assert found.p_value == pytest.approx(stats.ttest_1samp(means(arms), 0).pvalue)
 
 
+def tost_by_hand(differences, margin):
+    """Two one-sided t-tests over the models' means, by scipy."""
+    above = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
+    below = stats.ttest_1samp(differences, margin, alternative="less").pvalue
+    beyond = min(
+        stats.ttest_1samp(differences, margin, alternative="greater").pvalue,
+        stats.ttest_1samp(differences, -margin, alternative="less").pvalue,
+    )
+    return max(above, below), beyond
+
+
+def test_a_mean_difference_is_held_against_the_mean_of_the_models_margins():
+    arms = {m: ({0: a[0] + 20}, {0: b[0] + 20}) for m, (a, b) in drawn(seeds=1, d=0.5).items()}
+
+    found = compare_over_models(arms, margin_of=lambda mean: mean / 10)
+
+    assert found.margin == pytest.approx(np.mean([two[0] / 10 for _, two in arms.values()]))
+    expected = tost_by_hand(means(arms), found.margin)
+    assert (found.p_within, found.p_beyond) == pytest.approx(expected)
+
+
+def test_a_margin_of_logarithms_is_the_same_ratio_both_ways():
+    """Of perplexities on different scales one percent is one ratio, .2 is another on each."""
+    arms = {m: ({0: math.exp(a[0])}, {0: math.exp(b[0])}) for m, (a, b) in drawn(seeds=1).items()}
+    logs = np.array([math.log(one[0] / two[0]) for one, two in arms.values()])
+
+    relative = compare_over_models(arms, log=True, margin_of=lambda mean: 0.25 * mean)
+    absolute = compare_over_models(arms, log=True, margin_of=lambda mean: 0.2)
+
+    assert relative.margin == pytest.approx(math.log(1.25))
+    assert (relative.p_within, relative.p_beyond) == pytest.approx(
+        tost_by_hand(logs, math.log(1.25))
+    )
+    assert absolute.margin == pytest.approx(
+        np.mean([math.log(1 + 0.2 / two[0]) for _, two in arms.values()])
+    )
+
+
 @pytest.mark.stress
 def test_seven_models_show_what_one_does_not_and_null_ones_seldom_do():
     """A small round of the script whose table is in the docs."""
@@ -239,6 +277,11 @@ def test_seven_models_show_what_one_does_not_and_null_ones_seldom_do():
     assert real["single"] < 0.3
     assert real["mixed"] > 0.75 - 3 * error
     assert null["mixed"] < 0.05 + 3 * math.sqrt(0.05 * 0.95 / rounds)
+
+    edge = script.at_the_margin(rng, rounds, 7, 5, 0.5, 0.0, 0.5, 1.0)
+    alike = script.at_the_margin(rng, rounds, 7, 5, 0.0, 0.0, 1.0, 0.0)
+    assert edge["within"] + edge["beyond"] < 0.05 + 3 * math.sqrt(0.05 * 0.95 / rounds)
+    assert alike["within"] > 0.8 - 3 * error
 
 
 def test_a_seed_without_its_twin_is_left_out_and_never_mixed_with_differences():
