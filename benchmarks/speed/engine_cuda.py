@@ -60,8 +60,13 @@ class Case:
 
     def quantize(self, model: nn.Module, batch: Tensor) -> Any:
         """Quantize in place; each method takes of the options what it knows."""
-        options = {"group_size": 128, "iterations": self.iterations}
+        options = {"group_size": 128, "iterations": self.iterations, "steps": steps_of(self)}
         return apply(self.method, model, batch, seed=0, progress=None, **options)
+
+
+def steps_of(case: Case) -> int:
+    """Return SignRound's steps, a tenth of AdaRound's iterations: 200."""
+    return max(1, case.iterations // 10)
 
 
 CASES = (

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from benchsuite.quantizers import QUANTIZERS
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks/speed/engine_cuda.py"
 
 
@@ -36,3 +38,23 @@ def test_the_twin_computes_the_same_in_float32(engine, cases, method):
     ours, plain = engine["output_errors"](cases[method], "cpu")
     assert 0 < plain < 1
     assert ours == pytest.approx(plain, rel=0.1)
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    return runpy.run_path(str(SCRIPT.with_name("bare_work.py")))
+
+
+def test_bare_work_is_of_known_methods_and_every_piece_is_explained(bare):
+    assert set(bare["WORK"]) <= set(QUANTIZERS)
+    pieces = {piece for work in bare["WORK"].values() for piece in work} | {"digest"}
+    explained = {line.split()[0] for line in bare["__doc__"].splitlines() if "  " in line.strip()}
+    assert pieces <= explained
+
+
+def test_every_piece_of_bare_work_is_timed(engine, bare):
+    case = engine["small"](engine["Case"]("signround_w4", 0))
+    found = bare["pieces"](case, "cpu")
+    assert set(found) == {piece for work in bare["WORK"].values() for piece in work} | {"digest"}
+    assert all(seconds > 0 for seconds in found.values())
