@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from benchsuite.decoding.loop import evaluating
 from benchsuite.errors import CellCannotRun, UsageError
 from benchsuite.models.architecture import architecture_of
+from benchsuite.models.experts import separate_experts
 from benchsuite.models.fused import fused_forwards
 from benchsuite.models.heads import after_blocks, head_of
 from benchsuite.models.streaming import is_streamed
@@ -62,6 +63,9 @@ def kl_alone(
     with ExitStack() as stack:
         for context in (evaluating(model), fused_forwards(model), using_kernel(model, "held")):
             stack.enter_context(context)
+        # One that is replaced would run beside the others, which then run in another way: the
+        # difference in last bits may be larger than what a small part costs.
+        stack.enter_context(separate_experts(model))
         (lane,) = capture(model, architecture, chunks, WorkingMemory(lanes=1))
         goal = []
         for part in lane.slices():

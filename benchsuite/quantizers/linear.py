@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from benchsuite.errors import UsageError
 from benchsuite.quantizers.formats.last_rounded import LastRounded
 from benchsuite.quantizers.formats.packing import pack, unpack
+from benchsuite.quantizers.formats.stacked import stacked_weights
 from benchsuite.quantizers.grid import QuantizationGrid
 
 KERNELS = ("dequantize", "held", "int4_cpu", "triton")
@@ -263,6 +264,17 @@ class QuantizedLinear(nn.Module):
             weight = self.dequantize(inputs.dtype)
         return F.linear(inputs, weight, self.bias)
 
+    @staticmethod
+    def stacked(layers: "Sequence[QuantizedLinear]", inputs: Tensor) -> Tensor | None:
+        """Return the weights [layers, out, in] that layers of one class multiply inputs [n, in] by.
+
+        None where they do more than that or are not alike, and where packed codes are faster.
+        """
+        if type(layers[0]).forward is not QuantizedLinear.forward:
+            return None
+        few = layers[0].kernel == "triton" and len(inputs) <= FEW_TOKENS * len(layers)
+        return None if few else stacked_weights(layers, inputs.dtype)
+
     def _by_triton(self, inputs: Tensor) -> Tensor:
         from benchsuite.quantizers.formats import few_tokens
 
@@ -327,13 +339,6 @@ def quantized_linear(
 def quantized_linears(model: nn.Module) -> dict[str, QuantizedLinear]:
     """Return the model's quantized linears by their paths."""
     return {n: m for n, m in model.named_modules() if isinstance(m, QuantizedLinear)}
-
-
-def mean_bits(model: nn.Module) -> float:
-    """Return the stored bits of the model's quantized linears, scales included, over weights."""
-    linears = quantized_linears(model).values()
-    weights = sum(linear.in_features * linear.out_features for linear in linears)
-    return 8 * sum(linear.packed_bytes for linear in linears) / weights
 
 
 @contextmanager

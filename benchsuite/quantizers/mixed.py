@@ -35,7 +35,7 @@ from benchsuite.quantizers.gptq import GptqMethod, block_quantizer
 from benchsuite.quantizers.grid import QuantizationGrid
 from benchsuite.quantizers.knapsack import cheapest
 from benchsuite.quantizers.layers import Progress, refuse_infinite_linears
-from benchsuite.quantizers.linear import mean_bits, quantized_linear
+from benchsuite.quantizers.linear import quantized_linear, quantized_linears
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walking.clock import StageClock
 from benchsuite.quantizers.walking.visit import Visit
@@ -158,6 +158,13 @@ class MixedMethod:
             part = dataclasses.replace(group, linears=tuple(paths))
             replaced |= yield from self.methods[width].quantize(here, part, known)
         return replaced
+
+
+def mean_bits(model: nn.Module) -> float:
+    """Return the stored bits of the model's quantized linears, scales included, over weights."""
+    linears = quantized_linears(model).values()
+    weights = sum(linear.in_features * linear.out_features for linear in linears)
+    return 8 * sum(linear.packed_bytes for linear in linears) / weights
 
 
 @torch.no_grad()
