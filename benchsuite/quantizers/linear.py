@@ -40,6 +40,7 @@ class QuantizedLinear(nn.Module):
 
     # What `use` makes of the buffers: a replica makes its own, which is faster than moving it.
     REMADE = ("_operand", "_operand_parameters")
+    rounds_inputs = False
 
     packed: Tensor
     scales: Tensor
@@ -268,12 +269,11 @@ class QuantizedLinear(nn.Module):
     def stacked(layers: "Sequence[QuantizedLinear]", inputs: Tensor) -> Tensor | None:
         """Return the weights [layers, out, in] that layers of one class multiply inputs [n, in] by.
 
-        None where they do more than that or are not alike, and where packed codes are faster.
+        None where they round inputs or are not alike, and where reading packed codes is faster.
         """
-        if type(layers[0]).forward is not QuantizedLinear.forward:
-            return None
         few = layers[0].kernel == "triton" and len(inputs) <= FEW_TOKENS * len(layers)
-        return None if few else stacked_weights(layers, inputs.dtype)
+        rounded = any(layer.rounds_inputs for layer in layers)
+        return None if few or rounded else stacked_weights(layers, inputs.dtype)
 
     def _by_triton(self, inputs: Tensor) -> Tensor:
         from benchsuite.quantizers.formats import few_tokens

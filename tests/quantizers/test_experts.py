@@ -66,7 +66,9 @@ def test_all_at_once_are_each_by_itself(family, method, kernel):
         assert_at_once(experts, silent=(), n_tokens=4)
 
 
-@pytest.mark.parametrize("method", ["rtn_w4_asym", "gptq_w4_act", "hqq_w4", "wanda_2of4"])
+@pytest.mark.parametrize(
+    "method", ["rtn_w4_asym", "gptq_w4_act", "hqq_w4", "nvfp4_w4a16", "gguf_q4_0", "wanda_2of4"]
+)
 def test_zero_points_act_order_and_other_weights_too(method, tokens):
     experts = experts_of(model_of("qwen3_moe", method, tokens, num_hidden_layers=1))
     for kernel in ("dequantize", "held"):
@@ -135,7 +137,7 @@ def test_experts_that_are_not_alike_are_left_to_run_one_by_one(tokens):
         assert experts.at_once(*given) is None
     experts[1].down_proj = odd.use("held")
     assert experts.at_once(*given) is None
-    for method in ("fp8_dynamic", "smoothquant_w8a8"):  # inputs are rounded too
+    for method in ("fp8_dynamic", "smoothquant_w8a8", "mxfp4_w4a4"):  # inputs are rounded too
         rounded = experts_of(model_of("qwen3_moe", method, tokens, num_hidden_layers=1))
         assert rounded.at_once(*given) is None
 
@@ -160,7 +162,9 @@ def test_what_lies_together_is_seen_as_a_whole_and_nothing_else_is():
 
 @pytest.mark.skipif(not CUDA, reason="needs a CUDA GPU")
 @pytest.mark.parametrize("family", EXPERTS)
-@pytest.mark.parametrize("method", ["none", "rtn_w4", "rtn_w8", "rtn_w4_asym", "gptq_w4_act"])
+@pytest.mark.parametrize(
+    "method", ["none", "rtn_w4", "rtn_w8", "rtn_w4_asym", "gptq_w4_act", "nvfp4_w4a16"]
+)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_a_gpu_runs_all_experts_at_once(family, method, dtype, tokens):
     tokens = tokens.to("cuda")

@@ -51,6 +51,11 @@ class Fp4Linear(QuantizedLinear):
         self.register_buffer("input_global_scale", input_global_scale)
 
     @property
+    def rounds_inputs(self) -> bool:  # type: ignore[override]
+        """Whether inputs are in the format too, as ``activations`` says."""
+        return self.activations
+
+    @property
     def packed_bytes(self) -> int:
         """Bytes of codes and scales, g's included."""
         fixed = (self.global_scale, self.input_global_scale)

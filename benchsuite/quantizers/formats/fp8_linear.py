@@ -100,6 +100,7 @@ class Fp8Linear(QuantizedLinear):
     column may be narrower.
     """
 
+    rounds_inputs = True
     input_scale: Tensor | None
 
     def __init__(

@@ -42,6 +42,8 @@ class Int8Linear(QuantizedLinear):
     same bits.
     """
 
+    rounds_inputs = True
+
     def __init__(
         self,
         codes: Tensor,

@@ -20,44 +20,41 @@ if TYPE_CHECKING:
     from benchsuite.quantizers.linear import QuantizedLinear
 
 
+PLAIN = {"packed", "scales", "packed_zeros", "free_zeros", "g_idx", "bias"}
+"""The buffers of a layer that the kernel for packed integers unpacks."""
+
+
 def stacked_weights(layers: "Sequence[QuantizedLinear]", dtype: torch.dtype) -> Tensor | None:
     """Return the weights [layers, out, in] of layers of one class in ``dtype``.
 
-    Layers whose kernel is ``held`` keep their parts of it: the next call finds it. None for layers
-    of several kernels, shapes or dtypes, and for the kernels that want weights of their own.
+    Layers whose kernel is ``held`` keep their parts of it, and the next call finds it. None for
+    layers of several kernels, shapes or dtypes, and for a kernel with weights of its own.
     """
-    first = layers[0]
-    if first.kernel not in ("dequantize", "held", "triton"):
+    kernel, first = layers[0].kernel, layers[0]
+    if kernel == "int4_cpu" or any(m.kernel != kernel or m.dtype != dtype for m in layers):
         return None
-    held = first.kernel == "held"
-    operands = [m._operand for m in layers if m.kernel == first.kernel and m.dtype == dtype]
-    if len(operands) < len(layers):
-        return None
-    if held:
-        found = [operand for operand in operands if operand is not None]
+    if kernel == "held":
+        found = [m._operand for m in layers if m._operand is not None]
         whole = lying_together(found) if len(found) == len(layers) else None
         if whole is not None:
             return whole
-    if len({(m.out_features, m.in_features) for m in layers}) > 1:
+    shape = (first.out_features, first.in_features)
+    if any((m.out_features, m.in_features) != shape for m in layers):
         return None
     made = _made(layers, dtype)
-    if held:
+    if kernel == "held":
         for layer, part in zip(layers, made, strict=True):
             layer._operand = part
     return made
 
 
 def _made(layers: "Sequence[QuantizedLinear]", dtype: torch.dtype) -> Tensor:
-    on_cuda = layers[0].packed.is_cuda and find_spec("triton")
-    if on_cuda and len({_form(layer) for layer in layers}) == 1 and are_one_taller(layers[0]):
+    buffers = layers[0]._buffers
+    taller = buffers.keys() == PLAIN and buffers["g_idx"] is None
+    taller = taller and len({_form(layer) for layer in layers}) == 1
+    if taller and layers[0].packed.is_cuda and find_spec("triton"):
         return unpacked_at_once(layers, dtype)
     return torch.stack([layer.dequantize(dtype) for layer in layers])
-
-
-def are_one_taller(layer: "QuantizedLinear") -> bool:
-    """Whether layers of a layer's form, one under the other, are such a layer."""
-    held = layer._buffers
-    return held.get("scales") is not None and held.get("g_idx") is None
 
 
 def _form(layer: "QuantizedLinear") -> tuple[object, ...]:
