@@ -271,7 +271,10 @@ def integer_products():
         given = partial(few_tokens.product, x.expand(tokens, -1), *wide, bits=4, group_size=128)
         yield f"4 bits, 2048 rows, {tokens} tokens", given
     whole = torch.zeros(64, 4096, dtype=torch.int8)
-    yield "W8A8", partial(int8_few_tokens.integer_product, x, whole, scales[:, :1], None)
+    yield "W8A8's inputs", partial(int8_few_tokens.round_tokens, x)
+    codes, one = whole[:1], torch.ones(1, 1)
+    product = partial(int8_few_tokens.integer_product, codes, one, whole, scales[:, :1], None)
+    yield "W8A8", partial(product, dtype=x.dtype)
 
 
 def forwards():

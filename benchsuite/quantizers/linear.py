@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchsuite.errors import UsageError
-from benchsuite.quantizers.formats.last_rounded import LastRounded
+from benchsuite.quantizers.formats.last_rounded import LastRounded, RoundsInputs
 from benchsuite.quantizers.formats.packing import pack, unpack
 from benchsuite.quantizers.formats.stacked import stacked_weights
 from benchsuite.quantizers.grid import QuantizationGrid
@@ -28,7 +28,7 @@ HASHING_THREADS = 16
 """At most: with more, four workers of one host take each other's processors."""
 
 
-class QuantizedLinear(nn.Module):
+class QuantizedLinear(nn.Module, RoundsInputs):
     """``y = x W^T + b`` with ``W[r, c] = scale[r, g] * (code[r, c] - zero[r, g])``, g = g_idx[c].
 
     Buffers: ``packed`` uint8 [out, packed bytes], ``scales`` [out, groups], ``packed_zeros`` uint8
@@ -48,8 +48,6 @@ class QuantizedLinear(nn.Module):
     free_zeros: Tensor | None
     g_idx: Tensor | None
     bias: Tensor | None
-    # Shared by a model's layers while it generates: see `using_kernel`.
-    last_rounded: LastRounded | None = None
 
     def __init__(
         self,
@@ -345,22 +343,24 @@ def quantized_linears(model: nn.Module) -> dict[str, QuantizedLinear]:
 def using_kernel(model: nn.Module, kernel: str) -> Iterator[nn.Module]:
     """Let every quantized linear of ``model`` use ``kernel`` inside the ``with`` block.
 
-    ``few_tokens`` lets each layer choose what generates fastest: `fastest_for_few_tokens`. Layers
-    that round their inputs then do so once for all that read the same ones.
+    ``few_tokens`` lets each layer choose what generates fastest: `fastest_for_few_tokens`. With any
+    kernel, what rounds its inputs does so once for all that read the same ones and round alike.
     """
-    linears = quantized_linears(model).values()
-    before = [(linear.kernel, linear.last_rounded) for linear in linears]
-    few = kernel == "few_tokens"
-    shared = LastRounded() if few else None
+    linears = [(linear, linear.kernel) for linear in quantized_linears(model).values()]
+    rounding = [(m, m.last_rounded) for m in model.modules() if isinstance(m, RoundsInputs)]
+    shared = LastRounded()
     try:
-        for linear in linears:
+        for linear, _ in linears:
+            few = kernel == "few_tokens"
             linear.use(linear.fastest_for_few_tokens() if few else kernel)
-            linear.last_rounded = shared
+        for module, _ in rounding:
+            module.share(shared)
         yield model
     finally:
-        for linear, (kernel_before, shared_before) in zip(linears, before, strict=True):
+        for linear, kernel_before in linears:
             linear.use(kernel_before)
-            linear.last_rounded = shared_before
+        for module, shared_before in rounding:
+            module.share(shared_before)
 
 
 def stored_bytes(model: nn.Module) -> int:

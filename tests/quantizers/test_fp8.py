@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchsuite.embedded import models as embedded
 from benchsuite.errors import BenchsuiteError, UsageError
@@ -24,7 +23,7 @@ from benchsuite.quantizers.formats.fp8_linear import (
     encode,
     scaled_product,
 )
-from benchsuite.quantizers.linear import model_digest, quantized_linears, using_kernel
+from benchsuite.quantizers.linear import model_digest, quantized_linears
 from benchsuite.quantizers.registry import QUANTIZERS, apply
 from tests.quantizers.conftest import build, logits, oneshot
 
@@ -316,47 +315,3 @@ def test_codes_and_scales_are_llm_compressor_s(scheme, dtype, monkeypatch, tmp_p
     assert torch.equal(logits(theirs, batch[:2]), logits(ours, batch[:2]))
     theirs.save_pretrained(tmp_path / "theirs")
     assert model_digest(checkpoint.load(tmp_path / "theirs")) == model_digest(ours)
-
-
-class Roundings(TorchDispatchMode):
-    """Counts the largest numbers looked for: one search a rounding with scales of its own."""
-
-    def __init__(self):
-        super().__init__()
-        self.n = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.n += function is torch.ops.aten.amax.default
-        return function(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize(("scheme", "apart", "once"), [("dynamic", 7, 4), ("block", 7, 4)])
-def test_a_generated_token_is_rounded_once_for_all_that_read_it(scheme, apart, once):
-    model, _, tokens = rounded(scheme)
-    blocks = len(architecture_of(model).block_list(model))
-    found = {}
-    for kernel, expected in (("dequantize", apart), ("few_tokens", once)):
-        with torch.no_grad(), using_kernel(model, kernel), Roundings() as roundings:
-            found[kernel] = [model(input_ids=tokens[:1, i : i + 1]).logits for i in range(2)]
-        assert roundings.n == 2 * blocks * expected
-    for alike in zip(*found.values(), strict=True):
-        assert torch.equal(*alike)
-    with torch.no_grad(), using_kernel(model, "few_tokens"), Roundings() as roundings:
-        model(input_ids=tokens[:1, :5])  # more than few
-    assert roundings.n == blocks * apart
-
-
-def test_inputs_that_were_written_to_are_rounded_anew():
-    model, _, _ = rounded("dynamic")
-    linears = list(quantized_linears(model).values())[:2]
-    inputs, other = torch.ones(1, linears[0].in_features), torch.ones(1, linears[0].in_features)
-    with using_kernel(torch.nn.ModuleList(linears), "few_tokens"):
-        before = [linear(inputs) for linear in linears]
-        inputs.mul_(-3)
-        after = [linear(inputs) for linear in linears]
-        with torch.inference_mode():
-            never = [linear(other.neg()) for linear in linears]
-    for one, three, minus in zip(before, after, never, strict=True):
-        torch.testing.assert_close(three, -3 * one)
-        torch.testing.assert_close(minus, -one)
-    assert all(linear.last_rounded is None for linear in linears)

@@ -6,10 +6,13 @@ return the values that the integers stand for, in the dtype of what they were gi
 the quantized model is then real, its speed is not.
 """
 
+from collections.abc import Hashable
+
 import torch
 from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
+from benchsuite.quantizers.formats.last_rounded import RoundsInputs
 
 
 def quantize_per_token(x: Tensor, bits: int = 8, clip_ratio: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -57,16 +60,20 @@ def fake_quantize_groups(x: Tensor, bits: int, group_size: int, clip_ratio: floa
     return codes.sub_(zeros).mul_(scales).flatten(-2).to(x.dtype)
 
 
-class ActivationQuantizer(nn.Module):
+class ActivationQuantizer(nn.Module, RoundsInputs):
     """Rounds its input per token, symmetrically; see ``fake_quantize_per_token``."""
 
     def __init__(self, bits: int, clip_ratio: float = 1.0) -> None:
         super().__init__()
         self.bits, self.clip_ratio = bits, clip_ratio
 
+    def way_of_rounding(self) -> Hashable:
+        """Return what all that round to as many bits, cut off alike, have in common."""
+        return "token", self.bits, self.clip_ratio
+
     def forward(self, x: Tensor) -> Tensor:
         """Return x [..., channels], rounded."""
-        return fake_quantize_per_token(x, self.bits, self.clip_ratio)
+        return self.rounded_once(x, lambda: fake_quantize_per_token(x, self.bits, self.clip_ratio))
 
     def extra_repr(self) -> str:
         """Return the settings, for the module's repr."""

@@ -7,7 +7,7 @@ speed is not.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from importlib.util import find_spec
 
 import torch
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from benchsuite.errors import UsageError
 from benchsuite.quantizers.formats.fp4_grid import FORMATS, Fp4Format, numbers_of
+from benchsuite.quantizers.formats.last_rounded import way_by
 from benchsuite.quantizers.linear import FEW_TOKENS, QuantizedLinear
 
 
@@ -101,10 +102,15 @@ class Fp4Linear(QuantizedLinear):
         """Return ``triton`` where it can run, else the kernel as it is."""
         return "triton" if self.packed.is_cuda and find_spec("triton") else self.kernel
 
+    def way_of_rounding(self) -> Hashable:
+        """Return the format and g of the inputs; None where they are not rounded."""
+        return way_by(self.format.name, self.input_global_scale) if self.activations else None
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Return [..., out] for inputs [..., in], of their dtype."""
         if self.activations:
-            inputs = self.format.rounded(inputs, self.input_global_scale)
+            given, g = inputs, self.input_global_scale
+            inputs = self.rounded_once(given, lambda: self.format.rounded(given, g))
         if self.kernel == "triton":
             return self._by_triton(inputs)
         if self.kernel == "held" and self._operand is None:

@@ -18,7 +18,7 @@ multiplies the codes of a few tokens.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
 from importlib.util import find_spec
 
@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchsuite.errors import UsageError
+from benchsuite.quantizers.formats.last_rounded import way_by
 from benchsuite.quantizers.linear import FEW_TOKENS, QuantizedLinear
 
 E4M3 = torch.float8_e4m3fn
@@ -179,6 +180,10 @@ class Fp8Linear(QuantizedLinear):
         """Return ``triton`` where it can run, else the kernel as it is."""
         return "triton" if self.packed.is_cuda and find_spec("triton") else self.kernel
 
+    def way_of_rounding(self) -> Hashable:
+        """Return the scheme, and the scale where it is fixed."""
+        return way_by(self.scheme, self.input_scale)
+
     def round_inputs(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return (codes E4M3 [tokens, in], scales float32 [1], [tokens, 1] or [tokens, groups]).
 
@@ -211,7 +216,7 @@ class Fp8Linear(QuantizedLinear):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return [..., out] for inputs [..., in], of their dtype."""
         flat = inputs.reshape(-1, self.in_features)
-        codes, scales = self._rounded_once(inputs, flat)
+        codes, scales = self.rounded_once(inputs, lambda: self.round_inputs(flat))
         if self.kernel == "triton" and len(flat) <= FEW_TOKENS:
             made = self._few_tokens(codes, scales, len(flat), inputs.dtype)
             return made.reshape(*inputs.shape[:-1], self.out_features)
@@ -229,13 +234,6 @@ class Fp8Linear(QuantizedLinear):
         if weight is None or weight.dtype != inputs.dtype:
             weight = self.dequantize(inputs.dtype)
         return F.linear(rounded, weight, self.bias)
-
-    def _rounded_once(self, inputs: Tensor, flat: Tensor) -> tuple[Tensor, Tensor]:
-        last = self.last_rounded
-        # A fixed scale is the layer's own. The codes of many tokens would fill memory for long.
-        if last is None or self.input_scale is not None or len(flat) > FEW_TOKENS:
-            return self.round_inputs(flat)
-        return last.of(inputs, self.scheme, lambda: self.round_inputs(flat))
 
     def _few_tokens(
         self, codes: Tensor, scales: Tensor, n_tokens: int, dtype: torch.dtype

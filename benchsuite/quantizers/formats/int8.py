@@ -1,5 +1,6 @@
 """A linear layer in which 8-bit integers multiply 8-bit integers."""
 
+from collections.abc import Hashable
 from importlib.util import find_spec
 
 import torch
@@ -81,15 +82,35 @@ class Int8Linear(QuantizedLinear):
         """Return ``triton`` where it can run, else the kernel as it is."""
         return "triton" if self.packed.is_cuda and find_spec("triton") else self.kernel
 
+    def way_of_rounding(self) -> Hashable:
+        """Return what all layers of this kind have in common."""
+        return "int8"
+
+    def round_inputs(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (codes int8 [tokens, in], scales float32 [tokens, 1]).
+
+        One kernel makes those of a few tokens where it was chosen, to the bits of
+        `quantize_per_token`.
+        """
+        if not self._in_kernels(inputs):
+            return quantize_per_token(inputs)
+        from benchsuite.quantizers.formats import int8_few_tokens
+
+        return int8_few_tokens.round_tokens(inputs)
+
+    def _in_kernels(self, flat: Tensor) -> bool:
+        return self.kernel == "triton" and len(flat) <= MOST_TOKENS
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Return [..., out] for inputs [..., in], of their dtype."""
         flat = inputs.reshape(-1, self.in_features)
-        if self.kernel == "triton" and len(flat) <= MOST_TOKENS:
+        codes, scales = self.rounded_once(inputs, lambda: self.round_inputs(flat))
+        if self._in_kernels(flat):
             from benchsuite.quantizers.formats import int8_few_tokens
 
-            outputs = int8_few_tokens.integer_product(flat, self.packed, self.scales, self.bias)
+            weight = (self.packed, self.scales, self.bias)
+            outputs = int8_few_tokens.integer_product(codes, scales, *weight, dtype=inputs.dtype)
             return outputs.reshape(*inputs.shape[:-1], self.out_features)
-        codes, scales = quantize_per_token(flat)
         outputs = int8_matmul(codes, self.packed).float()
         outputs.mul_(scales).mul_(self.scales.float().t())
         if self.bias is not None:

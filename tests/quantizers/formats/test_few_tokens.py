@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from benchsuite.quantizers.formats.activations import quantize_per_token
 from benchsuite.quantizers.formats.int8 import Int8Linear
 from benchsuite.quantizers.linear import FEW_TOKENS, QuantizedLinear
 
@@ -108,6 +109,22 @@ def test_integers_give_the_bits_that_they_give_without_the_kernel(
     found = linear.use("triton")(x)
     assert found.dtype == dtype
     assert torch.equal(found, expected)
+
+
+def test_a_token_with_a_number_that_is_none_has_no_other_outputs():
+    from benchsuite.quantizers.formats import int8_few_tokens
+
+    x = torch.randn(4, 100, generator=torch.Generator().manual_seed(1)).to(DEVICE)
+    x[0, 3], x[1, 7], x[2, 99] = torch.nan, torch.inf, -torch.inf
+    codes, scales = int8_few_tokens.round_tokens(x)
+    expected = quantize_per_token(x)
+    assert torch.equal(codes[3], expected[0][3])
+    torch.testing.assert_close(scales, expected[1], rtol=0, atol=0, equal_nan=True)
+    weight = torch.randint(-128, 128, (24, 100), generator=torch.Generator().manual_seed(2))
+    linear = Int8Linear(weight.add(128).to(torch.uint8), torch.ones(24, 1)).to(DEVICE)
+    outputs = linear.use("triton")(x)
+    assert outputs.isnan().all(1).tolist() == [True, True, True, False]
+    torch.testing.assert_close(outputs, linear.use("held")(x), rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("bits", [3, 4, 8])
