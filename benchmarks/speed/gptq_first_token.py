@@ -24,8 +24,9 @@ from benchsuite.models.architecture import Architecture, architecture_of
 from benchsuite.models.gguf import model_folder
 from benchsuite.quantizers import gptq
 from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.kernels import using_kernel
 from benchsuite.quantizers.layers import group_linears, replace
-from benchsuite.quantizers.linear import quantized_linear, using_kernel
+from benchsuite.quantizers.linear import quantized_linear
 from benchsuite.quantizers.result import Account
 from benchsuite.quantizers.walking.hessian import Hessian
 from benchsuite.quantizers.walking.walk import walk

@@ -39,6 +39,7 @@ from benchsuite.models.pool import fresh_tree
 from benchsuite.models.replicas import Reading, replicas_kept, share_work
 from benchsuite.models.streaming import stream
 from benchsuite.quantizers import apply, linear
+from benchsuite.quantizers.kernels import using_kernel
 
 SEQ_LEN = {"awq_w4": 512}
 BARS = {("gptq_w4", "llama2_7b", 4): 8.0, ("gptq_w4", "llama2_7b", 8): 5.0}
@@ -308,7 +309,7 @@ def evaluations(name: str, gpus: Sequence[int], size: Size) -> None:
         few = text[: 8 * number * max(size.seq_len, 8192)]
         of_w4 = partial(perplexity, quantized, seq_len=size.seq_len)
         kl = partial(divergence, original, quantized, seq_len=size.seq_len)
-        with linear.using_kernel(quantized, "held"):
+        with using_kernel(quantized, "held"):
             for run_one in (of_w4, kl):
                 run_one(few)
             with replicas_kept(quantized):  # as in a cell

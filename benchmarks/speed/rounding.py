@@ -24,7 +24,7 @@ from benchsuite.comparing.subject import open_subject
 from benchsuite.corpora import load_text
 from benchsuite.evaluation.divergence import divergence
 from benchsuite.evaluation.perplexity import perplexity, tokenize_protocol
-from benchsuite.quantizers.linear import using_kernel
+from benchsuite.quantizers.kernels import using_kernel
 from benchsuite.quantizers.mixed import mean_bits
 
 SEQUENTIAL = {"true_sequential": True}

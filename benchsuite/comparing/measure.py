@@ -33,7 +33,7 @@ from benchsuite.evaluation.perplexity import (
 from benchsuite.evaluation.speed import wait
 from benchsuite.models.fused import fused_forwards
 from benchsuite.models.heads import Head, Seen, scaled_head
-from benchsuite.quantizers.linear import using_kernel
+from benchsuite.quantizers.kernels import using_kernel
 
 FLOOR_TOKENS = {"cpu": 4096, "cuda": 32_768}
 """Tokens of which the floor is told: an estimate of noise needs no more."""

@@ -7,7 +7,7 @@ from torch import Tensor
 from benchsuite.comparing.subject import Subject
 from benchsuite.decoding.loop import evaluating
 from benchsuite.evaluation import speed
-from benchsuite.quantizers.linear import using_kernel
+from benchsuite.quantizers.kernels import using_kernel
 
 # Few: a packed layer on a CPU may rebuild its weight for every token.
 PROMPT_TOKENS, NEW_TOKENS, REPEATS = 32, 8, 3

@@ -9,8 +9,8 @@ from benchsuite.models.architecture import architecture_of
 from benchsuite.models.fused import fused_forwards
 from benchsuite.models.heads import Seen, after_blocks, head_of
 from benchsuite.models.streaming import Blocks
+from benchsuite.quantizers.kernels import using_kernel
 from benchsuite.quantizers.layers import Progress
-from benchsuite.quantizers.linear import using_kernel
 from benchsuite.quantizers.walking.hidden_states import HiddenStates, WorkingMemory, capture
 
 

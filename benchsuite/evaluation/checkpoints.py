@@ -21,12 +21,8 @@ from benchsuite.evaluation.perplexity import begun_chunks, perplexity, tokenize_
 from benchsuite.models import gguf, soundness, source
 from benchsuite.models.saved import read_metadata, refuse_unsaved
 from benchsuite.quantizers import checkpoint
-from benchsuite.quantizers.linear import (
-    model_digest,
-    quantized_linears,
-    stored_bytes,
-    using_kernel,
-)
+from benchsuite.quantizers.kernels import using_kernel
+from benchsuite.quantizers.linear import model_digest, quantized_linears, stored_bytes
 
 TOKENS, SEQ_LEN, NEW_TOKENS = 8192, 256, 32
 

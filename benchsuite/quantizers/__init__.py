@@ -48,7 +48,7 @@ __getattr__, __all__ = attach(
         "smoothquant": "smoothquant",
         "sparsegpt": "sparsegpt",
         "stored_bytes": "linear",
-        "using_kernel": "linear",
+        "using_kernel": "kernels",
         "wanda": "wanda",
         "widened_bytes": "linear",
         "zero_first_mlp": "control",

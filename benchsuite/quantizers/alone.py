@@ -19,8 +19,8 @@ from benchsuite.models.experts import separate_experts
 from benchsuite.models.fused import fused_forwards
 from benchsuite.models.heads import after_blocks, head_of
 from benchsuite.models.streaming import is_streamed
+from benchsuite.quantizers.kernels import using_kernel
 from benchsuite.quantizers.layers import Progress, replace
-from benchsuite.quantizers.linear import using_kernel
 from benchsuite.quantizers.walking.finite import refuse_infinite_outputs
 from benchsuite.quantizers.walking.hidden_states import HiddenStates, WorkingMemory, capture
 

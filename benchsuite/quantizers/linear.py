@@ -2,9 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from importlib.util import find_spec
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchsuite.errors import UsageError
-from benchsuite.quantizers.formats.last_rounded import LastRounded, RoundsInputs
+from benchsuite.quantizers.formats.last_rounded import RoundsInputs
 from benchsuite.quantizers.formats.packing import pack, unpack
 from benchsuite.quantizers.formats.stacked import stacked_weights
 from benchsuite.quantizers.grid import QuantizationGrid
@@ -337,30 +336,6 @@ def quantized_linear(
 def quantized_linears(model: nn.Module) -> dict[str, QuantizedLinear]:
     """Return the model's quantized linears by their paths."""
     return {n: m for n, m in model.named_modules() if isinstance(m, QuantizedLinear)}
-
-
-@contextmanager
-def using_kernel(model: nn.Module, kernel: str) -> Iterator[nn.Module]:
-    """Let every quantized linear of ``model`` use ``kernel`` inside the ``with`` block.
-
-    ``few_tokens`` lets each layer choose what generates fastest: `fastest_for_few_tokens`. With any
-    kernel, what rounds its inputs does so once for all that read the same ones and round alike.
-    """
-    linears = [(linear, linear.kernel) for linear in quantized_linears(model).values()]
-    rounding = [(m, m.last_rounded) for m in model.modules() if isinstance(m, RoundsInputs)]
-    shared = LastRounded()
-    try:
-        for linear, _ in linears:
-            few = kernel == "few_tokens"
-            linear.use(linear.fastest_for_few_tokens() if few else kernel)
-        for module, _ in rounding:
-            module.share(shared)
-        yield model
-    finally:
-        for linear, kernel_before in linears:
-            linear.use(kernel_before)
-        for module, shared_before in rounding:
-            module.share(shared_before)
 
 
 def stored_bytes(model: nn.Module) -> int:

@@ -18,7 +18,8 @@ from benchsuite.evaluation.perplexity import perplexity
 from benchsuite.models.pool import fresh_tree
 from benchsuite.models.replicas import Replica, replicas_kept, replicas_of, share_work
 from benchsuite.quantizers import rtn
-from benchsuite.quantizers.linear import quantized_linears, using_kernel
+from benchsuite.quantizers.kernels import using_kernel
+from benchsuite.quantizers.linear import quantized_linears
 from tests.models import tiny
 
 SEQ_LEN = 64

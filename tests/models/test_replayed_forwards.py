@@ -11,7 +11,7 @@ from benchsuite.models.fused import FAMILIES
 from benchsuite.models.replay import Graph
 from benchsuite.models.replayed_forwards import can_be_replayed, one_sequence_a_row
 from benchsuite.quantizers import rtn
-from benchsuite.quantizers.linear import using_kernel
+from benchsuite.quantizers.kernels import using_kernel
 from tests.models import tiny
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

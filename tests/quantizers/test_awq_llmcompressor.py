@@ -15,7 +15,7 @@ from benchsuite.corpora.text import load_text
 from benchsuite.evaluation.perplexity import perplexity, tokenize_protocol
 from benchsuite.models.pool import ModelPool
 from benchsuite.quantizers import awq, awq_search
-from benchsuite.quantizers.linear import using_kernel
+from benchsuite.quantizers.kernels import using_kernel
 from tests.quantizers.compressors import llm_compressor
 
 

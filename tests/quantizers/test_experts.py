@@ -11,7 +11,8 @@ from benchsuite.models.experts import Experts, lying_together, separate_experts
 from benchsuite.models.pool import fresh_tree
 from benchsuite.models.replicas import Counterparts, replica
 from benchsuite.quantizers import checkpoint
-from benchsuite.quantizers.linear import QuantizedLinear, model_digest, using_kernel
+from benchsuite.quantizers.kernels import using_kernel
+from benchsuite.quantizers.linear import QuantizedLinear, model_digest
 from benchsuite.quantizers.registry import apply
 from tests.quantizers.conftest import logits
 from tests.quantizers.families import EXPERTS, build

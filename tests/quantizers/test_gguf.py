@@ -17,7 +17,8 @@ from benchsuite.quantizers import checkpoint, gguf, rtn
 from benchsuite.quantizers.formats.gguf_blocks import BLOCKS, decode
 from benchsuite.quantizers.formats.gguf_linear import GgufEmbedding, GgufLinear
 from benchsuite.quantizers.gguf_mixes import Shape, type_of
-from benchsuite.quantizers.linear import quantized_linears, stored_bytes, using_kernel
+from benchsuite.quantizers.kernels import using_kernel
+from benchsuite.quantizers.linear import quantized_linears, stored_bytes
 from benchsuite.quantizers.registry import GGUF
 from tests.models import tiny
 from tests.quantizers import ggml_libraries

@@ -7,14 +7,15 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from benchsuite.errors import UsageError
+from benchsuite.quantizers import kernels
 from benchsuite.quantizers.formats.packing import pack, packed_width, unpack
 from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.kernels import using_kernel
 from benchsuite.quantizers.linear import (
     QuantizedLinear,
     model_digest,
     quantized_linear,
     stored_bytes,
-    using_kernel,
     widened_bytes,
 )
 
@@ -120,6 +121,19 @@ def test_holding_the_weight_does_not_count_as_stored():
     before = stored_bytes(quantized)
     with using_kernel(quantized, "held"):
         assert stored_bytes(quantized) == before
+
+
+def test_weights_are_held_only_where_all_of_them_have_room(monkeypatch):
+    _, quantized = layer(dtype=torch.bfloat16)
+    unpacked = 2 * quantized.in_features * quantized.out_features
+    x = torch.randn(2, 64, dtype=torch.bfloat16)
+    expected = quantized(x)
+    for room, kernel in ((2 * unpacked, "held"), (unpacked, "dequantize")):
+        monkeypatch.setattr(kernels, "available_bytes", lambda device, room=room: room)
+        with using_kernel(quantized, "held"):
+            assert quantized.kernel == kernel
+            assert torch.equal(quantized(x), expected)
+            assert (quantized._operand is None) == (kernel == "dequantize")
 
 
 def test_widened_bytes_are_those_above_the_stored_dtype():

@@ -17,7 +17,8 @@ from benchsuite.quantizers import apply, smoothquant
 from benchsuite.quantizers.formats.activations import quantize_per_token
 from benchsuite.quantizers.formats.int8 import Int8Linear, int8_matmul
 from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.linear import quantized_linears, using_kernel
+from benchsuite.quantizers.kernels import using_kernel
+from benchsuite.quantizers.linear import quantized_linears
 from benchsuite.study import study
 
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "opt"]

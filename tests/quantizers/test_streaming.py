@@ -13,7 +13,8 @@ from benchsuite.models import random_weights
 from benchsuite.models.random_weights import Drawn
 from benchsuite.models.replicas import share_work
 from benchsuite.models.streaming import Blocks, Folder, is_streamed, stream
-from benchsuite.quantizers.linear import quantized_linears, using_kernel
+from benchsuite.quantizers.kernels import using_kernel
+from benchsuite.quantizers.linear import quantized_linears
 from tests.models import tiny
 
 CPU = torch.device("cpu")

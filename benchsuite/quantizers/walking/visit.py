@@ -13,8 +13,8 @@ from benchsuite.models.architecture import InputGroup
 from benchsuite.models.experts import add_routed, calibrating
 from benchsuite.models.fused import fused_forwards
 from benchsuite.models.replicas import Counterparts, replica
+from benchsuite.quantizers.kernels import using_kernel
 from benchsuite.quantizers.layers import group_linears
-from benchsuite.quantizers.linear import using_kernel
 from benchsuite.quantizers.walking.clock import StageClock
 from benchsuite.quantizers.walking.hidden_states import HiddenStates
 from benchsuite.quantizers.walking.lanes import Kept, Merging, alternating

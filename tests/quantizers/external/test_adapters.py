@@ -13,7 +13,7 @@ import torch
 from benchsuite.evaluation.perplexity import perplexity
 from benchsuite.quantizers import apply
 from benchsuite.quantizers.external import autoround
-from benchsuite.quantizers.linear import using_kernel
+from benchsuite.quantizers.kernels import using_kernel
 from benchsuite.quantizers.registry import LIBRARIES
 from benchsuite.records import environment
 

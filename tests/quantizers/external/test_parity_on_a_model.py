@@ -25,7 +25,8 @@ from benchsuite.quantizers.external import (
 from benchsuite.quantizers.external import hqq as hqq_reference
 from benchsuite.quantizers.external.guest import replace_linears
 from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.linear import QuantizedLinear, quantized_linear, using_kernel
+from benchsuite.quantizers.kernels import using_kernel
+from benchsuite.quantizers.linear import QuantizedLinear, quantized_linear
 
 
 @pytest.fixture(scope="module")

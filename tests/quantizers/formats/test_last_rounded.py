@@ -23,7 +23,8 @@ from benchsuite.quantizers.formats.fp4_grid import Fp4Format
 from benchsuite.quantizers.formats.fp8_linear import Fp8Linear
 from benchsuite.quantizers.formats.int8 import Int8Linear
 from benchsuite.quantizers.formats.last_rounded import LastRounded, RoundsInputs
-from benchsuite.quantizers.linear import quantized_linears, using_kernel
+from benchsuite.quantizers.kernels import using_kernel
+from benchsuite.quantizers.linear import quantized_linears
 from tests.quantizers.conftest import build, logits
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
