@@ -16,6 +16,7 @@ from benchsuite.calibration.pool import Account, CalibrationPool, Selection
 from benchsuite.decoding.loop import decode, drawing, evaluating
 from benchsuite.decoding.ways import at_once, grows_in_slots
 from benchsuite.errors import UsageError
+from benchsuite.models.long_rope import settled
 from benchsuite.models.progress import Progress
 
 
@@ -60,7 +61,7 @@ def select(
     start = _first_token(pool)
     write = _in_slots if grows_in_slots(model) else _in_the_loop
     parts: list[Tensor] = []
-    with evaluating(model):
+    with evaluating(model), settled(model, seq_len):
         for part in write(model, start, numbers, temperatures, _banned(pool, model), size):
             parts.append(part.cpu())
             if progress:

@@ -6,7 +6,7 @@ key-value cache. Batching changes a number in its last bits only: in fp32, log-p
 with those of batch size one within ``TOLERANCE``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -32,6 +32,7 @@ from benchsuite.decoding.ways import (
     shared_prefix,
 )
 from benchsuite.errors import UsageError
+from benchsuite.evaluation.askable import refuse_unaskable
 from benchsuite.evaluation.chat import encoded, turn_end
 from benchsuite.evaluation.elsewhere import Elsewhere
 from benchsuite.evaluation.fitting import context_of
@@ -42,6 +43,7 @@ from benchsuite.evaluation.growing import (
     chosen_log_probs,
     grow_together,
 )
+from benchsuite.models.long_rope import by_side, settled
 from benchsuite.models.progress import Progress
 
 TOLERANCE = 1e-4
@@ -135,6 +137,10 @@ class _Draws:
     uniform: np.ndarray
     temperature: float
 
+    def of(self, prompts: list[int]) -> "_Draws":
+        """Return those of some prompts."""
+        return _Draws(self.uniform[prompts], self.temperature)
+
     def choice(self, batch: list[int], device: torch.device) -> Choice:
         rows = self.uniform[batch].reshape(-1, self.uniform.shape[-1])
         return drawing(torch.from_numpy(rows).to(device), self.temperature)
@@ -159,12 +165,13 @@ def log_likelihoods(
     _check_lengths(model, rows, 0)
     if isinstance(model, Elsewhere):
         return model.log_likelihoods(prefixes, continuations, progress=progress)
+    refuse_unaskable(model)
     device = next(model.parameters()).device
     if batch_size is None:
         batch_size = at_once(model, max(map(len, rows), default=1))
     found: dict[int, np.ndarray] = {}
     with evaluating(model), batches_of_many_shapes():
-        for batch in batches([len(row) for row in rows], batch_size):
+        for batch in _alike(model, [len(row) for row in rows], batch_size):
             ids, mask = padded([rows[i] for i in batch], device)
             longest = max(len(continuations[i]) for i in batch)
             logits = model(
@@ -219,32 +226,49 @@ def _answers(
         return []
     ids = _ids(tokenizer, prompts)
     _check_lengths(model, ids, max_new_tokens)
-    longest = max(map(len, ids)) + max_new_tokens
-    copies = draws.uniform.shape[1] if draws else 1
-    prefix = shared_prefix(model, ids)
-    if batch_size is None:
-        batch_size = at_once(model, longest - len(prefix))
+    refuse_unaskable(model)
     ends = _end_ids(model, tokenizer)
+    copies = draws.uniform.shape[1] if draws else 1
     new = [[Answer(tokenizer, stop, ends) for _ in range(copies)] for _ in ids]
+    before = 0
 
     def done(n: int) -> None:
         if progress is not None:
-            progress("sampling" if draws else "generation", n, len(ids))
+            progress("sampling" if draws else "generation", before + n, len(ids))
 
     with evaluating(model), batches_of_many_shapes():
-        n_prompts = min(len(ids), max(1, batch_size // copies))
-        if grows_in_slots(model):
-            n_slots = n_prompts * copies
-            _in_slots(
-                *(model, ids, new, draws, max_new_tokens, longest - len(prefix), n_slots, done),
-                entropies=entropies,
-                prefix=prefix,
-            )
-        else:
-            _in_batches(
-                model, ids, new, draws, max_new_tokens, n_prompts, done, entropies=entropies
-            )
+        for side in by_side(model, [len(row) + max_new_tokens for row in ids]):
+            own, growing = [ids[i] for i in side], [new[i] for i in side]
+            drawn = draws.of(side) if draws else None
+            _grow(model, own, growing, drawn, max_new_tokens, batch_size, done, entropies)
+            before += len(side)
     return new
+
+
+def _grow(
+    model: nn.Module,
+    ids: list[list[int]],
+    answers: list[list[Answer]],
+    draws: _Draws | None,
+    max_new_tokens: int,
+    batch_size: int | None,
+    done: Callable[[int], None],
+    entropies: bool,
+) -> None:
+    """Let the answers to some prompts grow; ``done`` is told how many of these have."""
+    longest = max(map(len, ids)) + max_new_tokens
+    prefix = shared_prefix(model, ids)
+    if batch_size is None:
+        batch_size = at_once(model, longest - len(prefix))
+    copies = len(answers[0])
+    n_prompts = min(len(ids), max(1, batch_size // copies))
+    common = (model, ids, answers, draws, max_new_tokens)
+    with settled(model, longest):
+        if grows_in_slots(model):
+            size = longest - len(prefix), n_prompts * copies
+            _in_slots(*common, *size, done, entropies=entropies, prefix=prefix)
+        else:
+            _in_batches(*common, n_prompts, done, entropies=entropies)
 
 
 def _in_slots(
@@ -300,6 +324,13 @@ def _in_batches(
         grow_together(growing, islice(steps, max_new_tokens), entropies=entropies)
         n_done += len(batch)
         done(n_done)
+
+
+def _alike(model: nn.Module, lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Yield the places of rows that are read together: `batches`, of rows on one side of a turn."""
+    for side in by_side(model, lengths):
+        for batch in batches([lengths[i] for i in side], batch_size):
+            yield [side[i] for i in batch]
 
 
 def _ids(tokenizer: Any, prompts: Sequence[Prompt]) -> list[list[int]]:

@@ -23,6 +23,7 @@ from benchsuite.errors import UsageError
 from benchsuite.evaluation.fitting import context_of
 from benchsuite.evaluation.generation import Progress
 from benchsuite.evaluation.reading import ReadingRate, step_bytes
+from benchsuite.models.long_rope import settled
 from benchsuite.models.memory import PeakMemory
 
 NEW_TOKENS = 64
@@ -166,7 +167,7 @@ def generating(
 ) -> Iterator[tuple[str, Generate]]:
     """Give the path on which ``token_ids`` int64 [T] or [B, T] are continued, and what does it."""
     ids = torch.atleast_2d(token_ids).to(next(model.parameters()).device)
-    with evaluating(model):
+    with evaluating(model), settled(model, ids.shape[1] + new_tokens):
         if not (graphs and grows_in_slots(model)):
             yield "eager", lambda mark: _in_the_loop(model, ids, new_tokens, mark)
             return
