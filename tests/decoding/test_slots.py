@@ -13,6 +13,7 @@ from benchsuite.decoding.slots import Slots
 from benchsuite.decoding.ways import SLOT_MODELS, common_start, grows_in_slots
 from benchsuite.evaluation.generation import TOLERANCE
 from benchsuite.evaluation.growing import LOOK_EVERY, Answer, SlotGrowth
+from benchsuite.models.long_rope import settled
 from benchsuite.quantizers import cache, quarot
 from benchsuite.quantizers.formats.activations import KeyValueQuantizer
 from tests.decoding.slot_models import FAMILIES, attend_plainly, build
@@ -89,6 +90,19 @@ def test_answers_are_those_of_the_whole_text_read_anew_in_every_step(family):
         np.testing.assert_allclose(answer.log_probs, other.log_probs, atol=TOLERANCE)
         np.testing.assert_allclose(answer.entropies, other.entropies, atol=TOLERANCE)
     assert model.config._attn_implementation == "sdpa"
+
+
+def test_positions_with_two_sets_of_factors_have_one_of_them_throughout():
+    """Without it the prompts below the turn would be read by other factors than they go on with."""
+    short, long = [1.0] * 8, [1.0 + i for i in range(8)]
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 16}
+    rope |= {"short_factor": short, "long_factor": long}
+    model = build("phi3", rope_parameters=rope, original_max_position_embeddings=16)
+    with settled(model, max(map(len, PROMPTS)) + NEW):
+        expected = plainly(model, PROMPTS)
+        found = in_slots(model, PROMPTS, n_slots=2)
+    assert [answer.ids for (answer,) in found] == [other.ids for other in expected]
+    assert [answer.ids for answer in plainly(model, PROMPTS)] != [x.ids for x in expected]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
