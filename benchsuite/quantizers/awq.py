@@ -163,7 +163,7 @@ class AwqBlocks:
             return False
         source = here.block.get_submodule(group.source)
         if not isinstance(source, nn.Linear):
-            return True
+            return source.weight is not None  # Galactica's norms have none
         parts = group.source_parts
         ungated = parts == 1 and any(g.linears == (group.source,) for g in here.groups)
         same_width = source.out_features == parts * linears[group.linears[0]].in_features

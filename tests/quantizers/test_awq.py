@@ -156,6 +156,14 @@ def test_an_activation_that_is_no_relu_takes_no_scales(make_model, tokens):
     assert "exponent" in relu[5].details
 
 
+def test_a_norm_without_a_weight_takes_no_scales(make_model, tokens):
+    """Galactica's: there is nothing to divide, and what it feeds is rounded and clipped alone."""
+    bare = {"layer_norm_elementwise_affine": False, "enable_bias": False}
+    layers = awq.quantize(make_model("opt", **bare), tokens, group_size=32).layers
+    scaled = [layer.name for layer in layers[:6] if "exponent" in layer.details]
+    assert [name.rpartition(".")[2] for name in scaled] == ["out_proj", "fc2"]
+
+
 def test_given_tensors_are_never_written_and_the_result_is_reproducible(make_model, tokens):
     model = make_model("opt")
     given = {name: (p, p._version, p.clone()) for name, p in model.named_parameters()}
