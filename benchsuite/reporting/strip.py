@@ -137,6 +137,18 @@ def ticks(low: float, high: float) -> list[tuple[float, str]]:
     axis, span = Axis(low, high, ()), high - low
     power = 10 ** math.floor(math.log10(span / 3))
     step = max(s * power for s in (1, 2, 5, 10) if s * power <= span / 3)
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    form = _form(step, max(abs(low), abs(high)))
     first, last = math.ceil(low / step), math.floor(high / step)
-    return [(axis.place(i * step), f"{i * step:.{decimals}f}") for i in range(first, last + 1)]
+    return [
+        (axis.place(i * step), f"{i * step:{form}}" if i or "f" in form else "0")
+        for i in range(first, last + 1)
+    ]
+
+
+def _form(step: float, largest: float) -> str:
+    """Return how ticks are written: a number of many zeros would cover its neighbours."""
+    decimals = -math.floor(math.log10(step) + 1e-9)
+    after_first = decimals + math.floor(math.log10(largest))
+    if (decimals <= 6 and largest < 1e7) or after_first > 6:
+        return f".{max(0, decimals)}f"
+    return f".{after_first}e"

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from benchsuite.statistics.samples import (
+    OUT_OF_RANGE,
     Sample,
     as_sample,
     is_constant,
@@ -58,8 +59,10 @@ def welch(a: Iterable[float], b: Iterable[float], *, confidence: float = 0.95) -
         return undefined("welch", first, second, reason)
     share_a, share_b = variance_of(first) / len(first), variance_of(second) / len(second)
     total = share_a + share_b
-    if total == 0:
+    if is_constant(first) and is_constant(second):
         return _both_constant("welch", first, second)
+    if total == 0:  # squares of less than float64 holds
+        return undefined("welch", first, second, OUT_OF_RANGE)
     # The variances are divided by the larger one first: their squares may underflow.
     top = max(share_a, share_b)
     ra, rb = share_a / top, share_b / top
@@ -173,7 +176,7 @@ def _t_test(
 ) -> Comparison:
     difference = mean_of(a) - mean_of(b)
     if error == 0 or not (math.isfinite(error) and math.isfinite(difference / error)):
-        return undefined(test, a, b, "the values are out of the range of float64", None)
+        return undefined(test, a, b, OUT_OF_RANGE, None)
     statistic = difference / error
     p_value = float(2 * stdtr(df, -abs(statistic)))
     half = float(stdtrit(df, 0.5 + confidence / 2)) * error

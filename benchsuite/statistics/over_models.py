@@ -17,7 +17,7 @@ from scipy.special import stdtr, stdtrit
 
 from benchsuite.statistics import mixed
 from benchsuite.statistics.equivalence import one_sided
-from benchsuite.statistics.samples import as_sample, is_constant, refusal
+from benchsuite.statistics.samples import OUT_OF_RANGE, as_sample, is_constant, refusal
 
 Values = Mapping[int, float]  # seed -> value
 Arms = Mapping[str, tuple[Values, Values]]  # model -> the first method's and the second's
@@ -164,6 +164,8 @@ def _tested(shown: Mapping[str, Any], differences: Array, by_seed: bool) -> dict
         test = "t_over_models"
     else:
         test = "mixed_model"
+    if not (found.error > 0 and math.isfinite(found.difference / found.error)):
+        return {"difference": found.difference, "reason": OUT_OF_RANGE}
     half = float(stdtrit(found.df, 0.975)) * found.error
     return {
         "test": test,

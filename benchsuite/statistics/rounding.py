@@ -60,8 +60,8 @@ def decimals_for(uncertainty: float) -> int:
 
 def _last_digit(uncertainty: float) -> int:
     """Return the place of the last digit that counts: 2 for hundredths, -3 for thousands."""
-    exponent = math.floor(math.log10(uncertainty))
-    leading = round(uncertainty / 10.0**exponent * 100)
+    digits, power = f"{uncertainty:.2e}".split("e")
+    exponent, leading = int(power), int(digits.replace(".", ""))
     if leading >= 950:
         exponent, leading = exponent + 1, 100
     return (2 if leading < 355 else 1) - 1 - exponent

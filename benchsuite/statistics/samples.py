@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 Sample = npt.NDArray[np.float64]
 LARGEST = 1e150
+OUT_OF_RANGE = "the values are out of the range of float64"
 
 
 def as_sample(values: Iterable[float]) -> Sample:

@@ -173,6 +173,19 @@ def test_the_axis_holds_the_dots_and_controls_may_leave_it():
     assert strip.strip(far, axis).dots == ()
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "told"),
+    [
+        (-0.1, 0.3, ["-0.1", "0.0", "0.1", "0.2"]),
+        (0.0, 6e-10, ["0", "2e-10", "4e-10", "6e-10"]),
+        (1e-170, 3e-170, ["1.0e-170", "1.5e-170", "2.0e-170", "2.5e-170", "3.0e-170"]),
+        (0.0, 6e17, ["0", "2e+17", "4e+17", "6e+17"]),
+    ],
+)
+def test_ticks_are_short_whatever_their_power(low, high, told):
+    assert [text for _, text in strip.ticks(low, high)] == told
+
+
 def test_ticks_are_round_numbers_inside():
     axis = strip.shared_axis([described({42: 5.612, 43: 5.874, 44: 5.803})])
 

@@ -143,6 +143,12 @@ def test_two_constant_arms_differ_exactly(test):
     assert "exactly 0.25" in result.reason
 
 
+def test_arms_whose_squares_are_nothing_are_not_called_constant():
+    result = welch([1e-170, 2e-170, 3e-170], [4e-170, 6e-170, 5e-170])
+    assert not result.defined
+    assert "out of the range" in result.reason
+
+
 def test_paired_refuses_unequal_lengths():
     assert "cannot be paired" in paired([1.0, 2.0], [1.0, 2.0, 3.0]).reason
     assert "cannot be paired" in cohens_dz([1.0, 2.0], [1.0, 2.0, 3.0]).reason

@@ -183,6 +183,19 @@ def test_equal_differences_have_no_test():
     assert "do not differ" in found.reason
 
 
+def test_values_whose_squares_are_nothing_have_no_test():
+    arms = {m: (dict(enumerate(one)), dict(enumerate(two))) for m, one, two in _tiny()}
+    found = compare_over_models(arms)
+    assert found.p_value is None
+    assert "out of the range" in found.reason
+
+
+def _tiny():
+    """Probabilities of whole texts, say."""
+    rng = np.random.default_rng(0)
+    return [(m, *(1e-170 * rng.normal(2, 0.1, (2, 5)))) for m in "ab"]
+
+
 @pytest.mark.parametrize("trial", range(6))
 def test_the_fit_is_that_of_statsmodels_or_more_likely(trial):
     linear = pytest.importorskip("statsmodels.regression.mixed_linear_model")

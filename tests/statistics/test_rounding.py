@@ -49,6 +49,7 @@ def test_no_negative_zero():
         (0.0, 1e-12, "0 ± 1.0e-12"),
         (12345678.0, 1234.0, "12345678 ± 1234"),
         (-3.2e-9, 1.2e-10, "−3.20e-09 ± 1.2e-10"),
+        (1e-320, 5e-324, "1.000e-320 ± 4.9e-324"),  # a power of ten that float64 has not
     ],
 )
 def test_numbers_that_decimals_cannot_show_have_powers(mean, std, text):
