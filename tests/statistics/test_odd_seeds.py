@@ -10,6 +10,7 @@ from scipy import stats
 from benchsuite.statistics import judge
 from benchsuite.statistics.inference import robust
 from benchsuite.statistics.inference.claims import Arm
+from benchsuite.study import equivalent, lower
 from tests.statistics.arms import COLA_BELOW_RANDOM, SEEDS, arm, constant
 
 
@@ -59,3 +60,80 @@ def test_normal_seeds_are_seldom_called_skewed_or_odd():
 
     assert abs(skewed - 0.05) < 3 * np.sqrt(0.05 * 0.95 / rounds)
     assert abs(odd - 0.01) < 3 * np.sqrt(0.01 * 0.99 / rounds)
+
+
+BELOW = lower("score", "one", than="other")
+EQUAL = equivalent("score", "one", to="other", within=0.9)
+
+
+def against_zero(seeds, *, by_seed=False, reverse=False, claim=BELOW):
+    """Judge seeds against an arm that is 0 for each of them."""
+    arms = Arm(dict(enumerate(seeds.tolist()))), Arm(dict.fromkeys(range(len(seeds)), 0.0))
+    return judge(claim, "m", *arms[:: -1 if reverse else 1], by_seed=by_seed)
+
+
+@pytest.mark.parametrize("n", [3, 5, 20])
+@pytest.mark.parametrize("claim", [BELOW, EQUAL], ids=["below", "equal"])
+@pytest.mark.parametrize("by_seed", [False, True])
+def test_every_verdict_against_a_constant_says_what_it_supposes(n, claim, by_seed):
+    rng, n_decided = np.random.default_rng(n), 0
+    draws = rng.normal(2, 0.1, n), rng.normal(0, 0.1, n), 1 - rng.lognormal(0, 1, n)
+    for seeds in (*draws, *(-row for row in draws), 1e-3 * rng.normal(1, 0.1, n)):
+        for reverse in (False, True):
+            judged = against_zero(seeds, by_seed=by_seed, reverse=reverse, claim=claim)
+            decided = judged.outcome != "inconclusive"
+            n_decided += decided
+            name = "other" if reverse else "one"
+            supposed = f"This supposes that {name} scatters alike to both sides of its mean: {n}"
+            assert (supposed in judged.sentence) == decided
+            if decided and claim is BELOW:
+                side = "higher" if seeds.mean() < 0 else "lower"
+                assert f"can miss rare, much {side} values" in judged.sentence
+    assert n_decided >= 4
+
+
+def test_two_arms_with_scatter_suppose_no_such_thing():
+    judged = judge(COLA_BELOW_RANDOM, "m", arm(5.7, 0.01), arm(6.0, 0.01))
+
+    assert judged.outcome == "held"
+    assert "supposes" not in judged.sentence
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_many_skewed_seeds_are_judged_with_their_skewness(sign):
+    seeds = sign * (np.exp(stats.norm.ppf((np.arange(20) + 0.5) / 20)) - 2.45)
+    judged, fewer = against_zero(seeds), against_zero(seeds[:14])
+    turned = against_zero(seeds, reverse=True)
+    even = against_zero(sign * stats.norm.ppf((np.arange(20) + 0.5) / 20) - 0.6 * sign)
+
+    evidence = judged.evidence
+    # Hall's transformation of t: + skewness / 6 (1 + 2 t^2) + (skewness t)^2 t / 27.
+    t, own = evidence["statistic"], stats.skew(seeds, bias=False) / math.sqrt(20)
+    careful = t + own * (1 + 2 * t**2) / 6 + own**2 * t**3 / 27
+    assert evidence["p_guarded"] == pytest.approx(2 * stats.t.sf(abs(careful), 19))
+    assert evidence["p_value"] < 0.05 < evidence["p_guarded"]
+    assert judged.outcome == "inconclusive"
+    assert "with the skewness seen)" in judged.sentence
+    low, high = evidence["ci_simultaneous"]
+    assert low < 0 < high
+    assert turned.evidence["ci_simultaneous"] == pytest.approx([-high, -low])
+    assert turned.evidence["p_guarded"] == pytest.approx(evidence["p_guarded"])
+    assert fewer.evidence["p_guarded"] == fewer.evidence["p_value"]
+    assert even.evidence["p_guarded"] == even.evidence["p_value"]
+    json.dumps(judged.as_dict(), allow_nan=False)
+
+
+def test_an_edge_of_equivalence_is_judged_with_the_skewness_too():
+    seeds, raised, found = np.exp(stats.norm.ppf((np.arange(20) + 0.5) / 20)), 0, set()
+    for shift in (-3.1, -2.4, -1.7, 1.2, 4.0):
+        judged = against_zero(0.3 * (seeds + shift), claim=EQUAL)
+        evidence, (low, high) = judged.evidence, judged.evidence["ci_simultaneous"]
+        alone = 2 * min(evidence["tost"][name] for name in ("p_value", "p_different"))
+        assert evidence["p_holm"] >= alone
+        raised += evidence["p_holm"] >= 0.05 > alone
+        inside, outside = -0.9 < low < high < 0.9, low > 0.9 or high < -0.9
+        expected = "held" if inside else "violated" if outside else "inconclusive"
+        assert judged.outcome == expected
+        found.add(expected)
+    assert raised
+    assert len(found) == 3

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from benchsuite.statistics import skewed
 from benchsuite.statistics.compare import Comparison, paired, student, undefined, welch
 from benchsuite.statistics.descriptive import Description, describe
 from benchsuite.statistics.effect import cohens_d, cohens_dz, hedges_g, one_sample_d
@@ -36,8 +37,9 @@ def compared(
 
     ``test`` names the one that decides: paired if the seeds are shared, one_sample if one arm is
     constant over at least two seeds, exact if both are, Welch otherwise. ``p_value`` is that test's
-    own; ``p_guarded`` is the one that keeps its promise at whatever variances. ``error`` and ``df``
-    are those of the difference, ``ci95`` its uncorrected interval.
+    own; ``p_guarded`` is the one that keeps its promise at whatever variances, and with the
+    ``skewness`` that many seeds against a constant show. ``error`` and ``df`` are those of the
+    difference, ``ci95`` is the test's uncorrected interval.
     """
     first, second = (as_sample(arm[seed] for seed in sorted(arm)) for arm in (a, b))
     decisive, unit, effects, n = _decisive(first, second, by_seed)
@@ -52,6 +54,10 @@ def compared(
     guarded = decisive.p_value
     if guarded is not None and decisive.test == "welch":
         guarded = guarded_p(guarded, one.n, two.n)
+    alone = _against_a_constant(first, second, decisive)
+    skewness = 0.0 if alone is None else robust.seen_skewness(alone)
+    if skewness and guarded is not None:
+        guarded = _with_skewness(decisive, skewness)
     broken = [robust.diverged(arm) for arm in (a, b)]
     return {
         "test": decisive.test,
@@ -74,7 +80,8 @@ def compared(
         "unit_df": one.n + two.n - 2 if decisive.test == "welch" else n - 1,
         "diverged": broken if any(broken) else None,
         "outliers": [robust.outlier(arm) if not any(broken) else None for arm in (a, b)],
-        "robust": _beside(first, second) if decisive.test == "one_sample" else None,
+        "skewness": skewness or None,
+        "robust": None if alone is None else _beside(first, second),
     }
 
 
@@ -130,6 +137,20 @@ def _effects(name: str, value: float | None, **told: float | None) -> dict[str, 
     """Return the effect size that belongs to the deciding test, and those that are not its own."""
     known = dict.fromkeys(("cohens_d", "hedges_g", "cohens_dz"))
     return {"effect": value, "effect_name": name, **known, **told}
+
+
+def _against_a_constant(a: Sample, b: Sample, test: Comparison) -> Sample | None:
+    """Return what a t-test judges where one arm alone varies: its differences to the other."""
+    if not test.defined or test.test == "welch" or is_constant(a) == is_constant(b):
+        return None
+    return a - b[0] if is_constant(b) else a[0] - b
+
+
+def _with_skewness(test: Comparison, skewness: float) -> float:
+    assert test.difference is not None
+    assert test.error is not None
+    assert test.df is not None
+    return skewed.p_value(test.difference, test.error, test.df, skewness)
 
 
 def _beside(a: Sample, b: Sample) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def interval(evidence: Evidence, level: float) -> Interval | None:
     """Return the interval of the difference that misses it with the probability ``level``.
 
     By Student's t with the test's own degrees of freedom, by the normal law where it has none;
-    over items with the skewness that they have.
+    over items, and over many skewed seeds, with the skewness that they have.
     """
     difference, error, df = evidence["difference"], evidence["error"], evidence["df"]
     if difference is None or error is None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from scipy.special import chdtr, chdtrc
 
+from benchsuite.statistics import skewed
 from benchsuite.statistics.descriptive import describe
 from benchsuite.statistics.equivalence import tost
 from benchsuite.statistics.inference import sizes
@@ -160,8 +161,16 @@ def equivalent(
     p_value = result.p_either
     if p_value is not None and evidence["test"] == "welch":
         p_value = guarded_p(p_value, evidence["n"], evidence["n_other"])
+    if p_value is not None and evidence.get("skewness"):
+        p_value = max(p_value, *(_p_at(evidence, edge) for edge in (-margin, margin)))
     evidence["p_equivalence"] = p_value
     return Draft("equivalent", p_value, evidence, level=_level(evidence))
+
+
+def _p_at(evidence: Mapping[str, Any], edge: float) -> float:
+    """Return the two-sided p-value of a difference of ``edge``, for seeds that are skewed."""
+    away = evidence["difference"] - edge
+    return skewed.p_value(away, evidence["error"], evidence["df"], evidence["skewness"])
 
 
 def decide(draft: Draft, metric: Any, *, control: bool = False) -> Draft:

@@ -133,7 +133,7 @@ def _cv(outcome: str, evidence: Mapping[str, Any]) -> str:
 def _ordered(claim: Any, draft: Draft, how: Display) -> str:
     evidence = draft.evidence
     text = _difference(evidence, how)
-    after = f"{_warning(claim, evidence)}{_items(evidence, how)}"
+    after = f"{_warning(claim, draft)}{_items(evidence, how)}"
     small = f"within ±{_margin(evidence, how)}" if evidence.get("margin") else ""
     if evidence["p_value"] is None:
         if draft.verdict == sizes.TRIVIAL:
@@ -158,7 +158,7 @@ def _ordered(claim: Any, draft: Draft, how: Display) -> str:
 def _equivalent(claim: Any, draft: Draft, how: Display) -> str:
     evidence = draft.evidence
     result = evidence["tost"]
-    after = f"{_warning(claim, evidence)}{_items(evidence, how)}"
+    after = f"{_warning(claim, draft)}{_items(evidence, how)}"
     if not result["defined"]:
         return f"n = {evidence['n']} and {evidence['n_other']}: {result['reason']}.{after}"
     margin = in_unit(how, f"±{evidence['margin'] * how.scale:g}")
@@ -228,9 +228,9 @@ def _margin(evidence: Mapping[str, Any], how: Display) -> str:
     return f"{_size(how, evidence['margin'])} ({declared.removesuffix('%').strip()} %)"
 
 
-def _warning(claim: Any, evidence: Mapping[str, Any]) -> str:
-    """Return what to beware of: seeds that diverged or stand apart, and skewed ones."""
-    arms = (claim.method, claim.other)
+def _warning(claim: Any, draft: Draft) -> str:
+    """Return what to beware of: seeds that diverged or stand apart, skewed ones, a constant arm."""
+    evidence, arms = draft.evidence, (claim.method, claim.other)
     if evidence.get("diverged"):
         pairs = zip(arms, evidence["diverged"], strict=True)
         return f" Diverged: {', '.join(f'seed {s} of {arm}' for arm, ss in pairs for s in ss)}."
@@ -241,14 +241,27 @@ def _warning(claim: Any, evidence: Mapping[str, Any]) -> str:
         told.append(f"the seeds are skewed ({signed(beside['skewness'])})")
     text = f" Beware: {'; '.join(told)}." if told else ""
     if beside:
-        decided = evidence.get("p_holm", 1) < evidence.get("alpha", 0)
-        return text + (_without_normality(beside) if told or decided else "")
+        decided = draft.verdict not in ("", sizes.INCONCLUSIVE)
+        text += _supposed(arms[bool(evidence["std"] == 0)], draft) if decided else ""
+        return text + (_beside(beside) if told or decided else "")
     if told and evidence["exact_p"] is not None:
         text += f" Beside the t-test: exact {p_text(evidence['exact_p'])}."
     return text
 
 
-def _without_normality(beside: Mapping[str, Any]) -> str:
+def _supposed(arm: str, draft: Draft) -> str:
+    """Return what a verdict on seeds against a constant rests on, and what would undo it."""
+    one_sided = (
+        draft.verdict not in (sizes.EQUIVALENT, sizes.TRIVIAL) and "tost" not in draft.evidence
+    )
+    side = draft.evidence["robust"]["hidden"] if one_sided else "higher or lower"
+    return (
+        f" This supposes that {arm} scatters alike to both sides of its mean: "
+        f"{draft.evidence['effective_n']} seeds can miss rare, much {side} values that undo it."
+    )
+
+
+def _beside(beside: Mapping[str, Any]) -> str:
     """Return what other tests say, beside a t-test that supposes normal seeds."""
     tests = []
     if beside["sign_flip_p"] is not None:
@@ -258,7 +271,7 @@ def _without_normality(beside: Mapping[str, Any]) -> str:
         tests.append(f"t-test of the logarithms {p_text(beside['log_t_p'])}")
     if not tests:
         return ""
-    return f" The t-test supposes normal seeds; others beside it: {', '.join(tests)}."
+    return f" Beside the t-test: {', '.join(tests)}."
 
 
 def _difference(evidence: Mapping[str, Any], how: Display) -> str:
@@ -282,7 +295,8 @@ def _test(evidence: Mapping[str, Any]) -> str:
     text += _left_out(evidence)
     guarded = evidence.get("p_guarded")
     if guarded is not None and guarded > NOTABLY * evidence["p_value"]:
-        text += f" (at most {p_text(guarded).removeprefix('p = ')} whatever the variances)"
+        held = "with the skewness seen" if evidence.get("skewness") else "whatever the variances"
+        text += f" (at most {p_text(guarded).removeprefix('p = ')} {held})"
     text += _looks(evidence)
     if evidence["family_size"] > 1:
         text += f", Holm {p_text(evidence['p_holm'])} of {evidence['family_size']}"
