@@ -13,10 +13,12 @@ energy      one read of a group's inputs, its columns squared and summed
 statistics  X^T X on and above the diagonal
 cross       X^T X' of two streams, all of it
 factor      one Cholesky factor
+inverse     the inverse of such a factor
+transfer    two products of square matrices in float32, as large as the factor
 loop        GPTQ's columns on a fixed grid, kernels and trailing products
 read        one read of the weights that writes half as many bytes
 gradients   200 steps over 8 samples, forward and backward of the block with its weights' gradients
-digest      what is packed goes to the host and is hashed
+digest      codes of four bits a weight go to the host and are hashed
 """
 
 import argparse
@@ -57,8 +59,9 @@ STEP_SAMPLES = 8  # of SignRound
 HASHED_AT_ONCE = 16
 
 _WALK = ("forward", "forward")
-_GPTQ = (*_WALK, "statistics", "factor", "loop")
-_DRIFT = (*_GPTQ, "cross")
+_GPTQ = (*_WALK, "statistics", "factor", "loop", "digest")
+_DRIFT = (*_GPTQ, "cross", "inverse", "transfer")
+_BYTES = ("read", "digest", "digest")  # a byte a weight, scales aside
 WORK: dict[str, tuple[str, ...]] = {
     "gptq_w4": _GPTQ,
     "gptaq_w4": _DRIFT,
@@ -67,19 +70,18 @@ WORK: dict[str, tuple[str, ...]] = {
     "mxfp4_gptq_w4a16": _GPTQ,
     "nvfp4_mrgptq_w4a16": (*_GPTQ, "read"),
     "rotated_gptq_w4": (*_GPTQ, "read"),
-    "sparsegpt_2of4": _GPTQ,
-    "wanda_2of4": (*_WALK, "energy", "read"),
-    "smoothquant_w8a8": (*_WALK, "energy", "read"),
-    "fp8_static": ("forward", "energy", "read"),
-    "signround_w4": (*_WALK, "gradients", "read"),
-    "rtn_w4": ("read",),
-    "hqq_w4": ("read",),
-    "fp8_dynamic": ("read",),
-    "fp8_block": ("read",),
-    "nvfp4_w4a16": ("read",),
-    "mxfp4_w4a16": ("read",),
+    "sparsegpt_2of4": (*_GPTQ, "digest"),
+    "wanda_2of4": (*_WALK, "energy", *_BYTES),
+    "smoothquant_w8a8": (*_WALK, "energy", *_BYTES),
+    "fp8_static": ("forward", "energy", *_BYTES),
+    "signround_w4": (*_WALK, "gradients", "read", "digest"),
+    "rtn_w4": ("read", "digest"),
+    "hqq_w4": ("read", "digest"),
+    "fp8_dynamic": _BYTES,
+    "fp8_block": _BYTES,
+    "nvfp4_w4a16": ("read", "digest"),
+    "mxfp4_w4a16": ("read", "digest"),
 }
-"""Beside a digest, which all have."""
 
 
 def inputs_of_groups(
@@ -137,6 +139,11 @@ def pieces(case: Case, device: str) -> dict[str, float]:
             positive = x.float().t() @ x.float() / len(x) + torch.eye(columns, device=device)
             found["factor"] += seconds(partial(bare_factor, positive), 1)
             upper = torch.linalg.cholesky_ex(positive)[0].t()
+            unit = torch.eye(columns, device=device)
+            found["inverse"] += seconds(
+                partial(torch.linalg.solve_triangular, upper, unit, upper=True), 1
+            )
+            found["transfer"] += 2 * seconds(partial(torch.mm, positive, upper), 1)
             work = 0.02 * torch.randn(columns, rows, device=device)
             found["loop"] += seconds(partial(bare_loop, work, upper, kernel), 1)
             half = torch.randn(rows, columns, device=device, dtype=x.dtype)
@@ -169,11 +176,14 @@ def main() -> None:
     print(", ".join(f"{piece} {took:.4f}" for piece, took in bare.items()), flush=True)
     print(f"\n{'method':20}{'s a layer':>10}{'bare':>9}{'ratio':>8}  bar {BAR}")
     for case in cases:
-        inner = measure(case, arguments.layers, device, case.quantize).inner
-        least = bare["digest"] + sum(bare.get(piece, 0.0) for piece in WORK[case.method])
+        timing = measure(case, arguments.layers, device, case.quantize)
+        least = sum(bare[piece] for piece in WORK[case.method])
+        ratio = timing.inner / least
+        stages = sorted(timing.stages.items(), key=lambda stage: -stage[1])
+        told = ", ".join(f"{stage} {took:.3f}" for stage, took in stages[:7] if took > 0)
         print(
-            f"{case.method:20}{inner:10.4f}{least:9.4f}{inner / least:8.2f}  "
-            f"{verdict(inner / least, BAR)}",
+            f"{case.method:20}{timing.inner:10.4f}{least:9.4f}{ratio:8.2f}  "
+            f"{verdict(ratio, BAR):8}{told}",
             flush=True,
         )
 

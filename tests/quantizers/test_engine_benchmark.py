@@ -48,7 +48,7 @@ def bare(monkeypatch):
 
 def test_bare_work_is_of_known_methods_and_every_piece_is_explained(bare):
     assert set(bare["WORK"]) <= set(QUANTIZERS)
-    pieces = {piece for work in bare["WORK"].values() for piece in work} | {"digest"}
+    pieces = {piece for work in bare["WORK"].values() for piece in work}
     explained = {line.split()[0] for line in bare["__doc__"].splitlines() if "  " in line.strip()}
     assert pieces <= explained
 
@@ -56,5 +56,5 @@ def test_bare_work_is_of_known_methods_and_every_piece_is_explained(bare):
 def test_every_piece_of_bare_work_is_timed(engine, bare):
     case = engine["small"](engine["Case"]("signround_w4", 0))
     found = bare["pieces"](case, "cpu")
-    assert set(found) == {piece for work in bare["WORK"].values() for piece in work} | {"digest"}
+    assert set(found) == {piece for work in bare["WORK"].values() for piece in work}
     assert all(seconds > 0 for seconds in found.values())
