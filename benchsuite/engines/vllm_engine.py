@@ -80,7 +80,7 @@ class Engine:
             from vllm.model_executor.layers.quantization import auto_awq
 
             auto_awq.check_marlin_supported = lambda *_, **__: False
-        self._llm = LLM(
+        settings: dict[str, Any] = dict(
             model=checkpoint_folder,
             quantization=quantization,
             linear_backend=linear_backend,
@@ -97,6 +97,13 @@ class Engine:
             enforce_eager=not graphs,
             **({"compilation_config": _GRAPHS} if graphs else {}),
         )
+        try:
+            self._llm = LLM(**settings)
+        except RuntimeError as error:
+            if (kv_cache_dtype, dtype) != ("fp8", "float16"):
+                raise
+            hint = "on Hopper vLLM's attention reads an FP8 cache in bfloat16 alone, not in float16"
+            raise RuntimeError(f"{error} ({hint}: set dtype to bfloat16)") from error
         return self._facts()
 
     def _facts(self) -> dict[str, Any]:

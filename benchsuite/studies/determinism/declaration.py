@@ -62,7 +62,9 @@ register_study(
                 0.0, help="a fixed cache for vLLM, in GiB, instead of that share; 0 is none"
             ),
             "kv_cache_dtype": Parameter(
-                "auto", choices=("auto", "fp8"), help="of vLLM's cache; auto is the computation's"
+                "auto",
+                choices=("auto", "fp8"),
+                help="of vLLM's cache; auto is the computation's, fp8 wants bfloat16 on Hopper",
             ),
             "others": Parameter(
                 (1, 7, 31), help="further prompts in the batch, one batch for each"
