@@ -74,6 +74,5 @@ def _refused(kind: str, why: str) -> BenchsuiteError:
     return BenchsuiteError(
         f"this {kind} cannot be asked questions, because prompts are read in batches here and go "
         f"on from a cache: {' '.join(why.split())[:200]}",
-        fix="Measure it by text alone, as calibration_selection and `benchsuite compare` without "
-        "--questions do",
+        fix="Measure it by text alone: `benchsuite compare` without --questions does",
     )

@@ -13,6 +13,7 @@ NEAR = 0.8  # percent of the width within which dots touch
 # Beyond so many times the distance from the best that three quarters of the methods keep, a method
 # would press the others into a line: the axis ends before it.
 OUTLYING, SHOWN = 6, 3
+NEAREST, FARTHEST = 1e-290, 1e300
 FEW = 6  # methods below which each is shown
 
 
@@ -67,6 +68,10 @@ def shared_axis(arms: Sequence[Mapping[str, Any]]) -> Axis:
     high = min(max([high, *ends]), high + room)
     if low == high:
         low, high = low - room, high + room
+    # Between numbers that float64 holds in full, and so far apart that it holds steps between them.
+    low, high = max(low, -FARTHEST), min(high, FARTHEST)
+    if high - low < NEAREST:
+        low, high = low - NEAREST, high + NEAREST
     return Axis(low, high, tuple(ticks(low, high)))
 
 

@@ -18,7 +18,8 @@ from benchsuite.statistics.pairing import (
     named,
     units,
 )
-from benchsuite.statistics.skewed import interval, p_value, skewness_of
+from benchsuite.statistics.samples import OUT_OF_RANGE
+from benchsuite.statistics.skewed import interval, p_value, scale_of, skewness_of
 
 # Below this many, an interval over items would rest on a variance that nobody can know.
 LEAST_ITEMS = 10
@@ -72,6 +73,7 @@ def identity(mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return mean
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what comes of it is looked at
 def item_difference(
     a: Seeds, b: Seeds, *, metric: Metric = identity, confidence: float = 0.95
 ) -> ItemDifference:
@@ -229,7 +231,11 @@ def _judged(
         return replace(undefined, difference=difference, reason=ONE_CLUSTER)
     influence = -(n - 1) / n * (a.without_each(metric) - b.without_each(metric))
     influence = influence - influence.mean()
-    error = math.sqrt(n / (n - 1) * float(influence @ influence))
+    scale = scale_of(influence)
+    parts = influence / scale
+    error = scale * math.sqrt(n / (n - 1) * float(parts @ parts))
+    if not (math.isfinite(difference) and math.isfinite(error)):
+        return replace(undefined, reason=OUT_OF_RANGE)
     found = replace(undefined, difference=difference, error=error, defined=True)
     if len(moved) < LEAST_ITEMS:
         # What carries the difference is these few; the interval has their degrees of freedom.

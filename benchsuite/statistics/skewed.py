@@ -33,11 +33,18 @@ def p_value(value: float, error: float, df: float, skewness: float) -> float:
 def skewness_of(influence: np.ndarray) -> float:
     """Return the skewness of a sum of independent parts [n] from these parts."""
     n, centred = len(influence), influence - influence.mean()
+    centred = centred / scale_of(centred)
     spread = float(centred @ centred)
     if n < 3 or spread == 0:
         return 0.0
     unbiased = math.sqrt(n * (n - 1)) / (n - 2)
     return unbiased * float((centred**3).sum()) / spread**1.5
+
+
+def scale_of(values: np.ndarray) -> float:
+    """Return a power of two near the largest value: divided by it, third powers stay in float64."""
+    largest = float(np.abs(values).max(initial=0.0))
+    return math.ldexp(1.0, math.frexp(largest)[1]) if 0 < largest < 2.0**1000 else 1.0
 
 
 def _untransformed(reach: float, skewness: float) -> float:

@@ -27,6 +27,7 @@ from benchsuite.statistics.pairing import (
     units,
 )
 from benchsuite.statistics.ranking import Rankings, few_of_a_class, terms_of, weighted_areas
+from benchsuite.statistics.samples import OUT_OF_RANGE
 
 ROUNDS = 500
 # More of them are put together at random, which leaves the variance of a mean what it is: its own
@@ -144,6 +145,7 @@ def _areas(term: Any, place: npt.NDArray[np.int64], weights: Weights) -> npt.NDA
     return np.concatenate(found)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what comes of it is looked at
 def _drawn(
     a: Values, b: Values, pair: Matched, counted: _Units, shared: bool, rng_seed: int
 ) -> TwoLevels:
@@ -172,8 +174,11 @@ def _drawn(
     total = seeds + items
     if total == 0 or error == 0:
         return TwoLevels(reason="neither other seeds nor other items would change it")
-    df = total**2 / (seeds**2 / df_seeds + items**2 / (counted.worth - 1))
-    half, share = float(stdtrit(df, 0.975)) * error, seeds / total
+    if not np.isfinite([difference, total, error]).all():
+        return TwoLevels(reason=OUT_OF_RANGE)
+    share = seeds / total  # whose squares float64 holds whatever the unit
+    df = 1 / (share**2 / df_seeds + (1 - share) ** 2 / (counted.worth - 1))
+    half = float(stdtrit(df, 0.975)) * error
     return TwoLevels(
         difference,
         error,
@@ -200,8 +205,10 @@ def _variance_of_seeds(
     parts = [(float(arm.var(ddof=1)) / len(arm), len(arm) - 1) for arm in (a, b) if len(arm) > 1]
     if not parts:
         return None, 0.0
-    total, squares = sum(v for v, _ in parts), sum(v**2 / df for v, df in parts)
-    return total, total**2 / squares if squares > 0 else float(min(df for _, df in parts))
+    total = sum(v for v, _ in parts)
+    if not 0 < total < np.inf:
+        return total, float(min(df for _, df in parts))
+    return total, 1 / sum((v / total) ** 2 / df for v, df in parts)
 
 
 @lru_cache(maxsize=8)

@@ -1,6 +1,7 @@
 import datetime
 import html
 import html.parser
+import math
 import re
 from dataclasses import replace
 
@@ -171,6 +172,13 @@ def test_the_axis_holds_the_dots_and_controls_may_leave_it():
     assert strip.strip(far, axis).outside == "3 of 3 outside →"
     assert strip.strip(described({42: 5.0}), axis).outside == "← 1 of 1 outside"
     assert strip.strip(far, axis).dots == ()
+
+
+@pytest.mark.parametrize("ends", [(5e-324, 1e-323), (0.0, 0.0), (-1.7e308, 1.7e308)])
+def test_an_axis_has_ticks_whatever_the_values(ends):
+    axis = strip.shared_axis([{"values": ends, "ci95": None}])
+    assert len(axis.ticks) >= 3
+    assert all(math.isfinite(place) for place, _ in axis.ticks)
 
 
 @pytest.mark.parametrize(

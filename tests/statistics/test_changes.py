@@ -71,6 +71,12 @@ def test_any_values_have_an_answer_without_nan(old, seed, new):
         assert change.outcome in ("equal", "within_noise", "beyond_noise", "unknown")
 
 
+def test_values_whose_scatter_float64_cannot_hold_have_no_test():
+    found = seed_change({1: 5e-324, 2: 5e-324, 3: 5e-324, 4: 1e-323}, 5, 0.0)
+    assert found.outcome == "unknown"
+    assert "out of the range" in found.reason
+
+
 def test_seeds_that_were_only_left_out_or_added_change_nothing():
     some = {42: OLD[42], 44: OLD[44]}
     assert arm_change(OLD, some) == arm_change(some, OLD) == Change("equal", 0.0)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchsuite.statistics import PerItem, Ranking, auroc_over_both, means_over_both
+from benchsuite.statistics.item_tests import item_difference
 from benchsuite.statistics.two_levels import MOST_UNITS
 
 IDS = np.array([f"q{i}" for i in range(60)])
@@ -129,3 +130,24 @@ def test_one_seed_of_each_arm_or_few_items_is_no_such_question():
     assert "one seed" in means_over_both(one, one).reason
     short = crossed(rng, 1, 1, n=6)
     assert "n = 6 items" in means_over_both(short, short).reason
+
+
+@pytest.mark.parametrize("scale", [1e-90, 1e120])  # of probabilities of whole texts, say
+def test_the_unit_changes_no_answer(scale):
+    draw = np.random.default_rng(3)
+    arms = [crossed(draw, 0.1, 0.3) for _ in range(2)]
+    scaled = [{s: PerItem(scale * r.values, r.ids) for s, r in arm.items()} for arm in arms]
+    for compare in (means_over_both, item_difference):
+        expected, found = compare(*arms), compare(*scaled)
+        assert found.p_value == pytest.approx(expected.p_value)
+        assert found.df == pytest.approx(expected.df)
+        assert found.error == pytest.approx(scale * expected.error)
+
+
+def test_items_whose_differences_float64_cannot_hold_have_no_test():
+    draw = np.random.default_rng(3)
+    arms = [{s: PerItem(1e308 * draw.random(20), IDS[:20]) for s in range(3)} for _ in range(2)]
+    for compare in (means_over_both, item_difference):
+        found = compare(*arms)
+        assert found.p_value is None
+        assert found.reason

@@ -12,7 +12,14 @@ from dataclasses import dataclass, replace
 from scipy.special import stdtr
 
 from benchsuite.statistics.compare import holm, welch
-from benchsuite.statistics.samples import as_sample, is_constant, mean_of, refusal, std_of
+from benchsuite.statistics.samples import (
+    OUT_OF_RANGE,
+    as_sample,
+    is_constant,
+    mean_of,
+    refusal,
+    std_of,
+)
 from benchsuite.statistics.unequal import guarded_p
 
 NO_NOISE = "one seed shows no noise to compare with"
@@ -81,7 +88,10 @@ def seed_change(old: Mapping[int, float], seed: int, new: float) -> Change:
     if is_constant(before):
         return Change("beyond_noise", difference, reason="it did not vary over seeds before")
     n = len(before)
-    statistic = (new - mean_of(before)) / (std_of(before) * math.sqrt(1 + 1 / n))
+    spread = std_of(before) * math.sqrt(1 + 1 / n)
+    if spread == 0:
+        return Change("unknown", difference, reason=OUT_OF_RANGE)
+    statistic = (new - mean_of(before)) / spread
     return Change("within_noise", difference, float(2 * stdtr(n - 1, -abs(statistic))))
 
 
