@@ -19,7 +19,7 @@ those of later blocks come from blocks whose inputs are rounded.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from benchsuite.models.architecture import Architecture, InputGroup, architectur
 from benchsuite.models.streaming import is_streamed
 from benchsuite.quantizers.formats.fp4_grid import Fp4Format, codes_of, round_e2m1
 from benchsuite.quantizers.formats.fp4_linear import Fp4Linear, format_named, shared_largest
+from benchsuite.quantizers.formats.last_rounded import RoundsInputs
 from benchsuite.quantizers.gptq import BlockQuantizer, GptqMethod, Rounded, fuses, round_columns
 from benchsuite.quantizers.hadamard import transform
 from benchsuite.quantizers.layers import Progress, replace
@@ -207,7 +208,7 @@ class Fp4GptqMethod(GptqMethod):
         )
 
 
-class RotatedLinear(nn.Module):
+class RotatedLinear(nn.Module, RoundsInputs):
     """A linear behind a Hadamard rotation of each ``width`` of its inputs."""
 
     def __init__(self, linear: nn.Module, width: int) -> None:
@@ -216,7 +217,11 @@ class RotatedLinear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return [..., out] for inputs [..., in]."""
-        return self.linear(rotated(inputs, self.width))
+        return self.linear(self.rounded_once(inputs, lambda: rotated(inputs, self.width)))
+
+    def way_of_rounding(self) -> Hashable:
+        """Return what all that rotate alike have in common."""
+        return "rotated", self.width
 
     def extra_repr(self) -> str:
         """Return the width, for the module's repr."""

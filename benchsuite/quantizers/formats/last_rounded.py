@@ -2,50 +2,74 @@
 
 import weakref
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-Rounded = TypeVar("Rounded")
+Rounded = TypeVar("Rounded", Tensor, tuple[Tensor, Tensor])
+
+
+@dataclass(frozen=True)
+class _Kept:
+    inputs: weakref.ref[Tensor]
+    states: tuple[Hashable, Hashable]  # of the inputs and of what was made, when it was
+    made: Any
+
+
+def _state(tensor: Tensor) -> Hashable:
+    """Return what changes when a tensor is written to; None where nothing counts that."""
+    if tensor.is_inference():
+        return None
+    return tensor._version, tensor.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+def _states(made: Tensor | tuple[Tensor, ...]) -> Hashable:
+    return tuple(_state(tensor) for tensor in (made if isinstance(made, tuple) else (made,)))
 
 
 class LastRounded:
     """What the modules of one model rounded last, kept for the next that is given the same tensor.
 
     The same means that very object, not written to since. Nothing keeps it alive, and what was made
-    of it goes with it. Replicas on other devices, each in its thread, may share this object: each
-    device has its own last. What the capture of a CUDA graph rounds is used in that capture alone.
-    PyTorch does not count what replays write, so a tensor that they fill must not come here between
-    two of them. In a model none does: each forward pass makes the inputs of its linears anew.
+    of it goes with it. Each way of rounding on each device has its own last: replicas elsewhere,
+    each in its thread, may share this object. What the capture of a CUDA graph rounds is used in
+    that capture alone. PyTorch does not count what replays write, so a tensor that they fill must
+    not come here between two of them. In a model none does: each forward pass makes the inputs of
+    its linears anew.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[torch.device, tuple[weakref.ref[Tensor], Hashable, Any]] = {}
+        self._kept: dict[Hashable, _Kept] = {}
 
     def of(self, inputs: Tensor, way: Hashable, rounded: Callable[[], Rounded]) -> Rounded:
         """Return what ``rounded`` makes of ``inputs``, or made of them last in the same ``way``.
 
-        It is read by others too, and so must not be written to.
+        Others read it too. Whoever writes to it lets it be made anew for them.
         """
-        if inputs.is_inference():  # nothing counts what is written to it
+        state = _state(inputs)
+        if state is None or torch.is_inference_mode_enabled():
             return rounded()
-        capturing = inputs.is_cuda and torch.cuda.is_current_stream_capturing()
-        state = (way, inputs._version, capturing)
-        kept = self._kept.get(inputs.device)
-        if kept is not None and kept[0]() is inputs and kept[1] == state:
-            found: Rounded = kept[2]
+        key = (inputs.device, way)
+        kept = self._kept.get(key)
+        if (
+            kept is not None
+            and kept.inputs() is inputs
+            and kept.states == (state, _states(kept.made))
+        ):
+            found: Rounded = kept.made
             return found
         del kept
-        self._kept.pop(inputs.device, None)  # its memory is free for what is made now
+        self._kept.pop(key, None)  # its memory is free for what is made now
         made = rounded()
-        self._kept[inputs.device] = (weakref.ref(inputs, self._forget), state, made)
+        self._kept[key] = _Kept(weakref.ref(inputs, self._forget), (state, _states(made)), made)
         return made
 
     def _forget(self, gone: weakref.ref[Tensor]) -> None:
-        for device, kept in list(self._kept.items()):
-            if kept[0] is gone:
-                self._kept.pop(device, None)
+        for key, kept in list(self._kept.items()):
+            if kept.inputs is gone:
+                self._kept.pop(key, None)
 
     def __reduce__(self) -> tuple[type["LastRounded"], tuple[()]]:
         """Let the copy of a model begin with nothing kept."""

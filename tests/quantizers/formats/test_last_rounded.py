@@ -17,7 +17,7 @@ import torch
 
 from benchsuite.models.architecture import architecture_of
 from benchsuite.models.replicas import Counterparts, replica
-from benchsuite.quantizers import apply
+from benchsuite.quantizers import apply, fp4_gptq
 from benchsuite.quantizers.formats import activations
 from benchsuite.quantizers.formats.fp4_grid import Fp4Format
 from benchsuite.quantizers.formats.fp8_linear import Fp8Linear
@@ -40,9 +40,11 @@ ROUNDED_BY = {
     "nvfp4_w4a4": (Fp4Format, "rounded"),
     "mxfp4_w4a4": (Fp4Format, "rounded"),
     "nvfp4_gptq_w4a4": (Fp4Format, "rounded"),
+    "nvfp4_mrgptq_w4a4": (Fp4Format, "rounded"),
+    "mxfp4_mrgptq_w4a4": (fp4_gptq, "rotated"),
     "quarot_w4a4kv4": (activations, "fake_quantize_per_token"),
 }
-"""The function that rounds the inputs of a method's layers."""
+"""The function that rounds (of MXFP4 with MR-GPTQ: rotates) the inputs of a method's layers."""
 
 SOME = ["fp8_static", "fp8_dynamic", "smoothquant_w8a8", "nvfp4_w4a4", "mxfp4_w4a4"]
 TOKENS = torch.randint(0, 256, (4, 32), generator=torch.Generator().manual_seed(3)).to(DEVICE)
@@ -192,6 +194,16 @@ def test_replicas_that_work_at_the_same_time_give_their_own_bits(method):
                 given = ((model, TOKENS[number, None]), (twin, TOKENS[number + 1, None]))
                 found = list(pool.map(lambda pair: logits(*pair), given))
                 assert all(map(torch.equal, found, expected[number : number + 2]))
+
+
+def test_what_was_rounded_and_then_written_to_is_made_anew():
+    last, inputs = LastRounded(), torch.ones(3, device=DEVICE)
+    one = last.of(inputs, "way", lambda: (inputs.clone(), inputs.neg()))
+    assert last.of(inputs, "way", lambda: (inputs, inputs)) is one
+    one[1].mul_(2)
+    codes, scales = last.of(inputs, "way", lambda: (inputs.clone(), inputs.neg()))
+    assert torch.equal(codes, inputs)
+    assert torch.equal(scales, -inputs)
 
 
 def test_what_was_rounded_goes_with_its_inputs_and_a_copy_begins_empty():
