@@ -1,6 +1,6 @@
 """Are claims judged at the level that they promise? Studies of known truth through the judge.
 
-Every study drawn here goes through ``judge_family``, the code that judges real records. Six tables:
+Every study drawn here goes through ``judge_family``, which judges real records. Five tables:
 
 - *kinds*: four claims, one per kind of test, in one family. In a null study all are false. In a
   real one a single claim is true, by the effect that the project says these seeds find with 80 %
@@ -11,13 +11,13 @@ Every study drawn here goes through ``judge_family``, the code that judges real 
 - *looks*: Welch's test with unequal variances, seeds added look by look.
 - *sizes*: 8 comparisons of differences 0, the margin and twice the margin: are all intervals right,
   and all five verdicts?
-- *shapes*: skewed seeds against a constant arm at their own mean, which no t-test can judge.
+
+What skewed seeds do is ``skewed_seeds_simulated.py``'s.
 
     python benchmarks/speed/studies_simulated.py [--only families] [--studies 10000]
 """
 
 import argparse
-import itertools
 import math
 import platform
 import sys
@@ -235,7 +235,7 @@ def any_verdict(judgements: list[Judgement]) -> bool:
     return any(j.outcome in ("held", "violated") for j in judgements)
 
 
-# --- sizes, shapes
+# --- sizes
 
 
 def sizes(studies: int, rng: Rng) -> Iterator[tuple[str, float, int, str]]:
@@ -281,59 +281,6 @@ def false_verdict(verdict: str, truth: float, margin: float) -> str:
     return "within" if small and abs(truth) >= margin else ""
 
 
-SHAPES: dict[str, Callable[[Rng, tuple[int, ...]], np.ndarray]] = {
-    # Each with the mean 0.
-    "normal": lambda rng, size: rng.normal(size=size),
-    "lognormal, sigma 0.5": lambda rng, size: rng.lognormal(0, 0.5, size) - math.exp(0.125),
-    "lognormal, sigma 1": lambda rng, size: rng.lognormal(0, 1, size) - math.exp(0.5),
-    "lognormal, sigma 1, mirrored": lambda rng, size: math.exp(0.5) - rng.lognormal(0, 1, size),
-    "exponential": lambda rng, size: rng.exponential(size=size) - 1,
-}
-SHAPED_SEEDS = (3, 5, 8, 10, 15, 20)
-
-
-def shapes(studies: int, rng: Rng) -> Iterator[tuple[str, float, int, str]]:
-    """Yield what skewed seeds do to a comparison with their own mean, and what is said of it.
-
-    Then what the rule for skewed seeds costs normal ones, at the effect that they should find.
-    """
-    for n, (shape, drawn) in itertools.product(SHAPED_SEEDS, SHAPES.items()):
-        found = [against_a_constant(drawn(rng, (n,))) for _ in range(studies)]
-        false = [j for j in found if j.outcome != "inconclusive"]
-        by_t = sum(j.evidence["p_value"] < ALPHA for j in found)
-        said = sum("supposes that" in j.sentence for j in false)
-        skewed = sum("are skewed" in j.sentence for j in false)
-        what, of_them = f"{n} seeds, {shape}", len(false)
-        yield f"{what}: false by t alone", by_t / studies, studies, ""
-        yield f"{what}: false", of_them / studies, studies, "alpha" if shape == "normal" else ""
-        yield f"{what}: of these, what it supposes is said", said / max(of_them, 1), of_them, "all"
-        yield f"{what}: of these, called skewed", skewed / max(of_them, 1), of_them, ""
-        within = _share(studies // 8, lambda: any_of_seven(rng, drawn, n))  # noqa: B023
-        yield f"{what}: any false of 7 models", within, studies // 8, ""
-    for n in SHAPED_SEEDS:
-        effect = minimum_detectable_effect(n, paired=True)
-        found = [against_a_constant(rng.normal(effect, size=n)) for _ in range(studies)]
-        held = sum(j.outcome != "inconclusive" for j in found)
-        yield f"{n} normal seeds: found", held / studies, studies, ""
-
-
-def against_a_constant(seeds: np.ndarray) -> Judgement:
-    """Judge seeds against an arm that is 0 for every one of them."""
-    return judge_family([_against_zero(seeds, "m")])[0]
-
-
-def any_of_seven(rng: Rng, drawn: Callable[[Rng, tuple[int, ...]], np.ndarray], n: int) -> bool:
-    """Say whether a family of seven such claims, all false, has any verdict."""
-    return any_verdict(
-        judge_family([_against_zero(x, f"m{i}") for i, x in enumerate(drawn(rng, (7, n)))])
-    )
-
-
-def _against_zero(seeds: np.ndarray, model: str) -> Question:
-    claim = lower("metric", "a", than="constant")
-    return Question(claim, model, _arm(seeds), _arm(np.zeros(len(seeds))), shown=METRIC)
-
-
 def _share(rounds: int, happens: Callable[[], bool]) -> float:
     return sum(happens() for _ in range(rounds)) / rounds
 
@@ -349,7 +296,6 @@ TABLES: dict[str, tuple[Callable[[int, Rng], Iterator[tuple[str, float, int, str
     "edges": (edges, 4),
     "looks": (looks, 4),
     "sizes": (sizes, 4),
-    "shapes": (shapes, 2),
 }
 
 
@@ -357,8 +303,6 @@ def is_kept(share: float, rounds: int, bar: str) -> bool:
     """Say whether a share keeps its bar within three Monte-Carlo standard errors."""
     if bar == "alpha":
         return share <= ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / rounds)
-    if bar == "all":
-        return share == 1
     goal = {"power": POWER, "95 %": 0.95}.get(bar)
     # Welch's power is worked out for estimated degrees of freedom: it is met, not only reached.
     return goal is None or abs(share - goal) <= 3 * math.sqrt(goal * (1 - goal) / rounds)

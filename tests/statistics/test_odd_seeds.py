@@ -47,7 +47,7 @@ def test_skewed_seeds_against_a_constant_come_with_a_warning_and_other_tests():
     )
     logs = stats.ttest_1samp(np.log(seeds), math.log(1.65)).pvalue
     assert beside["log_t_p"] == pytest.approx(logs)
-    assert "the seeds are skewed (1." in judged.sentence
+    assert "the seeds of cola_zero are skewed (1." in judged.sentence
     assert "sign-flip p = " in judged.sentence
     assert "0.062 with so many seeds" in judged.sentence
 

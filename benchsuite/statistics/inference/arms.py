@@ -81,7 +81,7 @@ def compared(
         "diverged": broken if any(broken) else None,
         "outliers": [robust.outlier(arm) if not any(broken) else None for arm in (a, b)],
         "skewness": skewness or None,
-        "robust": None if alone is None else _beside(first, second),
+        "robust": None if alone is None else robust.beside_one_sample(first, second),
     }
 
 
@@ -141,7 +141,7 @@ def _effects(name: str, value: float | None, **told: float | None) -> dict[str, 
 
 def _against_a_constant(a: Sample, b: Sample, test: Comparison) -> Sample | None:
     """Return what a t-test judges where one arm alone varies: its differences to the other."""
-    if not test.defined or test.test == "welch" or is_constant(a) == is_constant(b):
+    if not test.defined or is_constant(a) == is_constant(b):
         return None
     return a - b[0] if is_constant(b) else a[0] - b
 
@@ -151,11 +151,6 @@ def _with_skewness(test: Comparison, skewness: float) -> float:
     assert test.error is not None
     assert test.df is not None
     return skewed.p_value(test.difference, test.error, test.df, skewness)
-
-
-def _beside(a: Sample, b: Sample) -> dict[str, Any]:
-    seeded, constant = (b, a) if is_constant(a) else (a, b)
-    return robust.beside_one_sample(seeded, float(constant[0]))
 
 
 def _brief(test: Comparison) -> dict[str, Any]:

@@ -76,8 +76,10 @@ def seen_skewness(differences: Sample) -> float:
 
     0 where the seeds do not look skewed, or are too few for that to tell anything.
     """
-    told = len(differences) >= CAREFUL_FROM and is_skewed(differences)
-    return skewed.skewness_of(differences) if told else 0.0
+    if len(differences) < CAREFUL_FROM or not is_skewed(differences):
+        return 0.0
+    # Their squares might not fit into float64.
+    return skewed.skewness_of(differences / np.abs(differences).max())
 
 
 def outlier(values: Mapping[int, float]) -> int | None:
@@ -98,20 +100,22 @@ def diverged(values: Mapping[int, float]) -> list[int]:
     return [seed for seed in sorted(values) if not math.isfinite(values[seed])]
 
 
-def beside_one_sample(seeded: Sample, constant: float) -> dict[str, Any]:
-    """Return what a t-test of seeds against a constant supposes and others say of it, json-able.
+def beside_one_sample(a: Sample, b: Sample) -> dict[str, Any]:
+    """Return what a t-test of two arms supposes of which one is constant, and what others say.
 
-    ``hidden`` is the side on which values that these seeds missed would undo the difference.
-
-    The exact sign-flip test supposes symmetry and no normality; ``smallest_p`` is the least that it
-    can give with so many seeds. The t-test of the logarithms supposes lognormal seeds, and asks
-    whether the constant is their median.
+    Json-able. ``arm`` is 0 or 1, the one with seeds. ``hidden`` is the side on which values that
+    they missed would undo the difference. The exact sign-flip test supposes symmetry and no
+    normality; ``smallest_p`` is the least that it can give with so many seeds. The t-test of the
+    logarithms supposes lognormal seeds, and asks whether the constant is their median.
     """
+    arm = int(is_constant(a))
+    seeded, constant = (b, float(a[0])) if arm else (a, float(b[0]))
     n = len(seeded)
     counted = 2**n <= MOST_ARRANGEMENTS
     logs = seeded.min() > 0 and constant > 0
     return {
         "supposes": "seeds that scatter alike to both sides of their mean",
+        "arm": arm,
         "hidden": "higher" if mean_of(seeded) < constant else "lower",
         "skewness": skewness(seeded),
         "skewed": is_skewed(seeded),

@@ -238,40 +238,37 @@ def _warning(claim: Any, draft: Draft) -> str:
     told = [f"seed {s} of {arm} stands apart from its others" for arm, s in odd if s is not None]
     beside = evidence.get("robust") or {}
     if beside.get("skewed"):
-        told.append(f"the seeds are skewed ({signed(beside['skewness'])})")
+        told.append(f"the seeds of {arms[beside['arm']]} are skewed ({signed(beside['skewness'])})")
     text = f" Beware: {'; '.join(told)}." if told else ""
-    if beside:
-        decided = draft.verdict not in ("", sizes.INCONCLUSIVE)
-        text += _supposed(arms[bool(evidence["std"] == 0)], draft) if decided else ""
-        return text + (_beside(beside) if told or decided else "")
-    if told and evidence["exact_p"] is not None:
-        text += f" Beside the t-test: exact {p_text(evidence['exact_p'])}."
-    return text
+    decided = beside and draft.verdict not in ("", sizes.INCONCLUSIVE)
+    if decided:
+        text += _supposed(arms[beside["arm"]], draft)
+    return text + (_other_tests(evidence, beside) if told or decided else "")
 
 
 def _supposed(arm: str, draft: Draft) -> str:
-    """Return what a verdict on seeds against a constant rests on, and what would undo it."""
-    one_sided = (
-        draft.verdict not in (sizes.EQUIVALENT, sizes.TRIVIAL) and "tost" not in draft.evidence
-    )
-    side = draft.evidence["robust"]["hidden"] if one_sided else "higher or lower"
+    """Return what a verdict rests on where ``arm`` alone has scatter, and what would undo it."""
+    evidence, small = draft.evidence, (sizes.EQUIVALENT, sizes.TRIVIAL)
+    one_sided = draft.verdict not in small and "tost" not in evidence
+    side = evidence["robust"]["hidden"] if one_sided else "higher or lower"
+    n = evidence["n_other" if evidence["robust"]["arm"] else "n"]
     return (
         f" This supposes that {arm} scatters alike to both sides of its mean: "
-        f"{draft.evidence['effective_n']} seeds can miss rare, much {side} values that undo it."
+        f"{n} seeds can miss rare, much {side} values that undo it."
     )
 
 
-def _beside(beside: Mapping[str, Any]) -> str:
-    """Return what other tests say, beside a t-test that supposes normal seeds."""
+def _other_tests(evidence: Mapping[str, Any], beside: Mapping[str, Any]) -> str:
+    """Return what tests say beside a t-test, which supposes normal seeds."""
     tests = []
-    if beside["sign_flip_p"] is not None:
+    if beside.get("sign_flip_p") is not None:
         least = f"at least {beside['smallest_p']:.2g} with so many seeds"
         tests.append(f"sign-flip {p_text(beside['sign_flip_p'])} ({least})")
-    if beside["log_t_p"] is not None:
+    elif evidence["exact_p"] is not None:
+        tests.append(f"exact {p_text(evidence['exact_p'])}")
+    if beside.get("log_t_p") is not None:
         tests.append(f"t-test of the logarithms {p_text(beside['log_t_p'])}")
-    if not tests:
-        return ""
-    return f" Beside the t-test: {', '.join(tests)}."
+    return f" Beside the t-test: {', '.join(tests)}." if tests else ""
 
 
 def _difference(evidence: Mapping[str, Any], how: Display) -> str:

@@ -39,7 +39,6 @@ ROUNDED_BY = {
     "smoothquant_w8a8": (Int8Linear, "round_inputs"),
     "nvfp4_w4a4": (Fp4Format, "rounded"),
     "mxfp4_w4a4": (Fp4Format, "rounded"),
-    "nvfp4_gptq_w4a4": (Fp4Format, "rounded"),
     "nvfp4_mrgptq_w4a4": (Fp4Format, "rounded"),
     "mxfp4_mrgptq_w4a4": (fp4_gptq, "rotated"),
     "quarot_w4a4kv4": (activations, "fake_quantize_per_token"),
