@@ -2,13 +2,14 @@
 
 A GPU takes about a thousand launches ahead of what it is doing. Whoever sends one more waits until
 there is room. A single thread that has filled the queue of one GPU leaves the others without work,
-so every GPU is sent its batches by a thread of its own.
+so every GPU is sent its batches by a thread of its own. These threads stay for the next evaluation:
+PyTorch keeps the plans of cuDNN's attention for each thread, and a new one makes all of them again.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import TypeVar
 
 import torch
@@ -59,13 +60,23 @@ def by_threads(
                 waiting.clear()
                 made[batch].set_exception(error)
 
-    with ExitStack() as stack:
-        threads = stack.enter_context(ThreadPoolExecutor(len(devices)))
-        stack.callback(waiting.clear)
-        for place in range(len(devices)):
-            threads.submit(send, place)
+    sending = [_sender(place).submit(send, place) for place in range(len(devices))]
+    try:
         for batch in made:
             yield batch.result()
+    finally:
+        waiting.clear()
+        wait(sending)
+
+
+_SENDERS: list[ThreadPoolExecutor] = []
+
+
+def _sender(place: int) -> ThreadPoolExecutor:
+    """Return the thread that sends the device at ``place`` its batches."""
+    while len(_SENDERS) <= place:
+        _SENDERS.append(ThreadPoolExecutor(1, f"batches of device {len(_SENDERS)}"))
+    return _SENDERS[place]
 
 
 def _taken(waiting: deque[int]) -> Iterator[int]:

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 from benchsuite.engines import serving
 from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.quantizers import checkpoint, sparsegpt, wanda
-from benchsuite.quantizers.formats.sparse import SparseLinear, kept
+from benchsuite.quantizers.formats.sparse import SparseLinear, kept, places_of
 from benchsuite.quantizers.linear import model_digest, quantized_linears, stored_bytes
 from benchsuite.quantizers.walking.energy import Energy
 from benchsuite.quantizers.walking.hessian import invert_upper, upper_factor, weighted_norm
@@ -93,6 +93,23 @@ def test_two_of_every_four_are_kept_and_none_lower_than_one_that_is_not(seed, le
     lowest = split.masked_fill(~fours, torch.inf).amin(dim + 1)
     highest = split.masked_fill(fours, -torch.inf).amax(dim + 1)
     assert (lowest >= highest).all()
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_every_order_of_four_is_kept_as_a_stable_sort_keeps_it(dim):
+    """All 625 fours of 0, 1, 2, infinity and NaN, each with its places."""
+    values = torch.tensor([0.0, 1.0, 2.0, torch.inf, torch.nan])
+    every = torch.cartesian_prod(*[values] * 4)
+    # Infinity and NaN count as equals here, which a sort does not take them for.
+    order = every.nan_to_num(torch.inf, torch.inf).argsort(dim=1, descending=True, stable=True)
+    expected = torch.zeros_like(every, dtype=torch.bool).scatter_(1, order[:, :2], True)
+    places = order[:, :2].sort(1).values
+
+    if dim == 0:
+        assert torch.equal(kept(every.t().contiguous(), 0).t(), expected)
+    else:
+        assert torch.equal(kept(every, dim), expected)
+    assert torch.equal(places_of(expected), places.to(torch.uint8))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
