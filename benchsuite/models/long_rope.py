@@ -49,9 +49,13 @@ def settled(model: nn.Module, length: int) -> Iterator[None]:
         return
     with ExitStack() as undo:
         for module in model.modules():
-            if hasattr(module, "inv_freq") and "forward" not in vars(module):
-                module.forward = _from_table(module.forward, length)
-                undo.callback(delattr, module, "forward")
+            if hasattr(module, "inv_freq"):
+                own: Any = vars(module).get("forward")  # another library's, if there is one
+                module.forward = _from_table(own or module.forward, length)
+                if own is None:
+                    undo.callback(delattr, module, "forward")
+                else:
+                    undo.callback(setattr, module, "forward", own)
         yield
 
 

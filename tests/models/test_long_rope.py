@@ -82,3 +82,22 @@ def test_drawn_answers_do_not_depend_on_the_batch(model, rows):
     for one, other in zip(together, alone, strict=True):
         for a, b in zip(one.token_ids, other.token_ids, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_a_forward_that_another_library_has_put_there_is_kept(model):
+    (rotary,) = [m for m in model.modules() if hasattr(m, "inv_freq")]
+    own, asked = rotary.forward, []
+
+    def forward(*args, **how):
+        asked.append(args)
+        return own(*args, **how)
+
+    rotary.forward = forward
+    try:
+        with settled(model, 2 * TURN), torch.no_grad():
+            model(input_ids=torch.tensor([[5, 6]]))
+            model(input_ids=torch.tensor([[7]]))
+        assert len(asked) == 1  # for the whole table
+        assert rotary.forward is forward
+    finally:
+        del rotary.forward
