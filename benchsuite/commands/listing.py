@@ -14,7 +14,8 @@ from benchsuite.study.table import parameter_rows, values_of
 def list_studies(arguments: Sequence[str]) -> int:
     """Print the studies: question, axes, seeds, parameters; a named one with its methods.
 
-    With -k or -m the parameters have the values of the cells selected.
+    With -k or -m, or where the ini file sets some, the parameters have the values of the cells
+    selected.
     """
     words = list(arguments)
     named = []
@@ -29,7 +30,8 @@ def list_studies(arguments: Sequence[str]) -> int:
         for axis, values in declared.axes.items():
             print(f"  {axis:<10} {', '.join(values)}")
         print(f"  {'seeds':<10} {', '.join(map(str, declared.seeds))}")
-        for line in _aligned(_parameters(declared, cells if words else [])):
+        own = cells if words or any(cell.changed for cell in cells) else []
+        for line in _aligned(_parameters(declared, own)):
             print(f"  {line}")
         print(f"  {count(len(cells), 'cell')} selected\n")
         for method in declared.axes.get("method", ()) if chosen else ():

@@ -25,6 +25,13 @@ def test_list_shows_questions_axes_and_parameters(command):
     )
 
 
+def test_list_prints_what_the_ini_file_sets(project):
+    """It said the study's own value, which would not run."""
+    (project.path / "pytest.ini").write_text("[pytest]\nbenchsuite_set = training.steps=3\n")
+    result = project.run(sys.executable, "-m", "benchsuite", "list", "training")
+    result.stdout.fnmatch_lines(["*parameter*selected*", "*steps *3*"])
+
+
 def test_list_prints_what_the_selected_cells_will_run():
     words = ["list", "-k", "calibration and tiny_llama_1m and seed42 and (random or rtn)"]
     command = [sys.executable, "-m", "benchsuite", *words]
