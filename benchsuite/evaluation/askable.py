@@ -16,6 +16,9 @@ from benchsuite.models.architecture import ARCHITECTURES
 
 _SHORT, _LONG = [3, 1, 4], [5, 9, 2, 6, 5, 3, 5, 8]
 _NEXT = 7
+# Standard deviations of the logits, by the bits of their dtype: more than many blocks' rounding
+# and a router's near ties make. A fault of positions makes .1, one of a state 1.
+_APART = {64: 0.01, 32: 0.01, 16: 0.3}
 
 
 def refuse_unaskable(model: Any) -> None:
@@ -36,8 +39,7 @@ def refuse_unaskable(model: Any) -> None:
             raise
         raise _refused(kind, f"{type(error).__name__}: {error}") from error
     apart = (together.float() - alone.float()).square().mean(-1).sqrt() / alone.float().std(-1)
-    rounding = max(0.01, 20 * torch.finfo(alone.dtype).eps)  # more than kernels differ by
-    if not bool((apart < rounding).all()):
+    if not bool((apart < _APART[torch.finfo(alone.dtype).bits]).all()):
         raise _refused(kind, "a short prompt beside a longer one is predicted otherwise than alone")
 
 
