@@ -1,5 +1,6 @@
 """One block as the walk stands at it: on every device, with its inputs shared out."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -12,12 +13,16 @@ from benchsuite.errors import BenchsuiteError
 from benchsuite.models.architecture import InputGroup
 from benchsuite.models.experts import add_routed, calibrating
 from benchsuite.models.fused import fused_forwards
+from benchsuite.models.memory import available_bytes
 from benchsuite.models.replicas import Counterparts, replica
 from benchsuite.quantizers.kernels import using_kernel
 from benchsuite.quantizers.layers import group_linears
 from benchsuite.quantizers.walking.clock import StageClock
 from benchsuite.quantizers.walking.hidden_states import HiddenStates
 from benchsuite.quantizers.walking.lanes import Kept, Merging, alternating
+
+KEPT_SHARE = 0.25
+"""Of a device's available memory that the original model's inputs of one block may take."""
 
 
 class _Enough(Exception):
@@ -55,6 +60,7 @@ class Visit:
         # Trees of their own over the same tensors: linears are replaced in the block, not in them.
         to = [Counterparts(self.devices[0]), *self._to] if self.originals else []
         self._as_it_came = [replica(self.block, there) for there in to]
+        self._kept: dict[int, dict[str, Tensor]] = {}
 
     def refresh(self) -> None:
         """Let the replicas have what the block has now."""
@@ -111,13 +117,55 @@ class Visit:
         self.advanced = self.advanced or advance
         return {g.name: merging[g.name].merged(self.device_of(g)) for g in watched}
 
+    def keep_originals(self) -> None:
+        """Run the block as it came over all ``originals`` once, where their inputs have room.
+
+        What each group of linears is given, [samples, seq_len, features] a lane, stays on its
+        device, and the originals advance. Otherwise the block runs anew for each ``collect``, to
+        the same bits.
+        """
+        if not self.originals or not self._inputs_fit():
+            return
+        with ExitStack() as stack:
+            for block in self._as_it_came:
+                stack.enter_context(calibrating(block))
+            stack.enter_context(self._ready())
+            for number in alternating([lane.place for lane in self.originals]):
+                self._kept[number] = self._keep_lane(self.originals[number])
+
+    def _inputs_fit(self) -> bool:
+        needed: Counter[torch.device] = Counter()
+        for group in self.groups:
+            linear: Any = self.block.get_submodule(group.linears[0])
+            for lane in self.originals:
+                tokens = lane.states.shape[0] * lane.states.shape[1]
+                needed[lane.device] += tokens * linear.in_features * lane.states.itemsize
+        return all(n <= KEPT_SHARE * available_bytes(device) for device, n in needed.items())
+
+    def _keep_lane(self, lane: HiddenStates) -> dict[str, Tensor]:
+        """Advance a lane of the originals; return what each group of linears was given."""
+        came, kept = self._as_it_came[lane.place], dict[str, Tensor]()
+        samples, seq_len = lane.states.shape[:2]
+
+        def keep(name: str, inputs: Tensor) -> None:
+            if name not in kept:
+                kept[name] = inputs.new_empty(samples, seq_len, inputs.shape[-1])
+            kept[name][part] = inputs.view(-1, seq_len, inputs.shape[-1])
+
+        with _heard(came, self.groups, keep, stop=False):
+            for part in lane.slices():
+                with self.clock.measure("forward", lane.device):
+                    outputs = lane.run(came, self.index, part)
+                    lane.states[part].copy_(outputs, non_blocking=True)
+        return kept
+
     def advance(self) -> None:
         """Overwrite the hidden states by the block's outputs."""
         self.refresh()
         with self._ready():
             for number in alternating([lane.place for lane in self.lanes]):
                 self._advance_lane(self.lanes[number], self.copies)
-                if self.originals:
+                if self.originals and not self._kept:
                     self._advance_lane(self.originals[number], self._as_it_came)
 
     def _advance_lane(self, lane: HiddenStates, blocks: Sequence[nn.Module]) -> None:
@@ -143,12 +191,16 @@ class Visit:
         advance: bool,
     ) -> None:
         """Run the block over one lane, feeding each group's input to its statistic."""
-        lane, original = self.lanes[number], self.originals[number] if self.originals else None
+        lane, kept = self.lanes[number], self._kept.get(number)
+        original = self.originals[number] if self.originals and kept is None else None
         block, beside = self.copies[lane.place], dict[str, Tensor]()
 
         def feed(name: str, inputs: Tensor) -> None:
+            others = [beside.pop(name)] if original is not None else []
+            if kept is not None:
+                others = [kept[name][part].flatten(0, 1)]
             with self.clock.measure("statistics", lane.device):
-                statistics[name].update(inputs, *([] if original is None else [beside.pop(name)]))
+                statistics[name].update(inputs, *others)
 
         with ExitStack() as stack:
             stack.enter_context(_heard(block, watched, feed, stop=not advance))

@@ -6,8 +6,10 @@ from torch import nn
 
 from benchsuite.errors import UsageError
 from benchsuite.models.architecture import architecture_of
+from benchsuite.models.replicas import share_work
 from benchsuite.quantizers.layers import replace, stacked_rows
-from benchsuite.quantizers.walking.hidden_states import WorkingMemory, capture
+from benchsuite.quantizers.walking import visit as visiting
+from benchsuite.quantizers.walking.hidden_states import HiddenStates, WorkingMemory, capture
 from benchsuite.quantizers.walking.walk import walk, walk_blocks
 
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "opt"]
@@ -43,6 +45,10 @@ class Pair:
     def update(self, inputs, original):
         self.parts.append(inputs.clone())
         self.originals.append(original.clone())
+
+    def merge(self, later):
+        self.parts += later.parts
+        self.originals += later.originals
 
 
 class Watch:
@@ -262,3 +268,28 @@ def test_the_original_s_inputs_come_beside_those_of_the_replaced(
     first, *_, last = expected
     assert torch.equal(method.original[first], method.seen[first])
     assert not torch.allclose(method.original[last], method.seen[last], rtol=1e-2)
+
+
+@pytest.mark.parametrize("family", ["llama", "mixtral"])
+def test_the_original_s_inputs_are_the_same_where_they_have_no_room(
+    family, make_model, tokens, monkeypatch
+):
+    """Kept of one run of each block, or made anew for each group; on a CPU and on two devices."""
+    runs, found = [], []
+    whole = HiddenStates.run
+    monkeypatch.setattr(HiddenStates, "run", lambda *given: runs.append(0) or whole(*given))
+    for share, n_devices in ((0.25, 1), (0.25, 2), (0, 1)):
+        monkeypatch.setattr(visiting, "KEPT_SHARE", share)
+        model, method = make_model(family), WatchBoth(factor=0.9)
+        share_work(model, ["cpu"] * n_devices)
+        runs.clear()
+        memory = WorkingMemory(3 * 48, lanes=2)
+        walk(model, tokens, method, true_sequential=True, beside_original=True, memory=memory)
+        found.append((method, len(runs)))
+    (kept, few), (shared, _), (anew, many) = found
+    assert few < 0.8 * many
+    for method in (shared, anew):
+        assert method.original.keys() == kept.original.keys()
+        for key, inputs in kept.original.items():
+            assert torch.equal(method.original[key], inputs)
+            assert torch.equal(method.seen[key], kept.seen[key])
