@@ -205,9 +205,9 @@ def reading_text(model: nn.Module, chunks: torch.Tensor, size: int) -> Iterator[
         everywhere = [chunks.to(device) for device in devices_of(model)]
         make = _split if _splits(model, everywhere[0][:1, :16]) else _whole
         arrivals = [_is_there, *(replica.arrive for replica in replicas)]
-        turn = Lock()
+        turns = Lock(), Lock()
         parts = zip(models, everywhere, arrivals, strict=True)
-        yield [_reader(one, make(one), own, arrive, turn) for one, own, arrive in parts]
+        yield [_reader(one, make(one), own, arrive, turns) for one, own, arrive in parts]
 
 
 StatesAndHead = tuple[Callable[[torch.Tensor], torch.Tensor], Head]
@@ -222,7 +222,7 @@ def _reader(
     how: StatesAndHead,
     chunks: torch.Tensor,
     arrive: Callable[[], None],
-    turn: Lock,
+    turns: tuple[Lock, Lock],
 ) -> Reader:
     states_of, head = replayed(model, how[0]), how[1]
     begun = False
@@ -232,9 +232,12 @@ def _reader(
         if begun:
             return states_of(chunks[part]), head
         # Threads that launch at the same time hand the interpreter to each other at every launch.
-        # In turn the first GPU computes while the next one's weights and launches are sent.
-        with turn:
+        # In turn the first GPU computes while the next one's launches, and the weights of the one
+        # after it, are sent.
+        arriving, launching = turns
+        with arriving:
             arrive()
+        with launching:
             states = states_of(chunks[part])
         begun = True
         return states, head
