@@ -12,6 +12,8 @@ from benchsuite.statistics.rounding import in_unit, p_text, short, signed, with_
 from benchsuite.study import Claim, Metric
 
 TESTS = {"mixed_model": "mixed model", "t_over_models": "t over the models' means"}
+LARGEST = math.log(1e4)
+"""Of a ratio that is told in percent."""
 
 
 def sentence(
@@ -21,7 +23,7 @@ def sentence(
     n, declared = found.n_models, facts["n_declared"]
     some = f"{n} of {declared} declared models" if n < declared else count(n, "model")
     said = f"{claim.sentence} over {some}{of(setting)}: {_outcome(claim, facts)}"
-    if found.p_value is None:
+    if facts["p_holm"] is None:
         return f"{said}; {found.reason}."
     said += f", {_effect(metric, found)} ({_test(claim, found, facts)})"
     if claim.kind == "equivalent":
@@ -50,7 +52,7 @@ def _outcome(claim: Claim, facts: Mapping[str, Any]) -> str:
 def _effect(metric: Metric, found: OverModels) -> str:
     ends = (found.difference, found.ci_low, found.ci_high)
     if found.log:
-        return f"ratio {with_interval(*(end if end is None else math.exp(end) for end in ends))}"
+        return f"ratio {with_interval(*(end if end is None else _ratio(end) for end in ends))}"
     shown = with_interval(*(end if end is None else end * metric.scale for end in ends))
     return in_unit(metric, f"difference {shown}")
 
@@ -65,10 +67,22 @@ def _test(claim: Claim, found: OverModels, facts: Mapping[str, Any]) -> str:
 
 
 def _size(metric: Metric, found: OverModels, size: float) -> str:
-    """Return the size of a difference: in percent where logarithms are compared."""
-    if found.log:
-        return f"{short(100 * math.expm1(size))} %"
-    return in_unit(metric, short(size * metric.scale))
+    """Return the size of a difference: where logarithms are compared in percent, or a factor.
+
+    Of two or three models only that may be seen which no float64 holds as a ratio.
+    """
+    if not found.log:
+        return in_unit(metric, short(size * metric.scale))
+    if size > LARGEST:
+        return f"a factor of 10^{size / math.log(10):.0f}"
+    return f"{short(100 * math.expm1(size))} %"
+
+
+def _ratio(end: float) -> float:
+    try:
+        return math.exp(end)
+    except OverflowError:
+        return math.inf
 
 
 def _at_the_margin(metric: Metric, found: OverModels, facts: Mapping[str, Any]) -> str:
@@ -101,7 +115,7 @@ def _beside_what_matters(metric: Metric, found: OverModels, facts: Mapping[str, 
         return f", within ±{margin}"
     if facts["verdict"] == sizes.INCONCLUSIVE:
         return f"; what matters begins at {margin}, and {seen}"
-    if min(map(abs, facts["ci_simultaneous"])) < found.margin:
+    if sizes.least(facts["ci_simultaneous"]) < found.margin:
         return f"; it may be less than {margin}, from where on it matters"
     return ""
 
@@ -109,8 +123,10 @@ def _beside_what_matters(metric: Metric, found: OverModels, facts: Mapping[str, 
 def _model_by_model(claim: Claim, found: OverModels, facts: Mapping[str, Any]) -> str:
     """Return on how many models it is so, Wilcoxon's test, and how often a run is better."""
     n = found.n_models
-    better = found.n_lower if claim.kind == "lower" else n - found.n_lower
-    said = f"; {claim.kind} on {better} of {n}"
+    so = [(d < 0) == (claim.kind == "lower") for d in found.per_model.values() if d]
+    said = f"; {claim.kind} on {sum(so)} of {n}"
+    if len(so) < n:
+        said += f", alike on {n - len(so)}"
     if found.wilcoxon_p is not None and found.wilcoxon_least is not None:
         if found.wilcoxon_least >= facts["alpha"]:
             said += (

@@ -23,6 +23,7 @@ Values = Mapping[int, float]  # seed -> value
 Arms = Mapping[str, tuple[Values, Values]]  # model -> the first method's and the second's
 Array = npt.NDArray[np.float64]
 RESAMPLES = 2000
+NO_MARGIN = "nothing tells from which size on a difference matters beside these values"
 
 
 @dataclass(frozen=True)
@@ -186,13 +187,20 @@ def _margin(arms: Arms, margin_of: Callable[[float], float], log: bool) -> float
     means = [_mean(two) or _mean(one) for one, two in arms.values()]
     own = [margin_of(mean) for mean in means]
     if log:
-        own = [math.log1p(margin / mean) for margin, mean in zip(own, means, strict=True)]
+        own = [_log_ratio(margin, mean) for margin, mean in zip(own, means, strict=True)]
     return math.fsum(own) / len(own)
 
 
+def _log_ratio(margin: float, mean: float) -> float:
+    ratio = margin / mean
+    return math.log1p(ratio) if ratio < math.inf else math.log(margin) - math.log(mean)
+
+
 def _held_against(margin: float, told: Mapping[str, Any]) -> dict[str, Any]:
-    if not margin or "df" not in told:
-        return {"margin": margin or None}
+    if not 0 < margin < math.inf:  # beside means of 0, or not to be held in float64
+        return {"reason": "; ".join(filter(None, (told["reason"], NO_MARGIN)))}
+    if "df" not in told:
+        return {"margin": margin}
     within, beyond = one_sided(told["difference"], told["error"], told["df"], margin)
     return {"margin": margin, "p_within": within, "p_beyond": beyond}
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
@@ -13,8 +14,8 @@ from benchsuite.reporting.figures.critical import joined
 from benchsuite.reporting.figures.ranks import write_critical_difference
 from benchsuite.reporting.tables import to_markdown
 from benchsuite.statistics.ranks import Ranks
-from benchsuite.study import equivalent, lower, study
-from tests.reporting.factory import CALIBRATION, MEANS, drawn, grid, results
+from benchsuite.study import equivalent, higher, lower, study
+from tests.reporting.factory import CALIBRATION, MEANS, drawn, grid, record, results
 
 MODELS = ("tiny_llama_1m", "tiny_llama_4m", "tiny_qwen_1m", "tiny_qwen_4m")
 STUDY = study(CALIBRATION)
@@ -117,6 +118,53 @@ def test_equivalence_is_asked_over_models(cells, within, std, outcome, verdict, 
     assert (row["outcome"], row["verdict"]) == (outcome, verdict)
     assert words in row["sentence"]
     assert "over 4 models" in row["sentence"]
+
+
+def collapsed(cell):
+    """Return a perplexity that one method has lost on one model, apart from that no scatter."""
+    seed = 1 + 1e-3 * cell.seed
+    return (MEANS["random"] if cell.method == "random" else 5.0) * (
+        1e9 * seed if (cell.method, cell.model) == ("random", MODELS[0]) else seed
+    )
+
+
+def test_what_few_models_cannot_see_is_told_whatever_its_power():
+    """Of two models a test has one degree of freedom, and a collapsed one ruins it."""
+    cells = grid(*MODELS[:2])
+    many = tuple(replace(BETTER, sentence=f"{BETTER.sentence}, {i}") for i in range(40))
+    asked = replace(
+        STUDY, claims=(*many, equivalent("perplexity", "cola_zero", to="random", within=1))
+    )
+    records = {c.id: record(c, collapsed(c)) for c in cells}
+
+    rows = over_models.answers(asked, groups_of(cells, records))
+
+    assert len(rows) == 41
+    assert re.search(r"and a factor of 10\^\d{3,} or more would be found", rows[0]["sentence"])
+    assert re.search(r"a margin of at least a factor of 10\^\d{3,} could", rows[-1]["sentence"])
+    json.dumps(rows, allow_nan=False)
+
+
+def test_models_on_which_methods_are_alike_are_on_neither_side(cells):
+    records = {
+        c.id: record(c, 5.0 + 0.1 * (c.method == "random") * MODELS.index(c.model)) for c in cells
+    }
+    for claim, n in ((BETTER, 3), (higher("perplexity", "cola_zero", than="random"), 0)):
+        asked = replace(STUDY, claims=(claim,))
+        (row,) = over_models.answers(asked, groups_of(cells, records))
+        assert f"; {claim.kind} on {n} of 4, alike on 1;" in row["sentence"]
+
+
+@pytest.mark.parametrize(("unit", "within", "outcome"), [(1e-300, 1e10, "held"), (1e5, 1e-320, "")])
+def test_equivalence_is_asked_in_any_unit_or_said_to_have_no_margin(cells, unit, within, outcome):
+    off = {c.id: MODELS.index(c.model) * (c.method == "random") for c in cells}
+    records = {c.id: record(c, unit * (2 + off[c.id])) for c in cells}
+    claim = equivalent("perplexity", "cola_zero", to="random", within=within)
+    (row,) = over_models.answers(replace(STUDY, claims=(claim,)), groups_of(cells, records))
+    assert row["p_value"] < 1
+    assert row["outcome"] == (outcome or "inconclusive")
+    assert ("; nothing tells from which size on" in row["sentence"]) == (not outcome)
+    json.dumps(row, allow_nan=False)
 
 
 def test_a_control_counts_however_small_it_is(cells):

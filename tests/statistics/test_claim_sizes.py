@@ -53,6 +53,18 @@ def test_a_comparison_has_one_of_five_verdicts(shift, std, outcome, verdict):
     assert inside == (verdict in ("trivially different", "equivalent"))
 
 
+def test_what_holm_finds_and_its_interval_does_not_may_be_less_than_what_matters():
+    """The interval reaches from one side to the other, and has a small difference inside."""
+    sure = question(COLA_BELOW_RANDOM, arm(4, 0.01), arm(6, 0.01))
+    found = question(COLA_BELOW_RANDOM, arm(5.88, 0.08, rng_seed=2), arm(6, 0.08, rng_seed=3))
+    *_, judged = judge_family([sure, sure, found])
+    low, high = judged.evidence["ci_simultaneous"]
+    assert judged.outcome == "held"
+    assert low < 0 < high
+    assert judged.evidence["margin"] < min(-low, high)
+    assert "it may be less than 0.030" in judged.sentence
+
+
 def test_a_sentence_says_that_one_arm_ran_once_and_its_margin_as_it_was_given():
     seeds = arm(5.7, 0.05)
     once = Arm(dict.fromkeys(seeds.values, 5.7), constant=True)

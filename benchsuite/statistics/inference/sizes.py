@@ -61,6 +61,14 @@ def within(bounds: Interval | None, margin: float | None) -> bool:
     return bounds is not None and margin is not None and max(map(abs, bounds)) < margin
 
 
+def least(bounds: Interval) -> float:
+    """Return the smallest size in an interval: 0 where it reaches to both sides of it.
+
+    That of a difference that Holm's correction finds may, for it is as wide as Bonferroni's.
+    """
+    return 0.0 if bounds[0] < 0 < bounds[1] else min(map(abs, bounds))
+
+
 def std_interval(df: float, level: float = 0.05) -> Interval:
     """Return the bounds of a true standard deviation over its estimate (chi-square)."""
     low, high = (float(chdtri(df, q)) for q in (level / 2, 1 - level / 2))

@@ -150,7 +150,7 @@ def _ordered(claim: Any, draft: Draft, how: Display) -> str:
         return f"No significant difference: {text}. {seen}{after}"
     if draft.outcome == "violated":
         text = f"{claim.other} is the {claim.kind} one: {text}"
-    if small and min(map(abs, evidence["ci_simultaneous"])) < evidence["margin"]:
+    if small and sizes.least(evidence["ci_simultaneous"]) < evidence["margin"]:
         text += f"; it may be less than {_margin(evidence, how)}, from where on it matters"
     return f"{text}.{after}"
 
