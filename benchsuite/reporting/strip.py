@@ -14,6 +14,7 @@ NEAR = 0.8  # percent of the width within which dots touch
 # would press the others into a line: the axis ends before it.
 OUTLYING, SHOWN = 6, 3
 NEAREST, FARTHEST = 1e-290, 1e300
+ALIKE = 1e-12  # a share of a value in which last bits differ: ticks of all its digits would overlap
 FEW = 6  # methods below which each is shown
 
 
@@ -62,16 +63,19 @@ def shared_axis(arms: Sequence[Mapping[str, Any]]) -> Axis:
     """
     values = [v for arm in arms for v in arm["values"]]
     low, high = min(values), max(values)
-    room = (high - low) / 2 or abs(high) * 0.02 or 1.0
+    largest = max(abs(low), abs(high))
+    alike = high - low <= ALIKE * largest
+    room = (largest * 0.02 or 1.0) if alike else (high - low) / 2
     ends = [end for arm in arms if arm["ci95"] for end in arm["ci95"]]
     low = max(min([low, *ends]), low - room)
     high = min(max([high, *ends]), high + room)
-    if low == high:
+    if alike:
         low, high = low - room, high + room
     # Between numbers that float64 holds in full, and so far apart that it holds steps between them.
-    low, high = max(low, -FARTHEST), min(high, FARTHEST)
-    if high - low < NEAREST:
-        low, high = low - NEAREST, high + NEAREST
+    low, high = (min(max(end, -FARTHEST), FARTHEST) for end in (low, high))
+    if high - low < max(NEAREST, ALIKE * abs(high)):
+        room = max(NEAREST, 0.02 * abs(high))
+        low, high = low - room, high + room
     return Axis(low, high, tuple(ticks(low, high)))
 
 
@@ -153,7 +157,8 @@ def ticks(low: float, high: float) -> list[tuple[float, str]]:
 def _form(step: float, largest: float) -> str:
     """Return how ticks are written: a number of many zeros would cover its neighbours."""
     decimals = -math.floor(math.log10(step) + 1e-9)
-    after_first = decimals + math.floor(math.log10(largest))
-    if (decimals <= 6 and largest < 1e7) or after_first > 6:
+    power = math.floor(math.log10(largest))
+    after_first = decimals + power
+    if (decimals <= 6 and largest < 1e7) or (after_first > 6 and abs(power) < 15):
         return f".{max(0, decimals)}f"
     return f".{after_first}e"

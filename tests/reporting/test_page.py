@@ -174,11 +174,25 @@ def test_the_axis_holds_the_dots_and_controls_may_leave_it():
     assert strip.strip(far, axis).dots == ()
 
 
-@pytest.mark.parametrize("ends", [(5e-324, 1e-323), (0.0, 0.0), (-1.7e308, 1.7e308)])
+@pytest.mark.parametrize(
+    "ends",
+    [
+        (5e-324, 1e-323),
+        (0.0, 0.0),
+        (-1.7e308, 1.7e308),
+        (1.6e308, 1.7e308),
+        (0.1 + 0.2, 0.3),
+        (-5.0, -5.000000000000001),
+    ],
+)
 def test_an_axis_has_ticks_whatever_the_values(ends):
+    """Beyond what is drawn, or apart by last bits."""
     axis = strip.shared_axis([{"values": ends, "ci95": None}])
-    assert len(axis.ticks) >= 3
-    assert all(math.isfinite(place) for place, _ in axis.ticks)
+    places, texts = zip(*axis.ticks, strict=True)
+    assert len(places) >= 3
+    assert all(math.isfinite(place) for place in places)
+    assert len(set(places)) == len(set(texts)) == len(places)
+    assert max(map(len, texts)) < 11
 
 
 @pytest.mark.parametrize(
@@ -188,6 +202,7 @@ def test_an_axis_has_ticks_whatever_the_values(ends):
         (0.0, 6e-10, ["0", "2e-10", "4e-10", "6e-10"]),
         (1e-170, 3e-170, ["1.0e-170", "1.5e-170", "2.0e-170", "2.5e-170", "3.0e-170"]),
         (0.0, 6e17, ["0", "2e+17", "4e+17", "6e+17"]),
+        (1e170, 1.000000003e170, [f"1.00000000{i:02}e+170" for i in range(0, 31, 5)]),
     ],
 )
 def test_ticks_are_short_whatever_their_power(low, high, told):
