@@ -25,10 +25,10 @@ def test_list_shows_questions_axes_and_parameters(command):
     )
 
 
-def test_list_prints_what_the_ini_file_sets(project):
+def test_list_prints_what_the_ini_file_sets(command, project):
     """It said the study's own value, which would not run."""
     (project.path / "pytest.ini").write_text("[pytest]\nbenchsuite_set = training.steps=3\n")
-    result = project.run(sys.executable, "-m", "benchsuite", "list", "training")
+    result = command("list", "training")
     result.stdout.fnmatch_lines(["*parameter*selected*", "*steps *3*"])
 
 
