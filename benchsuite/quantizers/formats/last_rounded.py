@@ -49,7 +49,9 @@ class LastRounded:
         Others read it too. Whoever writes to it lets it be made anew for them.
         """
         state = _state(inputs)
-        if state is None or torch.is_inference_mode_enabled():
+        # What has gradients belongs to one graph, which its backward pass uses up.
+        learns = inputs.requires_grad and torch.is_grad_enabled()
+        if state is None or learns or torch.is_inference_mode_enabled():
             return rounded()
         key = (inputs.device, way)
         kept = self._kept.get(key)

@@ -195,6 +195,16 @@ def test_replicas_that_work_at_the_same_time_give_their_own_bits(method):
                 assert all(map(torch.equal, found, expected[number : number + 2]))
 
 
+def test_nothing_is_shared_where_inputs_have_gradients():
+    """As a rotation's inputs may; rounding itself has none."""
+    last, inputs = LastRounded(), torch.ones(3, device=DEVICE, requires_grad=True)
+    with torch.no_grad():
+        assert not last.of(inputs, "way", inputs.exp).requires_grad
+    for _ in range(2):  # each reader with a backward pass of its own
+        last.of(inputs, "way", inputs.exp).sum().backward()
+    assert torch.equal(inputs.grad, 2 * inputs.exp())
+
+
 def test_what_was_rounded_and_then_written_to_is_made_anew():
     last, inputs = LastRounded(), torch.ones(3, device=DEVICE)
     one = last.of(inputs, "way", lambda: (inputs.clone(), inputs.neg()))
