@@ -6,7 +6,8 @@ so every GPU is sent its batches by a thread of its own. These threads stay for 
 PyTorch keeps the plans of cuDNN's attention for each thread, and a new one makes all of them again.
 """
 
-from collections import deque
+import os
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -60,23 +61,31 @@ def by_threads(
                 waiting.clear()
                 made[batch].set_exception(error)
 
-    sending = [_sender(place).submit(send, place) for place in range(len(devices))]
+    senders = [_sender(place) for place in range(len(devices))]
+    sending: list[Future[None]] = []
     try:
+        for place, sender in enumerate(senders):
+            sending.append(sender.submit(send, place))
         for batch in made:
             yield batch.result()
     finally:
         waiting.clear()
         wait(sending)
+        for place, sender in enumerate(senders):
+            _IDLE[place].append(sender)
 
 
-_SENDERS: list[ThreadPoolExecutor] = []
+_IDLE: defaultdict[int, list[ThreadPoolExecutor]] = defaultdict(list)
+"""Threads that stay, by the place of the device that they sent batches to."""
+os.register_at_fork(after_in_child=_IDLE.clear)  # no thread follows into a fork
 
 
 def _sender(place: int) -> ThreadPoolExecutor:
-    """Return the thread that sends the device at ``place`` its batches."""
-    while len(_SENDERS) <= place:
-        _SENDERS.append(ThreadPoolExecutor(1, f"batches of device {len(_SENDERS)}"))
-    return _SENDERS[place]
+    """Return a thread that no evaluation has now: it must not wait for another's batches."""
+    try:
+        return _IDLE[place].pop()
+    except IndexError:
+        return ThreadPoolExecutor(1, f"batches of device {place}")
 
 
 def _taken(waiting: deque[int]) -> Iterator[int]:

@@ -4,8 +4,10 @@ Several devices of a CPU are one processor under as many names.
 """
 
 import gc
+import os
+import signal
 from collections import Counter
-from threading import Barrier, Event
+from threading import Barrier, Event, get_ident
 from weakref import ref
 
 import pytest
@@ -144,6 +146,43 @@ def test_batches_come_in_order_and_end_with_the_first_fault(share):
     with pytest.raises(BenchsuiteError, match="no memory"):
         next(made)
     assert len(begun) < 1000
+
+
+def threads_of(share=side_by_side.by_threads):
+    """Return the thread that sends each of three devices a batch."""
+    all_have_one = Barrier(3)
+
+    def work(place, batch):
+        all_have_one.wait(60)
+        return place, get_ident()
+
+    return dict(share(CPUS, 3, work))
+
+
+def test_the_threads_that_send_batches_stay():
+    first = threads_of()
+    made = side_by_side.by_threads(CPUS, 1000, lambda place, batch: get_ident())
+    assert next(made) in first.values()
+    made.close()  # as where a consumer has a fault of its own
+    assert threads_of() == first
+
+
+def test_an_evaluation_inside_another_waits_for_none_of_its_batches():
+    both = side_by_side.by_threads(CPUS, 3, lambda place, batch: threads_of())
+    assert [len(set(inside.values())) for inside in both] == [3, 3, 3]
+
+
+def test_a_fork_has_threads_of_its_own():
+    first = threads_of()
+    child = os.fork()
+    if not child:  # nothing of the test's session may run here
+        signal.alarm(60)
+        try:
+            os._exit(0 if sorted(threads_of()) == [0, 1, 2] else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert threads_of() == first
 
 
 def test_on_a_cpu_the_devices_take_turns():
