@@ -100,10 +100,11 @@ class Engine:
         try:
             self._llm = LLM(**settings)
         except RuntimeError as error:
-            if (kv_cache_dtype, dtype) != ("fp8", "float16"):
+            full = isinstance(error, torch.OutOfMemoryError)
+            if full or (kv_cache_dtype, dtype) != ("fp8", "float16"):
                 raise
             hint = "on Hopper vLLM's attention reads an FP8 cache in bfloat16 alone, not in float16"
-            raise RuntimeError(f"{error} ({hint}: set dtype to bfloat16)") from error
+            raise RuntimeError(f"{error} ({hint}: there set dtype to bfloat16)") from error
         return self._facts()
 
     def _facts(self) -> dict[str, Any]:
