@@ -25,7 +25,8 @@ an H100 takes 1.3 to 2 times as long for that as to unpack the weight and multip
 
 LARGE = 2**23
 """Weights of a layer that a few tokens take longer to multiply than Python to launch. 128 layers of
-1.6 million for 16 tokens took an H200 30 ms one by one and 3 ms unpacked at once."""
+1.6 million for 16 tokens took an H200 30 ms one by one and 3 ms unpacked at once. Where above them
+the turn lies was not measured."""
 HASHING_THREADS = 16
 """At most: with more, four workers of one host take each other's processors."""
 

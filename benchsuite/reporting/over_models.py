@@ -17,6 +17,7 @@ from benchsuite.reporting.weights import kinds_of
 from benchsuite.statistics.compare import holm
 from benchsuite.statistics.equivalence import p_either
 from benchsuite.statistics.inference import sizes
+from benchsuite.statistics.inference.verdicts import of_equivalence, of_order
 from benchsuite.statistics.margins import absolute
 from benchsuite.statistics.over_models import OverModels, compare_over_models
 from benchsuite.statistics.ranks import Ranks, rank_methods
@@ -130,35 +131,28 @@ def _decided(claim: Claim, metric: Metric, evidence: Mapping[str, Any]) -> dict[
     By the rules that judge it on a single model, see ``inference.verdicts``.
     """
     p_holm, alpha = evidence["p_holm"], evidence["alpha"]
-    open_ = {"outcome": "inconclusive", "verdict": sizes.INCONCLUSIVE}
     if p_holm is None:
-        return open_
+        return {"outcome": "inconclusive", "verdict": sizes.INCONCLUSIVE}
     granted, differs = alpha / evidence["family_size"], p_holm < alpha
     bounds = sizes.interval(evidence, granted)
     assert bounds is not None
-    side = sizes.direction(evidence["difference"], metric.better or _side(claim))
-    told: dict[str, Any] = {"ci_simultaneous": list(bounds)}
+    better = metric.better or claim.kind.replace("equivalent", "")
+    side = sizes.direction(evidence["difference"], better)
     if claim.kind == "equivalent":
-        told |= sizes.confirmable_over_items(evidence, granted)
-        if not differs:
-            return told | open_
-        if evidence["p_within"] > evidence["p_beyond"]:
-            return told | {"outcome": "violated", "verdict": side}
-        apart = bounds[0] > 0 or bounds[1] < 0
-        return told | {"outcome": "held", "verdict": sizes.TRIVIAL if apart else sizes.EQUIVALENT}
-    told |= sizes.detectable_over_items(evidence, alpha, granted)
-    small = sizes.within(bounds, evidence["margin"])
-    if not differs:
-        return told | open_ | ({"verdict": sizes.EQUIVALENT} if small else {})
-    told["verdict"] = sizes.TRIVIAL if small else side
-    if small and not claim.control:
-        return told | {"outcome": "inconclusive"}
-    is_so = (evidence["difference"] < 0) == (claim.kind == "lower")
-    return told | {"outcome": "held" if is_so else "violated"}
-
-
-def _side(claim: Claim) -> str:
-    return "" if claim.kind == "equivalent" else claim.kind
+        seen = sizes.confirmable_over_items(evidence, granted)
+        within = evidence["p_within"] < evidence["p_beyond"]
+        outcome, verdict = of_equivalence(bounds, side, decided=differs, within=within)
+    else:
+        seen = sizes.detectable_over_items(evidence, alpha, granted)
+        outcome, verdict = of_order(
+            claim.kind,
+            evidence["difference"],
+            side,
+            differs=differs,
+            small=sizes.within(bounds, evidence["margin"]),
+            control=claim.control,
+        )
+    return {"outcome": outcome, "verdict": verdict, "ci_simultaneous": list(bounds), **seen}
 
 
 def _asked(study: Study, groups: Sequence[Group]) -> Iterator[tuple[Claim, str, int, OverModels]]:

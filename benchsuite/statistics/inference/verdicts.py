@@ -202,34 +202,55 @@ def decide(draft: Draft, metric: Any, *, control: bool = False) -> Draft:
         alone, corrected = draft.level(evidence["alpha"]), draft.level(granted)
         seen = sizes.detectable_over_items if "n_items" in evidence else sizes.detectable
         evidence |= {**seen(evidence, alone, corrected), "level": granted}
-    if differs:
-        verdict = sizes.TRIVIAL if small else side
-    else:
-        verdict = sizes.EQUIVALENT if small else sizes.INCONCLUSIVE
-    outcome = "inconclusive"
-    if differs and (control or not small):
-        outcome = _direction(draft.outcome, evidence["difference"])
+    outcome, verdict = of_order(
+        draft.outcome,
+        evidence["difference"],
+        side,
+        differs=differs,
+        small=small,
+        control=control,
+    )
     return replace(draft, outcome=outcome, verdict=verdict, evidence=evidence)
+
+
+def of_order(
+    kind: str, difference: float, side: str, *, differs: bool, small: bool, control: bool
+) -> tuple[str, str]:
+    """Return how a claim of ``lower`` or ``higher`` came out, and its verdict.
+
+    ``differs``: the difference is significant; ``small``: it is shown to be within what matters.
+    """
+    if not differs:
+        return "inconclusive", sizes.EQUIVALENT if small else sizes.INCONCLUSIVE
+    verdict = sizes.TRIVIAL if small else side
+    undecided = small and not control
+    return "inconclusive" if undecided else _direction(kind, difference), verdict
+
+
+def of_equivalence(
+    bounds: sizes.Interval, side: str, *, decided: bool, within: bool
+) -> tuple[str, str]:
+    """Return how a claim of equivalence came out, and its verdict."""
+    if not decided:
+        return "inconclusive", sizes.INCONCLUSIVE
+    if not within:
+        return "violated", side
+    apart = bounds[0] > 0 or bounds[1] < 0
+    return "held", sizes.TRIVIAL if apart else sizes.EQUIVALENT
 
 
 def _decide_equivalent(
     draft: Draft, evidence: dict[str, Any], bounds: sizes.Interval, side: str, level: float
 ) -> Draft:
     result = evidence["tost"]
-    if draft.p_value is None:
-        outcome = "held" if result["equivalent"] else "violated"
-    else:
+    decided, within = True, result["equivalent"]
+    if draft.p_value is not None:
         seen = sizes.confirmable_over_items if "n_items" in evidence else sizes.confirmable
         evidence |= seen(evidence, level)
-        outcome = "held" if result["p_value"] < result["p_different"] else "violated"
-        if evidence["p_holm"] >= evidence["alpha"]:
-            return replace(
-                draft, outcome="inconclusive", verdict=sizes.INCONCLUSIVE, evidence=evidence
-            )
-    if outcome == "held":
-        apart = bounds[0] > 0 or bounds[1] < 0
-        side = sizes.TRIVIAL if apart else sizes.EQUIVALENT
-    return replace(draft, outcome=outcome, verdict=side, evidence=evidence)
+        decided = evidence["p_holm"] < evidence["alpha"]
+        within = result["p_value"] < result["p_different"]
+    outcome, verdict = of_equivalence(bounds, side, decided=decided, within=within)
+    return replace(draft, outcome=outcome, verdict=verdict, evidence=evidence)
 
 
 def _decide_cv(draft: Draft, evidence: dict[str, Any], level: float) -> Draft:
