@@ -15,6 +15,7 @@ from benchsuite.quantizers.formats.last_rounded import RoundsInputs
 from benchsuite.quantizers.formats.packing import pack, unpack
 from benchsuite.quantizers.formats.stacked import stacked_weights
 from benchsuite.quantizers.grid import QuantizationGrid
+from benchsuite.quantizers.hashing import hash_tensor
 
 KERNELS = ("dequantize", "held", "int4_cpu", "triton")
 """How a QuantizedLinear multiplies: see ``QuantizedLinear.use``."""
@@ -128,9 +129,8 @@ class QuantizedLinear(nn.Module, RoundsInputs):
         }
         for name, tensor in told.items():
             if tensor is not None:
-                array = tensor.detach().cpu().contiguous().numpy()
-                sha.update(f"{name}{tuple(array.shape)}".encode())
-                sha.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
+                sha.update(f"{name}{tuple(tensor.shape)}".encode())
+                hash_tensor(sha, tensor)
         return sha.hexdigest()
 
     def _telling_zeros(self) -> Tensor | None:

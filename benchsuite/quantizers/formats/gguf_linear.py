@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
 from benchsuite.quantizers.formats.gguf_blocks import BLOCKS, decode
+from benchsuite.quantizers.hashing import hash_tensor
 from benchsuite.quantizers.linear import QuantizedLinear
 
 
@@ -45,7 +46,7 @@ class GgufLinear(QuantizedLinear):
     def digest(self) -> str:
         """Hex sha256 of type and bytes."""
         sha = hashlib.sha256(repr((self.kind, *self.packed.shape)).encode())
-        sha.update(self.packed.detach().cpu().contiguous().numpy().data)
+        hash_tensor(sha, self.packed)
         return sha.hexdigest()
 
     def dequantize(self, dtype: torch.dtype | None = None) -> Tensor:

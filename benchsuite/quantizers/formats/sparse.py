@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from benchsuite.errors import UsageError
 from benchsuite.quantizers.formats.packing import pack, unpack
+from benchsuite.quantizers.hashing import hash_tensor
 from benchsuite.quantizers.linear import QuantizedLinear
 
 GROUP, KEPT = 4, 2
@@ -104,9 +105,8 @@ class SparseLinear(QuantizedLinear):
     def digest(self) -> str:
         """Hex sha256 of values and places, equal on any device for equal ones."""
         sha = hashlib.sha256(repr(("2:4", self.out_features, self.in_features)).encode())
-        for tensor in (self.packed, self.values.float()):
-            array = tensor.detach().cpu().contiguous().numpy()
-            sha.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
+        hash_tensor(sha, self.packed)
+        hash_tensor(sha, self.values, torch.float32)
         return sha.hexdigest()
 
     def dequantize(self, dtype: torch.dtype | None = None) -> Tensor:
