@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchsuite.errors import BenchsuiteError
 from benchsuite.models.architecture import InputGroup
-from benchsuite.models.experts import add_routed, calibrating
+from benchsuite.models.experts import Experts, add_routed, calibrating
 from benchsuite.models.fused import fused_forwards
 from benchsuite.models.memory import available_bytes
 from benchsuite.models.replicas import Counterparts, replica
@@ -20,9 +20,11 @@ from benchsuite.quantizers.layers import group_linears
 from benchsuite.quantizers.walking.clock import StageClock
 from benchsuite.quantizers.walking.hidden_states import HiddenStates
 from benchsuite.quantizers.walking.lanes import Kept, Merging, alternating
+from benchsuite.quantizers.walking.remembered import Remembered
 
 KEPT_SHARE = 0.25
-"""Of a device's available memory that the original model's inputs of one block may take."""
+"""Of a device's available memory that the original model's inputs of one block may take, and again
+what its linears put out."""
 
 
 class _Enough(Exception):
@@ -61,6 +63,8 @@ class Visit:
         to = [Counterparts(self.devices[0]), *self._to] if self.originals else []
         self._as_it_came = [replica(self.block, there) for there in to]
         self._kept: dict[int, dict[str, Tensor]] = {}
+        self._remembered: Remembered | None = None
+        self._came: dict[str, nn.Module] = {}
 
     def refresh(self) -> None:
         """Let the replicas have what the block has now."""
@@ -106,6 +110,7 @@ class Visit:
             for block in (*self.copies, *self._as_it_came):
                 stack.enter_context(calibrating(block))
             stack.enter_context(self._ready())
+            stack.enter_context(self._answering())
             for number in alternating([lane.place for lane in self.lanes]):
                 lane = self.lanes[number]
                 of_lane = {group.name: fresh[group.name](lane.device) for group in watched}
@@ -124,7 +129,8 @@ class Visit:
         device, and the originals advance. Otherwise the block runs anew for each ``collect``, to
         the same bits.
         """
-        if not self.originals or not self._inputs_fit():
+        linears: list[Any] = [self.block.get_submodule(group.linears[0]) for group in self.groups]
+        if not self.originals or not self._fit(sum(linear.in_features for linear in linears)):
             return
         with ExitStack() as stack:
             for block in self._as_it_came:
@@ -133,14 +139,35 @@ class Visit:
             for number in alternating([lane.place for lane in self.originals]):
                 self._kept[number] = self._keep_lane(self.originals[number])
 
-    def _inputs_fit(self) -> bool:
+    def keep_outputs(self) -> None:
+        """From now on let what linears that were replaced put out stay, where it has room.
+
+        The block then runs on from there, to the same bits. A mixture's experts, which run over
+        other tokens each time, are called anew.
+        """
+        paths = [path for group in self.groups[:-1] for path in group.linears]
+        linears: list[Any] = [self.block.get_submodule(path) for path in paths]
+        mixed = any(isinstance(module, Experts) for module in self.block.modules())
+        if not mixed and self._fit(sum(linear.out_features for linear in linears)):
+            self._remembered, self._came = Remembered(), dict(zip(paths, linears, strict=True))
+
+    def _fit(self, width: int) -> bool:
+        """Return whether ``width`` numbers of each token fit on the token's device."""
         needed: Counter[torch.device] = Counter()
-        for group in self.groups:
-            linear: Any = self.block.get_submodule(group.linears[0])
-            for lane in self.originals:
-                tokens = lane.states.shape[0] * lane.states.shape[1]
-                needed[lane.device] += tokens * linear.in_features * lane.states.itemsize
+        for lane in self.lanes:
+            tokens = lane.states.shape[0] * lane.states.shape[1]
+            needed[lane.device] += tokens * width * lane.states.itemsize
         return all(n <= KEPT_SHARE * available_bytes(device) for device, n in needed.items())
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Let the linears that were replaced answer what they answered before."""
+        final = [p for p, came in self._came.items() if self.block.get_submodule(p) is not came]
+        with ExitStack() as stack:
+            if self._remembered is not None:
+                for block in self.copies:
+                    stack.enter_context(self._remembered.answering(block, final))
+            yield
 
     def _keep_lane(self, lane: HiddenStates) -> dict[str, Tensor]:
         """Advance a lane of the originals; return what each group of linears was given."""
@@ -162,15 +189,17 @@ class Visit:
     def advance(self) -> None:
         """Overwrite the hidden states by the block's outputs."""
         self.refresh()
-        with self._ready():
+        with self._ready(), self._answering():
             for number in alternating([lane.place for lane in self.lanes]):
-                self._advance_lane(self.lanes[number], self.copies)
+                self._advance_lane(number, self.lanes[number], self.copies)
                 if self.originals and not self._kept:
-                    self._advance_lane(self.originals[number], self._as_it_came)
+                    self._advance_lane(number, self.originals[number], self._as_it_came)
 
-    def _advance_lane(self, lane: HiddenStates, blocks: Sequence[nn.Module]) -> None:
+    def _advance_lane(self, number: int, lane: HiddenStates, blocks: Sequence[nn.Module]) -> None:
         with self.clock.measure("forward", lane.device):
             for part in lane.slices():
+                if self._remembered is not None:
+                    self._remembered.begin(number, part)
                 outputs = lane.run(blocks[lane.place], self.index, part)
                 lane.states[part].copy_(outputs, non_blocking=True)
 
@@ -208,6 +237,8 @@ class Visit:
                 came = self._as_it_came[lane.place]
                 stack.enter_context(_heard(came, watched, beside.__setitem__, stop=not advance))
             for part in lane.slices():
+                if self._remembered is not None:
+                    self._remembered.begin(number, part)
                 with self.clock.measure("forward and statistics", lane.device):
                     if original is not None:
                         self._listen(original, came, part, watched, advance)

@@ -12,8 +12,10 @@ group is quantized whole by one device, so that one device and eight give the sa
 ``beside_original`` takes the samples through the model's own blocks as well, so that a statistic is
 given what the original model has in place of each input. That is twice the forwards, twice the
 hidden states (n_samples x seq_len x width of the model's dtype) and, while a block is worked on,
-the weights that it came with beside those that replace them. Where the block is gone through for
-each input group, what the original model's linears are given is kept meanwhile, if there is room.
+the weights that it came with beside those that replace them.
+
+Where a block is gone through for each input group, what the original model's linears are given is
+kept meanwhile, if there is room, and so is what replaced linears put out (`remembered`).
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -144,6 +146,7 @@ def walk(
     def visit(here: Visit) -> None:
         if true_sequential:
             here.keep_originals()
+            here.keep_outputs()
         for together in [[g] for g in here.groups] if true_sequential else [here.groups]:
             fresh = {group.name: partial(method.statistic, here, group) for group in together}
             statistics = here.collect(fresh)

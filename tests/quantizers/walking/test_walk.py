@@ -10,6 +10,7 @@ from benchsuite.models.replicas import share_work
 from benchsuite.quantizers.layers import replace, stacked_rows
 from benchsuite.quantizers.walking import visit as visiting
 from benchsuite.quantizers.walking.hidden_states import HiddenStates, WorkingMemory, capture
+from benchsuite.quantizers.walking.remembered import Remembered
 from benchsuite.quantizers.walking.walk import walk, walk_blocks
 
 FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "opt"]
@@ -23,6 +24,9 @@ class Keep:
 
     def update(self, inputs):
         self.parts.append(inputs.clone())
+
+    def merge(self, later):
+        self.parts += later.parts
 
 
 class Hold:
@@ -293,3 +297,83 @@ def test_the_original_s_inputs_are_the_same_where_they_have_no_room(
         for key, inputs in kept.original.items():
             assert torch.equal(method.original[key], inputs)
             assert torch.equal(method.seen[key], kept.seen[key])
+
+
+class Counted(nn.Module):
+    """A linear that counts its calls; ``spoil`` writes to what it puts out, as a block might."""
+
+    def __init__(self, linear, factor):
+        super().__init__()
+        self.linear, self.factor, self.calls = linear, factor, 0
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight = linear.weight
+
+    def forward(self, inputs):
+        self.calls += 1
+        return self.linear(inputs) * self.factor
+
+
+class Counting(Watch):
+    """A method whose new linears count their calls."""
+
+    def __init__(self, factor):
+        super().__init__(factor)
+        self.made = []
+
+    def changed(self, linear):
+        self.made.append(Counted(linear, self.factor))
+        return self.made[-1]
+
+
+@pytest.mark.parametrize("family", ["llama", "opt"])
+def test_a_replaced_linear_is_called_once_for_each_micro_batch(
+    family, make_model, tokens, monkeypatch
+):
+    memory = WorkingMemory(3 * 48, lanes=2)
+    found = {}
+    for share in (0.25, 0):
+        monkeypatch.setattr(visiting, "KEPT_SHARE", share)
+        method = found[share] = Counting(0.9)
+        walk(make_model(family), tokens, method, true_sequential=True, memory=memory)
+    once, anew = found[0.25], found[0]
+    assert once.seen.keys() == anew.seen.keys()
+    for key, inputs in anew.seen.items():
+        assert torch.equal(once.seen[key], inputs)
+    # The last block is not advanced, so that its last group is never called.
+    calls = {linear.calls for linear in once.made}
+    assert max(calls) == min(calls - {0})
+    assert sum(linear.calls for linear in anew.made) > 1.8 * sum(m.calls for m in once.made)
+
+
+class Doubled(nn.Module):
+    """A block's linear that is called twice in each run, with other inputs the second time."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, inputs):
+        return self.linear(inputs) + self.linear(inputs.flip(-1))
+
+
+class Spoiled(Doubled):
+    """A linear whose outputs are written to."""
+
+    def forward(self, inputs):
+        return self.linear(inputs).mul_(3)
+
+
+@pytest.mark.parametrize("around", [nn.Sequential, Doubled, Spoiled])
+def test_what_cannot_be_remembered_is_called_anew(around):
+    torch.manual_seed(0)
+    block, remembered = nn.Sequential(around(nn.Linear(4, 4))), Remembered()
+    (path,) = [name for name, module in block.named_modules() if isinstance(module, nn.Linear)]
+    parts = [(slice(start, start + 2), torch.randn(2, 4)) for start in (0, 2)]
+    with torch.no_grad():
+        expected = [block(inputs) for _, inputs in parts]
+        for _ in range(3):
+            for (part, inputs), outputs in zip(parts, expected, strict=True):
+                remembered.begin(0, part)
+                with remembered.answering(block, [path]):
+                    assert torch.equal(block(inputs), outputs)
+    assert "forward" not in vars(block.get_submodule(path))
