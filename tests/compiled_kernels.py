@@ -30,6 +30,7 @@ from benchsuite.quantizers import (
     gptq_kernel,
     grid_kernel,
     hqq_kernel,
+    signround_kernel,
     sparsegpt_kernel,
 )
 from benchsuite.quantizers.formats import (
@@ -51,6 +52,7 @@ MODULES = (
     fp4_gptq_kernel,
     grid_kernel,
     hqq_kernel,
+    signround_kernel,
     sparsegpt_kernel,
     slot_kernel,
     fused_kernels,
@@ -172,7 +174,7 @@ def octets(*shape):
 
 
 def loops():
-    """GPTQ's, on integer and on FP4 grids, GPTAQ's and SparseGPT's; HQQ's solver."""
+    """GPTQ's, on integer and on FP4 grids, GPTAQ's and SparseGPT's; HQQ's solver, SignRound."""
     cases = (
         (gptq_kernel, 128, False),
         (gptq_kernel, 128, True),
@@ -203,6 +205,24 @@ def loops():
         told = f"groups of {width}, {str(dtype).removeprefix('torch.')}"
         yield told, partial(hqq_kernel.fit_zeros, groups, each, each, 15, **solver)
         yield told, partial(hqq_kernel.encode, groups, each, each, 15)
+    yield from learned_roundings()
+
+
+def learned_roundings():
+    """SignRound's, forward, backward and its step."""
+    for dtype, width in ((torch.bfloat16, 128), (torch.float16, 32), (torch.float32, 4096)):
+        weight, offset = torch.zeros(64, 4096, dtype=dtype), torch.zeros(64, 4096)
+        scale = torch.ones(64, 4096 // width)
+        told = f"groups of {width}, {str(dtype).removeprefix('torch.')}"
+        given = (weight, offset.requires_grad_(), scale, scale)
+
+        def both_ways(given=given, width=width, weight=weight):
+            out = signround_kernel.rounded(*given, width=width, max_code=15)
+            torch.autograd.grad(out, given[1], weight)
+
+        yield told, both_ways
+    better, each = torch.ones(1, dtype=torch.bool), torch.zeros(64, 128)
+    yield "a step", partial(signround_kernel.move, each, each, each, better, each[0], -0.5, 0.5)
 
 
 def roundings(dtype):

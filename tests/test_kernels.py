@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 # Their bits are those of plain operations: nothing may be fused, approximated or flushed to zero.
 EXACT = (
     *("gptq_kernel._block_kernel", "fp4_gptq_kernel", "sparsegpt_kernel"),
-    *("rounding_kernels", "_unpacking_kernel", "hqq_kernel._encode_kernel"),
+    *("rounding_kernels", "_unpacking_kernel", "hqq_kernel._encode_kernel", "signround_kernel"),
 )
 INEXACT = re.compile(r"\b(fma|mad)\.\S*f32|\bdiv\.(full|approx)|\brcp\.|\.ftz\b")
 
