@@ -153,7 +153,7 @@ class Learning:
             step()
         del step
         if device.type == "cuda":
-            torch.cuda.empty_cache()  # A graph's memory serves no other: the next block's has its own.
+            torch.cuda.empty_cache()  # A graph's memory serves no other; the next has its own.
         for parameter, kept in zip(self._moving, self._kept, strict=True):
             parameter.copy_(kept)
 
