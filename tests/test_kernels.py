@@ -92,6 +92,7 @@ def test_kernels_give_the_numbers_of_plain_operations_when_they_are_interpreted(
     names = ("formats/test_rounding_kernels", "formats/test_fp4_few_tokens")
     names += ("formats/test_fp8_few_tokens", "test_grid_kernel", "test_hqq_kernel")
     names += ("formats/test_few_tokens", "test_fp4_gptq_kernel", "test_gptq_kernel")
+    names += ("test_signround_kernel",)
     files = [f"tests/quantizers/{name}.py" for name in names] + ["tests/latent/test_fused.py"]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n", "0", "-W", "ignore", *files],

@@ -16,7 +16,7 @@ from torch.autograd import Function
 
 from benchsuite.quantizers.formats.rounding_kernels import nearest
 
-NUMBERS_PER_PROGRAM = 1024
+NUMBERS_PER_PROGRAM = 512
 
 
 @triton.jit
