@@ -13,7 +13,6 @@ __getattr__, __all__ = attach(
         "arc": "arc",
         "checkpoints": "checkpoints",
         "closed_book_choices": "local_tasks",
-        "continuations": "local_tasks",
         "divergence": "divergence",
         "evaluate_hub_tasks": "downstream",
         "evaluate_local_tasks": "downstream",

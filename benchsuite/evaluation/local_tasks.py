@@ -3,7 +3,6 @@
 | here                  | kind                                   | public counterpart |
 |-----------------------|----------------------------------------|--------------------|
 | `four_choices`        | four-choice questions, options as text | arc_easy           |
-| `continuations`       | which text goes on so                  | hellaswag          |
 | `closed_book_choices` | facts from memory, four candidates     | mmlu               |
 | `passage_pairs`       | two candidates from one passage        | winogrande         |
 
@@ -18,8 +17,6 @@ from dataclasses import dataclass
 
 from benchsuite.embedded import prompts
 from benchsuite.embedded.schema import Choice, Question
-
-_WORD = re.compile(r"\S+")
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ def four_choices(items: Sequence[Choice]) -> LocalTask:
     return LocalTask("four_choices", tuple(docs))
 
 
-def closed_book_choices(items: Sequence[Question], seed: int = 0) -> LocalTask:
+def closed_book_choices(items: Sequence[Question]) -> LocalTask:
     """Return four-choice items from closed-book questions.
 
     The three wrong candidates are answers to questions of the same wording with other names, so
@@ -62,7 +59,7 @@ def closed_book_choices(items: Sequence[Question], seed: int = 0) -> LocalTask:
     """
     answerable = [item for item in items if item.aliases]
     by_wording = _answers_by(_wording, answerable)
-    draw = random.Random(seed)
+    draw = random.Random(0)
     docs = []
     for item in answerable:
         wrong = _others(by_wording[_wording(item.question)], item.aliases)
@@ -73,7 +70,7 @@ def closed_book_choices(items: Sequence[Question], seed: int = 0) -> LocalTask:
     return LocalTask("closed_book_choices", tuple(docs))
 
 
-def passage_pairs(items: Sequence[Question], seed: int = 0) -> LocalTask:
+def passage_pairs(items: Sequence[Question]) -> LocalTask:
     """Return two-choice items from answerable questions about a passage.
 
     The wrong candidate stands in the same passage and answers a question that begins alike, where
@@ -81,7 +78,7 @@ def passage_pairs(items: Sequence[Question], seed: int = 0) -> LocalTask:
     """
     answerable = [item for item in items if item.aliases]
     alike = _answers_by(_first_word, answerable)
-    draw = random.Random(seed)
+    draw = random.Random(0)
     docs = []
     for item in answerable:
         for pool in (alike[_first_word(item.question)], alike[""]):
@@ -92,46 +89,11 @@ def passage_pairs(items: Sequence[Question], seed: int = 0) -> LocalTask:
     return LocalTask("passage_pairs", tuple(docs))
 
 
-def continuations(
-    documents: Sequence[str],
-    n: int = 200,
-    *,
-    context_words: int = 40,
-    words: int = 10,
-    seed: int = 0,
-) -> LocalTask:
-    """Return ``n`` items asking which of four texts of ``words`` words follows a context.
-
-    The wrong ones are cut at random from the other documents. Fewer than four documents long enough
-    give fewer or no items.
-    """
-    spans = [[m.span() for m in _WORD.finditer(text)] for text in documents]
-    long_enough = [i for i, found in enumerate(spans) if len(found) >= context_words + words]
-    draw = random.Random(seed)
-    docs: list[ChoiceDoc] = []
-    for number in range(n if len(long_enough) >= 4 else 0):
-        own, *others = draw.sample(long_enough, 4)
-        start = draw.randrange(len(spans[own]) - context_words - words + 1)
-        query = _cut(documents[own], spans[own], start, context_words)
-        right = _cut(documents[own], spans[own], start + context_words, words)
-        wrong = []
-        for other in others:
-            at = draw.randrange(len(spans[other]) - words + 1)
-            wrong.append(_cut(documents[other], spans[other], at, words))
-        docs.append(_shuffled(f"continuation-{number}", query, right, wrong, draw))
-    return LocalTask("continuations", tuple(docs))
-
-
 def _doc(item: Question, wrong: list[str], draw: random.Random) -> ChoiceDoc:
-    return _shuffled(item.id, prompts.prompt(item), item.aliases[0], wrong, draw)
-
-
-def _shuffled(
-    name: str, query: str, right: str, wrong: list[str], draw: random.Random
-) -> ChoiceDoc:
     place = draw.randrange(len(wrong) + 1)
-    options = [*wrong[:place], right, *wrong[place:]]
-    return ChoiceDoc(name, query, tuple(f" {option}" for option in options), place)
+    options = [*wrong[:place], item.aliases[0], *wrong[place:]]
+    choices = tuple(f" {option}" for option in options)
+    return ChoiceDoc(item.id, prompts.prompt(item), choices, place)
 
 
 def _answers_by(
@@ -160,7 +122,3 @@ def _wording(question: str) -> str:
 
 def _occurs(answer: str, context: str) -> bool:
     return re.search(rf"\b{re.escape(answer)}\b", context) is not None
-
-
-def _cut(text: str, spans: list[tuple[int, int]], start: int, n: int) -> str:
-    return text[spans[start][0] : spans[start + n - 1][1]]

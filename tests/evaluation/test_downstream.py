@@ -75,11 +75,6 @@ def test_the_average_is_over_tasks_not_items(result):
     assert result.accuracy["average"] == pytest.approx(mean)
 
 
-def test_a_limit_takes_the_first_items(model, result):
-    part = evaluate_local_tasks(model, tiny.tokenizer(), TASKS[:1], limit=7, batch_size=3)
-    assert part.correct["letters"].tolist() == result.correct["letters"][:7].tolist()
-
-
 def test_nothing_is_left_behind(model, capfd):
     tokenizer = tiny.tokenizer()
     random.seed(5), np.random.seed(5)
