@@ -34,14 +34,14 @@ def last_level(alpha: float) -> float:
     return _levels(tuple((i + 1) / LOOKS for i in range(LOOKS)), alpha)[-1]
 
 
-def batches(items: PairedItems, looks: int = LOOKS, *, rng_seed: int = 0) -> list[PairedItems]:
+def batches(items: PairedItems, looks: int = LOOKS) -> list[PairedItems]:
     """Return the items in as many batches, drawn at random: a first batch stands for them all.
 
     Items of one cluster stay together.
     """
     units = np.asarray(items.ids if items.clusters is None else items.clusters)
     names, unit = np.unique(units, return_inverse=True)
-    place = np.random.default_rng(rng_seed).permutation(len(names))[unit]
+    place = np.random.default_rng(0).permutation(len(names))[unit]
     cut = [
         np.flatnonzero((place * looks) // len(names) == look)
         for look in range(min(looks, len(names)))

@@ -55,14 +55,14 @@ class Verified:
     faults: tuple[str, ...]
 
 
-def open_model(name: str, sources: Sources = Sources(), *, device: str = "cpu") -> Opened:
+def open_model(name: str, sources: Sources = Sources()) -> Opened:
     """Load a checkpoint folder, a GGUF, or a catalogued model in full precision by its name.
 
     Its own code runs where ``sources`` trust that folder or name, spelt as here. Raises
     ``UsageError`` for a name of none of these.
     """
     if name in catalog.MODELS:
-        loaded = models.load(catalog.model(name), sources, device=device)
+        loaded = models.load(catalog.model(name), sources)
         return Opened(name, loaded.model, loaded.tokenizer, {})
     folder = source.within(Path(name))
     if not is_gguf(folder) and not (folder / "config.json").is_file():
@@ -72,7 +72,7 @@ def open_model(name: str, sources: Sources = Sources(), *, device: str = "cpu") 
             fix="Give a folder that --save-models wrote, or a name that benchsuite list shows",
         )
     trusted = sources.trusts(name)
-    model = checkpoint.load(folder, device=device, trusted=trusted)
+    model = checkpoint.load(folder, trusted=trusted)
     metadata = {} if is_gguf(folder) else read_metadata(folder)
     entry = catalog.MODELS.get(str(metadata.get("model"))) or catalog.ModelEntry(name, hub_id="")
     tokenizer = models.load_tokenizer(entry, models.tokenizer_folder(folder), trusted=trusted)

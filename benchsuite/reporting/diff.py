@@ -12,7 +12,6 @@ from benchsuite.reporting import numbers
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.weights import other_weights
-from benchsuite.statistics.descriptive import describe
 from benchsuite.statistics.inference.changes import Change, arm_change, seed_change, settled
 from benchsuite.statistics.margins import absolute
 from benchsuite.statistics.rounding import p_text
@@ -198,7 +197,7 @@ def _metrics(pairs: Sequence[tuple[Study, Group, Group]]) -> Iterator[Difference
             if change.outcome == "equal":
                 continue
             what = f"{where} {metric.name}"
-            told = _spread(metric, old), _spread(metric, new)
+            told = numbers.over_seeds(metric, old), numbers.over_seeds(metric, new)
             margin = absolute(metric.margin, fmean(old.values()), metric.scale)
             arms.append(_Moved(metric, what, *told, change, margin))
             for seed, now in new.items():
@@ -223,11 +222,6 @@ def _difference(moved: _Moved) -> Difference:
         text += "; too small to matter"
     worse = not moved.is_small and _is_worse(moved.metric, moved.change)
     return Difference(moved.subject, text, worse)
-
-
-def _spread(metric: Metric, values: Mapping[int, float]) -> str:
-    seen = describe(values.values())
-    return numbers.spread(metric, seen.mean, seen.std)
 
 
 def _numbers(group: Group, method: str, metric: str) -> dict[int, float]:

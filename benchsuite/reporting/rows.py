@@ -9,10 +9,11 @@ Row = dict[str, Any]
 
 
 def rows_as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows of equal keys with unrounded numbers; nothing for no rows."""
+    """Return rows with unrounded numbers, a column for each key of any; nothing for no rows."""
     out = io.StringIO()
     if rows:
-        writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+        names = dict.fromkeys(name for row in rows for name in row)
+        writer = csv.DictWriter(out, list(names), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     return out.getvalue()

@@ -8,7 +8,7 @@ from benchsuite.records.record import TIME, Record
 from benchsuite.reporting.load import flatten
 
 
-def track(records: Sequence[Record], folder: Path, mode: str, project: str = "benchsuite") -> int:
+def track(records: Sequence[Record], folder: Path, mode: str) -> int:
     """Log each record as a run and return how many; ``mode`` is online or offline.
 
     A run's id is the record's fingerprint: logging a record again updates its run. Offline runs lie
@@ -20,7 +20,7 @@ def track(records: Sequence[Record], folder: Path, mode: str, project: str = "be
     for record in records:
         facts = record.cell
         run = wandb.init(
-            project=project,
+            project="benchsuite",
             dir=str(folder),
             mode=mode,  # type: ignore[arg-type]
             id=record.fingerprint.value,

@@ -15,7 +15,6 @@ from benchsuite.reporting.groups import Group, group_key, groups_of
 from benchsuite.reporting.merging import read_sources, results_of
 from benchsuite.reporting.results import StudyResults
 from benchsuite.reporting.weights import are_apart, identity
-from benchsuite.statistics.descriptive import describe
 from benchsuite.statistics.inference.changes import Change
 from benchsuite.statistics.inference.nights import over_nights, spent
 from benchsuite.statistics.rounding import p_text
@@ -178,7 +177,10 @@ def _moved_untested(series: Series) -> bool:
 def _sentence(nights: Sequence[Night], one: Series, night: int, change: Change) -> str:
     before = one.values[one.stretch_of(night - 1)]
     way = {True: "worse", False: "better", None: "changed"}[one.is_worse(night)]
-    was, now = _mean(one.metric, before), _mean(one.metric, one.values[night])
+    was, now = (
+        numbers.over_seeds(one.metric, before),
+        numbers.over_seeds(one.metric, one.values[night]),
+    )
     text = (
         f"{way}: {one.study}/{one.group}/{one.method} {one.metric.name} on {nights[night].name}: "
     )
@@ -191,11 +193,6 @@ def _why(change: Change, night: int) -> str:
     if change.p_value is None:
         return f"for {change.reason}"
     return f"Holm {p_text(change.p_holm)}, the night's bar {spent(night, ALPHA):.2g}"
-
-
-def _mean(metric: Metric, values: Mapping[int, float]) -> str:
-    seen = describe(values.values())
-    return numbers.spread(metric, seen.mean, seen.std)
 
 
 def what_changed(nights: Sequence[Night], one: Series, night: int) -> str:

@@ -74,7 +74,6 @@ def compare_over_models(
     log: bool = False,
     by_seed: bool = False,
     margin_of: Callable[[float], float] | None = None,
-    rng_seed: int = 0,
 ) -> OverModels:
     """Compare two methods over models; ``arms`` maps a model to seed -> value of each method.
 
@@ -102,7 +101,7 @@ def compare_over_models(
     told: dict[str, Any] = _tested(shown, differences, by_seed) | _wilcoxon(differences)
     if margin_of is not None:
         told |= _held_against(_margin(arms, margin_of, log), told)
-    rng = np.random.default_rng(rng_seed)
+    rng = np.random.default_rng(0)
     told |= _bootstrapped([(_array(a), _array(b)) for a, b in shown.values()], rng)
     told |= {"per_model": per_model, "n_lower": int((differences < 0).sum())}
     told["reason"] = "; ".join(filter(None, (told.get("reason", ""), left_out)))

@@ -81,22 +81,22 @@ def _by_powers(uncertainty: float, *values: float) -> int | None:
     return min(MOST_DECIMALS, max(1, decimals))
 
 
-def with_uncertainty(mean: float | None, std: float | None, *, plus_minus: str = " ± ") -> str:
+def with_uncertainty(mean: float | None, std: float | None) -> str:
     """Return ``5.72 ± 0.08``; a std of 0 is written as 0, an unknown one is left out."""
     if mean is None:
         return "–"
     if std is None:
         return plain(mean)
     if std == 0:
-        return f"{plain(mean)}{plus_minus}0"
+        return f"{plain(mean)} ± 0"
     powers = _by_powers(std, mean, std)
     if powers is not None:
-        return f"{_power(mean, powers)}{plus_minus}{std:.1e}"
+        return f"{_power(mean, powers)} ± {std:.1e}"
     decimals = decimals_for(std)
     seen = f"{std:.{decimals}f}"
     if float(seen) == 0:
-        return f"{plain(mean)}{plus_minus}{std:.1e}"
-    return f"{_fixed(mean, decimals)}{plus_minus}{seen}"
+        return f"{plain(mean)} ± {std:.1e}"
+    return f"{_fixed(mean, decimals)} ± {seen}"
 
 
 def with_interval(value: float | None, low: float | None, high: float | None) -> str:

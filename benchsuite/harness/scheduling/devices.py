@@ -78,7 +78,7 @@ def lock_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"benchsuite-{os.getuid()}" / "gpus"
 
 
-def take_gpus(count: int = 1, folder: Path | None = None) -> TakenGpus | None:
+def take_gpus(count: int = 1) -> TakenGpus | None:
     """Take the ``count`` visible GPUs with the fewest users and hide the others from CUDA.
 
     Several are of one model. Returns None where there are not as many. Must come before CUDA starts
@@ -87,7 +87,7 @@ def take_gpus(count: int = 1, folder: Path | None = None) -> TakenGpus | None:
     gpus = environment.gpus_for(count)
     if len(gpus) < count:
         return None
-    folder = folder or lock_folder()
+    folder = lock_folder()
     folder.mkdir(parents=True, exist_ok=True)
     taken: dict[Device, _Slot] = {}
     for rank in itertools.count():

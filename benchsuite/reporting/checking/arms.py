@@ -153,7 +153,7 @@ def _split(key: str) -> tuple[str, str]:
 
 def _arm(stem: str, found: Mapping[str, Any], shared: int | None) -> Arm:
     numbers: dict[str, Any] = {
-        k: _number(found.get(k)) for k in ("mean", "std", "cv_percent", "min", "max")
+        k: printed(found.get(k)) for k in ("mean", "std", "cv_percent", "min", "max")
     }
     mean, std = numbers["mean"], numbers["std"]
     if mean and std and std.value == 0:
@@ -161,7 +161,7 @@ def _arm(stem: str, found: Mapping[str, Any], shared: int | None) -> Arm:
         room = min(std.high, mean.high - mean.value)
         numbers["std"] = Number(0.0, -room, room)
     ends = listed(found.get("interval")) or [found.get("low"), found.get("high")]
-    low, high = (_number(e) for e in ends) if len(ends) == 2 else (None, None)
+    low, high = (printed(e) for e in ends) if len(ends) == 2 else (None, None)
     values = [printed(v) for v in found.get("values") or ()]
     seeds = found.get("seeds")
     stated = whole(found.get("n"))
@@ -182,10 +182,6 @@ def _arm(stem: str, found: Mapping[str, Any], shared: int | None) -> Arm:
 def _with_stability(arm: Arm, told: str) -> Arm:
     known = {stability_class(s) for s in (0.0, 1.5, 3.0)}
     return replace(arm, stability=told if told in known else "")
-
-
-def _number(value: Any) -> Number | None:
-    return value if isinstance(value, Number) else printed(value)
 
 
 def _first_list(table: Mapping[str, Any], names: Sequence[str]) -> list[Any] | None:

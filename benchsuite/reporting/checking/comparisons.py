@@ -47,7 +47,7 @@ Pair = tuple[Arm | None, Arm | None]
 
 def is_one(table: Mapping[str, Any]) -> bool:
     """Say whether a table holds a test's numbers."""
-    keys = {key_of(name) for name, value in table.items() if _number(value) is not None}
+    keys = {key_of(name) for name, value in table.items() if printed(value) is not None}
     return any(name in keys for field in ("t", "p", "d", "difference") for name in NAMES[field])
 
 
@@ -264,7 +264,7 @@ def _no_count_fits(where: str, seen: Printed) -> Finding:
 def _read(table: Mapping[str, Any]) -> Printed:
     keys = {key_of(name): value for name, value in table.items()}
     found: dict[str, Any] = {
-        field: next((x for k in names if (x := _number(keys.get(k)))), None)
+        field: next((x for k in names if (x := printed(keys.get(k)))), None)
         for field, names in NAMES.items()
     }
     if p := found["p"]:
@@ -275,13 +275,9 @@ def _read(table: Mapping[str, Any]) -> Printed:
         or listed(keys.get("ci"))
         or [keys.get("ci95_low", keys.get("ci_low")), keys.get("ci95_high", keys.get("ci_high"))]
     )
-    low, high = (_number(e) for e in ends) if len(ends) == 2 else (None, None)
+    low, high = (printed(e) for e in ends) if len(ends) == 2 else (None, None)
     one_sided = str(keys.get("alternative", "")) in ("less", "greater") or keys.get("sides") == 1
     return Printed(**found, interval=(low, high) if low and high else None, one_sided=one_sided)
-
-
-def _number(value: Any) -> Number | None:
-    return value if isinstance(value, Number) else printed(value)
 
 
 def _test_of(table: Mapping[str, Any]) -> str | None:
@@ -359,7 +355,7 @@ def _with_moments(seen: Printed, pair: Pair, name: str, ordered: bool) -> Printe
 def _limits(seen: Printed, table: Mapping[str, Any]) -> Iterator[Relation]:
     """Hold p, Holm's p and the interval against their ranges, and the two p against each other."""
     keys = {key_of(name): value for name, value in table.items()}
-    corrected = next((x for k in P_HOLM if (x := _number(keys.get(k)))), None)
+    corrected = next((x for k in P_HOLM if (x := printed(keys.get(k)))), None)
     for name, p in (("p", seen.p), ("p_holm", corrected)):
         if p:
             kept = p.high >= 0 and p.value >= 0 and p.value <= 1
@@ -374,7 +370,7 @@ def _limits(seen: Printed, table: Mapping[str, Any]) -> Iterator[Relation]:
         yield Relation("df", seen.df.value > 0, f"df {seen.df.value:g} is not positive", limit=True)
     decided = _decided(table)
     p = (decided[1]["p"] if decided else None) or seen.p
-    guarded = _number(keys.get("p_guarded"))
+    guarded = printed(keys.get("p_guarded"))
     if guarded and p:
         said = (
             f"p_guarded = {guarded.value:g}, the largest over all variances, is below {p.value:g}"

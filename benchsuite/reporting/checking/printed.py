@@ -47,8 +47,11 @@ def printed(value: Any) -> Number | None:
 
     Numbers of Python and numpy, decimals and texts are read: ``"5.70"``, ``"−1.3"``, ``"1.4 %"``,
     ``"p < .001"``, ``"0.03*"``. Each is taken as rounded at its own last digit: a table that is
-    rounded to three digits, or by its errors, has other decimals in every row.
+    rounded to three digits, or by its errors, has other decimals in every row. A ``Number`` is
+    returned as it is.
     """
+    if isinstance(value, Number):
+        return value
     if isinstance(value, str):
         return _of_text(value)
     if isinstance(value, Decimal):

@@ -12,8 +12,6 @@ say what they are. A configuration file of the user's own is a configuration lik
 in a folder with the file's name.
 """
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +22,7 @@ from benchsuite.records.record import Record
 from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.latex import latex_escape
 from benchsuite.reporting.report import write_text
+from benchsuite.reporting.rows import rows_as_csv
 from benchsuite.reporting.tables import latex_table
 from benchsuite.statistics import describe, proportion_interval, stability_class, two_std_rule
 from benchsuite.studies.latent_reasoning import inside
@@ -121,7 +120,7 @@ def _write_inside(
     for name, rows in (("latent_words.csv", words), ("accuracy_by_steps.csv", steps)):
         if rows:
             paths.append(folder / name)
-            write_text(paths[-1], _csv(rows))
+            write_text(paths[-1], rows_as_csv(rows))
     return paths
 
 
@@ -183,7 +182,7 @@ def _write_method(folder: Path, records: Sequence[Record], summary: Summary) -> 
     write_text(folder / "all_seeds_results.yaml", _yaml(seeds))
     write_text(folder / "summary.yaml", _yaml(summary))
     rows = [{"dataset": name, **values} for name, values in summary.items()]
-    write_text(folder / "summary.csv", _csv(rows))
+    write_text(folder / "summary.csv", rows_as_csv(rows))
     return [
         *paths,
         *(folder / f for f in ("all_seeds_results.yaml", "summary.yaml", "summary.csv")),
@@ -192,7 +191,7 @@ def _write_method(folder: Path, records: Sequence[Record], summary: Summary) -> 
 
 def _write_paper(folder: Path, summaries: Mapping[tuple[Key, str], Summary]) -> list[Path]:
     rows = [_paper_row(key, method, summaries) for key, method in summaries]
-    write_text(folder / "paper_results.csv", _csv(rows))
+    write_text(folder / "paper_results.csv", rows_as_csv(rows))
     tables = (_latex_part(caption, columns, rows) for caption, columns in LATEX_TABLES)
     write_text(folder / "paper_results.tex", "\n".join(tables))
     return [folder / "paper_results.csv", folder / "paper_results.tex"]
@@ -267,14 +266,6 @@ def _yaml(content: Any) -> str:
     import yaml
 
     return yaml.safe_dump(content, sort_keys=False)
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
 
 
 def _draw(folder: Path, summaries: Mapping[tuple[Key, str], Summary]) -> list[Path]:

@@ -1,5 +1,6 @@
 """The uncertainty study's figures: ten under the G-NLL study's names, and reliability."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -232,7 +233,9 @@ def key_findings(runs: Sequence[Run], summary: Summary) -> Figure:
             capsize=3,
             ms=7,
         )
-    asked = [f"{q['question'].split(':')[0]}\n{_folded(q['contrast'])}" for q in questions]
+    asked = [
+        f"{q['question'].split(':')[0]}\n{textwrap.fill(q['contrast'], 46)}" for q in questions
+    ]
     axes.set_yticks(range(len(questions)), asked)
     axes.set_ylim(len(questions) - 0.5, -0.5)  # room for those that have no point
     axes.margins(x=0.15)
@@ -240,9 +243,3 @@ def key_findings(runs: Sequence[Run], summary: Summary) -> Figure:
     axes.set_xlabel(f"difference of AUROC ({TITLES[PRIMARY]}), 95 % interval over questions")
     axes.set_title("Filled: Holm-corrected p below .05 over the five questions")
     return figure
-
-
-def _folded(text: str, width: int = 46) -> str:
-    import textwrap
-
-    return "\n".join(textwrap.wrap(text, width))

@@ -1,7 +1,5 @@
 """Write the study's files: the G-NLL study's results, its summary, and its figures."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any
 from benchsuite.records.record import Record
 from benchsuite.reporting.judging import Columns
 from benchsuite.reporting.report import write_text
+from benchsuite.reporting.rows import rows_as_csv
 from benchsuite.reporting.settings import changed_in
 from benchsuite.studies.uncertainty import analysis
 from benchsuite.studies.uncertainty.questions import answer_questions
@@ -28,7 +27,7 @@ def write(records: Sequence[Record], folder: Path, columns: Columns) -> list[Pat
     rows = analysis.result_rows(runs)
     summary = summarise(runs, records)
     texts = {
-        "auroc_results.csv": _csv(rows),
+        "auroc_results.csv": rows_as_csv(rows),
         "auroc_results.json": _json(rows),
         "analysis_summary.json": _json(summary),
     }
@@ -111,15 +110,6 @@ def best(runs: Sequence[Run]) -> dict[str, Any]:
 
 def _embedded(runs: Sequence[Run]) -> bool:
     return all(run.any_record.source.weights == "embedded" for run in runs)
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
 
 
 def _json(value: Any) -> str:
