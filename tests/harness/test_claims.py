@@ -2,14 +2,10 @@
 
 import pytest
 
-CONFTEST = """
-from benchsuite.catalog import ModelEntry, register
-from benchsuite.study import Study, identical, lower, register as register_study
+from tests.harness.toys import toys
 
-pytest_plugins = ["benchsuite.fixtures.record"]
-SHAPE = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
-         "num_attention_heads": 1}
-register(ModelEntry("toy", "toys/toy", "llama", SHAPE, "float32", embedded=True))
+CONFTEST = toys("toy")
+CONFTEST += """
 claims = (identical("weights_sha256", "fixed"), lower("perplexity", "better", than="worse"))
 axes = {"model": ("toy",), "method": ("fixed", "better", "worse")}
 register_study(Study("claimed", "?", axes, (1, 2, 3, 4), reads={"model": ""}, claims=claims))

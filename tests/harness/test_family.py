@@ -4,15 +4,10 @@ import json
 
 import pytest
 
-CONFTEST = """
-from benchsuite.catalog import ModelEntry, register
-from benchsuite.study import Study, lower, register as register_study
+from tests.harness.toys import toys
 
-pytest_plugins = ["benchsuite.fixtures.record"]
-SHAPE = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
-         "num_attention_heads": 1}
-for name in ("one", "two", "three"):
-    register(ModelEntry(name, f"toys/{name}", "llama", SHAPE, "float32", embedded=True))
+CONFTEST = toys("one", "two", "three")
+CONFTEST += """
 claims = (lower("perplexity", "aa", than="bb"), lower("perplexity", "cc", than="bb"))
 axes = {"model": ("one", "two", "three"), "method": ("aa", "bb", "cc")}
 register_study(Study("claimed", "?", axes, (1, 2, 3), reads={"model": ""}, claims=claims))

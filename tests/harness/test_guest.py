@@ -9,6 +9,7 @@ import pytest
 
 from benchsuite.harness.isolation import limit_threads
 from benchsuite.harness.stopping import begin_notice, notice_runs
+from tests.harness.toys import toys
 
 fresh_interpreter = pytest.mark.usefixtures("fresh_interpreter")
 
@@ -81,14 +82,8 @@ def test_a_project_that_does_not_use_benchsuite_notices_nothing(pytester):
     assert all(line[2:].startswith("plugins: ") for line in more)
 
 
-CONFTEST = """
-from benchsuite.catalog import ModelEntry, register
-from benchsuite.study import Study, register as register_study
-
-pytest_plugins = ["benchsuite.fixtures.record"]
-SHAPE = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
-         "num_attention_heads": 1}
-register(ModelEntry("toy", "toys/toy", "llama", SHAPE, "float32", embedded=True))
+CONFTEST = toys("toy")
+CONFTEST += """
 axes = {"model": ("toy",), "method": ("plain",)}
 register_study(Study("small", "?", axes, (1, 2), reads={"model": ""}))
 """

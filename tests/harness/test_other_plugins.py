@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.toys import toys
+
 pytestmark = pytest.mark.stress
 
 PLUGINS = (
@@ -25,20 +27,13 @@ PLUGINS = (
     "pytest-timeout==2.4.0",
 )
 
-CONFTEST = """
+CONFTEST = toys("toy_a", "toy_b")
+CONFTEST += """
 import random
 
 import numpy as np
 import pytest
 
-from benchsuite.catalog import ModelEntry, register
-from benchsuite.study import Study, identical, lower, register as register_study
-
-pytest_plugins = ["benchsuite.fixtures.record"]
-SHAPE = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
-         "num_attention_heads": 1}
-for name in ("toy_a", "toy_b"):
-    register(ModelEntry(name, "toys/" + name, "llama", SHAPE, "float32", embedded=True))
 axes = {"model": ("toy_a", "toy_b"), "method": ("plain", "odd")}
 claims = (
     lower("perplexity", "plain", than="odd", by_seed=True),

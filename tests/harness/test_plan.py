@@ -5,15 +5,10 @@ import sys
 
 import pytest
 
-CONFTEST = """
-from benchsuite.catalog import ModelEntry, register
-from benchsuite.study import Study, lower, register as register_study
+from tests.harness.toys import toys
 
-pytest_plugins = ["benchsuite.fixtures.record"]
-SHAPE = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
-         "num_attention_heads": 1}
-for name in ("one", "two", "far"):
-    register(ModelEntry(name, f"toys/{name}", "llama", SHAPE, "float32", embedded=True))
+CONFTEST = toys("one", "two", "far")
+CONFTEST += """
 claims = (lower("perplexity", "clear", than="worse"), lower("perplexity", "close", than="worse"))
 axes = {"model": ("one", "two", "far"), "method": METHODS}
 parameters = {"n_samples": 8}

@@ -4,20 +4,16 @@ import json
 
 import pytest
 
-CONFTEST = """
+from tests.harness.toys import toys
+
+CONFTEST = toys("toy")
+CONFTEST += """
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchsuite.catalog import ModelEntry, register
-from benchsuite.study import Study, register as register_study
-
-pytest_plugins = ["benchsuite.fixtures.record"]
-SHAPE = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
-         "num_attention_heads": 1}
-register(ModelEntry("toy", "toys/toy", "llama", SHAPE, "float32", embedded=True))
 for name in ("early", "late"):
     axes = {"model": ("toy",), "method": ("plain", "lacking") if name == "early" else ("plain",)}
     lacking = lambda cell: ("no-such-library",) if cell.method == "lacking" else ()

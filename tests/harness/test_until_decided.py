@@ -5,15 +5,10 @@ import json
 import pytest
 
 from tests.conftest import read_flat
+from tests.harness.toys import toys
 
-CONFTEST = """
-from benchsuite.catalog import ModelEntry, register
-from benchsuite.study import Study, lower, register as register_study
-
-pytest_plugins = ["benchsuite.fixtures.record"]
-SHAPE = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
-         "num_attention_heads": 1}
-register(ModelEntry("toy", "toys/toy", "llama", SHAPE, "float32", embedded=True))
+CONFTEST = toys("toy")
+CONFTEST += """
 claims = (lower("perplexity", "clear", than="worse"), lower("perplexity", "close", than="worse"))
 axes = {"model": ("toy",), "method": ("clear", "close", "worse", "aside")}
 register_study(Study("claimed", "?", axes, (1, 2, 3), reads={"model": ""}, claims=claims))
