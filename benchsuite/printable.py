@@ -20,10 +20,10 @@ def count(n: int, noun: str, plural: str = "") -> str:
     return f"{n} {noun if n == 1 else plural or noun + 's'}"
 
 
-def some(names: Sequence[str], limit: int = 6) -> str:
+def some(names: Sequence[object], limit: int = 6) -> str:
     """Return the first of many names as a text that says how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return ", ".join(map(str, names[:limit])) + more
 
 
 def without_surrogates(text: str) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchsuite.printable import some
 from benchsuite.records import fingerprint
 from benchsuite.records.files import write_whole
 
@@ -43,9 +44,7 @@ def differences(root: Path, name: str, digest: str, value: Any) -> str:
     changed = list(dict.fromkeys(_changed(before, now)))
     if not changed:
         return name
-    more = len(changed) - MOST_NAMED
-    further = f" and {more} more" if more > 0 else ""
-    return f"{name} ({', '.join(changed[:MOST_NAMED])}{further})"
+    return f"{name} ({some(changed, MOST_NAMED)})"
 
 
 def _kept(path: Path) -> Any:

@@ -1,5 +1,6 @@
 """Which comparisons are between numbers of several devices."""
 
+from benchsuite.printable import some
 from benchsuite.reporting.groups import groups_of
 from benchsuite.reporting.results import StudyResults
 
@@ -16,10 +17,8 @@ def mixed_devices(results: StudyResults) -> list[str]:
     for group in groups_of(results.cells, results.records):
         names = sorted({record.device_name for record in group.records.values()})
         if len(names) > 1 and group.kind != "rehearsal":
-            told = ", ".join(names[:MOST_DEVICES])
-            more = f" and {len(names) - MOST_DEVICES} more" if len(names) > MOST_DEVICES else ""
             found.append(
-                f"{group.key}: measured on {len(names)} devices ({told}{more}); a small difference "
-                "between two of its numbers can be the devices'"
+                f"{group.key}: measured on {len(names)} devices ({some(names, MOST_DEVICES)}); a "
+                "small difference between two of its numbers can be the devices'"
             )
     return found

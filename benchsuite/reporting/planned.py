@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from benchsuite.printable import count
+from benchsuite.printable import count, some
 from benchsuite.records.judged import Look
 from benchsuite.records.record import Record
 from benchsuite.reporting.groups import Group, groups_of
@@ -128,7 +128,7 @@ def _other_seeds(planned: StudyPlan, measured: Mapping[Arm, Iterable[int]]) -> I
     others = sorted({seed for seeds in arms.values() for seed in seeds})
     if others:
         n = sum(bool(seeds) for seeds in arms.values())
-        yield f"other seeds were measured too: {_listed(others)} (of {count(n, 'arm')})"
+        yield f"other seeds were measured too: {some(others, MOST_TOLD)} (of {count(n, 'arm')})"
 
 
 def _seen_before(plan: FrozenPlan, records: Mapping[str, Record]) -> Iterator[str]:
@@ -164,7 +164,7 @@ def _peeks(planned: StudyPlan, cells: Sequence[Cell], looks: Sequence[Look]) -> 
     n = len(planned.seeds)
     for seeds, (day, judged) in list(told.items())[:MOST_TOLD]:
         inside = set(seeds) <= set(planned.seeds)
-        where = f"{len(seeds)} of {n} seeds" if inside else f"the seeds {_listed(seeds)}"
+        where = f"{len(seeds)} of {n} seeds" if inside else f"the seeds {some(seeds, MOST_TOLD)}"
         yield f"{count(len(judged), 'comparison')} looked at on {day} at {where}, no planned look"
     if len(told) > MOST_TOLD:
         yield f"and {count(len(told) - MOST_TOLD, 'more such look')}"
@@ -198,9 +198,3 @@ def _claims(planned: StudyPlan, study: Study, cells: Sequence[Cell]) -> Iterator
     for sentence in then:
         if sentence not in now:
             yield f"the planned claim {sentence!r} is not declared any more"
-
-
-def _listed(seeds: Iterable[int]) -> str:
-    told = list(map(str, seeds))
-    more = f" and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else ""
-    return ", ".join(told[:MOST_TOLD]) + more

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from benchsuite.printable import count
+from benchsuite.printable import count, some
 from benchsuite.reporting.commands import rerun_command
 from benchsuite.reporting.devices import mixed_devices
 from benchsuite.reporting.groups import groups_of, short_names
@@ -134,9 +134,7 @@ def _absent(
     known = [cells[i] for i in ids if i in cells]
     if not known:
         return
-    shown = ", ".join(cell.id for cell in known[:3])
-    more = f" and {len(known) - 3} more" if len(known) > 3 else ""
-    yield f"  {len(known)} {word}: {shown}{more}", markup
+    yield f"  {len(known)} {word}: {some([cell.id for cell in known], 3)}", markup
     grid = results.cells
     command = rerun_command(results.study, known, results.options, results.where, grid=grid)
     yield f"    {command}", {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchsuite.errors import UsageError
-from benchsuite.printable import count
+from benchsuite.printable import count, some
 from benchsuite.records.record import Record
 from benchsuite.reporting import numbers
 from benchsuite.reporting.groups import Group, group_key, groups_of
@@ -164,9 +164,8 @@ def lines(nights: Sequence[Night], series: Sequence[Series]) -> list[str]:
         f"{changed} of {count(len(series), 'series', 'series')} changed beyond the noise of seeds"
     )
     if untested:
-        names = ", ".join(f"{one.group}/{one.method}" for one in untested[:5])
-        more = f" and {len(untested) - 5} more" if len(untested) > 5 else ""
-        told.append(f"moved, and one seed shows no noise to compare with: {names}{more}")
+        names = some([f"{one.group}/{one.method}" for one in untested], 5)
+        told.append(f"moved, and one seed shows no noise to compare with: {names}")
     return told
 
 

@@ -1,8 +1,8 @@
 """Which cells passed and say nothing of what their study asks."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
-from benchsuite.printable import count
+from benchsuite.printable import count, some
 from benchsuite.records.record import Record
 from benchsuite.reporting.results import StudyResults
 
@@ -25,15 +25,15 @@ def unmeasured(results: StudyResults) -> list[str]:
             others.append(cell_id)
     found = []
     if nothing:
-        found.append(f"{count(len(nothing), 'cell')} passed and recorded nothing: {_some(nothing)}")
+        named = some(nothing, MOST_NAMES)
+        found.append(f"{count(len(nothing), 'cell')} passed and recorded nothing: {named}")
     if others:
         first = results.records[others[0]]
-        holds = _some(
-            [*first.values, *first.clocked, *(first.items.columns if first.items else ())]
-        )
+        holds = [*first.values, *first.clocked, *(first.items.columns if first.items else ())]
         found.append(
             f"{count(len(others), 'cell')} recorded none of what the study compares "
-            f"({_some(list(read))}): {_some(others)}; the first holds {holds}"
+            f"({some(list(read), MOST_NAMES)}): {some(others, MOST_NAMES)}; the first holds "
+            f"{some(holds, MOST_NAMES)}"
         )
     return found
 
@@ -41,8 +41,3 @@ def unmeasured(results: StudyResults) -> list[str]:
 def _holds(record: Record, names: Collection[str]) -> bool:
     """Say whether a record has one of these values; an undefined one is there too."""
     return any(name in record.values or record.value(name) is not None for name in names)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return f"{', '.join(names[:MOST_NAMES])}{more}"

@@ -2,6 +2,7 @@
 
 from statistics import fmean
 
+from benchsuite.printable import some
 from benchsuite.reporting.groups import Group, groups_of, short_names
 from benchsuite.reporting.results import StudyResults
 from benchsuite.study import Study
@@ -41,11 +42,10 @@ def _of_group(study: Study, group: Group, name: str) -> list[str]:
             and (mean := fmean(values.values())) < ENOUGH
         }
         if low:
-            told = [f"{method} {mean:.1f} %" for method, mean in low.items()][:MOST_METHODS]
-            more = f" and {len(low) - MOST_METHODS} more" if len(low) > MOST_METHODS else ""
+            told = [f"{method} {mean:.1f} %" for method, mean in low.items()]
             found.append(
                 f"{' and '.join(names)} [{name}]: less than {ENOUGH:g} % of the answers could "
-                f"be read ({', '.join(told)}{more}); an unread answer counts as wrong, so that "
+                f"be read ({some(told, MOST_METHODS)}); an unread answer counts as wrong, so that "
                 "the score tells the form of the answers as much as what they say"
             )
     return found

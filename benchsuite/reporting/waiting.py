@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from benchsuite.printable import some
 from benchsuite.reporting.commands import rerun_command
 from benchsuite.reporting.groups import Group
 from benchsuite.reporting.results import StudyResults
@@ -72,8 +73,7 @@ def _arms(cells: Sequence[Cell]) -> str:
 
 def _arm(method: str, cells: Sequence[Cell]) -> str:
     seeds = [str(seed) for seed in sorted(cell.seed for cell in cells)]
-    more = f" and {len(seeds) - MOST_SEEDS} more" if len(seeds) > MOST_SEEDS else ""
-    return f"{method} (seed{'s' if seeds[1:] else ''} {', '.join(seeds[:MOST_SEEDS])}{more})"
+    return f"{method} (seed{'s' if seeds[1:] else ''} {some(seeds, MOST_SEEDS)})"
 
 
 def _place(cell: Cell) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchsuite.errors import UsageError
+from benchsuite.printable import some
 from benchsuite.study.cell import Cell
 from benchsuite.study.claim import Claim, is_tested
 from benchsuite.study.study import Study
@@ -53,7 +54,7 @@ class StudyPlan:
         gone = [cell_id for cell_id in self.cells if cell_id not in today]
         if gone:
             raise UsageError(
-                f"the plan has cells that study {self.name!r} does not: {_few(gone)}",
+                f"the plan has cells that study {self.name!r} does not: {some(gone, MOST_NAMED)}",
                 where,
                 "give what the plan was frozen with (--model, a conftest), or freeze another plan",
             )
@@ -239,11 +240,6 @@ def readable(value: Any, indent: int = 0) -> str:
 def plain(value: Any) -> str:
     """Return a value as JSON, which knows no tuples: what was written equals what is read."""
     return json.dumps(value, sort_keys=True, default=str)
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
 
 
 def _short(digest: Any) -> str:

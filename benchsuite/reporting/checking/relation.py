@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchsuite.printable import count
+
 NOTHING = (
     "no two numbers were found that determine each other, so nothing was checked; means with their "
     "standard deviations are read, and tests with their t, p or d"
@@ -76,16 +78,12 @@ class Checked:
     def sentence(self) -> str:
         """How many relations were tested, of which kinds, and how many are broken."""
         if not self.relations:
-            broken = f"{_count(len(self.findings), 'impossible number')}; " if self.findings else ""
+            broken = f"{count(len(self.findings), 'impossible number')}; " if self.findings else ""
             return broken + NOTHING
         total = self.relations.total()
         kinds = ", ".join(f"{name} {n}" for name, n in sorted(self.relations.items()))
-        said = f"{_count(total, 'relation')} between numbers tested ({kinds})"
+        said = f"{count(total, 'relation')} between numbers tested ({kinds})"
         if self.limits:
-            said += f" and {_count(self.limits, 'limit')} of single ones"
+            said += f" and {count(self.limits, 'limit')} of single ones"
         n = len(self.findings)
-        return f"{said}: " + (_count(n, "contradiction") if n else "no contradiction")
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" + ("" if n == 1 else "s")
+        return f"{said}: " + (count(n, "contradiction") if n else "no contradiction")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchsuite.printable import some
 from benchsuite.statistics.inference import sizes
 from benchsuite.statistics.inference.verdicts import Draft
 from benchsuite.statistics.rounding import (
@@ -57,16 +58,10 @@ def _not_run(claim: Any, evidence: Mapping[str, Any]) -> str:
     empty = evidence.get("empty", ())
     missing = [one for one in evidence["missing"] if one not in empty]
     if empty and not missing:
-        return f"{claim.metric} is in no record of {_some(empty)}: nothing is left to run."
+        return f"{claim.metric} is in no record of {some(empty, MOST_IDS)}: nothing is left to run."
     if not missing:
         return "The grid holds no cell for it."
-    return f"Waiting for {_some(missing)}."
-
-
-def _some(missing: Sequence[str]) -> str:
-    shown = ", ".join(missing[:MOST_IDS])
-    more = f" and {len(missing) - MOST_IDS} more" if len(missing) > MOST_IDS else ""
-    return f"{shown}{more}"
+    return f"Waiting for {some(missing, MOST_IDS)}."
 
 
 def _identical(claim: Any, outcome: str, evidence: Mapping[str, Any], how: Display) -> str:
