@@ -34,9 +34,9 @@ def select(
     """Return, for each of ``n_samples`` clusters, the candidate nearest its centre.
 
     Candidates are non-overlapping chunks of the joined documents, ``candidates_per_sample`` times
-    as many as needed, the same ones for every seed; their features are the token mean of each
-    block's output, L2-normalised per block, concatenated, projected to 64 dimensions by a fixed
-    Gaussian matrix. ``seed`` drives k-means. Raises ``CorpusTooShort``.
+    as many as needed, the same ones for every seed. Their features are the token mean of each
+    block's output, L2-normalised per block. Concatenated, these are projected to 64 dimensions by a
+    fixed Gaussian matrix. ``seed`` drives k-means. Raises ``CorpusTooShort``.
     """
     account = Account(pool)
     tokens = joined_tokens(pool, account)

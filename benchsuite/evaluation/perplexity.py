@@ -1,8 +1,8 @@
 """Perplexity by the protocol of the GPTQ family, with the per-chunk values kept for paired tests.
 
 The text is cut into ``numel // seq_len`` chunks that share nothing (Gemma's begin with its first
-token: see `begun_chunks`); each chunk's value is the mean cross-entropy over its ``seq_len - 1``
-predicted positions; perplexity is exp of the mean over chunks. Numbers of other protocols (strided,
+token: see `begun_chunks`). Each chunk's value is the mean cross-entropy over its ``seq_len - 1``
+predicted positions. Perplexity is exp of the mean over chunks. Numbers of other protocols (strided,
 per word) are other numbers.
 """
 
@@ -165,8 +165,8 @@ def logits_function(model: nn.Module, probe: torch.Tensor) -> LogitsFunction:
     """Return how to get logits a few positions at a time.
 
     The head is applied to slices of the backbone's output where that gives the model's own logits
-    exactly, tried on ``probe``; architectures that do more after the head (soft caps, scales) give
-    their whole logits in their own dtype and only the fp32 part is sliced.
+    exactly, tried on ``probe``. Architectures that do more after the head (soft caps, scales) give
+    their whole logits in their own dtype. Of these only the fp32 part is sliced.
     """
     states_of, head = (_split if _splits(model, probe) else _whole)(model)
     return lambda ids: (states_of(ids), head)

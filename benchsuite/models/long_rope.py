@@ -2,9 +2,9 @@
 
 Phi-3's long models, Phi-4-mini and MiniCPM rotate by short factors up to the length that they were
 first trained on and by long ones beyond. transformers looks at the furthest position of each
-forward: rows of a batch would all have the longest row's factors, and an answer that grows past the
-turn would meet keys that were rotated by the others. Here a sequence has one set from beginning to
-end, that of the length which it may grow to, whatever lies beside it.
+forward. So all rows of a batch would have the longest row's factors, and an answer that grows past
+the turn would meet keys that were rotated by the other set. Here a sequence has one set from
+beginning to end: that of the length which it may grow to, whatever lies beside it.
 """
 
 from collections.abc import Callable, Iterator, Sequence

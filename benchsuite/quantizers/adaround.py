@@ -9,9 +9,9 @@ with lambda = .01. The second term drives every h to 0 or 1; it is off for the f
 iterations, then b falls from 20 to 2 on half a cosine. What has not arrived is rounded at .5.
 
 The paper draws 32 of some 2,000 samples per step. The mean over *all* calibration tokens is
-tr(E H E^T) / 2 with E = W^ - W and H = (2/n) sum x x^T, and its gradient by W^ is E H: the
-expectation of the mini-batch gradient, without its noise, at a price that does not depend on the
-number of tokens. So every step here sees all samples, and nothing is random. The grid is fitted
+tr(E H E^T) / 2 with E = W^ - W and H = (2/n) sum x x^T, and its gradient by W^ is E H. That is the
+expectation of the mini-batch gradient, without its noise. It costs the same for any number of
+tokens. So every step here sees all samples, and nothing is random. The grid is fitted
 beforehand, as for round to nearest.
 
 Rows are independent, so linears with a common input are learned together, and of each row the

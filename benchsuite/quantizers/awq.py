@@ -6,12 +6,12 @@ writes X is divided by it, which changes nothing but the rounding: important col
     s = mean|X|^r,  r in {0, 1/20, .., 19/20},  s = max(s, 1e-4) / sqrt(max(s) min(s))
 
 r is the one whose rounded weights Q(W s) s^-1 leave the least squared error at the output of the
-group's own module: the attention for q, k and v, the MLP for gate and up, the linear itself where
-it is alone. 1/s goes into the norm before q/k/v and gate/up, the rows of v before o (if shapes are
-equal) and the rows of up before down. Then each group of weights but those of q and k is clipped to
-the share 1 - i/20, i < 10, of its largest weight that least disturbs the outputs of 512 tokens.
-Asymmetric grid, groups of 128; 128 x 512 calibration tokens are usual.
-The searches are in `awq_search`.
+group's own module. That is the attention for q, k and v, the MLP for gate and up, and the linear
+itself where it is alone. 1/s goes into the norm before q/k/v and gate/up, the rows of v before o
+(if shapes are equal) and the rows of up before down. Then each group of weights but those of q and
+k is clipped to the share 1 - i/20, i < 10, of its largest weight that least disturbs the outputs of
+512 tokens. Asymmetric grid, groups of 128; 128 x 512 calibration tokens are usual. The searches are
+in `awq_search`.
 
 As in the authors' code, all of a block is searched on its original weights and the next block is
 calibrated on original outputs. Two errors are not measured by running the data 20 and 10 times but

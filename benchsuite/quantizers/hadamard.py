@@ -1,8 +1,8 @@
 """Hadamard matrices and their transform, of every order that decoders have.
 
 A Hadamard matrix H of order n has entries +1 and -1 and H H^T = n I, so H / sqrt(n) is orthogonal.
-Large orders are Kronecker products of small ones: powers of two of the matrix of order 2
-(Sylvester), anything else with a core by Paley (1933) over the finite field of q elements: order
+Large orders are Kronecker products of small ones. Powers of two are products of the matrix of order
+2 (Sylvester). Anything else has a core by Paley (1933) over the finite field of q elements: order
 q + 1 for q = 3 mod 4, order 2 (q + 1) for q = 1 mod 4. This covers 12, 20, 28, 36, 76, 108, 140,
 148, 344 and with them the widths of the supported families (11008 = 344 * 32, 14336 = 28 * 512).
 Where no order is known (14 heads), the transform is block diagonal: ``largest_order`` per block.

@@ -1,9 +1,9 @@
 """Which code makes a cell's numbers? Derived from imports: what its benchmark can reach.
 
 That is the benchmark's file, the modules of the fixtures that it asks for, the modules that its
-study names for the method (they are imported by name, which no import statement shows), and all
-that these import, as far as it is ours or the project's. What decides, keeps and shows a number
-makes none, and is left out by room (`APART`). Nothing is imported or executed.
+study names for the method, and all that these import, as far as it is ours or the project's. (A
+method's modules are imported by name, which no import statement shows.) What decides, keeps and
+shows a number makes none, and is left out by room (`APART`). Nothing is imported or executed.
 """
 
 import functools

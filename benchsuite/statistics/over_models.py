@@ -34,14 +34,14 @@ class OverModels:
     log-ratio where ``log``, else in the metric's unit. ``test`` is ``mixed_model`` or, with one
     value an arm, ``t_over_models``; it has ``statistic``, ``df``, ``p_value``. ``margin`` is what
     the mean difference is held against, on the same scale; ``p_within`` and ``p_beyond`` are
-    one-sided: that it is within, and that it is beyond. ``per_model`` are
-    the models' own mean differences, of which ``n_lower`` are below zero, with Wilcoxon's
-    signed-rank test: ``wilcoxon_p``, of which ``wilcoxon_least`` is the smallest that this many
-    models allow.
-    ``lower_probability`` (of the first method being lower, Agarwal et al. 2021) and ``iqm``, the
-    interquartile mean of the first method's values against the second's mean, have intervals from
-    bootstraps of the seeds within each model: with few seeds these are too narrow, and decide
-    nothing.
+    one-sided: that it is within, and that it is beyond.
+
+    ``per_model`` are the models' own mean differences, of which ``n_lower`` are below zero.
+    Wilcoxon's signed-rank test of them gives ``wilcoxon_p``; ``wilcoxon_least`` is the smallest
+    that this many models allow. ``lower_probability`` is that of the first method being lower
+    (Agarwal et al. 2021). ``iqm`` is the interquartile mean of the first method's values against
+    the second's mean. Both have intervals from bootstraps of the seeds within each model: with few
+    seeds these are too narrow, and decide nothing.
     """
 
     n_models: int

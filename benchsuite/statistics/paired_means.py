@@ -1,8 +1,8 @@
 """Two systems' values on the same items: is the mean difference less, or more, than an edge?
 
 Items that come in clusters (the questions of one passage, the chunks of one document) are not
-independent. The clusters then are what is counted: the standard error is the jackknife's, which
-leaves out one after the other, the degrees of freedom are the clusters' effective number less one
+independent. The clusters then are what is counted. The standard error is the jackknife's, which
+leaves out one after the other. The degrees of freedom are the clusters' effective number less one
 (Kish 1965): two that hold nine tenths of the items show no more scatter than two.
 
 The test is a paired t-test, taken twice: as it is, and corrected for the skewness of the
@@ -10,9 +10,9 @@ differences (Hall 1992). The larger p-value counts. Without the correction a KL,
 only drops, is called small too often: the few large differences that make the mean are missing from
 most samples, and with them their scatter. With it alone the noise of the skewness itself costs as
 much where the tails are heavy on both sides. For the same reason a few items show less skewness
-than there is: what is corrected for is the skewness seen and one standard error of it, the square
-root of 6 / n, to the side that makes the verdict harder. Of many items that is nothing; from four
-on it keeps alpha, where Hall's own correction needs more than sixty (docs/gate.md).
+than there is. So what is corrected for is the skewness seen and one standard error of it, the
+square root of 6 / n, to the side that makes the verdict harder. Of many items that is nothing; from
+four on it keeps alpha, where Hall's own correction needs more than sixty (docs/gate.md).
 
 Where values lie in [0, 1] and few items differ, no t-test is to be trusted: it takes the scatter of
 what was seen for the scatter of all, and calls it zero where nothing differs. There every

@@ -1,9 +1,9 @@
 """What Welch's test promises at a few seeds: its size at whatever variances the two arms have.
 
 Welch's degrees of freedom are estimated from the seeds. With three or five an arm and unequal
-variances the test therefore rejects too often, and the more so the smaller its level: at 5 % of a
-family of 21 the first step of Holm's method rejects 2.7 times too often at three seeds. The size
-is known exactly, so the level can be set where the worst ratio of variances keeps it.
+variances the test therefore rejects too often, and the more so the smaller its level. At three
+seeds, the first step of Holm's method at 5 % of a family of 21 rejects 2.7 times too often. The
+size is known exactly, so the level can be set where the worst ratio of variances keeps it.
 """
 
 import functools
@@ -25,7 +25,7 @@ def welch_size(level: float, n_a: int, n_b: int) -> float:
     """Return how often Welch's test rejects at ``level`` under the null, at the worst variances.
 
     Given the share that one arm has in the two sums of squares, the difference over the root of
-    their sum has Student's t with n_a + n_b - 2 degrees of freedom, whatever the variances; the
+    their sum has Student's t with n_a + n_b - 2 degrees of freedom, whatever the variances. The
     share is a Beta variable. One integral a ratio of variances gives the size without simulation.
     """
     va, vb = n_a - 1, n_b - 1

@@ -11,15 +11,18 @@ from benchsuite.errors import UsageError
 class Claim:
     """An assertion over many cells, judged per model after the run.
 
-    ``kind`` is one of ``lower`` and ``higher`` (``method`` has a lower or higher ``metric`` than
-    ``other``), ``identical`` (``metric`` equal bit for bit over the seeds of ``method``),
-    ``cv_below`` (the coefficient of variation of ``metric`` stays under ``limit`` percent) and
-    ``equivalent`` (``method`` within ``limit`` of ``other``, in the stored unit), ``true``
-    (``metric`` is true for every seed). From which size on a difference matters is the metric's
-    ``margin``. A ``control`` is a comparison that must come out: if it does not, the study cannot
-    see what it is looking for. ``by_seed`` says that a seed fixes randomness which both methods
-    share, so that the paired test decides; ``over_items`` that the items which both methods ranked
-    decide.
+    ``kind`` is one of
+
+    - ``lower`` and ``higher``: ``method`` has a lower or higher ``metric`` than ``other``;
+    - ``equivalent``: ``method`` is within ``limit`` of ``other``, in the stored unit;
+    - ``identical``: ``metric`` is equal bit for bit over the seeds of ``method``;
+    - ``cv_below``: the coefficient of variation of ``metric`` stays under ``limit`` percent;
+    - ``true``: ``metric`` is true for every seed.
+
+    From which size on a difference matters is the metric's ``margin``. A ``control`` is a
+    comparison that must come out: if it does not, the study cannot see what it is looking for.
+    ``by_seed`` says that a seed fixes randomness which both methods share, so that the paired test
+    decides; ``over_items`` that the items which both methods ranked decide.
     """
 
     sentence: str

@@ -8,7 +8,7 @@ second version (``gptq_v2``), which stores them as they are; symmetric ones in t
 every engine reads.
 
 Layers may differ. gptqmodel's ``dynamic`` maps regular expressions over module names to other
-settings (``+:`` or nothing before them) or to none at all (``-:``: the layer keeps its weight); the
+settings (``+:`` or nothing before them) or to none at all (``-:``: the layer keeps its weight). The
 first that matches counts. optimum's ``modules_in_block_to_quantize`` lists those that are packed.
 """
 

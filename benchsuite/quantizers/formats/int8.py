@@ -20,9 +20,10 @@ MOST_TOKENS = 8
 def int8_matmul(left: Tensor, right: Tensor) -> Tensor:
     """Return left @ right^T, int32 [m, n], exactly; ``left`` int8 [m, k], ``right`` int8 [n, k].
 
-    Runs on the integer units through ``torch._int_mm``. Where that cannot (another device, on CUDA
-    sizes that are no multiple of 8, on the CPU k = 1, of which PyTorch 2.13 makes noise) the
-    product is taken in float64, which holds every sum of fewer than 2^39 such products exactly.
+    Runs on the integer units through ``torch._int_mm`` where that can: not on other devices than
+    CUDA and the CPU, not on CUDA for sizes that are no multiple of 8, and not on the CPU for k = 1,
+    of which PyTorch 2.13 makes noise. There the product is taken in float64, which holds every sum
+    of fewer than 2^39 such products exactly.
     """
     rows, columns = left.shape
     if left.is_cuda and columns % 8 == 0 and len(right) % 8 == 0:

@@ -4,8 +4,8 @@ Calibration inputs go once through the embeddings. Then, block by block: one for
 statistics that the method asks for, the method replaces the block's linears, one forward of the
 replaced block makes the next block's inputs. Hidden states stay on the device while they fit in a
 budget, in (pinned) host memory otherwise. The same code runs on CPU and CUDA, and on any number of
-devices: samples are shared out by lanes, which fixes the order of sums (`lanes`), and each input
-group is quantized whole by one device, so that one device and eight give the same bits.
+devices. One device and eight give the same bits: samples are shared out by lanes, which fixes the
+order of sums (`lanes`), and each input group is quantized whole by one device.
 
 `walk_blocks` hands a method each block, `walk` each input group of each block.
 

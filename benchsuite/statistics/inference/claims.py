@@ -121,8 +121,8 @@ class Judgement:
 
     ``sentence`` says it in words; ``evidence`` is json-able. ``verdict`` says how a comparison came
     out: better or worse (``different`` where the metric has no better side), equivalent (within the
-    smallest effect that matters), trivially different (significant, and within it) or inconclusive;
-    it is empty for other claims and for what was not run.
+    smallest effect that matters), trivially different (significant, and within it) or inconclusive.
+    It is empty for other claims and for what was not run.
     """
 
     claim: ClaimLike

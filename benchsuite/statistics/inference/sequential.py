@@ -4,8 +4,8 @@ Seeds may be added until a comparison is decided only if every look is paid for.
 says how much of alpha may be used up by the time a fraction of the planned seeds is in (Lan and
 DeMets 1983). For *joint* looks the critical values follow from the joint normal distribution of the
 statistics, by the recursion of Armitage, McPherson and Rowe (1969) as in Jennison and Turnbull
-(2000), chapter 19, and a t-test is compared with the normal statistic's *nominal level* (ibid.,
-4.4). Welch's test keeps alpha so from three seeds on. The paired and one-sample tests do not: with
+(2000), chapter 19. A t-test is compared with the normal statistic's *nominal level* (ibid., 4.4).
+Welch's test keeps alpha so from three seeds on. The paired and one-sample tests do not: with
 looks at 3, 6, 9 and 12 seeds they reject 5.6 % instead of 5 %. They spend by the union bound, each
 look what the function gives it, which holds for any test.
 """
