@@ -67,14 +67,10 @@ def find(
     there = {path for path in base.rglob("*") if _is_data(path, base)}
     # What lies beside its own packed form was unpacked there.
     data = sorted(path for path in there if unpacked(path) == path or unpacked(path) not in there)
-    for name in split_names(split):
-        wanted = [path for path in data if name in _words(path, base)]
-        for suffixes in FORMATS:
-            found = [path for path in wanted if path.name.endswith(suffixes)]
-            if found:
-                found = _narrowed(found, base, config)
-                parts = per_subject and suffixes == TABLES
-                return one_set(found, split, per_subject=parts, partial=partial)
+    found, suffixes = _named(data, base, split)
+    if found:
+        parts = per_subject and suffixes == TABLES
+        return one_set(_narrowed(found, base, config), split, per_subject=parts, partial=partial)
     unnamed = [path for path in data if not path.name.endswith(TEXTS)]
     if split == alone and len(unnamed) == 1 and not _words(unnamed[0], base) & _KNOWN_NAMES:
         return unnamed
@@ -84,6 +80,17 @@ def find(
         if any(_words(path, base).intersection(names) for path in data)
     )
     raise _missing_split(base, split, seen, len(data)) if data else _no_files(base)
+
+
+def _named(data: list[Path], base: Path, split: str) -> tuple[list[Path], tuple[str, ...]]:
+    """Return the files whose names say the split, of the first format that has any, and that."""
+    for name in split_names(split):
+        wanted = [path for path in data if name in _words(path, base)]
+        for suffixes in FORMATS:
+            found = [path for path in wanted if path.name.endswith(suffixes)]
+            if found:
+                return found, suffixes
+    return [], ()
 
 
 def split_names(split: str) -> tuple[str, ...]:

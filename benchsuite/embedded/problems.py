@@ -14,8 +14,6 @@ from benchsuite.embedded.draws import Draws, split_of
 from benchsuite.embedded.schema import Problem
 from benchsuite.embedded.world import FIRST_NAMES
 
-KINDS = ("equations", "sentences", "hard", "rephrased")
-
 _OBJECTS = (
     *("apples", "badges", "balls", "beads", "books", "buttons", "candles", "cards"),
     *("coins", "cookies", "corks", "cups", "eggs", "feathers", "flags", "keys", "marbles"),
@@ -131,7 +129,10 @@ class _Story:
 
 
 def stream(kind: str, split: str, draws: Draws) -> Iterator[Problem]:
-    """Yield problems of one of ``KINDS`` without end, with the operands that the split owns."""
+    """Yield problems of one kind without end, with the operands that the split owns.
+
+    ``kind`` is ``equations``, ``sentences``, ``hard`` or ``rephrased``.
+    """
     while True:
         story = _story(kind, draws)
         if story is None:

@@ -14,15 +14,14 @@ NO_ANSWER = "no answer"
 ANSWER_IS = "The answer is:"
 IN_WORDS = "In words:"
 LETTERS = "ABCD"
-FORMS = ("letters", "full", "listed", "text")
 
 
 def prompt(item: Item, *, examples: Sequence[Item] = (), form: str = "letters") -> str:
     """Return the prompt that an item's ``completion`` follows, after worked examples if any.
 
-    ``form`` is one of ``FORMS`` and concerns choices alone: ``letters`` lists the options and asks
-    for a letter, ``full`` asks for the option and its letter, ``listed`` shows the options without
-    letters, ``text`` does not show them.
+    ``form`` concerns choices alone: ``letters`` lists the options and asks for a letter, ``full``
+    asks for the option and its letter, ``listed`` shows the options without letters, ``text`` does
+    not show them.
     """
     blocks = [block(example, form=form) for example in examples]
     if isinstance(item, Question):
