@@ -194,7 +194,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             where=str(folder),
             fix="Give the folder of a checkpoint as save_pretrained writes it",
         )
-    return _read_json(folder / "config.json")
+    return read_json(folder / "config.json")
 
 
 # Safetensors' names of the dtypes that weights are stored in, and what holds their values here.
@@ -308,7 +308,7 @@ def folder_digest(folder: Path, cache_file: Path | None = None) -> str:
 def _named_weights(folder: Path) -> str | None:
     """Return the weights file or index that ``config.json`` makes transformers read, if any."""
     config = folder / "config.json"
-    named = _read_json(config).get("transformers_weights") if config.exists() else None
+    named = read_json(config).get("transformers_weights") if config.exists() else None
     kinds = (".safetensors", ".safetensors.index.json")
     if named is not None and not (isinstance(named, str) and named.endswith(kinds)):
         raise _broken(config, f"its transformers_weights is {named!r}, no safetensors file")
@@ -332,7 +332,7 @@ def _indexed(index: Path, where: str) -> list[Path]:
 
 def _weight_map(index: Path) -> dict[str, str]:
     """Return which file holds which tensor, as an index says it; the files lie beside it."""
-    indexed = _read_json(index).get("weight_map", {})
+    indexed = read_json(index).get("weight_map", {})
     if not isinstance(indexed, dict) or not all(isinstance(v, str) for v in indexed.values()):
         raise _broken(index, "its weight_map is not an object of file names")
     outside = [name for name in indexed.values() if _outside(name)]
@@ -364,7 +364,8 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """Return what a JSON file of a model folder says. Raises ``BenchsuiteError``."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

@@ -232,9 +232,7 @@ def timings(study: Study, groups: Sequence[Group]) -> list[dict[str, Any]]:
             for device, crowded in sorted({on_device(r) for r in records}):
                 mine = [r for r in records if on_device(r) == (device, crowded)]
                 row = {"model": group.key, "kind": group.kind, "method": method, "n": len(mine)}
-                peak = [r.peak_memory_bytes for r in mine if r.peak_memory_bytes]
-                row |= {"device": device, **times(study, mine)}
-                row["peak_memory_bytes"] = max(peak) if peak else None
+                row |= {"device": device, **times(study, mine), "peak_memory_bytes": _peak(mine)}
                 rows.append(row)
     return rows
 
@@ -242,12 +240,15 @@ def timings(study: Study, groups: Sequence[Group]) -> list[dict[str, Any]]:
 def rehearsed(study: Study, group: Group, method: str) -> dict[str, Any]:
     """Return what a rehearsal can say: times and memory, never quality."""
     records = list(group.records_of(method).values())
-    peak = [r.peak_memory_bytes for r in records if r.peak_memory_bytes]
     return {
         "n": len(records),
         "times": times(study, records),
-        "peak_memory_bytes": max(peak, default=None),
+        "peak_memory_bytes": _peak(records),
     }
+
+
+def _peak(records: Sequence[Record]) -> int | None:
+    return max((r.peak_memory_bytes for r in records if r.peak_memory_bytes), default=None)
 
 
 def parts(records: Sequence[Record], metric: Metric) -> dict[str, Any]:

@@ -219,7 +219,7 @@ def _latex_methods(methods: Mapping[str, Any], metric: Metric) -> list[str]:
     for method, found in methods.items():
         if _is_method(found) and key in found:
             seen = found[key]
-            text = _latex_number(metric, seen["mean"], seen["std"])
+            text = latex_escape(numbers.spread(metric, seen["mean"], seen["std"], unit=False))
             text = rf"\textbf{{{text}}}" if found.get("best") else text
             rows.append(
                 rf"{latex_escape(method)} & {seen['n']} & {text} & "
@@ -301,10 +301,6 @@ def latex_table(caption: str, header: list[str], rows: Mapping[str, list[str]]) 
         "",
     ]
     return "\n".join(lines)
-
-
-def _latex_number(metric: Metric, mean: float | None, std: float | None) -> str:
-    return latex_escape(numbers.spread(metric, mean, std, unit=False))
 
 
 def _decisive_p(found: Mapping[str, Any]) -> float | None:

@@ -1,12 +1,11 @@
 """The quantization config of a checkpoint folder: where it lies, and whether it can be followed."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchsuite.errors import BenchsuiteError
-from benchsuite.models.folder import read_config
+from benchsuite.models.folder import read_config, read_json
 from benchsuite.quantizers.checkpoint import awq, compressed, fp4, fp8, gptq, int8, packed
 from benchsuite.quantizers.checkpoint.fields import BadField, word
 
@@ -78,14 +77,8 @@ def _found(folder: Path) -> tuple[Path, Any, str]:
         return folder / "config.json", config[_KEY], "gptq"
     for name, method in _FILES.items():
         file = folder / name
-        if not file.exists():
-            continue
-        try:
-            return file, json.loads(file.read_text(encoding="utf-8")), method
-        except (OSError, ValueError, RecursionError) as error:
-            raise BenchsuiteError(
-                f"cannot read {name}: {error}", str(folder), "Copy or download the file again"
-            ) from error
+        if file.exists():
+            return file, read_json(file), method
     raise unquantized(folder)
 
 
