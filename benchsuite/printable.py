@@ -26,6 +26,11 @@ def some(names: Sequence[object], limit: int = 6) -> str:
     return ", ".join(map(str, names[:limit])) + more
 
 
+def in_file_name(text: str) -> str:
+    """Return text as a part of a file's name: ``_`` for all but letters, digits, dots, dashes."""
+    return "".join(c if c.isalnum() or c in ".-" else "_" for c in text)
+
+
 def without_surrogates(text: str) -> str:
     """Return text with U+FFFD for each half of a surrogate pair: what UTF-8 can hold."""
     return re.sub("[\ud800-\udfff]", "\ufffd", text)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from benchsuite.printable import in_file_name
 from benchsuite.records.files import fitting_name, write_whole
 from benchsuite.records.record import Record
 from benchsuite.reporting.coverage import coverage_markdown
@@ -181,7 +182,7 @@ def _draw(results: StudyResults, reports_dir: Path) -> None:
         difference = found.critical_difference
         if difference is None or not tells_apart(found.mean_ranks, found.p_value, difference):
             continue
-        marks = "".join(c if c.isalnum() or c in ".-" else "_" for c in setting)
+        marks = in_file_name(setting)
         name = f"critical_difference__{marks}" if marks else "critical_difference"
         drawn += write_critical_difference(found, folder, fitting_name(name))
     results.drawn += [Path(os.path.relpath(path, reports_dir)) for path in drawn]

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from benchsuite.records.record import Record
-from benchsuite.reporting import over_models, published, wording
+from benchsuite.reporting import numbers, over_models, published, wording
 from benchsuite.reporting.best import best_method
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.judging import judge_groups
@@ -142,6 +142,15 @@ def described(values: Mapping[int, float]) -> dict[str, Any]:
         "seeds": seeds,
         "values": [values[seed] for seed in seeds],
         "reason": seen.reason or None,
+    }
+
+
+def arms_as_shown(group: Group, metric: Metric) -> dict[str, dict[str, Any]]:
+    """Return method -> its statistics in the unit that the metric is shown in, where it has any."""
+    return {
+        method: described(numbers.as_shown(metric, values))
+        for method in group.methods
+        if (values := group.values(method, metric.name))
     }
 
 

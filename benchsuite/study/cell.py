@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchsuite import catalog
+from benchsuite.printable import in_file_name
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,10 @@ class Cell:
         """The name of its file, with what is not default: ``llama-2-7b-hf__random__seed42``."""
         shown = {**self.axes, "model": catalog.document_name(self.model)}
         parts = [f"seed{v}" if k == "seed" else str(v) for k, v in shown.items()]
-        parts += [f"{k}-{_in_file_name(v)}" for k, v in self.changed.items()]
+        parts += [f"{k}-{in_file_name(str(v).lower())}" for k, v in self.changed.items()]
         return "__".join(parts)
 
     @property
     def changed(self) -> dict[str, Any]:
         """The parameters that differ from the study's defaults."""
         return {k: v for k, v in sorted(self.parameters.items()) if self.defaults.get(k) != v}
-
-
-def _in_file_name(value: Any) -> str:
-    text = str(value).lower()
-    return "".join(c if c.isalnum() or c in "._-" else "_" for c in text)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from benchsuite.printable import in_file_name
 from benchsuite.records.files import fitting_name, write_whole
 from benchsuite.reporting.exporting.tables import by_weights
 from benchsuite.reporting.figures import critical, tradeoff
@@ -46,8 +47,7 @@ def write_figures(results: StudyResults, folder: Path) -> list[Path]:
 
 def _write(folder: Path, name: str, svg: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    marks = "".join(c if c.isalnum() or c in ".-" else "_" for c in name)
-    path = folder / f"{fitting_name(marks)}.svg"
+    path = folder / f"{fitting_name(in_file_name(name))}.svg"
     write_whole(path, svg.encode(), durable=False)
     return path
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchsuite.printable import in_file_name
 from benchsuite.records.files import fitting_name
 from benchsuite.reporting import numbers
 from benchsuite.reporting.figures.style import (
@@ -19,7 +20,7 @@ from benchsuite.reporting.figures.style import (
 )
 from benchsuite.reporting.groups import Group, groups_of
 from benchsuite.reporting.results import StudyResults
-from benchsuite.reporting.summary import described
+from benchsuite.reporting.summary import arms_as_shown
 from benchsuite.study import Metric, Study
 
 _SEED, _MEAN, _CONTROL = COLOURS[0], "#222222", GREY
@@ -45,12 +46,7 @@ def draw_seeds(
     study: Study, group: Group, folder: Path, name: str, kinds: Sequence[str] = KINDS
 ) -> list[Path]:
     """Write one model's figure under a name; nothing without the study's metric."""
-    metric = study.ranked_by
-    arms = {
-        m: described(numbers.as_shown(metric, v))
-        for m in group.methods
-        if (v := group.values(m, metric.name))
-    }
+    arms = arms_as_shown(group, study.ranked_by)
     if not arms:
         return []
     with styled():
@@ -110,5 +106,4 @@ def _limits(study: Study, arms: dict[str, Any]) -> tuple[float, float]:
 def file_name(group: Group) -> str:
     """Return the name of a group's figure, without its ending."""
     kind = "__stand_in" if group.kind == "stand_in" else ""
-    key = "".join(c if c.isalnum() or c in "._-" else "_" for c in group.key)
-    return fitting_name(key + kind)
+    return fitting_name(in_file_name(group.key) + kind)

@@ -11,7 +11,7 @@ from benchsuite.reporting.best import best_method as best_of
 from benchsuite.reporting.figures import tradeoff
 from benchsuite.reporting.groups import Group
 from benchsuite.reporting.results import StudyResults
-from benchsuite.reporting.summary import described
+from benchsuite.reporting.summary import arms_as_shown, described
 from benchsuite.statistics.rounding import short
 from benchsuite.study import Metric, Study
 
@@ -35,11 +35,7 @@ def model_view(results: StudyResults, group: Group) -> dict[str, Any]:
     Controls, and methods far worse than most, are drawn on the axis of the others and leave it.
     """
     study, metric = results.study, results.study.ranked_by
-    arms = {
-        method: described(numbers.as_shown(metric, values))
-        for method in group.methods
-        if (values := group.values(method, metric.name))
-    }
+    arms = arms_as_shown(group, metric)
     near = _near(study, metric, arms)
     axis = strip.shared_axis([arms[m] for m in near]) if near else None
     best = best_of(study, group)
