@@ -1,7 +1,7 @@
 """How many seeds a comparison needs: from its margin and the scatter of the seeds seen so far."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,12 @@ from scipy.special import chdtri
 from benchsuite.records.record import Record
 from benchsuite.statistics.inference.sequential import Plan, nominal_levels
 from benchsuite.statistics.margins import absolute
-from benchsuite.statistics.power import equivalence_margin, minimum_detectable_effect, seeds_needed
+from benchsuite.statistics.power import (
+    equivalence_margin,
+    fewest_seeds,
+    minimum_detectable_effect,
+    seeds_needed,
+)
 from benchsuite.statistics.rounding import in_unit, short
 from benchsuite.statistics.samples import as_sample, variance_of
 from benchsuite.study import Claim, Metric, Study
@@ -81,7 +86,7 @@ def need(
 
     def of(std: float) -> int | None:
         if equal:
-            return _fewest(lambda seeds: reach(seeds) * std <= margin)
+            return fewest_seeds(lambda seeds: reach(seeds) * std <= margin, MOST)
         return seeds_needed(
             margin / std, paired=paired, welch=not paired, power=power, alpha=level, most=MOST
         )
@@ -124,16 +129,6 @@ def _last_level(looks: Plan, alpha: float, one_sided: bool, *, joint: bool) -> f
         looks.fractions, alpha=alpha, spending=looks.spending, sides=sides, joint=joint
     )
     return levels[-1]
-
-
-def _fewest(enough: Callable[[int], bool]) -> int | None:
-    if not enough(MOST):
-        return None
-    low, high = 1, MOST
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
 
 
 def shown(metric: Metric, size: float) -> str:

@@ -17,6 +17,7 @@ from benchsuite.statistics.samples import (
     as_sample,
     is_constant,
     mean_of,
+    pair_refusal,
     refusal,
     std_of,
     variance_of,
@@ -99,9 +100,7 @@ def student(a: Iterable[float], b: Iterable[float], *, confidence: float = 0.95)
 def paired(a: Iterable[float], b: Iterable[float], *, confidence: float = 0.95) -> Comparison:
     """Paired t-test, for seeds that fix randomness shared by both arms; states the correlation."""
     first, second = as_sample(a), as_sample(b)
-    reason = refusal(("a", first), ("b", second))
-    if not reason and len(first) != len(second):
-        reason = f"{len(first)} and {len(second)} values cannot be paired"
+    reason = pair_refusal(first, second)
     if reason:
         return undefined("paired", first, second, reason)
     differences = first - second

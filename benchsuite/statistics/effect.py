@@ -10,6 +10,7 @@ from benchsuite.statistics.samples import (
     Sample,
     as_sample,
     mean_of,
+    pair_refusal,
     refusal,
     std_of,
     variance_of,
@@ -49,9 +50,7 @@ def hedges_g(a: Iterable[float], b: Iterable[float]) -> EffectSize:
 def cohens_dz(a: Iterable[float], b: Iterable[float], *, corrected: bool = True) -> EffectSize:
     """Return the mean of the paired differences over their std, J-corrected unless told not to."""
     first, second = as_sample(a), as_sample(b)
-    reason = refusal(("a", first), ("b", second))
-    if not reason and len(first) != len(second):
-        reason = f"{len(first)} and {len(second)} values cannot be paired"
+    reason = pair_refusal(first, second)
     if reason:
         return EffectSize("cohens_dz", None, False, reason)
     return _over_std("cohens_dz", first - second, 0.0, corrected)

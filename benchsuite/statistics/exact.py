@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from benchsuite.statistics.compare import Comparison, undefined
-from benchsuite.statistics.samples import Sample, as_sample, mean_of, refusal
+from benchsuite.statistics.samples import Sample, as_sample, mean_of, pair_refusal, refusal
 
 MOST_ARRANGEMENTS = 200_000  # 10 against 10 seeds are 184,756
 # Sums in another order differ in the last bits; such near ties count as ties.
@@ -47,9 +47,7 @@ def sign_flip(a: Iterable[float], b: Iterable[float]) -> Comparison:
     With five pairs the smallest two-sided p-value is .0625: it can never reach .05.
     """
     first, second = as_sample(a), as_sample(b)
-    reason = refusal(("a", first), ("b", second), least=1)
-    if not reason and len(first) != len(second):
-        reason = f"{len(first)} and {len(second)} values cannot be paired"
+    reason = pair_refusal(first, second, least=1)
     if not reason and 2 ** len(first) > MOST_ARRANGEMENTS:
         reason = f"2^{len(first)} arrangements are too many to count; use a t-test"
     if reason:

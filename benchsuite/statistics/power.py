@@ -8,6 +8,7 @@ estimates its degrees of freedom, which costs power at three or four seeds.
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +74,12 @@ def seeds_needed(
     def enough(n: int) -> bool:
         return power_of(effect, n, paired=paired, welch=welch, alpha=alpha) >= power
 
-    if effect == 0 or not enough(most):
+    return None if effect == 0 else fewest_seeds(enough, most)
+
+
+def fewest_seeds(enough: Callable[[int], bool], most: int) -> int | None:
+    """Return the fewest seeds, two at least, that are ``enough``; None if more than ``most``."""
+    if not enough(most):
         return None
     low, high = 1, most
     while high - low > 1:

@@ -34,6 +34,14 @@ def refusal(*named: tuple[str, Sample], least: int = 2) -> str:
     return ""
 
 
+def pair_refusal(a: Sample, b: Sample, least: int = 2) -> str:
+    """Return why two samples cannot be used value by value, or an empty string."""
+    reason = refusal(("a", a), ("b", b), least=least)
+    if not reason and len(a) != len(b):
+        reason = f"{len(a)} and {len(b)} values cannot be paired"
+    return reason
+
+
 # Samples have a handful of values, for which plain floats are ten times as fast as array calls.
 def is_constant(sample: Sample) -> bool:
     """Say whether all values are equal, bit for bit."""

@@ -111,10 +111,8 @@ def _write_inside(
         title = {"Model": model, "Training Data": data}
         first = min(record.cell.seed for record in mine)
         words += inside.words((r for r in mine if r.cell.seed == first), columns, title)
-        sets: dict[str, list[Record]] = {}
-        for record in mine:
-            sets.setdefault(record.cell.axes["asked"], []).append(record)
-        counted = {(method, asked): inside.by_steps(r, columns) for asked, r in sets.items()}
+        sets = _by_set(mine).items()
+        counted = {(method, asked): inside.by_steps(r, columns) for asked, r in sets}
         steps += inside.steps_rows(counted, title)
     paths = []
     for name, rows in (("latent_words.csv", words), ("accuracy_by_steps.csv", steps)):
@@ -142,10 +140,14 @@ def name_of(key: Key) -> tuple[str, str, str]:
 
 def summarise(records: Iterable[Record]) -> Summary:
     """Return the KaVa guide's statistics of each set over the seeds, with further ones."""
-    by_set: dict[str, list[Record]] = {}
+    return {SETS.get(name, name): _statistics(mine) for name, mine in _by_set(records).items()}
+
+
+def _by_set(records: Iterable[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
     for record in records:
-        by_set.setdefault(record.cell.axes["asked"], []).append(record)
-    return {SETS.get(name, name): _statistics(mine) for name, mine in by_set.items()}
+        found.setdefault(record.cell.axes["asked"], []).append(record)
+    return found
 
 
 def _statistics(records: Sequence[Record]) -> dict[str, Any]:
