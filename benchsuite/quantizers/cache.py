@@ -39,7 +39,7 @@ GROUP = 32
 _E4M3, _LARGEST = torch.float8_e4m3fn, 448.0
 
 
-class Rounded(nn.Module):
+class Rounder(nn.Module):
     """Rounds keys or values [batch, heads, tokens, width] of one layer to one of `NUMBERS`.
 
     ``scale`` float32 [1 or heads, 1, 1] is E4M3's where it is fixed. While ``measuring`` it is
@@ -72,7 +72,7 @@ class Rounded(nn.Module):
         found = torch.where(found == 0, torch.ones_like(found), found)
         self.scale = found if self.scale is None else torch.maximum(self.scale, found)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> "Rounded":
+    def _apply(self, fn: Any, recurse: bool = True) -> "Rounder":
         """Move like any module, but keep the scale in float32."""
         scale = self.scale
         super()._apply(fn, recurse)
@@ -90,7 +90,7 @@ class CacheRounding(nn.Module):
 
     def __init__(self, numbers: str) -> None:
         super().__init__()
-        self.keys, self.values = Rounded(numbers), Rounded(numbers)
+        self.keys, self.values = Rounder(numbers), Rounder(numbers)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return query as it is, and key and value [batch, heads, tokens, width] rounded."""
@@ -160,7 +160,7 @@ def _calibrate(model: Any, batch: Tensor, progress: Progress | None) -> None:
             progress("calibrate", number, len(batch))
         model.base_model(input_ids=sample[None].to(device), use_cache=False)
     for name, module in model.named_modules():
-        if isinstance(module, Rounded):
+        if isinstance(module, Rounder):
             assert module.scale is not None
             refuse_infinite_inputs(module.scale, name)
             module.measuring = False

@@ -25,7 +25,7 @@ MOST_CLAIMS = 5
 
 
 @dataclass(frozen=True)
-class Difference:
+class DiffLine:
     """One line of a diff; what is ``worse`` makes its exit status 1."""
 
     subject: str
@@ -36,7 +36,7 @@ class Difference:
         return f"{'worse: ' if self.worse else ''}{self.subject}: {self.text}"
 
 
-def differences(old: Sequence[StudyResults], new: Sequence[StudyResults]) -> list[Difference]:
+def differences(old: Sequence[StudyResults], new: Sequence[StudyResults]) -> list[DiffLine]:
     """Compare two judged sets of results, the worse first.
 
     Worse are: a metric that moved against the study's wish by more than the seeds' noise, a claim
@@ -59,9 +59,9 @@ def differences(old: Sequence[StudyResults], new: Sequence[StudyResults]) -> lis
     return sorted(found, key=lambda difference: not difference.worse)
 
 
-def _of_others(key: Key) -> Difference:
+def _of_others(key: Key) -> DiffLine:
     study, model, *_ = key
-    return Difference(f"{study}/{model}", "other weights now than before: nothing is compared")
+    return DiffLine(f"{study}/{model}", "other weights now than before: nothing is compared")
 
 
 def _groups(results: Sequence[StudyResults]) -> Groups:
@@ -73,7 +73,7 @@ def _groups(results: Sequence[StudyResults]) -> Groups:
     }
 
 
-def _cells(before: Groups, after: Groups) -> Difference:
+def _cells(before: Groups, after: Groups) -> DiffLine:
     def digests(groups: Groups) -> dict[tuple[Any, ...], Any]:
         return {
             (study_name, record.cell.name, *kinds): record.results_sha256
@@ -88,10 +88,10 @@ def _cells(before: Groups, after: Groups) -> Difference:
     text = f"{equal} bit-identical, {changed} changed"
     for n, where in ((len(old.keys() - new.keys()), "old"), (len(new.keys() - old.keys()), "new")):
         text += f", {n} only in the {where} ones" if n else ""
-    return Difference("cells", text)
+    return DiffLine("cells", text)
 
 
-def _failures(old: Sequence[StudyResults], new: Sequence[StudyResults]) -> Iterator[Difference]:
+def _failures(old: Sequence[StudyResults], new: Sequence[StudyResults]) -> Iterator[DiffLine]:
     # A cell's name has its settings: under others it may never have passed.
     good = {(r.study.name, r.weights, one.cell.name) for r in old for one in r.records.values()}
     for results in new:
@@ -99,12 +99,12 @@ def _failures(old: Sequence[StudyResults], new: Sequence[StudyResults]) -> Itera
             if (results.study.name, results.weights, record.cell.name) in good:
                 why = record.failure.last_line if record.failure else "no message"
                 text = f"passed before, failed now: {why[:200]}"
-                yield Difference(f"{results.study.name}/{cell_id}", text, worse=True)
+                yield DiffLine(f"{results.study.name}/{cell_id}", text, worse=True)
 
 
 def _claims(
     old: Sequence[StudyResults], new: Sequence[StudyResults], others: Set[tuple[str, str]]
-) -> Iterator[Difference]:
+) -> Iterator[DiffLine]:
     def judged(results: Sequence[StudyResults]) -> dict[Key, Any]:
         return {
             (r.study.name, j.model, j.claim.sentence, r.weights): j
@@ -124,10 +124,10 @@ def _claims(
             now.outcome == "violated" or was.outcome == "held"
         )
         text = f"{sentence}: {was.outcome} before, {now.outcome} now. {now.sentence}"
-        yield Difference(f"{study}/{model}", text, worse)
+        yield DiffLine(f"{study}/{model}", text, worse)
 
 
-def _undecided_now(before: Mapping[Key, Any], after: Mapping[Key, Any]) -> Iterator[Difference]:
+def _undecided_now(before: Mapping[Key, Any], after: Mapping[Key, Any]) -> Iterator[DiffLine]:
     """Tell decided claims that the new records lack cells of, or know nothing of: a line a model.
 
     They are not worse: fewer cells may have been asked for.
@@ -143,7 +143,7 @@ def _undecided_now(before: Mapping[Key, Any], after: Mapping[Key, Any]) -> Itera
         shown = "; ".join(sentences[:MOST_CLAIMS])
         more = len(sentences) - MOST_CLAIMS
         text = f"{was_outcome} before, {now} now: {shown}{f'; and {more} more' if more > 0 else ''}"
-        yield Difference(f"{study}/{model}", text)
+        yield DiffLine(f"{study}/{model}", text)
 
 
 # --- metrics
@@ -182,7 +182,7 @@ def _methods(groups: Iterable[Group]) -> Iterator[tuple[int, str]]:
                 yield place, method
 
 
-def _metrics(pairs: Sequence[tuple[Study, Group, Group]]) -> Iterator[Difference]:
+def _metrics(pairs: Sequence[tuple[Study, Group, Group]]) -> Iterator[DiffLine]:
     """Compare every metric of a study: its methods are one family, its seeds another."""
     arms: list[_Moved] = []
     seeds: list[_Moved] = []
@@ -216,12 +216,12 @@ def _settled(moved: Sequence[_Moved]) -> list[_Moved]:
     return [replace(one, change=change) for one, change in zip(moved, changes, strict=True)]
 
 
-def _difference(moved: _Moved) -> Difference:
+def _difference(moved: _Moved) -> DiffLine:
     text = f"{moved.before} before, {moved.now} now: {_verdict(moved.change)}"
     if moved.is_small:
         text += "; too small to matter"
     worse = not moved.is_small and _is_worse(moved.metric, moved.change)
-    return Difference(moved.subject, text, worse)
+    return DiffLine(moved.subject, text, worse)
 
 
 def _numbers(group: Group, method: str, metric: str) -> dict[int, float]:
@@ -251,7 +251,7 @@ def _is_worse(metric: Metric, change: Change) -> bool:
 # --- times
 
 
-def _timings(pairs: Sequence[tuple[Group, Group]]) -> Iterator[Difference]:
+def _timings(pairs: Sequence[tuple[Group, Group]]) -> Iterator[DiffLine]:
     refused: dict[tuple[str, str], int] = {}
     tested: list[tuple[str, float, float, Change]] = []
     for place, method in _methods(before for before, _ in pairs):
@@ -265,12 +265,12 @@ def _timings(pairs: Sequence[tuple[Group, Group]]) -> Iterator[Difference]:
         else:
             refused[devices] = refused.get(devices, 0) + 1
     for (old, new), n in refused.items():
-        yield Difference("timings", f"of {count(n, 'method')} not compared: {old} against {new}")
+        yield DiffLine("timings", f"of {count(n, 'method')} not compared: {old} against {new}")
     changes = settled([change for *_, change in tested])
     for (what, old_mean, new_mean, _), change in zip(tested, changes, strict=True):
         if change.outcome == "beyond_noise":
             text = f"{old_mean:.3g} s before, {new_mean:.3g} s now: {_verdict(change)}"
-            yield Difference(what, text)
+            yield DiffLine(what, text)
 
 
 def _is_one_device(records: Sequence[Record]) -> bool:

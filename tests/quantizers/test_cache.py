@@ -70,7 +70,7 @@ def test_fixed_scales_are_the_largest_that_the_unrounded_model_makes(tokens):
 
 @pytest.mark.parametrize("numbers", ["fp8_plain", "fp8_tensor"])
 def test_e4m3_is_the_nearest_of_its_numbers_and_cut_off_beyond(numbers):
-    layer = cache.Rounded(numbers)
+    layer = cache.Rounder(numbers)
     if numbers in cache.FIXED:
         layer(torch.full((1, 1, 1, 1), 448.0 / 4))
         layer.measuring = False

@@ -27,10 +27,10 @@ def quantize(
 
     ``batch`` is int64 [n_samples, seq_len]; ``options`` go to the library's ``quantize``.
     """
-    with guest.guest(model, "autoawq", seed, progress) as visit:
+    with guest.guest(model, "autoawq", seed, progress) as stay:
         from awq import AutoAWQForCausalLM
 
-        source = guest.write_model(model, visit.folder / "original")
+        source = guest.write_model(model, stay.folder / "original")
         library = AutoAWQForCausalLM.from_pretrained(
             str(source), device_map=str(model.device), trust_remote_code=False
         )
@@ -45,9 +45,9 @@ def quantize(
             quantizer_cls=_quantizer_on_copies(),
             **options,
         )
-        library.save_quantized(str(visit.folder / "quantized"))
-        after = guest.adopt_checkpoint(model, visit.folder / "quantized")
-    return visit.account(after)
+        library.save_quantized(str(stay.folder / "quantized"))
+        after = guest.adopt_checkpoint(model, stay.folder / "quantized")
+    return stay.account(after)
 
 
 def _quantizer_on_copies() -> type:

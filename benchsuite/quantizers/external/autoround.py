@@ -27,7 +27,7 @@ def quantize(
 
     ``batch`` is int64 [n_samples, seq_len]; ``options`` go to ``AutoRound``.
     """
-    with guest.guest(model, "auto-round", seed, progress) as visit:
+    with guest.guest(model, "auto-round", seed, progress) as stay:
         from auto_round import AutoRound
 
         n_samples, seq_len = batch.shape
@@ -45,7 +45,7 @@ def quantize(
             enable_torch_compile=False,
             **options,
         )
-        rounder.quantize_and_save(str(visit.folder / "quantized"), format="auto_gptq")
-        (folder,) = {path.parent for path in visit.folder.rglob("config.json")}
+        rounder.quantize_and_save(str(stay.folder / "quantized"), format="auto_gptq")
+        (folder,) = {path.parent for path in stay.folder.rglob("config.json")}
         after = guest.adopt_checkpoint(model, folder)
-    return visit.account(after)
+    return stay.account(after)

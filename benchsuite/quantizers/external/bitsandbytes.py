@@ -24,7 +24,7 @@ def quantize(
 ) -> QuantizationResult:
     """Put a ``Linear8bitLt`` in the place of every block linear, in place on the module tree."""
     device = model.device
-    with guest.guest(model, "bitsandbytes", seed, progress) as visit:
+    with guest.guest(model, "bitsandbytes", seed, progress) as stay:
         from bitsandbytes.nn import Int8Params, Linear8bitLt
 
         def int8(linear: nn.Linear) -> nn.Module:
@@ -42,4 +42,4 @@ def quantize(
             return layer.to(device)  # which is when it quantizes
 
         guest.replace_linears(model, int8)
-    return visit.account()
+    return stay.account()

@@ -34,14 +34,14 @@ def quantize(
 
     ``batch`` is int64 [n_samples, seq_len]; ``options`` go to the library's ``QuantizeConfig``.
     """
-    with guest.guest(model, "gptqmodel", seed, progress) as visit:
+    with guest.guest(model, "gptqmodel", seed, progress) as stay:
         # With fewer its own pools do not start; with more it would not keep to the cell's threads.
         os.environ["GPTQMODEL_CPU_WORKERS"] = "2"
         from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
 
         awq = method == "awq"
         dtype = torch.float16 if awq and model.dtype not in HALF else model.dtype
-        source = guest.write_model(model, visit.folder / "original", dtype)
+        source = guest.write_model(model, stay.folder / "original", dtype)
         kind = {"method": method, "format": "gemm" if awq else "gptq"}
         config = QuantizeConfig(bits=bits, group_size=group_size, **kind, **options)
         library = GPTQModel.load(
@@ -53,6 +53,6 @@ def quantize(
             calibration_sort=None,
             backend=BACKEND.AWQ_TORCH if awq else BACKEND.GPTQ_TORCH,
         )
-        library.save(str(visit.folder / "quantized"))
-        after = guest.adopt_checkpoint(model, visit.folder / "quantized")
-    return visit.account(after)
+        library.save(str(stay.folder / "quantized"))
+        after = guest.adopt_checkpoint(model, stay.folder / "quantized")
+    return stay.account(after)

@@ -42,7 +42,7 @@ OFFLINE = {
 
 
 @dataclass
-class Visit:
+class Stay:
     """A library's stay with a model of ``before`` bytes: an empty ``folder`` to write in, and the
     ``seconds`` that it took."""
 
@@ -52,7 +52,7 @@ class Visit:
     seconds: float = 0.0
 
     def account(self, after: int | None = None, *, simulated: bool = False) -> QuantizationResult:
-        """Return what the visit came to; ``after`` (default: measured) is in bytes.
+        """Return what the stay came to; ``after`` (default: measured) is in bytes.
 
         Digests are of codes, scales and zeros where the library's were taken over, which makes them
         comparable with ours, and otherwise of the library's own tensors.
@@ -72,7 +72,7 @@ class Visit:
 @contextlib.contextmanager
 def guest(
     model: nn.Module, name: str, seed: int, progress: Progress | None = None
-) -> Iterator[Visit]:
+) -> Iterator[Stay]:
     """Let the library ``name`` work on a model inside the ``with`` block: seeded, offline, leaving
     no trace.
 
@@ -95,15 +95,15 @@ def guest(
         np.random.seed(seed % 2**32)
         torch.manual_seed(seed)
         began = time.perf_counter()
-        visit = Visit(model, before, Path(folder))
+        stay = Stay(model, before, Path(folder))
         try:
-            yield visit
+            yield stay
         except Exception as error:
             error.add_note(f"The last that {name} printed:\n{said.getvalue()[-2000:]}")
             raise
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()
-        visit.seconds = time.perf_counter() - began
+        stay.seconds = time.perf_counter() - began
     if progress is not None:
         progress(name, 1, 1)
 

@@ -20,7 +20,7 @@ def quantize(
     progress: Progress | None = None,
 ) -> QuantizationResult:
     """Put an ``HQQLinear`` in the place of every block linear, in place on the module tree."""
-    with guest.guest(model, "hqq", seed, progress) as visit:
+    with guest.guest(model, "hqq", seed, progress) as stay:
         from hqq.core.quantize import BaseQuantizeConfig, HQQLinear
 
         settings = BaseQuantizeConfig(nbits=bits, group_size=group_size)
@@ -28,4 +28,4 @@ def quantize(
         guest.replace_linears(
             model, lambda linear: HQQLinear(linear, settings, del_orig=False, **where)
         )
-    return visit.account()
+    return stay.account()

@@ -40,7 +40,7 @@ def quantize(
     ``batch`` is int64 [n_samples, seq_len], None for ``spinquant``, which needs no data.
     ``options`` go to the recipe's main modifier.
     """
-    with guest.guest(model, "llmcompressor", seed, progress) as visit:
+    with guest.guest(model, "llmcompressor", seed, progress) as stay:
         from compressed_tensors.offload import remove_dispatch
         from llmcompressor import oneshot, reset_session
 
@@ -68,7 +68,7 @@ def quantize(
                 replace(copy, name, linear)
     guest.adopt(model, copy.to(model.device))
     simulated = recipe == "smoothquant"
-    return visit.account(after, simulated=simulated)
+    return stay.account(after, simulated=simulated)
 
 
 def _modifiers(

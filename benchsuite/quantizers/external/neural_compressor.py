@@ -32,7 +32,7 @@ def quantize(
 
     ``batch`` is int64 [n_samples, seq_len]; ``options`` go to the library's ``GPTQConfig``.
     """
-    with guest.guest(model, "neural-compressor", seed, progress) as visit:
+    with guest.guest(model, "neural-compressor", seed, progress) as stay:
         from neural_compressor.torch.quantization import GPTQConfig, convert, prepare
 
         config = GPTQConfig(bits=bits, group_size=group_size, **options)
@@ -44,7 +44,7 @@ def quantize(
         for name, layer in architecture_of(library).named_linears(library):
             original = model.get_submodule(name)
             replace(model, name, _packed(layer, original).to(model.device))
-    return visit.account(after)
+    return stay.account(after)
 
 
 def _packed(layer: Any, original: Any) -> QuantizedLinear:

@@ -23,7 +23,7 @@ def quantize(
     progress: Progress | None = None,
 ) -> QuantizationResult:
     """Quantize every block linear's weight, in place on the module tree; -1 is a whole row."""
-    with guest.guest(model, "torchao", seed, progress) as visit:
+    with guest.guest(model, "torchao", seed, progress) as stay:
         from torchao.quantization import IntxWeightOnlyConfig, quantize_
         from torchao.quantization.granularity import PerAxis, PerGroup
 
@@ -33,4 +33,4 @@ def quantize(
         names = {name for name, _ in architecture_of(copy).named_linears(copy)}
         quantize_(copy, config, filter_fn=lambda module, name: name in names)
     guest.adopt(model, copy)
-    return visit.account()
+    return stay.account()
