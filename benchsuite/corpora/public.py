@@ -154,18 +154,13 @@ def _gsm8k(row: Row, name: str) -> Problem:
 
 
 def _svamp(row: Row, name: str) -> Problem:
-    answer = in_digits(row["Answer"])
-    if answer is None:
-        raise ValueError(f"'Answer' is {row['Answer']!r}, not a number")
+    answer = _number(row, "Answer")
     question = f"{_sentence(text(row, 'Body'))} {text(row, 'Question')}"
     return Problem(text(row, "ID"), question, (f"{text(row, 'Equation')} = {answer}",), answer)
 
 
 def _multi_arith(row: Row, name: str) -> Problem:
-    answer = in_digits(row["final_ans"])
-    if answer is None:
-        raise ValueError(f"'final_ans' is {row['final_ans']!r}, not a number")
-    return Problem(name, text(row, "question"), (), answer)
+    return Problem(name, text(row, "question"), (), _number(row, "final_ans"))
 
 
 def _sentence(body: str) -> str:
@@ -181,10 +176,14 @@ def _gsm8k_aug(row: Row, name: str) -> Problem | None:
 
 
 def _gsm_hard(row: Row, name: str) -> Problem:
-    answer = in_digits(row["target"])
+    return Problem(name, text(row, "input"), (), _number(row, "target"))
+
+
+def _number(row: Row, column: str) -> str:
+    answer = in_digits(row[column])
     if answer is None:
-        raise ValueError(f"'target' is {row['target']!r}, not a number")
-    return Problem(name, text(row, "input"), (), answer)
+        raise ValueError(f"{column!r} is {row[column]!r}, not a number")
+    return answer
 
 
 def _openmath(row: Row, name: str) -> Problem | None:

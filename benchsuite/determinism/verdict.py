@@ -5,6 +5,7 @@ from typing import Any
 
 from benchsuite.determinism import kernels
 from benchsuite.determinism.verification import tokens_needed
+from benchsuite.printable import some
 from benchsuite.statistics.power import seeds_needed
 
 NOT_ESTABLISHED = "not established"
@@ -161,8 +162,7 @@ def _batch_cause(profile: Mapping[str, Any], batched_profile: Mapping[str, Any] 
 
 
 def _listed(found: Sequence[str]) -> str:
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return f"{', '.join(found[:SHOWN])}{more}" if found else "nothing further"
+    return some(found, SHOWN) if found else "nothing further"
 
 
 def _forensic(stats: Mapping[str, Any], exact: bool | None, batch: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ holds a ``config.json`` and safetensors files: no pickle is ever opened.
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,13 +157,7 @@ def requirements(
         return describe(source.file, FileDigests(sources.digest_cache)).n_parameters * size
     if source.folder is None:
         return entry.n_parameters * size
-    count = 0
-    for _, _, _, shape in tensor_headers(source.folder):
-        n = 1
-        for length in shape:
-            n *= length
-        count += n
-    return count * size
+    return sum(math.prod(shape) for _, _, _, shape in tensor_headers(source.folder)) * size
 
 
 def default_dtype(entry: ModelEntry, device: str) -> str:
