@@ -150,6 +150,8 @@ def load_folder(
 ) -> nn.Module:
     """Return the model of a checkpoint folder, checked tensor by tensor; errors name ``where``."""
     import_transformers()
+    from transformers import AutoModelForCausalLM
+
     from benchsuite.models.attention import keep_cap
 
     for _ in tensor_headers(folder):  # a truncated file is named here, before torch reads it
@@ -157,28 +159,10 @@ def load_folder(
     with quiet_transformers():
         # transformers leaves out a file that it cannot read, and with it what ends a text.
         settings = generation_settings.read(folder)
-    model, report = _from_transformers(folder, where, device, dtype, trusted)
-    check_complete(report, where)
-    check_stored(folder, dict(model.named_parameters()), where)
-    check_finite(model, where)
-    keep_cap(model)
-    if getattr(model.config, "model_type", None) not in ARCHITECTURES:
-        try_unknown(model, where)
-    if settings is not None:
-        model.generation_config = settings
-    return model
-
-
-def _from_transformers(
-    folder: Path, where: str, device: str, dtype: str, trusted: bool
-) -> tuple[Any, dict[str, Any]]:
-    """Return what transformers makes of a folder, and its report of missing and other tensors."""
-    from transformers import AutoModelForCausalLM
-
     try:
         with quiet_transformers(), own_code.refused(where):
             loader: Any = AutoModelForCausalLM
-            return loader.from_pretrained(
+            model, report = loader.from_pretrained(
                 folder,
                 dtype=getattr(torch, dtype),
                 device_map={"": device},
@@ -206,6 +190,15 @@ def _from_transformers(
             if "scaled_dot_product_attention" in said
             else "Check that config.json and the weights are of one model that transformers knows",
         ) from error
+    check_complete(report, where)
+    check_stored(folder, dict(model.named_parameters()), where)
+    check_finite(model, where)
+    keep_cap(model)
+    if getattr(model.config, "model_type", None) not in ARCHITECTURES:
+        try_unknown(model, where)
+    if settings is not None:
+        model.generation_config = settings
+    return model
 
 
 def stream_folder(folder: Path, where: str, device: str, dtype: str) -> nn.Module:
