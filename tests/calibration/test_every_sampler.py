@@ -105,7 +105,7 @@ def test_the_tokenizer_and_the_model_are_left_as_they_were(name, pool):
 
 
 @pytest.mark.parametrize("name", FROM_TEXT)
-def test_a_corpus_too_short_says_what_was_found_and_needed(name, pool, tokenizer, model):
+def test_a_corpus_too_short_says_what_was_found_and_needed(name, tokenizer, model):
     small = CalibrationPool(("w1 w2 w3", "w1 w2"), tokenizer, model=model)
 
     with pytest.raises(CorpusTooShort, match=r"holds \d+ .* needs? \d+") as caught:

@@ -141,7 +141,7 @@ def test_a_sequence_is_the_same_however_many_are_written(pool):
     assert len({tuple(row) for row in whole.tolist()}) == 7
 
 
-def test_in_slots_the_model_writes_the_same(pool, model, monkeypatch):
+def test_in_slots_the_model_writes_the_same(pool, monkeypatch):
     """The way of a GPU, without its kernel and its graph (that is tried below)."""
     plain = self_generated.select(pool, N, LENGTH, 42).batch
     monkeypatch.setattr(self_generated, "grows_in_slots", lambda _: True)

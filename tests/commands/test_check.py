@@ -47,7 +47,7 @@ def test_the_status_says_what_was_found(tmp_path, capsys, name, text, status, wo
     assert words in "".join(capsys.readouterr())
 
 
-def test_a_file_of_which_nothing_was_read_spoils_the_others_pass(tmp_path, capsys):
+def test_a_file_of_which_nothing_was_read_spoils_the_others_pass(tmp_path):
     good, other = tmp_path / "good.json", tmp_path / "other.json"
     good.write_text(json.dumps(FLAT))
     other.write_text("{}")

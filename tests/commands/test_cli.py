@@ -196,7 +196,7 @@ def test_a_name_and_a_seed_that_choose_nothing_are_told(bench):
     )
 
 
-def test_the_printed_command_repeats_the_options_that_mean_these_cells(command, bench, tmp_path):
+def test_the_printed_command_repeats_the_options_that_mean_these_cells(command, bench):
     said = bench("-k", "toy_a and two_models and same", "--reports-dir=elsewhere", "--device=cpu")
     said.stdout.fnmatch_lines(["*3 missing*", "*--reports-dir elsewhere --device cpu"])
     printed = next(line for line in said.outlines if "--reports-dir elsewhere" in line)

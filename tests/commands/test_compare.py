@@ -233,7 +233,7 @@ def test_chunks_that_no_interval_can_be_made_of_are_refused(words, told, folders
         assert told in capsys.readouterr().err
 
 
-def test_other_vocabularies_have_no_kl_and_answers_alone(tmp_path, folders, capsys):
+def test_other_vocabularies_have_no_kl_and_answers_alone(tmp_path, capsys):
     other = tiny.checkpoint(tmp_path / "other")
     words = ["compare", MODEL, str(other), "--tokens", "512", "--seq-len", "64", "--no-speed"]
     assert main(words) == pytest.ExitCode.USAGE_ERROR

@@ -76,7 +76,7 @@ def test_the_status_is_the_verdict_on_samples(n, lost, gained, status, tmp_path,
     assert capsys.readouterr().out == said
 
 
-def test_what_is_written_says_what_was_judged(tmp_path, capsys):
+def test_what_is_written_says_what_was_judged(tmp_path):
     words = [*evaluations(tmp_path, 200, 6, 6), "--columns", "id,right", "--margin", "accuracy=2"]
     out = {name: tmp_path / name for name in ("markdown", "json")}
 
@@ -126,7 +126,7 @@ def test_every_batch_is_measured_while_it_is_open(rounded, seen, capsys):
     assert "looked at 5 times" in capsys.readouterr().out
 
 
-def test_what_is_decided_is_measured_no_further(rounded, seen, capsys):
+def test_what_is_decided_is_measured_no_further(rounded, seen):
     words = ["--questions", "four_choices", "--n-questions", "20", "--margin", "accuracy=1"]
     words += ["--margin", "perplexity=20%"]
 
@@ -136,7 +136,7 @@ def test_what_is_decided_is_measured_no_further(rounded, seen, capsys):
     assert sum(seen["questions"]) == 40
 
 
-def test_the_batches_are_the_whole_text(rounded, seen, capsys):
+def test_the_batches_are_the_whole_text(rounded, seen):
     """Undecided to the end, the perplexities are those of one reading."""
     words = [MODEL, str(rounded / "8"), *WORDS, "--margin", "perplexity=0.0001%"]
     main(["gate", *words, "--json", str(rounded / "json")])

@@ -85,7 +85,7 @@ def small_room(monkeypatch):
 
 
 @pytest.mark.stress
-def test_a_comparison_is_the_same_where_two_do_not_fit(monkeypatch, request):
+def test_a_comparison_is_the_same_where_two_do_not_fit(request):
     sets = (question_set("closed_book", 4),)
     settings = Settings(open_text("embedded_text"), 1024, 128, sets, speed=False)
     words = ("tiny_llama_4m", ["tiny_llama_4m", "tiny_llama_1m"])

@@ -334,7 +334,7 @@ def test_the_same_bytes_read_in_another_way_have_another_digest(tmp_path):
     assert len(set(found.values())) == 3
 
 
-def test_every_file_that_is_read_is_in_the_digest_and_no_other(tmp_path, snapshot):
+def test_every_file_that_is_read_is_in_the_digest_and_no_other(snapshot):
     folder = snapshot / "wikitext-2-raw-v1"
     before = text_digest("wikitext2", "train", at("wikitext2", snapshot))
     (folder / "train-00000-of-00001.parquet").rename(folder / "train-00000-of-00002.parquet")

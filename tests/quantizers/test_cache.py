@@ -100,7 +100,7 @@ def test_bits_count_scales(tokens):
     }
 
 
-def test_what_cannot_be_done_is_named(tokens, tmp_path):
+def test_what_cannot_be_done_is_named(tmp_path):
     with pytest.raises(UsageError, match="unknown cache 'fp6'"):
         cache.quantize(build(), numbers="fp6")
     with pytest.raises(UsageError, match="needs calibration data"):

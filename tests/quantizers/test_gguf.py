@@ -294,7 +294,7 @@ def test_products_are_those_of_the_decoded_weight(tokens):
         layer.use("triton")
 
 
-def test_what_cannot_be_done_is_named(tokens, tmp_path):
+def test_what_cannot_be_done_is_named(tmp_path):
     with pytest.raises(UsageError, match="unknown GGUF mix 'q9'"):
         gguf.quantize(build(), mix="q9")
     with pytest.raises(UsageError, match="needs calibration data"):

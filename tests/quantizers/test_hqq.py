@@ -140,7 +140,7 @@ def test_zeros_count_in_the_size_and_keep_their_dtype(make_model):
     assert stored_bytes(model) > result.size_after_bytes
 
 
-def test_pytorch_s_int4_kernel_takes_fractional_zeros(make_model, tokens):
+def test_pytorch_s_int4_kernel_takes_fractional_zeros(make_model):
     model = make_model()
     hqq.quantize(model)
     linear = model.model.layers[0].mlp.up_proj

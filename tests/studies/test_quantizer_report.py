@@ -116,7 +116,7 @@ def test_a_score_that_was_hardly_read_says_so(tmp_path):
     assert "could be read" not in str(terminal_lines(results(readable)))
 
 
-def test_rehearsals_have_sizes_and_no_quality(records):
+def test_rehearsals_have_sizes_and_no_quality():
     random = [measured(cell, weights="random") for cell in cells()]
     assert accuracy(grouped(random)) == []
     assert {row["weights"] for row in sizes(grouped(random))} == {"rehearsal"}

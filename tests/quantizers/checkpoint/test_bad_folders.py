@@ -121,7 +121,7 @@ def _layers(model):
     return quantized_linears(model).items()
 
 
-def test_the_index_decides_which_files_are_the_model_s(saved, originals, tokens):
+def test_the_index_decides_which_files_are_the_model_s(saved, tokens):
     model, folder = saved()
     state = load_file(folder / WEIGHTS)
     (folder / WEIGHTS).unlink()
@@ -278,7 +278,7 @@ def test_a_layer_that_the_settings_leave_out_keeps_its_weight(
     assert_same(tmp_path / "again", back, tokens)
 
 
-def test_a_layer_may_have_bits_and_groups_of_its_own(saved, make_model, tokens):
+def test_a_layer_may_have_bits_and_groups_of_its_own(saved, make_model):
     _, folder = saved()
     eight = make_model("llama", torch.bfloat16, num_hidden_layers=1, tie_word_embeddings=False)
     rtn.quantize(eight, bits=8, group_size=64)

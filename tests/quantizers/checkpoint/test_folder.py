@@ -35,7 +35,7 @@ def test_a_saved_model_loads_as_the_same_model(family, options, make_model, toke
     assert settings["checkpoint_format"] == ("gptq" if options.get("sym", True) else "gptq_v2")
 
 
-def test_positions_keep_their_frequencies_in_half_precision(make_model, tokens, tmp_path):
+def test_positions_keep_their_frequencies_in_half_precision(make_model, tmp_path):
     """In bfloat16 they would be wrong by up to 1/256: half a turn after some 800 tokens."""
     model = make_model("llama", torch.bfloat16)
     rtn.quantize(model, bits=4, group_size=32)

@@ -13,7 +13,7 @@ from benchsuite.quantizers.linear import QuantizedLinear, model_digest
 from tests.quantizers.conftest import assert_same
 
 
-def test_equal_layers_have_equal_digests_in_whatever_form(make_model):
+def test_equal_layers_have_equal_digests_in_whatever_form():
     codes = torch.randint(0, 16, (64, 128), dtype=torch.uint8)
     scales, middle = torch.rand(64, 4).half(), torch.full((64, 4), 8)
     plain = torch.arange(128) // 32
