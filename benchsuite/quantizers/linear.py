@@ -255,16 +255,22 @@ class QuantizedLinear(nn.Module, RoundsInputs):
             outputs = torch.ops.aten._weight_int4pack_mm_for_cpu(
                 flat, self._operand, self.group_size, self._operand_parameters
             )
-            outputs = outputs.reshape(*inputs.shape[:-1], self.out_features)
-            return outputs if self.bias is None else outputs + self.bias
-        if self.kernel == "triton":
-            return self._by_triton(inputs)
+            return self._finished(outputs, inputs)
+        return self._by_triton(inputs) if self.kernel == "triton" else self._by_weight(inputs)
+
+    def _by_weight(self, inputs: Tensor) -> Tensor:
+        """Multiply by the weight itself: held from the first use on, or rebuilt in every call."""
         if self.kernel == "held" and self._operand is None:
             self._operand = self.dequantize()
         weight = self._operand
         if weight is None or weight.dtype != inputs.dtype:
             weight = self.dequantize(inputs.dtype)
         return F.linear(inputs, weight, self.bias)
+
+    def _finished(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+        """Return products [tokens, out] in the shape of ``inputs`` [..., in], with the bias."""
+        outputs = outputs.reshape(*inputs.shape[:-1], self.out_features)
+        return outputs if self.bias is None else outputs + self.bias
 
     @staticmethod
     def stacked(layers: "Sequence[QuantizedLinear]", inputs: Tensor) -> Tensor | None:
@@ -294,8 +300,7 @@ class QuantizedLinear(nn.Module, RoundsInputs):
             bits=self.bits,
             group_size=self.group_size,
         )
-        outputs = outputs.reshape(*inputs.shape[:-1], self.out_features)
-        return outputs if self.bias is None else outputs + self.bias
+        return self._finished(outputs, inputs)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "QuantizedLinear":
         """Move like any module, but keep the dtype of stored scales and zeros."""

@@ -111,14 +111,7 @@ class Fp4Linear(QuantizedLinear):
         if self.activations:
             given, g = inputs, self.input_global_scale
             inputs = self.rounded_once(given, lambda: self.format.rounded(given, g))
-        if self.kernel == "triton":
-            return self._by_triton(inputs)
-        if self.kernel == "held" and self._operand is None:
-            self._operand = self.dequantize()
-        weight = self._operand
-        if weight is None or weight.dtype != inputs.dtype:
-            weight = self.dequantize(inputs.dtype)
-        return F.linear(inputs, weight, self.bias)
+        return self._by_triton(inputs) if self.kernel == "triton" else self._by_weight(inputs)
 
     def _whole(self, dtype: torch.dtype) -> Tensor:
         from benchsuite.quantizers.formats import fp4_few_tokens
@@ -133,8 +126,7 @@ class Fp4Linear(QuantizedLinear):
             return F.linear(inputs, self._whole(inputs.dtype), self.bias)
         weight = (self.packed, self.scales, self.global_scale, self.format.group_size)
         outputs = fp4_few_tokens.product(inputs.reshape(-1, self.in_features), *weight)
-        outputs = outputs.reshape(*inputs.shape[:-1], self.out_features)
-        return outputs if self.bias is None else outputs + self.bias
+        return self._finished(outputs, inputs)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Fp4Linear":
         """Move like any module, but keep scales of whole tensors in float32."""
