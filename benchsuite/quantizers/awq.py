@@ -44,7 +44,7 @@ from benchsuite.quantizers.awq_search import (
     module_errors,
 )
 from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.layers import Progress, divide_norm, replace
+from benchsuite.quantizers.layers import Progress, divide_norm
 from benchsuite.quantizers.linear import QuantizedLinear, quantized_linear
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walking.finite import infinite_inputs
@@ -155,7 +155,7 @@ class AwqBlocks:
                 packed = self._rounded(here, path, linear, choice, rows, tokens, hessian)
                 made.append((group, path, packed))
         for group, path, packed in made:
-            replace(here.block, path, here.brought_home(group, packed))
+            here.put(group, path, packed)
 
     def _can_fold(self, here: Visit, group: InputGroup, linears: Mapping[str, nn.Linear]) -> bool:
         """Tell whether what writes the group's input can be divided by the scales."""

@@ -148,7 +148,7 @@ def _walked(
                     weighed = energy / batch.numel()
                     made.append((group, path, rounding.linear(name, here.index, linear, weighed)))
         for group, path, layer in made:
-            replace(here.block, path, here.brought_home(group, layer))
+            here.put(group, path, layer)
 
     return walk_blocks(rounding.model, batch, visit, memory=memory, progress=progress)
 

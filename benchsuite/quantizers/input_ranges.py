@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from benchsuite.quantizers.layers import Progress, replace
+from benchsuite.quantizers.layers import Progress
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walking.finite import refuse_infinite_inputs
 from benchsuite.quantizers.walking.hidden_states import WorkingMemory
@@ -39,7 +39,7 @@ def by_largest_inputs(
                 layers = rounded(here.linears(group), value)
             made += [(group, path, layer) for path, layer in layers.items()]
         for group, path, layer in made:
-            replace(here.block, path, here.brought_home(group, layer))
+            here.put(group, path, layer)
             account.add(f"{here.name}.{path}")
 
     return account.close(walk_blocks(model, batch, visit, memory=memory, progress=progress))

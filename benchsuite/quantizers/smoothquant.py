@@ -26,7 +26,7 @@ from benchsuite.errors import UsageError
 from benchsuite.models.architecture import InputGroup, architecture_of
 from benchsuite.quantizers.formats.int8 import Int8Linear
 from benchsuite.quantizers.grid import QuantizationGrid
-from benchsuite.quantizers.layers import Progress, divide_norm, replace
+from benchsuite.quantizers.layers import Progress, divide_norm
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walking.finite import refuse_infinite_inputs
 from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory
@@ -175,7 +175,7 @@ def quantize(
                 rounded = ((path, int8_linear(m)) for path, m in here.linears(group).items())
                 made += [(group, path, linear) for path, linear in rounded]
         for group, path, linear in made:
-            replace(here.block, path, here.brought_home(group, linear))
+            here.put(group, path, linear)
             account.add(f"{here.name}.{path}")
 
     return account.close(walk_blocks(model, batch, visit, memory=memory, progress=progress))

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import filelock
 
 from benchsuite.errors import CorruptRecord
 from benchsuite.records.fields import Fields
-from benchsuite.records.files import draft_in, flush, sha256, write_whole
+from benchsuite.records.files import draft_in, flush, inside, sha256, write_whole
 from benchsuite.records.fingerprint import digest
 from benchsuite.records.forms import SEAL, as_text, now, sealed
 from benchsuite.records.reading import sealed_object
@@ -115,15 +115,10 @@ def _compare(folder: Path, files: Mapping[str, Any]) -> None:
 
 
 def _files(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in _walk(folder) if not path.is_dir()}
+    return {path.relative_to(folder).as_posix() for path in inside(folder) if not path.is_dir()}
 
 
 def _folders(folder: Path) -> list[str]:
     """Return the folders inside, the innermost first, and the folder itself."""
-    inside = [path.relative_to(folder).as_posix() for path in _walk(folder) if path.is_dir()]
-    return [*sorted(inside, key=len, reverse=True), "."]
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
-        yield from (Path(parent, name) for name in (*folders, *files))
+    found = [path.relative_to(folder).as_posix() for path in inside(folder) if path.is_dir()]
+    return [*sorted(found, key=len, reverse=True), "."]

@@ -95,13 +95,14 @@ def abandoned_drafts(folder: Path) -> list[Path]:
 def age(path: Path) -> float:
     """Return the seconds since anything at or inside a path was changed; 0 for what is gone."""
     newest = 0.0
-    for one in (path, *_inside(path)):
+    for one in (path, *inside(path)):
         with contextlib.suppress(OSError):
             newest = max(newest, one.lstat().st_mtime)
     return time.time() - newest if newest else 0.0
 
 
-def _inside(path: Path) -> Iterator[Path]:
+def inside(path: Path) -> Iterator[Path]:
+    """Yield all files and folders below a path."""
     for parent, folders, files in os.walk(path):
         yield from (Path(parent, name) for name in (*folders, *files))
 

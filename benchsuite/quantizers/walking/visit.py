@@ -16,7 +16,7 @@ from benchsuite.models.fused import fused_forwards
 from benchsuite.models.memory import available_bytes
 from benchsuite.models.replicas import Counterparts, replica
 from benchsuite.quantizers.kernels import using_kernel
-from benchsuite.quantizers.layers import group_linears
+from benchsuite.quantizers.layers import group_linears, replace
 from benchsuite.quantizers.walking.clock import StageClock
 from benchsuite.quantizers.walking.hidden_states import HiddenStates
 from benchsuite.quantizers.walking.lanes import Kept, Merging, alternating
@@ -81,10 +81,12 @@ class Visit:
         """
         return group_linears(self.copies[self.places[group.name]], group, self.name)
 
-    def brought_home(self, group: InputGroup, module: nn.Module) -> nn.Module:
-        """Return a module made by the device that quantizes the group on the model's own device."""
+    def put(self, group: InputGroup, path: str, module: nn.Module) -> None:
+        """Put what the group's device made of the linear at ``path`` there, on the model's own."""
         place = self.places[group.name]
-        return replica(module, self._to[place - 1].back(self.devices[0])) if place else module
+        if place:
+            module = replica(module, self._to[place - 1].back(self.devices[0]))
+        replace(self.block, path, module)
 
     def collect(
         self,

@@ -29,7 +29,7 @@ from benchsuite.errors import UsageError
 from benchsuite.models.architecture import Architecture, InputGroup, architecture_of
 from benchsuite.models.replicas import devices_of
 from benchsuite.models.streaming import Blocks, is_streamed
-from benchsuite.quantizers.layers import Progress, refuse_infinite_linears, replace
+from benchsuite.quantizers.layers import Progress, refuse_infinite_linears
 from benchsuite.quantizers.walking.clock import StageClock, longest
 from benchsuite.quantizers.walking.hidden_states import CHOSEN_BY_DEVICE, WorkingMemory, capture
 from benchsuite.quantizers.walking.lanes import Kept
@@ -156,7 +156,7 @@ def walk(
             )
             for group, replaced in _in_turns(work, side_by_side=len(here.devices) > 1):
                 for path, module in replaced.items():
-                    replace(here.block, path, here.brought_home(group, module))
+                    here.put(group, path, module)
 
     return walk_blocks(
         model,
