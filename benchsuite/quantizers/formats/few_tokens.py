@@ -131,22 +131,29 @@ def _grouped_kernel(
     WHOLE: tl.constexpr = SYMMETRIC or not zeros_ptr.dtype.element_ty.is_floating()
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     token = tl.program_id(1) * TOKENS
-    starts = words_ptr + rows.to(tl.int64)[:, None] * row_words
+    # Laid end to end, so that a thread has the same word of each row, and that word's inputs. Of
+    # two dimensions Triton 3.6 gives neighbouring threads neighbouring rows.
+    place = tl.arange(0, ROWS * WORDS)
+    row = tl.program_id(0) * ROWS + place // WORDS
+    starts = words_ptr + row.to(tl.int64) * row_words
     first = tl.zeros((ROWS, WORDS, 2), dtype=tl.float32)
     second, third, fourth = first, first, first
     for start in range(0, row_words, WORDS):
         # ``nothing`` is 0, which Triton does not know. If it saw that the words are neighbours it
         # would give a thread four of them but one word's inputs, and bring all weights from one
         # thread to another.
-        word = start + (tl.arange(0, WORDS) ^ nothing)
-        both = (rows < n_rows)[:, None] & (word < row_words)[None, :]
-        codes = tl.load(starts + word[None, :], mask=both, other=0)
-        parameter = rows[:, None] * n_groups + (word // GROUP_WORDS)[None, :]
-        scale = tl.load(scales_ptr + parameter, mask=both, other=0.0).to(tl.float32)
+        at = start + ((place % WORDS) ^ nothing)
+        there = (row < n_rows) & (at < row_words)
+        codes = tl.reshape(tl.load(starts + at, mask=there, other=0), (ROWS, WORDS))
+        parameter = row * n_groups + at // GROUP_WORDS
+        scale = tl.load(scales_ptr + parameter, mask=there, other=0.0).to(tl.float32)
+        scale = tl.reshape(scale, (ROWS, WORDS))
         if SYMMETRIC:
             zero = 1.0 * (1 << (BITS - 1))
         else:
-            zero = tl.load(zeros_ptr + parameter, mask=both, other=0).to(tl.float32)
+            zero = tl.load(zeros_ptr + parameter, mask=there, other=0).to(tl.float32)
+            zero = tl.reshape(zero, (ROWS, WORDS))
+        word = start + (tl.arange(0, WORDS) ^ nothing)
         a = _eight_inputs(inputs_ptr, token, n_tokens, word, n_columns, WORDS)
         if TOKENS > 1:
             b = _eight_inputs(inputs_ptr, token + 1, n_tokens, word, n_columns, WORDS)
