@@ -32,7 +32,7 @@ from benchsuite.quantizers.layers import Progress, group_linears, replace
 from benchsuite.quantizers.linear import QuantizedLinear, quantized_linear
 from benchsuite.quantizers.result import Account, QuantizationResult
 from benchsuite.quantizers.walking.finite import refuse_infinite_outputs
-from benchsuite.quantizers.walking.hidden_states import HiddenStates, WorkingMemory
+from benchsuite.quantizers.walking.hidden_states import WorkingMemory
 from benchsuite.quantizers.walking.visit import Visit
 from benchsuite.quantizers.walking.walk import check_batch, walk_blocks
 
@@ -112,13 +112,6 @@ def _has_kernels(weight: Tensor) -> bool:
     return weight.is_cuda and weight.dtype != torch.float64 and find_spec("triton") is not None
 
 
-def _outputs(block: nn.Module, index: int, lane: HiddenStates, samples: Tensor) -> Tensor:
-    """Return what a block makes of some samples of a lane, [samples, seq_len, width]."""
-    inputs = lane.states[samples.to(lane.states.device)].to(lane.device)
-    outputs = block(inputs, **lane.arguments[len(inputs)][index])
-    return outputs[0] if isinstance(outputs, tuple) else outputs
-
-
 class Learning:
     """The roundings of one block while they are learned, step by step.
 
@@ -161,7 +154,7 @@ class Learning:
         """Do one step: a loss, its gradients, and a move against their signs."""
         samples = self._order.index_select(0, self._step.to(self._order.device))[0]
         with torch.enable_grad():
-            got = _outputs(self._here.block, self._here.index, self._lane, samples)
+            got = self._lane.run(self._here.block, self._here.index, samples)
             wanted = self._goal[samples.to(self._goal.device)].to(got.device)
             loss = F.mse_loss(got.float(), wanted.float())
             # Of what is learned alone: the model's own parameters are to have no gradients.
@@ -234,8 +227,7 @@ def quantize(
             like = original.states
             goal = memory.allocate(tuple(like.shape), like.dtype, original.device)
             for part in original.slices():
-                samples = torch.arange(part.start, part.stop)
-                goal[part] = _outputs(here.block, here.index, original, samples)
+                goal[part] = original.run(here.block, here.index, part)
             refuse_infinite_outputs(goal, here.name)
             learned = {path: LearnedLinear(linear, grid) for path, linear in linears.items()}
             for path, one in learned.items():

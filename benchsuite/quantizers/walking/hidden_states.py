@@ -103,10 +103,11 @@ class HiddenStates:
         states.copy_(self.states)
         return replace(self, states=states)
 
-    def run(self, block: nn.Module, index: int, part: slice) -> Tensor:
+    def run(self, block: nn.Module, index: int, part: slice | Tensor) -> Tensor:
         """Run block ``index`` on one micro-batch; return its hidden states [part, seq_len, width].
 
-        The block gets a copy: what a method keeps of its inputs is to outlive the next block's.
+        ``part`` may be numbers of samples, int64 where the states are. The block gets a copy: what
+        a method keeps of its inputs is to outlive the next block's.
         """
         inputs = self.states[part].to(self.device, non_blocking=True, copy=True)
         outputs = block(inputs, **self.arguments[len(inputs)][index])
