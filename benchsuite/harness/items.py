@@ -285,11 +285,14 @@ def conclude(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestR
     if call.excinfo is not None:
         _explain(item, decision, call.excinfo, report)
     builder = item.stash.get(BUILDER, None)
-    if report.skipped or builder is None:
-        state = "cannot_run" if report.skipped else decision.state
+    expected = hasattr(report, "wasxfail") and report.skipped
+    if builder is None or (report.skipped and not expected):
+        # Before a cell begins nothing is known of its result; a body that skips may have looked.
+        looked = report.when == "call" and not _cannot_run(call)
+        state = "cannot_run" if report.skipped and not looked else decision.state
         report.user_properties.append((PROPERTY, _left_behind(item, state, None)))
         return
-    if report.when == "call" or (report.when == "setup" and report.failed):
+    if report.when == "call" or (report.when == "setup" and not report.passed):
         record = _keep_or_stop(item, builder, report)
         left = _left_behind(item, decision.state, record)
         if decision.state is State.RERUN and decision.record and record and report.passed:
@@ -298,6 +301,10 @@ def conclude(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestR
     item.stash[PROGRESS].clear()
     if call.excinfo is not None:
         free_memory(call.excinfo)
+
+
+def _cannot_run(call: pytest.CallInfo[Any]) -> bool:
+    return call.excinfo is not None and isinstance(call.excinfo.value, CellCannotRun)
 
 
 def _explain(
@@ -343,7 +350,7 @@ def _keep_or_stop(
 
 def _keep(item: pytest.Item, builder: RecordBuilder, report: pytest.TestReport) -> Record:
     failure = None
-    if report.failed:
+    if not report.passed:  # failed, as expected (xfail) or not
         text = str(report.longrepr)
         failure = Failure(text[-4000:], builder.current_stage)
     outcome = "passed" if report.passed else "failed"

@@ -22,12 +22,29 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     """
     test = metafunc.definition
     mark = test.get_closest_marker("study")
-    if mark is None or "cell" not in metafunc.fixturenames:
+    if mark is None:
+        return
+    takes_cells = "cell" in metafunc.fixturenames
+    own = [one for one in test.own_markers if one.name == "study"]
+    if not takes_cells and not own:  # a helper's test below the mark of a module or a class
         return
     name = mark.args[0] if mark.args else None
     if not isinstance(name, str):
         raise UsageError(
             "the mark study names no study", test.nodeid, "write @pytest.mark.study('NAME')"
+        )
+    if len(mark.args) > 1 or len(own) > 1:
+        every = ", ".join(str(arg) for one in (own or [mark]) for arg in one.args)
+        raise UsageError(
+            f"one test is marked with several studies: {every}",
+            test.nodeid,
+            "give each study a test of its own, with one mark",
+        )
+    if not takes_cells:
+        raise UsageError(
+            f"the test of study {name} takes no fixture 'cell', and would measure none",
+            test.nodeid,
+            "write `def test_it(cell, record)`",
         )
     bench = Bench.of(metafunc.config)
     cells = bench.cells(name)

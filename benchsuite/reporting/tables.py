@@ -207,7 +207,8 @@ def to_latex(summary: Mapping[str, Any]) -> str:
     if any(tests.values()):
         tables += "\n" + latex_table(
             f"{study}: comparisons (difference with its interval, simultaneous 95\\,\\% over those "
-            "tested, $p$ of the deciding test, Holm-corrected $p$, effect in standard deviations)",
+            "tested, $p$ of the deciding test, of an equivalence at its margin's edge, "
+            "Holm-corrected $p$, effect in standard deviations)",
             ["Comparison", "Metric", "Difference", "$p$", r"$p_{\mathrm{Holm}}$", "Effect"],
             tests,
         )
@@ -259,8 +260,10 @@ def _latex_comparisons(methods: Mapping[str, Any], summary: Mapping[str, Any]) -
     rows = []
     for method, other, found in comparisons(methods):
         difference = latex_escape(_difference(summary, found))
+        # There is no column of tests: the p-value of an equivalence is of its margin's edge.
+        kind = "" if found.get("p_equivalence") is None else ", equivalence"
         rows.append(
-            rf"{latex_escape(method)} vs {latex_escape(other)} & "
+            rf"{latex_escape(method)} vs {latex_escape(other)}{kind} & "
             rf"{latex_escape(_heading(summary, found))} & "
             rf"{difference} & {latex_escape(_p(_decisive_p(found)))} & "
             rf"{latex_escape(_p(found['p_holm']))} & "

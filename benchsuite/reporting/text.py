@@ -11,7 +11,7 @@ from benchsuite.reporting.unmeasured import unmeasured
 from benchsuite.reporting.unread import unread
 from benchsuite.reporting.waiting import waiting
 from benchsuite.statistics.inference.claims import Judgement
-from benchsuite.statistics.inference.wording import both_arms
+from benchsuite.statistics.inference.wording import both_arms, control_sentence
 from benchsuite.statistics.rounding import in_unit, p_text, short
 from benchsuite.study import Cell, Study
 
@@ -123,8 +123,9 @@ def _brief(study: Study, judgement: Judgement) -> str:
     arms = " against ".join(both_arms(evidence, metric))
     least = in_unit(metric, short(evidence["mde_corrected"] * metric.scale))
     seen = f"; 80 % power from {least} on"
-    decided = not judgement.is_open
-    return f"{arms}, Holm {p_text(evidence['p_holm'])}{'' if decided else seen}"
+    text = f"{arms}, Holm {p_text(evidence['p_holm'])}{seen if judgement.is_open else ''}"
+    beware = control_sentence(judgement.claim, judgement.model, judgement.outcome)
+    return f"{text}.{beware}" if beware else text
 
 
 def _absent(

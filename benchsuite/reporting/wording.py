@@ -53,10 +53,12 @@ def null_result(study: Study, judgement: Judgement, parameters: Mapping[str, Any
     effect = "" if found is None else f", {name}={signed(found, 3)}"
     p_value = p_text(seen["p_value"]).replace(" ", "")
     correction = f", Holm {p_text(seen['p_holm'])}" if seen["family_size"] > 1 else ""
+    variation = _variation(seen)
+    variation = f" {variation}" if variation else ""
     return (
         f"Multi-seed evaluation ({size}) on {judgement.model} showed no statistically significant "
         f"difference between {first} ({arms[0]}) and {second} ({arms[1]}; {p_value}{effect}, "
-        f"{TEST_NAMES.get(seen['test'], seen['test'])}{correction}). {_variation(seen)} "
+        f"{TEST_NAMES.get(seen['test'], seen['test'])}{correction}).{variation} "
         f"{margin_sentence(seen, metric)}{power_sentence(seen, metric)}"
         f"{_conditions(study, parameters)}"
     )

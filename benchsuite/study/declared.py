@@ -18,6 +18,11 @@ def checked_metrics(study: str, declared: Any) -> tuple[Metric, ...]:
         raise UsageError(
             f"study {study!r} has no metric", fix="name in `metrics` what ranks its methods"
         )
+    if found[0].parts:
+        raise UsageError(
+            f"study {study!r} ranks its methods by {found[0].name!r}, a table of numbers",
+            fix="put a metric of one number before it in `metrics`",
+        )
     names: dict[str, str] = {}
     for metric in found:
         for name in {metric.name, metric.document_key}:

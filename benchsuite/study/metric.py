@@ -5,7 +5,7 @@ What several studies measure stands here, each once. A study's own metrics stand
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from benchsuite.errors import UsageError
@@ -92,6 +92,10 @@ class Metric:
     def document_key(self) -> str:
         """The key in the source document's summary."""
         return self.key or self.name
+
+    def part(self, name: str) -> "Metric":
+        """Return the metric of one number of the table that this one stands for."""
+        return replace(self, name=name, key="", label="", parts=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what a reader of numbers must know, json-able; ``Metric(**it)`` shows them."""

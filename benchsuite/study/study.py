@@ -145,14 +145,23 @@ class Study:
         object.__setattr__(self, "metrics", checked_metrics(self.name, self.metrics))
         object.__setattr__(self, "claims", checked_claims(self.name, self.claims))
         for claim in self.claims:
-            if claim.over_items and self.metric(claim.metric).ranking is None:
-                raise UsageError(
-                    f"study {self.name!r} claims {claim.sentence!r} over items",
-                    fix=f"declare {claim.metric} in `metrics`, with the columns of its ranking",
-                )
+            self._check_claim(claim)
         for name in self.tour.parameters if self.tour else ():
             if name not in declared:
                 raise unknown_name(f"parameter in the tour of study {self.name}", name, declared)
+
+    def _check_claim(self, claim: Claim) -> None:
+        metric = self.metric(claim.metric)
+        if claim.over_items and metric.ranking is None:
+            raise UsageError(
+                f"study {self.name!r} claims {claim.sentence!r} over items",
+                fix=f"declare {claim.metric} in `metrics`, with the columns of its ranking",
+            )
+        if metric.parts and claim.tested:
+            raise UsageError(
+                f"study {self.name!r} claims {claim.sentence!r}, where records hold a table",
+                fix=f"name one of its parts, as in {claim.metric}.average",
+            )
 
     def _check_name_and_seeds(self) -> None:
         if not re.fullmatch(r"[a-z0-9_]+", self.name) or self.name in _FOLDERS:
@@ -172,6 +181,11 @@ class Study:
             raise UsageError(
                 f"study {self.name!r} has the axes {list(self.axes)}",
                 fix="the first axis is `model`; the seed is given by `seeds`, not as an axis",
+            )
+        if "method" not in self.axes:
+            raise UsageError(
+                f"study {self.name!r} has the axes {list(self.axes)}, and none is `method`",
+                fix="name the axis of what is compared `method`: methods are ranked and claimed of",
             )
         for axis, values in self.axes.items():
             if isinstance(values, str) or len(set(values)) != len(values):
@@ -281,10 +295,15 @@ class Study:
     def metric(self, name: str) -> Metric:
         """Return a metric of the study by name; one that it does not declare is a plain number.
 
-        Its margin is the user's own where ``--margin`` gives one.
+        What is in a table of numbers (``downstream.arc``) is like the others there. Its margin is
+        the user's own where ``--margin`` gives one, for it or for its table.
         """
-        declared = next((metric for metric in self.metrics if metric.name == name), Metric(name))
-        return as_given(declared)
+        for metric in self.metrics:
+            if metric.name == name:
+                return as_given(metric)
+            if metric.parts and name.startswith(f"{metric.name}."):
+                return as_given(as_given(metric).part(name))
+        return as_given(Metric(name))
 
     # --- the user's own
 

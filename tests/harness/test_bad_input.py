@@ -74,6 +74,7 @@ def test_a_study_says_its_own_least_numbers():
         ({"seeds": "12"}, r"has the seeds \['1', '2'\]"),
         ({"axes": {"model": ("gpt2",), "method": "plain"}}, r"'plain'. Give a tuple .*\(value,\)"),
         ({"axes": {"model": ("gpt2",), "method": ("a", "b", "a")}}, "Give a tuple of different"),
+        ({"axes": {"model": ("gpt2",), "bits": ("a", "b")}}, "none is `method`"),
     ],
 )
 def test_a_study_whose_cells_could_not_be_told_apart_is_refused(changed, told):

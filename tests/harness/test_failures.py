@@ -103,6 +103,14 @@ def test_a_cell_that_cannot_run_is_skipped_with_reason_and_fix(shaky):
     assert not stored(shaky.pytester, "*.failed-*.json")
 
 
+def test_a_cell_that_fails_as_expected_leaves_a_failed_record(shaky):
+    result = shaky("pytest.xfail('a known fault')")
+    result.assert_outcomes(passed=7, xfailed=1)
+    result.stdout.fnmatch_lines(["shaky: 7 of 8 cells*", "  1 failed: toy_a-odd-seed2"])
+    (failed,) = stored(shaky.pytester, "*.failed-1.json")
+    assert "a known fault" in failed["error"]["message"]
+
+
 LACKING = """
 from dataclasses import replace
 from benchsuite.study import register, study

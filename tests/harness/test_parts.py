@@ -21,6 +21,22 @@ REFUSED = {
         CELL.replace('"shaky"', "") + "): pass"
     ),
 }
+REFUSED |= {
+    "the test of study shaky takes no fixture 'cell', and would measure none (*::test_a). *": (
+        CELL.replace("test_shaky(cell, record", "test_a(request") + "): pass"
+    ),
+    "one test is marked with several studies: shaky, other (*::test_shaky). *": (
+        CELL.replace('"shaky"', '"shaky", "other"') + "): pass"
+    ),
+    "one test is marked with several studies: shaky, nearer (*::test_shaky). *": (
+        '@pytest.mark.study("nearer")\n' + CELL + "): pass"
+    ),
+}
+HELPED = """
+pytestmark = pytest.mark.study("shaky")
+def test_helper(): pass
+def test_shaky(cell, record): pass
+"""
 SUBTESTS = """, subtests):
     for part in (1, 2):
         with subtests.test(part=part):
@@ -49,6 +65,10 @@ def test_a_cell_that_several_items_would_measure_is_refused(session, told):
     result.stdout.fnmatch_lines([told])
     result.stdout.no_fnmatch_line("*Error*")
     assert not (session.pytester.path / "reports").exists()
+
+
+def test_a_module_s_mark_leaves_tests_without_a_cell_alone(session):
+    session(HELPED, "-k", "helper or toy_a-plain-seed1").assert_outcomes(passed=2)
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])

@@ -61,6 +61,7 @@ def test_comparisons_say_of_which_metric_they_are_and_none_takes_the_place_of_an
     assert rows[3].split(" | ")[3] == "equivalence, welch"
     assert edge < float(rows[3].split(" | ")[4].removeprefix("<")) < 0.05
     assert r"cola\_zero vs random & quant\_time\_sec (s) & " in to_latex(judged)
+    assert to_latex(judged).count(r"cola\_zero vs random, equivalence & perplexity & ") == 1
 
 
 @pytest.mark.parametrize("name", ["other", "n", "test", "effect", "margin", "reason", "df"])

@@ -45,6 +45,16 @@ def test_what_did_not_hold_is_told_with_its_numbers():
     assert "80 % power" in null
 
 
+def test_a_control_that_did_not_come_out_says_so_in_its_line():
+    cells = grid("llama2_7b", methods=["random", "noise_tokens"])
+    means = {"random": 5.70, "noise_tokens": 5.70}
+
+    lines = terminal_lines(results(cells, drawn(cells, std=0.02, means=means)))
+
+    (null,) = [t for t, _ in lines if t.startswith("  inconclusive: random has lower perplexity")]
+    assert re.search(r"; 80 % power from \S+ on\. The control did not come out: ", null)
+
+
 def test_missing_and_failed_cells_come_with_their_command():
     cells = grid("llama2_7b", methods=THREE)
     records = drawn(cells)

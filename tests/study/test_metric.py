@@ -1,13 +1,23 @@
 """Metrics: every study's are declared, and numbers are shown as they say."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from benchsuite.errors import UsageError
 from benchsuite.reporting import numbers
-from benchsuite.study import ACCURACY, PERPLEXITY, Metric, Study, names, study, use_margins
+from benchsuite.study import (
+    ACCURACY,
+    PERPLEXITY,
+    Metric,
+    Study,
+    lower,
+    names,
+    study,
+    use_margins,
+)
 
 SHARE = Metric("accuracy", better="higher", unit="%", scale=100, format=".1f")
 
@@ -63,6 +73,7 @@ def test_a_field_that_no_report_could_read_is_refused_where_it_is_declared(field
         (("v",), "`metrics` with 'v'"),
         ("v", "`metrics` with 'v'"),
         (Metric("v"), "give a tuple of Metrics"),
+        ((Metric("v", parts=True), Metric("w")), "ranks its methods by 'v', a table"),
     ],
 )
 def test_metrics_of_one_name_or_of_another_kind_are_refused(metrics, told):
@@ -143,3 +154,22 @@ def test_the_users_margin_stands_in_the_place_of_the_declared_one():
     finally:
         use_margins({})
     assert study("calibration_selection").metric("perplexity").margin == "0.5%"
+
+
+def test_what_is_in_a_table_is_like_the_table_s_numbers():
+    tasks = Metric("tasks", better="higher", unit="%", margin="2", parts=True)
+    axes = {"model": ("tiny_llama_1m",), "method": ("a", "b")}
+    own = Study("own", "?", axes, (1,), metrics=(PERPLEXITY, tasks))
+
+    arc = own.metric("tasks.arc")
+    assert (arc.name, arc.better, arc.unit, arc.margin) == ("tasks.arc", "higher", "%", "2")
+    assert not arc.parts
+    assert own.metric("tasksarc") == Metric("tasksarc")
+    try:
+        use_margins({"tasks": "3", "tasks.mmlu": "4"})
+        assert [own.metric(f"tasks.{task}").margin for task in ("arc", "mmlu")] == ["3", "4"]
+    finally:
+        use_margins({})
+    with pytest.raises(UsageError, match=r"where records hold a table\. Name .* tasks\.average"):
+        replace(own, claims=(lower("tasks", "a", than="b"),))
+    assert replace(own, claims=(lower("tasks.arc", "a", than="b"),)).claims

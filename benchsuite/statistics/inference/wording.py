@@ -49,9 +49,14 @@ def sentence(claim: Any, model: str, draft: Draft, how: Display) -> str:
         text = _equivalent(claim, draft, how)
     else:
         text = _ordered(claim, draft, how)
-    if claim.control and draft.outcome not in ("held", "not_run"):
-        text += f" The control did not come out: the study cannot see a difference on {model}."
-    return text
+    return text + control_sentence(claim, model, draft.outcome)
+
+
+def control_sentence(claim: Any, model: str, outcome: str) -> str:
+    """Return what follows where a control did not come out, with a space before; empty else."""
+    if not claim.control or outcome in ("held", "not_run"):
+        return ""
+    return f" The control did not come out: the study cannot see a difference on {model}."
 
 
 def _not_run(claim: Any, evidence: Mapping[str, Any]) -> str:
