@@ -11,10 +11,11 @@ from benchsuite.errors import BenchsuiteError, CorruptRecord
 from benchsuite.models import resident
 from benchsuite.printable import without_surrogates
 from benchsuite.records.fingerprint import Fingerprint, digest
-from benchsuite.records.forms import RESERVED, nested, now, sealed
+from benchsuite.records.forms import nested, now, sealed
 from benchsuite.records.reading import Misdeclared, check_metrics, record_of
 from benchsuite.records.record import TIME, CellFacts, Failure, Record, Source, Times, inside
 from benchsuite.study import Cell, names, study
+from benchsuite.study.declared import RESERVED
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,10 +7,10 @@ from typing import Any
 
 from benchsuite import catalog
 from benchsuite.records.fingerprint import Fingerprint
-from benchsuite.records.forms import RESERVED
 from benchsuite.records.record import TIME, CellFacts, Record, Source, Times
 from benchsuite.study import Study, names, study
 from benchsuite.study.cell import Cell
+from benchsuite.study.declared import RESERVED
 
 
 def outcome_of(body: Mapping[str, Any]) -> str:

@@ -17,15 +17,6 @@ from benchsuite.records.record import TIME, Record
 NESTED, FLAT = 2, 1
 SEAL = "record_sha256"
 
-RESERVED = frozenset(
-    (
-        *("model", f"total{TIME}", "schema_version", "cell", "fingerprint", "environment"),
-        *("weights", "stand_in", "weights_digest", "peak_memory_bytes", "timings", "started_at"),
-        *("outcome", "error", "items", "results_sha256", SEAL),
-    )
-)
-"""Keys of the flat form that no axis, parameter or value can have."""
-
 
 def nested(record: Record) -> dict[str, Any]:
     """Return a record as the store keeps it, not sealed yet."""

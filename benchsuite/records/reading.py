@@ -17,7 +17,7 @@ from benchsuite.errors import BenchsuiteError, CorruptRecord
 from benchsuite.records.fields import Fields, kind_of
 from benchsuite.records.files import refuse_endless
 from benchsuite.records.fingerprint import Fingerprint
-from benchsuite.records.forms import FLAT, NESTED, RESERVED, SEAL, seal_of
+from benchsuite.records.forms import FLAT, NESTED, SEAL, seal_of
 from benchsuite.records.limits import DEEPEST, LARGEST
 from benchsuite.records.record import (
     TIME,
@@ -29,6 +29,7 @@ from benchsuite.records.record import (
     Times,
 )
 from benchsuite.study import names, study
+from benchsuite.study.declared import RESERVED
 
 OUTCOMES = ("passed", "failed", "crashed")
 

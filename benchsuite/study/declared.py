@@ -1,11 +1,21 @@
 """What a study declares, looked at when it is declared: a slip costs no night of measuring."""
 
+import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
 from benchsuite.errors import UsageError, unknown_name
 from benchsuite.study.claim import Claim
 from benchsuite.study.metric import Metric
+
+RESERVED = frozenset(
+    (
+        *("model", "total_time_sec", "schema_version", "cell", "fingerprint", "environment"),
+        *("weights", "stand_in", "weights_digest", "peak_memory_bytes", "timings", "started_at"),
+        *("outcome", "error", "items", "results_sha256", "record_sha256"),
+    )
+)
+"""Keys of a record's flat form that no axis, parameter or value can have."""
 
 TAKEN = ("times", "best")
 """Keys that a method has in ``summary_stats.json`` beside its metrics."""
@@ -39,6 +49,34 @@ def checked_metrics(study: str, declared: Any) -> tuple[Metric, ...]:
                 )
             names[name] = metric.name
     return found
+
+
+def check_names(
+    study: str, axes: Collection[str], parameters: Collection[str], metrics: Iterable[Metric]
+) -> None:
+    """Raise where two things of a study would be one key of its records: one would be lost."""
+    mine = {*axes, "seed"}
+    for axis in axes:
+        if axis in ({"study"} | RESERVED) - {"model"}:
+            raise _taken(study, "an axis", axis, "a key of every record")
+    for name in parameters:
+        if not re.fullmatch(r"[A-Za-z0-9_]+", name):
+            raise UsageError(
+                f"study {study!r} has the parameter {name!r}",
+                fix="use only letters, digits and _, which --set can name",
+            )
+        if name in mine | RESERVED:
+            what = "an axis" if name in mine else "a key of every record"
+            raise _taken(study, "a parameter", name, what)
+    for metric in metrics:
+        if metric.name in {*mine, *parameters}:
+            raise _taken(study, "a metric", metric.name, "what its cells are told apart by")
+
+
+def _taken(study: str, kind: str, name: str, what: str) -> UsageError:
+    return UsageError(
+        f"study {study!r} has {kind} {name!r}, which is {what} too", fix="choose another name"
+    )
 
 
 def checked_claims(study: str, declared: Any) -> tuple[Claim, ...]:

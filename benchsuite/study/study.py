@@ -15,7 +15,7 @@ from benchsuite.errors import UsageError, unknown_name
 from benchsuite.study.cell import Cell
 from benchsuite.study.claim import Claim
 from benchsuite.study.column import Column
-from benchsuite.study.declared import checked_claims, checked_metrics
+from benchsuite.study.declared import check_names, checked_claims, checked_metrics
 from benchsuite.study.document import Document
 from benchsuite.study.margins import as_given
 from benchsuite.study.metric import PERPLEXITY, Cost, Metric
@@ -143,6 +143,7 @@ class Study:
         self._check_name_and_seeds()
         self._check_axes()
         object.__setattr__(self, "metrics", checked_metrics(self.name, self.metrics))
+        check_names(self.name, self.axes, declared, self.metrics)
         object.__setattr__(self, "claims", checked_claims(self.name, self.claims))
         for claim in self.claims:
             self._check_claim(claim)

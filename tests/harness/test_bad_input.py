@@ -64,6 +64,9 @@ def test_a_study_says_its_own_least_numbers():
         list(own.cells(settings={"shift": -4}))
 
 
+AXES = {"model": ("gpt2",), "method": ("a",)}
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
@@ -75,10 +78,17 @@ def test_a_study_says_its_own_least_numbers():
         ({"axes": {"model": ("gpt2",), "method": "plain"}}, r"'plain'. Give a tuple .*\(value,\)"),
         ({"axes": {"model": ("gpt2",), "method": ("a", "b", "a")}}, "Give a tuple of different"),
         ({"axes": {"model": ("gpt2",), "bits": ("a", "b")}}, "none is `method`"),
+        ({"axes": {**AXES, "study": ("b",)}}, "an axis 'study', which is a key of every record"),
+        ({"axes": {**AXES, "outcome": ("b",)}}, "an axis 'outcome', which is a key of every"),
+        ({"parameters": {"seed": 4}}, "a parameter 'seed', which is an axis too"),
+        ({"parameters": {"method": "x"}}, "a parameter 'method', which is an axis too"),
+        ({"parameters": {"error": 4}}, "a parameter 'error', which is a key of every record too"),
+        ({"parameters": {"my-bits": 4}}, "has the parameter 'my-bits'. Use only letters"),
+        ({"parameters": {"perplexity": 4}}, "a metric 'perplexity', which is what its cells are"),
     ],
 )
 def test_a_study_whose_cells_could_not_be_told_apart_is_refused(changed, told):
-    declared = {"name": "own", "axes": {"model": ("gpt2",), "method": ("a",)}, "seeds": (1, 2)}
+    declared = {"name": "own", "axes": AXES, "seeds": (1, 2)}
     with pytest.raises(UsageError, match=told):
         Study(question="?", **declared | changed)
 
