@@ -7,6 +7,9 @@ import pytest
 
 from benchsuite.errors import UsageError
 
+REPEATED = ("local", "model", "checkpoint", "trust_remote_code", "set", "margin", "engine_python")
+"""The options that may be given several times, and whose setting is a list."""
+
 _OF_PATHS = ("local", "model", "checkpoint", "engine_python")
 
 
@@ -17,10 +20,10 @@ def value(config: pytest.Config, name: str) -> Any:
     ``=``) the command line gives another value.
     """
     given = config.getoption(f"benchsuite_{name}")
-    if given is not None and not isinstance(given, list):
+    if given is not None and name not in REPEATED:
         return given
-    set_up = _from_ini(config, f"benchsuite_{name}")
-    if not isinstance(set_up, list):
+    set_up = _from_ini(config, name)
+    if name not in REPEATED:
         return set_up
     said = {_named(word) for word in given or ()}
     if name in _OF_PATHS:
@@ -59,11 +62,19 @@ def _from_root(word: str, root: Path, option: str) -> str:
 
 
 def _from_ini(config: pytest.Config, name: str) -> Any:
+    where, flag = str(config.inipath or "-o"), f"--{name.replace('_', '-')}"
     try:
-        return config.getini(name)
+        found = config.getini(f"benchsuite_{name}")
     except (TypeError, ValueError, pytest.UsageError) as error:
+        what = f"the setting benchsuite_{name} cannot be read: {error}"
+        raise UsageError(what, where, f"write what {flag} takes") from error
+    # TOML has lists and numbers, which pytest hands on as they are.
+    if name in REPEATED:
+        odd, fix = any(not isinstance(one, str) for one in found), "give a list of texts"
+    else:
+        odd, fix = isinstance(found, list), "give one text"
+    if odd:
         raise UsageError(
-            f"the setting {name} cannot be read: {error}",
-            where=str(config.inipath or "-o"),
-            fix=f"write what --{name.removeprefix('benchsuite_').replace('_', '-')} takes",
-        ) from error
+            f"the setting benchsuite_{name} is {found!r}", where, f"{fix}, as {flag} takes"
+        )
+    return found

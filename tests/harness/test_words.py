@@ -2,6 +2,9 @@
 
 import pytest
 
+from benchsuite.harness import settings
+from benchsuite.harness.options import OPTIONS
+
 WRONG = ("-k", "first and")
 
 
@@ -89,3 +92,29 @@ def test_an_empty_folder_in_the_settings_is_not_the_project_itself(bench, projec
     result = bench("-o", "benchsuite_reports_dir= ")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: the setting benchsuite_reports_dir is empty *"])
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            "benchsuite_seeds = [1, 2]",
+            "seeds is [[]1, 2] (*pyproject.toml). Give one text, as --s*",
+        ),
+        ('benchsuite_reports_dir = ["a"]', "reports_dir is [[]'a'] (*). Give one text, as --rep*"),
+        ("benchsuite_local = [1]", "local is [[]1] (*). Give a list of texts, as --local takes*"),
+        ("benchsuite_set = [['a.b=1']]", "set is [[][[]'a.b=1']] (*). Give a list of texts*"),
+    ],
+)
+def test_a_setting_of_toml_that_is_no_text_is_named(bench, project, line, told):
+    (project.path / "pytest.ini").unlink(missing_ok=True)
+    (project.path / "pyproject.toml").write_text(f"[tool.pytest.ini_options]\n{line}\n")
+    result = bench()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: the setting benchsuite_{told}"])
+    assert not made(project)
+
+
+def test_the_settings_that_are_lists_are_those_of_options_that_repeat():
+    repeat = {option.name for option in OPTIONS if option.ini_type == "args"}
+    assert repeat == set(settings.REPEATED)
