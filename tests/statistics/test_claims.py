@@ -77,6 +77,24 @@ def test_two_constants_are_compared_exactly():
     assert equal.outcome == "inconclusive"
 
 
+def test_seeds_that_are_alike_by_chance_may_be_that():
+    """Two or three seeds agree often enough where a metric has few values."""
+    claim = higher("accuracy", "a", than="b")
+    for n in (2, 3, 5):
+        same = [Arm(dict.fromkeys(range(n), value)) for value in (0.5, 0.45)]
+        judged = judge(claim, "m", *same)
+        chance = 2 / math.comb(2 * n, n)  # of the ways to deal the values out, these two
+        assert judged.outcome == "held"
+        assert judged.sentence.endswith(
+            f" This supposes that any seed of a and b gives the same number: if seeds may differ, "
+            f"these have an exact p = {chance:.{4 if chance < 0.01 else 3}f}."
+        )
+    equal = judge(equivalent("accuracy", "a", to="b", within=0.1), "m", *same)
+    assert equal.sentence.endswith(" This supposes that any seed of a and b gives the same number.")
+    once = [Arm({1: value}, constant=True) for value in (0.5, 0.45)]
+    assert "supposes" not in judge(claim, "m", *once).sentence
+
+
 def test_one_seed_shows_nothing():
     judged = judge(COLA_BELOW_RANDOM, "m", arm(5.7, 0.1, n=2), constant(5.79, n=1))
 

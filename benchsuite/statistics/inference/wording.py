@@ -5,6 +5,7 @@ from typing import Any
 
 from benchsuite.printable import some
 from benchsuite.statistics.inference import sizes
+from benchsuite.statistics.inference.beware import beware, ran_once
 from benchsuite.statistics.inference.verdicts import Draft
 from benchsuite.statistics.rounding import (
     Display,
@@ -83,11 +84,6 @@ def _identical(claim: Any, outcome: str, evidence: Mapping[str, Any], how: Displ
     return f"{evidence['distinct']} different values of {claim.metric} ({groups}{more})."
 
 
-def ran_once(evidence: Mapping[str, Any]) -> Sequence[bool]:
-    """Say of both arms whether one run stands for every seed, so that it has no scatter."""
-    return evidence.get("once") or (False, False)
-
-
 def both_arms(evidence: Mapping[str, Any], how: Display) -> list[str]:
     """Return both arms' mean ± standard deviation, alone where one run stands for every seed."""
     return [
@@ -133,7 +129,7 @@ def _cv(outcome: str, evidence: Mapping[str, Any]) -> str:
 def _ordered(claim: Any, draft: Draft, how: Display) -> str:
     evidence = draft.evidence
     text = _difference(evidence, how)
-    after = f"{_warning(claim, draft)}{_items(evidence, how)}"
+    after = f"{beware(claim, draft)}{_items(evidence, how)}"
     small = f"within ±{_margin(evidence, how)}" if evidence.get("margin") else ""
     if evidence["p_value"] is None:
         if draft.verdict == sizes.TRIVIAL:
@@ -158,7 +154,7 @@ def _ordered(claim: Any, draft: Draft, how: Display) -> str:
 def _equivalent(claim: Any, draft: Draft, how: Display) -> str:
     evidence = draft.evidence
     result = evidence["tost"]
-    after = f"{_warning(claim, draft)}{_items(evidence, how)}"
+    after = f"{beware(claim, draft)}{_items(evidence, how)}"
     if not result["defined"]:
         return f"n = {evidence['n']} and {evidence['n_other']}: {result['reason']}.{after}"
     margin = in_unit(how, f"±{evidence['margin'] * how.scale:g}")
@@ -226,49 +222,6 @@ def _margin(evidence: Mapping[str, Any], how: Display) -> str:
     if "%" not in declared:  # as it was given: it is in the unit shown
         return in_unit(how, f"{float(declared):g}")
     return f"{_size(how, evidence['margin'])} ({declared.removesuffix('%').strip()} %)"
-
-
-def _warning(claim: Any, draft: Draft) -> str:
-    """Return what to beware of: seeds that diverged or stand apart, skewed ones, a constant arm."""
-    evidence, arms = draft.evidence, (claim.method, claim.other)
-    if evidence.get("diverged"):
-        pairs = zip(arms, evidence["diverged"], strict=True)
-        return f" Diverged: {', '.join(f'seed {s} of {arm}' for arm, ss in pairs for s in ss)}."
-    odd = zip(arms, evidence.get("outliers") or (None, None), strict=True)
-    told = [f"seed {s} of {arm} stands apart from its others" for arm, s in odd if s is not None]
-    beside = evidence.get("robust") or {}
-    if beside.get("skewed"):
-        told.append(f"the seeds of {arms[beside['arm']]} are skewed ({signed(beside['skewness'])})")
-    text = f" Beware: {'; '.join(told)}." if told else ""
-    decided = beside and draft.verdict not in ("", sizes.INCONCLUSIVE)
-    if decided:
-        text += _supposed(arms[beside["arm"]], draft)
-    return text + (_other_tests(evidence, beside) if told or decided else "")
-
-
-def _supposed(arm: str, draft: Draft) -> str:
-    """Return what a verdict rests on where ``arm`` alone has scatter, and what would undo it."""
-    evidence, small = draft.evidence, (sizes.EQUIVALENT, sizes.TRIVIAL)
-    one_sided = draft.verdict not in small and "tost" not in evidence
-    side = evidence["robust"]["hidden"] if one_sided else "higher or lower"
-    n = evidence["n_other" if evidence["robust"]["arm"] else "n"]
-    return (
-        f" This supposes that {arm} scatters alike to both sides of its mean: "
-        f"{n} seeds can miss rare, much {side} values that undo it."
-    )
-
-
-def _other_tests(evidence: Mapping[str, Any], beside: Mapping[str, Any]) -> str:
-    """Return what tests say beside a t-test, which supposes normal seeds."""
-    tests = []
-    if beside.get("sign_flip_p") is not None:
-        least = f"at least {beside['smallest_p']:.2g} with so many seeds"
-        tests.append(f"sign-flip {p_text(beside['sign_flip_p'])} ({least})")
-    elif evidence["exact_p"] is not None:
-        tests.append(f"exact {p_text(evidence['exact_p'])}")
-    if beside.get("log_t_p") is not None:
-        tests.append(f"t-test of the logarithms {p_text(beside['log_t_p'])}")
-    return f" Beside the t-test: {', '.join(tests)}." if tests else ""
 
 
 def _difference(evidence: Mapping[str, Any], how: Display) -> str:
