@@ -16,8 +16,9 @@ from benchsuite.harness.place import usual_words
 from benchsuite.harness.session import Bench
 from benchsuite.study import Cell
 
-# Named, so that the options are known before a conftest is read, and where there is none.
-_PLUGIN = ("-p", "benchsuite.plugin")
+# Named, so that the options are known before a conftest is read, and where there is none. Under
+# `filterwarnings = error` pytest would end because what it is to rewrite is imported already: us.
+_PLUGIN = ("-p", "benchsuite.plugin", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 
 
 class Collected:

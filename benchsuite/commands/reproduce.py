@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchsuite import catalog
-from benchsuite.commands.collecting import pytest_words, register_own
+from benchsuite.commands.collecting import collect, pytest_words, register_own
 from benchsuite.commands.parser import Parser
 from benchsuite.errors import BenchsuiteError, CorruptRecord, UsageError
 from benchsuite.harness import given
@@ -20,7 +20,8 @@ from benchsuite.printable import count
 from benchsuite.records.reading import read_file
 from benchsuite.records.record import CellFacts, Record
 from benchsuite.reporting.load import flatten
-from benchsuite.study import study
+from benchsuite.study import names, study
+from benchsuite.study.parameter import as_setting
 
 _DIGEST = re.compile("[0-9a-f]{40,}")
 
@@ -42,6 +43,8 @@ def reproduce(arguments: Sequence[str]) -> int:
     register_own()
     join_named(further)
     old = read(chosen.record)
+    if old.cell.study not in names():
+        collect(further)  # a conftest further down may register it, or the file that is named
     folder = chosen.reports_dir or Path(tempfile.mkdtemp(prefix="benchsuite-"))
     new = measure(old, folder.resolve(), further)
     for line in compared(old, new):
@@ -100,7 +103,7 @@ def arguments_of(record: Record) -> list[str]:
         )
     for name, value in facts.parameters.items():
         if name in now.parameters and CellFacts.of(now).parameters[name] != value:
-            words.append(f"--set={declared.name}.{name}={value}")
+            words.append(f"--set={as_setting(declared.name, name, value)}")
     words.append(f"--weights={'random' if record.source.weights == 'random' else 'hub'}")
     words.append(f"--device={record.device_kind}")
     words.append(f"--cell-threads={record.environment.get('threads', 1)}")

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from benchsuite.study import Cell, Study
+from benchsuite.study.parameter import as_setting
 
 
 def rerun_command(
@@ -34,7 +35,7 @@ def rerun_command(
     changed = {k: v for cell in told for k, v in cell.changed.items() if k not in study.additions}
     for name, value in sorted(changed.items()):
         if not (tour and name in tour.parameters):
-            words += ["--set", f"{study.name}.{name}={value}"]
+            words += ["--set", as_setting(study.name, name, value)]
     declared = tour.seeds if tour else study.seeds
     seeds = sorted({cell.seed for cell in cells})
     asked = sorted({cell.seed for cell in beside if cell.method not in study.once})

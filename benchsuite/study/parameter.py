@@ -141,6 +141,19 @@ def parse_setting(text: str) -> tuple[str, str, Any]:
     return name, parameter, value
 
 
+def as_setting(study: str, name: str, value: Any) -> str:
+    """Return the ``STUDY.PARAMETER=VALUE`` that `parse_setting` reads as this value.
+
+    A list is a tuple that went through JSON; a text that would be read as something else is quoted.
+    """
+    text = f"{study}.{name}={_tuples(value)}"
+    return text if parse_setting(text)[2] == _tuples(value) else f"{study}.{name}={value!r}"
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 

@@ -2,7 +2,7 @@
 
 import importlib
 
-from benchsuite.errors import unknown_name
+from benchsuite.errors import UsageError, unknown_name
 from benchsuite.study.declared import check_claimed_methods
 from benchsuite.study.study import Study
 
@@ -41,5 +41,7 @@ def names() -> tuple[str, ...]:
 def study(name: str) -> Study:
     """Return a registered study; an unknown name is a usage error naming the nearest."""
     if name not in names():
-        raise unknown_name("study", name, names())
+        error = unknown_name("study", name, names())
+        own = "One of your own: run this where the conftest.py is that registers it"
+        raise UsageError(error.what, error.where, f"{error.fix}. {own}")
     return STUDIES[name]

@@ -124,6 +124,36 @@ def test_a_record_whose_benchmark_lies_elsewhere_asks_for_its_file(command, benc
     result.stdout.fnmatch_lines(["toy_a-direct-seed1: bit-identical *"])
 
 
+BELOW = """
+from benchsuite.study import Study, register_study
+axes = {"model": ("toy_a",), "method": ("a",)}
+register_study(Study("below", "?", axes, (1,), {"sizes": (1, 2)}, reads={"model": ""}))
+"""
+
+
+def test_a_study_of_a_conftest_further_down_is_found_where_its_folder_is_named(
+    command, bench, project
+):
+    """And warnings that the project takes for errors end no command."""
+    (project.path / "below").mkdir()
+    (project.path / "below/conftest.py").write_text(BELOW)
+    (project.path / "below/test_below.py").write_text(
+        "import pytest\n@pytest.mark.study('below')\n"
+        "def test_below(cell, record): record.update(perplexity=sum(cell['sizes']))\n"
+    )
+    (project.path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    words = ("below", "--set", "below.sizes=(3,4)")
+    project.runpytest_subprocess(*words).assert_outcomes(passed=1)
+    (record,) = project.path.glob("reports/below/raw_runs/*.json")
+
+    command("status", *words).stdout.fnmatch_lines(["1 done"])
+    again = command("reproduce", str(record), "below")
+    again.stdout.fnmatch_lines(["toy_a-a-seed1: bit-identical *"])
+    alone = command("reproduce", str(record))
+    assert alone.ret == 4
+    alone.stderr.fnmatch_lines(["*unknown study: 'below'. Known: *. One of your own: run this wh*"])
+
+
 def test_a_blank_before_the_reports_folder_is_as_good_as_an_equals_sign(command, bench, project):
     bench("-k", "two_models and toy_a and same", "--reports-dir", "mine")
     for name in ("status", "claims", "report"):

@@ -10,7 +10,8 @@ from benchsuite.records.forms import nested, sealed, table_of
 from benchsuite.records.reading import read_cell
 from benchsuite.records.record import CellFacts
 from benchsuite.reporting.merging import read_sources, results_of
-from benchsuite.study import Parameter, Study, names, study
+from benchsuite.study import Parameter, Study, names, parse_setting, study
+from benchsuite.study.parameter import as_setting
 from benchsuite.study.table import parameter_rows, values_of
 from tests.reporting.factory import record, stored
 
@@ -117,6 +118,19 @@ def test_a_claim_over_items_needs_their_columns():
 
     with pytest.raises(UsageError, match="Declare auroc in `metrics`"):
         Study("own", "?", AXES, (1,), claims=(ranks_better("auroc", "a", than="b"),))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [(3, 4), [5], ["a", ["b"]], "4", "a b, c'd", "none", "True", "", True, None, 1e-7, -1],
+)
+def test_a_setting_that_is_written_is_read_as_it_was(value):
+    """Also as JSON has it, where a tuple is a list."""
+
+    def tuples(one):
+        return tuple(map(tuples, one)) if isinstance(one, list | tuple) else one
+
+    assert parse_setting(as_setting("own", "sizes", value)) == ("own", "sizes", tuples(value))
 
 
 # --- earlier names
