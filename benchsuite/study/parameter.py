@@ -146,12 +146,13 @@ def as_setting(study: str, name: str, value: Any) -> str:
 
     A list is a tuple that went through JSON; a text that would be read as something else is quoted.
     """
-    text = f"{study}.{name}={_tuples(value)}"
-    return text if parse_setting(text)[2] == _tuples(value) else f"{study}.{name}={value!r}"
+    text = f"{study}.{name}={tuples(value)}"
+    return text if parse_setting(text)[2] == tuples(value) else f"{study}.{name}={value!r}"
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+def tuples(value: Any) -> Any:
+    """Return a value that went through JSON as a parameter holds it, which has no lists."""
+    return tuple(map(tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _is_number(value: Any) -> bool:

@@ -16,6 +16,7 @@ from benchsuite.errors import UsageError
 from benchsuite.printable import some
 from benchsuite.study.cell import Cell
 from benchsuite.study.claim import Claim, is_tested
+from benchsuite.study.parameter import tuples
 from benchsuite.study.study import Study
 
 SCHEMA_VERSION = 1
@@ -144,7 +145,10 @@ def _plan(path: Path, body: Mapping[str, Any]) -> FrozenPlan:
         float(body["alpha"]),
         bool(body["tour"]),
         body["downstream"],
-        body["settings"],
+        {
+            name: {k: tuples(v) for k, v in found.items()}
+            for name, found in body["settings"].items()
+        },
         body["margins"],
         {name: _study_plan(name, found) for name, found in body["studies"].items()},
     )

@@ -97,6 +97,21 @@ def refused(result):
     return " ".join((result.stdout.str() + result.stderr.str()).split())
 
 
+def test_a_plan_runs_with_the_tuple_that_it_was_frozen_with(frozen, run, project):
+    """JSON has it as a list."""
+    sizes = '{"n_samples": 8, "sizes": (1, 2)}'
+    project.makeconftest(CONFTEST.replace("METHODS", METHODS).replace('{"n_samples": 8}', sizes))
+    frozen("-k", "claimed and one and (clear or worse)", "--set", "claimed.sizes=(3,4)")
+
+    result = run("--plan=plan.json", "--set", "claimed.sizes=(3,4)")
+
+    result.assert_outcomes(passed=6)
+    result.stdout.fnmatch_lines(["  as planned (plan.json, *"])
+    assert "sizes=(3, 5) is not in the plan" in refused(
+        run("--plan=plan.json", "--set", "claimed.sizes=(3,5)")
+    )
+
+
 def test_the_file_can_be_read_and_has_exactly_the_chosen_cells(frozen, command, project):
     frozen()
 

@@ -22,6 +22,8 @@ MOST_IDS = 3
 MOST_VALUES = 10
 # By so much unequal variances must be able to raise a p-value before a sentence says so.
 NOTABLY = 1.05
+# Below that all p-values are told alike.
+LEAST_TOLD = 1e-4
 TEST_NAMES = {
     "welch": "Welch's t-test",
     "student": "Student's t-test",
@@ -244,7 +246,7 @@ def _test(evidence: Mapping[str, Any]) -> str:
     text = f"{name}, n = {n}, {p_text(evidence['p_value'])}"
     text += _left_out(evidence)
     guarded = evidence.get("p_guarded")
-    if guarded is not None and guarded > NOTABLY * evidence["p_value"]:
+    if guarded is not None and guarded > NOTABLY * evidence["p_value"] and guarded >= LEAST_TOLD:
         held = "with the skewness seen" if evidence.get("skewness") else "whatever the variances"
         text += f" (at most {p_text(guarded).removeprefix('p = ')} {held})"
     text += _looks(evidence)
