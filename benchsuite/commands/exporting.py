@@ -30,6 +30,6 @@ def export(arguments: Sequence[str]) -> int:
 
     register_own()
     plan = None if chosen.plan is None else read_plan(chosen.plan)
-    files = write_export(list(map(Path, chosen.folders)), chosen.to, plan)
+    files = write_export(list(map(Path, chosen.folders)), chosen.to, plan, tell=print)
     print(f"{count(len(files), 'file')}; begin with {chosen.to / 'README.md'}")
     return 0

@@ -326,8 +326,10 @@ def test_what_cannot_be_read_is_named_once_and_an_unknown_study_is_in_the_data_a
     folder = tmp_path / "reports/store/records"
     stored(folder, {"a": foreign, "b": record(cells[1])})
     (folder / "broken.json").write_text("{")
-    write_export([tmp_path / "reports"], tmp_path / "paper")
+    told = []
+    write_export([tmp_path / "reports"], tmp_path / "paper", tell=told.append)
 
+    assert any("left out 1 record of nobody_knows, a study that is not" in note for note in told)
     card = (tmp_path / "paper/README.md").read_text()
     assert card.count("reports/store/records/broken.json") == 1
     assert "left out 1 record of nobody\\_knows" in card

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,11 +24,15 @@ _FORMS = {"tex": to_latex, "md": to_markdown, "csv": to_csv}
 
 
 def write_export(
-    directories: Sequence[Path], folder: Path, plan: FrozenPlan | None = None
+    directories: Sequence[Path],
+    folder: Path,
+    plan: FrozenPlan | None = None,
+    *,
+    tell: Callable[[str], object] = lambda note: None,
 ) -> list[Path]:
     """Export the records under some reports folders; return the files, relative to ``folder``.
 
-    Under a frozen ``plan`` tables and figures are of its cells; the Parquet files are of all.
+    ``tell`` is given what was left out and why, which the data card says too. Under a frozen ``plan`` tables and figures are of its cells; the Parquet files are of all.
 
     ::
 
@@ -43,6 +47,8 @@ def write_export(
     """
     _refuse_what_is_no_export(folder)
     sources, results = judged_under(plan, directories)
+    for note in sources.notes:
+        tell(note)
     place = folder.resolve()
     place.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-"))
