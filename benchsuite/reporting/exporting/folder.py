@@ -32,7 +32,8 @@ def write_export(
 ) -> list[Path]:
     """Export the records under some reports folders; return the files, relative to ``folder``.
 
-    ``tell`` is given what was left out and why, which the data card says too. Under a frozen ``plan`` tables and figures are of its cells; the Parquet files are of all.
+    ``tell`` is given what was left out and why, which the data card says too. Under a frozen
+    ``plan`` tables and figures are of its cells; the Parquet files are of all.
 
     ::
 
