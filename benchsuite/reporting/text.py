@@ -10,6 +10,7 @@ from benchsuite.reporting.results import Line, StudyResults
 from benchsuite.reporting.unmeasured import unmeasured
 from benchsuite.reporting.unread import unread
 from benchsuite.reporting.waiting import waiting
+from benchsuite.statistics.inference.beware import ran_once
 from benchsuite.statistics.inference.claims import Judgement
 from benchsuite.statistics.inference.wording import both_arms, control_sentence
 from benchsuite.statistics.rounding import in_unit, p_text, short
@@ -109,7 +110,8 @@ def _is_smoke(judgement: Judgement) -> bool:
     evidence = judgement.evidence
     if judgement.outcome != "inconclusive" or "n_other" not in evidence:
         return False
-    if judgement.claim.over_items:
+    # Over items their number counts, and what runs once has no more seeds.
+    if judgement.claim.over_items or "n_items" in evidence or all(ran_once(evidence)):
         return False
     return min(evidence["n"], evidence["n_other"]) < ENOUGH_SEEDS
 

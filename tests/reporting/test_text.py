@@ -1,11 +1,15 @@
 import ast
 import re
 import shlex
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from benchsuite.reporting import render_page, rerun_command, terminal_lines
-from benchsuite.study import study
+from benchsuite.records.record import Items
+from benchsuite.reporting import judge_study, render_page, rerun_command, terminal_lines
+from benchsuite.reporting.results import StudyResults
+from benchsuite.study import lower, study
 from tests.reporting.factory import CALIBRATION, drawn, grid, record, results
 
 THREE = ["gptq_default", "random", "cola_zero"]
@@ -43,6 +47,27 @@ def test_what_did_not_hold_is_told_with_its_numbers():
     assert violated[0][1]["red"]
     (null,) = [t for t, _ in lines if t.startswith("  inconclusive")]
     assert "80 % power" in null
+
+
+def test_methods_that_run_once_are_no_smoke_run():
+    """Their items decide, however many seeds there are: what came of them is told."""
+    pair = ("fp16", "rtn")
+    cells = [c for c in STUDY.cells() if c.model == "llama2_7b" and c.method in pair]
+    claimed = replace(STUDY, claims=(lower("perplexity", "fp16", than="rtn"),))
+    side = Items("side.parquet", (), None)
+    records = {cell.id: record(cell, 5.7, items=side) for cell in cells}
+    made = StudyResults(claimed, cells, records)
+    nll = np.log(5.7) + np.random.default_rng(0).normal(0, 0.1, (2, 40))
+
+    def columns(record):
+        return {"chunk_nll": nll[pair.index(record.cell.method)], "chunk": np.arange(40)}
+
+    made.judgements = judge_study(made, columns=columns)
+    texts = [text for text, _ in terminal_lines(made)]
+
+    assert made.judgements[0].evidence["n_items"] == 40
+    assert texts[1].startswith("  inconclusive: fp16 has lower perplexity than rtn [llama-2-7b")
+    assert not any("smoke run" in text for text in texts)
 
 
 def test_a_control_that_did_not_come_out_says_so_in_its_line():
