@@ -140,7 +140,9 @@ def _margin_told(claim: Claim, metric: Metric) -> str:
     """Return the margin in words: the claim's own, or the metric's."""
     if claim.kind == "equivalent":
         return shown(metric, claim.limit or 0.0)
-    return metric.margin if metric.margin.endswith("%") else in_unit(metric, metric.margin)
+    if metric.margin.endswith("%"):  # else it would look like points of a metric in percent
+        return f"{metric.margin.removesuffix('%').strip()} % of {claim.other}'s"
+    return in_unit(metric, metric.margin)
 
 
 def _margin(claim: Claim, metric: Metric, scatter: Scatter | None) -> float | None:

@@ -71,6 +71,7 @@ def test_a_relative_margin_is_of_the_other_arms_mean():
     absolute = repr(float(values(found, "random").mean()) / 100)
     one, two = (need(study(m), CLAIM, scatter, ONE_LOOK, **HOW) for m in ("1%", absolute))
     assert (one.low, one.seeds, one.high) == (two.low, two.seeds, two.high)
+    assert "margin 1 % of random's, standard deviation" in one.because
 
 
 def test_seeds_that_are_shared_and_arms_that_stand_still_have_one_scatter():

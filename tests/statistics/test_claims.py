@@ -77,6 +77,15 @@ def test_two_constants_are_compared_exactly():
     assert equal.outcome == "inconclusive"
 
 
+def test_a_relative_margin_of_a_metric_in_percent_says_of_what():
+    shown = Metric("accuracy", better="higher", unit="%", margin="1%")
+    claim = higher("accuracy", "a", than="b")
+    (judged,) = judge_family(
+        [Question(claim, "m", arm(45, 5), arm(40, 5, rng_seed=2), shown=shown)]
+    )
+    assert "What matters begins at 0.40 % (1 % of the other's). " in judged.sentence
+
+
 def test_seeds_that_are_alike_by_chance_may_be_that():
     """Two or three seeds agree often enough where a metric has few values."""
     claim = higher("accuracy", "a", than="b")

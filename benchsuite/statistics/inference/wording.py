@@ -223,7 +223,9 @@ def _margin(evidence: Mapping[str, Any], how: Display) -> str:
     declared = evidence["margin_declared"].strip()
     if "%" not in declared:  # as it was given: it is in the unit shown
         return in_unit(how, f"{float(declared):g}")
-    return f"{_size(how, evidence['margin'])} ({declared.removesuffix('%').strip()} %)"
+    relative = f"{declared.removesuffix('%').strip()} %"
+    relative += " of the other's" if how.unit == "%" else ""  # points and percent look alike
+    return f"{_size(how, evidence['margin'])} ({relative})"
 
 
 def _difference(evidence: Mapping[str, Any], how: Display) -> str:
