@@ -11,6 +11,7 @@ __getattr__, __all__ = attach(
         "ScoringModel": "pool",
         "Selection": "pool",
         "SAMPLERS": "registry",
+        "checked": "registry",
         "register_sampler": "registry",
         "sampler": "registry",
         "sampler_module": "registry",

@@ -8,6 +8,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from benchsuite.errors import BenchsuiteError
 from benchsuite.registry import Registry, check_target
 
 SAMPLERS = Registry(
@@ -41,6 +42,22 @@ def sampler(name: str) -> Callable[..., Any]:
     """Return a sampler's ``select(pool, n_samples, seq_len, seed, **options) -> Selection``."""
     module, function = SAMPLERS.find(name).split(":")
     return getattr(importlib.import_module(module), function)
+
+
+def checked(name: str, found: Any, n_samples: int, seq_len: int) -> Any:
+    """Return what a sampler selected; raise ``BenchsuiteError`` for what is none of this size.
+
+    One of one's own that is a sequence short would be compared with methods that calibrate on more.
+    """
+    batch = getattr(found, "batch", None)
+    wanted = f"a Selection whose batch is int64 [{n_samples}, {seq_len}]"
+    if batch is None or not hasattr(found, "details"):
+        told = f"a {type(found).__name__}"
+    elif tuple(batch.shape) == (n_samples, seq_len) and str(batch.dtype) == "torch.int64":
+        return found
+    else:
+        told = f"a batch of {str(batch.dtype).removeprefix('torch.')} {list(batch.shape)}"
+    raise BenchsuiteError(f"the sampler {name!r} returned {told}", fix=f"return {wanted}")
 
 
 def sampler_module(name: str) -> str:

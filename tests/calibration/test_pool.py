@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,12 +9,13 @@ from benchsuite.calibration import (
     SAMPLERS,
     CalibrationPool,
     MemoryFeatureCache,
+    checked,
     register_sampler,
     sampler,
     sampler_module,
 )
 from benchsuite.calibration.pool import Account, tokenizer_digest, weights_digest
-from benchsuite.errors import UsageError
+from benchsuite.errors import BenchsuiteError, UsageError
 
 
 def test_a_feature_is_built_once_and_keeps_its_first_cost():
@@ -127,6 +129,18 @@ def test_a_users_own_sampler():
             register_sampler("mine", "json:loads")
     finally:
         del SAMPLERS["mine"]
+
+
+def test_a_selection_of_another_size_is_refused_by_the_sampler_s_name(pool):
+    found = sampler("random")(pool, 3, 8, 0)
+    assert checked("mine", found, 3, 8) is found
+    for size, wanted in (((4, 8), r"\[4, 8\]"), ((3, 9), r"\[3, 9\]")):
+        with pytest.raises(BenchsuiteError, match=rf"'mine' .* int64 \[3, 8\]\. R.*{wanted}"):
+            checked("mine", found, *size)
+    with pytest.raises(BenchsuiteError, match=r"'mine' returned a list\. Return a Selection"):
+        checked("mine", [1, 2], 3, 8)
+    with pytest.raises(BenchsuiteError, match=r"returned a batch of int32"):
+        checked("mine", replace(found, batch=found.batch.int()), 3, 8)
 
 
 @pytest.mark.parametrize("target", ["module", "module:", ":select", "a:b:c"])
