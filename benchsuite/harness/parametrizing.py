@@ -26,6 +26,8 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         return
     takes_cells = "cell" in metafunc.fixturenames
     own = [one for one in test.own_markers if one.name == "study"]
+    where = next(node for node, _ in test.iter_markers_with_node("study"))
+    beside = [one for node, one in test.iter_markers_with_node("study") if node is where]
     if not takes_cells and not own:  # a helper's test below the mark of a module or a class
         return
     name = mark.args[0] if mark.args else None
@@ -33,8 +35,8 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         raise UsageError(
             "the mark study names no study", test.nodeid, "write @pytest.mark.study('NAME')"
         )
-    if len(mark.args) > 1 or len(own) > 1:
-        every = ", ".join(str(arg) for one in (own or [mark]) for arg in one.args)
+    if len(mark.args) > 1 or len(beside) > 1:
+        every = ", ".join(str(arg) for one in beside for arg in one.args)
         raise UsageError(
             f"one test is marked with several studies: {every}",
             test.nodeid,

@@ -32,6 +32,13 @@ REFUSED |= {
         '@pytest.mark.study("nearer")\n' + CELL + "): pass"
     ),
 }
+REFUSED |= {
+    "one test is marked with several studies: shaky, beside (*::test_shaky). *": (
+        'pytestmark = [pytest.mark.study("shaky"), pytest.mark.study("beside")]\n'
+        + CELL.partition("\n")[2]
+        + "): pass"
+    ),
+}
 HELPED = """
 pytestmark = pytest.mark.study("shaky")
 def test_helper(): pass
