@@ -70,10 +70,10 @@ def open_foreign(
             str(folder),
             install or "Try it where its library and its device are, or give a dequantized copy",
         ) from error
-    from benchsuite.models.attention import keep_cap  # transformers is here where a model is
+    from benchsuite.models.plainly import compute_plainly  # transformers is here where a model is
 
     soundness.check_complete(report, word)
-    keep_cap(model)
+    compute_plainly(model)
     _try(model, folder, method)
     model.generation_config = generation_settings.read(folder) or model.generation_config
     notes = (_told(settings),) if method == "compressed-tensors" else ()

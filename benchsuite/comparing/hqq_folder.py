@@ -61,7 +61,7 @@ def open_hqq(
         ) from error
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from benchsuite.models.attention import keep_cap
+    from benchsuite.models.plainly import compute_plainly
 
     with soundness.quiet_transformers(), own_code.refused(word):
         config: Any = AutoConfig.from_pretrained(
@@ -77,7 +77,7 @@ def open_hqq(
         {"missing_keys": missing, "unexpected_keys": report.unexpected_keys}, word
     )
     model.tie_weights()
-    keep_cap(model)
+    compute_plainly(model)
     model.generation_config = generation_settings.read(folder) or model.generation_config
     return model.to(device), "benchsuite with hqq", (_NOTE,)
 

@@ -5,7 +5,7 @@ a text, and none that it puts behind one: an end of text there would end the que
 answer. A conversation gets exactly what ``apply_chat_template`` makes of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -21,6 +21,9 @@ SETTINGS = ("auto", "on", "off")
 # Where a template asks whether to think aloud first (Qwen3), the answer is no.
 _THINKING = "enable_thinking"
 _PROBE = "Seventeen"
+_WITHOUT = (
+    "correct it in the model's folder, or let a study ask without it: --set STUDY.chat_template=off"
+)
 
 
 def used(tokenizer: Any, setting: str) -> bool:
@@ -47,6 +50,7 @@ def told(tokenizer: Any, chat: bool) -> dict[str, Any]:
 
 def encoded(tokenizer: Any, prompts: Sequence[Prompt]) -> list[Ids]:
     """Return the ids of every prompt, ready for the answer to follow."""
+    _check_told(tokenizer, prompts)
     texts = [prompt for prompt in prompts if isinstance(prompt, str)]
     plain = iter(_plain(tokenizer, texts))
     return [
@@ -66,6 +70,7 @@ def continued(
     own end belongs to the prompt. (lm-eval counts its last line break as part of every text: that
     is one constant per question, which ``acc`` does not see and ``acc_norm`` does.)
     """
+    _check_told(tokenizer, (prompt for prompt, _ in asked))
     plain: list[str] = []
     chat: list[str] = []
     for prompt, texts in asked:
@@ -93,14 +98,12 @@ def turn_end(tokenizer: Any) -> int | None:
 
     Not every model names it among its ends of text: ``<end_of_turn>``, ``<|im_end|>``.
     """
-    from jinja2 import TemplateError
-
     if not getattr(tokenizer, "chat_template", None):
         return None
     turns = [{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": _PROBE}]
     try:
         text = str(tokenizer.apply_chat_template(turns, tokenize=False))
-    except TemplateError:
+    except Exception:  # a template is a program, which fails in its own way
         return None
     after = text.rpartition(_PROBE)[2] if _PROBE in text else ""
     ids = bare_ids(tokenizer, after.lstrip())
@@ -112,20 +115,35 @@ def _conversation(tokenizer: Any, turns: Sequence[Turn]) -> Ids:
 
 
 def _templated(tokenizer: Any, turns: Sequence[Turn], **options: Any) -> Any:
-    from jinja2 import TemplateError
-
     if _THINKING in str(tokenizer.chat_template):
         options[_THINKING] = False
     try:
         return tokenizer.apply_chat_template(
             [dict(turn) for turn in turns], add_generation_prompt=True, **options
         )
-    except TemplateError as error:
+    except Exception as error:  # a template is a program, which fails in its own way
+        said = " ".join(str(error).split())[:300]
         raise BenchsuiteError(
-            f"the tokenizer's chat template refuses a conversation: {error}",
-            fix="correct it in the model's folder, or let a study ask without it: "
-            "--set STUDY.chat_template=off",
+            f"the tokenizer's chat template refuses a conversation: {said}", fix=_WITHOUT
         ) from error
+
+
+def _check_told(tokenizer: Any, prompts: Iterable[Prompt]) -> None:
+    """Raise where the template leaves out what a turn says, as one that wants lists of parts does.
+
+    The first conversation is looked at: all have the same template. Its questions would all be one
+    prompt without a question.
+    """
+    turns = next((prompt for prompt in prompts if not isinstance(prompt, str)), ())
+    text = str(_templated(tokenizer, turns, tokenize=False)) if turns else ""
+    for turn in turns:
+        said = turn["content"].strip()
+        if said not in text:
+            raise BenchsuiteError(
+                f"the tokenizer's chat template leaves out what the {turn['role']} says: "
+                f"{said[:60]!r}; one for images and text may want a list of parts there",
+                fix=_WITHOUT,
+            )
 
 
 def _plain(tokenizer: Any, texts: Sequence[str]) -> list[Ids]:

@@ -152,7 +152,7 @@ def load_folder(
     import_transformers()
     from transformers import AutoModelForCausalLM
 
-    from benchsuite.models.attention import keep_cap
+    from benchsuite.models.plainly import compute_plainly
 
     for _ in tensor_headers(folder):  # a truncated file is named here, before torch reads it
         pass
@@ -193,7 +193,7 @@ def load_folder(
     check_complete(report, where)
     check_stored(folder, dict(model.named_parameters()), where)
     check_finite(model, where)
-    keep_cap(model)
+    compute_plainly(model)
     if getattr(model.config, "model_type", None) not in ARCHITECTURES:
         try_unknown(model, where)
     if settings is not None:
@@ -209,7 +209,7 @@ def stream_folder(folder: Path, where: str, device: str, dtype: str) -> nn.Modul
     import_transformers()
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from benchsuite.models.attention import keep_cap
+    from benchsuite.models.plainly import compute_plainly
 
     with quiet_transformers(), own_code.refused(where), torch.device("meta"):
         # Blocks are streamed of architectures that transformers has itself.
@@ -221,7 +221,7 @@ def stream_folder(folder: Path, where: str, device: str, dtype: str) -> nn.Modul
             attn_implementation="sdpa",
             trust_remote_code=False,
         )
-    keep_cap(model)
+    compute_plainly(model)
     wanted = {name: list(tensor.shape) for name, tensor in model.named_parameters()}
     known = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     stored = {name: shape for _, name, _, shape in tensor_headers(folder)}

@@ -60,7 +60,7 @@ def without_storage(entry: ModelEntry, dtype: str) -> nn.Module:
     import_transformers()
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from benchsuite.models.attention import keep_cap
+    from benchsuite.models.plainly import compute_plainly
 
     if not entry.shape:
         raise CellCannotRun(
@@ -76,7 +76,7 @@ def without_storage(entry: ModelEntry, dtype: str) -> nn.Module:
             attn_implementation="sdpa",
             trust_remote_code=False,  # the configuration is transformers' own
         )
-    keep_cap(model)
+    compute_plainly(model)
     return model
 
 

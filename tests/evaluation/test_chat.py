@@ -1,5 +1,7 @@
 """A prompt's ids: those of the chat template exactly, and no end of text behind a plain one."""
 
+import re
+
 import numpy as np
 import pytest
 from tokenizers.processors import TemplateProcessing
@@ -12,7 +14,9 @@ from benchsuite.latent.examples import Format
 from tests.evaluation import embedded_model
 from tests.models import tiny
 
-BEGINS_WITH_BOS = "{{ bos_token }}[INST] {{ messages[0]['content'] }} [/INST]"
+BEGINS_WITH_BOS = (
+    "{{ bos_token }}{% for m in messages %}[INST] {{ m['content'] }} [/INST]{% endfor %}"
+)
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -94,6 +98,43 @@ def test_a_template_is_used_where_there_is_one_unless_it_is_said():
 def test_a_template_that_refuses_is_told():
     with pytest.raises(BenchsuiteError, match="refuses a conversation: System role"):
         chat.encoded(TOKENIZERS["Gemma"], [[{"role": "system", "content": "Be."}, *TURNS]])
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ messages[0]['content'] + none }}", "{{ 1 / 0 }}", {"rag": "{{ messages }}"}],
+)
+def test_a_template_that_fails_in_any_way_is_told_and_ends_no_plain_answer(template):
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = template
+    for ask in (
+        lambda: chat.encoded(tokenizer, [TURNS]),
+        lambda: chat.continued(tokenizer, [(TURNS, [" yes"])]),
+    ):
+        with pytest.raises(BenchsuiteError, match=r"refuses a conversation: .*chat_template=off"):
+            ask()
+    assert chat.turn_end(tokenizer) is None
+
+
+@pytest.mark.parametrize(
+    ("template", "lost"),
+    [
+        # Of a model of images and text, whose contents are lists of parts.
+        ("{% for m in messages %}{% for c in m.content %}{{ c.text }}{% endfor %}U{% endfor %}", 0),
+        ("{{ messages[-1].content }}", 0),
+        ("{% for m in messages[:-1] %}{{ m.content }}{% endfor %}", -1),
+    ],
+)
+def test_a_template_that_leaves_out_what_is_said_is_refused(template, lost):
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = template
+    said = re.escape(TURNS[lost]["content"].strip())
+    for ask in (
+        lambda: chat.encoded(tokenizer, ["plain", TURNS]),
+        lambda: chat.continued(tokenizer, [("plain", [" yes"]), (TURNS, [" yes"])]),
+    ):
+        with pytest.raises(BenchsuiteError, match=f"leaves out what the .* says: .*{said}"):
+            ask()
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,16 @@ def test_a_pruned_model_is_saved_as_any_model_is(name, make_model, tokens, tmp_p
         checkpoint.save(model, tmp_path / "packed", format="gptq")
 
 
+def test_a_layer_of_zeros_is_read_back(make_model, tokens, tmp_path):
+    """Of a model whose added blocks begin as no change, as in depth up-scaling."""
+    model = make_model()
+    with torch.no_grad():
+        model.model.layers[1].mlp.down_proj.weight.zero_()
+    result = wanda.quantize(model, tokens)
+    checkpoint.save(model, tmp_path)
+    assert model_digest(checkpoint.load(tmp_path)) == result.weights_sha256
+
+
 def test_an_ordinary_model_is_told_from_a_pruned_one(make_model, tmp_path):
     make_model().save_pretrained(tmp_path)
     told = r"nor is it 2:4 sparse: model\.layers\.0\S+ more than two of four .* with --local"

@@ -245,7 +245,7 @@ def _built(folder: Path, trusted: bool) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
-    from benchsuite.models.attention import keep_cap
+    from benchsuite.models.plainly import compute_plainly
 
     config: Any = AutoConfig.from_pretrained(
         folder, local_files_only=True, trust_remote_code=trusted
@@ -258,7 +258,7 @@ def _built(folder: Path, trusted: bool) -> Any:
         model = AutoModelForCausalLM.from_config(
             config, dtype=dtype, attn_implementation="sdpa", trust_remote_code=trusted
         )
-    keep_cap(model)
+    compute_plainly(model)
     model.tie_weights()
     return model
 

@@ -14,6 +14,7 @@ T = TypeVar("T", bound=Hashable)
 
 # Scales of whole tensors, which something is divided by.
 _DIVISORS = ("input_scale", "input_global_scale", "weight_global_scale")
+_MAY_BE_ZERO = ("bias", "weight")  # no scales: a layer that was never trained holds zeros
 
 
 def fault_of(
@@ -42,7 +43,7 @@ def fault_of(
             return f"{part} {'is' if part == 'bias' else 'are'} not all finite"
         if dtype is None and part in _DIVISORS and (tensor <= 0).any():
             return f"{part} is {tensor.min().item():g}, not above 0"
-        if dtype is None and part != "bias" and not tensor.any():
+        if dtype is None and part not in _MAY_BE_ZERO and not tensor.any():
             return f"{part} are all 0, as where a file was not copied whole"
     return ""
 
