@@ -36,6 +36,7 @@ PACKAGES = {
 
 _DEQUANTIZED = "its library dequantized the weights: their size in memory is no engine's"
 _READ = "its weights are read as they are stored"
+_NOT_ROUNDED = "; an engine also rounds what its layers read, which is not done here"
 _SIMULATED = _DEQUANTIZED + ", and activations are rounded in simulation"
 
 
@@ -72,16 +73,23 @@ def open_foreign(
         ) from error
     from benchsuite.models.plainly import compute_plainly  # transformers is here where a model is
 
-    soundness.check_complete(report, word)
+    known = _known_to_transformers(method)
+    passed_over = "" if known else f", of method {method!r}, which transformers does not know"
+    soundness.check_complete(report, f"{word}{passed_over}")
     compute_plainly(model)
     _try(model, folder, method)
     model.generation_config = generation_settings.read(folder) or model.generation_config
-    notes = (_told(settings),) if method == "compressed-tensors" else ()
-    if not _known_to_transformers(method):
+    notes: tuple[str, ...] = ()
+    if not known:
         notes = (
             f"its config names the method {method!r}, which transformers passed over: {_READ}",
         )
-    return model, f"transformers with {package}" if package else "transformers", notes
+    elif method == "compressed-tensors":
+        notes = (_told(settings),)
+    elif getattr(model, "hf_quantizer", None) is None:  # which transformers leaves on packed ones
+        notes = (_DEQUANTIZED + (_NOT_ROUNDED if settings.get("activation_scheme") else ""),)
+    with_it = f" with {package}" if package and not lacking else ""
+    return model, f"transformers{with_it}", notes
 
 
 def _known_to_transformers(method: str) -> bool:

@@ -175,8 +175,7 @@ def _quantized(
         checkpoint.read_settings(folder)
         known = read_config(folder).get("model_type") in ARCHITECTURES
         tried = "" if known else "its architecture is none that they know"
-        if not tried and checkpoint.has_packed_head(folder):
-            tried = "its head is quantized"
+        tried = tried or checkpoint.packed_outside(folder)
     except BenchsuiteError as error:
         tried = error.what
     if not tried:

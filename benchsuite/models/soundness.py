@@ -12,6 +12,9 @@ from benchsuite.errors import BenchsuiteError, out_of_memory
 from benchsuite.models.folder import read_config, tensor_headers
 from benchsuite.printable import some
 
+# In the names of tensors that stand beside codes: ModelOpt's, FP8's and GPTQ's among them.
+_OF_CODES = ("scale", "qweight", "qzeros", "weight_packed", "absmax")
+
 
 def check_complete(report: Any, where: str) -> None:
     """Raise where the files' tensors are not exactly the model's."""
@@ -34,10 +37,15 @@ def check_complete(report: Any, where: str) -> None:
         if names
     ]
     if faults:
+        coded = any(word in name.rpartition(".")[2] for name in extra for word in _OF_CODES)
         raise BenchsuiteError(
-            f"the checkpoint does not fit its config.json: {'; '.join(faults)}",
+            f"the checkpoint does not fit its config.json: {'; '.join(faults)}"
+            + ("; it is a quantized model, in a format that is not read here" if coded else ""),
             where,
-            "Give the weights and the config.json of one and the same model",
+            "Give it in a format of `benchsuite compare` (AutoGPTQ's, AutoAWQ's, "
+            "compressed-tensors', GGUF and what transformers reads), or the original model"
+            if coded
+            else "Give the weights and the config.json of one and the same model",
         )
 
 

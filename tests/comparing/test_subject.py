@@ -1,10 +1,12 @@
 """What a word names is opened, or it is said what was tried and what to do."""
 
 import json
+import re
 import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from benchsuite.catalog import Sources
@@ -207,6 +209,51 @@ def test_a_method_that_transformers_does_not_know_is_noted(tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     subject = open_subject(str(folder))
     assert "the method 'own_method', which transformers passed over" in subject.notes[0]
+
+
+def in_fp8(folder, scale_name, settings):
+    """Write a tiny model with each linear's weight in FP8 under one scale; return what it means."""
+    tiny.checkpoint(folder, dtype=torch.bfloat16)
+    meant = tiny.model(dtype=torch.bfloat16)
+    state = {}
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        if not name.endswith("_proj.weight"):
+            state[name] = tensor
+            continue
+        scale = tensor.float().abs().max() / 448
+        state[name] = (tensor.float() / scale).to(torch.float8_e4m3fn)
+        state[f"{name.removesuffix('weight')}{scale_name}"] = scale.reshape(1, 1)
+        meant.get_parameter(name).data.copy_(state[name].float() * scale)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | settings))
+    return meant
+
+
+def test_fp8_in_blocks_is_dequantized_and_said_to_be(tmp_path):
+    """As DeepSeek's and Qwen's folders on the hub are; a block here is the whole matrix."""
+    method = {
+        "quant_method": "fp8",
+        "activation_scheme": "dynamic",
+        "weight_block_size": [128, 128],
+    }
+    meant = in_fp8(tmp_path, "weight_scale_inv", {"quantization_config": method})
+    subject = open_subject(str(tmp_path))
+    assert torch.equal(logits(subject.model), logits(meant))
+    (note,) = subject.notes
+    assert re.search(
+        "dequantized the weights.* rounds what its layers read, .* not done here", note
+    )
+
+
+@pytest.mark.parametrize("settings", [{}, {"quantization_config": {"quant_method": "modelopt"}}])
+def test_scales_that_nobody_applies_are_said_to_be_a_quantized_model_s(settings, tmp_path):
+    """ModelOpt's folders, of which the older ones name no method in config.json."""
+    in_fp8(tmp_path, "weight_scale", settings)
+    told = "down_proj.weight_scale.*it is a quantized model, in a format that is not read here"
+    with pytest.raises(BenchsuiteError, match=told) as found:
+        open_subject(str(tmp_path))
+    assert ("method 'modelopt'" in str(found.value)) == bool(settings)
 
 
 def test_a_checkpoint_of_bitsandbytes_is_that_of_a_method_that_is_known(tmp_path):

@@ -39,7 +39,7 @@ from benchsuite.quantizers.checkpoint.settings import (
 from benchsuite.quantizers.layers import replace
 from benchsuite.quantizers.linear import QuantizedLinear, quantized_linears
 
-__all__ = ["apply", "format_for", "has_packed_head", "load", "save"]
+__all__ = ["apply", "format_for", "load", "packed_outside", "save"]
 
 REINSTALL = "Save it again with --save-models, or copy it again"
 WRITTEN = FORMATS | {"dense": dense, "gguf": gguf}
@@ -208,11 +208,12 @@ def load(folder: Path | str, *, device: str = "cpu", trusted: bool = False) -> n
         made = model_folder(folder)
         return loading.load_folder(made, str(folder), device, read_config(made)["dtype"]).eval()
     settings = read_settings(folder) if has_settings(folder) else _SPARSE
-    if has_packed_head(folder):
+    outside = packed_outside(folder)
+    if outside:
         raise BenchsuiteError(
-            "its head is quantized, and only layers of the blocks are read",
+            f"{outside}, and only layers of the blocks are read",
             str(folder),
-            "Quantize it again with its head left out (ignore lm_head), or compare it with "
+            "Quantize it again with that left out (ignore lm_head), or compare it with "
             "`benchsuite compare`, which asks transformers",
         )
     try:
@@ -234,10 +235,17 @@ def load(folder: Path | str, *, device: str = "cpu", trusted: bool = False) -> n
     return model.to(device).eval()
 
 
-def has_packed_head(folder: Path) -> bool:
-    """Say whether a checkpoint's head has other tensors than a weight and a bias: it is packed."""
-    head = {name for _, name, _, _ in tensor_headers(folder) if name.startswith("lm_head.")}
-    return not head <= {"lm_head.weight", "lm_head.bias"}
+def packed_outside(folder: Path) -> str:
+    """Return what of a checkpoint is packed beside the layers of its blocks, or nothing.
+
+    That is told by its tensors: a head or a table of embeddings has a weight and a bias.
+    """
+    for _, name, _, _ in tensor_headers(folder):
+        path, _, part = name.rpartition(".")
+        in_a_block = any(word.isdigit() for word in path.split("."))
+        if not in_a_block and part.startswith(("weight_", "qweight", "qzeros", "scales")):
+            return "its head is quantized" if path == "lm_head" else f"its {path} is quantized"
+    return ""
 
 
 def _built(folder: Path, trusted: bool) -> Any:

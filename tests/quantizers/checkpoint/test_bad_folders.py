@@ -347,3 +347,17 @@ def test_engines_are_told_that_routers_are_not_packed(family, saved):
     _, folder = saved(family, "awq")
     settings = json.loads((folder / "config.json").read_text())["quantization_config"]
     assert settings["modules_to_not_convert"] == [name]
+
+
+def test_embeddings_that_are_packed_are_named(saved):
+    """As llm-compressor packs them where a recipe says so: no tensor of theirs is missing."""
+    _, folder = saved("llama", "pack-quantized")
+
+    def packed(state):
+        table = state.pop("model.embed_tokens.weight")
+        parts = {"packed": table.int(), "scale": table[:, :1], "shape": torch.tensor(table.shape)}
+        return state | {f"model.embed_tokens.weight_{n}": t.clone() for n, t in parts.items()}
+
+    rewrite(folder, packed)
+    with pytest.raises(BenchsuiteError, match=r"its model\.embed_tokens is quantized, and only"):
+        checkpoint.load(folder)
