@@ -12,6 +12,12 @@ def answerable(item: Item) -> Item:
     """Return an item that can be answered right and missed; ``ValueError`` in words for another."""
     if isinstance(item, Choice) and len(item.choices) < 2:
         raise ValueError(f"it has {len(item.choices)} options, and a question needs two")
+    if isinstance(item, Choice):
+        said = {"question": item.question}
+        said |= {f"option {i}": text for i, text in enumerate(item.choices, start=1)}
+        for part, text in said.items():
+            if not text.strip():  # of which nothing can be scored
+                raise ValueError(f"its {part} is empty")
     if (
         isinstance(item, Question)
         and item.answerable

@@ -47,6 +47,8 @@ def own():
             ARC | {"choices": {"text": ["p", "q"], "label": ["B", "B"]}},
             r"row 1: 'choices.label' is \('B', 'B'\): two options have one label",
         ),
+        ("mmlu", MMLU | {"choices": ["p", " "]}, "row 1: its option 2 is empty"),
+        ("mmlu", MMLU | {"question": ""}, "row 1: its question is empty"),
         ("mmlu", MMLU | {"answer": 1.5}, "row 1: 'answer' is 1.5, not the place"),
         ("nq", {"question": "q", "answer": []}, "row 1: it has no answer"),
         ("nq", {"question": "q", "answer": [" "]}, "row 1: it has no answer"),
