@@ -141,6 +141,7 @@ class _Base:
             if one and two:
                 found = questions.paired(asked, one, two)
                 self._floor |= {items.metric: items for items in found}
+        self._rows = _rows(subject)
         self._floor_spread: Spread | None = None
         self._said: Said | None = None
         self._model: nn.Module | measure.Held = subject.model  # type: ignore[assignment]
@@ -213,6 +214,7 @@ class _Base:
         ranked, reason = self._layers(candidate, place) if settings.layers and not why else ((), "")
         if reason:
             refused.append(reason)
+        unlike.append(self._padding(candidate) if text.spread else "")
         known = self._facts(candidate, place, timed=settings.speed and bool(text.items))
         return Measured(
             replace(known, notes=(*known.notes, *filter(None, unlike))),
@@ -247,6 +249,13 @@ class _Base:
             )
         read = self._keep((0, place), "text", Text, lambda: self._read(candidate, place))
         return read, refused
+
+    def _padding(self, candidate: Side) -> str:
+        """Return what to know of ids that one of two models alone predicts, or nothing."""
+        more = _rows(candidate) - self._rows
+        who = "it" if more > 0 else self.subject.name
+        told = f"{who} predicts {abs(more)} ids more than the other: its perplexity pays for what "
+        return f"{told}they get, and the KL leaves them out" if more else ""
 
     def _read(self, candidate: Side, place: int) -> Text:
         """Let both models read the text, or the candidate alone where the base has read it."""
@@ -311,6 +320,14 @@ class _Base:
             return self._keep((0, place), "layers", tuple[Layer, ...], rank), ""
         except BenchsuiteError as error:
             return (), f"no ranking of layers: {error}"
+
+
+def _rows(side: Side) -> int:
+    """Return how many ids a model predicts, 0 of a server."""
+    if isinstance(side, Server):
+        return 0
+    config: Any = side.model.config
+    return int(config.get_text_config().vocab_size)
 
 
 def facts(subject: Side, ids: Any) -> Facts:

@@ -274,7 +274,7 @@ def compare_logits(base: Tensor, other: Tensor, targets: Tensor) -> tuple[Tensor
     if log_p.shape[-1] != log_q.shape[-1]:  # padding on one side: over what both have
         log_p = log_p[:, :same_ids].log_softmax(-1)
         log_q = log_q[:, :same_ids].log_softmax(-1)
-    kl = (log_p.exp() * (log_p - log_q)).sum(-1)
+    kl = (log_p.exp() * (log_p - log_q)).sum(-1).clamp(min=0)  # below it by rounding alone
     right, other_right = first == targets, second == targets
     return nll, other_nll, kl, top.exp(), first == second, right, other_right
 

@@ -296,3 +296,26 @@ def test_copies_of_one_model_keep_their_names_and_say_what_decides(tmp_path, cap
     shares = [line for line in said.splitlines() if line.startswith(("same top", "next token"))]
     assert len(shares) == 2
     assert not any("exact" in line for line in shares)
+
+
+@pytest.mark.parametrize("larger", ["base", "candidate"])
+def test_ids_that_one_side_alone_predicts_are_told(larger, tmp_path, capsys):
+    """Its perplexity moves while the KL is none: the rows that it has beside those of the other."""
+    for side in ("base", "candidate"):
+        with ModelPool().lease(catalog.model(MODEL)) as leased:
+            if side == larger:
+                table = leased.model.get_input_embeddings().weight
+                wide = torch.cat([table, table[:64]])
+                leased.model.resize_token_embeddings(len(wide), mean_resizing=False)
+                leased.model.get_input_embeddings().weight = torch.nn.Parameter(wide)
+                leased.model.tie_weights()
+            leased.model.save_pretrained(tmp_path / side)
+            leased.tokenizer.save_pretrained(tmp_path / side)
+    words = ["compare", "base", "candidate", "--tokens", "1024", "--seq-len", "128", "--no-speed"]
+    assert main([*words, "--json", "out.json"]) == 0
+    who = "candidate: base" if larger == "base" else "candidate: it"
+    said = f"{who} predicts 64 ids more than the other: its perplexity pays for what they get, and"
+    assert said in capsys.readouterr().out
+    by_label = rows(json.loads((tmp_path / "out.json").read_text())["candidates"][0])
+    assert by_label["kl"]["difference"] < 1e-9
+    assert abs(by_label["perplexity"]["difference"]) > 1
