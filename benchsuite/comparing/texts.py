@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from benchsuite import catalog
 from benchsuite.catalog import Sources
 from benchsuite.corpora import load_text
+from benchsuite.corpora.rows import read_column, read_text
+from benchsuite.corpora.table import ROWS, TEXT_COLUMN
 from benchsuite.errors import UsageError, unknown_name
 from benchsuite.evaluation.elsewhere import Elsewhere
 from benchsuite.evaluation.fitting import context_of, refuse_beyond
@@ -35,7 +37,9 @@ class Text:
 def open_text(word: str, sources: Sources = Sources()) -> Text:
     """Return the test split of a catalogued corpus, or the text of the file that ``word`` names.
 
-    Raises ``UsageError`` for what is neither, and for a file that is not UTF-8.
+    Of a file of rows (JSON lines, CSV, Parquet) that is its column ``text``, the rows joined with
+    blank lines as a corpus' are. Raises ``UsageError`` for what is neither, and
+    ``BenchsuiteError`` for a file that cannot be read or is no text.
     """
     if word in catalog.CORPORA:
         found = load_text(word, "test", sources)
@@ -44,12 +48,10 @@ def open_text(word: str, sources: Sources = Sources()) -> Text:
     if not path.is_file():
         what = unknown_name("corpus", word, catalog.CORPORA)
         raise UsageError(f"{what.what}, and no file of that name is here", fix=what.fix)
-    try:
-        joined = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{word} is no text in UTF-8: {error.reason}", fix="Give a plain text"
-        ) from error
+    if path.name.endswith(ROWS):
+        joined = "\n\n".join(read_column([path], TEXT_COLUMN))
+    else:
+        joined = read_text(path)
     return Text(path.name, joined, hashlib.sha256(joined.encode()).hexdigest())
 
 

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchsuite.corpora.table import Row, Table, opened
+from benchsuite.corpora.table import Row, Table, opened, whole_text
 from benchsuite.errors import BenchsuiteError
 
 
@@ -29,6 +29,15 @@ def read_column(files: list[Path], column: str, limit: int | None = None) -> Ite
                 yield row[column]
 
     return islice(rows(), limit)
+
+
+def read_text(file: Path) -> str:
+    """Return a file of plain text. Raises ``BenchsuiteError`` for what no tokenizer takes."""
+    with readable(file):
+        text = whole_text(file)
+    if (wrong := _unwritable(text)) is not None:
+        raise BenchsuiteError(f"it holds {wrong}", str(file), "Give a plain text")
+    return text
 
 
 def read_rows(

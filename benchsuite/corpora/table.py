@@ -26,6 +26,8 @@ def _with_packed(*endings: str) -> tuple[str, ...]:
 JSONS = _with_packed(".jsonl", ".json")
 TABLES = _with_packed(".csv", ".tsv")
 TEXTS = _with_packed(".txt", ".raw", ".tokens")
+COLUMNAR = (".parquet", ".arrow")
+ROWS = (*JSONS, *TABLES, *COLUMNAR)
 # UTF-32's mark begins with UTF-16's, so it is asked first.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -54,13 +56,18 @@ class Table:
 
 def opened(file: Path) -> Table:
     """Return a file as a table. Raises ``BenchsuiteError`` naming the line that is damaged."""
-    if file.name.endswith((".parquet", ".arrow")):
+    if file.name.endswith(COLUMNAR):
         return _columnar(file)
     if file.name.endswith(TEXTS):
         return Table(file, (TEXT_COLUMN,), lambda _: enumerate(_text_rows(file), start=1))
     if file.name.endswith(TABLES):
         return _delimited(file)
     return _json(file)
+
+
+def whole_text(file: Path) -> str:
+    """Return a text file, packed or not, with plain line ends and without its byte order mark."""
+    return "".join(line for _, line in _lines(file)).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def unpacked(file: Path) -> Path:
