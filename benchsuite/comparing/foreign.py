@@ -63,11 +63,10 @@ def open_foreign(
     except Exception as error:  # each library fails in its own way on what it does not know
         if out_of_memory(error):
             raise
-        said = " ".join(str(error).split())[:300]
         install = f"Install what reads it: pip install {package}" if lacking else ""
         raise BenchsuiteError(
             f"a checkpoint of method {method!r} cannot be opened. Tried {tried}; transformers: "
-            f"{type(error).__name__}: {said}",
+            f"{soundness.said_of_loading(error)}",
             str(folder),
             install or "Try it where its library and its device are, or give a dequantized copy",
         ) from error

@@ -44,6 +44,7 @@ from benchsuite.models.soundness import (
     check_stored,
     check_vocabulary,
     quiet_transformers,
+    said_of_loading,
     top_id,
     try_unknown,
 )
@@ -182,9 +183,9 @@ def load_folder(
     except Exception as error:  # a wrong value in config.json fails wherever it is first used
         if out_of_memory(error):
             raise
-        said = " ".join(str(error).split())[:300]
+        said = said_of_loading(error)
         raise BenchsuiteError(
-            f"transformers cannot load it: {type(error).__name__}: {said}",
+            f"transformers cannot load it: {said}",
             where,
             _NO_SDPA
             if "scaled_dot_product_attention" in said

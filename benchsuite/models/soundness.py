@@ -1,6 +1,7 @@
 """What must be true of a model's weights and tokenizer once they are read, each fault by name."""
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,18 @@ def check_stored(folder: Path, parameters: Mapping[str, nn.Parameter], where: st
             where,
             "Give the config.json that was saved with the quantized weights, or the original model",
         )
+
+
+_NO_LANGUAGE_MODEL = re.compile(r"Unrecognized configuration class <class '[\w.]*?(\w+)'>.*")
+
+
+def said_of_loading(error: Exception) -> str:
+    """Return in short what transformers said when it could not load a model."""
+    said = " ".join(str(error).split())
+    plain = _NO_LANGUAGE_MODEL.sub(
+        r"\1 is no language model's, but of one for images and text or of another kind", said
+    )
+    return f"{type(error).__name__}: {plain[:300]}"
 
 
 @torch.no_grad()

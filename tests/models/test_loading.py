@@ -225,6 +225,16 @@ def test_an_unknown_architecture_is_an_error(checkpoint):
         load(tiny.entry(), tiny.at(checkpoint))
 
 
+def test_a_model_of_images_and_text_is_said_to_be_one(checkpoint):
+    """transformers names every other configuration that there is; the reader wants this one."""
+    config = {"model_type": "llava", "text_config": {"model_type": "llama"}}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    told = r"cannot load it: ValueError: LlavaConfig is no language model's, but of one for images"
+    with pytest.raises(BenchsuiteError, match=told) as found:
+        load(tiny.entry(), tiny.at(checkpoint))
+    assert "GPT2Config" not in str(found.value)
+
+
 def test_a_models_own_code_does_not_run_unasked(checkpoint, tmp_path):
     trace = tmp_path / "ran"
     (checkpoint / "own.py").write_text(f"open({str(trace)!r}, 'w')\nclass OwnConfig: pass\n")

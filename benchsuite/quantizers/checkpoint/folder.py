@@ -222,10 +222,9 @@ def load(folder: Path | str, *, device: str = "cpu", trusted: bool = False) -> n
     except (CellCannotRun, MemoryError):
         raise
     except Exception as error:  # a wrong value in config.json fails wherever it is first used
-        said = " ".join(str(error).split())[:300]
         raise BenchsuiteError(
-            f"transformers cannot build the model of its config.json: "
-            f"{type(error).__name__}: {said}",
+            "transformers cannot build the model of its config.json: "
+            f"{soundness.said_of_loading(error)}",
             str(folder),
             "Check that config.json is that of a model which transformers knows",
         ) from error
