@@ -37,7 +37,6 @@ PACKAGES = {
 _DEQUANTIZED = "its library dequantized the weights: their size in memory is no engine's"
 _READ = "its weights are read as they are stored"
 _NOT_ROUNDED = "; an engine also rounds what its layers read, which is not done here"
-_SIMULATED = _DEQUANTIZED + ", and activations are rounded in simulation"
 
 
 def open_foreign(
@@ -146,9 +145,13 @@ def _no_bars() -> Iterator[None]:
 
 
 def _told(settings: dict[str, Any]) -> str:
-    groups = (settings.get("config_groups") or {}).values()
-    rounds = any(isinstance(g, dict) and g.get("input_activations") for g in groups)
-    return _SIMULATED if rounds else _DEQUANTIZED
+    """Return what compressed-tensors does where it opens a model of these settings."""
+    groups = [g for g in (settings.get("config_groups") or {}).values() if isinstance(g, dict)]
+    kinds = ("input_activations", "output_activations")
+    rounded = ["activations are"] if any(g.get(kind) for g in groups for kind in kinds) else []
+    rounded += ["the cache is"] if settings.get("kv_cache_scheme") else []
+    told = " and ".join(rounded)
+    return _DEQUANTIZED + (f", and {told} rounded in simulation" if told else "")
 
 
 def _missing(module: str) -> bool:

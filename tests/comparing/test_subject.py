@@ -17,6 +17,8 @@ from tests.models import tiny
 from tests.models.gguf import files
 
 IDS = torch.arange(3, 35)[None]
+DEQUANTIZED = "its library dequantized the weights: their size in memory is no engine's"
+CACHE = {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "tensor", "dynamic": False}
 
 
 @pytest.fixture
@@ -109,6 +111,46 @@ def test_checkpoints_that_llm_compressor_made(scheme, ignored, reader, tmp_path,
     if not ignored:
         with pytest.raises(BenchsuiteError, match="its head is quantized"):
             checkpoint.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"kv_cache_scheme": CACHE}, ", and the cache is rounded in simulation"),
+        ({"kv_cache_scheme": None}, ""),
+    ],
+    ids=["cache", "weights alone"],
+)
+def test_a_rounded_cache_is_rounded_and_said_to_be(settings, told, tmp_path, monkeypatch):
+    """As llm-compressor's own model computes with its fixed scales of keys and values."""
+    pytest.importorskip("llmcompressor")
+    from datasets import Dataset
+    from llmcompressor import oneshot
+    from llmcompressor.modifiers.quantization import QuantizationModifier
+    from llmcompressor.pipelines.cache import IntermediatesCache
+
+    monkeypatch.chdir(tmp_path)
+    # Pinned memory needs a GPU.
+    monkeypatch.setattr(IntermediatesCache, "pin_memory", lambda *args, **kwargs: None)
+    theirs = tiny.model(hidden_size=128, intermediate_size=256, dtype=torch.bfloat16)
+    theirs.save_pretrained("original")
+    tiny.tokenizer().save_pretrained("original")
+    theirs.config._name_or_path = "original"
+    recipe = QuantizationModifier(targets="Linear", scheme="W8A16", ignore=[], **settings)
+    columns = {"input_ids": IDS.tolist(), "attention_mask": torch.ones_like(IDS).tolist()}
+    oneshot(
+        model=theirs,
+        recipe=recipe,
+        dataset=Dataset.from_dict(columns),
+        num_calibration_samples=1,
+        batch_size=1,
+    )
+    goal = logits(theirs)
+    theirs.save_pretrained("made", save_compressed=True)
+    tiny.tokenizer().save_pretrained("made")
+    subject = open_subject("made")
+    assert (logits(subject.model) - goal).norm() < 0.01 * goal.norm()
+    assert subject.notes == (f"{DEQUANTIZED}{told}",)
 
 
 @pytest.mark.parametrize("told_by", ["hqq", "transformers"])
