@@ -298,18 +298,39 @@ def load_tokenizer(entry: ModelEntry, folder: Path, *, trusted: bool = False) ->
 
 
 def _as_filed(tokenizer: Any, folder: Path) -> Any:
-    """Return a tokenizer, or the one that its files describe where its class goes beyond the model.
+    """Return a tokenizer, or the one that its files describe where its class is another.
 
-    transformers' class for a model type may add a token that neither the files nor the model have
-    (Qwen2's an end of text).
+    transformers 5 rebuilds some of a model type's or of the class that ``tokenizer_config.json``
+    names. One may add a token that neither the files nor the model have (Qwen2's an end of text),
+    or cut text by another rule than ``tokenizer.json``'s: Llama's knows no bytes, and DeepSeek's
+    distilled Llamas name it.
     """
     from transformers import PreTrainedTokenizerFast
 
     rows = read_config(folder).get("vocab_size") if (folder / "config.json").exists() else None
     file = folder / "tokenizer.json"
-    if not isinstance(rows, int) or top_id(tokenizer) < rows or not file.exists():
+    beyond = isinstance(rows, int) and top_id(tokenizer) >= rows
+    if not file.exists() or not (beyond or _cuts_otherwise(tokenizer, file)):
         return tokenizer
     filed = PreTrainedTokenizerFast.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False
     )
-    return filed if top_id(filed) < rows else tokenizer
+    return filed if not isinstance(rows, int) or top_id(filed) < rows else tokenizer
+
+
+_CUT = "The quick brown fox doesn't jump\n\n  over 12,345 dogs: why?"
+
+
+def _cuts_otherwise(tokenizer: Any, file: Path) -> bool:
+    """Say whether a tokenizer of a class of its own cuts a plain text otherwise than its file."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    own = type(tokenizer)
+    if own is PreTrainedTokenizerFast or not issubclass(own, PreTrainedTokenizerFast):
+        return False  # read as the file says, or by rules that no such file holds
+    stated = Tokenizer.from_file(str(file))
+    stated.no_truncation()
+    stated.no_padding()
+    found = tokenizer(_CUT, add_special_tokens=False, verbose=False)["input_ids"]
+    return list(found) != stated.encode(_CUT, add_special_tokens=False).ids

@@ -8,6 +8,7 @@ import pytest
 import torch
 from huggingface_hub import errors
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from benchsuite import catalog
@@ -16,6 +17,7 @@ from benchsuite.embedded import models as embedded_models
 from benchsuite.errors import BenchsuiteError, CellCannotRun
 from benchsuite.evaluation.generation import _end_ids
 from benchsuite.models import generation_settings, load, weights_digest
+from benchsuite.models.loading import load_tokenizer
 from tests.models import tiny
 
 
@@ -223,6 +225,22 @@ def test_an_unknown_architecture_is_an_error(checkpoint):
     (checkpoint / "config.json").write_text(json.dumps(config | {"model_type": "elephant"}))
     with pytest.raises(BenchsuiteError, match=r"transformers cannot load it.*elephant"):
         load(tiny.entry(), tiny.at(checkpoint))
+
+
+@pytest.mark.parametrize("named", ["LlamaTokenizerFast", "LlamaTokenizer", None])
+def test_text_is_cut_as_the_files_say_whatever_class_they_name(named, checkpoint):
+    """DeepSeek's distilled Llamas and their copies name a class that knows no bytes.
+
+    transformers rebuilds the tokenizer by its rules, unless the folder's name is the hub's.
+    """
+    settings = checkpoint / "tokenizer_config.json"
+    said = {k: v for k, v in json.loads(settings.read_text()).items() if k != "tokenizer_class"}
+    settings.write_text(json.dumps(said | ({"tokenizer_class": named} if named else {})))
+    tokenizer = load_tokenizer(tiny.entry(), checkpoint)
+    stated = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+    text = "Hello wörld, it's 12 o'clock.\n\n  Two"
+    assert tokenizer(text)["input_ids"] == stated.encode(text).ids
+    assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
 
 
 def test_a_model_of_images_and_text_is_said_to_be_one(checkpoint):
