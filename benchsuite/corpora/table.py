@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchsuite.corpora.pointers import refuse_pointer
 from benchsuite.errors import BenchsuiteError
 
 Row = dict[str, Any]
@@ -56,6 +57,7 @@ class Table:
 
 def opened(file: Path) -> Table:
     """Return a file as a table. Raises ``BenchsuiteError`` naming the line that is damaged."""
+    refuse_pointer(file)
     if file.name.endswith(COLUMNAR):
         return _columnar(file)
     if file.name.endswith(TEXTS):
@@ -67,6 +69,7 @@ def opened(file: Path) -> Table:
 
 def whole_text(file: Path) -> str:
     """Return a text file, packed or not, with plain line ends and without its byte order mark."""
+    refuse_pointer(file)
     return "".join(line for _, line in _lines(file)).replace("\r\n", "\n").replace("\r", "\n")
 
 

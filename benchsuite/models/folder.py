@@ -15,6 +15,7 @@ from typing import Any
 
 from benchsuite.catalog import DTYPE_BYTES, is_gguf
 from benchsuite.corpora.file_digests import FileDigests
+from benchsuite.corpora.pointers import refuse_pointer
 from benchsuite.errors import BenchsuiteError
 
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -166,6 +167,7 @@ def tensor_headers(folder: Path) -> Iterator[tuple[Path, str, str, list[int]]]:
 def _header(file: Path) -> list[tuple[str, str, list[int]]]:
     """Return (name, dtype, shape) of a safetensors file's tensors, its header checked."""
     try:
+        refuse_pointer(file)
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             if file.stat().st_size < 8:

@@ -16,6 +16,7 @@ from torch import nn
 
 from benchsuite.catalog import ModelEntry, Sources
 from benchsuite.corpora.file_digests import FileDigests
+from benchsuite.corpora.pointers import refuse_pointer
 from benchsuite.errors import BenchsuiteError, CellCannotRun, out_of_memory
 from benchsuite.models import (
     generation_settings,
@@ -280,6 +281,9 @@ def load_tokenizer(entry: ModelEntry, folder: Path, *, trusted: bool = False) ->
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     where = str(folder) if entry.name == str(folder) else f"{entry.name}, {folder}"
+    for file in map(folder.joinpath, ("tokenizer.json", "tokenizer.model")):
+        if file.is_file():
+            refuse_pointer(file)
     try:
         with quiet_transformers(), own_code.refused(where):
             own: Any = AutoTokenizer if made_of(folder) is None else PreTrainedTokenizerFast

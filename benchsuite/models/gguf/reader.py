@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchsuite.corpora.pointers import refuse_pointer
 from benchsuite.errors import BenchsuiteError, CellCannotRun
 
 _MAGIC = b"GGUF"
@@ -109,6 +110,7 @@ class Gguf:
 
     def _read(self) -> None:
         if self._data[:4] != _MAGIC:
+            refuse_pointer(self.path)
             raise self.error(
                 "this is no GGUF file: it does not begin with the letters GGUF",
                 "Give the path of a .gguf file, or download it again",
