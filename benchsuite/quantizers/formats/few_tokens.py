@@ -5,8 +5,7 @@ counts is the bytes read: the packed codes here, not a weight that was unpacked 
 Codes of any width from 2 to 8 bits are taken from their bit stream (``packing``) in registers. Of
 4 and 8 bits in groups that follow each other a thread takes eight columns of each of four rows at
 once, as one word, and unpacks them for up to four tokens; other widths and orders take a byte, a
-scale and a token at a time. There is little time for an unpacked weight: a token of a model of
-8 billion has a quarter of a picosecond for each.
+scale and a token at a time. For a weight of 8 billion there is a quarter of a picosecond a token.
 """
 
 import torch
@@ -19,8 +18,7 @@ from benchsuite.quantizers.formats.packing import words
 ROWS_PER_PROGRAM = 4
 COLUMNS_PER_STEP = 512
 WORDS_PER_STEP = 128  # of eight columns, one for each thread
-FEW_ROWS = 1024
-"""Up to here a program takes half the rows and twice the words: else there are too few programs."""
+FEW_ROWS = 1024  # Up to here programs take half the rows and twice the words: else they are few.
 TWO_TO_23 = 0x4B000000
 """The bits of 2^23 as a float32: the numbers from there to 2^24 are its integers."""
 PACKS = not triton.knobs.runtime.interpret
@@ -139,9 +137,8 @@ def _grouped_kernel(
     first = tl.zeros((ROWS, WORDS, 2), dtype=tl.float32)
     second, third, fourth = first, first, first
     for start in range(0, row_words, WORDS):
-        # ``nothing`` is 0, which Triton does not know. If it saw that the words are neighbours it
-        # would give a thread four of them but one word's inputs, and bring all weights from one
-        # thread to another.
+        # ``nothing`` is 0, which Triton does not know. If it saw that words are neighbours it would
+        # give a thread four of them but one word's inputs, and send all weights to other threads.
         at = start + ((place % WORDS) ^ nothing)
         there = (row < n_rows) & (at < row_words)
         codes = tl.reshape(tl.load(starts + at, mask=there, other=0), (ROWS, WORDS))
