@@ -8,7 +8,7 @@ from benchsuite.reporting import numbers, strip
 from benchsuite.reporting.groups import Group
 from benchsuite.statistics.compare import Comparison, one_sample, paired, welch
 from benchsuite.statistics.margins import absolute
-from benchsuite.statistics.rounding import LARGE, in_unit
+from benchsuite.statistics.rounding import LARGE, of_difference
 from benchsuite.statistics.samples import as_sample, refusal
 from benchsuite.study import Metric, Study
 
@@ -119,7 +119,7 @@ def view(metric: Metric, found: Difference, axis: strip.Axis) -> dict[str, Any]:
         shown = [axis.place(_inside(axis, end)) for end in (found.low, found.high)]
     return {
         "key": found.value,
-        "value": in_unit(metric, f"+{value}" if found.value > 0 else value),
+        "value": of_difference(metric, f"+{value}" if found.value > 0 else value),
         "bounds": bounds,
         "relative": "" if found.relative is None else _percent(found.relative),
         "reason": found.reason,

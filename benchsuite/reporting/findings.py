@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from benchsuite.printable import count
 from benchsuite.statistics.inference.claims import Judgement
-from benchsuite.statistics.rounding import in_unit, short
+from benchsuite.statistics.rounding import of_difference, short
 from benchsuite.study import Study
 
 MOST_CLAIMS = 3
@@ -90,7 +90,7 @@ def _open(study: Study, judged: Sequence[Judgement]) -> list[Line]:
 def _missed(study: Study, name: str, sizes: Sequence[float]) -> str:
     metric = study.metric(name)
     low, high = (short(size * metric.scale) for size in (min(sizes), max(sizes)))
-    size = in_unit(metric, low if low == high else f"{low} to {high}")
+    size = of_difference(metric, low if low == high else f"{low} to {high}")
     verb = "miss" if len(sizes) > 1 else "misses"
     return (
         f"{count(len(sizes), 'comparison')} of {metric.label or name} {verb} a true difference "

@@ -16,7 +16,7 @@ from benchsuite.statistics.power import (
     minimum_detectable_effect,
     seeds_needed,
 )
-from benchsuite.statistics.rounding import in_unit, short
+from benchsuite.statistics.rounding import of_difference, short
 from benchsuite.statistics.samples import as_sample, variance_of
 from benchsuite.study import Claim, Metric, Study
 
@@ -133,7 +133,7 @@ def _last_level(looks: Plan, alpha: float, one_sided: bool, *, joint: bool) -> f
 
 def shown(metric: Metric, size: float) -> str:
     """Return a size of a metric, as stored, in the unit that is shown."""
-    return in_unit(metric, short(size * metric.scale))
+    return of_difference(metric, short(size * metric.scale))
 
 
 def _margin_told(claim: Claim, metric: Metric) -> str:
@@ -142,7 +142,7 @@ def _margin_told(claim: Claim, metric: Metric) -> str:
         return shown(metric, claim.limit or 0.0)
     if metric.margin.endswith("%"):  # else it would look like points of a metric in percent
         return f"{metric.margin.removesuffix('%').strip()} % of {claim.other}'s"
-    return in_unit(metric, metric.margin)
+    return of_difference(metric, metric.margin)
 
 
 def _margin(claim: Claim, metric: Metric, scatter: Scatter | None) -> float | None:

@@ -8,7 +8,7 @@ from benchsuite.printable import count
 from benchsuite.statistics.equivalence import p_either
 from benchsuite.statistics.inference import sizes
 from benchsuite.statistics.over_models import OverModels
-from benchsuite.statistics.rounding import in_unit, p_text, short, signed, with_interval
+from benchsuite.statistics.rounding import of_difference, p_text, short, signed, with_interval
 from benchsuite.study import Claim, Metric
 
 TESTS = {"mixed_model": "mixed model", "t_over_models": "t over the models' means"}
@@ -54,7 +54,7 @@ def _effect(metric: Metric, found: OverModels) -> str:
     if found.log:
         return f"ratio {with_interval(*(end if end is None else _ratio(end) for end in ends))}"
     shown = with_interval(*(end if end is None else end * metric.scale for end in ends))
-    return in_unit(metric, f"difference {shown}")
+    return of_difference(metric, f"difference {shown}")
 
 
 def _test(claim: Claim, found: OverModels, facts: Mapping[str, Any]) -> str:
@@ -72,7 +72,7 @@ def _size(metric: Metric, found: OverModels, size: float) -> str:
     Of two or three models only that may be seen which no float64 holds as a ratio.
     """
     if not found.log:
-        return in_unit(metric, short(size * metric.scale))
+        return of_difference(metric, short(size * metric.scale))
     if size > LARGEST:
         return f"a factor of 10^{size / math.log(10):.0f}"
     return f"{short(100 * math.expm1(size))} %"

@@ -13,7 +13,7 @@ from benchsuite.reporting.waiting import waiting
 from benchsuite.statistics.inference.beware import ran_once
 from benchsuite.statistics.inference.claims import Judgement
 from benchsuite.statistics.inference.wording import both_arms, control_sentence
-from benchsuite.statistics.rounding import in_unit, p_text, short
+from benchsuite.statistics.rounding import of_difference, p_text, short
 from benchsuite.study import Cell, Study
 
 OUTCOMES = ("violated", "inconclusive", "not_run", "held")
@@ -123,7 +123,7 @@ def _brief(study: Study, judgement: Judgement) -> str:
         return judgement.sentence
     metric = study.metric(judgement.claim.metric)
     arms = " against ".join(both_arms(evidence, metric))
-    least = in_unit(metric, short(evidence["mde_corrected"] * metric.scale))
+    least = of_difference(metric, short(evidence["mde_corrected"] * metric.scale))
     seen = f"; 80 % power from {least} on"
     text = f"{arms}, Holm {p_text(evidence['p_holm'])}{seen if judgement.is_open else ''}"
     beware = control_sentence(judgement.claim, judgement.model, judgement.outcome)

@@ -47,6 +47,11 @@ def in_unit(how: Display, text: str) -> str:
     return f"{text} {how.unit}" if how.unit else text
 
 
+def of_difference(how: Display, text: str) -> str:
+    """Return a shown difference with its unit: between two percentages it is points."""
+    return f"{text} points" if how.unit == "%" else in_unit(how, text)
+
+
 def decimals_for(uncertainty: float) -> int:
     """Return the decimals that an uncertainty justifies, by the Particle Data Group's rule.
 

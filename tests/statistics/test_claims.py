@@ -83,7 +83,7 @@ def test_a_relative_margin_of_a_metric_in_percent_says_of_what():
     (judged,) = judge_family(
         [Question(claim, "m", arm(45, 5), arm(40, 5, rng_seed=2), shown=shown)]
     )
-    assert "What matters begins at 0.40 % (1 % of the other's). " in judged.sentence
+    assert "What matters begins at 0.40 points (1 % of the other's). " in judged.sentence
 
 
 def test_seeds_that_are_alike_by_chance_may_be_that():

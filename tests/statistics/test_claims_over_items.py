@@ -251,9 +251,9 @@ def test_the_sentence_shows_the_metrics_numbers_in_its_unit():
         )
     )
     assert "41.0 ± 1.0 % against 41.3 ± 1.5 %, difference −0.3 [" in open_.sentence
-    assert re.search(r"difference −0\.3 \[−?[\d.]+, [\d.]+\] % \(Welch", open_.sentence)
-    assert re.search(r"a true difference of [\d.]+ % \(d = ", open_.sentence)
-    assert "] % (95 %), margin ±5 %" in equal.sentence
+    assert re.search(r"difference −0\.3 \[−?[\d.]+, [\d.]+\] points \(Welch", open_.sentence)
+    assert re.search(r"a true difference of [\d.]+ points \(d = ", open_.sentence)
+    assert "] points (95 %), margin ±5 points" in equal.sentence
     assert "seed 42: 41.0 %" in same.sentence
     assert open_.evidence["mean"] == pytest.approx(0.41)
 

@@ -10,6 +10,7 @@ from benchsuite.statistics.inference.verdicts import Draft
 from benchsuite.statistics.rounding import (
     Display,
     in_unit,
+    of_difference,
     p_text,
     short,
     signed,
@@ -159,7 +160,7 @@ def _equivalent(claim: Any, draft: Draft, how: Display) -> str:
     after = f"{beware(claim, draft)}{_items(evidence, how)}"
     if not result["defined"]:
         return f"n = {evidence['n']} and {evidence['n_other']}: {result['reason']}.{after}"
-    margin = in_unit(how, f"±{evidence['margin'] * how.scale:g}")
+    margin = of_difference(how, f"±{evidence['margin'] * how.scale:g}")
     if result["p_value"] is None:
         exact = _interval(how, result["difference"], result["ci_low"], result["ci_high"])
         return f"Difference {exact}, margin {margin}; neither arm varies.{after}"
@@ -222,7 +223,7 @@ def _between(how: Display, ends: Sequence[float]) -> str:
 def _margin(evidence: Mapping[str, Any], how: Display) -> str:
     declared = evidence["margin_declared"].strip()
     if "%" not in declared:  # as it was given: it is in the unit shown
-        return in_unit(how, f"{float(declared):g}")
+        return of_difference(how, f"{float(declared):g}")
     relative = f"{declared.removesuffix('%').strip()} %"
     relative += " of the other's" if how.unit == "%" else ""  # points and percent look alike
     return f"{_size(how, evidence['margin'])} ({relative})"
@@ -322,11 +323,11 @@ def _source(both: Mapping[str, Any]) -> str:
 def _interval(how: Display, value: float, low: float | None, high: float | None) -> str:
     known = None not in (low, high)
     ends = ((low or 0.0) * how.scale, (high or 0.0) * how.scale) if known else (None, None)
-    return in_unit(how, with_interval(value * how.scale, *ends))
+    return of_difference(how, with_interval(value * how.scale, *ends))
 
 
 def _size(how: Display, size: float) -> str:
-    return in_unit(how, short(size * how.scale))
+    return of_difference(how, short(size * how.scale))
 
 
 def _abridged(value: Any, how: Display) -> str:
