@@ -43,6 +43,12 @@ def context_of(model: Any) -> int | None:
     return getattr(text, "max_position_embeddings", None)
 
 
+def fits(model: Any, prompts: Sequence[Ids], new_tokens: int) -> list[bool]:
+    """Return of each prompt whether it leaves room for ``new_tokens`` in the model's context."""
+    context = context_of(model)
+    return [context is None or len(ids) + new_tokens <= context for ids in prompts]
+
+
 def refuse_beyond(context: int | None, length: int, option: str, setting: str) -> None:
     """Raise ``UsageError`` where sequences of ``length`` exceed the positions that a model knows.
 

@@ -38,36 +38,40 @@ _DECODING = (
 _STAGES = (("latent", "epochs_per_stage"), ("training", "num_train_epochs"))
 
 
-def keep(folder: Path, net: Reasoner, optimizer: Any, losses: list[dict[str, float]]) -> None:
-    """Write the state after ``len(losses)`` steps and drop the one before."""
+def keep(
+    folder: Path, net: Reasoner, optimizer: Any, losses: list[dict[str, float]], seconds: float
+) -> None:
+    """Write the state after ``len(losses)`` steps, which took ``seconds``; drop the one before."""
     final = folder / f"step-{len(losses):07d}"
     draft = folder / f".draft-{os.getpid()}-{final.name}"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     _save(draft / _WEIGHTS, trained(net))
     _save(draft / _OPTIMIZER, _optimizer_tensors(optimizer))
-    (draft / _STATE).write_text(json.dumps({"losses": losses}))
+    (draft / _STATE).write_text(json.dumps({"losses": losses, "seconds": seconds}))
     os.rename(draft, final)
     for old in folder.glob("step-*"):
         if old != final:
             shutil.rmtree(old)
 
 
-def resume(folder: Path, net: Reasoner, optimizer: Any) -> list[dict[str, float]]:
-    """Take up the last state found in ``folder`` and return its losses; none where none is.
+def resume(folder: Path, net: Reasoner, optimizer: Any) -> tuple[list[dict[str, float]], float]:
+    """Take up the last state found in ``folder``; return its losses, none where none is, and what
+    its steps took in seconds.
 
     A state that cannot be read is dropped, and the training begins anew.
     """
     states = sorted(folder.glob("step-*"))
     if not states:
-        return []
+        return [], 0.0
     try:
-        losses = json.loads((states[-1] / _STATE).read_text())["losses"]
+        state = json.loads((states[-1] / _STATE).read_text())
+        losses, seconds = state["losses"], float(state["seconds"])
         weights, tensors = (_read(states[-1] / name) for name in (_WEIGHTS, _OPTIMIZER))
     except (BenchsuiteError, OSError, ValueError, LookupError) as error:
         logger.warning("the training begins anew: %s", error)
         shutil.rmtree(states[-1])
-        return []
+        return [], 0.0
     _load(trained(net), weights, states[-1])
     for number, parameter in enumerate(_parameters(optimizer)):
         mine = [name for name in tensors if name.split(".")[0] == str(number)]
@@ -77,7 +81,7 @@ def resume(folder: Path, net: Reasoner, optimizer: Any) -> list[dict[str, float]
             )
             for name in mine
         }
-    return losses
+    return losses, seconds
 
 
 def save(folder: Path, net: Reasoner, card: Mapping[str, Any]) -> None:

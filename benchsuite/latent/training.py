@@ -39,12 +39,14 @@ logger = logging.getLogger("benchsuite.latent")
 class Run:
     """What a training leaves beside its weights: every step's loss parts, and what it took.
 
-    ``seconds`` are this process' own since it began or resumed.
+    ``seconds`` are those of all its steps: of ``resumed_at`` steps that a state brought,
+    ``earlier``, and of this process'.
     """
 
     losses: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
     resumed_at: int = 0
+    earlier: float = 0.0
 
 
 class _Objective(nn.Module):
@@ -146,8 +148,8 @@ def train(
     total = total_steps(config, len(examples), world)
     run = Run()
     if checkpoints is not None:
-        run.losses = checkpoint.resume(checkpoints, net, steps.optimizer)
-        run.resumed_at = len(run.losses)
+        run.losses, run.earlier = checkpoint.resume(checkpoints, net, steps.optimizer)
+        run.resumed_at, run.seconds = len(run.losses), run.earlier
     device = net.device
     shown = _Shown(run, total, progress, track) if rank == 0 else None
     began = time.perf_counter()
@@ -162,11 +164,11 @@ def train(
             saving = checkpoints is not None and (step + 1) % config.training.save_steps == 0
             if saving or step + 1 == total or len(pending) >= max(1, total // 50):
                 _settle(run, pending, accelerator)
-                run.seconds = time.perf_counter() - began
+                run.seconds = run.earlier + time.perf_counter() - began
                 if shown:
                     shown.tell()
             if saving and checkpoints and rank == 0 and step + 1 < total:
-                checkpoint.keep(checkpoints, net, steps.optimizer, run.losses)
+                checkpoint.keep(checkpoints, net, steps.optimizer, run.losses, run.seconds)
     net.eval()
     return run
 
@@ -305,7 +307,7 @@ class _Shown:
     def tell(self) -> None:
         run, done = self._run, len(self._run.losses)
         parts = run.losses[-1]
-        pace = run.seconds / max(1, done - run.resumed_at)
+        pace = (run.seconds - run.earlier) / max(1, done - run.resumed_at)
         left = pace * (self._total - done)
         text = f"loss {sum(parts.values()):.3f} ({_in_words(parts)}), {left:.0f} s left"
         logger.info("step %d/%d: %s", done, self._total, text)

@@ -1,6 +1,7 @@
 """Training: resumed bit for bit, memory that runs out, what a checkpoint holds, LoRA, tracking."""
 
 import copy
+import itertools
 import sys
 from types import SimpleNamespace
 
@@ -84,6 +85,20 @@ def test_a_resumed_training_gives_the_bits_of_an_unbroken_one(
     assert again.resumed_at == 4
     assert again.losses == run.losses
     assert same(resumed, whole)
+
+
+def test_a_resumed_training_has_the_seconds_of_all_its_steps(
+    form, examples, short, tmp_path, monkeypatch
+):
+    """A clock that moves by one at each look: a training that was taken up had its last steps'."""
+    clock = itertools.count()
+    monkeypatch.setattr(training.time, "perf_counter", lambda: float(next(clock)))
+    config, chosen = config_of("no_cot", short), method("no_cot")
+    whole = training.train(single(), chosen, config, form, examples, seed=7)
+    training.train(single(), chosen, config, form, examples, seed=7, checkpoints=tmp_path)
+    again = training.train(single(), chosen, config, form, examples, seed=7, checkpoints=tmp_path)
+    assert again.resumed_at == 4
+    assert again.seconds == whole.seconds
 
 
 def test_a_state_that_is_cut_off_costs_its_steps_and_no_more(form, examples, short, tmp_path):

@@ -19,6 +19,9 @@ INFORMATIVE = 0.9
 """Eigenvectors of the Laplacian below this eigenvalue are the answers' coordinates."""
 HEAT = 0.3
 """How long the heat spreads in kernel language entropy: the paper's t."""
+PLACES = 10
+"""Decimals of these scores. The same answers drawn in another order move the last bits of an
+eigenvalue; questions that are equally unsure would be ranked by that noise."""
 
 
 def degree_matrix(asked: Sequence[Asked], tools: Tools) -> list[float | Undefined]:
@@ -97,5 +100,10 @@ def _of_weights(
     for one in asked:
         texts = [sample.text.strip() for sample in one.samples if len(sample.log_probs)]
         weights = weights_of(texts, tools.relevance.similarity)
-        values.append(measure(weights) if texts else Undefined("no sampled answer has a token"))
+        values.append(
+            # + 0.0: no -0.0 beside a 0.0.
+            round(measure(weights), PLACES) + 0.0
+            if texts
+            else Undefined("no sampled answer has a token")
+        )
     return values

@@ -1,13 +1,14 @@
 """p(True) (Kadavath et al. 2022): the model is asked whether its own answer is true."""
 
 from collections.abc import Sequence
+from itertools import compress
 
 from benchsuite.evaluation.chat import encoded
-from benchsuite.evaluation.fitting import context_of
+from benchsuite.evaluation.fitting import fits
 from benchsuite.evaluation.generation import log_likelihoods
 from benchsuite.evaluation.uncertainty.answers import Asked
 from benchsuite.evaluation.uncertainty.correctness import grade
-from benchsuite.evaluation.uncertainty.scores import Tools, Undefined
+from benchsuite.evaluation.uncertainty.scores import BEYOND, Tools, Undefined
 
 TRUE, FALSE = " A", " B"
 
@@ -27,18 +28,14 @@ def p_true(asked: Sequence[Asked], tools: Tools) -> list[float | Undefined]:
     tokenizer = tools.tokenizer
     prefixes = encoded(tokenizer, [told + prompt(one) for one in asked])
     wanted = tokenizer(TRUE, add_special_tokens=False)["input_ids"]
-    context = context_of(tools.network)
-    fit = [context is None or len(ids) + len(wanted) <= context for ids in prefixes]
-    asked_now = [ids for ids, fits in zip(prefixes, fit, strict=True) if fits]
+    fit = fits(tools.network, prefixes, len(wanted))
+    asked_now = list(compress(prefixes, fit))
     found = iter(
         log_likelihoods(
             tools.network, asked_now, [wanted] * len(asked_now), batch_size=tools.batch_size
         )
     )
-    return [
-        -float(next(found).sum()) if fits else Undefined("its prompt exceeds the model's context")
-        for fits in fit
-    ]
+    return [-float(next(found).sum()) if fitting else BEYOND for fitting in fit]
 
 
 def prompt(one: Asked) -> str:

@@ -21,6 +21,9 @@ class Undefined:
     reason: str
 
 
+BEYOND = Undefined("its prompt exceeds the model's context")
+
+
 @dataclass(frozen=True)
 class Scores:
     """``values`` float64 [n], higher is less sure, NaN where undefined; ``reasons`` counts why."""

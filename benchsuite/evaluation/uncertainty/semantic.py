@@ -95,8 +95,12 @@ def clusters(texts: Sequence[str], entails: Entailment) -> np.ndarray:
 
 
 def discrete(shares: np.ndarray) -> float:
-    """Return -sum p log p in nats of shares [n] above 0 that sum to 1."""
-    return abs(float(shares @ np.log(shares)))
+    """Return -sum p log p in nats of shares [n] above 0 that sum to 1.
+
+    Equal shares in another order give equal bits: a sum's last bits would part equal scores.
+    """
+    ordered = np.sort(shares)
+    return abs(float(ordered @ np.log(ordered)))
 
 
 def entropy(cluster: np.ndarray, log_likelihoods: np.ndarray) -> float:

@@ -6,10 +6,13 @@ is right, and writes it. Small models often write none.
 
 import re
 from collections.abc import Sequence
+from itertools import compress
 
+from benchsuite.evaluation.chat import encoded
+from benchsuite.evaluation.fitting import fits
 from benchsuite.evaluation.generation import generate
 from benchsuite.evaluation.uncertainty.answers import Asked
-from benchsuite.evaluation.uncertainty.scores import Tools, Undefined
+from benchsuite.evaluation.uncertainty.scores import BEYOND, Tools, Undefined
 
 MAX_NEW_TOKENS = 10
 # .8, 0,8, 80 %, 8/10, 8 out of 10
@@ -18,17 +21,27 @@ NONE_SAID = Undefined("the model said no probability")
 
 
 def verbalised_confidence(asked: Sequence[Asked], tools: Tools) -> list[float | Undefined]:
-    """Return one minus the probability that the model says; undefined where it says none."""
+    """Return one minus the probability that the model says.
+
+    Undefined where it says none, or the question exceeds its context.
+    """
+    prompts = encoded(tools.tokenizer, [prompt(one) for one in asked])
+    fit = fits(tools.network, prompts, MAX_NEW_TOKENS)
     said = generate(
         tools.network,
         tools.tokenizer,
-        [prompt(one) for one in asked],
+        list(compress(prompts, fit)),
         max_new_tokens=MAX_NEW_TOKENS,
         stop=("\n",),
         batch_size=tools.batch_size,
     )
-    found = [probability(text) for text in said.texts]
-    return [NONE_SAID if value is None else 1 - value for value in found]
+    texts = iter(said.texts)
+    return [_unsure(next(texts)) if fitting else BEYOND for fitting in fit]
+
+
+def _unsure(said: str) -> float | Undefined:
+    value = probability(said)
+    return NONE_SAID if value is None else 1 - value
 
 
 def prompt(one: Asked) -> str:

@@ -214,6 +214,13 @@ def test_a_judge_compares_yes_with_no():
     assert decide([one]).tolist() == [yes > no]
 
 
+def test_a_judge_names_the_question_whose_accepted_answers_exceed_its_context():
+    model, tokenizer = embedded_model.load()
+    one = asked(answer("Paris"), aliases=["Paris"] * model.config.max_position_embeddings)
+    with pytest.raises(UsageError, match="about question q, which has 512 accepted answers"):
+        judge.judge(model, tokenizer)([asked(answer("Rome")), one])
+
+
 def test_p_true_is_undefined_where_its_prompt_exceeds_the_context():
     model, tokenizer = embedded_model.load()
     short = asked(answer("Paris"), answer("Rome"))

@@ -118,6 +118,21 @@ def test_a_sample_without_a_token_is_left_out_of_the_graph():
     assert score("cocoa_msp", [empty], tools).reasons == found.reasons
 
 
+@pytest.mark.parametrize("name", [*GRAPH, "string_entropy"])
+def test_equally_unsure_questions_tie_whatever_order_their_answers_came_in(name):
+    """Rounding errors once ranked them: an AUROC of 60 questions was .731 where it is .673."""
+    counts = (4, 3, 2, 1)
+    drawn = [word for word, n in zip(WORDS, counts, strict=True) for _ in range(n)]
+    orders = [np.random.default_rng(seed).permutation(drawn) for seed in range(30)]
+    mixed = values(name, *(asked(answer(), *map(answer, order)) for order in orders))
+    alike = values(name, *(asked(answer(), *[answer(word)] * 10) for word in WORDS))
+    fewer = values(name, asked(answer(), *[answer("Paris")] * 9))
+    assert len(np.unique(mixed)) == len(np.unique(alike)) == 1
+    assert mixed[0] > alike[0]
+    if name != "kernel_language_entropy":  # its heat spreads by the number of answers
+        assert fewer[0] == alike[0]
+
+
 # --- CoCoA
 
 
@@ -186,21 +201,26 @@ def test_a_probability_is_read_as_it_is_said(text, expected):
 
 
 def test_the_model_is_asked_about_its_own_answer(monkeypatch):
+    """Each in its own words; one that exceeds the context costs that question alone."""
     prompts = []
 
+    class Said:
+        texts = (" 0.9", " who knows")
+
     def write(network, tokenizer, given, **how):
-        prompts.extend(given)
-
-        class Said:
-            texts = (" 0.9", " who knows")
-
-        return Said()
+        prompts.extend(tokenizer.decode(ids) for ids in given)
+        return Said
 
     monkeypatch.setattr(verbalised, "generate", write)
-    pair = [asked(answer("Paris"), context="France."), asked(answer("Rome"))]
-    found = score("verbalised_confidence", pair, Tools())
+    model, tokenizer = embedded_model.load()
+    far = asked(answer("Bern"), context="why " * model.config.max_position_embeddings)
+    questions = [asked(answer("Paris"), context="France."), far, asked(answer("Rome"))]
+    found = score("verbalised_confidence", questions, Tools(network=model, tokenizer=tokenizer))
     assert found.values[0] == pytest.approx(0.1)
-    assert found.reasons == {"the model said no probability": 1}
-    assert prompts[0].startswith("Context: France.\nQuestion: What is the capital of France?\n")
+    assert found.reasons == {
+        "its prompt exceeds the model's context": 1,
+        "the model said no probability": 1,
+    }
+    assert "Context: France.\nQuestion: What is the capital of France?\n" in prompts[0]
     assert "Guess: Paris\n" in prompts[0]
     assert prompts[0].endswith("Probability:")
