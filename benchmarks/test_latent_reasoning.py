@@ -35,10 +35,12 @@ def test_latent_evaluation(cell, reasoning, record, progress):
         )
         record.update(**scores.as_dict())
         if cell["untrained"] == cell["asked"]:
-            first = latent.evaluate(reasoning.network(), method, config, form, problems)
+            first = latent.evaluate(
+                reasoning.network(), method, config, form, problems, worked=shown
+            )
             record.update(**scores.above(first))
     with record.stage("latents"):
-        words = latent.latent_words(net, method, config, form, problems)
+        words = latent.latent_words(net, method, config, form, problems, worked=shown)
     record.items(**scores.rows(problems), **latent.word_rows(words))
 
 

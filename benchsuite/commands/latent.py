@@ -57,7 +57,7 @@ def _parser() -> Parser:
     parser = Parser(train)
     add = parser.add_argument
     add("--config", required=True, help="a file, or a shipped name: llama1b_aug")
-    add("--method", required=True, metavar="METHOD", help=", ".join(METHODS))
+    add("--method", required=True, metavar="METHOD", help=", ".join(_trained()))
     add("--model", help="another catalogued model than the configuration's")
     add("--seed", type=int, default=42, help="of what is drawn in training (42)")
     add("--out", type=Path, required=True, metavar="DIR", help="where everything is written")
@@ -70,8 +70,18 @@ def _parser() -> Parser:
     return parser
 
 
+def _trained() -> list[str]:
+    return [name for name, entry in METHODS.items() if entry.trained]
+
+
 def _config(chosen: argparse.Namespace) -> Config:
     config = config_of(chosen.method, load_config(chosen.config))
+    if not METHODS.find(chosen.method).trained:
+        raise UsageError(
+            f"{chosen.method} is not trained: it is the model as it is, shown worked examples",
+            fix=f"measure it by pytest benchmarks -k 'latent_reasoning and {chosen.method}', or "
+            f"train one of {', '.join(_trained())}",
+        )
     for text in chosen.set:
         name, equals, value = text.partition("=")
         section, dot, key = name.partition(".")
@@ -89,6 +99,7 @@ def run(chosen: argparse.Namespace, config: Config) -> None:
     """Train one method on the devices that this process was launched with, and evaluate it."""
     from benchsuite.latent import checkpoint, experiment
     from benchsuite.latent.examples import Format
+    from benchsuite.latent.fitting import refuse_long_questions
     from benchsuite.latent.network import build
     from benchsuite.models.loading import load
 
@@ -99,8 +110,11 @@ def run(chosen: argparse.Namespace, config: Config) -> None:
         task: experiment.problems(task, catalog.task(task).split, sources=sources)
         for task in chosen.evaluate
     }
+    worked = experiment.worked_problems(config, sources) if asked else ()
     loaded = load(catalog.model(chosen.model or config.model), sources, device=device)
     net, form = build(loaded.model, config, seed=chosen.seed), Format.of(loaded.tokenizer, config)
+    for questions in asked.values():
+        refuse_long_questions(net, form, config, questions, worked)
     if chosen.start_from:
         checkpoint.restore(chosen.start_from, net, model_only=True)
     elif config.training.start_from:
@@ -131,7 +145,7 @@ def run(chosen: argparse.Namespace, config: Config) -> None:
     )
     if accelerator is None or accelerator.is_main_process:
         shutil.rmtree(unfinished.parent, ignore_errors=True)
-        _evaluate(chosen, config, net, form, asked)
+        _evaluate(chosen, config, net, form, asked, worked)
 
 
 def _device(chosen: argparse.Namespace) -> tuple[str, Any]:
@@ -161,11 +175,14 @@ def _evaluate(
     net: Any,
     form: "Format",
     asked: Mapping[str, Any],
+    worked: Any,
 ) -> None:
     from benchsuite.latent import decoding
 
     for task, problems in asked.items():
-        scores = decoding.evaluate(net, method(chosen.method), config, form, problems)
+        scores = decoding.evaluate(
+            net, method(chosen.method), config, form, problems, worked=worked
+        )
         _report(chosen, task, scores)
 
 

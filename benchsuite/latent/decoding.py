@@ -23,6 +23,7 @@ from benchsuite.evaluation import maths, numbers
 from benchsuite.evaluation.generation import Progress
 from benchsuite.latent.config import Config
 from benchsuite.latent.examples import Example, Format
+from benchsuite.latent.fitting import refuse_long_questions, refuse_long_thoughts
 from benchsuite.latent.memory import in_evaluation
 from benchsuite.latent.methods.base import Method
 from benchsuite.latent.network import Reasoner
@@ -146,6 +147,7 @@ def answers(
             batch = form.batch([examples[i] for i in chosen])
             with counting_calls(net) as calls:
                 read = method.begin(net, batch, config)
+                refuse_long_thoughts(net, config, read.context)
                 _grow(net, read.hidden[:, -1], read.context, group, calls, config, form)
             found.update(zip(chosen, group, strict=True))
             if progress is not None:
@@ -197,8 +199,10 @@ def evaluate(
 
     ``worked`` problems are shown before each question, with steps and answer.
 
-    Raises ``BenchsuiteError`` naming the batch setting when memory runs out.
+    Raises ``BenchsuiteError`` naming the batch setting when memory runs out, and ``UsageError`` for
+    a question that leaves no room for an answer in the model's context.
     """
+    refuse_long_questions(net, form, config, problems, worked)
     examples = form.encode(problems, worked)
     with in_evaluation(config):
         found = answers(net, method, config, form, examples, progress=progress)
@@ -235,16 +239,18 @@ def latent_words(
     form: Format,
     problems: Sequence[Problem],
     *,
+    worked: Sequence[Problem] = (),
     n_words: int = 3,
 ) -> list[list[list[str]]]:
     """Return each problem's latents as words: of each the likeliest tokens, the first one first.
 
     The model's own head reads the last hidden state that a latent was projected from, as CODI's
-    ``probe_latent_token.py`` does. Of a method without latents every list is empty.
+    ``probe_latent_token.py`` does. Of a method without latents every list is empty. ``worked`` are
+    those of `evaluate`.
     """
     if method.think is None:
         return [[] for _ in problems]
-    examples = form.encode(problems)
+    examples = form.encode(problems, worked)
     found: dict[int, list[list[str]]] = {}
     device, bf16 = net.device, config.training.bf16
     with (

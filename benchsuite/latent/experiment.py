@@ -14,6 +14,7 @@ from benchsuite.errors import UsageError
 from benchsuite.latent import checkpoint, training
 from benchsuite.latent.config import Config
 from benchsuite.latent.examples import Example, Format
+from benchsuite.latent.fitting import refuse_long_rows
 from benchsuite.latent.memory import in_evaluation
 from benchsuite.latent.methods.registry import method
 from benchsuite.latent.network import Reasoner
@@ -41,6 +42,12 @@ def problems(task: str, split: str, limit: int = 0, sources: Sources = Sources()
     return found[: limit or None]
 
 
+def worked_problems(config: Config, sources: Sources = Sources()) -> Any:
+    """Return the training problems that are shown before each question, mostly none."""
+    n = config.data.worked_examples
+    return problems(config.data.task, "train", n, sources) if n else ()
+
+
 def train_into(
     folder: Path,
     net: Reasoner,
@@ -58,8 +65,10 @@ def train_into(
     """Train and write checkpoint and ``training.json``; return what that file says.
 
     The held-out loss is measured before and after. With several processes only the first writes.
+    Raises ``UsageError`` for a row that exceeds the model's context.
     """
     chosen, asked = method(method_name), form.encode(held_out)
+    refuse_long_rows(net, form, [*examples, *asked])
     with in_evaluation(config):
         before = training.held_out_loss(net, chosen, config, form, asked)
     main = accelerator is None or accelerator.is_main_process

@@ -82,6 +82,11 @@ def _noting(step, steps):
         (["--evaluate", "four_choices"], "the task four_choices has no word problems"),
         (["--method", "kavva"], "unknown method: 'kavva'. Did you mean 'kava'"),
         (["--start-from", "nowhere"], "nowhere/model.safetensors cannot be read"),
+        (["--method", "few_shot"], "few_shot is not trained: it is the model as it is"),
+        (
+            ["--evaluate", "word_problems", "--set", "data.worked_examples=20"],
+            "behind 20 worked examples: with 1 of an answer it exceeds the 512 positions",
+        ),
     ],
 )
 def test_what_is_asked_wrongly_is_told_before_any_training(
@@ -91,3 +96,39 @@ def test_what_is_asked_wrongly_is_told_before_any_training(
     assert command(tmp_path / "out", *words) == 4
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out" / "training.json").exists()
+
+
+@pytest.mark.parametrize("long", ["train", "validation", "test"])
+def test_a_problem_beyond_the_context_is_told_before_any_training(
+    long, command, tmp_path, monkeypatch, capsys
+):
+    """Rotary models read on beyond it, and what they answered there was counted."""
+    monkeypatch.setattr(training, "train", None)
+    for split in ("train", "validation", "test"):
+        words = "many " * (600 if split == long else 3)
+        row = {"question": f"{words}apples?", "steps": ["1+1=2"], "answer": "2"}
+        lines = (json.dumps({**row, "id": f"{split}{i}"}) for i in range(3))
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines))
+    words = ["--local", f"word_problems={tmp_path}", "--evaluate", "word_problems"]
+    assert command(tmp_path / "out", *words) == 4
+    said = capsys.readouterr().err
+    assert ("question test0 has" if long == "test" else "a row of the training") in said
+    assert "512 positions" in said
+
+
+def test_the_command_shows_worked_examples_as_the_cells_do(command, tmp_path, monkeypatch):
+    """They were left out without a word: no example stood before the questions."""
+    shown = []
+
+    def evaluate(*args, worked=()):
+        shown.extend(worked)
+        return original(*args, worked=worked)
+
+    original = decoding.evaluate
+    monkeypatch.setattr(decoding, "evaluate", evaluate)
+    few = [{"id": f"p{i}", "question": f"{i}+1?", "steps": [], "answer": "2"} for i in range(6)]
+    for split in ("train", "validation", "test"):
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, few)))
+    words = ["--local", f"word_problems={tmp_path}", "--evaluate", "word_problems"]
+    assert command(tmp_path / "out", *words, "--set", "data.worked_examples=2") == 0
+    assert [problem.id for problem in shown] == ["p0", "p1"]

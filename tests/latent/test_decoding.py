@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchsuite.embedded import tasks
-from benchsuite.errors import BenchsuiteError
+from benchsuite.errors import BenchsuiteError, UsageError
 from benchsuite.latent import decoding
 from benchsuite.latent.methods.registry import config_of, method
 from benchsuite.latent.network import BOT, Reasoner
@@ -178,3 +178,18 @@ def test_latents_are_read_by_the_models_own_head(name, n_latents, form, short):
 
 def test_a_method_without_latents_has_no_words(form, short):
     assert decoding.latent_words(network(), method("no_cot"), short, form, PROBLEMS) == [[]] * 6
+
+
+def test_what_is_thought_takes_room_in_the_context(form, config):
+    """A question that fits by itself, and not with its latents and the answer behind them."""
+    net = network()
+    problems = PROBLEMS[:3]
+    longest = max(len(each.question) for each in form.encode(problems))
+    config = config.changed({"evaluation": {"max_new_tokens": 2}, "latent": {"n_latents": 6}})
+    # <bot>, the latents, <eot>, the marker, and two tokens of an answer.
+    exactly = longest + 1 + 6 + 1 + len(form.marker) + 2
+    net.lm.config.max_position_embeddings = exactly
+    assert decoding.evaluate(net, method("kava"), config, form, problems).n == 3
+    net.lm.config.max_position_embeddings = exactly - 1
+    with pytest.raises(UsageError, match="with what is thought of it has"):
+        decoding.evaluate(net, method("kava"), config, form, problems)
