@@ -116,6 +116,16 @@ def checked(found: Any, path: Path | str) -> dict[str, Any]:
             str(path),
             "give a record of this study, or a file that the INT4 guide's script wrote",
         )
+    baseline = found.get("baseline", {})
+    tokens, logprobs = (
+        [len(row) for row in baseline.get(name) or ()] for name in ("tokens", "logprobs")
+    )
+    if logprobs and tokens != logprobs:
+        raise BenchsuiteError(
+            f"`baseline` has {tokens} tokens and {logprobs} log-probs, by repetition",
+            str(path),
+            "give each token one log-prob",
+        )
     return found
 
 

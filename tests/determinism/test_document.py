@@ -117,6 +117,26 @@ def test_stored_files_are_shown_side_by_side(tmp_path, capsys):
     assert main(["determinism", str(tmp_path / "absent.json")]) == 4
 
 
+def test_completions_of_unequal_length_say_over_how_many_steps_they_are_compared(tmp_path, capsys):
+    """Two of three tokens in common were "0, never", as if both had said the same."""
+    short = {"tokens": [[1, 2]], "logprobs": [[-0.5, -1.0]], "stats": DOCUMENT["baseline"]["stats"]}
+    paths = [stored(tmp_path, "a.json", DOCUMENT)]
+    paths.append(stored(tmp_path, "b.json", {**DOCUMENT, "variant": "awq", "baseline": short}))
+    paths.append(stored(tmp_path, "c.json", {"variant": "x", "error": "", "success": False}))
+    assert main(["determinism", *map(str, paths)]) == 0
+    shown = capsys.readouterr().out
+    assert "| tokens first differ at | steps in common |" in shown
+    assert "| awq_marlin | awq | 0 | never | 2 |" in shown
+    assert "| x |  | failed: no reason is given |" in shown
+
+
+def test_tokens_without_their_log_probs_are_named(tmp_path):
+    baseline = {**DOCUMENT["baseline"], "logprobs": [[-0.5, -1.0, -1.5], [-0.5]]}
+    path = stored(tmp_path, "cut.json", {**DOCUMENT, "baseline": baseline})
+    with pytest.raises(BenchsuiteError, match=r"has \[3, 3\] tokens and \[3, 1\] log-probs.*cut"):
+        read(path)
+
+
 def test_each_variant_names_model_quantization_engine_kernel():
     for name in ("awq_marlin", "awq", "gptq_marlin", "gptq", "openvino", "pytorch_int4"):
         entry = variant(name)

@@ -36,10 +36,15 @@ def to_markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
     if distances:
         lines += ["", "How far the first completions are apart:", ""]
         shown = [
-            (d["one"], d["other"], f"{d['l2']:.3g}", _index(d["first_divergent_index"]))
+            [d["one"], d["other"], f"{d['l2']:.3g}", _index(d["first_divergent_index"])]
             for d in distances
         ]
-        lines += _table(("variant", "other", "L2, nats", "tokens first differ at"), shown)
+        head = ["variant", "other", "L2, nats", "tokens first differ at"]
+        # A distance grows with the steps: those of completions cut to the shorter one are named.
+        if len({len(r["baseline"]["tokens"][0]) for r in results.values() if _completed(r)}) > 1:
+            head.append("steps in common")
+            shown = [[*row, str(d["steps"])] for row, d in zip(shown, distances, strict=True)]
+        lines += _table(head, shown)
     return "\n".join(lines) + "\n"
 
 
@@ -123,9 +128,13 @@ def _rates(row: Mapping[str, Any]) -> str:
     return f"{row['auc']:.3f}, {shares}{' ~' if row['few'] else ''}"
 
 
+def _completed(result: Mapping[str, Any]) -> bool:
+    return bool(result.get("baseline", {}).get("logprobs"))
+
+
 def _row(name: str, result: Mapping[str, Any]) -> list[str]:
     if not result.get("success", True):
-        reason = str(result.get("error", "")).splitlines()[0]
+        reason = next(iter(str(result.get("error", "")).splitlines()), "no reason is given")
         return [name, str(result.get("engine", "")), f"failed: {reason}", *[""] * (len(_HEAD) - 3)]
     stats, axes = result["baseline"]["stats"], result.get("axes", {})
     mean = stats["l2_mean"]
