@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchsuite.errors import BenchsuiteError
-from benchsuite.evaluation.uncertainty import relevance, relevant, semantic
+from benchsuite.evaluation.uncertainty import likelihood, relevance, relevant, semantic
 from benchsuite.evaluation.uncertainty.registry import SCORES
 from benchsuite.evaluation.uncertainty.relevance import Relevance, weighted_nll
 from benchsuite.evaluation.uncertainty.scores import Tools, score
@@ -187,6 +187,30 @@ def test_nothing_is_dropped_silently():
     }
     assert score("g_nll", questions, Tools()).reasons == {"the answer has no token": 1}
     assert score("g_nll", [], Tools()).values.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ([1.0], "gave 1 values for 2 answers"),
+        ([1.0, 2.0, 3.0], "gave 3 values for 2 answers"),
+        ([1.0, "high"], "of question q is 'high', not a finite number"),
+        ([None, 1.0], "of question q is None, not a finite number"),
+        ([math.inf, 1.0], "of question q is inf, not a finite number"),
+    ],
+)
+def test_a_score_that_cannot_rank_is_refused_by_name(made, said, monkeypatch):
+    """One value too many shifted nothing and was dropped; None was a question less, unsaid."""
+    monkeypatch.setattr(likelihood, "g_nll", lambda asked, tools: made)
+    with pytest.raises(BenchsuiteError, match=f"the score g_nll {said}"):
+        score("g_nll", [asked(answer()), asked(answer("")), asked(answer())], Tools())
+
+
+def test_a_score_without_a_number_is_counted_as_undefined(monkeypatch):
+    monkeypatch.setattr(likelihood, "g_nll", lambda asked, tools: np.array([np.nan, 2]))
+    found = score("g_nll", [asked(answer()), asked(answer())], Tools())
+    assert found.reasons == {"the score is not a number": 1}
+    assert found.values[1] == 2
 
 
 def test_an_unknown_score_is_named_with_its_nearest():
