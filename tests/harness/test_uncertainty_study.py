@@ -100,13 +100,21 @@ def test_the_rows_hold_every_question_with_its_tokens(records, reports):
     assert columns["correct"].sum() == 60 - records["g_nll"]["n_wrong"]
 
 
-def test_correctness_by_a_judge_without_a_judge_is_one_paragraph(tmp_path):
+@pytest.mark.parametrize(
+    ("half", "said"),
+    [
+        ("correctness=judge", "uncertainty.judge_model="),
+        ("judge_model=tiny_llama_4m", "uncertainty.correctness=judge"),
+    ],
+)
+def test_half_of_what_a_judge_needs_is_one_paragraph(half, said, tmp_path):
+    """A judge whom nobody asked was passed over: answers were graded by F1 without a word."""
     done = run(
         *(tmp_path, "-k", "tiny_llama_1m and passages and g_nll"),
-        *("--set=uncertainty.samples=2", "--set=uncertainty.correctness=judge"),
+        *("--set=uncertainty.samples=2", f"--set=uncertainty.{half}"),
     )
     assert done.returncode == 1
-    assert "uncertainty.judge_model=" in done.stdout
+    assert said in done.stdout.split("==== benchsuite ====")[0]
     assert "Traceback" not in done.stdout
 
 

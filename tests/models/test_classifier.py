@@ -6,7 +6,7 @@ import torch
 from transformers import RobertaConfig, RobertaForSequenceClassification
 
 from benchsuite import catalog
-from benchsuite.errors import BenchsuiteError, CellCannotRun
+from benchsuite.errors import BenchsuiteError, CellCannotRun, UsageError
 from benchsuite.evaluation.uncertainty import semantic, similarity
 from benchsuite.models import load_classifier, load_similarity_model
 from tests.models import tiny
@@ -59,6 +59,21 @@ def test_entailment_is_the_label_that_the_configuration_names(tmp_path):
         model.classifier.out_proj.bias.copy_(torch.eye(3)[wins])
         assert semantic.nli(model, tokenizer)(PAIRS).tolist() == [expected] * 3
     assert semantic.nli(model, tokenizer)([]).shape == (0,)
+
+
+def test_a_model_of_the_other_kind_is_refused(tmp_path):
+    """The first logit of a model for entailment passed for a similarity: contradiction's."""
+    labels = {0: "CONTRADICTION", 1: "NEUTRAL", 2: "ENTAILMENT"}
+    entry = catalog.model("roberta_large_mnli")
+    entailing = tiny.at(folder(tmp_path / "nli", id2label=labels), entry.name)
+    model, tokenizer, encodes = load_similarity_model(entry, entailing)
+    assert not encodes
+    with pytest.raises(UsageError, match="tells 3 classes apart"):
+        similarity.cross_encoder(model, tokenizer)
+    entry = catalog.model("stsb_roberta_large")
+    alike = tiny.at(folder(tmp_path / "sts", num_labels=1), entry.name)
+    with pytest.raises(UsageError, match="no class called entailment, but 'label_0'"):
+        semantic.nli(*load_classifier(entry, alike))
 
 
 def test_what_cannot_be_had_or_read_says_so(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
+from benchsuite.errors import UsageError
 from benchsuite.evaluation import squad
 from benchsuite.evaluation.uncertainty.answers import Answer, Asked
 from benchsuite.evaluation.uncertainty.scores import Tools, Undefined
@@ -113,9 +114,14 @@ def entropy(cluster: np.ndarray, log_likelihoods: np.ndarray) -> float:
 def nli(model: Any, tokenizer: Any, *, batch_size: int = 64) -> Entailment:
     """Return the entailment of a hub model for natural-language inference.
 
-    Its configuration says which label is entailment.
+    Its configuration says which label is entailment. Raises ``UsageError`` where none is.
     """
     labels = {str(name).lower(): int(i) for i, name in model.config.id2label.items()}
+    if "entailment" not in labels:
+        raise UsageError(
+            f"nli_model has no class called entailment, but {', '.join(map(repr, labels))}",
+            fix="Give a model for natural-language inference, such as roberta_large_mnli",
+        )
     wanted = labels["entailment"]
 
     def entails(pairs: Sequence[Pair]) -> np.ndarray:

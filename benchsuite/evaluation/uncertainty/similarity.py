@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from benchsuite.errors import UsageError
+from benchsuite.printable import count
+
 Pair = tuple[str, str]
 Similarity = Callable[[Sequence[Pair]], np.ndarray]
 """Pairs of texts -> float64 [n], 0 to 1; equal texts give 1."""
@@ -35,8 +38,16 @@ def cross_encoder(model: Any, tokenizer: Any, *, batch_size: int = 64) -> Simila
     """Return the similarity of a cross-encoder with one output, such as STS-B's RoBERTa.
 
     Its sigmoid is 0 to 1 already. (Dividing by 5, the scale of STS-B's labels, collapses relevance
-    weights until the score is the mean negative log-likelihood.)
+    weights until the score is the mean negative log-likelihood.) Raises ``UsageError`` for a
+    classifier with several outputs: the first of an NLI model is often contradiction.
     """
+    if model.config.num_labels != 1:
+        raise UsageError(
+            f"similarity_model tells {count(model.config.num_labels, 'class', 'classes')} apart, "
+            "and how alike two texts are is one number",
+            fix="Give a cross-encoder with one output (stsb_roberta_large) or a sentence encoder "
+            "(minilm_l6_v2); a model for entailment is given with nli_model",
+        )
 
     def similar(pairs: Sequence[Pair]) -> np.ndarray:
         logits = pair_logits(model, tokenizer, pairs, batch_size)
