@@ -97,6 +97,7 @@ def _config(chosen: argparse.Namespace) -> Config:
 
 def run(chosen: argparse.Namespace, config: Config) -> None:
     """Train one method on the devices that this process was launched with, and evaluate it."""
+    from benchsuite.corpora import task_digest
     from benchsuite.latent import checkpoint, experiment
     from benchsuite.latent.examples import Format
     from benchsuite.latent.fitting import refuse_long_questions
@@ -125,7 +126,8 @@ def run(chosen: argparse.Namespace, config: Config) -> None:
     data = config.data
     problems = experiment.problems(data.task, "train", data.max_examples, sources)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    unfinished = chosen.out / "unfinished" / _identity(chosen, config)
+    read = [loaded.digest, task_digest(data.task, "train", sources)]
+    unfinished = chosen.out / "unfinished" / _identity(chosen, config, read)
 
     def tell(stage: str, done: int, total: int) -> None:
         print(f"{chosen.method} seed {chosen.seed}: {done}/{total} {stage}", flush=True)
@@ -163,9 +165,15 @@ def _device(chosen: argparse.Namespace) -> tuple[str, Any]:
     return str(accelerator.device), accelerator
 
 
-def _identity(chosen: argparse.Namespace, config: Config) -> str:
-    """Return what tells this training from others that might share its folder."""
-    other = chosen.model, chosen.start_from, sorted(chosen.local)
+def _identity(chosen: argparse.Namespace, config: Config, read: Sequence[str]) -> str:
+    """Return what tells this training from others that might share its folder.
+
+    ``read`` are digests of what was read: files that were mended since begin another training.
+    """
+    from benchsuite.models import folder_digest
+
+    begun = chosen.start_from and folder_digest(chosen.start_from)
+    other = chosen.model, begun, *read
     return digest([chosen.method, chosen.seed, config.as_dict(), *other])[:16]
 
 

@@ -63,6 +63,32 @@ def test_an_interrupted_training_is_taken_up_by_itself_alone(
     assert not (broken / "unfinished").exists()
 
 
+def test_a_training_whose_problems_were_mended_begins_anew(command, tmp_path, monkeypatch):
+    """The same command took up a state that had been trained on the file as it was before."""
+    keep, steps = checkpoint.keep, []
+
+    def interrupted(*args):
+        keep(*args)
+        raise KeyboardInterrupt
+
+    def write(answer):
+        rows = [
+            {"id": f"p{i}", "question": f"{i}+1?", "steps": [], "answer": answer} for i in "123"
+        ]
+        for split in ("train", "validation"):
+            (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    words = tmp_path / "out", "--local", f"word_problems={tmp_path}"
+    write("2")
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "keep", interrupted)
+        assert command(*words) == 130
+    monkeypatch.setattr(training.Steps, "__call__", _noting(training.Steps.__call__, steps))
+    write("3")
+    assert command(*words) == 0
+    assert len(steps) == 4
+
+
 def _noting(step, steps):
     def noted(*args):
         steps.append(args[-1])
