@@ -150,7 +150,7 @@ def test_latents_are_shown_as_words_and_accuracy_by_steps(tmp_path):
         42: {
             "question": ["a", "b", "c", "d"],
             "expected": ["7", "8", "9", "9"],
-            "prediction": [7.0, float("nan"), 9.0, 9.0],
+            "prediction": [1234567.25, float("nan"), 9.0, 9.0],
             "n_steps": np.array([1, 1, 2, 2]),
             "correct": np.array([True, False, True, True]),
             "latents": ['[["7", " +"], ["\\n", "x"]]'] * 4,
@@ -163,7 +163,7 @@ def test_latents_are_shown_as_words_and_accuracy_by_steps(tmp_path):
     with open(tmp_path / "latent_words.csv") as file:
         words = list(csv.DictReader(file))
     assert [(w["Seed"], w["Problem"], w["Answer"]) for w in words[:2]] == [
-        ("42", "a", "7"),
+        ("42", "a", "1234567.25"),  # all digits: 1.23457e+06 looked like a wrong answer
         ("42", "b", "nan"),
     ]
     assert len(words) == 4

@@ -35,7 +35,7 @@ def words(records: Iterable[Record], columns: Columns, title: Mapping[str, str])
                     "Set": axes["asked"],
                     "Problem": str(found["question"][n]),
                     "Right answer": str(found["expected"][n]),
-                    "Answer": f"{found['prediction'][n]:g}",
+                    "Answer": f"{found['prediction'][n]:.15g}",
                     "Latents": " | ".join(latents),
                 }
             )
