@@ -66,7 +66,7 @@ def resume(folder: Path, net: Reasoner, optimizer: Any) -> tuple[list[dict[str, 
         return [], 0.0
     try:
         state = json.loads((states[-1] / _STATE).read_text())
-        losses, seconds = state["losses"], float(state["seconds"])
+        losses, seconds = state["losses"], float(state.get("seconds", 0.0))
         weights, tensors = (_read(states[-1] / name) for name in (_WEIGHTS, _OPTIMIZER))
     except (BenchsuiteError, OSError, ValueError, LookupError) as error:
         logger.warning("the training begins anew: %s", error)
